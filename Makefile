@@ -1,0 +1,43 @@
+# make demo   from nothing to a score card and a model to chat with
+# make test   lint, types and the default tests
+# make test-all  the slow proofs too
+PYTHON ?= python3
+VENV ?= .venv
+TORCH = torch==2.13.0
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test test-all lint clean
+
+demo: $(STAMP)
+	$(VENV)/bin/localdistill run pantry --workspace demo
+
+test: lint
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
+
+test-all: lint
+	$(VENV)/bin/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf build dist *.egg-info
+
+# llama-cpp-python is compiled here, so the compiler is asked for before anything is installed.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { \
+	  echo "A C++ compiler is needed to build llama.cpp. Install one and run make again:"; \
+	  echo "  Debian, Ubuntu, WSL:  sudo apt install build-essential cmake"; \
+	  echo "  Fedora:               sudo dnf install gcc-c++ make cmake"; \
+	  echo "  macOS:                xcode-select --install"; exit 1; }
+	@test -x $(VENV)/bin/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing torch (the CPU build on Linux without an NVIDIA GPU)"
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	  $(PIP) "$(TORCH)+cpu" 2>/dev/null || $(PIP) "$(TORCH)" --index-url $(TORCH_CPU_INDEX) 2>/dev/null || $(PIP) "$(TORCH)"; \
+	else $(PIP) "$(TORCH)"; fi
+	@echo "installing localdistill; llama.cpp is compiled the first time, which takes some minutes"
+	@$(PIP) -e ".[all,dev]"
+	@touch $@

@@ -1,0 +1,30 @@
+"""The base of every options model. A docstring under each field is the CLI help, the form label and the schema
+text at once; unknown keys are refused; values are frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class NamesFile:
+    """Marks a field that names a file or folder: a recipe's relative path starts from the recipe's folder."""
+
+
+FileName = Annotated[str, NamesFile()]
+
+
+class Options(BaseModel):
+    """Strict, frozen options of one family member or stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True,
+                              allow_inf_nan=False)
+
+    @classmethod
+    def file_fields(cls) -> list[str]:
+        """The fields that name files."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if any(isinstance(mark, NamesFile) for mark in field.metadata)]

@@ -1,0 +1,228 @@
+"""The values that flow through the chain: prompt, request, reply, trace, grade, example. Frozen, JSON-ready,
+without behaviour beyond their own identity. Identity is content: a tagged BLAKE2b hash of what makes the thing
+what it is, so that storing it twice stores it once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+Status = Literal[
+    "complete", "length", "refusal", "filtered", "empty", "reasoning_only", "truncated", "looping", "error"
+]
+"""How a reply ended. Only `complete` is trainable by default."""
+
+TraceKind = Literal["raw", "summary", "encrypted", "none"]
+"""What the reasoning text is: the model's own words, a provider's summary, unreadable, or absent."""
+
+
+def content_id(kind: str, *parts: Any) -> str:
+    """`b2:<32 hex digits>` of `kind` and `parts` (anything that JSON can hold), the same on every machine."""
+    text = json.dumps([kind, *parts], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return "b2:" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, with everything needed to judge or replace an answer."""
+
+    messages: tuple[Message, ...]
+    reference: str | None = None
+    """The reference answer, for graders."""
+    original: str | None = None
+    """The response that the community data set held: the paper's R_orig."""
+    tests: str | None = None
+    source: str = ""
+    licence: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """Identity: the messages, the reference and the tests (not the source: two files may hold one question)."""
+        return content_id("prompt", [[m.role, m.content] for m in self.messages], self.reference, self.tests)
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an engine is to pick tokens."""
+
+    max_tokens: int = 1024
+    """Upper limit of new tokens in one reply, reasoning included."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps all tokens."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to an engine. `id` comes back on the reply."""
+
+    id: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    sample_index: int = 0
+    """Which of several samples of the same messages; the engine derives the sampler's seed from seed and index."""
+    thinks: bool | None = None
+    """Switch of the chat template and the API; None leaves the model's default."""
+
+
+def request_id(engine: str, model: str, messages: tuple[Message, ...], sampling: Sampling, sample_index: int,
+               thinks: bool | None = None) -> str:
+    """Identity of an asked trace: engine, model identity, sampling, exact messages, sample index."""
+    return content_id("asked", engine, model, [[m.role, m.content] for m in messages],
+                      dataclasses.asdict(sampling), sample_index, thinks)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of one reply; `estimated` when the server did not say and we counted."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """New tokens, reasoning included."""
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an engine answered to one request."""
+
+    request_id: str
+    status: Status
+    reasoning: str = ""
+    answer: str = ""
+    raw: str = ""
+    """The reply exactly as it came: the generated text, or the JSON body of an API."""
+    trace_kind: TraceKind = "none"
+    finish_reason: str = ""
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    """None when the price is unknown; 0.0 for a local engine."""
+    elapsed_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One answer of one engine to one prompt, as stored. Rewritten traces name their parent."""
+
+    id: str
+    prompt_id: str
+    engine: str
+    model: str
+    reasoning: str
+    answer: str
+    status: Status = "complete"
+    trace_kind: TraceKind = "none"
+    raw: str = ""
+    finish_reason: str = ""
+    sample_index: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    elapsed_s: float = 0.0
+    parent_id: str | None = None
+    rewrite: str = ""
+    """Name and version of the rewrite that made it, for example `summarize@1`; empty for an original trace."""
+    source: str = ""
+
+
+def trace_of(reply: Reply, request: Request, prompt_id: str, engine: str, model: str) -> Trace:
+    """The stored form of `reply`."""
+    return Trace(
+        id=request.id, prompt_id=prompt_id, engine=engine, model=model, reasoning=reply.reasoning,
+        answer=reply.answer, status=reply.status, trace_kind=reply.trace_kind, raw=reply.raw,
+        finish_reason=reply.finish_reason, sample_index=request.sample_index,
+        sampling=dataclasses.asdict(request.sampling), usage=reply.usage, cost_usd=reply.cost_usd,
+        elapsed_s=reply.elapsed_s,
+    )
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One grader's verdict on one trace."""
+
+    trace_id: str
+    grader: str
+    """Name and version, for example `math@1`."""
+    score: float
+    """0..1; 1 is right."""
+    reason: str
+    extracted: str = ""
+    """What the grader took for the answer."""
+
+
+SpanRole = Literal["prompt", "reasoning", "answer", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of training text and how much its tokens count in the loss (0 = not trained)."""
+
+    text: str
+    weight: float = 1.0
+    role: SpanRole = "answer"
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of an example, cut into spans."""
+
+    role: Role
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole turn."""
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example: the turns before the last are context, the last is the assistant turn to learn."""
+
+    prompt_id: str
+    trace_id: str
+    turns: tuple[Turn, ...]
+    thinks: bool
+    """Whether the student is to think: decides template switches, extraction and the exported template."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why a format or a check could not serve one trace; counted and listed, never silent."""
+
+    prompt_id: str
+    trace_id: str
+    reason: str
+
+
+TokenCounter = Callable[[str], int]
+"""Counts the student's tokens in a text; passed to formats so that they stay pure."""

@@ -1,0 +1,164 @@
+"""Adapters on disk, in PEFT's layout: written without anything of this machine in them, and read as if hostile.
+Must not import peft, and must not run or follow anything that an adapter names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localdistill.errors import ModelFileError
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.tensors import TensorInfo, read_header, read_tensor, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_RANK = 1024
+_PREFIX = "base_model.model."
+_LAYER = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<side>[AB])\.weight")
+_ROWS = re.compile(r"base_model\.model\.(?P<layer>model\.embed_tokens|lm_head)\."
+                   r"token_adapter\.trainable_tokens_delta")
+
+
+def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: int, alpha: float, dropout: float,
+                  targets: Sequence[str], tags: Sequence[int], tied: bool) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`; tensors under PEFT's names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[int]] | None = None
+    if tags:
+        rows = {"embed_tokens": list(tags)} if tied else {"embed_tokens": list(tags), "lm_head": list(tags)}
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "", "r": rank, "lora_alpha": alpha,
+        "lora_dropout": dropout, "target_modules": list(targets), "bias": "none", "fan_in_fan_out": False,
+        "inference_mode": True, "use_rslora": False, "use_dora": False, "trainable_token_indices": rows,
+    }
+    kept = {name: tensor.float().cpu() for name, tensor in sorted(tensors.items())}
+    plan = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in kept.items()]
+    write_tensors(folder / "adapter_model.safetensors", plan, kept.__getitem__)
+    partial = folder / "adapter_config.json.partial"
+    partial.write_text(json.dumps(config, indent=1, sort_keys=True))
+    partial.replace(folder / "adapter_config.json")
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """An adapter that fits its student and passed every check. Build it with `open`."""
+
+    path: Path
+    scaling: float
+    """alpha / rank."""
+    token_ids: tuple[int, ...]
+    """Tokens whose rows are trained."""
+    tensors: Mapping[str, TensorInfo]
+
+    @classmethod
+    def open(cls, path: Path | str, student: ModelFolder) -> AdapterFolder:
+        """Check the adapter at `path` against `student`. Raises ModelFileError that says what is wrong."""
+        folder = Path(path)
+        file = folder / "adapter_config.json"
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelFileError(f"{file} is missing or not JSON", "this is not an adapter folder") from error
+        rank, alpha = _checked_config(config, file)
+        tensors = read_header(folder / "adapter_model.safetensors")
+        adapter = cls(folder, alpha / rank, _checked_tokens(config, file, student), tensors)
+        adapter._check_tensors(rank, student)
+        return adapter
+
+    def _check_tensors(self, rank: int, student: ModelFolder) -> None:
+        for name, info in self.tensors.items():
+            layer, rows = _LAYER.fullmatch(name), _ROWS.fullmatch(name)
+            found = layer or rows
+            weight = f"{found['layer']}.weight" if found else ""
+            if rows and weight == "lm_head.weight" and student.tied_embeddings:
+                weight = "model.embed_tokens.weight"
+            if not found or weight not in student.tensors:
+                raise ModelFileError(f"{self.path}: tensor '{name}' does not belong to this student")
+            out_features, in_features = (*student.tensors[weight][1].shape, 0)[:2]
+            wanted = (len(self.token_ids), in_features)
+            if layer:
+                wanted = (rank, in_features) if layer["side"] == "A" else (out_features, rank)
+            if info.shape != wanted:
+                raise ModelFileError(f"{self.path}: tensor '{name}' has shape {info.shape}, the student needs {wanted}")
+        for layer_name in self.layers:
+            if any(f"{_PREFIX}{layer_name}.lora_{side}.weight" not in self.tensors for side in "AB"):
+                raise ModelFileError(f"{self.path}: half of the update of '{layer_name}' is missing")
+
+    def digest(self) -> str:
+        """`sha256:...` over the configuration and the tensors."""
+        whole = hashlib.sha256()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            with (self.path / name).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        return "sha256:" + whole.hexdigest()
+
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """Names of the adapted linear layers, as in the student."""
+        matches = (_LAYER.fullmatch(name) for name in self.tensors)
+        return frozenset(match["layer"] for match in matches if match)
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        import torch
+
+        tensor = read_tensor(self.path / "adapter_model.safetensors", self.tensors[name]).float()
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"{self.path}: tensor '{name}' holds numbers that are not finite", "train it again")
+        return tensor
+
+    def factors(self, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 (down (r, in), up (out, r)) of one adapted layer."""
+        return (self._tensor(f"{_PREFIX}{layer}.lora_A.weight"), self._tensor(f"{_PREFIX}{layer}.lora_B.weight"))
+
+    def rows(self, layer: str) -> torch.Tensor | None:
+        """float32 (n, H) trained rows of `model.embed_tokens` or `lm_head`, or None."""
+        name = f"{_PREFIX}{layer}.token_adapter.trainable_tokens_delta"
+        return self._tensor(name) if name in self.tensors else None
+
+    def apply(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """The student's tensor `name` with this adapter merged in, computed in float32, in the dtype of `weight`."""
+        layer = name.removesuffix(".weight")
+        if layer in self.layers:
+            down, up = self.factors(layer)
+            return (weight.float() + self.scaling * (up @ down)).to(weight.dtype)
+        rows = self.rows(layer) if layer in ("model.embed_tokens", "lm_head") else None
+        if rows is None:
+            return weight
+        merged = weight.clone()
+        merged[list(self.token_ids)] = rows.to(weight.dtype)
+        return merged
+
+
+def _checked_config(config: Any, file: Path) -> tuple[int, float]:
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ModelFileError(f"{file}: only LoRA adapters are supported")
+    for key in ("auto_mapping", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
+                "layer_replication", "fan_in_fan_out", "lora_bias"):
+        if config.get(key):
+            raise ModelFileError(f"{file}: '{key}' is not supported", "merge it with the tool that made it")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+        raise ModelFileError(f"{file}: r must be a whole number from 1 to {MAX_RANK}, not {rank!r}")
+    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise ModelFileError(f"{file}: lora_alpha must be a number, not {alpha!r}")
+    return rank, float(alpha)
+
+
+def _checked_tokens(config: Mapping[str, Any], file: Path, student: ModelFolder) -> tuple[int, ...]:
+    told = config.get("trainable_token_indices") or {}
+    lists = list(told.values()) if isinstance(told, dict) else [told]
+    if not lists:
+        return ()
+    first = lists[0]
+    if any(item != first for item in lists) or not isinstance(first, list) or not all(
+            isinstance(token, int) and 0 <= token < student.vocab_size for token in first):
+        raise ModelFileError(f"{file}: trainable_token_indices do not fit the student")
+    return tuple(first)

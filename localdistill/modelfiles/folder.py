@@ -1,0 +1,267 @@
+"""Opens a model folder as if it were hostile: the configuration is read by us and allow-listed before any library
+sees it, weights are safetensors with checked headers, and nothing in the folder can name code to run.
+Must not import torch or transformers, and must not load weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localdistill.errors import MissingExtra, ModelFileError, nearest
+from localdistill.modelfiles.tensors import TensorInfo, read_header
+
+ARCHITECTURES: Mapping[str, str] = {
+    "LlamaForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "MistralForCausalLM": "mistral",
+}
+"""Architectures that are trusted, with the `model_type` that each must state."""
+
+_DROPPED_KEYS = ("auto_map", "custom_pipelines", "torchscript", "_commit_hash", "_name_or_path", "name_or_path")
+_ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
+_PLAIN_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+_DIGESTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+             "special_tokens_map.json", *_TEMPLATE_FILES)
+_HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A student on disk that passed every check. Build it with `open`."""
+
+    path: Path
+    config: Mapping[str, Any]
+    """The model's configuration without the keys that we refuse to pass on."""
+    tensors: Mapping[str, tuple[Path, TensorInfo]]
+    """Every weight: file and place."""
+    eos_token_ids: tuple[int, ...]
+    """Tokens that end a turn, the most specific source first."""
+
+    @classmethod
+    def open(cls, path: Path | str) -> ModelFolder:
+        """Check the folder at `path`. Raises ModelFileError that names the file and what is wrong."""
+        folder = Path(path)
+        if not folder.is_dir():
+            raise ModelFileError(f"there is no model folder at {folder}", "check the path, or name a shipped model")
+        config = _clean_config(_read_json(folder / "config.json"), folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise ModelFileError(f"{folder} has no tokenizer.json",
+                                 "use a model with a fast tokenizer (a tokenizer.json beside its weights)")
+        if not _has_chat_template(folder):
+            raise ModelFileError(f"{folder} has no chat template",
+                                 "use the instruct variant, or put a chat_template.jinja into the folder")
+        return cls(folder, config, _weights(folder), _eos_ids(folder, config))
+
+    @property
+    def architecture(self) -> str:
+        """For example `Qwen3ForCausalLM`."""
+        return str(self.config["architectures"][0])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return int(self.config["hidden_size"])
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding (at least the tokenizer's vocabulary)."""
+        return int(self.config["vocab_size"])
+
+    @property
+    def context_length(self) -> int:
+        """Most positions in one sequence."""
+        return int(self.config.get("max_position_embeddings") or 2048)
+
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether the output projection is the embedding itself."""
+        return bool(self.config.get("tie_word_embeddings", "lm_head.weight" not in self.tensors))
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the stored weights: float32, float16 or bfloat16."""
+        kinds = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+        counts: dict[str, int] = {}
+        for _, info in self.tensors.values():
+            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
+        return kinds.get(max(counts, key=lambda tag: counts[tag]), "float32")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights; a tied output projection counts once."""
+        return sum(info.count for name, (_, info) in self.tensors.items()
+                   if not (self.tied_embeddings and name == "lm_head.weight"))
+
+    @cached_property
+    def _digest(self) -> str:
+        names = {file.name for file, _ in self.tensors.values()} | set(_DIGESTED)
+        names |= {"model.safetensors.index.json"}
+        whole = hashlib.sha256()
+        for name in sorted(names):
+            if (self.path / name).is_file():
+                whole.update(f"{name}\0{_file_sha256(self.path / name)}\n".encode())
+        return "sha256:" + whole.hexdigest()
+
+    def digest(self) -> str:
+        """`sha256:...` over configuration, tokenizer, template and weights (file names and contents)."""
+        return self._digest
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path.parent} has no {path.name}", "this is not a complete model folder") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} cannot be read as JSON", "download the file again") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{path} is not a JSON table", "download the file again")
+    return value
+
+
+def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`raw` without keys that name code; ModelFileError for keys that only an attack would set."""
+    file = folder / "config.json"
+    named = raw.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and len(named) == 1 else ""
+    if architecture not in ARCHITECTURES:
+        raise ModelFileError(f"{file}: architectures {named!r} is not supported{nearest(architecture, ARCHITECTURES)}",
+                             f"supported: {', '.join(ARCHITECTURES)}")
+    if raw.get("model_type", ARCHITECTURES[architecture]) != ARCHITECTURES[architecture]:
+        raise ModelFileError(f"{file}: model_type {raw.get('model_type')!r} does not belong to {architecture}")
+    _refuse_hostile_keys(raw, file)
+    if raw.get("quantization_config") is not None:
+        raise ModelFileError(f"{file}: the weights are already quantized", "use the unquantized model; "
+                             "quantization = \"nf4\" quantizes it while training")
+    for key in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
+        value = raw.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10_000_000:
+            raise ModelFileError(f"{file}: {key} must be a positive whole number, not {value!r}")
+    kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
+    return kept | {"architectures": [architecture], "model_type": ARCHITECTURES[architecture]}
+
+
+def _refuse_hostile_keys(value: Any, file: Path) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _refuse_hostile_keys(item, file)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if key.endswith("_internal"):
+            raise ModelFileError(f"{file}: the key '{key}' is private to a library and must not be in a file",
+                                 "do not use this model unless you know who made it")
+        if key in _ATTENTION_KEYS and inner is not None and inner not in _PLAIN_ATTENTION:
+            raise ModelFileError(f"{file}: {key} = {inner!r} would load code from elsewhere",
+                                 "do not use this model unless you know who made it")
+        _refuse_hostile_keys(inner, file)
+
+
+def _weights(folder: Path) -> dict[str, tuple[Path, TensorInfo]]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ModelFileError(f"{index} has no weight_map", "download the file again")
+        names = sorted({str(name) for name in weight_map.values()})
+        if any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+            raise ModelFileError(f"{index} points outside its folder", "do not use this model")
+    else:
+        weight_map, names = {}, ["model.safetensors"]
+        if not (folder / names[0]).is_file():
+            pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
+            if pickles:
+                raise ModelFileError(f"{folder} holds its weights as pickle ({pickles[0]}), which can run code",
+                                     "use a model that is stored as safetensors")
+            raise ModelFileError(f"{folder} has no model.safetensors", "use a model that is stored as safetensors")
+    found = {name: (folder / file, info) for file in names for name, info in read_header(folder / file).items()}
+    missing = sorted(set(weight_map) - set(found))
+    if missing:
+        raise ModelFileError(f"{folder}: tensor '{missing[0]}' is listed but in no file", "download the model again")
+    if not found:
+        raise ModelFileError(f"{folder} holds no weights", "download the model again")
+    return found
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in _TEMPLATE_FILES):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(_read_json(config).get("chat_template"))
+
+
+def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Union of what generation_config, config and tokenizer call the end, in that order."""
+    found: list[int] = []
+    generation = folder / "generation_config.json"
+    for source in (_read_json(generation) if generation.is_file() else {}, config):
+        value = source.get("eos_token_id")
+        found += [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int)]
+    settings = folder / "tokenizer_config.json"
+    token = _read_json(settings).get("eos_token") if settings.is_file() else None
+    text = token.get("content") if isinstance(token, dict) else token
+    added = _read_json(folder / "tokenizer.json").get("added_tokens") or []
+    found += [entry["id"] for entry in added if isinstance(entry, dict) and text and entry.get("content") == text]
+    ids = tuple(dict.fromkeys(found))
+    if not ids:
+        raise ModelFileError(f"{folder}: no end-of-turn token is stated anywhere",
+                             "set eos_token_id in generation_config.json")
+    return ids
+
+
+def resolve_model(source: str) -> Path:
+    """The folder that `source` names: a path, `shipped:NAME`, or `hf://org/name[@revision]` (downloaded once).
+
+    Raises ModelFileError with the next step when it cannot be had.
+    """
+    if source.startswith("shipped:"):
+        from localdistill.modelfiles.shipped import shipped_path
+
+        return shipped_path(source.removeprefix("shipped:"))
+    if source.startswith("hf://"):
+        return _from_hub(source.removeprefix("hf://"))
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise ModelFileError(f"there is no model folder at {folder}",
+                             "give a folder, shipped:NAME, or hf://organisation/name")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or ".." in repository:
+        raise ModelFileError(f"'hf://{name}' is not of the form hf://organisation/name[@revision]")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtra.of("train", "huggingface_hub") from error
+    settings: dict[str, Any] = {"repo_id": repository, "revision": revision or None, "allow_patterns": _HUB_PATTERNS}
+    try:
+        return Path(snapshot_download(**settings, local_files_only=True))
+    except Exception:
+        try:
+            return Path(snapshot_download(**settings))
+        except Exception as error:
+            raise ModelFileError(f"cannot get {repository} from the hub: {type(error).__name__}",
+                                 "check the name and the network; a gated model needs a login; "
+                                 "or give the path of a folder you already have") from error

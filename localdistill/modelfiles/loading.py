@@ -1,0 +1,95 @@
+"""Loads a checked model folder into torch, without network, remote code or pickles. The one place that calls
+`from_pretrained`; engines and trainers share it so that both see the same model. Must not import torch at import."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.modelfiles.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import torch
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "TOKENIZERS_PARALLELISM": "false",
+}
+
+_CLASSES = {
+    "LlamaForCausalLM": "LlamaConfig", "Qwen2ForCausalLM": "Qwen2Config", "Qwen3ForCausalLM": "Qwen3Config",
+    "MistralForCausalLM": "MistralConfig",
+}
+
+
+def import_transformers() -> Any:
+    """The transformers module, imported with the network off and its progress bars silent.
+
+    Raises MissingExtra when the `train` extra is not installed.
+    """
+    os.environ.update(_OFFLINE)
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtra.of("train", "transformers") from error
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    return transformers
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; anything else is taken as torch names it."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA chips that have it (else float16) and float32 on the CPU."""
+    import torch
+
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device,
+                      quantization: Literal["none", "nf4"] = "none") -> Any:
+    """The frozen model of `folder` on `device` in evaluation mode; linear layers in NF4 when asked.
+
+    Raises ModelFileError when the weights do not fit the configuration.
+    """
+    transformers = import_transformers()
+    config = getattr(transformers, _CLASSES[folder.architecture]).from_dict(dict(folder.config))
+    settings: dict[str, Any] = {"device_map": {"": device}} if quantization == "nf4" else {}
+    if quantization == "nf4":
+        settings["quantization_config"] = _nf4(transformers, dtype)
+    try:
+        model, report = getattr(transformers, folder.architecture).from_pretrained(
+            folder.path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
+            attn_implementation="sdpa", output_loading_info=True, **settings)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelFileError(f"cannot load {folder.path}: {str(error).splitlines()[0]}",
+                             "the weights do not fit config.json; download the model again") from error
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        raise ModelFileError(f"{folder.path} lacks the weight '{missing[0]}' ({len(missing)} missing)",
+                             "download the model again")
+    model.requires_grad_(False)
+    return (model if quantization == "nf4" else model.to(device)).eval()
+
+
+def _nf4(transformers: Any, dtype: torch.dtype) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra.of("train", "bitsandbytes") from error
+    return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                                           bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)

@@ -1,0 +1,113 @@
+"""Turns one example into the tokens and weights that a trainer sees, by the same rendering that generation uses, and
+refuses every row that could not teach what it should. Must not cut a row, and must not guess a template."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Protocol
+
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.records import Example, Message, Skip, Span, content_id
+from localdistill.templates.thinking import TAG_PAIRS, opens_thinking_tag
+
+
+class RenderingTemplate(Protocol):
+    """What is needed of a chat template."""
+
+    def prompt(self, messages: tuple[Message, ...], thinks: bool | None) -> str:
+        """The text before the assistant's turn."""
+
+    def turn_end(self) -> str:
+        """What the template writes after an assistant's turn."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenized example. `weights[i]` counts token i as a target; 0 = not trained."""
+
+    row_id: str
+    prompt_id: str
+    trace_id: str
+    input_ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    prompt_tokens: int
+    trained_tokens: int
+
+
+
+def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: StudentTokenizer,
+                     max_tokens: int) -> Row | Skip:
+    """The row of `example`, or why there is none.
+
+    The prompt is encoded by itself, as generation does; a target token takes the weight of the span that it starts
+    in; the turn's end is trained up to its first stop token. A row longer than `max_tokens` is skipped, never cut.
+    """
+    def skip(reason: str) -> Skip:
+        return Skip(example.prompt_id, example.trace_id, reason)
+
+    if not example.turns or example.turns[-1].role != "assistant":
+        return skip("the last turn is not the assistant's")
+    context = tuple(Message(turn.role, turn.text) for turn in example.turns[:-1])
+    prompt = template.prompt(context, example.thinks)
+    spans: tuple[Span, ...] | None = example.turns[-1].spans
+    if opens_thinking_tag(prompt):
+        spans = _without_opening(example.turns[-1].spans, prompt)
+        if spans is None:
+            return skip("the template opens a thinking block that the example does not start with")
+    assert spans is not None
+    prompt_ids = tokenizer.encode_prompt(prompt)
+    target_ids, target_weights = _target(spans, tokenizer)
+    end_ids = _stop(template.turn_end(), tokenizer)
+    if not end_ids:
+        return skip("the template ends a turn without a stop token")
+    if any(token in tokenizer.stop_token_ids for token in target_ids):
+        return skip("the target contains a stop token before its end")
+    ids = (*prompt_ids, *target_ids, *end_ids)
+    weights = (*[0.0] * len(prompt_ids), *target_weights, *[1.0] * len(end_ids))
+    trained = sum(weight > 0 for weight in weights)
+    if not prompt_ids:
+        return skip("the prompt is empty")
+    if not any(weight > 0 for weight in target_weights):
+        return skip("no token of the target is trained")
+    if len(ids) > max_tokens:
+        return skip(f"longer than {max_tokens} tokens")
+    row_id = content_id("row", example.prompt_id, example.trace_id, ids, weights)
+    return Row(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained)
+
+
+def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] | None:
+    """`spans` without the thinking tag that the prompt already ends with; None when they do not start with it."""
+    text = "".join(span.text for span in spans)
+    tag = next((tag for tag, _ in TAG_PAIRS if prompt.rstrip().endswith(tag)), "")
+    if not tag or not text.startswith(tag):
+        return None
+    after = prompt.rpartition(tag)[2]
+    opening = tag + after if text.startswith(tag + after) else tag
+    left = len(opening)
+    kept: list[Span] = []
+    for span in spans:
+        cut = min(left, len(span.text))
+        left -= cut
+        if span.text[cut:]:
+            kept.append(Span(span.text[cut:], span.weight, span.role, span.step))
+    return tuple(kept)
+
+
+def _target(spans: tuple[Span, ...], tokenizer: StudentTokenizer) -> tuple[list[int], list[float]]:
+    filled = [span for span in spans if span.text]
+    borders, position = [], 0
+    for span in filled:
+        borders.append(position)
+        position += len(span.text)
+    ids, starts = tokenizer.encode_with_starts("".join(span.text for span in filled))
+    return ids, [filled[bisect_right(borders, start) - 1].weight for start in starts]
+
+
+def _stop(turn_end: str, tokenizer: StudentTokenizer) -> list[int]:
+    """Tokens of the turn's end up to and including the first stop token; empty when there is none."""
+    ids = tokenizer.encode(turn_end)
+    for position, token in enumerate(ids):
+        if token in tokenizer.stop_token_ids:
+            return ids[:position + 1]
+    return []

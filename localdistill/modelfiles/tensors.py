@@ -1,0 +1,148 @@
+"""Safetensors without trust: read and check headers in pure Python before any library maps the file, and write files
+tensor by tensor so that memory does not grow with the model. Must not import torch at import, nor read pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localdistill.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_HEADER_BYTES = 100 * 1024 * 1024
+
+DTYPE_BYTES: Mapping[str, int] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
+    "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}
+
+_TORCH_NAMES: Mapping[str, str] = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "U8": "uint8", "BOOL": "bool",
+}
+_TAGS = {name: tag for tag, name in _TORCH_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies: `start` and `end` are byte offsets from the beginning of the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a safetensors file by name, with every offset checked against the file's size.
+
+    Raises ModelFileError when the file is missing, truncated, or its header says what cannot be.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise _damaged(path, "it is shorter than its header says")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not a table")
+    header.pop("__metadata__", None)
+    base = 8 + length
+    infos = {name: _checked(path, name, entry, base) for name, entry in header.items()}
+    end = base
+    for info in sorted(infos.values(), key=lambda item: (item.start, item.end)):
+        if info.start != end:
+            raise _damaged(path, f"tensor '{info.name}' overlaps another or leaves a hole")
+        end = info.end
+    if end != size:
+        raise _damaged(path, f"it holds {size} bytes where its header needs {end}")
+    return infos
+
+
+def _damaged(path: Path, why: str) -> ModelFileError:
+    return ModelFileError(f"{path.name} is damaged: {why}", f"download it again: {path}")
+
+
+def _checked(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        width = DTYPE_BYTES[dtype]
+        numbers = [*shape, start, end]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"the entry of tensor '{name}' is not understood") from error
+    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in numbers):
+        raise _damaged(path, f"tensor '{name}' has a negative or fractional size")
+    if prod(shape) * width != end - start:
+        raise _damaged(path, f"tensor '{name}' has a shape that does not fit its bytes")
+    return TensorInfo(name, dtype, tuple(shape), base + start, base + end)
+
+
+def read_tensor(path: Path, info: TensorInfo) -> torch.Tensor:
+    """One tensor of the file that `info` was read from, on the CPU, in its stored dtype."""
+    import torch
+
+    if info.dtype not in _TORCH_NAMES:
+        raise ModelFileError(f"tensor '{info.name}' in {path.name} has dtype {info.dtype}, which is not supported",
+                             "use the model in float32, float16 or bfloat16")
+    buffer = bytearray(info.end - info.start)
+    with path.open("rb") as file:
+        file.seek(info.start)
+        if file.readinto(buffer) != len(buffer):
+            raise _damaged(path, f"tensor '{info.name}' is cut")
+    dtype = getattr(torch, _TORCH_NAMES[info.dtype])
+    if not buffer:
+        return torch.empty(info.shape, dtype=dtype)
+    return torch.frombuffer(buffer, dtype=dtype).reshape(info.shape)
+
+
+def write_tensors(path: Path, plan: Sequence[tuple[str, tuple[int, ...], torch.dtype]],
+                  produce: Callable[[str], torch.Tensor]) -> None:
+    """Write a safetensors file, calling `produce(name)` for one tensor of `plan` (name, shape, dtype) at a time.
+
+    The file appears whole at `path` or not at all. Raises ValueError when a produced tensor differs from the plan.
+    """
+    import torch
+
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape, dtype in plan:
+        tag = _TAGS[str(dtype).removeprefix("torch.")]
+        size = prod(shape) * DTYPE_BYTES[tag]
+        entries[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            for name, shape, dtype in plan:
+                tensor = produce(name)
+                if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
+                    raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, planned {shape} {dtype}")
+                file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

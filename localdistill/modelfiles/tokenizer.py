@@ -1,0 +1,100 @@
+"""The student's tokenizer on the `tokenizers` library alone, so that counting and training rows need no torch and no
+transformers. Must not add special tokens on its own: what is in the text is what is encoded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.modelfiles.folder import ModelFolder
+
+
+class StudentTokenizer:
+    """Encodes and decodes for one model folder."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Load `tokenizer.json` of `folder`. Raises ModelFileError when it is missing or damaged."""
+        self.folder = Path(folder)
+
+    @cached_property
+    def _model(self) -> ModelFolder:
+        return ModelFolder.open(self.folder)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise MissingExtra.of("train", "tokenizers") from error
+        file = self.folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:
+            raise ModelFileError(f"cannot read {file}: {error}", "download the tokenizer again") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _raw(self) -> Any:
+        """The same tokenizer without post-processing, which would add tokens and trim spaces off the offsets."""
+        data = json.loads(self._tokenizer.to_str())
+        data["post_processor"] = None
+        return type(self._tokenizer).from_str(json.dumps(data))
+
+    @cached_property
+    def leading_ids(self) -> tuple[int, ...]:
+        """Tokens that the tokenizer itself puts before every text (a BOS, or nothing)."""
+        full = self._tokenizer.encode("x").ids
+        plain = self._raw.encode("x", add_special_tokens=False).ids
+        for start in range(len(full) - len(plain) + 1):
+            if full[start:start + len(plain)] == plain:
+                return tuple(full[:start])
+        return ()
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end a turn, from generation_config, config and tokenizer."""
+        return self._model.eos_token_ids
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def token_id(self, token: str) -> int | None:
+        """The id of exactly this token, or None."""
+        found = self._tokenizer.token_to_id(token)
+        return None if found is None else int(found)
+
+    def token(self, token_id: int) -> str | None:
+        """The token with this id as the vocabulary writes it, or None."""
+        found = self._tokenizer.id_to_token(token_id)
+        return None if found is None else str(found)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; special tokens written in it are recognised, none is added."""
+        return list(self._raw.encode(text, add_special_tokens=False).ids)
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of `text`, and for each the index of the character it starts in."""
+        encoding = self._raw.encode(text, add_special_tokens=False)
+        return list(encoding.ids), [start for start, _ in encoding.offsets]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt, with the tokenizer's BOS exactly once, written by the template or not."""
+        ids = self.encode(text)
+        lead = list(self.leading_ids)
+        return ids if not lead or ids[:len(lead)] == lead else lead + ids
+
+    def count(self, text: str) -> int:
+        """Number of tokens of `text`, as `encode` makes them."""
+        return len(self.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens written out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))

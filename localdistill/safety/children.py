@@ -1,0 +1,187 @@
+"""Child processes that speak JSON lines, so that a crash, a hang or a memory bomb in foreign code hits nobody else.
+
+Parent side: `JsonChild`. Child side: `serve`. The child's own standard output and error, which native libraries
+write to at will, go to an unnamed temporary file whose tail explains a death; they never mix with the protocol.
+Nothing here knows what the lines mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$", re.IGNORECASE)
+_LOG_TAIL_BYTES = 4096
+
+
+class ChildDied(Exception):
+    """The child closed its pipe; `returncode` is negative for a signal, `log` the end of what it printed."""
+
+    def __init__(self, returncode: int | None, log: str) -> None:
+        super().__init__(f"the child process ended ({describe_exit(returncode)})")
+        self.returncode = returncode
+        self.log = log
+
+
+class ChildTimeout(Exception):
+    """The child did not answer in time."""
+
+
+def describe_exit(returncode: int | None) -> str:
+    """`killed by SIGSEGV`, `exit code 1` or `unknown` for a process's return code."""
+    if returncode is None:
+        return "unknown"
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"killed by signal {-returncode}"
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without secrets, with this package importable and library telemetry off."""
+    environment = {name: value for name, value in os.environ.items() if not _SECRET_NAME.search(name)}
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    environment.update({"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
+    environment.update(extra or {})
+    return environment
+
+
+class JsonChild:
+    """A running `python -m module`. Not safe for use by two threads at once."""
+
+    def __init__(self, module: str, arguments: Sequence[str] = (),
+                 environment: Mapping[str, str] | None = None) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._log, env=child_environment(environment), bufsize=0, start_new_session=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._buffer = bytearray()
+        self._searched = 0
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line. Raises ChildDied."""
+        data = memoryview(json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+        try:
+            while data:
+                data = data[self._stdin.write(data) or 0 :]
+        except (BrokenPipeError, ValueError, OSError):
+            raise self._death() from None
+
+    def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The next line, waiting at most `timeout_s`. Raises ChildTimeout or ChildDied."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._stdout], [], [], left)
+            if not ready:
+                raise ChildTimeout(f"no answer within {timeout_s} s")
+            chunk = os.read(self._stdout.fileno(), 1 << 16)
+            if not chunk:
+                raise self._death()
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def log_tail(self) -> str:
+        """The last few kilobytes that the child printed."""
+        try:
+            size = os.fstat(self._log.fileno()).st_size
+            tail = os.pread(self._log.fileno(), _LOG_TAIL_BYTES, max(0, size - _LOG_TAIL_BYTES))
+            return tail.decode("utf-8", "replace")
+        except (OSError, ValueError):
+            return ""
+
+    def _death(self) -> ChildDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        return ChildDied(self._process.returncode, self.log_tail())
+
+    def kill(self) -> None:
+        """End the child and what it started at once, and free everything. Harmless to call twice."""
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._stdin, self._stdout, self._log):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Close the child's input, which asks it to leave; kill it when it does not."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=timeout_s)
+        self.kill()
+
+
+class Line:
+    """The child's end of the pipes: read requests, write answers."""
+
+    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
+        self._source, self._sink = source, sink
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Messages until the parent closes the pipe or is gone."""
+        for line in self._source:
+            yield json.loads(line)
+
+    def write(self, *messages: Mapping[str, Any]) -> None:
+        """Send messages in one write; ends the process when the parent is gone."""
+        data = b"".join(json.dumps(m, ensure_ascii=True, separators=(",", ":")).encode() + b"\n" for m in messages)
+        try:
+            self._sink.write(data)
+            self._sink.flush()
+        except (BrokenPipeError, OSError):
+            os._exit(0)
+
+
+def serve() -> Line:
+    """Take the protocol over from standard input and output; what prints to them afterwards goes to the log."""
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    quiet = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(quiet, 0)
+    os.close(quiet)
+    os.dup2(2, 1)
+    return Line(source, sink)
+
+
+def limit_memory(size_bytes: int) -> None:
+    """Cap this process's address space where the system can (Linux does, macOS does not)."""
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (size_bytes, size_bytes))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,110 @@
+"""Files that are whole or absent: atomic writes, checksums, and names that cannot leave their folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localdistill.errors import LocalDistillError, UsageError
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """`sha256:<hex>` of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def free_bytes(path: Path) -> int:
+    """Free disk space where `path` is or will be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def require_space(path: Path, need_bytes: int) -> None:
+    """Raise before work begins when it cannot fit."""
+    free = free_bytes(path)
+    if free < need_bytes:
+        raise LocalDistillError(
+            f"{path} needs {need_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB is free",
+            "free some disk (`localdistill runs prune --dry-run` shows what can go)",
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable; ignored where the system cannot."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a finished file or folder its final name, durably."""
+    if partial.is_file():
+        sync_file(partial)
+    os.replace(partial, final)
+    sync_folder(final.parent)
+
+
+@contextmanager
+def partial_file(final: Path) -> Iterator[Path]:
+    """A path `final.partial` to write to; it becomes `final` when the block ends well and disappears when it does not.
+    A full disk becomes an error that names the path and the space."""
+    partial = final.with_name(final.name + ".partial")
+    try:
+        yield partial
+        publish(partial, final)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise LocalDistillError(
+                f"no space left while writing {final.name} ({free_bytes(final) / 1e6:.0f} MB free)",
+                "free some disk and run it again; nothing was left behind",
+            ) from error
+        raise
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with partial_file(path) as partial:
+        partial.write_bytes(data)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    atomic_write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def slug(text: str) -> str:
+    """`text` as a file name: lower case letters, digits, dots, dashes and underscores, at most 64, no leading dot."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")[:64]
+    return name or "unnamed"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` below `folder`; UsageError when it would lead outside."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UsageError(f"'{name}' leads outside of its folder", "use a plain file name")
+    return path

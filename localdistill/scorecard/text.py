@@ -1,0 +1,141 @@
+"""Score cards on paper: plain text that fits 100 columns, and Markdown. Shows what the card says and decides nothing;
+model outputs are never printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from localdistill.scorecard.card import Comparison, Row, ScoreCard
+
+WIDTH = 100
+_NAME_WIDTH = 24
+_GROUPS_PER_TABLE = 8
+
+_HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished", "tokens", "trained")
+
+
+def to_text(card: ScoreCard) -> str:
+    """The card as plain text of at most 100 columns."""
+    lines = [*_wrapped(_title(card)), "", *_table(_HEAD, [_cells(row) for row in card.rows])]
+    lines += _stopped(card)
+    if any(row.groups for row in card.rows):
+        lines += ["", "score by group:", *_group_tables(card)]
+    for family, title in (("base", f"against {card.base}:"), ("arms", "arms against each other:")):
+        found = [entry for entry in card.comparisons if entry.family == family]
+        if found:
+            lines += ["", title, *(line for entry in found for line in _wrapped(_sentence(entry), "  ", "    "))]
+    lines += ["", *_wrapped(card.scope), *_wrapped(_explanation(card))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def to_markdown(card: ScoreCard) -> str:
+    """The card as Markdown."""
+    lines = [f"**{_title(card)}**", "", *_markdown_table(_HEAD, [_cells(row) for row in card.rows])]
+    lines += ["", *_stopped(card)] if _stopped(card) else []
+    if any(row.groups for row in card.rows):
+        names = _group_names(card)
+        rows = [(row.name, *_group_cells(row, names)) for row in card.rows]
+        lines += ["", "Score by group:", "", *_markdown_table(("model", *names), rows)]
+    for family, title in (("base", f"Against {card.base}:"), ("arms", "Arms against each other:")):
+        found = [entry for entry in card.comparisons if entry.family == family]
+        if found:
+            head = ("pair", "difference", "95 % interval", "p (Holm)", "won / lost", "could be seen", "verdict")
+            lines += ["", title, "", *_markdown_table(head, [_comparison_cells(entry) for entry in found])]
+    lines += ["", card.scope, "", _explanation(card)]
+    return "\n".join(lines) + "\n"
+
+
+def _title(card: ScoreCard) -> str:
+    guard = ", guard task" if card.is_guard else ""
+    seeds = "no trained arm" if not card.seeds else f"{card.seeds} seed{'s' if card.seeds > 1 else ''} per arm"
+    return f"{card.task}{guard}: {card.items} items, graded by {card.grader}, {seeds}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    mark = " *" if row.stopped_early else ""
+    finished = "-" if row.score_finished is None else _percent(row.score_finished)
+    return (row.name + mark, _percent(row.score), f"{_percent(row.interval[0])} - {_percent(row.interval[1])}",
+            _percent(row.finished_share), _percent(row.limit_share), finished, f"{row.mean_answer_tokens:.0f}",
+            f"{row.trained_tokens:,}" if row.trained_tokens else "-")
+
+
+def _stopped(card: ScoreCard) -> list[str]:
+    return [line for row in card.rows if row.stopped_early
+            for line in _wrapped(f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked")]
+
+
+def _sentence(entry: Comparison) -> str:
+    low, high = entry.interval
+    return (f"{entry.first} vs {entry.second}: {entry.verdict.upper()}, {_signed(entry.difference)} points "
+            f"({_signed(low)} to {_signed(high)}), p {_p(entry.p_adjusted)}, won {entry.won}, lost {entry.lost}, "
+            f"{_points(entry.detectable)} points could be seen")
+
+
+def _comparison_cells(entry: Comparison) -> tuple[str, ...]:
+    low, high = entry.interval
+    return (f"{entry.first} vs {entry.second}", _signed(entry.difference), f"{_signed(low)} to {_signed(high)}",
+            _p(entry.p_adjusted), f"{entry.won} / {entry.lost}", _points(entry.detectable), entry.verdict)
+
+
+def _explanation(card: ScoreCard) -> str:
+    methods = ", ".join(dict.fromkeys(entry.method for entry in card.comparisons)) or "no comparison"
+    return (f"Differences are in percentage points on the same items ({methods}); p is adjusted by Holm inside each "
+            "family, intervals are not. A difference 'could be seen' when the comparison finds it with 80 % "
+            "probability. 'finished' ended by itself, 'at limit' was cut, 'of finished' scores finished "
+            "replies only, 'tokens' is the mean reply, 'trained' the trained tokens.")
+
+
+def _group_names(card: ScoreCard) -> list[str]:
+    return list(dict.fromkeys(group.group for row in card.rows for group in row.groups))
+
+
+def _group_cells(row: Row, names: Sequence[str]) -> list[str]:
+    scores = {group.group: _percent(group.score) for group in row.groups}
+    return [scores.get(name, "-") for name in names]
+
+
+def _group_tables(card: ScoreCard) -> list[str]:
+    names, lines = _group_names(card), []
+    for start in range(0, len(names), _GROUPS_PER_TABLE):
+        part = names[start:start + _GROUPS_PER_TABLE]
+        rows = [(row.name, *_group_cells(row, part)) for row in card.rows]
+        lines += _table(("group", *(_cut(name or "(none)", 8) for name in part)), rows)
+    return lines
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cut = [(_cut(row[0], _NAME_WIDTH), *row[1:]) for row in rows]
+    widths = [max(len(row[column]) for row in [head, *cut]) for column in range(len(head))]
+    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+            for row in [head, *cut]]
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return [f"| {line} |" for line in lines]
+
+
+def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:
+    return wrap(text, WIDTH, initial_indent=first, subsequent_indent=later)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[:width - 1] + "…"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f}%"
+
+
+def _points(difference: float) -> str:
+    return f"{difference * 100:.1f}"
+
+
+def _signed(difference: float) -> str:
+    return f"{difference * 100:+.1f}"
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"

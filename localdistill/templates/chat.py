@@ -1,0 +1,144 @@
+"""A model's chat template: from messages to the exact text the model was made for.
+
+Nothing here tokenizes, and nothing imports transformers. Rendering happens in a child process with limits, except
+for code that is such a child itself (`isolated=False`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localdistill.errors import ModelFileError
+from localdistill.records import Message
+from localdistill.templates.sandbox import TemplateFailure, render_here
+from localdistill.templates.thinking import opens_thinking_tag
+
+_MAX_FILE_BYTES = 32 * 1024 * 1024
+_SENTINEL = "qLDvSentinelqLDv"
+_TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template with the special tokens it may name."""
+
+    source: str
+    """Jinja text."""
+    bos: str = ""
+    eos: str = ""
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    """Further names the template may use, for example `pad_token`."""
+    isolated: bool = True
+    """False renders in this process: only for code that already runs in a child."""
+    origin: str = "the chat template"
+    """What error messages call it, for example the file it came from."""
+
+    @classmethod
+    def from_folder(cls, folder: Path, isolated: bool = True) -> ChatTemplate:
+        """The serving template of a model folder: `chat_template.jinja`, else `chat_template.json`, else the entry in
+        `tokenizer_config.json`. Raises ModelFileError when there is none or a file cannot be read."""
+        config = _read_json(folder / "tokenizer_config.json")
+        tokens = _special_tokens(_read_json(folder / "special_tokens_map.json")) | _special_tokens(config)
+        for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
+            path = folder / name
+            if not path.is_file():
+                continue
+            source = _read_text(path) if name.endswith("jinja") else _template_of(_read_json(path))
+            if source:
+                bos, eos = tokens.pop("bos_token", ""), tokens.pop("eos_token", "")
+                return cls(source, bos, eos, tokens, isolated, str(path))
+        raise ModelFileError(
+            f"{folder} has no chat template",
+            "put the template of the model's authors there as chat_template.jinja",
+        )
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False,
+               thinks: bool | None = None) -> str:
+        """The conversation as text. `thinks` sets the switches `enable_thinking` and `thinking`; None leaves the
+        template's own default. Raises ModelFileError when the template is wrong, refuses or exceeds its limits."""
+        context: dict[str, Any] = {
+            **self.special_tokens, "bos_token": self.bos, "eos_token": self.eos,
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None,
+        }
+        if thinks is not None:
+            context |= {"enable_thinking": thinks, "thinking": thinks}
+        try:
+            if not self.isolated:
+                return render_here(self.source, context)
+            from localdistill.templates.renderer import SHARED
+
+            return SHARED.render(self.source, context)
+        except TemplateFailure as failure:
+            raise ModelFileError(
+                f"{self.origin} cannot render this conversation: {failure}",
+                "check the roles of the messages, or use another template",
+            ) from None
+
+    def prompt(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
+        """What the model is given to write the next assistant turn: conversation and generation prompt."""
+        return self.render(messages, add_generation_prompt=True, thinks=thinks)
+
+    def opens_thinking(self, thinks: bool | None = None) -> bool:
+        """True when the generation prompt itself ends with an opened think tag, so that a reply starts inside it."""
+        return opens_thinking_tag(self.prompt([Message("user", "?")], thinks))
+
+    def turn_end(self) -> str:
+        """The text that follows the content of the last assistant turn (the end-of-turn token and what comes after
+        it). Raises ModelFileError when the template does not show assistant content."""
+        return self._turn_end
+
+    @cached_property
+    def _turn_end(self) -> str:
+        text = self.render([Message("user", "?"), Message("assistant", _SENTINEL)])
+        _, found, after = text.rpartition(_SENTINEL)
+        if not found:
+            raise ModelFileError(f"{self.origin} leaves out what the assistant says", "use another template")
+        return after
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise ModelFileError(f"{path} is larger than {_MAX_FILE_BYTES} bytes", "this is not a template or a config")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}", "check the file") from None
+    except UnicodeDecodeError:
+        raise ModelFileError(f"{path} is not UTF-8 text", "get the model again") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not valid JSON: {error}", "get the model again") from None
+    if not isinstance(data, dict):
+        raise ModelFileError(f"{path} does not hold a JSON object", "get the model again")
+    return data
+
+
+def _template_of(config: Mapping[str, Any]) -> str:
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {str(item.get("name")): item.get("template") for item in found if isinstance(item, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else ""
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    tokens: dict[str, str] = {}
+    for name in _TOKEN_NAMES:
+        value = config.get(name)
+        if isinstance(value, dict):
+            value = value.get("content")
+        if isinstance(value, str):
+            tokens[name] = value
+    return tokens

@@ -1,0 +1,115 @@
+"""What several tests use: an OpenAI-compatible server on loopback that counts what it is asked, and small recipes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPO.parent / "shared" / "data"
+
+
+class CountingServer:
+    """Answers `N + N` questions; counts every question that reached it."""
+
+    def __init__(self, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.asked: Counter[str] = Counter()
+        self.fail_all = False
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                question = body["messages"][-1]["content"]
+                with outer._lock:
+                    outer.asked[question] += 1
+                time.sleep(outer.latency_s)
+                if outer.fail_all:
+                    self._send(500, {"error": {"message": "down"}})
+                    return
+                number = int(question.split()[-1])
+                message = {
+                    "role": "assistant",
+                    "content": f"The answer is {2 * number}.",
+                    "reasoning_content": f"{number} + {number} = {2 * number}.",
+                }
+                self._send(
+                    200,
+                    {
+                        "choices": [{"message": message, "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 5, "completion_tokens": 9},
+                    },
+                )
+
+            def _send(self, code: int, value: object) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+@contextmanager
+def counting_server(latency_s: float = 0.0) -> Iterator[CountingServer]:
+    """A CountingServer that runs."""
+    made = CountingServer(latency_s)
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+
+
+def write_questions(path: Path, count: int) -> Path:
+    """`count` prompts whose answer is twice their number."""
+    rows = [{"messages": [{"role": "user", "content": f"Double {i}"}], "reference": str(2 * i)} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def collecting_recipe(questions: Path, url: str, concurrency: int = 4, extra: str = "") -> str:
+    """A recipe that asks an API and grades."""
+    return f"""
+name = "collecting"
+[prompts]
+files = ["{questions}"]
+[teacher]
+use = "openai_compatible"
+base_url = "{url}"
+model = "counter"
+concurrency = {concurrency}
+{extra}
+[[grade]]
+use = "exact"
+[[select.filter]]
+use = "verified"
+"""
+
+
+def wait_for(condition: object, timeout_s: float = 30.0) -> None:
+    """Block until `condition()` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise AssertionError("waited in vain")
+        time.sleep(0.005)

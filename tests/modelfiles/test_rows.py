@@ -1,0 +1,103 @@
+"""Rows: the weights follow the spans, the prompt is never trained, the stop token always is, nothing is ever cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.records import Example, Message, Skip, Span, Turn
+from localdistill.templates import ChatTemplate
+from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, tiny_model
+
+pytest.importorskip("torch")
+QUESTION = "how many apples are left?"
+THINKING = (Span("<think>\n", 1.0, "tag"), Span("12 - 5 = 7", 0.25, "reasoning"), Span("\n</think>\n\n", 1.0, "tag"),
+            Span("The answer is 7.", 1.0, "answer"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "m", hidden=32)
+
+
+def example(*spans: Span, thinks: bool = True) -> Example:
+    return Example("p1", "t1", (Turn("user", (Span(QUESTION, 0.0, "prompt"),)), Turn("assistant", spans)), thinks)
+
+
+def made(folder: Path, value: Example, template: str = CHAT_TEMPLATE, max_tokens: int = 512) -> Row | Skip:
+    return tokenize_example(value, ChatTemplate(template, isolated=False), StudentTokenizer(folder), max_tokens)
+
+
+def test_a_row_is_the_prompt_of_generation_then_the_target_then_the_stop_token(folder: Path) -> None:
+    row = made(folder, example(*THINKING))
+    assert isinstance(row, Row)
+    tokenizer, template = StudentTokenizer(folder), ChatTemplate(CHAT_TEMPLATE, isolated=False)
+    asked = template.prompt((Message("user", QUESTION),), True)
+    assert list(row.input_ids[:row.prompt_tokens]) == tokenizer.encode(asked)
+    assert tokenizer.decode(row.input_ids) == asked + "".join(s.text for s in THINKING) + "<|im_end|>"
+    assert set(row.weights[:row.prompt_tokens]) == {0.0}
+    assert row.input_ids[-1] == 2 and row.weights[-1] == 1.0
+    assert row.trained_tokens == len(row.input_ids) - row.prompt_tokens
+
+
+def test_every_token_has_the_weight_of_the_span_it_starts_in(folder: Path) -> None:
+    row = made(folder, example(*THINKING))
+    assert isinstance(row, Row)
+    tokenizer = StudentTokenizer(folder)
+    light = [token for token, weight in zip(row.input_ids, row.weights, strict=True) if weight == 0.25]
+    assert tokenizer.decode(light) == "12 - 5 = 7"
+    # " answer" is one token that starts in the second span, at its space.
+    split = made(folder, example(Span("The", 0.0), Span(" answer is 7.", 1.0), thinks=False))
+    assert isinstance(split, Row)
+    kept = [token for token, weight in zip(split.input_ids, split.weights, strict=True) if weight > 0]
+    assert tokenizer.decode(kept) == " answer is 7.<|im_end|>"
+
+
+def test_a_target_without_thinking_gets_the_closed_block_in_its_prompt(folder: Path) -> None:
+    row = made(folder, example(Span("7"), thinks=False))
+    assert isinstance(row, Row)
+    text = StudentTokenizer(folder).decode(row.input_ids)
+    assert text.endswith("<think>\n\n</think>\n\n7<|im_end|>")
+
+
+def test_a_tag_that_the_template_opens_is_not_written_twice(folder: Path) -> None:
+    row = made(folder, example(*THINKING), OPENING_TEMPLATE)
+    assert isinstance(row, Row)
+    text = StudentTokenizer(folder).decode(row.input_ids)
+    assert text.count("<think>") == 1 and "<think>\n12 - 5" in text
+    skipped = made(folder, example(Span("7"), thinks=False), OPENING_TEMPLATE)
+    assert isinstance(skipped, Skip) and "opens a thinking block" in skipped.reason
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (example(Span("7", 0.0)), "no token"), (example(), "no token"),
+    (example(Span("7<|im_end|>8")), "stop token before"),
+    (Example("p1", "t1", (Turn("user", (Span("x"),)),), False), "assistant"),
+])
+def test_rows_that_teach_nothing_or_the_wrong_thing_are_skipped(folder: Path, value: Example, said: str) -> None:
+    skipped = made(folder, value)
+    assert isinstance(skipped, Skip) and said in skipped.reason
+    assert (skipped.prompt_id, skipped.trace_id) == ("p1", "t1")
+
+
+def test_a_row_that_is_too_long_is_skipped_whole(folder: Path) -> None:
+    row = made(folder, example(*THINKING))
+    assert isinstance(row, Row)
+    assert made(folder, example(*THINKING), max_tokens=len(row.input_ids)) == row
+    skipped = made(folder, example(*THINKING), max_tokens=len(row.input_ids) - 1)
+    assert isinstance(skipped, Skip) and "longer" in skipped.reason
+
+
+def test_a_template_that_never_ends_a_turn_is_refused(folder: Path) -> None:
+    endless = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    skipped = made(folder, example(Span("7")), endless)
+    assert isinstance(skipped, Skip) and "without a stop token" in skipped.reason
+
+
+def test_rows_are_named_by_their_content(folder: Path) -> None:
+    first, again, other = (made(folder, example(Span(text))) for text in ("7", "7", "8"))
+    assert isinstance(first, Row) and isinstance(other, Row)
+    assert first == again and first.row_id != other.row_id

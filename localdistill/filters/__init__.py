@@ -1,0 +1,10 @@
+"""What a selection may remove."""
+
+from localdistill.registry import Family
+
+FILTERS = Family("filter", __name__, {
+    "contamination": "ContaminationFilter",
+    "duplicates": "DuplicatesFilter",
+    "length": "LengthFilter",
+    "verified": "VerifiedFilter",
+})

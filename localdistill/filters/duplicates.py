@@ -1,0 +1,89 @@
+"""Removes traces that repeat one seen before, and where asked all but one trace of each prompt.
+
+Two traces repeat each other when their questions and answers are equal apart from case and white space; the first in
+the order of the batches stays. Keeping the shortest trace of each prompt takes two passes: `prepare` over all rows
+first, then `keep`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from localdistill.errors import UsageError
+from localdistill.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DuplicatesFilter:
+    """The `duplicates` filter. One instance judges one pass over the rows."""
+
+    name = "duplicates"
+    version = 1
+
+    class Options(BaseOptions):
+        """Options of `duplicates`."""
+
+        compare: Literal["answer", "reasoning_and_answer"] = "answer"
+        """Which texts of two traces of one question must be equal for them to be duplicates."""
+        per_prompt: Literal["all", "first", "shortest"] = "all"
+        """How many traces of one prompt stay: all that differ, the first, or the one with the fewest characters."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+        self._seen: set[bytes] = set()
+        self._chosen: dict[str, int] = {}
+        """Length of the trace that stays, by prompt; -1 once it went by."""
+
+    @property
+    def batch_columns(self) -> Sequence[str]:
+        """The columns that `keep` and `prepare` need."""
+        return ("prompt_id", "question", "reasoning", "answer")
+
+    def prepare(self, batch: pa.RecordBatch) -> None:
+        """Learn the shortest length per prompt; to be called with every batch before the first `keep`."""
+        if self.options.per_prompt != "shortest":
+            return
+        for prompt_id, _, reasoning, answer in self._rows(batch):
+            length = len(reasoning) + len(answer)
+            self._chosen[prompt_id] = min(length, self._chosen.get(prompt_id, length))
+
+    def sql(self) -> None:
+        """None: needs memory of earlier rows."""
+
+    def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
+        """False for every row that repeats an earlier one. Raises UsageError when `prepare` did not see the row's
+        prompt though it had to."""
+        return [self._keep(*row) for row in self._rows(batch)]
+
+    def _rows(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str, str, str]]:
+        columns = [batch.column(name).to_pylist() for name in self.batch_columns]
+        for prompt_id, question, reasoning, answer in zip(*columns):
+            yield prompt_id, question or "", reasoning or "", answer or ""
+
+    def _keep(self, prompt_id: str, question: str, reasoning: str, answer: str) -> bool:
+        if self.options.per_prompt != "all" and not self._is_chosen(prompt_id, len(reasoning) + len(answer)):
+            return False
+        key = _key(question, answer, reasoning if self.options.compare == "reasoning_and_answer" else "")
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
+    def _is_chosen(self, prompt_id: str, length: int) -> bool:
+        """Whether this is the trace of its prompt that stays; true once per prompt."""
+        wanted = self._chosen.get(prompt_id)
+        if wanted is None and self.options.per_prompt == "shortest":
+            raise UsageError("the filter did not see all traces before it was asked", "call `prepare` first")
+        if wanted is not None and wanted != length:
+            return False
+        self._chosen[prompt_id] = -1
+        return True
+
+
+def _key(*texts: str) -> bytes:
+    joined = "\0".join(" ".join(text.casefold().split()) for text in texts)
+    return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).digest()

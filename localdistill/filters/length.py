@@ -1,0 +1,57 @@
+"""Keeps traces whose reasoning and answer together are neither too short nor too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from localdistill.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class LengthFilter:
+    """The `length` filter."""
+
+    name = "length"
+    version = 1
+    batch_columns: Sequence[str] = ()
+
+    class Options(BaseOptions):
+        """Options of `length`."""
+
+        unit: Literal["tokens", "characters"] = "tokens"
+        """What is counted: the teacher's completion tokens, or characters of reasoning and answer."""
+        minimum: int = Field(default=0, ge=0)
+        """Shortest that is kept; 0 is no lower limit."""
+        maximum: int = Field(default=0, ge=0)
+        """Longest that is kept; 0 is no upper limit."""
+        keep_unknown: bool = True
+        """Whether traces without a token count (imported ones) are kept when tokens are counted."""
+
+        @model_validator(mode="after")
+        def _check(self) -> LengthFilter.Options:
+            if 0 < self.maximum < self.minimum:
+                raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
+            return self
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def sql(self) -> str:
+        """A range over the count; never null."""
+        if self.options.unit == "tokens":
+            count, unknown = "NULLIF(completion_tokens, 0)", "TRUE" if self.options.keep_unknown else "FALSE"
+        else:
+            count, unknown = "(LENGTH(COALESCE(reasoning, '')) + LENGTH(COALESCE(answer, '')))", "FALSE"
+        limits = [f"{count} >= {self.options.minimum}"]
+        if self.options.maximum:
+            limits.append(f"{count} <= {self.options.maximum}")
+        return f"COALESCE({' AND '.join(limits)}, {unknown})"
+
+    def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
+        """Not used: this filter is SQL."""
+        raise NotImplementedError("this filter is SQL")

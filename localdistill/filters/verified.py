@@ -1,0 +1,41 @@
+"""Keeps traces that a grader found right and that ended as they should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from localdistill.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class VerifiedFilter:
+    """The `verified` filter."""
+
+    name = "verified"
+    version = 1
+    batch_columns: Sequence[str] = ()
+
+    class Options(BaseOptions):
+        """Options of `verified`."""
+
+        min_score: float = Field(default=1.0, ge=0, le=1)
+        """Lowest score that is kept, from 0 to 1; 0 keeps every graded trace that is complete."""
+        allow_ungraded: bool = False
+        """Whether traces that no grader judged are kept."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def sql(self) -> str:
+        """Complete, and scored high enough; never null."""
+        ungraded = "TRUE" if self.options.allow_ungraded else "FALSE"
+        return f"(status = 'complete' AND COALESCE(score >= {self.options.min_score!r}, {ungraded}))"
+
+    def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
+        """Not used: this filter is SQL."""
+        raise NotImplementedError("this filter is SQL")

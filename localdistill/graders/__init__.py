@@ -1,0 +1,9 @@
+"""Verdicts on single traces."""
+
+from localdistill.registry import Family
+
+GRADERS = Family("grader", __name__, {
+    "exact": "ExactGrader",
+    "instructions": "InstructionsGrader",
+    "math": "MathGrader",
+})

@@ -1,0 +1,76 @@
+"""Grades by equality: for answers that are one number or a few words. No process, no algebra.
+
+The result is taken from the last `\\boxed{...}`, else the last line `#### N`, else what follows the last
+"answer is" or "Answer:", else the last number of the answer, else the whole answer. Numbers are equal as numbers
+(`1,200.0` is `1200`), texts are equal apart from case, spaces and closing punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+
+from localdistill.graders.extraction import TAIL_CHARS, number_of, stated_result
+from localdistill.graders.numbers import numbers_in, only_number, plain_text
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Grade, Prompt, Trace
+
+
+class ExactGrader:
+    """The `exact` grader."""
+
+    name = "exact"
+    version = 1
+
+    class Options(BaseOptions):
+        """Options of `exact`."""
+
+        ignore_case: bool = True
+        """Whether `Yes` equals `yes`."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def applies(self, prompt: Prompt) -> bool:
+        """True for a prompt with a reference answer, unless its constraints say better what is right."""
+        return bool((prompt.reference or "").strip()) and not prompt.metadata.get("constraints")
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Grade:
+        """1 when the result in the answer equals the reference."""
+        reference, answer = (prompt.reference or "").strip(), trace.answer.strip()[-TAIL_CHARS:]
+        if not reference:
+            return self._grade(trace, 0.0, "the prompt has no reference answer")
+        if not answer:
+            return self._grade(trace, 0.0, "the answer is empty")
+        if only_number(reference) is not None:
+            return self._grade_number(trace, answer, reference, prompt.question)
+        passage = stated_result(answer)
+        for text, how in ((answer, "whole answer"), (passage.text if passage else answer, "stated result")):
+            if self._same(text, reference):
+                return self._grade(trace, 1.0, f"{how}: equal to the reference", text)
+        return self._grade(trace, 0.0, "differs from the reference", passage.text if passage else answer)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Grade:
+        gold, passage = only_number(reference), stated_result(answer)
+        number = number_of(passage, answer, question) if passage else None
+        how = passage.how if passage and number else "last number"
+        if number is None:
+            number = next(reversed(numbers_in(plain_text(answer))), None)
+        if number is None or gold is None:
+            return self._grade(trace, 0.0, "the answer holds no number")
+        equal = number.equals(gold)
+        reason = f"{how}: {'equal to' if equal else 'differs from'} {reference}"
+        return self._grade(trace, float(equal), reason, number.text)
+
+    def _same(self, text: str, reference: str) -> bool:
+        def normal(value: str) -> str:
+            value = re.sub(r"\s+", " ", value.strip().strip("*_`\"'").strip()).rstrip(".!?").rstrip()
+            return value.casefold() if self.options.ignore_case else value
+
+        return normal(text) == normal(reference)
+
+    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Grade:
+        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
+        return Grade(trace.id, f"{self.name}@{self.version}", score, reason + note, extracted[:200])

@@ -1,0 +1,150 @@
+"""Grades mathematics: takes one stated result from the answer and compares it with the reference.
+
+Plain numbers are compared exactly; everything else by math-verify. All of it runs in child processes under a wall
+clock, because sympy may hang or eat memory on short hostile text and no timer inside one process stops that for
+sure. What counts as the stated result is written in `extraction`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from localdistill.graders.extraction import TAIL_CHARS
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Grade, Prompt, Trace
+
+_START_S = 60.0
+"""How long a fresh child may take to load sympy before the first verdict counts as hung."""
+
+
+class MathGrader:
+    """The `math` grader. Safe to call from several threads; holds up to `children` processes."""
+
+    name = "math"
+    version = 1
+
+    class Options(BaseOptions):
+        """Options of `math`."""
+
+        timeout_s: float = Field(default=5.0, gt=0, le=600)
+        """Wall clock for one answer, in seconds; past it the child is killed and the score is 0."""
+        children: int = Field(default=2, ge=1, le=64)
+        """Most processes that judge at the same time."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+        self.concurrency = self.options.children
+        self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(self.options.children):
+            self._free.put(None)
+
+    def applies(self, prompt: Prompt) -> bool:
+        """True for a prompt with a reference answer, unless its constraints say better what is right."""
+        return bool((prompt.reference or "").strip()) and not prompt.metadata.get("constraints")
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Grade:
+        """1 when the stated result equals the reference; the reason names the rule that found it."""
+        if not (prompt.reference or "").strip():
+            return self._grade(trace, 0.0, "the prompt has no reference answer")
+        if not trace.answer.strip():
+            return self._grade(trace, 0.0, "the answer is empty")
+        item = {"question": prompt.question[-TAIL_CHARS:], "reference": prompt.reference,
+                "answer": trace.answer[-TAIL_CHARS:], "timeout_s": self.options.timeout_s}
+        child, usable = self._free.get(), None
+        try:
+            if child is None or not child.is_alive():
+                if child is not None:
+                    child.kill()
+                child = _Child()
+            verdict = child.ask(item, self.options.timeout_s)
+            usable = child
+        finally:
+            if usable is None and child is not None:
+                child.kill()
+            self._free.put(usable)
+        if verdict is None:
+            return self._grade(trace, 0.0, f"no verdict within {self.options.timeout_s:g} s; the child was restarted")
+        return self._grade(trace, verdict["score"], verdict["reason"], verdict["extracted"])
+
+    def close(self) -> None:
+        """End the children that are not at work."""
+        for _ in range(self.options.children):
+            child = self._free.get()
+            if child is not None:
+                child.kill()
+            self._free.put(None)
+
+    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Grade:
+        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
+        return Grade(trace.id, f"{self.name}@{self.version}", score, reason + note, extracted)
+
+
+class _Child:
+    """One judging process and its pipes."""
+
+    def __init__(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "localdistill.graders.math_child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        self._is_fresh = True
+
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    def ask(self, item: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
+        """The verdict on `item`; None when the child died or gave none in time, and then it is gone."""
+        deadline = time.monotonic() + (max(timeout_s, _START_S) if self._is_fresh else timeout_s)
+        try:
+            if self._is_fresh and self._exchange(b"{}\n", deadline) is not None:
+                self._is_fresh = False
+                deadline = time.monotonic() + timeout_s
+            line = self._exchange(json.dumps(item).encode() + b"\n", deadline)
+        except OSError:
+            line = None
+        if line is None:
+            self.kill()
+            return None
+        verdict: dict[str, Any] = json.loads(line)
+        return verdict
+
+    def _exchange(self, data: bytes, deadline: float) -> bytes | None:
+        """Send `data`, return the next line; None at the deadline or when the child closed its end."""
+        received = b""
+        while not received.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            readable, writable, _ = select.select([self._out], [self._in] if data else [], [], left)
+            if writable:
+                data = data[os.write(self._in, data):]
+            if readable:
+                chunk = os.read(self._out, 65_536)
+                if not chunk:
+                    return None
+                received += chunk
+        return received
+
+    def kill(self) -> None:
+        """End the process and close the pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,82 @@
+"""Alpaca rows: `{"instruction", "input", "output", "system"?, "history"?}`; reasoning as think tags inside `output`.
+
+What the layout cannot hold:
+
+| lost | what happens |
+| --- | --- |
+| the border of instruction and input | read as one user turn, joined by a blank line; written as `instruction` |
+| system turns after the first turn | writing raises InputError |
+| turns that do not alternate user, assistant | writing raises InputError |
+| reasoning of earlier turns, raw reply, status, kind of trace, model | not written |
+| reference, original, tests, source, licence, metadata | not written |
+| an output whose text holds think tags of its own | is split there when read again |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.errors import InputError
+from localdistill.interchange.base import Imported
+from localdistill.interchange.rows import Place, answer_of, imported_trace, optional_text, prompt_of, text_at
+from localdistill.records import Message, Prompt, Trace
+from localdistill.templates import join_thinking
+
+
+class AlpacaLayout:
+    """The `alpaca` layout."""
+
+    name = "alpaca"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """`instruction` and `output`."""
+        return "instruction" in row and "output" in row
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """Instruction and input as one user turn; the output as trace, none when it is empty."""
+        place = Place(source, number)
+        messages: list[Message] = []
+        if system := optional_text(row, "system", place):
+            messages.append(Message("system", system))
+        messages += _history(row.get("history"), place)
+        asked = "\n\n".join(filter(None, (text_at(row, "instruction", place), optional_text(row, "input", place))))
+        if not asked.strip():
+            raise place.error("there is no user turn", "'instruction' is empty")
+        prompt = prompt_of((*messages, Message("user", asked)), {}, source, place)
+        output = text_at(row, "output", place)
+        if not output.strip():
+            return Imported(prompt)
+        return Imported(prompt, imported_trace(prompt, answer_of(output), source, "", {}, place))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """One row; InputError when the turns do not fit the layout."""
+        turns = list(prompt.messages)
+        system = turns.pop(0).content if turns and turns[0].role == "system" else ""
+        roles = [message.role for message in turns]
+        if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise InputError("an alpaca row holds one system turn, then user and assistant in turns, then a user",
+                             "write this conversation as messages")
+        row: dict[str, Any] = {"instruction": turns[-1].content, "input": "", "output": _output(trace)}
+        if system:
+            row["system"] = system
+        if len(turns) > 1:
+            row["history"] = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
+        return row
+
+
+def _output(trace: Trace | None) -> str:
+    if trace is None:
+        return ""
+    return join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
+
+
+def _history(value: object, place: Place) -> list[Message]:
+    if value is None:
+        return []
+    messages: list[Message] = []
+    for pair in value if isinstance(value, list) else [value]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise place.error("'history' is not a list of [question, answer]")
+        messages += [Message("user", pair[0]), Message("assistant", pair[1])]
+    return messages

@@ -1,0 +1,35 @@
+"""The contract of layouts: reading and writing rows of prompts and traces that other tools made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from localdistill.records import Prompt, Trace
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One row as read: a prompt, and a trace when the row holds an answer of a model."""
+
+    prompt: Prompt
+    trace: Trace | None = None
+
+
+class Layout(Protocol):
+    """One layout of JSON rows. Built as `Member()`."""
+
+    name: ClassVar[str]
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """True when a row of a file looks like this layout (cheap, exact keys; never raises)."""
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """The row's content. `number` counts from 1. Raises InputError that names the row and what is missing."""
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """The row that `read` turns back into the same prompt and trace, as far as the layout can hold them."""
+
+
+Rows = Iterator[tuple[int, Mapping[str, Any]]]

@@ -1,0 +1,226 @@
+"""Opens files of prompts and traces, finds out their layout, and names the exact row that cannot be used.
+
+Reads JSON arrays, JSON lines (plain or gzip) and parquet, row by row: a file is never held in memory. Text must be
+UTF-8 (a byte order mark is fine); surrogates that stand alone in JSON escapes become U+FFFD, because no store could
+hold them. Knows no layout beyond the family's table.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, cast
+
+from localdistill.errors import InputError
+from localdistill.interchange import LAYOUTS
+from localdistill.interchange.base import Imported, Layout, Rows
+from localdistill.interchange.rows import Place
+from localdistill.records import Prompt
+
+MAX_ROW_CHARS = 32 * 1024 * 1024
+"""Longest row that is read, in characters (bytes for JSON lines)."""
+_SAMPLE_ROWS = 5
+_CHUNK_BYTES = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def read_file(path: Path | str, layout: str | None = None) -> Iterator[tuple[int, Imported]]:
+    """Number (line of a JSON-lines file, else position, both from 1) and content of every row, lazily.
+
+    `layout` None detects it. Raises InputError naming file and row, UsageError for an unknown layout name.
+    """
+    path = Path(path)
+    reader: Layout = LAYOUTS.load(layout or detect(path))()
+    for number, row in rows_of(path):
+        yield number, reader.read(row, number, path.name)
+
+
+def read_prompts(path: Path, layout: str | None = None) -> Iterator[Prompt]:
+    """The prompts of a file alone, in order: what tasks are given to read their items with."""
+    return (row.prompt for _, row in read_file(path, layout))
+
+
+def preview(path: Path | str, count: int = 3, layout: str | None = None) -> list[tuple[int, Imported]]:
+    """The first `count` rows as `read_file` gives them."""
+    return list(islice(read_file(path, layout), count))
+
+
+def detect(path: Path | str) -> str:
+    """The name of the only layout that recognises each of the first rows. Raises InputError that lists the layouts
+    and the keys seen when there is none or more than one."""
+    path = Path(path)
+    sample = [row for _, row in islice(rows_of(path), _SAMPLE_ROWS)]
+    if not sample:
+        raise InputError(f"{path.name} holds no rows", "give a file with at least one row")
+    layouts: dict[str, Layout] = {name: LAYOUTS.load(name)() for name in LAYOUTS.names()}
+    found = [name for name, layout in layouts.items() if all(layout.recognises(row) for row in sample)]
+    if len(found) == 1:
+        return found[0]
+    keys = sorted({str(key) for row in sample for key in row})
+    seen = f"keys seen: {', '.join(keys[:30]) or 'none'}"
+    if found:
+        raise InputError(f"{path.name} could be {' or '.join(found)}; {seen}", "name one of them as the layout")
+    raise InputError(f"{path.name} has no known layout; {seen}", f"known layouts: {', '.join(LAYOUTS.names())}")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write `rows` as JSON lines (gzip when the name ends in .gz), complete or not at all; their number."""
+    partial = path.with_name(path.name + ".partial")
+    count = 0
+    with gzip.open(partial, "wb") if path.suffix == ".gz" else partial.open("wb") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+            count += 1
+    partial.replace(path)
+    return count
+
+
+def rows_of(path: Path) -> Rows:
+    """The raw rows of a file with their numbers. Raises InputError for anything that is not a row of JSON objects."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", "check the path")
+    if path.suffix == ".parquet":
+        return _parquet_rows(path)
+    return _json_rows(path)
+
+
+def _json_rows(path: Path) -> Rows:
+    number = 0
+    try:
+        with cast("IO[bytes]", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
+            is_array = _first_byte(file) == b"["
+            for number, value in _array(file, path) if is_array else _lines(file, path):
+                if not isinstance(value, dict):
+                    raise Place(path.name, number).error("is not a JSON object")
+                yield number, value
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        raise Place(path.name, number + 1).error(f"the file cannot be read ({error})", "get the file again") from error
+
+
+def _first_byte(file: IO[bytes]) -> bytes:
+    """The first byte that is neither space nor byte order mark; the file is rewound to after the mark."""
+    head = file.read(4096)
+    begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    file.seek(begin)
+    return head[begin:].lstrip()[:1]
+
+
+def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
+    number = 0
+    while line := file.readline(MAX_ROW_CHARS + 1):
+        number += 1
+        if len(line) > MAX_ROW_CHARS:
+            raise Place(path.name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
+        if line.strip():
+            yield number, _decode(line, Place(path.name, number))
+
+
+def _decode(line: bytes, place: Place) -> Any:
+    try:
+        return _without_lone_surrogates(json.loads(line.decode("utf-8")), rb"\ud" in line.lower())
+    except UnicodeDecodeError as error:
+        raise place.error(f"is not UTF-8 (byte {error.start + 1} of the row)", "save the file as UTF-8") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise place.error(f"is not JSON ({error})", "each line must be one JSON object") from error
+
+
+def _array(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
+    """The items of one JSON array, holding one item and one chunk at a time."""
+    text = _Text(file, path)
+    text.take("[", 1)
+    number = 1
+    if text.peek() == "]":
+        return
+    while True:
+        yield number, text.value(number)
+        if text.peek() == "]":
+            return
+        text.take(",", number)
+        number += 1
+
+
+class _Text:
+    """A moving window on the text of a file, white space skipped between tokens."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._buffer, self._at = "", 0
+        self._utf8, self._json = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is not white space, empty at the end of the file."""
+        while True:
+            self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
+            if self._at < len(self._buffer) or not self._more(0):
+                return self._buffer[self._at:self._at + 1]
+
+    def take(self, mark: str, number: int) -> None:
+        """Go past `mark`, which must be next."""
+        found = self.peek()
+        if found != mark:
+            raise Place(self._path.name, number).error(
+                f"is followed by '{found or 'the end'}', expected '{mark}'", "the file is cut off or damaged")
+        self._at += 1
+
+    def value(self, number: int) -> Any:
+        """The JSON value that comes next."""
+        place = Place(self._path.name, number)
+        self.peek()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._buffer, self._at)
+            except RecursionError as error:
+                raise place.error("is nested too deeply") from error
+            except json.JSONDecodeError as error:
+                if len(self._buffer) - self._at > MAX_ROW_CHARS:
+                    raise place.error(f"is longer than {MAX_ROW_CHARS} characters") from error
+                if not self._more(number):
+                    raise place.error(f"is not JSON ({error.msg})", "the file is cut off or damaged") from error
+                continue
+            may_hold = "\\ud" in self._buffer[self._at:end].lower()
+            self._at = end
+            return _without_lone_surrogates(value, may_hold)
+
+    def _more(self, number: int) -> bool:
+        """Read as much again as is held, so that a long row is not parsed again and again; False at the end."""
+        self._buffer, self._at = self._buffer[self._at:], 0
+        chunk = self._file.read(max(_CHUNK_BYTES, len(self._buffer)))
+        try:
+            self._buffer += self._utf8.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise Place(self._path.name, max(number, 1)).error(
+                "or a row soon after it is not UTF-8", "save the file as UTF-8") from error
+        return bool(chunk)
+
+
+def _without_lone_surrogates(value: Any, may_hold: bool) -> Any:
+    if not may_hold:
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_lone_surrogates(item, True) for item in value]
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(k, True): _without_lone_surrogates(v, True) for k, v in value.items()}
+    return value
+
+
+def _parquet_rows(path: Path) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        place = Place(path.name, number + 1)
+        raise place.error(f"the parquet file cannot be read ({error})", "get the file again") from error

@@ -1,0 +1,55 @@
+"""GSM8K rows: `{"question", "answer"}`, the answer being a worked solution that ends in `#### N`.
+
+The solution without its calculator marks (`<<3*3=9>>`) becomes the original response, its last line included; the
+number after `####`, thousands commas removed, the reference. The question is taken as it stands, not even stripped,
+so that every file that quotes it byte for byte gives the same prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.errors import InputError
+from localdistill.interchange.base import Imported
+from localdistill.interchange.rows import Place, need_user, text_at
+from localdistill.records import Message, Prompt, Trace
+
+_MARK = re.compile(r"<<[^<>]*>>")
+_KEYS = {"question", "answer", "insufficient_question"}
+
+
+class Gsm8kLayout:
+    """The `gsm8k` layout."""
+
+    name = "gsm8k"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """`question`, and an `answer` with `####`; no reply of a model beside them."""
+        answer = row.get("answer")
+        return "question" in row and set(row) <= _KEYS and isinstance(answer, str) and "####" in answer
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """A prompt with reference and original response."""
+        return Imported(gsm8k_prompt(row, Place(source, number)))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """Question and solution; calculator marks are gone, and a trace is left out. InputError without a solution."""
+        if prompt.original is None or "####" not in prompt.original:
+            raise InputError("a gsm8k row needs an original response that ends in '#### N'", "write it as prompts")
+        return {"question": prompt.question, "answer": prompt.original}
+
+
+def gsm8k_prompt(row: Mapping[str, Any], place: Place) -> Prompt:
+    """The prompt of a row with GSM8K's `question` and `answer`."""
+    solution = text_at(row, "answer", place)
+    _, found, reference = solution.rpartition("####")
+    if not found or not reference.strip():
+        raise place.error("the answer has no number after '####'")
+    return Prompt(
+        messages=need_user((Message("user", text_at(row, "question", place)),), place),
+        reference=reference.strip().replace(",", ""),
+        original=_MARK.sub("", solution),
+        source=place.source,
+    )

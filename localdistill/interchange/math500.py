@@ -1,0 +1,37 @@
+"""MATH-500 rows: `{"problem", "solution", "answer", "subject", "level", "unique_id"}`. The solution becomes the
+original response, the answer the reference; subject, level and id go to the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.interchange.base import Imported
+from localdistill.interchange.rows import Place, need_user, optional_text, text_at
+from localdistill.records import Message, Prompt, Trace
+
+_FACTS = ("subject", "level", "unique_id")
+
+
+class Math500Layout:
+    """The `math500` layout."""
+
+    name = "math500"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """`problem`, `solution` and `answer`."""
+        return {"problem", "solution", "answer"} <= set(row)
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """A prompt with reference and original response."""
+        place = Place(source, number)
+        return Imported(Prompt(
+            messages=need_user((Message("user", text_at(row, "problem", place)),), place),
+            reference=optional_text(row, "answer", place), original=optional_text(row, "solution", place),
+            source=source, metadata={key: row[key] for key in _FACTS if row.get(key) is not None},
+        ))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """The row; a trace is left out."""
+        facts = {key: prompt.metadata[key] for key in _FACTS if key in prompt.metadata}
+        return {"problem": prompt.question, "solution": prompt.original, "answer": prompt.reference, **facts}

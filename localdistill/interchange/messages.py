@@ -1,0 +1,100 @@
+"""Chat rows as OpenAI, Hugging Face and mlx-lm write them: `{"messages": [{"role", "content"}, ...]}`.
+
+Reasoning may stand under `reasoning_content` or `reasoning`, in think tags inside the content, or in the `info`
+object of a-m-team files (`think_content`, `answer_content`, `reference_answer`, `test_case`). The last assistant turn
+becomes the trace; everything before it is the prompt.
+
+Kept both ways: messages, reasoning, answer, model, status, kind of trace, and our own keys of a prompt (reference,
+original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from localdistill.interchange.base import Imported
+from localdistill.interchange.rows import (
+    Answer,
+    Place,
+    answer_of,
+    imported_trace,
+    is_faithful,
+    mapping_at,
+    message_of,
+    prompt_keys,
+    prompt_of,
+    trace_keys,
+)
+from localdistill.records import Prompt, Trace
+
+OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata"}
+
+
+def ends_with_answer(turns: object) -> bool:
+    """True when the last of `turns` is one of the assistant."""
+    return isinstance(turns, list) and bool(turns) and isinstance(turns[-1], Mapping) and (
+        turns[-1].get("role") == "assistant")
+
+
+class MessagesLayout:
+    """The `messages` layout."""
+
+    name = "messages"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """A list `messages`, unless the row is one of our own prompt rows."""
+        turns = row.get("messages")
+        is_own_prompt = len(row) > 1 and set(row) <= OWN_KEYS and not ends_with_answer(turns)
+        return isinstance(turns, list) and not is_own_prompt
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """The conversation; InputError without a user turn or with turns that are not text."""
+        place = Place(source, number)
+        turns = row.get("messages")
+        if not isinstance(turns, Sequence) or isinstance(turns, str):
+            raise place.error("'messages' is not a list")
+        if not all(isinstance(turn, Mapping) for turn in turns):
+            raise place.error("a turn in 'messages' is not an object")
+        has_answer = ends_with_answer(turns)
+        asked = turns[:-1] if has_answer else turns
+        messages = tuple(message_of(turn.get("role"), turn.get("content"), place) for turn in asked)
+        info = next((mapping_at(turn, "info", place) for turn in reversed(asked) if turn.get("role") == "user"), {})
+        prompt = prompt_of(messages, row, source, place, _text(info.get("reference_answer")),
+                           _text(info.get("test_case")))
+        if not has_answer:
+            return Imported(prompt)
+        answer = _answer(turns[-1], place)
+        return Imported(prompt, imported_trace(prompt, answer, source, _text(row.get("model")) or "", row, place))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """Tags stay inside the content where the trace came that way; else reasoning gets its own key."""
+        turns: list[dict[str, Any]] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        if trace is None:
+            return {"messages": turns, **prompt_keys(prompt)}
+        if is_faithful(trace):
+            turns.append({"role": "assistant", "content": trace.raw})
+        else:
+            turns.append({"role": "assistant", "content": trace.answer, "reasoning_content": trace.reasoning})
+        return {"messages": turns, **prompt_keys(prompt), **trace_keys(trace)}
+
+
+def _answer(turn: Mapping[str, Any], place: Place) -> Answer:
+    info = mapping_at(turn, "info", place)
+    content = message_of("assistant", turn.get("content") if turn.get("content") is not None else "", place).content
+    for key in ("reasoning_content", "reasoning"):
+        if isinstance(turn.get(key), str):
+            return answer_of(content, turn[key])
+    return answer_of(content, stored=stored_parts(info))
+
+
+def stored_parts(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Reasoning and answer as an a-m-team `info` object states them, outer space removed; None unless both are text."""
+    think, answer = info.get("think_content"), info.get("answer_content")
+    if not isinstance(think, str) or not isinstance(answer, str):
+        return None
+    return think.strip(), answer.strip()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

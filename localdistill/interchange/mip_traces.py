@@ -1,0 +1,56 @@
+"""The trace files of the missing-premise study: GSM8K rows with the reply of one model beside them.
+
+The reply stands under `NAME (question)`, NAME being the model, or under `model_answer`, and then the file name ends
+in the model. Reasoning models write `reasoning</think>answer` without an opening tag; a reply of theirs that never
+closes its thinking was cut off (status `truncated`). Replies of other models hold no reasoning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.errors import InputError
+from localdistill.interchange.base import Imported
+from localdistill.interchange.gsm8k import gsm8k_prompt
+from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, text_at
+from localdistill.records import Prompt, Trace
+
+_KEY = re.compile(r"(.+) \(question\)")
+_REASONERS = {"deepseek-reasoner", "QwQ", "DSQ"}
+
+
+class MipTracesLayout:
+    """The `mip_traces` layout."""
+
+    name = "mip_traces"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """`question`, `answer` and exactly one key with a reply."""
+        return "question" in row and "answer" in row and len(_reply_keys(row)) == 1
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """GSM8K's prompt and the model's trace."""
+        place = Place(source, number)
+        keys = _reply_keys(row)
+        if len(keys) != 1:
+            raise place.error(f"{len(keys) or 'no'} keys hold a reply", "expected `NAME (question)` or `model_answer`")
+        named = _KEY.fullmatch(keys[0])
+        model = named[1] if named else re.sub(r"\..*$", "", source).rpartition("_")[2]
+        prompt = gsm8k_prompt(row, place)
+        reply = text_at(row, keys[0], place)
+        is_reasoner = model in _REASONERS or "</think>" in reply
+        answer = answer_of(reply, opened=True) if is_reasoner else Answer("", reply.strip(), reply)
+        return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """The row with the model in its key. InputError without a trace or without GSM8K's solution."""
+        if trace is None or prompt.original is None:
+            raise InputError("a row of this layout needs a solution and a reply", "write it as prompts or messages")
+        reply = trace.raw or (f"{trace.reasoning}\n</think>\n\n" if trace.reasoning else "") + trace.answer
+        return {"question": prompt.question, "answer": prompt.original, f"{trace.model} (question)": reply}
+
+
+def _reply_keys(row: Mapping[str, Any]) -> list[str]:
+    return [key for key in row if key == "model_answer" or _KEY.fullmatch(key)]

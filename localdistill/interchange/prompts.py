@@ -1,0 +1,40 @@
+"""Our own rows of prompts: `{"messages", "reference", "original", "tests", "source", "licence", "metadata"}`.
+
+Holds a prompt exactly and nothing of a trace; only `messages` must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.interchange.base import Imported
+from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
+from localdistill.interchange.rows import Place, message_of, prompt_keys, prompt_of
+from localdistill.records import Prompt, Trace
+
+
+class PromptsLayout:
+    """The `prompts` layout."""
+
+    name = "prompts"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """Only our own keys, more than `messages`, and no answer at the end."""
+        turns = row.get("messages")
+        return isinstance(turns, list) and len(row) > 1 and set(row) <= OWN_KEYS and not ends_with_answer(turns)
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """The prompt; InputError for unknown keys, without a user turn, or with text that is not text."""
+        place = Place(source, number)
+        turns = row.get("messages")
+        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+            raise place.error("'messages' is not a list of turns")
+        if unknown := sorted(set(row) - OWN_KEYS):
+            raise place.error(f"unknown key '{unknown[0]}'", f"known: {', '.join(sorted(OWN_KEYS))}")
+        messages = tuple(message_of(turn.get("role"), turn.get("content"), place) for turn in turns)
+        return Imported(prompt_of(messages, row, source, place))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """The prompt; the trace is left out."""
+        return {"messages": [{"role": m.role, "content": m.content} for m in prompt.messages], **prompt_keys(prompt)}

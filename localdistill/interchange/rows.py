@@ -1,0 +1,176 @@
+"""What all layouts share: checked access to a row's values, splitting a reply, and identity of what is imported.
+
+Every problem becomes an InputError that names the file and the row. Nothing here opens files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from localdistill.errors import InputError
+from localdistill.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
+from localdistill.templates import join_thinking, split_thinking
+
+ENGINE = "imported"
+ROLES: Mapping[str, Role] = {
+    "system": "system", "developer": "system", "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
+}
+"""Names of roles as files write them."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row stands, for error messages."""
+
+    source: str
+    number: int
+
+    def error(self, what: str, hint: str = "correct this row or leave it out") -> InputError:
+        """The error `what` about this row."""
+        return InputError(f"{self.source}, row {self.number}: {what}", hint)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply of a model, taken apart. `raw` is the one text it came in, empty when it came in pieces."""
+
+    reasoning: str
+    text: str
+    raw: str = ""
+    is_cut: bool = False
+    """The reasoning never ended."""
+
+
+def text_at(row: Mapping[str, Any], key: str, place: Place) -> str:
+    """The string under `key`; an error when it is absent or of another type."""
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise place.error(f"'{key}' is {'missing' if value is None else 'not text'}")
+    return value
+
+
+def optional_text(row: Mapping[str, Any], key: str, place: Place) -> str | None:
+    """The string under `key` (numbers become text), or None when absent."""
+    value = row.get(key)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return json.dumps(value)
+    return None if value is None else text_at(row, key, place)
+
+
+def mapping_at(row: Mapping[str, Any], key: str, place: Place) -> Mapping[str, Any]:
+    """The object under `key`; empty when absent or null."""
+    value = row.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise place.error(f"'{key}' is not an object")
+    return value
+
+
+def message_of(role: object, content: object, place: Place) -> Message:
+    """A turn from a role name and a text, or a list of text parts."""
+    known = ROLES.get(role) if isinstance(role, str) else None
+    if known is None:
+        raise place.error(f"the role {role!r} is not known", f"known roles: {', '.join(ROLES)}")
+    if isinstance(content, list):
+        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
+            raise place.error("a turn holds parts that are not text", "localdistill trains on text only")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise place.error(f"a {role} turn has no text")
+    return Message(known, content)
+
+
+def need_user(messages: tuple[Message, ...], place: Place) -> tuple[Message, ...]:
+    """`messages`, when one of them is a user turn that says something."""
+    if not any(message.role == "user" and message.content.strip() for message in messages):
+        raise place.error("there is no user turn", "every row needs a turn of the user before the answer")
+    return messages
+
+
+def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] | None = None,
+              opened: bool = False) -> Answer:
+    """A reply from its text. `reasoning` came under its own key, then the text is not searched for tags; `stored` is
+    reasoning and answer as the file states them beside the text, and wins when they differ from what the text says."""
+    if reasoning is not None:
+        return Answer(reasoning, text)
+    split = split_thinking(text, opened)
+    if stored is not None and stored != (split.reasoning, split.answer):
+        return Answer(*stored, raw=join_thinking(*stored) if stored[0] else stored[1])
+    return Answer(split.reasoning, split.answer, text, is_cut=split.found and not split.closed)
+
+
+def is_faithful(trace: Trace) -> bool:
+    """True when the raw text of `trace`, split again, gives its reasoning and answer."""
+    answer = answer_of(trace.raw)
+    return bool(trace.raw) and (answer.reasoning, answer.text) == (trace.reasoning, trace.answer)
+
+
+def status_of(answer: Answer) -> Status:
+    """How an imported reply ended, as far as its text tells."""
+    if answer.is_cut:
+        return "truncated"
+    if answer.text.strip():
+        return "complete"
+    return "reasoning_only" if answer.reasoning.strip() else "empty"
+
+
+def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row: Mapping[str, Any],
+                   place: Place) -> Trace:
+    """The trace of an imported reply. `row` may state `status` and `trace_kind`; else the text decides."""
+    kind = "raw" if answer.reasoning else "none"
+    return Trace(
+        id=content_id("imported", [[m.role, m.content] for m in prompt.messages],
+                      answer.raw or [answer.reasoning, answer.text], source),
+        prompt_id=prompt.id, engine=ENGINE, model=model, reasoning=answer.reasoning, answer=answer.text,
+        status=_one_of(row, "status", status_of(answer), get_args(Status), place),
+        trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw, source=source,
+    )
+
+
+def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: Place) -> Any:
+    value = row.get(key)
+    if value is None:
+        return default
+    if value not in known:
+        raise place.error(f"'{key}' is {value!r}", f"known: {', '.join(known)}")
+    return value
+
+
+def trace_keys(trace: Trace) -> dict[str, str]:
+    """The keys that say what the text of `trace` alone does not."""
+    derived = answer_of(trace.raw) if is_faithful(trace) else Answer(trace.reasoning, trace.answer)
+    keys = {"model": trace.model} if trace.model else {}
+    if trace.status != status_of(derived):
+        keys["status"] = trace.status
+    if trace.trace_kind != ("raw" if trace.reasoning else "none"):
+        keys["trace_kind"] = trace.trace_kind
+    return keys
+
+
+def prompt_keys(prompt: Prompt) -> dict[str, Any]:
+    """Everything a prompt holds beside its messages, absent values left out."""
+    texts = {"reference": prompt.reference, "original": prompt.original, "tests": prompt.tests}
+    keys: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
+    keys |= {key: value for key, value in (("source", prompt.source), ("licence", prompt.licence)) if value}
+    return {**keys, "metadata": dict(prompt.metadata)} if prompt.metadata else keys
+
+
+def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: Place,
+              reference: str | None = None, tests: str | None = None) -> Prompt:
+    """The prompt of a row that may hold our own keys beside its messages."""
+    own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)
+    stated = row.get("source")
+    return Prompt(
+        messages=need_user(messages, place),
+        reference=own_reference if own_reference is not None else reference,
+        original=optional_text(row, "original", place),
+        tests=own_tests if own_tests is not None else tests,
+        source=stated if isinstance(stated, str) and stated else source,
+        licence=optional_text(row, "licence", place) or "",
+        metadata=dict(mapping_at(row, "metadata", place)),
+    )

@@ -1,0 +1,92 @@
+"""ShareGPT rows: `{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}], "system": ...}`, also with
+the keys `role` and `content`, and with the `info` object of later a-m-team files (`ground_truth`, `think_content`,
+`answer_content`, `model_name`).
+
+The last assistant turn becomes the trace. The same things are kept as in `messages`; reasoning travels as think tags
+inside `value`, and in `info` too where tags alone could not give it back exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.interchange.base import Imported
+from localdistill.interchange.messages import stored_parts
+from localdistill.interchange.rows import (
+    ROLES,
+    Answer,
+    Place,
+    answer_of,
+    imported_trace,
+    is_faithful,
+    mapping_at,
+    message_of,
+    prompt_keys,
+    prompt_of,
+    trace_keys,
+)
+from localdistill.records import Message, Prompt, Trace
+from localdistill.templates import join_thinking
+
+_NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+class ShareGptLayout:
+    """The `sharegpt` layout."""
+
+    name = "sharegpt"
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """A list `conversations`."""
+        return isinstance(row.get("conversations"), list)
+
+    def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
+        """The conversation; InputError without a human turn or with an unknown speaker."""
+        place = Place(source, number)
+        turns = row.get("conversations")
+        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+            raise place.error("'conversations' is not a list of turns")
+        messages = [message_of(_speaker(turn), turn.get("value", turn.get("content")), place) for turn in turns]
+        last = mapping_at(turns[-1], "info", place) if turns else {}
+        has_answer = bool(turns) and messages[-1].role == "assistant"
+        asked = messages[:-1] if has_answer else messages
+        system = row.get("system")
+        if isinstance(system, str) and system:
+            asked.insert(0, Message("system", system))
+        prompt = prompt_of(tuple(asked), row, source, place, _fact(turns, "ground_truth") or
+                           _fact(turns, "reference_answer"), _fact(turns, "test_case"))
+        if not has_answer:
+            return Imported(prompt)
+        answer = _answer(messages[-1].content, last)
+        model = row.get("model") or last.get("model_name") or ""
+        return Imported(prompt, imported_trace(prompt, answer, source, str(model), row, place))
+
+    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+        """System turns become turns, so that their place is kept."""
+        turns: list[dict[str, Any]] = [{"from": _NAMES[m.role], "value": m.content} for m in prompt.messages]
+        if trace is None:
+            return {"conversations": turns, **prompt_keys(prompt)}
+        if is_faithful(trace):
+            turns.append({"from": "gpt", "value": trace.raw})
+        else:
+            value = join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
+            info = {"think_content": trace.reasoning, "answer_content": trace.answer}
+            turns.append({"from": "gpt", "value": value, "info": info})
+        return {"conversations": turns, **prompt_keys(prompt), **trace_keys(trace)}
+
+
+def _answer(value: str, info: Mapping[str, Any]) -> Answer:
+    stored = stored_parts(info)
+    return answer_of(value, stored=stored)
+
+
+def _speaker(turn: Mapping[str, Any]) -> object:
+    speaker = turn.get("from", turn.get("role"))
+    return speaker.lower() if isinstance(speaker, str) and speaker.lower() in ROLES else speaker
+
+
+def _fact(turns: list[Any], key: str) -> str | None:
+    """The first text under `key` in the `info` objects of the turns."""
+    infos = [turn.get("info") for turn in turns]
+    return next((i[key] for i in infos if isinstance(i, Mapping) and isinstance(i.get(key), str)), None)

@@ -1,0 +1,11 @@
+"""Prompts and a grader that make a benchmark."""
+
+from localdistill.registry import Family
+
+TASKS = Family("task", __name__, {
+    "gsm8k": "Gsm8kTask",
+    "jsonl": "JsonlTask",
+    "math500": "Math500Task",
+    "pantry": "PantryTask",
+    "pantry_guard": "PantryGuardTask",
+})

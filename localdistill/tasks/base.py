@@ -1,0 +1,23 @@
+"""The contract of tasks: prompts and a grader that make a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from localdistill.options import Options
+from localdistill.records import Prompt
+
+
+class Task(Protocol):
+    """A benchmark. Built as `Member(options)`; `read` (how to get prompts out of a file) is set before `prompts`."""
+
+    Options: ClassVar[type[Options]]
+    name: ClassVar[str]
+    grader: ClassVar[str]
+    """Name of the grader that judges its items."""
+    is_guard: ClassVar[bool]
+    """True for a task outside the target that must not get worse."""
+
+    def prompts(self) -> Sequence[Prompt]:
+        """The items in a fixed order."""

@@ -1,0 +1,52 @@
+"""What the tasks share: which file, how many of its items, and how a reader of files reaches them.
+
+Tasks do not know layouts: whoever builds one passes the function that reads prompts out of a file.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from localdistill.errors import InputError, UsageError
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.options import Options
+from localdistill.records import Prompt
+
+ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
+"""Reads the prompts of a file in a layout (None: find it out), for example `interchange.files.read_prompts`."""
+
+
+class ItemOptions(Options):
+    """Which items of a task are used."""
+
+    limit: int = Field(default=0, ge=0)
+    """How many items to use; 0 uses all. The same limit and seed always choose the same items."""
+    seed: int = 0
+    """Which items are chosen when `limit` is below their number."""
+
+
+class FileTask:
+    """Items out of one file, in the order of the file."""
+
+    def __init__(self, path: str, layout: str | None, options: ItemOptions, read: ReadPrompts | None) -> None:
+        self.read = read
+        """May be set later, but before `prompts` is called."""
+        self._path, self._layout, self._chosen = path, layout, options
+
+    def prompts(self) -> Sequence[Prompt]:
+        """The chosen items. Raises InputError for a file that is missing, unreadable or empty."""
+        if self.read is None:
+            raise UsageError("this task was not told how to read files",
+                             "build it with read=interchange.files.read_prompts")
+        path = resolve_path(self._path, Path.cwd())
+        items = list(self.read(path, self._layout))
+        if not items:
+            raise InputError(f"{path.name} holds no items", "give a file with at least one row")
+        if not 0 < self._chosen.limit < len(items):
+            return items
+        chosen = random.Random(self._chosen.seed).sample(range(len(items)), self._chosen.limit)
+        return [items[index] for index in sorted(chosen)]

@@ -1,0 +1,30 @@
+"""Any importable file as a benchmark, with a grader of the user's choice."""
+
+from __future__ import annotations
+
+from localdistill.options import FileName
+from localdistill.tasks.items import FileTask, ItemOptions, ReadPrompts
+
+
+class JsonlTask(FileTask):
+    """The `jsonl` task."""
+
+    name = "jsonl"
+
+    class Options(ItemOptions):
+        """Options of `jsonl`."""
+
+        path: FileName
+        """Path of the file of items, absolute or relative to the current folder, or `shipped:NAME`."""
+        layout: str = ""
+        """Name of the file's layout; empty finds it out from its first rows."""
+        grader: str = "exact"
+        """Name of the grader that judges the items."""
+        is_guard: bool = False
+        """Whether this task is outside the target, and must only not get worse."""
+
+    def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
+        self.options = options
+        self.grader = options.grader
+        self.is_guard = options.is_guard
+        super().__init__(options.path, options.layout or None, options, read)

@@ -1,0 +1,66 @@
+"""What every filter must do, for every name in the family's table."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from localdistill.filters import FILTERS
+from localdistill.options import Options
+
+COLUMNS: dict[str, Any] = {
+    "trace_id": "t1",
+    "prompt_id": "p1",
+    "question": "What is 1 + 1?",
+    "reference": "2",
+    "reasoning": "Easy.",
+    "answer": "The answer is 2.",
+    "status": "complete",
+    "completion_tokens": 12,
+    "score": 1.0,
+}
+
+
+def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{**COLUMNS, **row} for row in rows])
+
+
+def kept(rule: Any, *rows: dict[str, Any]) -> list[bool]:
+    """The verdict of a filter on rows, through SQL where it is SQL."""
+    sql = rule.sql()
+    if sql is None:
+        return list(rule.keep(batch(*rows)))
+    import duckdb
+
+    table = pa.Table.from_batches([batch(*rows)])
+    with duckdb.connect() as connection:
+        connection.register("trace_view", table)
+        found = connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()
+    return [value for (value,) in found]
+
+
+@pytest.fixture(params=FILTERS.names())
+def rule(request: pytest.FixtureRequest) -> Any:
+    cls = FILTERS.load(request.param)
+    assert cls.name == request.param
+    made = cls(cls.Options())
+    if hasattr(made, "items"):
+        made.items = ["What is the weight of the moon?"]
+    return made
+
+
+def test_options_are_strict_and_explained(rule: Any) -> None:
+    assert issubclass(rule.Options, Options) and isinstance(rule.version, int)
+    assert all(field.description for field in rule.Options.model_fields.values())
+
+
+def test_a_good_row_stays_and_every_verdict_is_a_bool(rule: Any) -> None:
+    nothing = {"score": None, "completion_tokens": None, "reasoning": None, "answer": None, "question": None}
+    verdicts = kept(rule, {}, {**nothing, "prompt_id": "p2"})
+    assert verdicts[0] is True and all(isinstance(verdict, bool) for verdict in verdicts)
+
+
+def test_a_batch_filter_names_its_columns(rule: Any) -> None:
+    if rule.sql() is None:
+        few = batch({}).select(list(rule.batch_columns))
+        assert list(rule.keep(few)) == [True]

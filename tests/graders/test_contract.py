@@ -1,0 +1,79 @@
+"""What every grader must do, for every name in the family's table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from localdistill.graders import GRADERS
+from localdistill.options import Options
+from localdistill.records import Message, Prompt, Trace
+
+PROMPT = Prompt(
+    (Message("user", "Say the number forty-two."),),
+    reference="42",
+    metadata={"constraints": [{"kind": "contains", "value": "42"}]},
+)
+
+
+def trace(answer: str, status: Any = "complete") -> Trace:
+    return Trace("t1", PROMPT.id, "e", "m", "", answer, status=status)
+
+
+@pytest.fixture(scope="module", params=GRADERS.names())
+def grader(request: pytest.FixtureRequest) -> Iterator[Any]:
+    cls = GRADERS.load(request.param)
+    assert cls.name == request.param
+    made = cls(cls.Options())
+    yield made
+    made.close()
+    made.close()
+
+
+def test_options_are_strict_and_explained(grader: Any) -> None:
+    assert issubclass(grader.Options, Options)
+    assert all(field.description for field in grader.Options.model_fields.values())
+    assert isinstance(grader.version, int)
+
+
+def test_a_right_answer_scores_one_and_says_what_was_found(grader: Any) -> None:
+    grade = grader.grade(PROMPT, trace("The answer is 42."))
+    assert (grade.score, grade.trace_id, grade.grader) == (1.0, "t1", f"{grader.name}@{grader.version}")
+    assert "42" in grade.extracted and grade.reason
+
+
+def test_a_wrong_answer_scores_zero(grader: Any) -> None:
+    assert grader.grade(PROMPT, trace("The answer is 41.")).score == 0.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "   \n",
+        "\\boxed{",
+        "\\boxed{}",
+        "####",
+        "x\x00\ud800",
+        "}{" * 500,
+        "\\frac{1}{0}",
+        "1/0",
+        "9" * 5000,
+        "**" * 4000,
+        "(" * 3000,
+        "٣ apples",
+    ],
+)
+def test_odd_text_never_raises_and_never_wins(grader: Any, answer: str) -> None:
+    grade = grader.grade(PROMPT, trace(answer))
+    assert grade.score == 0.0 and grade.reason
+
+
+def test_the_reason_names_an_unusual_status(grader: Any) -> None:
+    assert "truncated" in grader.grade(PROMPT, trace("42", "truncated")).reason
+    assert "complete" not in grader.grade(PROMPT, trace("42")).reason
+
+
+def test_a_prompt_that_cannot_be_judged_scores_zero_with_a_reason(grader: Any) -> None:
+    grade = grader.grade(Prompt((Message("user", "?"),)), trace("42"))
+    assert grade.score == 0.0 and "no " in grade.reason

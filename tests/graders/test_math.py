@@ -1,0 +1,124 @@
+"""The `math` grader: comparison, its child process, and real traces against hand-made labels."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from localdistill.errors import Cancelled
+from localdistill.events import Cancel, Event, silent
+from localdistill.graders.batch import grade_many
+from localdistill.graders.math import MathGrader
+from localdistill.records import Message, Prompt, Trace
+
+DATA = Path(__file__).resolve().parents[2] / "../shared/data"
+LABELS = Path(__file__).with_name("hand_labels.jsonl")
+
+
+def pair(reference: str, answer: str, question: str = "?") -> tuple[Prompt, Trace]:
+    prompt = Prompt((Message("user", question),), reference=reference)
+    return prompt, Trace("t", prompt.id, "e", "m", "", answer)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "score"),
+    [
+        ("1/2", "\\boxed{\\frac{2}{4}}", 1),
+        ("\\frac{\\pi}{2}", "So it is \\boxed{\\pi/2}.", 1),
+        ("0.5", "\\boxed{50\\%}", 1),
+        ("5", "\\boxed{x = 5}", 1),
+        ("5", "\\boxed{5\\pi}", 0),
+        ("(1,2)", "\\boxed{(1, 2)}", 1),
+        ("(1,2)", "\\boxed{(2, 1)}", 0),
+        ("x^2+2x+1", "The answer is $(x+1)^2$.", 1),
+        ("540", "He runs \\boxed{540\\text{ meters}}.", 1),
+        ("3", "\\boxed{-3}", 0),
+        ("1128", "\\boxed{18\\text{ hours and }48\\text{ minutes}}", 1),
+        ("7", "It is 7 or 8: \\boxed{8}", 0),
+        ("\\text{Evelyn}", "The answer is \\boxed{\\text{Evelyn}}", 1),
+    ],
+)
+def test_comparison(math_grader: MathGrader, reference: str, answer: str, score: int) -> None:
+    grade = math_grader.grade(*pair(reference, answer))
+    assert grade.score == score, grade
+
+
+def test_a_hanging_child_is_killed_and_replaced() -> None:
+    grader = MathGrader(MathGrader.Options(children=1, timeout_s=1))
+    try:
+        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+        begun = time.monotonic()
+        grade = grader.grade(*pair("x", "\\boxed{9^{9^{9^{9}}}+x}"))
+        assert grade.score == 0 and time.monotonic() - begun < 10
+        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+    finally:
+        grader.close()
+
+
+def test_a_stopped_child_counts_as_hung_and_a_dead_one_is_replaced() -> None:
+    grader = MathGrader(MathGrader.Options(children=1, timeout_s=1))
+    try:
+        grader.grade(*pair("4", "\\boxed{4}"))
+        child = grader._free.queue[0]
+        assert child is not None
+        os.kill(child._process.pid, signal.SIGSTOP)
+        grade = grader.grade(*pair("4", "\\boxed{4}"))
+        assert grade.score == 0 and "no verdict within 1 s" in grade.reason and not child.is_alive()
+        grader.grade(*pair("4", "\\boxed{4}"))
+        child = grader._free.queue[0]
+        assert child is not None
+        child._process.kill()
+        child._process.wait()
+        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+    finally:
+        grader.close()
+
+
+def test_long_answers_pass_the_pipe(math_grader: MathGrader) -> None:
+    assert math_grader.grade(*pair("4", "x " * 500_000 + "\\boxed{4}")).score == 1
+
+
+def test_many_keep_their_order_and_stop_when_told(math_grader: MathGrader) -> None:
+    pairs = [pair(str(i % 3), f"\\boxed{{{i % 2}}}") for i in range(200)]
+    events: list[Event] = []
+    scores = [g.score for g in grade_many(math_grader, pairs, events.append, Cancel(), total=200)]
+    assert scores == [float(i % 3 == i % 2) for i in range(200)]
+    assert events[-1].to_json()["done"] == 200
+    asked = iter([False] * 5 + [True] * 500)
+    with pytest.raises(Cancelled):
+        list(grade_many(math_grader, pairs, silent, Cancel(lambda: next(asked))))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real traces (../shared/data) are not on this machine")
+def test_on_hand_labels_ours_is_right_at_least_as_often_as_plain_math_verify(math_grader: MathGrader) -> None:
+    from math_verify import parse, verify
+
+    from localdistill.interchange.files import read_file
+
+    labels = [json.loads(line) for line in LABELS.read_text().splitlines()]
+    wanted = {(label["file"], label["row"]): label["verdict"] == "right" for label in labels}
+    ours = plain = 0
+    for name in sorted({file for file, _ in wanted}):
+        for number, row in read_file(DATA / "traces" / name):
+            truth = wanted.get((name, number))
+            if truth is None or row.trace is None or row.prompt.reference is None:
+                continue
+            ours += (math_grader.grade(row.prompt, row.trace).score == 1) == truth
+            plain += bool(verify(parse(row.prompt.reference), parse(row.trace.answer))) == truth
+    assert ours >= plain
+    assert ours >= 0.98 * len(labels)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data (../shared/data) is not on this machine")
+def test_every_math500_solution_agrees_with_its_own_answer_and_few_with_another(math_grader: MathGrader) -> None:
+    from localdistill.interchange.files import read_file
+
+    prompts = [row.prompt for _, row in read_file(DATA / "math500/test.jsonl")][:150]
+    own = [pair(p.reference or "", p.original or "", p.question) for p in prompts]
+    other = [pair(prompts[i - 1].reference or "", p.original or "", p.question) for i, p in enumerate(prompts)]
+    assert sum(g.score for g in grade_many(math_grader, own, silent, Cancel())) == len(own)
+    same = sum(prompts[i - 1].reference == p.reference for i, p in enumerate(prompts))
+    assert sum(g.score for g in grade_many(math_grader, other, silent, Cancel())) <= same + 1

@@ -1,0 +1,42 @@
+"""The contract of engines: they answer messages, lazily and in any order, and own their concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Protocol
+
+from localdistill.events import Cancel, Emit
+from localdistill.options import Options
+from localdistill.records import Reply, Request
+
+
+class Engine(Protocol):
+    """Answers requests. Teacher, summarizer, judge and student under test are roles that an engine plays.
+
+    Built as `Member(options)`; building is cheap and loads nothing heavy, the first `answer` does.
+    """
+
+    Options: ClassVar[type[Options]]
+    name: ClassVar[str]
+
+    def identity(self) -> str:
+        """What answers: `sha256:...` of a model file, or host and model name. Goes into trace ids."""
+
+    def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        """Replies to `requests`, in any order, each carrying its request's id.
+
+        Pulls requests lazily, as many as it can hold in flight. A request that cannot be answered comes back as a
+        reply with status `error`. Raises EngineUnavailable when the engine as a whole is gone after its retries
+        (what was yielded before stays valid), EngineError when it refuses for good. After a cancel it stops
+        pulling, ends what is in flight and returns.
+        """
+
+    def close(self) -> None:
+        """Free processes and memory. Harmless to call twice."""
+
+
+class Streaming(Protocol):
+    """Optional: an engine that can show one reply while it is written (chat)."""
+
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
+        """Pieces of the raw reply text; reasoning and tags included."""

@@ -1,0 +1,186 @@
+"""The parent's end of the native child: start it, survive its death, and find out which question killed it.
+
+After a crash the questions that were in flight are asked again one at a time; the one that kills the child alone is
+given back as crashed, all others are answered as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.errors import EngineUnavailable, MissingExtra, ModelFileError
+from localdistill.events import Cancel
+from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
+
+_MODULE = "localdistill.engines.llama_cpp_native.child"
+_LISTEN_S = 0.2
+_DROP_TIMEOUT_S = 10.0
+_MOST_IDLE_CRASHES = 3
+
+Outcome = tuple[Literal["reply", "refused", "crashed", "piece"], int, dict[str, Any]]
+"""What became of a question: kind, its key, and the child's message (`error` in it when there is one)."""
+
+
+class NativeClient:
+    """A native child that is started when needed and again when it dies."""
+
+    def __init__(self, settings: LoadSettings) -> None:
+        self._settings = settings
+        self._child: JsonChild | None = None
+        self.facts: dict[str, Any] = {}
+        self.crashes = 0
+        """How often the child died since the start."""
+
+    def start(self, cancel: Cancel) -> dict[str, Any]:
+        """Load the model unless it is loaded. Returns facts about it.
+
+        Raises ModelFileError, MissingExtra, Cancelled.
+        """
+        if self._child is not None and self._child.is_alive():
+            return self.facts
+        try:
+            message = self._load(cancel)
+        except ChildDied as death:
+            if not self._settings.repacks:
+                raise self._refusal(f"llama.cpp died while loading it ({death})", death.log) from None
+            # Some machines announce matrix units that their kernel does not let llama.cpp use.
+            self._settings = dataclasses.replace(self._settings, repacks=False)
+            return self.start(cancel)
+        if message["op"] == "failed":
+            log = self._child.log_tail() if self._child else ""
+            self.close()
+            if message["kind"] == "extra":
+                raise MissingExtra.of("llama", "llama-cpp-python")
+            raise self._refusal(str(message["error"]), log)
+        self.facts = {**message, "repacks": self._settings.repacks}
+        return self.facts
+
+    def _load(self, cancel: Cancel) -> dict[str, Any]:
+        self.close()
+        # Threads that wait must give way: spinning next to another busy process costs a time slice at every barrier.
+        self._child = JsonChild(_MODULE, environment={"GOMP_SPINCOUNT": "2000"})
+        self._child.send({"op": "load", **dataclasses.asdict(self._settings)})
+        while True:
+            try:
+                return self._child.receive(_LISTEN_S)
+            except ChildTimeout:
+                if cancel.is_set():
+                    self.close()
+                cancel.check()
+
+    def _refusal(self, what: str, log: str) -> ModelFileError:
+        errors = [line for line in log.splitlines() if "error" in line.lower()]
+        detail = f": {errors[-1].strip()[:300]}" if errors else ""
+        hint = "the file may be damaged or of an architecture that this llama.cpp does not know; compare its SHA-256"
+        return ModelFileError(f"{self._settings.path} cannot be loaded: {what}{detail}", hint)
+
+    def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:
+        """Outcomes of `questions`, pulled lazily, at most `window` in flight. Stops early when cancelled."""
+        source = iter(questions)
+        in_flight: dict[int, Question] = {}
+        suspects: deque[Question] = deque()
+        idle_crashes = 0
+        try:
+            while not cancel.is_set():
+                try:
+                    if self._child is None:
+                        self.start(cancel)
+                    self._fill(source, in_flight, suspects, window)
+                    if not in_flight:
+                        return
+                    outcome = self._listen(in_flight)
+                except ChildDied as death:
+                    self.close()
+                    self.crashes += 1
+                    idle_crashes += 1
+                    guilty = self._arrest(in_flight, suspects)
+                    if guilty is not None:
+                        yield "crashed", guilty.key, {"error": f"llama.cpp died on this request twice ({death})"}
+                    elif idle_crashes > _MOST_IDLE_CRASHES:
+                        raise EngineUnavailable(
+                            f"llama.cpp died {idle_crashes} times in a row ({death})",
+                            "run `localdistill doctor`; localdistill resume continues from here",
+                        ) from None
+                    continue
+                if outcome is None:
+                    continue
+                idle_crashes = 0
+                if suspects and outcome[0] != "piece":
+                    suspects.popleft()
+                yield outcome
+        finally:
+            if in_flight:
+                self._drop()
+
+    def _fill(self, source: Iterator[Question], in_flight: dict[int, Question], suspects: deque[Question],
+              window: int) -> None:
+        """Send what may be in flight: one suspect alone, or as many questions as fit."""
+        assert self._child is not None
+        if suspects:
+            if not in_flight:
+                self._send(suspects[0], in_flight)
+            return
+        while len(in_flight) < window:
+            question = next(source, None)
+            if question is None:
+                return
+            self._send(question, in_flight)
+
+    def _send(self, question: Question, in_flight: dict[int, Question]) -> None:
+        assert self._child is not None
+        in_flight[question.key] = question
+        self._child.send({"op": "ask", **dataclasses.asdict(question)})
+
+    def _listen(self, in_flight: dict[int, Question]) -> Outcome | None:
+        assert self._child is not None
+        try:
+            message = self._child.receive(_LISTEN_S)
+        except ChildTimeout:
+            return None
+        key = message["key"]
+        if message["op"] != "piece":
+            in_flight.pop(key, None)
+        return message["op"], key, message
+
+    def _arrest(self, in_flight: dict[int, Question], suspects: deque[Question]) -> Question | None:
+        """Make everything in flight a suspect; returns the one that is proven guilty."""
+        if suspects and suspects[0].key in in_flight:
+            in_flight.clear()
+            return suspects.popleft()
+        suspects.extend(in_flight.values())
+        in_flight.clear()
+        return None
+
+    def _drop(self) -> None:
+        """Make the child forget its questions; end it when it does not answer."""
+        if self._child is None:
+            return
+        try:
+            self._child.send({"op": "drop"})
+            deadline = time.monotonic() + _DROP_TIMEOUT_S
+            while self._child.receive(max(0.0, deadline - time.monotonic()))["op"] != "dropped":
+                pass
+        except (ChildDied, ChildTimeout):
+            self.close()
+
+    def probe(self, cancel: Cancel) -> dict[str, Any]:
+        """Facts about the model and `tokens_per_s` of one sequence alone. Raises ModelFileError."""
+        facts = self.start(cancel)
+        assert self._child is not None
+        try:
+            self._child.send({"op": "probe"})
+            return {**facts, "tokens_per_s": float(self._child.receive()["tokens_per_s"])}
+        except ChildDied as death:
+            raise self._refusal(f"llama.cpp died while writing ({death})", death.log) from None
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None

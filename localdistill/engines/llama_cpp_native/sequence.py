@@ -1,0 +1,127 @@
+"""One reply in the making: its tokens, its text, and when to stop. Pure Python, knows nothing of llama.cpp."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from localdistill.templates.replies import Finish
+from localdistill.templates.thinking import split_thinking
+
+_LOOP_BLOCK_TOKENS = 20
+_LOOP_REPEATS = 8
+_LONGEST_LOOP_TOKENS = 256
+_LOOP_CHECK_EVERY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request as the child gets it: a rendered prompt and how to continue it."""
+
+    key: int
+    prompt: str
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    opened: bool = False
+    """The prompt ends inside a think tag."""
+    streams: bool = False
+
+
+@dataclass(slots=True)
+class NativeSequence:
+    """The state of one slot. `evaluated` counts the prompt and reply tokens that the KV cache holds."""
+
+    question: Question
+    prompt: list[int]
+    budget: int
+    """Most new tokens: the request's limit or what the context leaves."""
+    sampler: object | None = None
+    """A llama.cpp sampler chain; None picks the most likely token."""
+    evaluated: int = 0
+    cached: int = 0
+    """Prompt tokens that were copied from another sequence instead of evaluated."""
+    tokens: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+    finish: Finish | None = None
+    _tail: bytes = b""
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    _shown: int = 0
+
+    def add(self, token: int, piece: bytes) -> None:
+        """Take a sampled token in and decide whether it was the last one."""
+        self.tokens.append(token)
+        self.pieces.append(piece)
+        count = len(self.tokens)
+        if self.question.stop and self._meets_stop(piece):
+            self.finish = "stop"
+        elif count >= self.budget:
+            self.finish = "length"
+        elif count % _LOOP_CHECK_EVERY == 0 and is_looping(self.tokens):
+            self.finish = "looping"
+
+    def _meets_stop(self, piece: bytes) -> bool:
+        """True when a stop string is complete; cuts the text in front of it."""
+        stops = [s.encode("utf-8", "replace") for s in self.question.stop]
+        keep = max(map(len, stops)) - 1
+        window = self._tail + piece
+        found = min((i for i in map(window.find, stops) if i >= 0), default=-1)
+        if found < 0:
+            self._tail = window[-keep:] if keep else b""
+            return False
+        text = b"".join(self.pieces)
+        self.pieces = [text[: len(text) - len(window) + found]]
+        return True
+
+    def text(self) -> str:
+        """The whole reply so far."""
+        return b"".join(self.pieces).decode("utf-8", "replace")
+
+    def fresh_text(self) -> str:
+        """What can be shown since the last call: never half a character, never the start of a stop string."""
+        data = b"".join(self.pieces)
+        held = 0 if self.finish else max((len(s.encode()) for s in self.question.stop), default=1) - 1
+        end = max(self._shown, len(data) - held)
+        fresh = self._decoder.decode(data[self._shown : end], final=self.finish is not None)
+        self._shown = end
+        return fresh
+
+    def reasoning_tokens(self, piece_of: Callable[[int], bytes]) -> int:
+        """How many of the tokens came before the answer: tags count as reasoning."""
+        text = self.text()
+        split = split_thinking(text, self.question.opened)
+        if not split.found:
+            return 0
+        if not split.answer:
+            return len(self.tokens)
+        position = len(text[: text.rfind(split.answer)].encode())
+        count = length = 0
+        for token in self.tokens:
+            length += len(piece_of(token))
+            if length > position:
+                break
+            count += 1
+        return count
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """True when the end of `tokens` is one block repeated: at least 8 times, and over at least 160 tokens."""
+    least = _LOOP_BLOCK_TOKENS * _LOOP_REPEATS
+    count = len(tokens)
+    if count < least:
+        return False
+    last, before = tokens[-1], tokens[-2]
+    for period in range(1, min(_LONGEST_LOOP_TOKENS, count // _LOOP_REPEATS) + 1):
+        if tokens[-1 - period] != last or tokens[-2 - period] != before:
+            continue
+        span = max(least, period * _LOOP_REPEATS)
+        if tokens[count - span + period :] == tokens[count - span : count - period]:
+            return True
+    return False

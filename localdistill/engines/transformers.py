@@ -1,0 +1,227 @@
+"""The student under test in torch: a base model, alone or with an adapter as it was trained. It runs in the process of
+the stage that asks, batches prompts of similar length, and stops only at stop tokens. Must not train or download."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from localdistill.errors import EngineError, MissingExtra
+from localdistill.events import Cancel, Emit, Progressed
+from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.options import FileName
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Reply, Request, Usage, content_id
+from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
+
+if TYPE_CHECKING:
+    from localdistill.engines._decoding import BatchDecoder, Generation
+
+WINDOW_BATCHES = 8
+"""Requests are pulled this many batches ahead, so that batches can be made of similar lengths."""
+
+
+class TransformersEngine:
+    """Answers with a student in torch."""
+
+    class Options(BaseOptions):
+        """Options of the transformers engine."""
+
+        model: FileName
+        """The student: a folder, `shipped:NAME` or `hf://organisation/name`."""
+        adapter: FileName = ""
+        """Folder of an adapter to add; empty answers with the base model."""
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+        """Arithmetic; `auto` is float32 on a CPU and bfloat16 on CUDA."""
+        device: str = "auto"
+        """`auto` takes the first CUDA GPU, else the CPU."""
+        batch_rows: int = Field(32, ge=1)
+        """Prompts answered at once at most."""
+        max_batch_tokens: int = Field(32768, ge=1)
+        """Tokens (prompts and the longest replies allowed) that a batch may come to hold; bounds the memory."""
+        threads: int = Field(0, ge=0)
+        """CPU threads; 0 leaves torch's choice."""
+
+    name = "transformers"
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._decoder: BatchDecoder | None = None
+        self._folder: ModelFolder | None = None
+        self._template: ChatTemplate | None = None
+        self._tokenizer: StudentTokenizer | None = None
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The checked student. Raises ModelFileError."""
+        if self._folder is None:
+            self._folder = ModelFolder.open(resolve_model(self.options.model))
+        return self._folder
+
+    @property
+    def tokenizer(self) -> StudentTokenizer:
+        """The student's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = StudentTokenizer(self.folder.path)
+        return self._tokenizer
+
+    def identity(self) -> str:
+        """`sha256:...` of the student, `+sha256:...` of the adapter."""
+        if not self.options.adapter:
+            return self.folder.digest()
+        return f"{self.folder.digest()}+{AdapterFolder.open(self.options.adapter, self.folder).digest()}"
+
+    def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        """Replies to `requests`, the shortest prompts of each window first."""
+        waiting = iter(requests)
+        done = 0
+        while not cancel.is_set():
+            window = list(islice(waiting, self.options.batch_rows * WINDOW_BATCHES))
+            if not window:
+                return
+            decoder = self._load()
+            ready: list[tuple[Request, str, Generation]] = []
+            for request in window:
+                prompt, row = self._row(request)
+                if row.max_tokens > 0:
+                    ready.append((request, prompt, row))
+                else:
+                    yield self._too_long(request, len(row.prompt_ids))
+            for batch in self._batches(ready):
+                began = time.monotonic()
+                decoder.run([row for _, _, row in batch], cancel)
+                elapsed_s = (time.monotonic() - began) / len(batch)
+                for request, prompt, row in batch:
+                    if row.finish:
+                        yield self._reply(request, prompt, row, elapsed_s)
+                if cancel.is_set():
+                    return
+                done += len(batch)
+                emit(Progressed("evaluate", "student", done, 0, "replies"))
+
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
+        """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long."""
+        decoder = self._load()
+        _, row = self._row(request)
+        if row.max_tokens <= 0:
+            raise EngineError(self._too_long(request, len(row.prompt_ids)).error, "shorten the conversation")
+        pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+        gone = threading.Event()
+        shown = 0
+
+        def on_token(written: Generation) -> None:
+            nonlocal shown
+            text = self._text(request, written)
+            # A character may span tokens: its bytes are held back until the last one is there.
+            if written.finish or not text.endswith("\ufffd"):
+                pieces.put(text[shown:])
+                shown = len(text)
+
+        def work() -> None:
+            try:
+                decoder.run([row], Cancel(lambda: gone.is_set() or cancel.is_set()), on_token)
+                pieces.put(None)
+            except BaseException as error:
+                pieces.put(error)
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        try:
+            while (piece := pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                if piece:
+                    yield piece
+        finally:
+            gone.set()
+            worker.join()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._decoder = None
+
+    def _load(self) -> BatchDecoder:
+        if self._decoder is not None:
+            return self._decoder
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingExtra.of("train", "torch") from error
+        from localdistill.engines._decoding import BatchDecoder
+        from localdistill.modelfiles.loading import load_causal_model, pick_device, pick_dtype
+
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        device = pick_device(self.options.device)
+        dtype = pick_dtype(self.options.dtype, device)
+        adapter = AdapterFolder.open(self.options.adapter, self.folder) if self.options.adapter else None
+        model = load_causal_model(self.folder, torch.float32 if adapter else dtype, torch.device("cpu"))
+        if adapter is not None:
+            with torch.no_grad():
+                for name, weight in model.named_parameters():
+                    weight.copy_(adapter.apply(name, weight))
+        self._decoder = BatchDecoder(model.to(device=device, dtype=dtype), self.tokenizer.decode)
+        return self._decoder
+
+    def _row(self, request: Request) -> tuple[str, Generation]:
+        """The rendered prompt and the row to generate; `max_tokens` is cut to what the context leaves."""
+        import torch
+
+        from localdistill.engines._decoding import Generation
+
+        if self._template is None:
+            self._template = ChatTemplate.from_folder(Path(self.folder.path))
+        prompt = self._template.prompt(request.messages, request.thinks)
+        ids = self.tokenizer.encode_prompt(prompt)
+        sampling = request.sampling
+        seed = content_id("sampler", sampling.seed, request.sample_index, prompt)
+        generator = torch.Generator().manual_seed(int(seed.removeprefix("b2:")[:15], 16))
+        room = min(sampling.max_tokens, self.folder.context_length - len(ids))
+        return prompt, Generation(ids, room, frozenset(self.tokenizer.stop_token_ids), sampling.temperature,
+                                  sampling.top_p, sampling.top_k, generator, sampling.stop)
+
+    def _batches(self, ready: list[tuple[Request, str, Generation]]) -> Iterator[list[tuple[Request, str, Generation]]]:
+        """`ready` sorted by prompt length and cut so that no batch can outgrow its limits."""
+        batch: list[tuple[Request, str, Generation]] = []
+        longest = 0
+        for item in sorted(ready, key=lambda entry: len(entry[2].prompt_ids)):
+            row = item[2]
+            peak = max(longest, len(row.prompt_ids) + row.max_tokens)
+            full = len(batch) >= self.options.batch_rows or peak * (len(batch) + 1) > self.options.max_batch_tokens
+            if batch and full:
+                yield batch
+                batch, peak = [], len(row.prompt_ids) + row.max_tokens
+            batch.append(item)
+            longest = peak
+        if batch:
+            yield batch
+
+    def _text(self, request: Request, row: Generation) -> str:
+        """What the row wrote, up to the first stop string."""
+        text = self.tokenizer.decode(row.written)
+        cuts = [text.find(stop) for stop in request.sampling.stop if stop in text]
+        return text[:min(cuts)] if cuts else text
+
+    def _reply(self, request: Request, prompt: str, row: Generation, elapsed_s: float) -> Reply:
+        text = self._text(request, row)
+        usage = Usage(prompt_tokens=len(row.prompt_ids), completion_tokens=len(row.written) + (row.finish == "stop"))
+        reply = reply_of_text(request.id, text, row.finish or "truncated", opened=opens_thinking_tag(prompt),
+                              usage=usage, elapsed_s=elapsed_s)
+        counted = replace(usage, reasoning_tokens=self.tokenizer.count(reply.reasoning) if reply.reasoning else 0)
+        return replace(reply, usage=counted)
+
+    def _too_long(self, request: Request, tokens: int) -> Reply:
+        limit = self.folder.context_length
+        return Reply(request.id, "error", cost_usd=0.0,
+                     error=f"the prompt has {tokens} tokens, the student's context ends at {limit}")
+

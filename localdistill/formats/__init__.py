@@ -1,0 +1,10 @@
+"""One trace and its prompt to one training example."""
+
+from localdistill.registry import Family
+
+FORMATS = Family("format", __name__, {
+    "answer_only": "AnswerOnlyFormat",
+    "full_trace": "FullTraceFormat",
+    "original": "OriginalFormat",
+    "reasoning_then_answer": "ReasoningThenAnswerFormat",
+})

@@ -1,0 +1,30 @@
+"""The answer without the reasoning behind it (the paper's method 2): the student learns to answer directly."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from localdistill.formats.layout import clean_answer, example, skip, why_no_answer
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
+
+
+class AnswerOnlyFormat:
+    """Trains on `trace.answer`."""
+
+    name: ClassVar[str] = "answer_only"
+    version: ClassVar[int] = 1
+    thinks: ClassVar[bool] = False
+
+    class Options(BaseOptions):
+        """There is nothing to set."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+        """The answer as the only trained text, or why it cannot be."""
+        reason = why_no_answer(prompt, trace)
+        if reason:
+            return skip(prompt, trace, reason)
+        return example(prompt, trace, (Span(clean_answer(trace.answer)),), self.thinks)

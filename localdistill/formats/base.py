@@ -1,0 +1,21 @@
+"""The contract of formats: pure and deterministic, one trace and its prompt to one training example."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from localdistill.options import Options
+from localdistill.records import Example, Prompt, Skip, TokenCounter, Trace
+
+
+class Format(Protocol):
+    """Lays one trace out as training text. Built as `Member(options)`."""
+
+    Options: ClassVar[type[Options]]
+    name: ClassVar[str]
+    version: ClassVar[int]
+    thinks: ClassVar[bool]
+    """Whether a student trained on this format thinks before it answers."""
+
+    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+        """The example, or why this trace cannot serve this format. `count` counts the student's tokens."""

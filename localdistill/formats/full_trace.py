@@ -1,0 +1,42 @@
+"""The whole trace, reasoning inside think tags and then the answer: the student learns to think. The paper has no such
+variant; it is the control that shows what the other layouts give up."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from localdistill.formats.layout import clean_answer, example, skip, why_no_reasoning
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
+
+
+class FullTraceFormat:
+    """Trains on `<think>`, reasoning, `</think>`, blank line, answer."""
+
+    name: ClassVar[str] = "full_trace"
+    version: ClassVar[int] = 1
+    thinks: ClassVar[bool] = True
+
+    class Options(BaseOptions):
+        """How much the parts count."""
+
+        reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
+        """Weight of the reasoning's tokens in the loss; tags and answer always count fully."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+        """The trace as a thinking reply, or why it cannot be."""
+        reason = why_no_reasoning(prompt, trace)
+        if reason:
+            return skip(prompt, trace, reason)
+        spans = (
+            Span("<think>\n", 1.0, "tag"),
+            Span(trace.reasoning.strip(), self.options.reasoning_weight, "reasoning"),
+            Span("\n</think>\n\n", 1.0, "tag"),
+            Span(clean_answer(trace.answer)),
+        )
+        return example(prompt, trace, spans, self.thinks)

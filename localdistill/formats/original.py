@@ -1,0 +1,37 @@
+"""The response that the community data set held (the paper's R_orig): the baseline that a teacher has to beat."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from localdistill.formats.layout import example, skip, why_no_prompt
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
+
+_CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
+
+
+class OriginalFormat:
+    """Trains on `prompt.original`; the trace only says which prompts take part."""
+
+    name: ClassVar[str] = "original"
+    version: ClassVar[int] = 1
+    thinks: ClassVar[bool] = False
+
+    class Options(BaseOptions):
+        """How the original response is taken over."""
+
+        drop_calculator_marks: bool = True
+        """Remove GSM8K's `<<48/2=24>>` marks, which only make sense with a calculator in the loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+        """The original response as the only trained text, or why there is none."""
+        text = (prompt.original or "").strip()
+        if self.options.drop_calculator_marks:
+            text = _CALCULATOR_MARK.sub("", text)
+        reason = why_no_prompt(prompt) or (None if text else "there is no original response")
+        return skip(prompt, trace, reason) if reason else example(prompt, trace, (Span(text),), self.thinks)

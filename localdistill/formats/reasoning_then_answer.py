@@ -1,0 +1,44 @@
+"""Reasoning as plain text, then the answer (the paper's method 3, when the reasoning is a summary): the student writes
+its steps openly and does not think in tags."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from localdistill.formats.layout import clean_answer, example, skip, why_no_reasoning
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
+
+
+class ReasoningThenAnswerFormat:
+    """Trains on reasoning, separator and answer."""
+
+    name: ClassVar[str] = "reasoning_then_answer"
+    version: ClassVar[int] = 1
+    thinks: ClassVar[bool] = False
+
+    class Options(BaseOptions):
+        """How the two parts are joined and weighed."""
+
+        separator: str = Field("\n\n", min_length=1)
+        """Text between reasoning and answer. The paper does not state its own; a blank line is the default."""
+        reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
+        """Weight of the reasoning's tokens in the loss; 0 trains on the answer alone, with the reasoning as context."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+        """Reasoning and answer as one reply, or why it cannot be."""
+        reason = why_no_reasoning(prompt, trace)
+        if reason:
+            return skip(prompt, trace, reason)
+        weight = self.options.reasoning_weight
+        spans = (
+            Span(trace.reasoning.strip(), weight, "reasoning"),
+            Span(self.options.separator, weight, "reasoning"),
+            Span(clean_answer(trace.answer)),
+        )
+        return example(prompt, trace, spans, self.thinks)

@@ -1,0 +1,8 @@
+"""Trace to new trace with a parent."""
+
+from localdistill.registry import Family
+
+REWRITES = Family("rewrite", __name__, {
+    "extract": "ExtractRewrite",
+    "summarize": "SummarizeRewrite",
+})

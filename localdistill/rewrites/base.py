@@ -1,0 +1,25 @@
+"""The contract of rewrites: a trace becomes a new trace with a parent, graded by the rewrite itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, Protocol
+
+from localdistill.options import Options
+from localdistill.records import Grade, Message, Prompt, Reply, Trace
+
+Ask = Callable[[Iterable[tuple[str, tuple[Message, ...]]]], Iterator[tuple[str, Reply]]]
+"""Asks the rewrite's engine: (key, messages) in, (key, reply) out in any order. Stored replies are not asked again."""
+
+
+class Rewrite(Protocol):
+    """Turns traces into new ones. Built as `Member(options)`."""
+
+    Options: ClassVar[type[Options]]
+    name: ClassVar[str]
+    version: ClassVar[int]
+    needs_engine: ClassVar[bool]
+
+    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], ask: Ask | None) -> Iterator[tuple[Trace, Grade]]:
+        """For each pair the new trace (`parent_id` set, `rewrite` = `name@version`) and this rewrite's own verdict on
+        it: score 1 kept, 0 rejected, with the reason. A rejected one is stored and counted too."""

@@ -1,0 +1,170 @@
+"""Finds the equations that a sentence states, `3 boxes * 4 = 12 eggs` and the like, and drops those that are wrong.
+Arithmetic is done on fractions by a parser of ours; nothing from a model is evaluated as code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+_EQUALS = re.compile(
+    r"(?<![<>!=])=(?!=)|\b(?:is equal to|equals)\b"
+    r"|(?P<verb>,? (?:which|that|this) (?:is|gives|makes)\b"
+    r"|\b(?:is|gives?(?: (?:me|us|you))?|makes|would be|comes to)\b)")
+_WORDS = (
+    (re.compile(r"\b(?:multiplied by|times)\b"), "*"), (re.compile(r"\bplus\b"), "+"), (re.compile(r"\bminus\b"), "-"),
+    (re.compile(r"\bdivided by\b"), "/"), (re.compile(r"\bpercent\b"), "%"), (re.compile(r"(?<=%) of\b"), " *"),
+)
+_TOKEN = re.compile(rf"({_NUMBER})(\s*%)?|([-+*/^()])")
+_CLAUSE = re.compile(r"[:;]|, (?=[a-z])|\b(?:so|then|are|was|means|because|since|total of|that|if)\b")
+_LEFT_WORDS = 14
+_MAX_POWER = 12
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`operands` on the left made `result` on the right."""
+
+    operands: tuple[Fraction, ...]
+    result: Fraction
+    text: str
+
+
+def equations(sentence: str) -> list[Equation]:
+    """The equations of `sentence` in order; one whose arithmetic can be read and is wrong is left out."""
+    plain = _plain(sentence)
+    marks = list(_EQUALS.finditer(plain))
+    found = []
+    for number, mark in enumerate(marks):
+        start = marks[number - 1].end() if number else 0
+        end = marks[number + 1].start() if number + 1 < len(marks) else len(plain)
+        left, right = _left_side(plain[start:mark.start()]), plain[mark.end():end]
+        result = _first_number(right)
+        operands = tuple(_value(text) for text in re.findall(_NUMBER, left))
+        if result is None or not operands or not re.search(r"[-+*/^%]", left):
+            continue
+        computed = calculate(left)
+        # A verb is an equals sign only where the arithmetic says so.
+        if (computed is None and mark["verb"]) or (computed is not None and not _same(computed, result[0])):
+            continue
+        found.append(Equation(operands, result[0], f"{left.strip()} = {result[1].strip()}"))
+    return found
+
+
+def calculate(text: str) -> Fraction | None:
+    """The value of an arithmetic expression with units and words in it; None when it cannot be read as one."""
+    tokens: list[str] = []
+    for found in _TOKEN.finditer(re.sub(r"[A-Za-z_$£€\"']+", " ", text)):
+        if found[1]:
+            tokens.append(found[1].replace(",", ""))
+            if found[2]:
+                tokens += ["/", "100"]
+        else:
+            tokens.append(found[3])
+    reader = _Reader(tokens)
+    try:
+        value = reader.sum()
+    except (IndexError, ValueError, ZeroDivisionError):
+        return None
+    return value if reader.at_end else None
+
+
+class _Reader:
+    """Recursive descent over +, -, *, /, ^ and parentheses."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens, self._place = tokens, 0
+
+    @property
+    def at_end(self) -> bool:
+        return self._place == len(self._tokens)
+
+    def _take(self, wanted: str) -> bool:
+        if not self.at_end and self._tokens[self._place] in wanted:
+            self._place += 1
+            return True
+        return False
+
+    def sum(self) -> Fraction:
+        value = self._product()
+        while True:
+            if self._take("+"):
+                value += self._product()
+            elif self._take("-"):
+                value -= self._product()
+            else:
+                return value
+
+    def _product(self) -> Fraction:
+        value = self._power()
+        while True:
+            if self._take("*"):
+                value *= self._power()
+            elif self._take("/"):
+                value /= self._power()
+            else:
+                return value
+
+    def _power(self) -> Fraction:
+        base = self._atom()
+        if not self._take("^"):
+            return base
+        exponent = self._atom()
+        if exponent.denominator != 1 or abs(exponent) > _MAX_POWER:
+            raise ValueError("the power is too large")
+        return base ** int(exponent)
+
+    def _atom(self) -> Fraction:
+        if self._take("-"):
+            return -self._atom()
+        if self._take("("):
+            value = self.sum()
+            if not self._take(")"):
+                raise ValueError("a parenthesis is open")
+            return value
+        token = self._tokens[self._place]
+        self._place += 1
+        return Fraction(token)
+
+
+def _plain(text: str) -> str:
+    """LaTeX and Unicode arithmetic as ASCII."""
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"(\1)/(\2)", text)
+    text = re.sub(r"\\(?:text|mathrm|boxed|textbf)\s*\{([^{}]*)\}", r" \1 ", text)
+    for mark, plain in (("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("×", "*"), ("·", "*"), ("÷", "/"),
+                        ("−", "-"), ("–", "-"), ("\\%", "%"), ("\\$", "$"), ("{,}", ","), ("**", ""), ("≈", "="),
+                        ("\\approx", "=")):
+        text = text.replace(mark, plain)
+    for pattern, sign in _WORDS:
+        text = pattern.sub(sign, text)
+    text = re.sub(r"\\[()\[\],;! ]|\\(?:left|right|quad)\b|[{}]", " ", text)
+    return re.sub(r"(?<=\d)\s*[xX]\s*(?=[$\d(])", " * ", text)
+
+
+def _left_side(text: str) -> str:
+    """The expression at the end of `text`: from its first number on, without what an earlier clause said."""
+    text = _CLAUSE.split(text)[-1]
+    first = re.search(rf"[-(]?\s*\$?\s*(?:{_NUMBER})", text)
+    if first is None or len(text[first.start():].split()) > _LEFT_WORDS:
+        return ""
+    return text[first.start():]
+
+
+def _first_number(text: str) -> tuple[Fraction, str] | None:
+    """The first number of `text` with what surrounds it closely, when it stands at the beginning."""
+    found = re.match(rf"\s*(?:[-$£€(]|about\s)*\s*(-?)({_NUMBER})(?:\s?%|(?:\s[a-zA-Z]+)?)", text)
+    if found is None or re.match(r"\s*[-+*/^]\s*[\d($]", text[found.end():]):
+        return None
+    value = _value(found[2])
+    negative = "-" in text[:found.start(2)]
+    return (-value if negative else value), found[0]
+
+
+def _value(text: str) -> Fraction:
+    return Fraction(text.replace(",", ""))
+
+
+def _same(computed: Fraction, stated: Fraction) -> bool:
+    """Equal up to how far results are usually rounded, or up to percent written as a number."""
+    return abs(computed - stated) <= abs(stated) / 100 or computed * 100 == stated

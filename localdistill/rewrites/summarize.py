@@ -1,0 +1,65 @@
+"""Summaries by a model (the paper's method 3). The paper does not publish its prompt; this one is ours and versioned.
+The answer is never touched, and a summary that lost the result or talks to itself is rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from localdistill.errors import UsageError
+from localdistill.options import Options as BaseOptions
+from localdistill.records import Grade, Message, Prompt, Trace
+from localdistill.rewrites.base import Ask
+from localdistill.rewrites.result import rewritten, verdict, why_rejected
+
+SUMMARY_PROMPT = (
+    "Summarize the reasoning below as the few steps that lead to its result. Keep every number that is used, drop "
+    "checks and repetitions.\n\nQuestion:\n{question}\n\nReasoning:\n{reasoning}"
+)
+PROMPT_VERSION = 1
+
+
+class SummarizeRewrite:
+    """Replaces the reasoning by a model's summary of it."""
+
+    name: ClassVar[str] = "summarize"
+    version: ClassVar[int] = 1
+    needs_engine: ClassVar[bool] = True
+
+    class Options(BaseOptions):
+        """There is nothing to set: the engine decides who writes."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], ask: Ask | None) -> Iterator[tuple[Trace, Grade]]:
+        """See Rewrite. Traces without reasoning are rejected without asking. Raises UsageError without an engine."""
+        if ask is None:
+            raise UsageError("summarize needs an engine", "name one in the rewrite's section of the recipe")
+        asked: dict[str, tuple[Prompt, Trace]] = {}
+        silent: list[Trace] = []
+
+        def questions() -> Iterator[tuple[str, tuple[Message, ...]]]:
+            for prompt, trace in pairs:
+                if not trace.reasoning.strip():
+                    silent.append(trace)
+                    continue
+                asked[trace.id] = (prompt, trace)
+                yield trace.id, (Message("user", summary_request(prompt, trace)),)
+
+        for key, reply in ask(questions()):
+            prompt, parent = asked.pop(key)
+            summary = reply.answer.strip()
+            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
+                              PROMPT_VERSION, summary, reply)
+            unfinished = "" if reply.status == "complete" else f"the summarizer's reply is {reply.status}"
+            yield trace, verdict(trace, unfinished or why_rejected(prompt, parent, summary))
+        for parent in silent:
+            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
+                              PROMPT_VERSION, "")
+            yield trace, verdict(trace, "there is no reasoning to summarize")
+
+
+def summary_request(prompt: Prompt, trace: Trace) -> str:
+    """What the summarizer is asked about one trace."""
+    return SUMMARY_PROMPT.format(question=prompt.question, reasoning=trace.reasoning.strip())

@@ -1,0 +1,165 @@
+"""The student under test: batching changes nothing, stopping means stop tokens, adapters answer as trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.engines.transformers import TransformersEngine
+from localdistill.errors import EngineError
+from localdistill.events import Cancel, silent
+from localdistill.records import Message, Reply, Request, Sampling
+from tests.tiny_models import OPENING_TEMPLATE, tiny_model
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
+QUESTIONS = ("12 - 5 = 7", "how many apples are left in the basket of the farmer? Think step by step.", "Wait",
+             "is it really the right number of oranges", "3 + 4 = 7, 7 * 2 = 14, 14 / 2 = 7, 10 - 1 = 9. So", "x")
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("student") / "m", "qwen3", seed=5, initializer_range=0.3)
+
+
+def engine(student: Path, **options: Any) -> TransformersEngine:
+    return TransformersEngine(TransformersEngine.Options(model=str(student), **{"dtype": "float32", **options}))
+
+
+def requests(max_tokens: int = 24, **sampling: Any) -> list[Request]:
+    return [Request(f"r{number}", (Message("user", text),), Sampling(max_tokens=max_tokens + 5 * number, **sampling))
+            for number, text in enumerate(QUESTIONS)]
+
+
+def answers(made: TransformersEngine, asked: list[Request]) -> dict[str, Reply]:
+    return {reply.request_id: reply for reply in made.answer(asked, silent, Cancel())}
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.9, "top_k": 30, "seed": 4}])
+def test_a_batch_answers_as_single_requests_do(student: Path, sampling: dict[str, Any]) -> None:
+    together = answers(engine(student), requests(**sampling))
+    alone = answers(engine(student, batch_rows=1), requests(**sampling))
+    assert {key: reply.raw for key, reply in together.items()} == {key: reply.raw for key, reply in alone.items()}
+    assert len(together) == len(QUESTIONS) and len({reply.raw for reply in together.values()}) > 3
+
+
+def test_greedy_text_is_the_one_of_the_library(student: Path) -> None:
+    made = engine(student)
+    reply = answers(made, requests()[1:2])["r1"]
+    decoder = made._load()
+    ids = torch.tensor([made.tokenizer.encode_prompt(made._row(requests()[1])[0])])
+    theirs = decoder.model.generate(ids, max_new_tokens=29, do_sample=False, eos_token_id=2, pad_token_id=0)
+    written = theirs[0, ids.shape[1]:].tolist()
+    assert reply.raw == made.tokenizer.decode([token for token in written if token != 2])
+
+
+def test_length_and_stop_are_told_apart(student: Path) -> None:
+    made = engine(student)
+    long = answers(made, requests())["r0"]
+    assert long.finish_reason == "length" and long.status == "length" and long.usage.completion_tokens == 24
+    words = made.tokenizer.decode(made.tokenizer.encode(long.raw)[5:6])
+    place = long.raw.index(words)
+    stopped = answers(made, requests(stop=(words,))[:1])["r0"]
+    assert stopped.finish_reason == "stop" and stopped.raw == long.raw[:place]
+
+
+def test_finished_rows_leave_the_batch(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(student)
+    decoder = made._load()
+    widths: list[int] = []
+    forward = type(decoder.model).forward
+
+    def watched(model: Any, *args: Any, **inputs: Any) -> Any:
+        widths.append(len(inputs["input_ids"]))
+        return forward(model, *args, **inputs)
+
+    monkeypatch.setattr(type(decoder.model), "forward", watched)
+    asked = [Request(f"r{n}", (Message("user", "Wait"),), Sampling(max_tokens=n + 1, seed=n)) for n in range(16)]
+    replies = answers(made, asked)
+    assert all(replies[f"r{n}"].usage.completion_tokens <= n + 1 for n in range(16))
+    assert widths[0] == 16 and widths[-1] <= 2 and sum(widths) < 16 * 16 * 0.85
+    texts = [replies[f"r{n}"].raw for n in range(16)]
+    assert all(texts[15].startswith(text.rstrip("\ufffd")) for text in texts)
+
+
+def test_thinking_is_split_also_when_the_template_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(tiny_model(tmp_path / "m", hidden=32, chat_template=OPENING_TEMPLATE))
+    decoder = made._load()
+    script = made.tokenizer.encode("12 - 5 = 7\n</think>\n\nThe answer is 7.<|im_end|>")
+    monkeypatch.setattr(decoder, "_take", _writer(decoder, script))
+    reply = answers(made, [Request("r", (Message("user", "?"),), Sampling(max_tokens=60))])["r"]
+    assert (reply.reasoning, reply.answer, reply.status) == ("12 - 5 = 7", "The answer is 7.", "complete")
+    assert reply.finish_reason == "stop" and reply.usage.completion_tokens == len(script)
+    assert 0 < reply.usage.reasoning_tokens < len(script)
+    short = answers(made, [Request("r", (Message("user", "?"),), Sampling(max_tokens=4))])["r"]
+    assert short.status == "length" and short.answer == ""
+
+
+def _writer(decoder: Any, script: list[int]) -> Any:
+    def take(rows: Any, logits: Any, on_token: Any) -> list[int]:
+        for row in rows:
+            if not row.finish:
+                decoder._accept(row, script[len(row.written)])
+        return [0] * len(rows)
+
+    return take
+
+
+def test_streaming_writes_the_same_text_in_pieces(student: Path) -> None:
+    made = engine(student)
+    whole = answers(made, requests())["r1"].raw
+    pieces = list(made.stream(requests()[1], Cancel()))
+    assert "".join(pieces) == whole and len(pieces) > 5
+    stream = made.stream(requests()[1], Cancel())
+    assert next(stream)
+    stream.close()
+
+
+def test_a_prompt_that_is_too_long_is_an_error_reply_and_the_rest_goes_on(student: Path) -> None:
+    made = engine(student)
+    asked = [Request("long", (Message("user", "apples " * 600),)), *requests()]
+    replies = answers(made, asked)
+    assert replies["long"].status == "error" and "512" in replies["long"].error
+    assert len(replies) == len(asked) and all(replies[r.id].status != "error" for r in requests())
+    with pytest.raises(EngineError, match="512"):
+        next(made.stream(asked[0], Cancel()))
+
+
+def test_requests_are_pulled_lazily_and_a_cancel_ends_it(student: Path) -> None:
+    pulled: list[str] = []
+
+    def endless() -> Any:
+        number = 0
+        while True:
+            pulled.append(f"r{number}")
+            yield Request(f"r{number}", (Message("user", "x"),), Sampling(max_tokens=2))
+            number += 1
+
+    seen: list[Reply] = []
+    for reply in engine(student, batch_rows=2).answer(endless(), silent, Cancel(lambda: len(seen) >= 3)):
+        seen.append(reply)
+    assert 3 <= len(seen) <= 4 and len(pulled) <= 16
+
+
+def test_an_adapter_answers_as_the_merged_model_and_has_its_own_identity(student: Path, tmp_path: Path) -> None:
+    from localdistill.trainers.merge import merge
+    from tests.trainers.rows import job, random_rows
+    from tests.trainers.test_torch_lora import trainer
+
+    trainer(epochs=4, learning_rate=2e-2).train(
+        job(student, tmp_path / "out", random_rows(8), tag_token_ids=(398, 399)), silent, Cancel())
+    adapter = tmp_path / "out" / "adapter"
+    tuned = engine(student, adapter=str(adapter))
+    merged = engine(merge(student, adapter, tmp_path / "merged").path)
+    ours, theirs = answers(tuned, requests()), answers(merged, requests())
+    assert {key: reply.raw for key, reply in ours.items()} == {key: reply.raw for key, reply in theirs.items()}
+    assert ours["r0"].raw != answers(engine(student), requests())["r0"].raw
+    assert tuned.identity().startswith(engine(student).identity() + "+sha256:")
+
+
+def test_building_and_closing_load_nothing() -> None:
+    made = TransformersEngine(TransformersEngine.Options(model="nowhere"))
+    made.close()
+    made.close()

@@ -1,0 +1,107 @@
+"""Every format: pure, deterministic, prompt never trained, nothing lost or invented, and reasons where
+it cannot serve."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from localdistill.formats import FORMATS
+from localdistill.formats.base import Format
+from localdistill.records import Example, Message, Prompt, Skip, Trace
+
+PROMPT = Prompt((Message("system", "Be brief."), Message("user", "What is 2 + 2?")), reference="4",
+                original="It is <<2+2=4>>4.\n#### 4")
+TRACE = Trace("t1", PROMPT.id, "e", "m", reasoning=" First I add.\nTwo and two. ",
+              answer="<answer>\nIt is 4.\n</answer>", trace_kind="raw")
+CHAT = Prompt((Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "What is 2 + 2?")), original="4")
+
+
+def build(name: str, **options: object) -> Format:
+    member = FORMATS.load(name)
+    made: Format = member(member.Options.model_validate(options))
+    return made
+
+
+def lay_out(name: str, prompt: Prompt = PROMPT, trace: Trace = TRACE, **options: object) -> Example:
+    result = build(name, **options).lay_out(prompt, trace, len)
+    assert isinstance(result, Example), result
+    return result
+
+
+def reason(name: str, prompt: Prompt = PROMPT, **changes: object) -> str:
+    result = build(name).lay_out(prompt, dataclasses.replace(TRACE, **changes), len)  # type: ignore[arg-type]
+    assert isinstance(result, Skip), result
+    assert (result.prompt_id, result.trace_id) == (prompt.id, TRACE.id)
+    return result.reason
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_contract(name: str) -> None:
+    member = FORMATS.load(name)
+    assert member.name == name and member.version >= 1
+    example = lay_out(name)
+    assert example == lay_out(name)
+    assert (example.prompt_id, example.trace_id, example.thinks) == (PROMPT.id, TRACE.id, member.thinks)
+    *context, last = example.turns
+    assert [(turn.role, turn.text) for turn in context] == [(m.role, m.content) for m in PROMPT.messages]
+    assert all(span.weight == 0 and span.role == "prompt" for turn in context for span in turn.spans)
+    assert last.role == "assistant" and any(span.weight > 0 for span in last.spans)
+    assert all(span.text for span in last.spans) and last.text == last.text.strip()
+    assert "<answer>" not in last.text
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_only_the_last_assistant_turn_is_trained(name: str) -> None:
+    *context, _ = lay_out(name, CHAT).turns
+    assert [turn.role for turn in context] == ["user", "assistant", "user"]
+    assert all(span.weight == 0 for turn in context for span in turn.spans)
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_a_prompt_without_a_last_user_turn_cannot_serve(name: str) -> None:
+    prompt = Prompt((Message("user", "Hi"), Message("assistant", "Hello")), original="x")
+    assert "user turn" in reason(name, prompt)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS.names() if name != "original"])
+def test_answers_that_cannot_be_trained_on(name: str) -> None:
+    assert reason(name, answer="  <answer> </answer> ") == "the answer is empty"
+    assert reason(name, answer="a </think> b") == "the answer holds a think tag"
+    assert reason(name, status="length") == "the reply is length"
+
+
+@pytest.mark.parametrize("name", ["full_trace", "reasoning_then_answer"])
+def test_reasoning_that_cannot_be_trained_on(name: str) -> None:
+    assert reason(name, reasoning=" ") == "there is no reasoning"
+    assert reason(name, trace_kind="encrypted") == "the reasoning is encrypted"
+    assert reason(name, reasoning="a <think> b") == "the reasoning holds a think tag"
+
+
+def test_answer_only_is_the_answer() -> None:
+    assert lay_out("answer_only").turns[-1].text == "It is 4."
+
+
+def test_reasoning_then_answer_joins_with_a_blank_line() -> None:
+    last = lay_out("reasoning_then_answer").turns[-1]
+    assert last.text == "First I add.\nTwo and two.\n\nIt is 4."
+    assert [span.role for span in last.spans] == ["reasoning", "reasoning", "answer"]
+    other = lay_out("reasoning_then_answer", separator="\n---\n", reasoning_weight=0.25).turns[-1]
+    assert "Two and two.\n---\nIt is 4." in other.text and [span.weight for span in other.spans] == [0.25, 0.25, 1.0]
+
+
+def test_full_trace_thinks_in_tags() -> None:
+    last = lay_out("full_trace", reasoning_weight=0.5).turns[-1]
+    assert last.text == "<think>\nFirst I add.\nTwo and two.\n</think>\n\nIt is 4."
+    assert [(span.role, span.weight) for span in last.spans] == [
+        ("tag", 1.0), ("reasoning", 0.5), ("tag", 1.0), ("answer", 1.0)]
+
+
+def test_original_takes_the_community_response() -> None:
+    assert lay_out("original").turns[-1].text == "It is 4.\n#### 4"
+    assert "<<2+2=4>>" in lay_out("original", drop_calculator_marks=False).turns[-1].text
+    code = dataclasses.replace(PROMPT, original="cout << x >> y; a << 2 >> b")
+    assert lay_out("original", code).turns[-1].text == "cout << x >> y; a << 2 >> b"
+    assert reason("original", dataclasses.replace(PROMPT, original=None)) == "there is no original response"
+    assert lay_out("original", trace=dataclasses.replace(TRACE, answer="", status="length")).turns[-1].text

@@ -1,0 +1,7 @@
+"""What a trainer minimises."""
+
+from localdistill.registry import Family
+
+OBJECTIVES = Family("objective", __name__, {
+    "sft": "SftObjective",
+})

@@ -1,0 +1,7 @@
+"""What turns a dataset into an adapter."""
+
+from localdistill.registry import Family
+
+TRAINERS = Family("trainer", __name__, {
+    "torch_lora": "TorchLoraTrainer",
+})

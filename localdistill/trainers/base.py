@@ -1,0 +1,60 @@
+"""The contract of trainers: a dataset and a student in, an adapter folder out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from localdistill.events import Cancel, Emit
+from localdistill.objectives.base import Objective
+from localdistill.options import Options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything one training needs.
+
+    `rows` is the dataset table, one example per row: `row_id` string, `input_ids` list<int32>, `weights`
+    list<float32> (0 = not trained; same length), `role` int8 (+1/-1), `new_tags` is decided by the dataset stage.
+    """
+
+    arm: str
+    student: Path
+    """Folder of the base model: config.json, safetensors, tokenizer, chat template."""
+    rows: pa.Table
+    stop_token_id: int
+    tag_token_ids: tuple[int, ...]
+    """Tokens of think tags in the targets: rows of the embeddings that are trained too."""
+    objective: Objective
+    output: Path
+    """Folder to fill: `adapter/` (PEFT layout), `training.json`; `checkpoints/` while it runs."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What happened."""
+
+    steps: int
+    epochs: float
+    trained_tokens: int
+    final_loss: float
+    elapsed_s: float
+    peak_memory_bytes: int
+    stopped_early: str = ""
+    """Why, when it did not reach its last step; such an arm is reported, never ranked."""
+
+
+class Trainer(Protocol):
+    """Trains adapters. Built as `Member(options)`."""
+
+    Options: ClassVar[type[Options]]
+    name: ClassVar[str]
+
+    def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
+        """Fill `job.output`. Resumes from the newest verified checkpoint found there; raises Cancelled after writing
+        one when asked to stop."""

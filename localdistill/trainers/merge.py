@@ -1,0 +1,71 @@
+"""Merges an adapter into its student: a complete model folder, written tensor by tensor so that memory holds one
+weight at a time. Must not load the model, and must not change anything but weights and their dtype."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from localdistill.errors import MissingExtra
+from localdistill.events import Cancel, Emit, Progressed, silent
+from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.tensors import read_tensor, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+_COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+           "chat_template.jinja", "chat_template.json")
+
+
+def merge(student: Path, adapter: Path | None, output: Path,
+          dtype: Literal["same", "float32", "float16", "bfloat16"] = "same", emit: Emit = silent,
+          cancel: Cancel | None = None) -> ModelFolder:
+    """Write the model `student` with `adapter` merged in (or none) into the folder `output`, in `dtype`.
+
+    The sum is taken in float32. `output` appears whole or not at all. Raises ModelFileError when the parts do not fit.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra.of("train", "torch") from error
+    folder = ModelFolder.open(student)
+    update = None if adapter is None else AdapterFolder.open(adapter, folder)
+    wanted: torch.dtype = getattr(torch, folder.dtype if dtype == "same" else dtype)
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write_weights(folder, update, partial, wanted, emit, cancel or Cancel())
+        config = {**folder.config, "dtype": str(wanted).removeprefix("torch.")}
+        config.pop("torch_dtype", None)
+        (partial / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
+        for name in _COPIED:
+            if (folder.path / name).is_file():
+                shutil.copyfile(folder.path / name, partial / name)
+        shutil.rmtree(output, ignore_errors=True)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ModelFolder.open(output)
+
+
+def _write_weights(folder: ModelFolder, update: AdapterFolder | None, output: Path, dtype: torch.dtype, emit: Emit,
+                   cancel: Cancel) -> None:
+    names = sorted(name for name in folder.tensors if not (folder.tied_embeddings and name == "lm_head.weight"))
+    done = 0
+
+    def produce(name: str) -> torch.Tensor:
+        nonlocal done
+        cancel.check()
+        weight = read_tensor(*folder.tensors[name]).float()
+        merged = weight if update is None else update.apply(name, weight)
+        done += 1
+        emit(Progressed("export", "merge", done, len(names), "tensors"))
+        return merged.to(dtype)
+
+    plan = [(name, folder.tensors[name][1].shape, dtype) for name in names]
+    write_tensors(output / "model.safetensors", plan, produce)

@@ -1,0 +1,167 @@
+"""LoRA training of a student in torch, on a CPU or one GPU. Checks every row before the first step, measures memory
+on the heaviest batch, and stops at the first number that is not finite. Must not render templates or read the store.
+
+Source of the training target: the paper's section 3; of QLoRA's NF4, https://arxiv.org/abs/2305.14314."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from localdistill.errors import InputError, MissingExtra, UsageError
+from localdistill.events import Cancel, Counted, Emit, Noted
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.options import Options as BaseOptions
+from localdistill.records import content_id
+from localdistill.trainers.base import TrainingJob, TrainingResult
+
+if TYPE_CHECKING:
+    import torch
+
+    from localdistill.trainers._batches import Rows
+
+
+class TorchLoraTrainer:
+    """Trains low-rank adapters on a frozen student."""
+
+    class Options(BaseOptions):
+        """Options of LoRA training."""
+
+        rank: int = Field(16, ge=1, le=1024)
+        """Rank of the update of each layer. Larger learns more and costs more memory."""
+        alpha: float = Field(32.0, gt=0)
+        """Strength of the update: it is scaled by alpha / rank."""
+        dropout: float = Field(0.0, ge=0, lt=1)
+        """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
+        targets: str = "all-linear"
+        """Layers to adapt: `all-linear`, or names such as `q_proj,v_proj`."""
+        learning_rate: float = Field(2e-4, gt=0)
+        """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3."""
+        epochs: float = Field(2.0, gt=0)
+        """How often every row is seen; a fraction is allowed."""
+        max_steps: int = Field(0, ge=0)
+        """Optimizer steps at most; 0 leaves it to `epochs`. The learning rate follows the shorter of both."""
+        batch_rows: int = Field(16, ge=1)
+        """Rows per optimizer step."""
+        batch_tokens: int = Field(0, ge=0)
+        """Tokens per optimizer step instead of `batch_rows`; 0 is off."""
+        micro_tokens: int = Field(0, ge=0)
+        """Padded tokens that go through the student at once; 0 picks 4096. It is halved when memory runs out, which
+        does not change the result of a step."""
+        warmup_share: float = Field(0.03, ge=0, lt=1)
+        """Share of the steps over which the learning rate rises from zero."""
+        schedule: Literal["cosine", "linear", "constant"] = "cosine"
+        """How the learning rate falls after the warm-up."""
+        weight_decay: float = Field(0.0, ge=0)
+        """AdamW's decay of the adapter's weights; trained tag rows are never decayed."""
+        max_grad_norm: float = Field(1.0, ge=0)
+        """Longest gradient; longer ones are shortened to it. 0 is off."""
+        quantization: Literal["auto", "none", "nf4"] = "auto"
+        """How frozen weights are held: `nf4` needs a quarter of the memory. `auto` is nf4 on CUDA, none on a CPU."""
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+        """Arithmetic of the frozen student. `auto` is bfloat16 where the hardware computes it, else float32. The
+        adapter itself is always float32."""
+        device: str = "auto"
+        """`auto` takes the first CUDA GPU, else the CPU."""
+        gradient_checkpointing: bool = False
+        """Recompute activations to save memory; switched on by itself when a single row does not fit."""
+        checkpoint_every_s: float = Field(300.0, ge=0)
+        """Seconds between checkpoints; 0 is never by time. A cancelled training writes one in any case."""
+        checkpoint_every_steps: int = Field(0, ge=0)
+        """Steps between checkpoints; 0 is never by steps."""
+        threads: int = Field(0, ge=0)
+        """CPU threads; 0 leaves torch's choice."""
+
+    name = "torch_lora"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
+        """Fill `job.output` with `adapter/` and `training.json`, resuming from a checkpoint of the same training.
+
+        Raises InputError for rows that must not be trained on, Cancelled after writing a checkpoint.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingExtra.of("train", "torch") from error
+        from localdistill.modelfiles.loading import load_causal_model, pick_device
+        from localdistill.trainers._batches import check_rows, read_rows
+        from localdistill.trainers._loop import TrainingLoop
+        from localdistill.trainers._lora import attach_lora, attach_tags
+        from localdistill.trainers._steps import Stepper
+
+        options = self.options
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        folder = ModelFolder.open(job.student)
+        rows = read_rows(job.rows)
+        check_rows(rows, folder.vocab_size, job.stop_token_id, folder.context_length)
+        tags = sorted(set(job.tag_token_ids))
+        if any(not 0 <= tag < folder.vocab_size for tag in tags):
+            raise InputError(f"a tag token of {tags} is outside the student's vocabulary")
+        emit(Counted("train", "dataset", {
+            "rows": len(rows), "tokens": rows.starts[-1], "trained_tokens": int((rows.weights > 0).sum()),
+            "longest_row": max(rows.lengths)}, arm=job.arm))
+        device = pick_device(options.device)
+        dtype = training_dtype(options.dtype, device)
+        quantization = options.quantization
+        if quantization == "auto":
+            quantization = "nf4" if device.type == "cuda" else "none"
+        torch.manual_seed(job.seed)
+        model = load_causal_model(folder, dtype, device, quantization)
+        try:
+            trained = attach_lora(model, options.targets, options.rank, options.alpha / options.rank,
+                                  options.dropout, job.seed)
+        except ValueError as error:
+            raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
+        trained |= attach_tags(model, tags, folder.tied_embeddings)
+        emit(Noted("train", f"{sum(p.numel() for p in trained.values()):,} trained of {folder.parameter_count:,} "
+                            f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, {device}"))
+        stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
+        loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
+        result = loop.run()
+        self._write(job, model, trained, tags, folder, result)
+        return result
+
+    def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Rows) -> str:
+        """Identity of this training: a checkpoint of any other one must not be resumed."""
+        import hashlib
+
+        data = hashlib.blake2b(rows.ids.tobytes() + rows.weights.tobytes() + bytes(str(rows.starts), "ascii"))
+        told = self.options.model_dump(exclude={"checkpoint_every_s", "checkpoint_every_steps", "threads"})
+        objective = getattr(job.objective, "options", None)
+        return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
+                          job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
+
+    def _write(self, job: TrainingJob, model: Any, trained: dict[str, Any], tags: list[int], folder: ModelFolder,
+               result: TrainingResult) -> None:
+        from localdistill.modelfiles.adapter import write_adapter
+
+        targets = sorted({name.split(".")[-3] for name in trained if name.endswith(".lora_A.weight")})
+        write_adapter(job.output / "adapter", {name: value.detach() for name, value in trained.items()},
+                      rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
+                      tags=tags, tied=folder.tied_embeddings)
+        report = {"result": asdict(result), "options": self.options.model_dump(), "seed": job.seed, "arm": job.arm,
+                  "student": folder.digest(), "objective": job.objective.name, "trainer": self.name}
+        partial = job.output / "training.json.partial"
+        partial.write_text(json.dumps(report, indent=1, sort_keys=True))
+        partial.replace(job.output / "training.json")
+        shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
+
+
+def training_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device) -> torch.dtype:
+    """`auto` on a CPU is bfloat16 where the chip multiplies it (AMX or AVX512-BF16), which is several times faster."""
+    import torch
+
+    from localdistill.modelfiles.loading import pick_dtype
+
+    if name == "auto" and device.type == "cpu":
+        checks = [getattr(torch.cpu, check, None) for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
+        return torch.bfloat16 if any(check and check() for check in checks) else torch.float32
+    return pick_dtype(name, device)

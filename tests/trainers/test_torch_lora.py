@@ -1,0 +1,303 @@
+"""What the trainer promises: rows are checked, nothing depends on batching, it learns, resumes, and stops in time."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.errors import Cancelled, InputError, LocalDistillError, UsageError
+from localdistill.events import Cancel, Event, Measured, Warned, silent
+from localdistill.objectives.sft import SftObjective
+from localdistill.trainers.torch_lora import TorchLoraTrainer
+from tests.tiny_models import tiny_model
+from tests.trainers.rows import STOP, job, random_rows
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("student") / "llama", hidden=32)
+
+
+def trainer(**options: Any) -> TorchLoraTrainer:
+    values = {"dtype": "float32", "rank": 4, "alpha": 8, "learning_rate": 5e-3, "batch_rows": 4, "device": "cpu",
+              "checkpoint_every_s": 0}
+    return TorchLoraTrainer(TorchLoraTrainer.Options(**(values | options)))
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.value for event in events if isinstance(event, Measured) and event.name == "loss"]
+
+
+def stepper(student: Path, rows: list[dict[str, Any]], micro_tokens: int, objective: Any = None,
+            arch_dtype: Any = None) -> Any:
+    from localdistill.modelfiles.folder import ModelFolder
+    from localdistill.modelfiles.loading import load_causal_model
+    from localdistill.trainers._batches import read_rows
+    from localdistill.trainers._lora import attach_lora
+    from localdistill.trainers._steps import Stepper
+    from tests.trainers.rows import table
+
+    model = load_causal_model(ModelFolder.open(student), arch_dtype or torch.float32, torch.device("cpu"))
+    trained = attach_lora(model, "all-linear", 4, 2.0, 0.0, 0)
+    with torch.no_grad():
+        for name, value in trained.items():
+            if "lora_B" in name:
+                value.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+    made = Stepper(model, read_rows(table(rows)), objective or SftObjective(), torch.device("cpu"), micro_tokens)
+    return made, trained
+
+
+def test_it_learns_sixteen_rows_by_heart_and_reports(tmp_path: Path) -> None:
+    events: list[Event] = []
+    student = tiny_model(tmp_path / "student")
+    result = trainer(epochs=120, rank=32, alpha=32, batch_rows=8, learning_rate=1e-2).train(
+        job(student, tmp_path, random_rows(16, longest=16)), events.append, Cancel())
+    seen = losses(events)
+    assert result.steps == 240 == len(seen)
+    assert seen[0] > 5 and result.final_loss < 0.2 * seen[0]
+    assert result.epochs == 120 and not result.stopped_early
+    assert result.trained_tokens == 120 * sum(
+        sum(weight > 0 for weight in row["weights"]) for row in random_rows(16, longest=16))
+    names = {event.name for event in events if isinstance(event, Measured)}
+    assert names >= {"loss", "learning_rate", "tokens_per_s", "probe_peak_bytes"}
+    report = json.loads((tmp_path / "training.json").read_text())
+    assert report["result"]["steps"] == 240 and report["options"]["rank"] == 16
+    assert not (tmp_path / "checkpoints").exists()
+    config = (tmp_path / "adapter" / "adapter_config.json").read_text()
+    assert str(tmp_path) not in config and str(student) not in config
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
+def test_the_loss_of_a_row_is_the_same_alone_and_among_others(tmp_path: Path, arch: str) -> None:
+    rows = random_rows(9, shortest=5, longest=60)
+    folder = tiny_model(tmp_path / arch, arch, hidden=32)
+    together, trained = stepper(folder, rows, micro_tokens=10_000)
+    alone = sum(together.accumulate([row]).loss * sum(rows[row]["weights"]) for row in range(9))
+    for value in trained.values():
+        value.grad = None
+    whole = together.accumulate(list(range(9)))
+    assert whole.loss * sum(sum(row["weights"]) for row in rows) == pytest.approx(alone, rel=1e-5)
+    assert whole.tokens == sum(len(row["input_ids"]) for row in rows)
+    gradients = {name: value.grad.clone() for name, value in trained.items()}
+    for value in trained.values():
+        value.grad = None
+    together.micro_tokens = 60
+    together.accumulate(list(range(9)))
+    for name, value in trained.items():
+        assert torch.allclose(value.grad, gradients[name], atol=1e-6, rtol=1e-4), name
+
+
+def test_the_gradient_is_the_one_of_the_plain_loss_over_all_positions(student: Path) -> None:
+    rows = random_rows(3)
+    rows[0]["weights"] = [0.5 * weight for weight in rows[0]["weights"]]
+    made, trained = stepper(student, rows, micro_tokens=10_000)
+    made.chunk_rows = 7
+    made.accumulate([0, 1, 2])
+    fast = {name: value.grad.clone() for name, value in trained.items()}
+    for value in trained.values():
+        value.grad = None
+    total, weight = torch.zeros(()), sum(sum(row["weights"]) for row in rows)
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]])
+        entropy = torch.nn.functional.cross_entropy(made.model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
+        total = total + (entropy * torch.tensor(row["weights"])[1:]).sum() / weight
+    total.backward()
+    for name, value in trained.items():
+        assert torch.allclose(value.grad, fast[name], atol=1e-6, rtol=1e-4), name
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"weights": [1.0, 1.0, 1.0, 1.0]}, "nothing comes before it"),
+    ({"weights": [0.0, 0.0, 0.0, 0.0]}, "no token is trained"),
+    ({"weights": [0.0, 1.0, 1.0, 0.0]}, "stop token 2 is not trained"),
+    ({"weights": [0.0, 1.0, 1.0]}, "differ in length"),
+    ({"weights": [0.0, math.nan, 1.0, 1.0]}, "finite"),
+    ({"input_ids": [5, 6, 999, 2]}, "outside the vocabulary"),
+    ({"input_ids": [5] * 599 + [2], "weights": [0.0] + [1.0] * 599}, "context of 512"),
+])
+def test_a_row_that_teaches_the_wrong_thing_is_named(student: Path, tmp_path: Path, change: dict[str, Any],
+                                                     said: str) -> None:
+    bad = {"row_id": "the-bad-one", "input_ids": [5, 6, 7, STOP], "weights": [0.0, 1.0, 1.0, 1.0], "role": 1}
+    with pytest.raises(InputError, match="the-bad-one.*" + said):
+        trainer().train(job(student, tmp_path, [*random_rows(2), bad | change]), silent, Cancel())
+
+
+def test_an_empty_dataset_and_an_unknown_layer_are_refused(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        trainer().train(job(student, tmp_path, []), silent, Cancel())
+    with pytest.raises(UsageError, match="no linear layer"):
+        trainer(targets="nonsense").train(job(student, tmp_path, random_rows(2)), silent, Cancel())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from localdistill.events import Cancel, Measured
+from tests.trainers.rows import job, random_rows
+from tests.trainers.test_torch_lora import trainer
+import torch
+torch.set_num_threads(1)
+
+def emit(event):
+    if isinstance(event, Measured) and event.name == "loss":
+        print(event.step, event.value.hex(), flush=True)
+        if event.step == 23:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+trainer(epochs=4, dropout=0.1, checkpoint_every_steps=10).train(
+    job(Path(sys.argv[1]), Path(sys.argv[2]), random_rows(40)), emit, Cancel())
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_losses(student: Path, tmp_path: Path) -> None:
+    straight: list[Event] = []
+    trainer(epochs=4, dropout=0.1).train(job(student, tmp_path / "a", random_rows(40)), straight.append, Cancel())
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", KILLED, str(student), str(tmp_path / "b")], cwd=root, check=False,
+                          capture_output=True, text=True, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == -9, done.stderr
+    before = [float.fromhex(line.split()[1]) for line in done.stdout.splitlines()]
+    newest = tmp_path / "b" / "checkpoints" / "step-00000020"
+    damaged = tmp_path / "b" / "checkpoints" / "step-00000030"
+    damaged.mkdir()
+    (damaged / "manifest.json").write_text('{"step": 30, "files": {"tensors.safetensors": "00"}}')
+    assert newest.is_dir() and len(before) == 23
+    resumed: list[Event] = []
+    result = trainer(epochs=4, dropout=0.1, checkpoint_every_steps=10).train(
+        job(student, tmp_path / "b", random_rows(40)), resumed.append, Cancel())
+    assert result.steps == 40
+    assert before[:20] + losses(resumed) == pytest.approx(losses(straight), abs=1e-6)
+    assert len(losses(resumed)) == 20
+    weights = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_a_checkpoint_with_one_flipped_byte_is_passed_over(tmp_path: Path) -> None:
+    from localdistill.trainers._checkpoints import newest_checkpoint, save_checkpoint
+
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"x": torch.full((3,), float(step))}, {"fingerprint": "f"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    file = tmp_path / "step-00000003" / "tensors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    found = newest_checkpoint(tmp_path, "f")
+    assert found is not None and found.step == 2 and found.tensors["x"].tolist() == [2.0] * 3
+    assert newest_checkpoint(tmp_path, "another training") is None
+
+
+def test_a_cancelled_training_leaves_a_checkpoint_and_another_dataset_does_not_use_it(student: Path,
+                                                                                     tmp_path: Path) -> None:
+    seen: list[Event] = []
+    with pytest.raises(Cancelled):
+        trainer().train(job(student, tmp_path, random_rows(16)), seen.append, Cancel(lambda: len(losses(seen)) >= 3))
+    assert (tmp_path / "checkpoints" / "step-00000003" / "manifest.json").is_file()
+    other: list[Event] = []
+    trainer(epochs=1).train(job(student, tmp_path, random_rows(16, seed=9)), other.append, Cancel())
+    assert len(losses(other)) == 4
+
+
+class NanObjective(SftObjective):
+    """Cross entropy that breaks at its `at`-th call."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def loss(self, logits: Any, targets: Any, weights: Any, roles: Any) -> Any:
+        self.calls += 1
+        return super().loss(logits, targets, weights, roles) * (math.nan if self.calls == self.at else 1.0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(student: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    events: list[Event] = []
+    # The memory probe is the first call.
+    result = trainer(micro_tokens=512).train(
+        job(student, tmp_path, random_rows(32), objective=NanObjective(at=5)), events.append, Cancel())
+    assert result.steps == 3 and "step 4" in result.stopped_early
+    assert any(isinstance(event, Warned) and "stopped" in event.text for event in events)
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    with pytest.raises(LocalDistillError, match="step 1"):
+        trainer(micro_tokens=512).train(
+            job(student, tmp_path / "b", random_rows(32), objective=NanObjective(at=2)), silent, Cancel())
+
+
+class HungryObjective(SftObjective):
+    """Runs out of memory whenever more than `most` trained positions come at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def loss(self, logits: Any, targets: Any, weights: Any, roles: Any) -> Any:
+        if len(targets) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().loss(logits, targets, weights, roles)
+
+
+def test_running_out_of_memory_halves_the_micro_batch_and_changes_no_step(student: Path, tmp_path: Path) -> None:
+    plain: list[Event] = []
+    trainer(batch_rows=8).train(job(student, tmp_path / "a", random_rows(16)), plain.append, Cancel())
+    hungry: list[Event] = []
+    trainer(batch_rows=8).train(job(student, tmp_path / "b", random_rows(16), objective=HungryObjective(30)),
+                                hungry.append, Cancel())
+    assert any(isinstance(event, Warned) and "memory" in event.text for event in hungry)
+    assert losses(hungry) == pytest.approx(losses(plain), rel=1e-4)
+    with pytest.raises(LocalDistillError, match="single row"):
+        trainer().train(job(student, tmp_path / "c", random_rows(4), objective=HungryObjective(1)), silent, Cancel())
+
+
+def test_the_same_seed_trains_the_same_adapter_and_another_seed_another(student: Path, tmp_path: Path) -> None:
+    written = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer(epochs=1, dropout=0.1).train(job(student, tmp_path / name, random_rows(12), seed=seed), silent,
+                                             Cancel())
+        written.append((tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+def test_every_row_is_seen_once_per_epoch_in_steps_of_equal_number(tmp_path: Path) -> None:
+    from localdistill.trainers._batches import epoch_batches, micro_batches
+
+    lengths = [5 + (row * 37) % 101 for row in range(200)]
+    for epoch in range(3):
+        batches = epoch_batches(lengths, 16, 0, seed=4, epoch=epoch)
+        assert sorted(row for batch in batches for row in batch) == list(range(200)) and len(batches) == 13
+        padded = sum(len(piece) * max(lengths[row] for row in piece)
+                     for batch in batches for piece in micro_batches(batch, lengths, 4096))
+        assert padded < 1.1 * sum(lengths)
+    assert epoch_batches(lengths, 16, 0, 4, 0) == epoch_batches(lengths, 16, 0, 4, 0)
+    assert epoch_batches(lengths, 16, 0, 4, 0) != epoch_batches(lengths, 16, 0, 4, 1)
+    by_tokens = epoch_batches(lengths, 16, 300, seed=4, epoch=0)
+    assert all(sum(lengths[row] for row in batch) <= 300 for batch in by_tokens)
+    assert all(len(piece) * max(lengths[row] for row in piece) <= 200
+               for batch in by_tokens for piece in micro_batches(batch, lengths, 200))
+
+
+def test_bfloat16_and_recomputed_activations_learn_too(student: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = trainer(dtype="bfloat16", gradient_checkpointing=True, epochs=20, rank=16, alpha=32).train(
+        job(student, tmp_path, random_rows(8, longest=12)), events.append, Cancel())
+    assert result.final_loss < 0.8 * losses(events)[0]
+
+
+def test_nf4_trains_on_a_cpu(student: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = tiny_model(tmp_path / "student", hidden=64)
+    events: list[Event] = []
+    result = trainer(quantization="nf4", epochs=10).train(
+        job(folder, tmp_path / "out", random_rows(8, longest=12)), events.append, Cancel())
+    assert result.steps == 20 and result.final_loss < losses(events)[0]

@@ -1,0 +1,138 @@
+"""Exports a merged student as GGUF: converted by us, proved equal by the parity gate, quantized by llama.cpp.
+
+Files appear under their final names only when they are complete and checked; a failed gate, a full disk or a dead
+child leaves none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Cancel, Emit, Measured, Noted, Progressed, Warned
+from localdistill.exporters.base import ExportJob
+from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
+from localdistill.exporters.gguf_parts.quantizer import quantize
+from localdistill.exporters.gguf_parts.writer import convert_to_gguf
+from localdistill.exporters.parity import GREEDY_TOKENS, ParityReport, check_parity
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.options import Options as BaseOptions
+
+__all__ = ["GgufExporter", "convert_to_gguf"]
+
+Quant = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0"]
+
+_BITS = {"F16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9, "Q4_K_S": 4.6, "Q4_0": 4.6}
+_SPARE = 1.1
+
+
+class GgufExporter:
+    """Writes NAME-F16.gguf and its quantized forms, parity.json, README.md and SHA256SUMS."""
+
+    name: ClassVar[str] = "gguf"
+
+    class Options(BaseOptions):
+        """What to write and how strictly to compare."""
+
+        quants: tuple[Quant, ...] = Field(("F16", "Q8_0", "Q4_K_M"), min_length=1)
+        """File types to write. F16 is always made and gated; it is kept only when it is in this list."""
+        parity_strings: tuple[str, ...] = ()
+        """Strings that the tokenizers are compared on, beside the 1,000 built-in ones."""
+        parity_prompts: tuple[str, ...] = ()
+        """User messages for comparing logits and greedy text; empty uses the built-in ones."""
+        greedy_tokens: int = Field(GREEDY_TOKENS, ge=1, le=512)
+        """Length in tokens of the greedy texts that are compared."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
+        """Write the files of `job` and return their paths. Raises LocalDistillError when the gate fails, naming the
+        check; `parity.json` stays then, and no GGUF does."""
+        job.output.mkdir(parents=True, exist_ok=True)
+        self._require_space(job)
+        source = job.output / f"{job.name}-F16.gguf.partial"
+        written: list[Path] = []
+        try:
+            self._convert(job, source, emit, cancel)
+            report = self._gate(job, source, emit, cancel)
+            written += self._quantized(job, source, emit, cancel)
+            if "F16" in self.options.quants:
+                os.replace(source, job.output / f"{job.name}-F16.gguf")
+                written.insert(0, job.output / f"{job.name}-F16.gguf")
+            beside = self._write_beside(job, written, report)
+        except OSError as error:
+            _remove(written)
+            raise LocalDistillError(f"the export could not be written: {error.strerror or error}",
+                                    "free some disk space and export again") from error
+        except BaseException:
+            _remove(written)
+            raise
+        finally:
+            source.unlink(missing_ok=True)
+        emit(Noted("export", "parity gate passed; wrote " + ", ".join(file.name for file in written)))
+        return [*written, *beside]
+
+    def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> None:
+        facts = {"license": ", ".join(licences_of(job.card))} if licences_of(job.card) else {}
+        convert_to_gguf(job.merged, source, "F16", name=job.name, thinks=job.thinks, facts=facts,
+                        tick=_ticker(emit, cancel))
+
+    def _gate(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> ParityReport:
+        emit(Progressed("export", "comparing the GGUF with the merged model", 0, 0))
+        report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
+                              prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens)
+        report.write(job.output / "parity.json")
+        for item in report.items:
+            emit(Measured("export", f"parity {item.name}", float(item.figure)))
+        if report.compute == "bfloat16":
+            emit(Warned("export", "memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
+        report.require()
+        return report
+
+    def _quantized(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> list[Path]:
+        wanted = [kind for kind in dict.fromkeys(self.options.quants) if kind != "F16"]
+        written: list[Path] = []
+        try:
+            for number, kind in enumerate(wanted):
+                cancel.check()
+                emit(Progressed("export", f"quantizing to {kind}", number, len(wanted), "files"))
+                file = job.output / f"{job.name}-{kind}.gguf"
+                quantize(source, file, kind, cancel)
+                written.append(file)
+        except BaseException:
+            _remove(written)
+            raise
+        return written
+
+    def _write_beside(self, job: ExportJob, files: list[Path], report: ParityReport) -> list[Path]:
+        card = model_card(job, files, report.to_json())
+        (job.output / "README.md").write_text(card, encoding="utf-8")
+        (job.output / "SHA256SUMS").write_text(checksums(files), encoding="utf-8")
+        return [job.output / name for name in ("parity.json", "README.md", "SHA256SUMS")]
+
+    def _require_space(self, job: ExportJob) -> None:
+        parameters = ModelFolder.open(job.merged).parameter_count
+        needed = int(sum(_BITS[kind] for kind in {"F16", *self.options.quants}) / 8 * parameters * _SPARE)
+        free = shutil.disk_usage(job.output).free
+        if free < needed:
+            raise LocalDistillError(f"the export needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB",
+                                    "free some disk space, or ask for fewer quants")
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _ticker(emit: Emit, cancel: Cancel) -> Callable[[int, int], None]:
+    def tick(done: int, total: int) -> None:
+        cancel.check()
+        emit(Progressed("export", "converting to GGUF", done, total, "bytes"))
+
+    return tick

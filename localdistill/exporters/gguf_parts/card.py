@@ -1,0 +1,129 @@
+"""The model card and the checksums that lie beside exported files. Facts come from the job; anything that looks like a
+path of a machine, a private address or this host's name is cut out before it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from localdistill.exporters.base import ExportJob
+
+_PATH = re.compile(r"(?<![\w:/.~])~?(?:/[\w.+@ -]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+")
+_PRIVATE_URL = re.compile(
+    r"\bhttps?://(?:[^\s/@\"']*@)?(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|\[|"
+    r"[\w-]+(?::\d+)?(?:[/\s]|$)|[\w.-]+\.(?:local|lan|internal|home|corp))[^\s\"')]*")
+_OWN_ROWS = ("base_model", "licences", "licenses", "licence", "license", "scorecard")
+
+
+def scrub(text: str) -> str:
+    """`text` without absolute paths (their last part stays), private addresses and this machine's name."""
+    text = _PRIVATE_URL.sub("(private address)", text)
+    text = _PATH.sub(lambda match: re.split(r"[/\\]", match.group().rstrip("/\\"))[-1], text)
+    host = socket.gethostname()
+    return re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", "(host)", text) if host else text
+
+
+def licences_of(card: Mapping[str, Any]) -> list[str]:
+    """The licences that the card states, scrubbed, without doubles."""
+    found: list[str] = []
+    for key in ("licences", "licenses", "licence", "license"):
+        value = card.get(key)
+        values: Iterable[Any] = value if isinstance(value, list | tuple | set) else (
+            value.keys() if isinstance(value, Mapping) else [value])
+        found += [scrub(str(entry)) for entry in values if entry]
+    return list(dict.fromkeys(found))
+
+
+def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any]) -> str:
+    """The text of README.md: front matter, facts, scores, files, how to run."""
+    lines = ["---", *_front_matter(job), "---", "", f"# {job.name}", ""]
+    thinking = "It thinks inside `<think>` tags before it answers." if job.thinks else "It answers directly."
+    lines += ["A student distilled from the reasoning of a larger model with localdistill. " + thinking, ""]
+    rows = [(key, value) for key, value in _flat(job.card) if value not in ("", None)]
+    if rows:
+        lines += ["| fact | value |", "| --- | --- |"]
+        lines += [*(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows), ""]
+    lines += _scores(job.card.get("scorecard"))
+    lines += ["## Checked", "", "The 16-bit file was compared with the merged model before anything was written; "
+              "quantized files are smaller and may answer differently.", ""]
+    lines += [f"- {item['name']}: {_cell(item['detail'])}" for item in parity.get("items", [])]
+    lines += ["", "## Files and commands", ""]
+    lines += [f"- `{file.name}` ({file.stat().st_size / 1e6:.1f} MB)" for file in files]
+    lines += ["", "```", *_commands(job, files), "```", ""]
+    return "\n".join(lines)
+
+
+def checksums(files: Sequence[Path]) -> str:
+    """SHA256SUMS as `sha256sum -c` reads it."""
+    lines = []
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.name}\n")
+    return "".join(lines)
+
+
+def _front_matter(job: ExportJob) -> list[str]:
+    licences = licences_of(job.card)
+    base = str(job.card.get("base_model", ""))
+    lines = ["library_name: gguf", "pipeline_tag: text-generation", "tags:", "- gguf", "- localdistill",
+             "- distillation"]
+    if base.startswith("hf://"):
+        lines.insert(0, f"base_model: {_yaml(scrub(base.removeprefix('hf://').partition('@')[0]))}")
+    elif base:
+        lines.insert(0, f"base_model: {_yaml(scrub(base))}")
+    if len(licences) == 1:
+        lines.append(f"license: {_yaml(licences[0])}")
+    elif licences:
+        lines += ["license: other", f"license_name: {_yaml(', '.join(licences))}"]
+    return lines
+
+
+def _yaml(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", " ", escaped) + '"'
+
+
+def _cell(value: Any) -> str:
+    return re.sub(r"\s+", " ", scrub(str(value))).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _flat(card: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in card.items():
+        if prefix == "" and key in _OWN_ROWS and key != "base_model":
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}: ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield f"{prefix}{str(key).replace('_', ' ')}", shown
+    if prefix == "" and licences_of(card):
+        yield "licences of the data", ", ".join(licences_of(card))
+
+
+def _scores(cards: Any) -> list[str]:
+    """One line per model and task of the score cards in the job, in their JSON form."""
+    lines: list[str] = []
+    for card in cards if isinstance(cards, list) else []:
+        for row in card.get("rows", []):
+            low, high = row.get("interval", (0.0, 0.0))
+            lines.append(f"| {_cell(card.get('task', ''))} | {_cell(row.get('name', ''))} | {row.get('seeds', 1)} | "
+                         f"{row.get('score', 0.0):.1%} | {low:.1%} to {high:.1%} |")
+    if not lines:
+        return []
+    head = ["## Scores", "", "| task | model | seeds | score | 95 % interval |", "| --- | --- | --- | --- | --- |"]
+    return [*head, *lines, ""]
+
+
+def _commands(job: ExportJob, files: Sequence[Path]) -> list[str]:
+    smallest = min(files, key=lambda file: file.stat().st_size).name
+    return [
+        "sha256sum -c SHA256SUMS",
+        f"localdistill chat {smallest}",
+        f"llama-cli -m {smallest} -cnv",
+        f"ollama create {job.name.lower()} -f Modelfile   # when the export holds a Modelfile",
+        f"lms import --copy {smallest}",
+    ]

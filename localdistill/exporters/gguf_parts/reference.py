@@ -1,0 +1,136 @@
+"""The transformers side of the parity gate: the merged folder as it was trained. Loads the model only when logits are
+asked for, on the CPU, in float32 where memory allows. Prompts and ids come from the same code as in training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.loading import load_causal_model
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.records import Message
+from localdistill.templates import ChatTemplate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_MEMORY_SHARE = 0.7
+_SMALL_PARAMETERS = 30_000_000
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Greedy tokens and, for each, how far the first choice was ahead of the second in nats."""
+
+    tokens: tuple[int, ...]
+    margins: tuple[float, ...]
+
+
+class Reference:
+    """The merged model in a folder, asked as in training with `thinks`."""
+
+    def __init__(self, path: Path, thinks: bool | None) -> None:
+        self.folder = ModelFolder.open(path)
+        self._thinks = thinks
+        self._tokenizer = StudentTokenizer(path)
+        self._template = ChatTemplate.from_folder(path)
+        data = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+        self._added: list[dict[str, Any]] = data.get("added_tokens") or []
+        self.normalizes = (data.get("normalizer") or {}).get("type") == "NFC"
+        """True when the tokenizer brings text into NFC first, which llama.cpp does not do."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a turn."""
+        return self.folder.eos_token_ids
+
+    @cached_property
+    def compute(self) -> str:
+        """float32 when the weights fit into memory that way, else bfloat16."""
+        import psutil
+
+        needed = self.folder.parameter_count * 4
+        return "float32" if needed < psutil.virtual_memory().available * _MEMORY_SHARE else "bfloat16"
+
+    def added_tokens(self) -> list[str]:
+        """The texts of all added tokens, special ones included."""
+        return [str(token["content"]) for token in self._added]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without special tokens of the tokenizer's own; added tokens in the text are recognised."""
+        return self._tokenizer.encode(text)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt, as in training."""
+        return self._tokenizer.encode_prompt(text)
+
+    def render(self, prompt: str) -> str:
+        """`prompt` as one user turn, ready for generation, as in training."""
+        return self._template.prompt([Message("user", prompt)], self._thinks)
+
+    def render_stored(self, source: str, prompt: str) -> str:
+        """The same with the template text `source`, as a program renders it that knows no switches."""
+        stored = ChatTemplate(source, self._template.bos, self._template.eos, self._template.special_tokens,
+                              origin="the template in the GGUF")
+        return stored.prompt([Message("user", prompt)])
+
+    def token_text(self, token: int) -> str:
+        """The token as it is written in the vocabulary."""
+        return self._tokenizer.token(token) or str(token)
+
+    def is_control(self, token: int) -> bool:
+        """True for special tokens, at which llama.cpp may stop by name."""
+        return any(added["id"] == token and added.get("special") for added in self._added)
+
+    def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        """Logits (T, V) of every position of `ids`."""
+        import torch
+
+        with torch.inference_mode(), self._few_threads():
+            result: npt.NDArray[np.float32] = self._model(torch.tensor([ids])).logits[0].float().numpy()
+        return result
+
+    def continue_greedily(self, ids: list[int], limit: int) -> Continuation:
+        """At most `limit` greedy tokens after `ids`, ending with the first stop token."""
+        import torch
+
+        tokens: list[int] = []
+        margins: list[float] = []
+        step, cache = torch.tensor([ids]), None
+        with torch.inference_mode(), self._few_threads():
+            while len(tokens) < limit:
+                output = self._model(step, past_key_values=cache, use_cache=True)
+                cache = output.past_key_values
+                best = torch.topk(output.logits[0, -1].float(), 2)
+                tokens.append(int(best.indices[0]))
+                margins.append(float(best.values[0] - best.values[1]))
+                if tokens[-1] in self.stop_ids:
+                    break
+                step = torch.tensor([tokens[-1:]])
+        return Continuation(tuple(tokens), tuple(margins))
+
+    @contextmanager
+    def _few_threads(self) -> Iterator[None]:
+        """One torch thread for a small model: several would mostly wait for each other."""
+        import torch
+
+        before = torch.get_num_threads()
+        if self.folder.parameter_count < _SMALL_PARAMETERS:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+
+        return load_causal_model(self.folder, getattr(torch, self.compute), torch.device("cpu"))

@@ -1,0 +1,205 @@
+"""Writes one GGUF file from a folder of safetensors, tensor by tensor: peak memory is about the largest tensor in the
+file's own type. Writes exactly where it is told; names, gates and renames are the exporter's work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from localdistill.errors import LocalDistillError, MissingExtra, ModelFileError
+from localdistill.exporters.gguf_parts.architectures import Architecture, read_architecture
+from localdistill.exporters.gguf_parts.vocabulary import Vocabulary, read_vocabulary
+from localdistill.exporters.gguf_parts.weights import StoredTensor, stored_tensors
+from localdistill.modelfiles.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+FileType = Literal["F32", "F16", "BF16", "Q8_0"]
+
+_GENERAL_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
+_Q8_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor of the output."""
+
+    name: str
+    source: StoredTensor | None
+    """None for a computed tensor."""
+    shape: tuple[int, ...]
+    type: FileType
+    heads: int = 0
+    """Heads whose rows are reordered; 0 for none."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file, without padding."""
+        values = 1
+        for length in self.shape:
+            values *= length
+        return {"F32": values * 4, "F16": values * 2, "BF16": values * 2, "Q8_0": values // _Q8_BLOCK * 34}[self.type]
+
+
+def convert_to_gguf(model_folder: Path, output: Path, file_type: FileType = "F16", *, name: str = "",
+                    thinks: bool | None = None, facts: Mapping[str, str] | None = None,
+                    tick: Callable[[int, int], None] | None = None) -> None:
+    """Write the model in `model_folder` (config.json, safetensors, tokenizer.json, chat template) to `output`.
+
+    Two-dimensional tensors are stored in `file_type` (Q8_0 falls back to F16 where rows are no multiple of 32), norms
+    and biases in F32. `name` and `facts` (for example license) become general metadata; `thinks`
+    fixes the thinking switch of the stored template (None leaves it). `tick(done, total)` counts
+    bytes and may raise to stop. Raises ModelFileError for a model that cannot be exported, LocalDistillError when
+    the disk refuses; `output` is removed then.
+    """
+    folder = ModelFolder.open(model_folder)
+    architecture = read_architecture(folder)
+    vocabulary = read_vocabulary(folder, thinks)
+    plan = plan_tensors(architecture, stored_tensors(folder), file_type)
+    try:
+        _write(output, architecture, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
+               tick or (lambda done, total: None))
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise LocalDistillError(f"{output.name} could not be written: {error.strerror or error}",
+                                "free some disk space and export again") from error
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+
+
+def plan_tensors(architecture: Architecture, stored: Mapping[str, StoredTensor],
+                 file_type: FileType) -> list[PlannedTensor]:
+    """The output's tensors in file order. Raises ModelFileError when one is missing or has another shape."""
+    plan: dict[str, PlannedTensor] = {}
+    for name, tensor in stored.items():
+        target = architecture.gguf_name(name)
+        if target is not None:
+            kind: FileType = file_type if len(tensor.shape) == 2 else "F32"
+            if kind == "Q8_0" and tensor.shape[-1] % _Q8_BLOCK:
+                kind = "F16"
+            plan[target] = PlannedTensor(target, tensor, tensor.shape, kind, architecture.rotated_heads(target))
+    for target, shape in architecture.expected_shapes().items():
+        if target not in plan:
+            raise ModelFileError(f"the weights lack a tensor for '{target}'", "is the folder a complete merged model?")
+        if plan[target].shape != shape:
+            raise ModelFileError(f"tensor '{target}' has shape {plan[target].shape}; config.json means {shape}")
+    factors = architecture.rope_factors()
+    if factors is not None:
+        plan["rope_freqs.weight"] = PlannedTensor("rope_freqs.weight", None, (len(factors),), "F32")
+    return sorted(plan.values(), key=_file_order)
+
+
+def _file_order(tensor: PlannedTensor) -> tuple[int, int, str]:
+    parts = tensor.name.split(".")
+    return (1, int(parts[1]), tensor.name) if parts[0] == "blk" else (0, 0, tensor.name)
+
+
+def _write(output: Path, architecture: Architecture, vocabulary: Vocabulary, plan: list[PlannedTensor],
+           file_type: FileType, name: str, facts: Mapping[str, str], tick: Callable[[int, int], None]) -> None:
+    try:
+        import gguf
+        import numpy as np
+    except ImportError as error:
+        raise MissingExtra.of("llama", "gguf") from error
+    writer = gguf.GGUFWriter(path=None, arch=architecture.name)
+    try:
+        _add_facts(writer, architecture, name, file_type, facts)
+        _add_vocabulary(writer, vocabulary)
+        for tensor in plan:
+            writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float16), tensor.size_bytes,
+                                   raw_dtype=gguf.GGMLQuantizationType[tensor.type])
+        writer.write_header_to_file(path=output)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        done, total = 0, sum(tensor.size_bytes for tensor in plan)
+        for tensor in plan:
+            writer.write_tensor_data(_encoded(tensor, architecture))
+            done += tensor.size_bytes
+            tick(done, total)
+        for stream in writer.fout or []:
+            stream.flush()
+            os.fsync(stream.fileno())
+    finally:
+        writer.close()
+
+
+def _encoded(tensor: PlannedTensor, architecture: Architecture) -> npt.NDArray[Any]:
+    """The bytes of one tensor as they lie in the file: float arrays, or uint8 (rows, bytes per row) when quantized."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, quants
+
+    if tensor.source is None:
+        return np.array(architecture.rope_factors(), dtype=np.float32)
+    row_bytes = tensor.size_bytes // tensor.shape[0]
+    dtype: np.dtype[Any] = np.dtype({"F32": "f4", "F16": "f2"}.get(tensor.type, "u1"))
+    result: npt.NDArray[Any] = np.empty((tensor.shape[0], row_bytes // dtype.itemsize), dtype=dtype)
+    head = tensor.shape[0] // tensor.heads if tensor.heads else 1
+    for first, rows in tensor.source.rows(multiple=head):
+        values = rows.reshape(rows.shape[0], -1)
+        if tensor.heads:
+            values = values.reshape(-1, 2, head // 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        with np.errstate(over="ignore"):
+            encoded = quants.quantize(np.ascontiguousarray(values), GGMLQuantizationType[tensor.type])
+        check = values if dtype == np.uint8 else encoded
+        if not np.isfinite(check).all():
+            broken = "is not finite" if not np.isfinite(values).all() else f"is too large for {tensor.type}"
+            raise ModelFileError(f"a value of tensor '{tensor.source.name}' {broken}", "train again, or export as BF16")
+        result[first:first + rows.shape[0]] = encoded
+    return result
+
+
+def _add_facts(writer: Any, architecture: Architecture, name: str, file_type: FileType,
+               facts: Mapping[str, str]) -> None:
+    writer.add_type("model")
+    writer.add_name(name)
+    for key, value in facts.items():
+        writer.add_string(f"general.{key}", value)
+    writer.add_file_type(_GENERAL_FILE_TYPE[file_type])
+    if file_type == "Q8_0":
+        writer.add_quantization_version(2)
+    writer.add_block_count(architecture.layers)
+    writer.add_context_length(architecture.context)
+    writer.add_embedding_length(architecture.hidden)
+    writer.add_feed_forward_length(architecture.feed_forward)
+    writer.add_head_count(architecture.heads)
+    writer.add_head_count_kv(architecture.kv_heads)
+    writer.add_key_length(architecture.head_dim)
+    writer.add_value_length(architecture.head_dim)
+    writer.add_layer_norm_rms_eps(architecture.rms_eps)
+    writer.add_vocab_size(architecture.vocab)
+    writer.add_rope_dimension_count(architecture.head_dim)
+    rope = architecture.rope
+    writer.add_rope_freq_base(rope.base)
+    if rope.kind in ("linear", "yarn"):
+        from gguf import RopeScalingType
+
+        writer.add_rope_scaling_type(RopeScalingType(rope.kind))
+        writer.add_rope_scaling_factor(rope.factor)
+    if rope.kind == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope.original_context)
+        writer.add_rope_scaling_yarn_beta_fast(rope.beta_fast)
+        writer.add_rope_scaling_yarn_beta_slow(rope.beta_slow)
+
+
+def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    if vocabulary.bos is not None:
+        writer.add_bos_token_id(vocabulary.bos)
+    for add, token in zip((writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id),
+                          vocabulary.stops):
+        add(token)
+    if vocabulary.pad is not None:
+        writer.add_pad_token_id(vocabulary.pad)
+    writer.add_add_bos_token(vocabulary.add_bos)
+    writer.add_add_space_prefix(False)
+    writer.add_chat_template(vocabulary.chat_template)

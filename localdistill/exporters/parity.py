@@ -1,0 +1,212 @@
+"""The gate between training and serving: a 16-bit GGUF must behave like the merged model that it was made from.
+
+It compares what llama.cpp does with the file against what transformers does with the folder: token ids, the stored
+chat template, BOS, stop tokens, logits, greedy text. It reports figures with thresholds and changes no file but the
+report; what happens to a failed file is the exporter's decision."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Cancel
+from localdistill.exporters.gguf_parts.child import default_threads, run_llama
+from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
+from localdistill.exporters.gguf_parts.reference import Continuation, Reference
+from localdistill.exporters.gguf_parts.vocabulary import serving_template
+
+TOP1_AGREEMENT = 0.98
+"""Least share of positions where both sides put the same token first."""
+MEAN_KL = {"float32": 1e-3, "bfloat16": 1e-2}
+"""Largest mean KL divergence in nats per position, by the precision that transformers computed in."""
+MARGIN_ERROR = 0.5
+"""Largest error of the top-two margin in nats: beyond it, nothing may be excused by numeric error."""
+GREEDY_TOKENS = 32
+MAX_PROMPT_TOKENS = 96
+
+
+@dataclass(frozen=True)
+class ParityItem:
+    """One check."""
+
+    name: str
+    passed: bool
+    figure: float
+    threshold: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All checks that ran, in order. Checks on logits do not run when the vocabulary differs."""
+
+    items: tuple[ParityItem, ...]
+    compute: str
+    """Precision of the transformers side."""
+
+    @property
+    def passed(self) -> bool:
+        """True when every check passed."""
+        return all(item.passed for item in self.items)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {"passed": self.passed, "compute": self.compute, "items": [asdict(item) for item in self.items]}
+
+    def write(self, file: Path) -> None:
+        """Store the report as JSON."""
+        file.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def require(self) -> None:
+        """Raise LocalDistillError that names the failed checks; return when there are none."""
+        failed = [item for item in self.items if not item.passed]
+        if failed:
+            said = "; ".join(f"{item.name} ({item.detail})" for item in failed)
+            raise LocalDistillError(f"the GGUF does not behave like the merged model: {said}",
+                                    "parity.json holds every figure; nothing was exported")
+
+
+def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | None = None,
+                 strings: Sequence[str] = (), prompts: Sequence[str] = (),
+                 greedy_tokens: int = GREEDY_TOKENS) -> ParityReport:
+    """Compare the 16-bit file `gguf` with the model folder `merged`, prompted as for a student that `thinks`.
+
+    `strings` are tokenized beside the built-in ones; `prompts` (user messages) replace the built-in ones.
+    """
+    reference = Reference(merged, thinks)
+    texts = parity_strings(reference.added_tokens(), strings)
+    if reference.normalizes:
+        texts = [text for text in texts if unicodedata.is_normalized("NFC", text)]
+    questions = list(prompts or PROMPTS)
+    rendered = [reference.render(question) for question in questions]
+    served = run_llama({"action": "tokenize", "model": str(gguf), "texts": texts, "prompts": rendered},
+                       "reading the GGUF's vocabulary", cancel)
+    prompt_ids = [reference.encode_prompt(text) for text in rendered]
+    items = [
+        _token_ids(texts, [reference.encode(text) for text in texts], served["texts"]),
+        _template(reference, thinks, served["template"], questions, rendered),
+        _bos(served["bos"], prompt_ids, served["prompts"]),
+        _prompt_ids(prompt_ids, served["prompts"]),
+        _stop_tokens(reference, served["stops"]),
+    ]
+    if not all(item.passed for item in items):
+        return ParityReport(tuple(items), "not computed")
+    cancel.check()
+    cut = [ids[-MAX_PROMPT_TOKENS:] for ids in prompt_ids]
+    items += _computed(reference, gguf, cut, served["stops"], greedy_tokens, cancel)
+    return ParityReport(tuple(items), reference.compute)
+
+
+def _token_ids(texts: Sequence[str], wanted: Sequence[Sequence[int]], served: Sequence[Sequence[int]]) -> ParityItem:
+    wrong = [number for number, ids in enumerate(wanted) if list(ids) != list(served[number])]
+    detail = f"{len(texts)} strings, all equal"
+    if wrong:
+        first = wrong[0]
+        detail = (f"{len(wrong)} of {len(texts)} strings differ, first {texts[first][:60]!r}: "
+                  f"{list(wanted[first])[:12]} here, {served[first][:12]} in llama.cpp")
+    return ParityItem("token_ids", not wrong, len(wrong), 0, detail)
+
+
+def _template(reference: Reference, thinks: bool | None, stored: str | None, questions: Sequence[str],
+              rendered: Sequence[str]) -> ParityItem:
+    """The stored bytes, and that they render the prompts of training without any switch (unless `thinks` is open)."""
+    if stored is None or stored.encode() != serving_template(reference.folder, thinks).encode():
+        return ParityItem("chat_template", False, 1, 0, "the stored template is not the serving template")
+    wrong = sum(reference.render_stored(stored, question) != text
+                for question, text in zip(questions, rendered, strict=True))
+    return ParityItem("chat_template", wrong == 0, wrong, 0,
+                      f"byte-equal; {len(questions) - wrong} of {len(questions)} prompts render as in training")
+
+
+def _bos(bos: int, wanted: Sequence[Sequence[int]], served: Sequence[Sequence[int]]) -> ParityItem:
+    expected = [_leading(ids, bos) for ids in wanted]
+    counts = [_leading(ids, bos) for ids in served]
+    right = counts == expected and max(expected, default=0) <= 1
+    return ParityItem("bos", right, max(counts, default=0), max(expected, default=0),
+                      f"prompts begin with {max(counts, default=0)} BOS, {max(expected, default=0)} in training")
+
+
+def _leading(ids: Sequence[int], token: int) -> int:
+    return next((place for place, found in enumerate(ids) if found != token), len(ids))
+
+
+def _prompt_ids(wanted: Sequence[Sequence[int]], served: Sequence[Sequence[int]]) -> ParityItem:
+    wrong = sum(list(ids) != list(other) for ids, other in zip(wanted, served, strict=True))
+    return ParityItem("prompt_ids", wrong == 0, wrong, 0, f"{wrong} of {len(wanted)} rendered prompts differ")
+
+
+def _stop_tokens(reference: Reference, stops: Sequence[int]) -> ParityItem:
+    missing = [token for token in reference.stop_ids if token not in stops]
+    extra = [token for token in stops if token not in reference.stop_ids]
+    detail = f"{len(reference.stop_ids)} stop tokens known to both"
+    if extra:
+        detail += f"; llama.cpp also stops at {', '.join(reference.token_text(token) for token in extra)}"
+    if missing:
+        detail = f"llama.cpp does not stop at {', '.join(reference.token_text(token) for token in missing)}"
+    return ParityItem("stop_tokens", not missing, len(missing), 0, detail)
+
+
+def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops: list[int], greedy_tokens: int,
+              cancel: Cancel) -> list[ParityItem]:
+    import numpy as np
+
+    with tempfile.TemporaryDirectory(prefix="localdistill-") as folder:
+        served = run_llama({"action": "compute", "model": str(gguf), "prompts": prompts, "folder": folder,
+                            "stops": stops, "greedy_tokens": greedy_tokens,
+                            "threads": default_threads(gguf.stat().st_size)},
+                           "running the GGUF", cancel)
+        agreed = positions = 0
+        divergence = error = 0.0
+        for number, prompt in enumerate(prompts):
+            cancel.check()
+            here = _log_probabilities(reference.logits(prompt))
+            there = _log_probabilities(np.load(Path(folder) / f"{number}.npy"))[:, :here.shape[1]]
+            positions += len(prompt)
+            agreed += int((here.argmax(-1) == there.argmax(-1)).sum())
+            divergence += float((np.exp(here) * (here - there)).sum())
+            top = np.argpartition(here, -2, axis=-1)[:, -2:]
+            gap = np.take_along_axis(here, top, -1) - np.take_along_axis(there, top, -1)
+            error = max(error, float(np.abs(gap[:, 0] - gap[:, 1]).max()))
+    written = [reference.continue_greedily(prompt, greedy_tokens) for prompt in prompts]
+    kl, share, limit = divergence / positions, agreed / positions, MEAN_KL[reference.compute]
+    return [
+        ParityItem("top1", share >= TOP1_AGREEMENT, share, TOP1_AGREEMENT,
+                   f"{agreed} of {positions} positions agree on the first token"),
+        ParityItem("kl", bool(kl <= limit), kl, limit, f"mean KL {kl:.2g} nats over {positions} positions"),
+        ParityItem("margin_error", bool(error <= MARGIN_ERROR), error, MARGIN_ERROR,
+                   f"top-two margins are off by at most {error:.2g} nats"),
+        *_greedy(reference, written, served["greedy"], error),
+    ]
+
+
+def _log_probabilities(logits: Any) -> Any:
+    import numpy as np
+
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+
+
+def _greedy(reference: Reference, written: Sequence[Continuation], served: Sequence[Sequence[int]],
+            error: float) -> list[ParityItem]:
+    wrong, excused, stops = [], 0, []
+    for number, (here, there) in enumerate(zip(written, served, strict=True)):
+        first = next((place for place, (a, b) in enumerate(zip(here.tokens, there)) if a != b), None)
+        if first is not None and here.margins[first] <= error:
+            excused += 1
+        elif first is not None:
+            wrong.append(number)
+        elif len(here.tokens) != len(there) and not reference.is_control(there[-1]):
+            stops.append(number)
+    compared = len(written)
+    return [
+        ParityItem("greedy", not wrong, len(wrong), 0,
+                   f"{compared - len(wrong)} of {compared} continuations equal, {excused} of them up to a near tie"),
+        ParityItem("stop_place", not stops, len(stops), 0, f"{compared - len(stops)} of {compared} stop alike"),
+    ]

@@ -1,0 +1,296 @@
+"""The GGUF exporter: files, headers, quantizing, failures that leave nothing, and inputs that are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localdistill.errors import Cancelled, LocalDistillError, ModelFileError
+from localdistill.events import Cancel, Event, silent
+from localdistill.exporters import EXPORTERS
+from localdistill.exporters import gguf as exporter_module
+from localdistill.exporters.base import ExportJob
+from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
+from localdistill.exporters.gguf_parts import child, quantizer
+from localdistill.exporters.gguf_parts.card import scrub
+from localdistill.exporters.gguf_parts.quantizer import quantize
+from localdistill.exporters.gguf_parts.vocabulary import SPLIT_ONE_DIGIT, SPLIT_THREE_DIGITS, detect_pre_tokenizer
+from localdistill.modelfiles.gguf_header import read_header
+from tests.tiny_models import tiny_model
+
+pytest.importorskip("llama_cpp")
+pytest.importorskip("gguf")
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("merged"), "llama", hidden=128)
+
+
+def job_of(merged: Path, output: Path, **card: Any) -> ExportJob:
+    facts = {"base_model": "hf://org/base@main", "arm": "a", "licences": ["MIT"], **card}
+    return ExportJob(merged, output, "student", False, facts)
+
+
+def export(job: ExportJob, *quants: str) -> list[Path]:
+    options = GgufExporter.Options.model_validate({"quants": quants or ("F16", "Q8_0", "Q4_K_M"), "greedy_tokens": 4})
+    return GgufExporter(options).export(job, silent, Cancel())
+
+
+def models_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("*.gguf*"))
+
+
+def test_all_files_appear_complete(merged: Path, tmp_path: Path) -> None:
+    paths = export(job_of(merged, tmp_path))
+    assert [path.name for path in paths] == [
+        "student-F16.gguf", "student-Q8_0.gguf", "student-Q4_K_M.gguf", "parity.json", "README.md", "SHA256SUMS"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(path.name for path in paths)
+    types = [read_header(path).metadata["general.file_type"] for path in paths[:3]]
+    assert types == [1, 7, 15]
+    for line in (tmp_path / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    assert json.loads((tmp_path / "parity.json").read_text())["passed"] is True
+
+
+def test_f16_is_only_kept_when_wanted(merged: Path, tmp_path: Path) -> None:
+    export(job_of(merged, tmp_path), "Q8_0")
+    assert models_in(tmp_path) == ["student-Q8_0.gguf"]
+
+
+def test_the_header_says_what_the_model_is(merged: Path, tmp_path: Path) -> None:
+    convert_to_gguf(merged, tmp_path / "x.gguf", name="my student", facts={"license": "MIT"})
+    header = read_header(tmp_path / "x.gguf")
+    said = header.metadata
+    assert [said[f"general.{key}"] for key in ("architecture", "name", "license")] == ["llama", "my student", "MIT"]
+    sizes = ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv")
+    assert [said[f"llama.{key}"] for key in sizes] == [2, 128, 4, 2]
+    assert said["llama.attention.key_length"] == said["llama.rope.dimension_count"] == 32
+    assert (said["tokenizer.ggml.model"], said["tokenizer.ggml.pre"]) == ("gpt2", "gpt-2")
+    assert said["tokenizer.ggml.add_bos_token"] is False and said["tokenizer.ggml.add_space_prefix"] is False
+    assert said["tokenizer.chat_template"] == (merged / "chat_template.jinja").read_text()
+    kinds = {tensor.name: tensor.type for tensor in header.tensors}
+    assert kinds["blk.0.attn_q.weight"] == "F16" and kinds["blk.0.attn_norm.weight"] == "F32"
+    assert "output.weight" not in kinds
+
+
+def test_token_types(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m", "llama", vocab_size=410)
+    convert_to_gguf(folder, tmp_path / "x.gguf")
+    said = read_header(tmp_path / "x.gguf").metadata
+    tokens, types = said["tokenizer.ggml.tokens"], said["tokenizer.ggml.token_type"]
+    assert isinstance(tokens, list) and isinstance(types, list) and len(tokens) == len(types) == 410
+    kind = dict(zip(tokens, types))
+    assert kind["<|im_end|>"] == 3 and kind["<think>"] == 4 and kind["a"] == 1 and types[-1] == 5
+    assert said["tokenizer.ggml.eos_token_id"] == tokens.index("<|im_end|>")
+
+
+@pytest.mark.parametrize("file_type", ["F32", "BF16", "Q8_0"])
+def test_other_file_types_hold_the_weights(merged: Path, tmp_path: Path, file_type: Any) -> None:
+    from gguf import GGUFReader, quants
+    from safetensors.numpy import load_file
+
+    convert_to_gguf(merged, tmp_path / "x.gguf", file_type)
+    tensor = next(t for t in GGUFReader(tmp_path / "x.gguf").tensors if t.name == "blk.1.ffn_down.weight")
+    assert tensor.tensor_type.name == file_type
+    found = quants.dequantize(tensor.data, tensor.tensor_type)
+    wanted = load_file(merged / "model.safetensors")["model.layers.1.mlp.down_proj.weight"]
+    limit = {"F32": 0.0, "BF16": 0.004, "Q8_0": 0.01}[file_type]
+    assert np.abs(found - wanted).max() <= limit * np.abs(wanted).max()
+
+
+def test_large_tensors_are_converted_in_pieces(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_to_gguf(merged, tmp_path / "whole.gguf", name="x")
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.weights.CHUNK_VALUES", 1000)
+    convert_to_gguf(merged, tmp_path / "pieces.gguf", name="x")
+    assert (tmp_path / "whole.gguf").read_bytes() == (tmp_path / "pieces.gguf").read_bytes()
+
+
+def test_nothing_exported_names_a_machine(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "workbench-7"
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    card = {"data": f"/home/someone/data/rows.jsonl on {host}", "server": "http://127.0.0.1:8000/v1 and http://10.0.0.7/x",
+            "note": "see https://example.org/a/b", "nested": {"path": "C:\\Users\\someone\\x.json"}}
+    paths = export(job_of(merged, tmp_path, **card), "F16", "Q8_0")
+    for path in paths:
+        content = path.read_bytes()
+        for secret in (str(tmp_path), str(merged), "/home/someone", "127.0.0.1", "10.0.0.7", "Users", host):
+            assert secret.encode() not in content, (path.name, secret)
+    text = (tmp_path / "README.md").read_text()
+    assert "rows.jsonl" in text and "https://example.org/a/b" in text
+    assert text.startswith('---\nbase_model: "org/base"\n')
+
+
+def test_scrub_leaves_ordinary_text() -> None:
+    for text in ("GSM8K/MATH", "a/b/c", "1/2 and 3/4", "https://huggingface.co/org/model", "MIT", "base @ 50%"):
+        assert scrub(text) == text
+
+
+def test_a_failed_gate_leaves_no_model(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.vocabulary.detect_pre_tokenizer", lambda data: "smollm")
+    with pytest.raises(LocalDistillError, match="token_ids"):
+        export(job_of(merged, tmp_path))
+    assert models_in(tmp_path) == []
+    assert json.loads((tmp_path / "parity.json").read_text())["passed"] is False
+
+
+@contextmanager
+def file_limit(size_bytes: int) -> Iterator[None]:
+    """No file may grow beyond `size_bytes`, in this process and its children: what a full disk does to a writer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_while_converting_leaves_nothing(merged: Path, tmp_path: Path) -> None:
+    with file_limit(200_000), pytest.raises(LocalDistillError, match="could not be written"):
+        export(job_of(merged, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_while_quantizing_leaves_nothing(merged: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.gguf", tmp_path / "out.gguf"
+    convert_to_gguf(merged, source)
+    with file_limit(100_000), pytest.raises(LocalDistillError, match="quantizing to Q8_0 failed"):
+        quantize(source, output, "Q8_0", Cancel())
+    assert models_in(tmp_path) == ["in.gguf"]
+
+
+def test_a_killed_quantizer_is_one_clear_error(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_to_gguf(merged, tmp_path / "in.gguf")
+    real = child._wait
+
+    def kill_first(process: Any, cancel: Cancel) -> int:
+        process.kill()
+        return real(process, cancel)
+
+    monkeypatch.setattr(child, "_wait", kill_first)
+    with pytest.raises(LocalDistillError, match=r"quantizing to Q8_0 failed.*SIGKILL"):
+        quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q8_0", Cancel())
+    assert models_in(tmp_path) == ["in.gguf"]
+
+
+def test_a_quantizer_that_writes_too_little_is_found(merged: Path, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_to_gguf(merged, tmp_path / "in.gguf")
+
+    def half(task: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
+        content = Path(task["model"]).read_bytes()
+        Path(task["output"]).write_bytes(content[:len(content) // 2])
+        return {"code": 0}
+
+    monkeypatch.setattr(quantizer, "run_llama", half)
+    with pytest.raises(ModelFileError):
+        quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q8_0", Cancel())
+    assert models_in(tmp_path) == ["in.gguf"]
+
+
+def test_the_second_quant_failing_removes_the_first(merged: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    def second_fails(source: Path, output: Path, kind: str, cancel: Cancel) -> None:
+        if kind == "Q4_K_M":
+            raise LocalDistillError("no")
+        quantize(source, output, kind, cancel)
+
+    monkeypatch.setattr(exporter_module, "quantize", second_fails)
+    with pytest.raises(LocalDistillError, match="no"):
+        export(job_of(merged, tmp_path))
+    assert models_in(tmp_path) == []
+
+
+def test_cancelling_leaves_nothing(merged: Path, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    exporter = GgufExporter(GgufExporter.Options())
+    with pytest.raises(Cancelled):
+        exporter.export(job_of(merged, tmp_path), seen.append, Cancel(lambda: len(seen) > 3))
+    assert models_in(tmp_path) == []
+
+
+def test_too_little_space_is_said_before_anything_is_written(merged: Path, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(exporter_module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(LocalDistillError, match="the export needs about"):
+        export(job_of(merged, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def edited(merged: Path, folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> Path:
+    folder.mkdir()
+    for file in merged.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    data = json.loads((folder / name).read_text())
+    change(data)
+    (folder / name).write_text(json.dumps(data))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("config.json", lambda data: data.update(architectures=["MistralForCausalLM"], model_type="mistral"), "Mistral"),
+    ("config.json", lambda data: data.update(hidden_act="gelu"), "hidden_act"),
+    ("config.json", lambda data: data.update(rope_parameters={"rope_type": "longrope"}), "longrope"),
+    ("config.json", lambda data: data.update(num_hidden_layers=3), "lack a tensor for 'blk.2"),
+    ("config.json", lambda data: data.update(num_hidden_layers=1), "beyond the 1 layers"),
+    ("config.json", lambda data: data.update(intermediate_size=100), "config.json means"),
+    ("config.json", lambda data: data.pop("intermediate_size"), "lacks intermediate_size"),
+    ("config.json", lambda data: data.update(vocab_size=300), "embedding rows"),
+    ("tokenizer.json", lambda data: data.update(normalizer={"type": "Lowercase"}), "Lowercase"),
+    ("tokenizer.json", lambda data: data["model"].update(type="Unigram", vocab=[["a", 0.0]]), "byte-level BPE"),
+    ("tokenizer.json", lambda data: data.update(pre_tokenizer={"type": "Whitespace"}), "ByteLevel"),
+])
+def test_models_that_gguf_could_not_say_exactly_are_refused(
+        merged: Path, tmp_path: Path, name: str, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    folder = edited(merged, tmp_path / "m", name, change)
+    with pytest.raises(ModelFileError, match=message):
+        convert_to_gguf(folder, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_values_beyond_f16_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tiny_model(tmp_path / "m", "llama")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e6
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFileError, match=r"up_proj\.weight' is too large for F16"):
+        convert_to_gguf(folder, tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
+    convert_to_gguf(folder, tmp_path / "x.gguf", "BF16")
+
+
+@pytest.mark.parametrize(("steps", "ignore_merges", "name"), [
+    ([{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}], False, "gpt-2"),
+    ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "use_regex": True}], False, "smollm"),
+    ([{"type": "Split", "pattern": {"Regex": SPLIT_ONE_DIGIT}, "behavior": "Isolated", "invert": False},
+      {"type": "ByteLevel", "use_regex": False}], False, "qwen2"),
+    ([{"type": "Split", "pattern": {"Regex": SPLIT_THREE_DIGITS}, "behavior": "Isolated", "invert": False},
+      {"type": "ByteLevel", "use_regex": False}], True, "llama-bpe"),
+])
+def test_pre_tokenizers_are_known_by_structure(steps: list[dict[str, Any]], ignore_merges: bool, name: str) -> None:
+    node = {"type": "Sequence", "pretokenizers": steps}
+    assert detect_pre_tokenizer({"pre_tokenizer": node, "model": {"ignore_merges": ignore_merges}}) == name
+    steps[0] = {**steps[0], "type": "Metaspace"}
+    with pytest.raises(ModelFileError):
+        detect_pre_tokenizer({"pre_tokenizer": node})
+
+
+def test_every_exporter_is_built_from_its_options() -> None:
+    for name in EXPORTERS.names():
+        member = EXPORTERS.load(name)
+        assert member.name == name and callable(member(member.Options()).export)

@@ -1,0 +1,84 @@
+"""The Modelfile: what it says, that a reader gets back what was meant, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.errors import InputError
+from localdistill.events import Cancel, silent
+from localdistill.exporters.base import ExportJob
+from localdistill.exporters.ollama import OllamaExporter, modelfile
+from tests.tiny_models import tiny_model
+
+pytest.importorskip("tokenizers")
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("merged"), "llama")
+
+
+def export(merged: Path, output: Path, card: dict[str, Any] | None = None, **options: Any) -> str:
+    job = ExportJob(merged, output, "Student", False, card or {})
+    [path] = OllamaExporter(OllamaExporter.Options.model_validate(options)).export(job, silent, Cancel())
+    assert path.name == "Modelfile" and not list(output.glob("*.partial"))
+    return path.read_text()
+
+
+def parsed(text: str) -> list[tuple[str, str]]:
+    """Instructions as Ollama's reader takes them: a name, then a bare, quoted or triple-quoted value."""
+    found = re.findall(r'^(FROM|PARAMETER \w+|SYSTEM|LICENSE|TEMPLATE) (?:"""(.*?)"""|"(.*?)"|([^"\n]*))$', text,
+                       re.MULTILINE | re.DOTALL)
+    return [(name, "".join(values)) for name, *values in found]
+
+
+def test_it_names_the_smallest_good_file_and_the_models_stop_tokens(merged: Path, tmp_path: Path) -> None:
+    for quant in ("F16", "Q8_0"):
+        (tmp_path / f"Student-{quant}.gguf").write_bytes(b"")
+    text = export(merged, tmp_path, {"licences": ["MIT"]})
+    assert parsed(text) == [("FROM", "./Student-Q8_0.gguf"), ("PARAMETER num_ctx", "512"),
+                            ("PARAMETER stop", "<|im_end|>"), ("LICENSE", "MIT")]
+    assert "TEMPLATE" not in text and str(tmp_path) not in text
+
+
+def test_options_are_written(merged: Path, tmp_path: Path) -> None:
+    (tmp_path / "Student-F16.gguf").write_bytes(b"")
+    text = export(merged, tmp_path, quant="F16", num_ctx=128, stop=["User:", "<|im_end|>"], temperature=0.0,
+                  system='Say "yes".\nThen stop.')
+    assert parsed(text) == [
+        ("FROM", "./Student-F16.gguf"), ("PARAMETER num_ctx", "128"), ("PARAMETER temperature", "0"),
+        ("PARAMETER stop", "<|im_end|>"), ("PARAMETER stop", "User:"), ("SYSTEM", 'Say "yes".\nThen stop.')]
+
+
+def test_the_context_is_that_of_training_and_never_beyond_the_model(merged: Path, tmp_path: Path) -> None:
+    (tmp_path / "Student-F16.gguf").write_bytes(b"")
+    assert "num_ctx 256" in export(merged, tmp_path, {"num_ctx": 256})
+    assert "num_ctx 512" in export(merged, tmp_path, num_ctx=100_000)
+
+
+def test_without_a_file_it_says_what_to_do(merged: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Student-Q8_0\.gguf") as caught:
+        export(merged, tmp_path, quant="Q8_0")
+    assert "gguf exporter before ollama" in caught.value.hint
+
+
+@pytest.mark.parametrize("stop", ["a\nSYSTEM evil", "a\r", "", 'x"""y', 'ends"', "a\u2028b"])
+def test_stop_strings_that_could_add_instructions_are_refused(stop: str) -> None:
+    with pytest.raises(InputError):
+        modelfile("x.gguf", 1, [stop])
+
+
+@pytest.mark.parametrize("system", ['""" \nFROM other', 'a "quoted"', '"x'])
+def test_systems_that_could_end_their_quotes_are_refused(system: str) -> None:
+    with pytest.raises(InputError):
+        modelfile("x.gguf", 1, [], system=system)
+
+
+def test_the_file_must_lie_beside_it() -> None:
+    for name in ("../x.gguf", "/x.gguf", "a\\b", "x\nSYSTEM y"):
+        with pytest.raises(InputError):
+            modelfile(name, 1, [])

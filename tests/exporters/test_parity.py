@@ -1,0 +1,175 @@
+"""The parity gate passes honest files of every family and names what is wrong with dishonest ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Cancel
+from localdistill.exporters.gguf_parts import writer
+from localdistill.exporters.gguf_parts.architectures import Architecture
+from localdistill.exporters.gguf_parts.corpus import STRINGS, parity_strings
+from localdistill.exporters.gguf_parts.writer import convert_to_gguf
+from localdistill.exporters.parity import ParityReport, check_parity
+from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE, tiny_model
+
+pytest.importorskip("llama_cpp")
+pytest.importorskip("gguf")
+pytest.importorskip("transformers")
+
+
+def gate(folder: Path, thinks: bool | None = None, stored_thinks: bool | None = None) -> ParityReport:
+    file = folder / "model.gguf"
+    convert_to_gguf(folder, file, thinks=thinks if stored_thinks is None else stored_thinks)
+    return check_parity(folder, file, Cancel(), thinks=thinks)
+
+
+def failed(report: ParityReport) -> list[str]:
+    return [item.name for item in report.items if not item.passed]
+
+
+def edit_json(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(("arch", "tied", "overrides"), [
+    ("llama", True, {}),
+    ("llama", False, {"attention_bias": True, "head_dim": 32, "rope_theta": 50_000.0}),
+    ("llama", True, {"rope_parameters": {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0,
+                                         "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                         "original_max_position_embeddings": 64}}),
+    ("llama", True, {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}}),
+    ("qwen2", True, {}),
+    ("qwen2", False, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0,
+                                          "original_max_position_embeddings": 128}}),
+    ("qwen3", True, {}),
+    ("qwen3", False, {"rms_norm_eps": 1e-5}),
+])
+def test_honest_files_pass(tmp_path: Path, arch: str, tied: bool, overrides: dict[str, Any]) -> None:
+    report = gate(tiny_model(tmp_path, arch, tied=tied, **overrides))
+    assert failed(report) == [], report.to_json()
+    assert [item.name for item in report.items] == [
+        "token_ids", "chat_template", "bos", "prompt_ids", "stop_tokens", "top1", "kl", "margin_error", "greedy",
+        "stop_place"]
+    assert report.compute == "float32"
+    report.require()
+
+
+def test_bfloat16_weights_pass(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_model(tmp_path, "qwen2")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}, folder / "model.safetensors",
+              metadata={"format": "pt"})
+    assert failed(gate(folder)) == []
+
+
+def test_padded_vocabulary_passes(tmp_path: Path) -> None:
+    assert failed(gate(tiny_model(tmp_path, "llama", vocab_size=448))) == []
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE])
+@pytest.mark.parametrize("thinks", [True, False])
+def test_the_stored_template_prompts_as_in_training(tmp_path: Path, template: str, thinks: bool) -> None:
+    folder = tiny_model(tmp_path, "llama", chat_template=template)
+    assert failed(gate(folder, thinks=thinks)) == []
+
+
+def test_unpermuted_query_rows_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Architecture, "rotated_heads", lambda self, name: 0)
+    report = gate(tiny_model(tmp_path, "llama"))
+    assert "kl" in failed(report)
+    with pytest.raises(LocalDistillError, match="kl \\(mean KL"):
+        report.require()
+
+
+def test_a_template_for_the_other_kind_of_student_is_found(tmp_path: Path) -> None:
+    report = gate(tiny_model(tmp_path, "llama"), thinks=False, stored_thinks=True)
+    assert failed(report) == ["chat_template"] and report.compute == "not computed"
+    with pytest.raises(LocalDistillError, match="chat_template"):
+        report.require()
+
+
+def test_a_changed_template_is_found(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path, "llama")
+    convert_to_gguf(folder, tmp_path / "model.gguf")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("assistant", "helper"))
+    assert "chat_template" in failed(check_parity(folder, tmp_path / "model.gguf", Cancel()))
+
+
+def test_a_wrong_pre_tokenizer_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.vocabulary.detect_pre_tokenizer", lambda data: "smollm")
+    report = gate(tiny_model(tmp_path, "llama"))
+    assert "token_ids" in failed(report)
+    assert "strings differ" in report.items[0].detail
+
+
+def test_a_second_bos_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_model(tmp_path, "llama")
+    edit_json(folder / "tokenizer_config.json", lambda data: data.update(bos_token="<|endoftext|>"))
+    original = writer._add_vocabulary
+
+    def with_bos(target: Any, vocabulary: Any) -> None:
+        original(target, vocabulary)
+        target.kv_data[0]["tokenizer.ggml.add_bos_token"].value = True
+
+    monkeypatch.setattr(writer, "_add_vocabulary", with_bos)
+    assert {"bos", "prompt_ids"} <= set(failed(gate(folder)))
+
+
+def add_bos(data: dict[str, Any]) -> None:
+    data["post_processor"] = {
+        "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+                                                 {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}},
+    }
+
+
+@pytest.mark.parametrize("prefix", ["", "{{ bos_token }}"])
+def test_a_tokenizer_with_bos_gets_exactly_one(tmp_path: Path, prefix: str) -> None:
+    folder = tiny_model(tmp_path, "llama", chat_template=prefix + CHAT_TEMPLATE)
+    edit_json(folder / "tokenizer.json", add_bos)
+    edit_json(folder / "tokenizer_config.json", lambda data: data.update(bos_token="<|endoftext|>"))
+    report = gate(folder)
+    assert failed(report) == []
+    assert next(item.figure for item in report.items if item.name == "bos") == 1
+
+
+def test_other_weights_are_found(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "a", "qwen3", seed=0)
+    convert_to_gguf(folder, tmp_path / "model.gguf")
+    other = tiny_model(tmp_path / "b", "qwen3", seed=1)
+    assert {"top1", "kl"} <= set(failed(check_parity(other, tmp_path / "model.gguf", Cancel())))
+
+
+def test_given_strings_and_prompts_are_used(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path, "llama")
+    convert_to_gguf(folder, tmp_path / "model.gguf")
+    report = check_parity(folder, tmp_path / "model.gguf", Cancel(), strings=("zebra-only",), prompts=("Hi",),
+                          greedy_tokens=4)
+    figures = {item.name: item.detail for item in report.items}
+    assert f"{STRINGS + 1} strings" in figures["token_ids"] and "1 of 1 continuations" in figures["greedy"]
+
+
+def test_the_report_is_written_as_json(tmp_path: Path) -> None:
+    report = gate(tiny_model(tmp_path, "llama"))
+    report.write(tmp_path / "parity.json")
+    data = json.loads((tmp_path / "parity.json").read_text())
+    assert data["passed"] is True and {"name", "passed", "figure", "threshold", "detail"} == set(data["items"][0])
+
+
+def test_the_corpus_is_large_fixed_and_holds_added_tokens() -> None:
+    strings = parity_strings(["<think>"], ["given"])
+    assert strings == parity_strings(["<think>"], ["given"]) and len(set(strings)) == len(strings) >= STRINGS
+    assert strings[0] == "given" and "a<think>b" in strings
+    assert any("\n\n" in text for text in strings) and any(not text.isascii() for text in strings)

@@ -1,0 +1,187 @@
+"""Bulk reading in short sessions: windows over the stored order, and lookups of many ids. A session takes pieces until
+its time is over, closes, and only then are the rows handed on, so a slow consumer never holds the file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from localdistill.errors import StoreError, UsageError
+from localdistill.store.session import BUDGET_S, Sessions
+from localdistill.store.writing import incoming_ids, last_seq
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+T = TypeVar("T")
+TableName = Literal["prompts", "traces"]
+Query = Callable[["DuckDBPyConnection", int, int, "list[int] | None"], list[T]]
+"""Rows of the window low..high of `seq`, in that order; only those in the list when there is one."""
+
+FIRST_ROWS, FEWEST_ROWS, MOST_ROWS = 1024, 64, 65_536
+SPAN_ROWS = 2048
+"""Rows that are decoded together; ids nearer than this are fetched with one query."""
+CHUNK_IDS = 4096
+LOOKUP_IDS = 50_000
+_SLOW_S, _FAST_S = 0.08, 0.03
+
+
+def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int = MOST_ROWS) -> Iterator[T]:
+    """What `query` finds in every window of the table, in stored order. Rows stored meanwhile are left out.
+    `most_rows` bounds a window where its rows are large."""
+    last = sessions.run(lambda con: last_seq(con, name))
+    low, rows = 1, min(FIRST_ROWS, most_rows)
+    while low <= last:
+
+        def work(con: DuckDBPyConnection, low: int = low, rows: int = rows) -> tuple[list[T], int, int]:
+            found: list[T] = []
+            began = time.monotonic()
+            now = began
+            while True:
+                found += query(con, low, min(low + rows - 1, last), None)
+                low += rows
+                started, now = now, time.monotonic()
+                rows = paced(rows, now - started, most_rows)
+                if low > last or now - began >= BUDGET_S:
+                    return found, low, rows
+
+        found, low, rows = sessions.run(work)
+        yield from found
+
+
+def paced(rows: int, took_s: float, most_rows: int) -> int:
+    """The size of the next window after one of `rows` took so long."""
+    if took_s > _SLOW_S:
+        return max(FEWEST_ROWS, rows // 2)
+    return min(2 * rows, most_rows) if took_s < _FAST_S else rows
+
+
+def seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> dict[str, int]:
+    """The place in the stored order of each id that is stored."""
+    found: dict[str, int] = {}
+    for start in range(0, len(ids), LOOKUP_IDS):
+        chunk = ids[start : start + LOOKUP_IDS]
+
+        def work(con: DuckDBPyConnection, chunk: Sequence[str] = chunk) -> list[tuple[str, int]]:
+            with incoming_ids(con, chunk):
+                rows: list[tuple[str, int]] = con.execute(
+                    f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)"
+                ).fetchall()
+                return rows
+
+        found.update(sessions.run(work))
+    return found
+
+
+def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> list[int]:
+    """The place of every id; StoreError names the first that is not stored."""
+    places = seqs(sessions, name, ids)
+    missing = [i for i in ids if i not in places]
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
+            "resume the run that made them, or import their file again",
+        )
+    return [places[i] for i in ids]
+
+
+def pick(sessions: Sessions, wanted: Sequence[int], query: Query[T]) -> list[T]:
+    """What `query` finds among the rows `wanted`, in stored order."""
+    groups = list(_neighbours(sorted(set(wanted))))
+    found: list[T] = []
+    done = 0
+    while done < len(groups):
+
+        def work(con: DuckDBPyConnection, done: int = done) -> tuple[list[T], int]:
+            rows: list[T] = []
+            began = time.monotonic()
+            while True:
+                group = groups[done]
+                whole = group[-1] - group[0] + 1 == len(group)
+                rows += query(con, group[0], group[-1], None if whole else group)
+                done += 1
+                if done == len(groups) or time.monotonic() - began >= BUDGET_S:
+                    return rows, done
+
+        rows, done = sessions.run(work)
+        found += rows
+    return found
+
+
+def _neighbours(ordered: Sequence[int]) -> Iterator[list[int]]:
+    group: list[int] = []
+    for seq in ordered:
+        if group and seq - group[0] >= SPAN_ROWS:
+            yield group
+            group = []
+        group.append(seq)
+    if group:
+        yield group
+
+
+def rows_query(name: TableName, columns: Sequence[str]) -> Query[tuple[Any, ...]]:
+    """`(seq, *columns)` of a table."""
+
+    def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[tuple[Any, ...]]:
+        sql = f"SELECT seq, {', '.join(columns)} FROM {name} WHERE seq BETWEEN $low AND $high"
+        values: dict[str, Any] = {"low": low, "high": high}
+        if among is not None:
+            sql += " AND seq IN (SELECT unnest($among::BIGINT[]))"
+            values["among"] = among
+        rows: list[tuple[Any, ...]] = con.execute(sql + " ORDER BY seq", values).fetchall()
+        return rows
+
+    return query
+
+
+def records(
+    sessions: Sessions, name: TableName, columns: Sequence[str], build: Callable[[Sequence[Any]], T],
+    ids: Sequence[str] | None,
+) -> Iterator[T]:
+    """Records in stored order, or those of `ids` in that order."""
+    query = rows_query(name, columns)
+    if ids is None:
+        for row in sweep(sessions, name, query, SPAN_ROWS):
+            yield build(row[1:])
+        return
+    places = stored_seqs(sessions, name, ids)
+    for start in range(0, len(places), CHUNK_IDS):
+        chunk = places[start : start + CHUNK_IDS]
+        found = {row[0]: row[1:] for row in pick(sessions, chunk, query)}
+        for seq in chunk:
+            yield build(found[seq])
+
+
+def checked_condition(where: str) -> str:
+    """`where` in parentheses, ready for a query; UsageError when it is more than one expression. What closes the
+    parenthesis around it to open another cannot stand in brackets as well."""
+    import duckdb
+
+    try:
+        forms = [duckdb.extract_statements(f"SELECT {a}\n{where}\n{b}") for a, b in ("()", "[]")]
+    except duckdb.Error as error:
+        raise UsageError(f"the condition '{where}' is no SQL expression: {_first(error)}", _WHERE_HINT) from None
+    if any(len(statements) != 1 for statements in forms):
+        raise UsageError(f"the condition '{where}' is more than one expression", _WHERE_HINT)
+    return f"(\n{where}\n)"
+
+
+_WHERE_HINT = "a condition looks like: score = 1 AND completion_tokens < 500"
+
+
+def refused(where: str, error: Exception) -> UsageError:
+    """The error for a condition that the database does not take."""
+    return UsageError(f"the condition '{where}' cannot be used: {_first(error)}", _WHERE_HINT)
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def window_values(low: int, high: int, params: Mapping[str, Any], among: list[int] | None) -> dict[str, Any]:
+    """Named parameters of a windowed query."""
+    values: dict[str, Any] = {"low": low, "high": high, **params}
+    if among is not None:
+        values["among"] = among
+    return values

@@ -1,0 +1,115 @@
+"""Tables, the public view and forward migrations. A step that has shipped never changes: a new one is added behind it.
+Nothing here opens a file.
+
+`seq` numbers rows in stored order. Compressed text is decoded in blocks of neighbouring rows, so everything that reads
+text goes by ranges of `seq`; a lookup by scattered ids decodes most of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localdistill.errors import StoreError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+STORAGE_VERSION = "v2.0.0"
+"""Pinned format of the file. Formats before it rewrite up to 122,880 rows of text whenever a session that added one
+row closes (measured: 1.5 s at 100,000 traces; 40 ms with this one)."""
+
+VIEW_COLUMNS = (
+    "trace_id", "prompt_id", "question", "reference", "original", "source", "licence", "kind", "steps", "engine",
+    "model", "reasoning", "answer", "status", "trace_kind", "completion_tokens", "cost_usd", "parent_id", "rewrite",
+    "sample_index", "score", "grade_reason", "extracted", "created_at",
+)  # fmt: skip
+"""The columns of `trace_view`: what filters and conditions of users may name."""
+
+_TEXT = "VARCHAR USING COMPRESSION zstd"
+
+
+def view_sql(windowed: bool) -> str:
+    """The query behind `trace_view`, with `seq` in front; `windowed` limits it to `seq BETWEEN $low AND $high`."""
+    grades = "WHERE trace_seq BETWEEN $low AND $high" if windowed else ""
+    traces = "WHERE t.seq BETWEEN $low AND $high" if windowed else ""
+    return f"""
+        SELECT t.seq, t.id AS trace_id, t.prompt_id, p.question, p.reference, p.original,
+            coalesce(p.source, t.source) AS source, p.licence, p.kind, p.steps, t.engine, t.model, t.reasoning,
+            t.answer, t.status, t.trace_kind, t.completion_tokens, t.cost_usd, t.parent_id, t.rewrite, t.sample_index,
+            g.score, g.grade_reason, g.extracted, t.created_at
+        FROM traces t
+        LEFT JOIN prompts p ON p.seq = t.prompt_seq
+        LEFT JOIN (
+            SELECT trace_seq, min(score) AS score, arg_min(reason, score) AS grade_reason,
+                arg_min(extracted, score) AS extracted
+            FROM grades {grades} GROUP BY trace_seq
+        ) g ON g.trace_seq = t.seq
+        {traces}"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step forward; its place in the list is the version that it leads to."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        "first tables",
+        (
+            f"""CREATE TABLE prompts (
+                seq BIGINT NOT NULL, id VARCHAR PRIMARY KEY, messages {_TEXT}, question {_TEXT}, reference {_TEXT},
+                original {_TEXT}, tests {_TEXT}, source VARCHAR, licence VARCHAR, metadata {_TEXT}, kind VARCHAR,
+                steps BIGINT, created_at TIMESTAMP)""",
+            f"""CREATE TABLE traces (
+                seq BIGINT NOT NULL, id VARCHAR PRIMARY KEY, prompt_id VARCHAR NOT NULL, prompt_seq BIGINT,
+                engine VARCHAR, model VARCHAR, reasoning {_TEXT}, answer {_TEXT}, status VARCHAR, trace_kind VARCHAR,
+                raw {_TEXT}, finish_reason VARCHAR, sample_index BIGINT, sampling VARCHAR, prompt_tokens BIGINT,
+                completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT, usage_estimated BOOLEAN,
+                cost_usd DOUBLE, elapsed_s DOUBLE, parent_id VARCHAR, rewrite VARCHAR, source VARCHAR,
+                created_at TIMESTAMP)""",
+            f"""CREATE TABLE grades (
+                trace_seq BIGINT NOT NULL, trace_id VARCHAR, grader VARCHAR, score DOUBLE NOT NULL, reason {_TEXT},
+                extracted {_TEXT}, PRIMARY KEY (trace_id, grader))""",
+            "CREATE TABLE labels (subject_id VARCHAR, name VARCHAR, value VARCHAR, PRIMARY KEY (subject_id, name))",
+            f"""CREATE TABLE selections (
+                seq BIGINT NOT NULL, id VARCHAR PRIMARY KEY, name VARCHAR, definition {_TEXT}, removed VARCHAR,
+                created_at TIMESTAMP)""",
+            "CREATE TABLE selection_traces (selection_id VARCHAR, position BIGINT, trace_id VARCHAR)",
+            "CREATE TABLE examples (dataset VARCHAR, position BIGINT, row_id VARCHAR, trace_id VARCHAR)",
+            "CREATE TABLE claims (id VARCHAR PRIMARY KEY, run_id VARCHAR, expires_at DOUBLE)",
+            "CREATE TABLE journal_offsets (path VARCHAR PRIMARY KEY, read_bytes BIGINT, tail VARCHAR)",
+            f"CREATE VIEW trace_view AS SELECT {', '.join(VIEW_COLUMNS)} FROM ({view_sql(windowed=False)})",
+        ),
+    ),
+)
+
+
+def migrate(con: DuckDBPyConnection, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Bring the store to the newest version, each step in one transaction; returns how many steps were taken.
+    StoreError when the file is from a newer localdistill."""
+    import duckdb
+
+    try:
+        version = int(con.execute("SELECT max(version) FROM store_version").fetchall()[0][0] or 0)
+    except duckdb.CatalogException:
+        version = 0
+    if version > len(migrations):
+        raise StoreError(
+            f"this store has version {version}; this localdistill knows versions up to {len(migrations)}",
+            "pip install --upgrade localdistill",
+        )
+    for number, step in enumerate(migrations[version:], start=version + 1):
+        con.execute("BEGIN")
+        con.execute(
+            "CREATE TABLE IF NOT EXISTS store_version (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
+        )
+        for statement in step.statements:
+            con.execute(statement)
+        con.execute("INSERT INTO store_version VALUES (?, ?, current_localtimestamp())", [number, step.name])
+        con.execute("COMMIT")
+    return len(migrations) - version

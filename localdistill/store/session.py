@@ -1,0 +1,206 @@
+"""Short sessions on the store's file: open, work for milliseconds, close. DuckDB lets one process open a file, so a
+session waits its turn and nobody keeps the file. Nothing here knows what is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localdistill.errors import StoreError, StoreLocked
+from localdistill.store.schema import MIGRATIONS, STORAGE_VERSION, Migration, migrate
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+T = TypeVar("T")
+
+WAIT_S = 30.0
+BUDGET_S = 0.12
+"""After this long a session that reads or writes in pieces closes and a new one goes on: with the piece that is under
+way and the closing, nobody waits longer than 250 ms for one session."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.004, 0.06
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+_LOCKS: dict[Path, threading.Lock] = {}
+_LOCKS_GUARD = threading.Lock()
+
+
+class Sessions:
+    """Runs pieces of work on one file, one after the other, in this process and among processes."""
+
+    def __init__(self, path: Path, wait_s: float = WAIT_S, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+        self.path = path
+        self.wait_s = wait_s
+        self._migrations = migrations
+
+    def run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """The result of `work(connection)` in a session of its own. `work` must leave no open transaction or result and
+        must be repeatable: after an error that invalidates the database it runs again on a newly opened one.
+        StoreLocked when the file stays busy, StoreError when it cannot be read or written."""
+        import duckdb
+
+        deadline = time.monotonic() + self.wait_s
+        with self._turn_of_thread():
+            try:
+                return self._once(work, deadline)
+            except duckdb.FatalException:
+                return self._translated(work, deadline)
+            except duckdb.Error as error:
+                raise self._explained(error) from error
+
+    def _translated(self, work: Callable[[DuckDBPyConnection], T], deadline: float) -> T:
+        import duckdb
+
+        try:
+            return self._once(work, deadline)
+        except duckdb.Error as error:
+            raise self._explained(error) from error
+
+    def _once(self, work: Callable[[DuckDBPyConnection], T], deadline: float) -> T:
+        import duckdb
+
+        con = self._open(deadline)
+        try:
+            migrate(con, self._migrations)
+            return work(con)
+        finally:
+            # What was committed is in the WAL by now; a checkpoint that fails on closing loses nothing.
+            with contextlib.suppress(duckdb.Error):
+                con.close()
+
+    @contextmanager
+    def _turn_of_thread(self) -> Iterator[None]:
+        with _LOCKS_GUARD:
+            lock = _LOCKS.setdefault(self.path.resolve(), threading.Lock())
+        if not lock.acquire(timeout=self.wait_s):
+            raise StoreLocked(f"{self.path.name} is busy in another thread of this process", "try again")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _open(self, deadline: float) -> DuckDBPyConnection:
+        import duckdb
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        pause = _FIRST_PAUSE_S
+        while True:
+            log = _identity(self._log)
+            try:
+                con = duckdb.connect(str(self.path), config=_configuration())
+                con.execute("SET lock_configuration = true")
+                return con
+            except duckdb.Error as error:
+                if "replaying WAL" in str(error) and log is not None:
+                    self._set_log_aside(log)
+                elif "Could not set lock" not in str(error):
+                    raise
+                elif time.monotonic() + pause > deadline:
+                    raise self._locked(str(error)) from None
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(self.path.name + ".wal")
+
+    def _set_log_aside(self, seen: tuple[int, ...]) -> None:
+        """Keep a write-ahead log that cannot be replayed, as evidence, and go on without it: the journals hold its
+        replies. One that changed since it was `seen` belongs to a process that got here first."""
+        number = 1
+        while (aside := self._log.with_name(f"{self._log.name}.damaged-{number}")).exists():
+            number += 1
+        if _identity(self._log) == seen:
+            with contextlib.suppress(FileNotFoundError):
+                self._log.rename(aside)
+
+    def _locked(self, text: str) -> StoreLocked:
+        found = _HOLDER.search(text)
+        holder = process_name(int(found.group(1))) if found else "another process"
+        return StoreLocked(
+            f"{self.path.name} is held by {holder}; waited {self.wait_s:g} s",
+            "end that process, or close the other program that opened the file",
+        )
+
+    def _explained(self, error: Exception) -> StoreError:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "No space left" in text or "disk quota" in text.lower():
+            return StoreError(f"the disk is full: {self.path.name} cannot grow",
+                              "free some disk and resume; nothing that was acknowledged is lost")
+        if "not a valid DuckDB" in text or "Corrupt" in text or "checksum" in text:
+            return StoreError(
+                f"{self.path} is damaged: {text}",
+                "move it aside: a new store takes in the replies of all runs from their journals when they resume",
+            )
+        return StoreError(f"{self.path.name}: {text}", "")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Which file is at `path` and in which state; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _configuration() -> dict[str, str | bool | int | float | list[str]]:
+    """No way out of the file: no other files, no extensions, no Python variables."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "enable_external_access": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "python_enable_replacements": "false",
+        "storage_compatibility_version": STORAGE_VERSION,
+        "threads": str(min(4, os.cpu_count() or 1)),
+    }
+    if sys.platform == "darwin":
+        settings["fsync_mode"] = "FULL"
+    return settings
+
+
+def process_name(pid: int) -> str:
+    """`name (PID n)`; a Python program goes by its script's name."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        name, arguments = process.name(), process.cmdline()
+        if name.startswith("python") and len(arguments) > 1 and not arguments[1].startswith("-"):
+            name = Path(arguments[1]).name
+    except psutil.Error:
+        name = "a process"
+    return f"{name} (PID {pid})"
+
+
+def first_row(
+    con: DuckDBPyConnection, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()
+) -> tuple[Any, ...] | None:
+    """The first row or None. It leaves no open result on the connection, as `fetchone` does."""
+    rows = con.execute(sql, values).fetchall()
+    return rows[0] if rows else None
+
+
+@contextmanager
+def transaction(con: DuckDBPyConnection) -> Iterator[None]:
+    """All of the block or nothing of it."""
+    import duckdb
+
+    con.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")

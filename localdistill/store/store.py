@@ -1,0 +1,272 @@
+"""`Store`: everything the chain keeps, behind one class. Each method opens short sessions of its own, so nobody holds
+the file between two calls, nor while a consumer works through an iterator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localdistill.errors import UsageError
+from localdistill.records import Grade, Prompt, Trace
+from localdistill.store import journals, ledger, reading, view
+from localdistill.store.journals import CatchUp
+from localdistill.store.ledger import Selection
+from localdistill.store.rows import (
+    GRADE_TYPES,
+    PROMPT_COLUMNS,
+    TRACE_COLUMNS,
+    grade_of,
+    grade_row,
+    prompt_of,
+    prompt_row,
+    restored,
+    storable,
+    trace_of_row,
+    trace_row,
+)  # fmt: skip
+from localdistill.store.session import WAIT_S, Sessions, transaction
+from localdistill.store.view import SearchHit
+from localdistill.store.writing import (
+    batched_rows,
+    chunked,
+    grant_claims,
+    incoming_ids,
+    insert_prompts,
+    insert_traces,
+    upsert_grades,
+    upsert_labels,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StoreCounts:
+    """How much is stored."""
+
+    prompts: int
+    traces: int
+    rewritten: int
+    grades: int
+    selections: int
+    cost_usd: float
+    """Sum of the known costs."""
+
+
+class Store:
+    """The store of one workspace: a DuckDB file that is created on first use.
+
+    Every method may raise StoreLocked when another process keeps the file longer than `wait_s` seconds, and StoreError
+    when the file is damaged, from a newer version, or the disk is full.
+    """
+
+    def __init__(self, path: Path | str, wait_s: float = WAIT_S) -> None:
+        self.path = Path(path)
+        self._sessions = Sessions(self.path, wait_s)
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> int:
+        """Store prompts that are new; returns how many were."""
+        return self._add(map(prompt_row, prompts), insert_prompts)
+
+    def add_traces(self, traces: Iterable[Trace]) -> int:
+        """Store traces that are new; returns how many were. A trace may come before its prompt."""
+        return self._add(map(trace_row, traces), insert_traces)
+
+    def _add(self, rows: Iterable[dict[str, Any]], insert: Callable[[DuckDBPyConnection, Rows], list[str]]) -> int:
+        return sum(len(new) for new in self._in_transactions(rows, insert))
+
+    def add_grades(self, grades: Iterable[Grade]) -> None:
+        """Store verdicts; a second one of the same grader replaces the first. StoreError for an unknown trace."""
+        for _ in self._in_transactions(map(grade_row, grades), upsert_grades):
+            pass
+
+    def add_labels(self, labels: Iterable[tuple[str, str, str | float]]) -> None:
+        """Store (id of a prompt or trace, name, value); a second value replaces the first. Values become text."""
+        rows = ({"subject_id": s, "name": storable(n), "value": storable(str(v))} for s, n, v in labels)
+        for _ in self._in_transactions(rows, upsert_labels):
+            pass
+
+    def _in_transactions(
+        self, rows: Iterable[dict[str, Any]], write: Callable[[DuckDBPyConnection, Rows], T]
+    ) -> Iterator[T]:
+        """The result of `write` for each batch of rows, every batch in a session and transaction of its own."""
+
+        def work(con: DuckDBPyConnection, batch: Rows) -> T:
+            with transaction(con):
+                return write(con, batch)
+
+        for batch in batched_rows(rows):
+            yield self._sessions.run(partial(work, batch=batch))
+
+    def labels(self, name: str) -> dict[str, str]:
+        """The value of the label `name` by id."""
+        rows = self._rows("SELECT subject_id, value FROM labels WHERE name = ? ORDER BY 1", [storable(name)])
+        return {subject: restored(value) for subject, value in rows}
+
+    def prompts(self, ids: Sequence[str] | None = None) -> Iterator[Prompt]:
+        """Prompts in stored order, or those of `ids` in that order; StoreError when one is not stored."""
+        return reading.records(self._sessions, "prompts", PROMPT_COLUMNS, prompt_of, ids)
+
+    def traces(self, ids: Sequence[str] | None = None) -> Iterator[Trace]:
+        """Traces in stored order, or those of `ids` in that order; StoreError when one is not stored."""
+        return reading.records(self._sessions, "traces", TRACE_COLUMNS, trace_of_row, ids)
+
+    def pairs(self, ids: Sequence[str]) -> Iterator[tuple[Prompt, Trace]]:
+        """Each trace of `ids`, in that order, with its prompt; StoreError when one of either is not stored."""
+        for traces in chunked(self.traces(ids), reading.CHUNK_IDS):
+            wanted = list(dict.fromkeys(trace.prompt_id for trace in traces))
+            found = dict(zip(wanted, self.prompts(wanted), strict=True))
+            yield from ((found[trace.prompt_id], trace) for trace in traces)
+
+    def grades(self, trace_ids: Sequence[str]) -> dict[str, list[Grade]]:
+        """Every verdict on each trace that has any."""
+        found: dict[str, list[Grade]] = {}
+        sql = f"SELECT {', '.join(GRADE_TYPES)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
+        for row in self._joined(trace_ids, sql):
+            found.setdefault(row[0], []).append(grade_of(row))
+        return found
+
+    def graded(self, trace_ids: Sequence[str], grader: str) -> set[str]:
+        """The traces among `trace_ids` that `grader` has judged."""
+        sql = "SELECT trace_id FROM grades JOIN incoming ON id = trace_id WHERE grader = ?"
+        return {row[0] for row in self._joined(trace_ids, sql, [storable(grader)])}
+
+    def known_traces(self, ids: Iterable[str]) -> set[str]:
+        """The ids that are stored."""
+        return set(reading.seqs(self._sessions, "traces", list(ids)))
+
+    def without_child(self, parents: Sequence[str], rewrite: str) -> list[str]:
+        """The parents that have no trace made by `rewrite`, in the order given."""
+        done = {row[0] for row in self.children(parents, rewrite)}
+        return [parent for parent in parents if parent not in done]
+
+    def children(self, parents: Sequence[str], rewrite: str) -> list[tuple[str, str, float, str]]:
+        """(parent, trace, score, reason) of each trace that `rewrite` made, in the order of the parents. The verdict
+        is the rewrite's own; one without a verdict has the score 0."""
+        sql = (
+            "SELECT parent_id, t.id, g.score, g.reason FROM traces t JOIN incoming ON incoming.id = parent_id "
+            "LEFT JOIN grades g ON g.trace_id = t.id AND g.grader IN ($rewrite, split_part($rewrite, '/', 1)) "
+            "WHERE t.rewrite = $rewrite ORDER BY position, t.seq"
+        )
+        found = {}
+        for parent, child, score, reason in self._joined(parents, sql, {"rewrite": storable(rewrite)}):
+            found[child] = (parent, child, score or 0.0, restored(reason or "") if score is not None else "not judged")
+        return list(found.values())
+
+    def licences(self, trace_ids: Sequence[str]) -> list[str]:
+        """The licences of the prompts behind the traces, sorted; those that state none count as `unknown`."""
+        sql = (
+            "SELECT DISTINCT coalesce(nullif(p.licence, ''), 'unknown') FROM traces t JOIN incoming USING (id) "
+            "LEFT JOIN prompts p ON p.seq = t.prompt_seq"
+        )
+        return sorted({restored(row[0]) for row in self._joined(trace_ids, sql)})
+
+    def trace_ids(
+        self, where: str | None = None, params: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of the traces that meet `where`, an SQL condition over `trace_view` with named parameters (`$name`):
+        in stored order, or in the order of `ids`. UsageError when the condition cannot be used."""
+        return list(view.matching_ids(self._sessions, where, params, ids))
+
+    def batches(
+        self, columns: Sequence[str], where: str | None = None, ids: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of `trace_view` with `columns`: in stored order, or in the order of `ids`."""
+        return view.arrow_batches(self._sessions, columns, where, ids)
+
+    def listing(self, where: str | None = None, search: str = "", limit: int = 20) -> list[dict[str, Any]]:
+        """The first `limit` traces that meet the condition and hold the text, as JSON-ready dicts of the columns of
+        `trace_view` without the long texts."""
+        return view.listing(self._sessions, where, search, limit)
+
+    def search(self, text: str) -> Iterator[SearchHit]:
+        """Traces that hold `text` in any case, in stored order, as they are found."""
+        return view.hits(self._sessions, text)
+
+    def find_trace(self, prefix: str) -> Trace | None:
+        """The trace whose id starts with `prefix` (with or without `b2:`), None when there is none; UsageError when
+        there are several."""
+        rows = self._rows(
+            "SELECT id FROM traces WHERE starts_with(id, $p) OR starts_with(id, 'b2:' || $p) ORDER BY id <> $p LIMIT 2",
+            {"p": storable(prefix)},
+        )
+        if len(rows) > 1 and rows[0][0] != prefix:
+            raise UsageError(f"several traces start with '{prefix}'", "give more of the id")
+        return next(self.traces([rows[0][0]])) if rows else None
+
+    def save_selection(
+        self, name: str, definition: Mapping[str, Any], kept_ids: Sequence[str], removed: Mapping[str, int]
+    ) -> str:
+        """Save a list of traces under a name, with what made it and how many each filter removed; returns its id."""
+        return ledger.save_selection(self._sessions, name, definition, kept_ids, removed)
+
+    def selection(self, name: str) -> Selection:
+        """The newest selection of that name, or the one with that id; UsageError when there is none."""
+        return ledger.selection(self._sessions, name)
+
+    def add_lineage(self, dataset: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Remember (row id, trace id) of each row of a dataset, in order."""
+        ledger.save_lineage(self._sessions, dataset, rows)
+
+    def lineage(self, dataset: str) -> list[tuple[str, str]]:
+        """(row id, trace id) of each row of a dataset, in order."""
+        return ledger.lineage(self._sessions, dataset)
+
+    def datasets_of(self, trace_id: str) -> list[str]:
+        """Digests of the datasets that hold a trace."""
+        return ledger.datasets_of(self._sessions, trace_id)
+
+    def claim(self, ids: Sequence[str], run_id: str, ttl_s: float) -> set[str]:
+        """Claim ids before asking for them; returns those that no other run holds. A claim expires after `ttl_s`
+        seconds; claiming again extends it."""
+
+        def work(con: DuckDBPyConnection) -> set[str]:
+            now = time.time()
+            with transaction(con):
+                return grant_claims(con, ids, run_id, now, now + ttl_s)
+
+        return self._sessions.run(work)
+
+    def release(self, run_id: str) -> None:
+        """Give back all claims of a run."""
+        self._rows("DELETE FROM claims WHERE run_id = ?", [run_id])
+
+    def catch_up(self, paths: Iterable[Path]) -> CatchUp:
+        """Take in what the journals hold and the store does not. Harmless to repeat."""
+        return journals.catch_up(self._sessions, paths)
+
+    def counts(self) -> StoreCounts:
+        """How much is stored."""
+        row = self._rows(
+            "SELECT (SELECT count(*) FROM prompts), count(*), count(parent_id), (SELECT count(*) FROM grades), "
+            "(SELECT count(*) FROM selections), coalesce(sum(cost_usd), 0.0) FROM traces"
+        )[0]
+        return StoreCounts(*row)
+
+    def _rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        return self._sessions.run(lambda con: con.execute(sql, values).fetchall())
+
+    def _joined(
+        self, ids: Sequence[str], sql: str, values: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """Rows of `sql`, which joins the table `incoming(position, id)`, asked for a part of `ids` at a time."""
+        for start in range(0, len(ids), reading.LOOKUP_IDS):
+            chunk = list(ids[start : start + reading.LOOKUP_IDS])
+
+            def work(con: DuckDBPyConnection, chunk: list[str] = chunk) -> list[tuple[Any, ...]]:
+                with incoming_ids(con, chunk):
+                    rows: list[tuple[Any, ...]] = con.execute(sql, values).fetchall()
+                    return rows
+
+            yield from self._sessions.run(work)
+
+

@@ -1,0 +1,159 @@
+"""Statements that add rows. Each function works inside a transaction of its caller and may run twice: what is there
+stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localdistill.errors import StoreError
+from localdistill.store.rows import GRADE_TYPES, PROMPT_TYPES, TRACE_TYPES, size_of, table
+from localdistill.store.session import first_row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+BATCH_ROWS = 2000
+BATCH_BYTES = 8 << 20
+
+T = TypeVar("T")
+
+
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    chunk: list[T] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def batched_rows(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in batches that one short session can write."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += size_of(row)
+        if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@contextmanager
+def incoming(con: DuckDBPyConnection, data: pa.Table) -> Iterator[None]:
+    """`data` as the table `incoming` for the length of the block."""
+    con.register("incoming", data)
+    try:
+        yield
+    finally:
+        con.unregister("incoming")
+
+
+@contextmanager
+def incoming_ids(con: DuckDBPyConnection, ids: Sequence[str]) -> Iterator[None]:
+    """`ids` as the table `incoming(position, id)` for the length of the block."""
+    import pyarrow as pa
+
+    with incoming(con, pa.table({"position": pa.array(range(len(ids)), pa.int64()), "id": pa.array(ids, pa.string())})):
+        yield
+
+
+def last_seq(con: DuckDBPyConnection, name: str) -> int:
+    """The `seq` of the newest row, 0 when there is none."""
+    row = first_row(con, f"SELECT coalesce(max(seq), 0) FROM {name}")
+    return int(row[0]) if row else 0
+
+
+def _new_rows(con: DuckDBPyConnection, name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows whose id is not stored, each id once, numbered behind the last stored row."""
+    with incoming_ids(con, [row["id"] for row in rows]):
+        known = {r[0] for r in con.execute(f"SELECT id FROM {name} SEMI JOIN incoming USING (id)").fetchall()}
+    new: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["id"] not in known:
+            new.setdefault(row["id"], row)
+    return [{"seq": seq, **row} for seq, row in enumerate(new.values(), start=1 + last_seq(con, name))]
+
+
+def insert_prompts(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Add the rows that are new; returns their ids. Traces that waited for their prompt find it."""
+    new = _new_rows(con, "prompts", rows)
+    if not new:
+        return []
+    types = {"seq": "int64", **PROMPT_TYPES}
+    with incoming(con, table(new, types)):
+        con.execute(f"INSERT INTO prompts ({', '.join(types)}) SELECT {', '.join(types)} FROM incoming ORDER BY seq")
+        con.execute("UPDATE traces SET prompt_seq = incoming.seq FROM incoming "
+                    "WHERE traces.prompt_seq IS NULL AND traces.prompt_id = incoming.id")
+    return [row["id"] for row in new]
+
+
+def insert_traces(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Add the rows that are new; returns their ids."""
+    new = _new_rows(con, "traces", rows)
+    if not new:
+        return []
+    types = {"seq": "int64", **TRACE_TYPES}
+    with incoming(con, table(new, types)):
+        con.execute(
+            f"INSERT INTO traces ({', '.join(types)}, prompt_seq) "
+            f"SELECT {', '.join('i.' + name for name in types)}, p.seq "
+            "FROM incoming i LEFT JOIN prompts p ON p.id = i.prompt_id ORDER BY i.seq"
+        )
+    return [row["id"] for row in new]
+
+
+def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add verdicts; a second one of the same grader replaces the first. StoreError when a trace is not stored."""
+    latest = {(row["trace_id"], row["grader"]): row for row in rows}
+    with incoming(con, table(latest.values(), GRADE_TYPES)):
+        lost = first_row(
+            con, "SELECT trace_id FROM incoming ANTI JOIN traces ON traces.id = incoming.trace_id LIMIT 1"
+        )
+        if lost:
+            raise StoreError(f"a grade is for the trace {lost[0]}, which is not stored", "store the trace first")
+        con.execute(
+            "INSERT INTO grades (trace_seq, trace_id, grader, score, reason, extracted) "
+            "SELECT t.seq, i.trace_id, i.grader, i.score, i.reason, i.extracted "
+            "FROM incoming i JOIN traces t ON t.id = i.trace_id ORDER BY t.seq "
+            "ON CONFLICT (trace_id, grader) DO UPDATE SET score = excluded.score, reason = excluded.reason, "
+            "extracted = excluded.extracted"
+        )
+
+
+def upsert_labels(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add labels; a second value of the same name replaces the first."""
+    latest = {(row["subject_id"], row["name"]): row for row in rows}
+    with incoming(con, table(latest.values(), {"subject_id": "string", "name": "string", "value": "string"})):
+        con.execute(
+            "INSERT INTO labels (subject_id, name, value) SELECT subject_id, name, value FROM incoming "
+            "ON CONFLICT (subject_id, name) DO UPDATE SET value = excluded.value"
+        )
+
+
+def grant_claims(con: DuckDBPyConnection, ids: Sequence[str], run_id: str, now: float, expires_at: float) -> set[str]:
+    """Claim the ids that no other run holds; returns them."""
+    con.execute("DELETE FROM claims WHERE expires_at <= ?", [now])
+    with incoming_ids(con, ids):
+        held = {
+            row[0]
+            for row in con.execute(
+                "SELECT id FROM claims SEMI JOIN incoming USING (id) WHERE run_id <> ?", [run_id]
+            ).fetchall()
+        }
+    granted = [i for i in dict.fromkeys(ids) if i not in held]
+    with incoming_ids(con, granted):
+        con.execute(
+            "INSERT INTO claims (id, run_id, expires_at) SELECT id, ?, ? FROM incoming "
+            "ON CONFLICT (id) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at",
+            [run_id, expires_at],
+        )
+    return set(granted)

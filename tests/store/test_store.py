@@ -1,0 +1,591 @@
+"""What goes into the store comes out the same, once, in order; what is lost heals; and nobody holds the file."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from localdistill.errors import StoreError, StoreLocked, UsageError
+from localdistill.journal import JournalWriter, encode, read
+from localdistill.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.store import CatchUp, Store, reading, writing
+from localdistill.store.rows import restored, storable
+from localdistill.store.schema import MIGRATIONS, VIEW_COLUMNS, Migration
+from localdistill.store.session import BUDGET_S, Sessions
+
+ODD = [
+    "",
+    "naïve 测试 🎉",
+    "nul\x00inside",
+    "lone \ud83d surrogate \udc00",
+    "\ufdd0d800 looks escaped",
+    "a\r\n\tb'\"\\",
+    "\ufeff",
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def prompt_number(n: int, licence: str = "mit") -> Prompt:
+    return Prompt(
+        (Message("system", "Be brief."), Message("user", f"What is {n} + {n}?")),
+        reference=str(2 * n),
+        original="old answer",
+        tests=None,
+        source="made up",
+        licence=licence,
+        metadata={"kind": "sum", "steps": n % 5},
+    )
+
+
+def trace_number(n: int, prompt: Prompt | None = None, **changes: object) -> Trace:
+    base = dict(
+        id=content_id("test", n), prompt_id=(prompt or prompt_number(n)).id, engine="replay", model="m",
+        reasoning=f"I add {n} and {n}.", answer=f"{2 * n}", trace_kind="raw", raw="raw", finish_reason="stop",
+        sampling={"temperature": 0.5, "stop": ["x"]}, usage=Usage(3, 10 + n, 4, 1, True), cost_usd=0.25, elapsed_s=1.5,
+    )  # fmt: skip
+    return Trace(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def filled(folder: Path, count: int = 10) -> Store:
+    store = Store(folder / "s.duckdb")
+    store.add_prompts(prompt_number(n) for n in range(count))
+    store.add_traces(trace_number(n) for n in range(count))
+    return store
+
+
+def ids(*numbers: int) -> list[str]:
+    return [content_id("test", n) for n in numbers]
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_text_comes_back_as_it_went_in(tmp_path: Path, text: str) -> None:
+    prompt = Prompt((Message("user", text),), text, text, text, text, text, {"k" + text: [text]})
+    trace = Trace("b2:1", prompt.id, text, text, text, text, raw=text, finish_reason=text, sampling={"stop": [text]},
+                  rewrite=text, source=text)  # fmt: skip
+    grade = Grade("b2:1", "g@1" + text, 0.5, text, text)
+    store = Store(tmp_path / "s.duckdb")
+    assert (store.add_prompts([prompt]), store.add_traces([trace])) == (1, 1)
+    store.add_grades([grade])
+    store.add_labels([(prompt.id, "note", text)])
+    [(got_prompt, got_trace)] = store.pairs(["b2:1"])
+    assert (got_prompt, got_trace, got_prompt.id) == (prompt, trace, prompt.id)
+    assert store.grades(["b2:1"]) == {"b2:1": [grade]}
+    assert store.labels("note") == {prompt.id: text}
+
+
+@given(st.text(st.characters(codec=None)))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+def test_storable_text_is_unicode_and_can_be_restored(text: str) -> None:
+    storable(text).encode("utf-8")
+    assert restored(storable(text)) == text
+
+
+def test_a_trace_keeps_every_field(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    store.add_prompts([prompt_number(1)])
+    whole = trace_number(1, parent_id="b2:parent", rewrite="shorten@1", status="length", sample_index=3, source="file")
+    free = trace_number(2, prompt_number(1), cost_usd=None)
+    store.add_traces([whole, free])
+    assert list(store.traces()) == [whole, free]
+
+
+def test_storing_twice_stores_once_and_order_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    assert store.add_prompts([prompt_number(n) for n in (3, 1, 3, 2)]) == 3
+    assert store.add_prompts([prompt_number(n) for n in (2, 5, 1)]) == 1
+    assert [p.reference for p in store.prompts()] == ["6", "2", "4", "10"]
+    wanted = [prompt_number(n).id for n in (5, 3, 5)]
+    assert [p.id for p in store.prompts(wanted)] == wanted
+
+
+def test_many_batches_and_scattered_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "BATCH_ROWS", 7)
+    monkeypatch.setattr(reading, "SPAN_ROWS", 5)
+    monkeypatch.setattr(reading, "CHUNK_IDS", 11)
+    monkeypatch.setattr(reading, "LOOKUP_IDS", 13)
+    monkeypatch.setattr(reading, "FIRST_ROWS", 3)
+    store = filled(tmp_path, 30)
+    order = list(range(30))
+    random.Random(1).shuffle(order)
+    assert [t.id for _, t in store.pairs(ids(*order))] == ids(*order)
+    assert [t.id for t in store.traces()] == ids(*range(30))
+    assert store.trace_ids("completion_tokens >= 30", ids=ids(*order)) == ids(*(n for n in order if n >= 20))
+    assert store.trace_ids("completion_tokens >= 30") == ids(*range(20, 30))
+    rows = [i for b in store.batches(["trace_id"], ids=ids(*order)) for i in b.column("trace_id").to_pylist()]
+    assert rows == ids(*order)
+
+
+def test_an_unknown_id_is_named(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    for read_all in (store.traces, store.pairs, lambda i: store.batches(["trace_id"], ids=i)):
+        with pytest.raises(StoreError, match="1 of 2 traces are not in this store, the first is b2:gone"):
+            list(read_all([*ids(1), "b2:gone"]))
+    with pytest.raises(StoreError, match="b2:gone"):
+        store.add_grades([Grade("b2:gone", "g@1", 1.0, "")])
+
+
+def test_a_trace_may_come_before_its_prompt(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    store.add_traces([trace_number(1)])
+    with pytest.raises(StoreError, match="prompts are not in this store"):
+        list(store.pairs(ids(1)))
+    store.add_prompts([prompt_number(1)])
+    [(prompt, _)] = store.pairs(ids(1))
+    assert prompt.reference == "2"
+    assert store.trace_ids("reference = '2'") == ids(1)
+
+
+# --- grades, view, conditions -----------------------------------------------------------------------------------------
+
+
+def test_the_view_says_what_filters_rely_on(tmp_path: Path) -> None:
+    store = filled(tmp_path, 3)
+    store.add_grades([Grade(ids(1)[0], "a@1", 1.0, "right", "2"), Grade(ids(1)[0], "b@1", 0.25, "late", "3")])
+    [batch] = store.batches(VIEW_COLUMNS)
+    rows = batch.to_pylist()
+    assert [r["score"] for r in rows] == [None, 0.25, None]
+    row = {k: v for k, v in rows[1].items() if k != "created_at"}
+    assert row == {
+        "trace_id": ids(1)[0], "prompt_id": prompt_number(1).id, "question": "What is 1 + 1?", "reference": "2",
+        "original": "old answer", "source": "made up", "licence": "mit", "kind": "sum", "steps": 1, "engine": "replay",
+        "model": "m", "reasoning": "I add 1 and 1.", "answer": "2", "status": "complete", "trace_kind": "raw",
+        "completion_tokens": 11, "cost_usd": 0.25, "parent_id": None, "rewrite": "", "sample_index": 0, "score": 0.25,
+        "grade_reason": "late", "extracted": "3",
+    }  # fmt: skip
+    assert store.trace_ids("coalesce(score < 1, false)") == ids(1)
+    assert store.trace_ids("answer = $a", {"a": "4"}) == ids(2)
+
+
+def test_a_second_verdict_of_a_grader_replaces_the_first(tmp_path: Path) -> None:
+    store = filled(tmp_path, 3)
+    one = ids(1)[0]
+    store.add_grades([Grade(one, "a@1", 0.0, "no")])
+    store.add_grades([Grade(one, "a@1", 0.5, "hm"), Grade(one, "a@1", 1.0, "yes")])
+    assert store.grades(ids(0, 1)) == {one: [Grade(one, "a@1", 1.0, "yes")]}
+    assert store.graded(ids(0, 1, 2), "a@1") == {one} and store.graded(ids(1), "a@2") == set()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "score = ",
+        "nothing_like_this = 1",
+        "1) OR (1",
+        "1; DROP TABLE traces",
+        "true -- x",
+        "1 = 1) UNION SELECT 1, 'x' FROM ((SELECT 1",
+        "read_text('/etc/passwd') <> ''",
+    ],
+)
+def test_a_condition_is_one_expression_that_reads_nothing_else(tmp_path: Path, where: str) -> None:
+    store = filled(tmp_path, 2)
+    if where == "true -- x":
+        assert store.trace_ids(where) == ids(0, 1)
+        return
+    with pytest.raises(UsageError, match="the condition"):
+        store.trace_ids(where)
+    assert store.counts().traces == 2
+
+
+def test_columns_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'answer'"):
+        list(filled(tmp_path, 1).batches(["anwser"]))
+
+
+def test_search_finds_any_case_and_shows_where(tmp_path: Path) -> None:
+    store = filled(tmp_path, 3)
+    store.add_traces([trace_number(77, prompt_number(1), reasoning="x" * 500 + " Needle Ünter 100% " + "y" * 500)])
+    [hit] = store.search("needle ünter 100%")
+    assert (hit.trace_id, hit.field) == (ids(77)[0], "reasoning")
+    assert "Needle Ünter 100%" in hit.excerpt and len(hit.excerpt) < 200
+    assert [h.field for h in store.search("WHAT IS 2")] == ["question"]
+    assert list(store.search("100_")) == []
+
+
+def test_listing_is_plain_data(tmp_path: Path) -> None:
+    import json
+
+    store = filled(tmp_path, 5)
+    rows = store.listing("completion_tokens > 11", limit=2)
+    assert [r["trace_id"] for r in rows] == ids(2, 3) and "reasoning" not in rows[0]
+    json.dumps(rows)
+    assert [r["trace_id"] for r in store.listing(search="add 4")] == ids(4)
+
+
+def test_find_by_the_beginning_of_an_id(tmp_path: Path) -> None:
+    store = filled(tmp_path, 40)
+    found = store.find_trace(ids(5)[0][3:20])
+    assert found is not None and found.id == ids(5)[0]
+    assert store.find_trace("zz") is None
+    with pytest.raises(UsageError, match="several traces"):
+        store.find_trace("b2:")
+
+
+# --- rewrites, selections, lineage, claims ----------------------------------------------------------------------------
+
+
+def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
+    store, label = filled(tmp_path, 4), "shorten@1/abcd"
+    for parent, n in zip(ids(0, 1, 2), (100, 101, 102)):
+        store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=label)])
+    store.add_grades([Grade(ids(100)[0], "shorten@1", 1.0, "kept"), Grade(ids(100)[0], "math@1", 0.0, "wrong"),
+                      Grade(ids(101)[0], "shorten@1", 0.0, "too long")])  # fmt: skip
+    assert store.children(ids(2, 1, 0, 3), label) == [
+        (ids(2)[0], ids(102)[0], 0.0, "not judged"),
+        (ids(1)[0], ids(101)[0], 0.0, "too long"),
+        (ids(0)[0], ids(100)[0], 1.0, "kept"),
+    ]
+    assert store.without_child(ids(3, 2, 1), label) == ids(3)
+    assert store.without_child(ids(3, 2), "shorten@2") == ids(3, 2)
+    assert store.counts().rewritten == 3
+
+
+def test_selections_keep_order_and_the_newest_of_a_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localdistill.store import ledger
+
+    monkeypatch.setattr(ledger, "PIECE_ROWS", 2)
+    store = filled(tmp_path, 6)
+    first = store.save_selection("good", {"filters": ["verified"]}, ids(4, 1, 3, 0, 5), {"verified": 1})
+    second = store.save_selection("good", {"filters": []}, ids(2), {})
+    assert store.selection("good").trace_ids == tuple(ids(2)) and store.selection("good").id == second
+    got = store.selection(first)
+    assert got.trace_ids == tuple(ids(4, 1, 3, 0, 5))
+    assert (got.definition, got.removed) == ({"filters": ["verified"]}, {"verified": 1})
+    assert store.save_selection("good", {"filters": ["verified"]}, ids(4, 1, 3, 0, 5), {}) == first
+    assert store.selection("good").trace_ids == tuple(ids(4, 1, 3, 0, 5))
+    with pytest.raises(UsageError, match="did you mean 'good'"):
+        store.selection("goood")
+
+
+def test_lineage_goes_both_ways_and_saving_again_changes_nothing(tmp_path: Path) -> None:
+    store = filled(tmp_path, 3)
+    rows = [("row-1", ids(2)[0]), ("row-0", ids(0)[0])]
+    for _ in range(2):
+        store.add_lineage("b2:data", rows)
+    assert store.lineage("b2:data") == rows
+    assert store.datasets_of(ids(2)[0]) == ["b2:data"] and store.datasets_of(ids(1)[0]) == []
+
+
+def test_a_claim_keeps_other_runs_away_until_it_is_released_or_expires(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    assert store.claim(["a", "b"], "one", 60) == {"a", "b"}
+    assert store.claim(["b", "c"], "two", 60) == {"c"}
+    assert store.claim(["a", "b"], "one", 60) == {"a", "b"}
+    store.release("one")
+    assert store.claim(["a"], "two", -1) == {"a"}
+    assert store.claim(["a"], "three", 60) == {"a"}
+
+
+def test_licences_say_what_is_unknown(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    store.add_prompts([prompt_number(1, "mit"), prompt_number(2, "")])
+    store.add_traces([trace_number(1), trace_number(2)])
+    assert store.licences(ids(1, 2)) == ["mit", "unknown"]
+
+
+# --- journals and loss ------------------------------------------------------------------------------------------------
+
+
+def journal_of(path: Path, numbers: range) -> None:
+    writer = JournalWriter(path)
+    for n in numbers:
+        trace = trace_number(n)
+        writer.append({"kind": "trace", "trace": asdict(trace), "grades": [asdict(Grade(trace.id, "g@1", 1.0, "ok"))]})
+    writer.close()
+
+
+def test_catch_up_takes_in_what_is_new_and_only_that(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "runs" / "r" / "replies.jsonl"
+    assert store.catch_up([path]) == CatchUp()
+    journal_of(path, range(5))
+    assert store.catch_up([path]) == CatchUp(rows=5)
+    assert store.catch_up([path]) == CatchUp()
+    journal_of(path, range(3, 8))
+    assert store.catch_up([path]) == CatchUp(rows=3)
+    assert list(store.traces()) == [trace_number(n) for n in range(8)]
+    assert len(store.grades(ids(*range(8)))) == 8
+
+
+def test_a_torn_line_waits_and_a_damaged_one_is_counted(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    lines = [encode({"kind": "trace", "trace": asdict(trace_number(n))}) for n in range(4)]
+    odd = encode({"kind": "trace", "trace": {"id": 3}}) + encode({"kind": "something newer"})
+    path.write_bytes(lines[0] + lines[1].replace(b"add", b"sub") + odd + lines[2] + lines[3][:-9])
+    assert store.catch_up([path]) == CatchUp(rows=2, damaged=2)
+    path.write_bytes(path.read_bytes() + lines[3][-9:])
+    assert store.catch_up([path]) == CatchUp(rows=1)
+    assert [t.id for t in store.traces()] == ids(0, 2, 3)
+
+
+def test_a_journal_that_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    journal_of(path, range(5))
+    store.catch_up([path])
+    path.unlink()
+    journal_of(path, range(10, 12))
+    assert store.catch_up([path]).rows == 2
+    path.unlink()
+    journal_of(path, range(18, 40))
+    assert store.catch_up([path]).rows == 22
+
+
+def test_rows_that_the_store_lost_come_back_and_are_counted(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    journal_of(path, range(5))
+    store.catch_up([path])
+    before = store.path.read_bytes()
+    journal_of(path, range(5, 9))
+    store.catch_up([path])
+    store.path.write_bytes(before)
+    journal_of(path, range(9, 10))
+    assert store.catch_up([path]) == CatchUp(rows=5, healed=4)
+    assert list(store.traces()) == [trace_number(n) for n in range(10)]
+
+
+KEEPER = """
+import os, sys
+from dataclasses import asdict
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.store.test_store import trace_number
+from localdistill.journal import JournalWriter
+from localdistill.store import Store
+folder = Path(sys.argv[1])
+store, writer = Store(folder / "s.duckdb"), JournalWriter(folder / "replies.jsonl")
+n = store.counts().traces
+while True:
+    for _ in range(5):
+        n += 1
+        writer.append({"kind": "trace", "trace": asdict(trace_number(n))})
+    writer.sync()
+    print(n, flush=True)
+    store.catch_up([folder / "replies.jsonl"])
+"""
+
+
+def acknowledged_until_killed(folder: Path, lines: int, pause_s: float) -> int:
+    """The last number that a writer acknowledged before it was killed in the middle of its work."""
+    child = subprocess.Popen([sys.executable, "-c", KEEPER, str(folder), str(ROOT)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for _ in range(lines):
+        child.stdout.readline()
+    threading.Event().wait(pause_s)
+    os.kill(child.pid, signal.SIGKILL)
+    rest = child.communicate()[0].split()
+    return int(rest[-1]) if rest else 0
+
+
+def test_kill_9_loses_no_acknowledged_reply_and_doubles_none(tmp_path: Path) -> None:
+    chance, store, path = random.Random(3), Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    for _ in range(3):
+        last = acknowledged_until_killed(tmp_path, chance.randint(1, 4), chance.random() * 0.08)
+        store.catch_up([path])
+        stored = [t.id for t in store.traces()]
+        assert len(set(stored)) == len(stored)
+        assert set(ids(*range(1, last + 1))) <= set(stored)
+        assert set(stored) == {record["trace"]["id"] for record, _ in read(path)}
+
+
+CRASHER = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.store.test_store import trace_number
+from localdistill.store import Store, journals
+store = Store(Path(sys.argv[1]) / "s.duckdb")
+remember = journals._remember
+def die(*args):
+    remember(*args)
+    os._exit(9)
+journals._remember = die
+store.catch_up([Path(sys.argv[1]) / "replies.jsonl"])
+"""
+
+
+@pytest.mark.parametrize("damage", ["emptied", "halved", "flipped"])
+def test_a_damaged_wal_heals_from_the_journal(tmp_path: Path, damage: str) -> None:
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    journal_of(path, range(5))
+    store.catch_up([path])
+    journal_of(path, range(5, 30))
+    subprocess.run([sys.executable, "-c", CRASHER, str(tmp_path), str(ROOT)], check=False)
+    wal = tmp_path / "s.duckdb.wal"
+    data = bytearray(wal.read_bytes())
+    assert len(data) > 1000, "the crash left its commit in the WAL"
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0xFF
+    wal.write_bytes({"emptied": b"", "halved": data[: len(data) // 2], "flipped": bytes(data)}[damage])
+    assert store.catch_up([path]) == CatchUp(rows=25, healed=25)
+    assert list(store.traces()) == [trace_number(n) for n in range(30)]
+    assert len(store.grades(ids(*range(30)))) == 30
+    kept = [p.read_bytes() for p in tmp_path.glob("*.damaged-*")]
+    assert kept == ([bytes(data)] if damage == "flipped" else [])
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import duckdb, sys
+con = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "s.duckdb")], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    yield child
+    if child.poll() is None:
+        child.communicate("\n")
+
+
+def test_a_store_that_stays_locked_names_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreLocked, match=rf"held by .+ \(PID {holder.pid}\)") as caught:
+        Store(tmp_path / "s.duckdb", wait_s=0.2).counts()
+    assert caught.value.exit_code == 5 and time.monotonic() - began < 5
+
+
+def test_a_store_that_is_released_in_time_is_waited_for(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    found: list[int] = []
+    waiting = threading.Thread(target=lambda: found.append(Store(tmp_path / "s.duckdb").counts().traces))
+    waiting.start()
+    holder.communicate("\n")
+    waiting.join(20)
+    assert found == [0]
+
+
+def test_threads_take_turns(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    threads = [
+        threading.Thread(target=lambda k=k: store.add_traces([trace_number(n) for n in range(k, k + 20)]))
+        for k in range(0, 80, 10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(t.id for t in store.traces()) == sorted(ids(*range(90)))
+
+
+def test_the_file_is_free_while_a_consumer_works(tmp_path: Path) -> None:
+    store = filled(tmp_path, 5)
+    for number, _ in enumerate(store.pairs(ids(*range(5)))):
+        assert store.counts().traces == 5 + number
+        store.add_traces([trace_number(1000 + number)])
+
+
+def test_a_session_that_became_invalid_is_opened_again(tmp_path: Path) -> None:
+    import duckdb
+
+    calls: list[int] = []
+
+    def work(con: duckdb.DuckDBPyConnection) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise duckdb.FatalException("database has been invalidated")
+        return len(con.execute("SELECT 1").fetchall())
+
+    sessions = Sessions(tmp_path / "s.duckdb")
+    assert sessions.run(work) == 1
+    calls.clear()
+
+    def never(con: duckdb.DuckDBPyConnection) -> None:
+        raise duckdb.FatalException("database has been invalidated")
+
+    with pytest.raises(StoreError, match="invalidated"):
+        sessions.run(never)
+
+
+def test_a_session_reaches_nothing_but_the_store(tmp_path: Path) -> None:
+    sessions, secret = Sessions(tmp_path / "s.duckdb"), tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    for sql in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
+        "INSTALL httpfs",
+        f"ATTACH '{tmp_path / 'other.duckdb'}'",
+        "SET enable_external_access = true",
+    ):
+        with pytest.raises(StoreError):
+            sessions.run(lambda con, sql=sql: con.execute(sql).fetchall())
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    path.write_bytes(b"something else entirely " * 300)
+    with pytest.raises(StoreError, match="damaged") as caught:
+        Store(path).counts()
+    assert "move it aside" in caught.value.hint
+    assert path.read_bytes() == b"something else entirely " * 300
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_run_once_in_order_and_keep_what_is_there(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    path = tmp_path / "s.duckdb"
+    more = (*MIGRATIONS, Migration("a table", ("CREATE TABLE extra (n INTEGER)", "INSERT INTO extra VALUES (1)")))
+    for _ in range(2):
+        rows = Sessions(path, migrations=more).run(lambda con: con.execute("SELECT n FROM extra").fetchall())
+        assert rows == [(1,)]
+    names = Sessions(path, migrations=more).run(
+        lambda con: con.execute("SELECT version, name FROM store_version ORDER BY 1").fetchall()
+    )
+    assert names == [(1, "first tables"), (2, "a table")]
+    with pytest.raises(StoreError, match="version 2; this localdistill knows versions up to 1"):
+        Store(path).counts()
+
+
+def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
+    store = filled(tmp_path, 3)
+    bad = (*MIGRATIONS, Migration("half", ("CREATE TABLE extra (n INTEGER)", "no sql at all")))
+    with pytest.raises(StoreError):
+        Sessions(store.path, migrations=bad).run(lambda con: None)
+    assert store.counts().traces == 3
+
+
+# --- scale ------------------------------------------------------------------------------------------------------------
+
+
+def test_100000_ids_are_looked_up_fast(tmp_path: Path) -> None:
+    store = filled(tmp_path, 500)
+    asked = [content_id("test", n) for n in range(100_000)]
+    began = time.perf_counter()
+    assert store.known_traces(asked) == set(asked[:500])
+    assert time.perf_counter() - began < 3
+
+
+def test_no_session_holds_the_file_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in pieces of work, not in seconds, so that a busy machine does not matter."""
+    store = filled(tmp_path, 40)
+    monkeypatch.setattr(reading, "SPAN_ROWS", 4)
+    clock = iter(n * 1.01 * BUDGET_S for n in range(10**6))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    opened: list[int] = []
+    run = Sessions.run
+    monkeypatch.setattr(Sessions, "run", lambda self, work: (opened.append(1), run(self, work))[1])
+    found = reading.pick(store._sessions, range(1, 41), reading.rows_query("traces", ["id"]))
+    assert [row[1] for row in found] == ids(*range(40))
+    assert len(opened) == 10

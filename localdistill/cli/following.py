@@ -1,0 +1,143 @@
+"""Watching a run from the command line: facts as lines, progress as one line that is rewritten on a terminal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from localdistill.cli import output
+from localdistill.events import (
+    ArtifactWritten,
+    Counted,
+    Event,
+    Failed,
+    Noted,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    Warned,
+)
+
+QUIET_EVERY_S = 5.0
+
+
+def sentence(event: Event) -> str | None:
+    """One event as lines for people, or None when it is not worth one."""
+    match event:
+        case RunStarted():
+            return output.bold(f"run {event.run_id}") + f": {' > '.join(event.stages)}"
+        case StageStarted():
+            return output.bold(event.stage)
+        case StageFinished():
+            return f"  {event.stage} took {output.duration(event.elapsed_s)}" + (
+                " (everything was done before)" if event.reused else ""
+            )
+        case ArtifactWritten():
+            return f"  {event.artifact_kind} {event.digest[3:11]} {event.label}" + (
+                " (done before)" if event.reused else ""
+            )
+        case Counted():
+            return f"  {event.arm + ': ' if event.arm else ''}{event.what}: {output.counts(event.counts)}"
+        case Noted():
+            return "\n".join(f"  {line}" for line in event.text.splitlines())
+        case Warned():
+            return f"  warning: {event.text}" + (f"\n    try: {event.hint}" if event.hint else "")
+        case Failed():
+            return f"error: {event.text}" + (f"\n  try: {event.hint}" if event.hint else "")
+        case RunFinished():
+            return f"run {event.state} after {output.duration(event.elapsed_s)}"
+    return None
+
+
+def progress(data: dict[str, Any]) -> str:
+    """The status of a run as one line."""
+    total, done = data.get("total") or 0, data.get("done") or 0
+    text = f"  {data.get('stage', '')}: {data.get('label', '')}"
+    if total:
+        text += f"  {done:,.0f}/{total:,.0f} {data.get('unit', '')} ({100 * done / total:.0f} %)"
+    extra = {
+        k: round(v, 4) if isinstance(v, float) and not float(v).is_integer() else int(v)
+        for k, v in (data.get("counters") or {}).items()
+        if v
+    }
+    return text + (f"  {output.counts(extra)}" if extra else "")
+
+
+class Watcher:
+    """Prints what `follow` yields."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.live = sys.stderr.isatty() and not as_json
+        self._line = ""
+        self._said_at = time.monotonic()
+
+    def fact(self, event: Event) -> None:
+        """Print one fact."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+            return
+        text = sentence(event)
+        if text is not None:
+            self.clear()
+            output.talk(output.safe(text) if not isinstance(event, RunStarted | StageStarted) else text)
+            self._said_at = time.monotonic()
+
+    def status(self, data: dict[str, Any]) -> None:
+        """Rewrite the progress line; where there is no terminal, print it every few seconds."""
+        if self.as_json or not data.get("label"):
+            return
+        line = output.safe(progress(data))
+        if self.live:
+            width = shutil.get_terminal_size().columns
+            sys.stderr.write("\r" + line[: width - 1].ljust(min(len(self._line), width - 1)))
+            sys.stderr.flush()
+            self._line = line[: width - 1]
+        elif time.monotonic() - self._said_at > QUIET_EVERY_S and line != self._line:
+            self._line = line
+            self._said_at = time.monotonic()
+            output.talk(line)
+
+    def clear(self) -> None:
+        """Remove the progress line."""
+        if self.live and self._line:
+            sys.stderr.write("\r" + " " * len(self._line) + "\r")
+            self._line = ""
+
+
+def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:
+    """Follow a run to its end and return its exit code. On Ctrl-C `on_interrupt` decides: True keeps watching."""
+    from localdistill import follow
+    from localdistill.run_folder import RunStatus
+
+    watcher, status, left = Watcher(as_json), run.status(), False
+
+    def interrupted(*_: object) -> None:
+        nonlocal left
+        watcher.clear()
+        left = not on_interrupt()
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        for item in follow(run, stop=lambda: left):
+            if isinstance(item, RunStatus):
+                status = item
+                watcher.status(dict(item.data))
+            else:
+                watcher.fact(item)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        watcher.clear()
+    return 0 if left else _exit_code(status)
+
+
+def _exit_code(status: Any) -> int:
+    codes = {"finished": 0, "cancelled": 130, "interrupted": 1}
+    return codes.get(status.state, int(status.data.get("exit_code", 1)))

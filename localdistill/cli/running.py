@@ -1,0 +1,257 @@
+"""Commands that start, watch, end and remove runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from localdistill.cli import output
+from localdistill.cli.arguments import (
+    JsonOption,
+    RecipeArgument,
+    RunArgument,
+    SeedsOption,
+    SetOption,
+    WorkspaceOption,
+    read_recipe,
+    workspace_of,
+)
+
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Start it and return at once.")]
+STAGE_HELP = {
+    "collect": "Ask the teacher (or import traces) for a recipe; what is stored is not asked again.",
+    "grade": "Grade what a recipe collected.",
+    "select": "Apply a recipe's filters and save the selection.",
+    "rewrite": "Make a recipe's rewritten traces (summaries).",
+    "format": "Write one tokenized dataset per arm.",
+    "train": "Train one adapter per arm and seed.",
+    "evaluate": "Measure the base and every arm, and print the score card.",
+    "export": "Merge the chosen arm and write its files.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(
+        "run",
+        help="Run a whole recipe in a process that outlives this terminal, and watch it. Ctrl-C asks it "
+        "to stop at the next safe point, a second Ctrl-C stops it at once; both leave a run that resumes.",
+    )(run)
+    for stage, text in STAGE_HELP.items():
+        app.command(stage, help=f"{text} Runs the recipe up to this stage; what is done is skipped.")(
+            _stage_command(stage)
+        )
+    app.command(
+        "plan",
+        help="Say what a recipe will do, before anything is spent: calls, tokens, money, memory, disk, "
+        "and the smallest difference its evaluation can detect.",
+    )(plan)
+    app.command("attach", help="Watch a run. Ctrl-C leaves it running.")(attach)
+    app.command("cancel", help="Ask a run to stop at its next safe point; asked again, it stops at once.")(cancel)
+    app.command("resume", help="Continue a run that failed, was cancelled or died.")(resume)
+    runs = typer.Typer(invoke_without_command=True, help="List the runs of this workspace; `runs prune` frees disk.")
+    runs.callback()(list_all)
+    runs.command("prune", help="Remove artifacts and runs that nothing depends on.")(prune)
+    app.add_typer(runs, name="runs")
+
+
+def _start(
+    name: str, settings: list[str] | None, seeds: int | None, workspace: Any, until: str, detach: bool, as_json: bool
+) -> None:
+    from localdistill import start
+
+    recipe, text, base = read_recipe(name, settings, seeds)
+    place = workspace_of(workspace)
+    folder = start(place, recipe, text, base, until)
+    if detach:
+        _say_started(folder, as_json)
+        return
+    _watch(folder, place, as_json)
+
+
+def _say_started(folder: Any, as_json: bool) -> None:
+    if as_json:
+        output.data_json({"run": folder.id, "folder": str(folder.path)})
+    else:
+        output.data(folder.id)
+        output.talk(f"running in the background; watch it with: localdistill attach {folder.id}")
+
+
+def _watch(folder: Any, place: Any, as_json: bool) -> None:
+    from localdistill.cli.following import watch
+
+    def stop() -> bool:
+        from localdistill import cancel as ask
+
+        again = ask(place, folder.id) if folder.is_alive() else True
+        output.talk("stopping at once" if again else "stopping at the next safe point; Ctrl-C again stops at once")
+        return True
+
+    code = watch(folder, as_json, stop)
+    if code == 0 and not as_json:
+        _say_finished(folder, place)
+    sys.exit(code)
+
+
+def _say_finished(folder: Any, place: Any) -> None:
+    """The line that opens a chat with what the run exported."""
+    if "export" not in folder.request()["stages"]:
+        return
+    made = folder.output("export")
+    artifact = place.artifact("export", made["export"])
+    if artifact and made["files"]:
+        best = min(made["files"], key=lambda name: "Q8_0" not in name)
+        output.talk("chat with it:")
+        output.data(f"localdistill chat {artifact.path / best}")
+
+
+def run(
+    recipe: RecipeArgument,
+    settings: SetOption = None,
+    seeds: SeedsOption = None,
+    workspace: WorkspaceOption = None,
+    detach: DetachOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole recipe."""
+    _start(recipe, settings, seeds, workspace, "", detach, as_json)
+
+
+def _stage_command(stage: str) -> Any:
+    def command(
+        recipe: RecipeArgument,
+        settings: SetOption = None,
+        seeds: SeedsOption = None,
+        workspace: WorkspaceOption = None,
+        detach: DetachOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        _start(recipe, settings, seeds, workspace, stage, detach, as_json)
+
+    return command
+
+
+def plan(
+    recipe: RecipeArgument,
+    settings: SetOption = None,
+    seeds: SeedsOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a recipe will do."""
+    import dataclasses
+
+    from localdistill import make_plan
+
+    loaded, _, base = read_recipe(recipe, settings, seeds)
+    made = make_plan(workspace_of(workspace), loaded, base)
+    if as_json:
+        output.data_json(dataclasses.asdict(made))
+        return
+    for line in made.lines:
+        output.data(output.safe(f"{line.label:<12} {line.text}"))
+    for warning in made.warnings:
+        output.talk(f"warning: {output.safe(warning)}")
+
+
+def attach(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Watch a run."""
+    from localdistill import RunFolder
+    from localdistill.cli.following import watch
+
+    folder = RunFolder.open(workspace_of(workspace).runs, run_id)
+
+    def leave() -> bool:
+        output.talk(f"run {folder.id} goes on; localdistill cancel {folder.id} stops it")
+        return False
+
+    sys.exit(watch(folder, as_json, leave))
+
+
+def cancel(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Ask a run to stop."""
+    from localdistill import RunFolder
+    from localdistill import cancel as ask
+
+    place = workspace_of(workspace)
+    folder = RunFolder.open(place.runs, run_id)
+    again = ask(place, folder.id)
+    if as_json:
+        output.data_json({"run": folder.id, "at_once": again})
+    else:
+        output.talk(f"{folder.id} was told to stop" + (" at once" if again else " at its next safe point"))
+
+
+def resume(
+    run_id: RunArgument = "last",
+    workspace: WorkspaceOption = None,
+    detach: DetachOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a run."""
+    from localdistill import resume as go_on
+
+    place = workspace_of(workspace)
+    folder = go_on(place, run_id)
+    if detach:
+        _say_started(folder, as_json)
+    else:
+        _watch(folder, place, as_json)
+
+
+def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List the runs of this workspace."""
+    if context.invoked_subcommand:
+        return
+    from localdistill import list_runs
+
+    statuses = [folder.status() for folder in list_runs(workspace_of(workspace).runs)]
+    if as_json:
+        output.data_json(
+            [
+                {"run": s.run_id, "recipe": s.recipe, "state": s.state, "stage": s.stage, "started_at": s.started_at}
+                for s in statuses
+            ]
+        )
+        return
+    if not statuses:
+        output.talk("no runs yet; try: localdistill run pantry")
+        return
+    output.table(
+        ["run", "state", "stage", "started"],
+        [(s.run_id, s.state, s.stage, time.strftime("%Y-%m-%d %H:%M", time.localtime(s.started_at))) for s in statuses],
+    )
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go and what stays.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_days: Annotated[float, typer.Option(help="Keep runs that are younger than this many days.")] = 7.0,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Free disk."""
+    from localdistill.pruning import plan_pruning, remove
+
+    place = workspace_of(workspace)
+    items = plan_pruning(place, keep_days)
+    going = [item for item in items if not item.kept_by]
+    if as_json:
+        output.data_json(
+            [{"kind": i.kind, "name": i.name, "size_bytes": i.size_bytes, "kept_by": i.kept_by} for i in items]
+        )
+    else:
+        output.table(
+            ["what", "name", "size", "kept because"],
+            [(i.kind, f"{i.name} {i.label}", output.size(i.size_bytes), i.kept_by or "- (goes)") for i in items],
+        )
+        total = output.size(sum(i.size_bytes for i in going))
+        output.talk(f"{len(going)} of {len(items)} would go, {total}" if dry_run else f"{len(going)} go, {total}")
+    if dry_run or not going:
+        return
+    if not yes and not typer.confirm("remove them?", default=False):
+        return
+    remove(place, going)

@@ -1,0 +1,69 @@
+"""Reading files of other tools into the store: what the `import` command and the TUI do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill.interchange.files import detect, read_file
+from localdistill.store import Store
+from localdistill.workspace import Workspace
+
+BATCH_ROWS = 1000
+PREVIEW_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a file, rendered."""
+
+    layout: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    file: str
+    layout: str
+    rows: int
+    new_prompts: int
+    new_traces: int
+    note: str = ""
+
+
+def _clip(text: str, limit: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[:limit]} ... ({len(text):,} characters)"
+
+
+def preview_file(path: Path, layout: str = "auto") -> Preview:
+    """The detected layout and the first rows; InputError names what is wrong."""
+    name = detect(path) if layout == "auto" else layout
+    rows = []
+    for number, item in read_file(path, name):
+        lines = [f"row {number}: {_clip(item.prompt.question)}"]
+        if item.prompt.reference is not None:
+            lines.append(f"  reference: {_clip(item.prompt.reference)}")
+        if item.prompt.original:
+            lines.append(f"  original:  {_clip(item.prompt.original)}")
+        if item.trace:
+            lines.append(f"  reasoning: {_clip(item.trace.reasoning) or '(none)'}")
+            lines.append(f"  answer:    {_clip(item.trace.answer) or '(none)'}   [{item.trace.status}]")
+        rows.append("\n".join(lines))
+        if len(rows) == PREVIEW_ROWS:
+            break
+    return Preview(name, tuple(rows))
+
+
+def import_file(workspace: Workspace, path: Path, layout: str = "auto") -> ImportReport:
+    """Store all rows of a file. The whole file is read before anything is stored, so a bad row stores nothing."""
+    name = detect(path) if layout == "auto" else layout
+    items = [item for _, item in read_file(path, name)]
+    store = Store(workspace.store_path)
+    prompts = store.add_prompts(item.prompt for item in items)
+    traces = store.add_traces(item.trace for item in items if item.trace)
+    ends = [item.trace.status for item in items if item.trace and item.trace.status != "complete"]
+    note = f"{len(ends)} are not complete ({', '.join(sorted(set(ends)))}) and stay out of training" if ends else ""
+    return ImportReport(path.name, name, len(items), prompts, traces, note)

@@ -1,0 +1,128 @@
+"""The plan of a recipe: what it will ask, cost, need and be able to detect, before anything is spent. Figures that
+nobody knows are said to be unknown."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill.hardware import Hardware, look_at_hardware, training_memory_bytes
+from localdistill.interchange.files import read_file
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.recipe import Recipe
+from localdistill.recipe.sections import PromptsSection
+from localdistill.records import Prompt
+from localdistill.stages.context import build_tasks
+from localdistill.statistics import detectable_difference
+from localdistill.workspace import Workspace
+
+CHARACTERS_PER_TOKEN = 4.0
+LOCAL_ENGINES = ("llama_cpp", "replay", "transformers")
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One figure of the plan."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of one recipe."""
+
+    recipe: str
+    lines: tuple[PlanLine, ...]
+    warnings: tuple[str, ...]
+
+
+def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
+    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
+    warnings: list[str] = []
+    lines = [PlanLine("stages", " > ".join(recipe.stages()))]
+    lines += _collecting(recipe, base)
+    if recipe.student:
+        lines += _training(recipe, base, look_at_hardware(), warnings)
+    if recipe.evaluate:
+        lines += _evaluating(recipe, base)
+    free = shutil.disk_usage(workspace.root).free
+    lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
+    if free < 2e9:
+        warnings.append("less than 2 GB of disk is free")
+    return Plan(recipe.name, tuple(lines), tuple(warnings))
+
+
+def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
+    for name in section.files:
+        rows = read_file(resolve_path(name, base), None if section.layout == "auto" else section.layout)
+        for count, (_, item) in enumerate(rows, start=1):
+            yield item.prompt
+            if count == section.limit:
+                break
+
+
+def _collecting(recipe: Recipe, base: Path) -> Iterator[PlanLine]:
+    if recipe.prompts and recipe.teacher:
+        prompts = list(_prompts(recipe.prompts, base))
+        calls = len(prompts) * recipe.collect.samples
+        asked = sum(len(m.content) for p in prompts for m in p.messages) / CHARACTERS_PER_TOKEN * recipe.collect.samples
+        yield PlanLine(
+            "prompts",
+            f"{len(prompts):,} x {recipe.collect.samples} = {calls:,} calls to {recipe.teacher.use}; "
+            "answers that are stored are not asked again",
+        )
+        yield PlanLine(
+            "tokens", f"about {asked:,.0f} in (estimated), at most {calls * recipe.collect.max_tokens:,} out"
+        )
+        money = (
+            "nothing: the teacher runs here" if recipe.teacher.use in LOCAL_ENGINES else "unknown: no price is known"
+        )
+        yield PlanLine("money", money)
+    if recipe.traces:
+        count = sum(1 for _ in _prompts(recipe.traces, base))
+        yield PlanLine("traces", f"{count:,} rows to import")
+
+
+def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:
+    assert recipe.student is not None
+    source = recipe.student.model
+    if source.startswith("hf://"):
+        yield PlanLine("student", f"{source}: read when the run starts")
+        return
+    folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
+    yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
+    if recipe.train:
+        count = len(recipe.arms) * recipe.train.seeds
+        yield PlanLine(
+            "training", f"{len(recipe.arms)} arms x {recipe.train.seeds} seeds = {count} trainings, one at a time"
+        )
+        need = training_memory_bytes(folder, recipe.train.options, recipe.student.max_tokens, hardware)
+        have = hardware.training_memory_bytes
+        yield PlanLine(
+            "memory",
+            f"about {need / 1e9:.1f} GB of {have / 1e9:.1f} GB {hardware.training_device} (estimated; "
+            "measured on the longest row before step 1)",
+        )
+        if need > have:
+            warnings.append(f"training may need {need / 1e9:.1f} GB, and {have / 1e9:.1f} GB is free")
+
+
+def _evaluating(recipe: Recipe, base: Path) -> Iterator[PlanLine]:
+    assert recipe.evaluate is not None
+    models = 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
+    for task in build_tasks(recipe, base):
+        count = len(task.prompts())
+        seen = detectable_difference(count, discordant_share=0.25)
+        yield PlanLine(
+            "evaluate",
+            f"{task.name}: {count:,} items x {models} models, at most {recipe.evaluate.max_tokens:,} new tokens each",
+        )
+        yield PlanLine(
+            "detects",
+            f"{task.name}: a difference of {100 * seen:.1f} points or more (80 % power, paired, "
+            "when a quarter of the items differ)",
+        )

@@ -1,0 +1,242 @@
+"""What a recipe can say: one frozen, strict model per section. The docstring under a field is its help, its form
+label and its schema text. What single sections cannot see is checked by `Recipe` itself."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from localdistill.errors import nearest
+from localdistill.options import Options
+
+NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+class Member(Options):
+    """A family member and its options: `use` picks it, the rest of the table is checked against its options."""
+
+    use: str
+    """Name of the family member."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The member's options, checked."""
+
+
+class PromptsSection(Options):
+    """Which prompts are asked."""
+
+    files: tuple[str, ...]
+    """Files to read: relative to the recipe, absolute, or `shipped:NAME`."""
+    layout: str = "auto"
+    """Layout of the files; `auto` detects it."""
+    limit: int = Field(0, ge=0)
+    """Take only the first so many prompts of each file; 0 takes all."""
+
+
+class TracesSection(PromptsSection):
+    """Traces that exist already, instead of a teacher."""
+
+
+class CollectSection(Options):
+    """How the teacher is asked."""
+
+    samples: int = Field(1, ge=1, le=64)
+    """Answers asked per prompt."""
+    max_tokens: int = Field(1024, ge=1)
+    """Upper limit of new tokens in one reply, reasoning included."""
+    temperature: float = Field(0.0, ge=0.0, le=5.0)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus: the smallest set of tokens with this probability mass."""
+    top_k: int = Field(0, ge=0)
+    """Only the so many most likely tokens; 0 keeps all."""
+    seed: int = 0
+    """Seed of the sampler; the sample index is added."""
+    system: str = ""
+    """System prompt put before every prompt that has none."""
+    suffix: str = ""
+    """Text put after the last user turn, for example a request to box the answer."""
+    thinks: bool | None = None
+    """Switch thinking on or off at the teacher; unset leaves its default."""
+    may_fail: float = Field(0.01, ge=0.0, le=1.0)
+    """Share of prompts that may stay without an answer; above it the run stops as partial and can be resumed."""
+
+
+class SelectSection(Options):
+    """Which traces are trained on."""
+
+    name: str = Field("", pattern=r"^$|" + NAME)
+    """Name under which the selection is saved; the recipe's name when empty."""
+    from_: str = Field("", alias="from")
+    """Use this saved selection instead of choosing."""
+    filters: tuple[Member, ...] = Field((), alias="filter")
+    """Filters in order; each row is counted at the first one that removes it."""
+
+
+class RewriteSection(Options):
+    """A rewrite whose traces arms can use."""
+
+    name: str = Field(pattern=NAME)
+    """Name that arms refer to."""
+    use: str
+    """The rewrite."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The rewrite's options, checked."""
+    engine: Member | None = None
+    """Who writes; the teacher when absent."""
+    max_tokens: int = Field(512, ge=1)
+    """Upper limit of new tokens for one rewritten trace."""
+
+
+class StudentSection(Options):
+    """The base model to train."""
+
+    model: str
+    """Folder, `shipped:NAME` or `hf://org/name`."""
+    max_tokens: int = Field(2048, ge=16)
+    """Longest training row; longer ones are left out and listed, never cut."""
+
+
+class ArmSection(Options):
+    """One contestant of the race."""
+
+    name: str = Field(pattern=NAME)
+    """Name on the score card."""
+    format: str
+    """The training format."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The format's options, checked."""
+    rewrite: str = ""
+    """Name of the rewrite whose traces this arm trains on; empty takes the original traces."""
+    selection: str = ""
+    """A saved selection for this arm alone (another teacher, another prompt); empty takes the recipe's."""
+
+
+class TrainSection(Options):
+    """How every arm is trained."""
+
+    use: str = "torch_lora"
+    """The trainer."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The trainer's options, checked."""
+    objective: Member = Member(use="sft")
+    """What is minimised."""
+    budget: Literal["epochs", "tokens"] = "epochs"
+    """`epochs`: equal epochs and steps for all arms. `tokens`: equal trained tokens."""
+    seeds: int = Field(1, ge=1, le=32)
+    """Trainings per arm; a verdict on formats needs at least 3."""
+
+
+class EvaluateSection(Options):
+    """How the base and every arm are measured."""
+
+    tasks: tuple[Member, ...] = Field((), alias="task")
+    """Benchmarks; a guard task is one outside the target."""
+    max_tokens: int = Field(1024, ge=1)
+    """One cap on new tokens for every contestant."""
+    exclude_contaminated: bool = True
+    """Leave out items whose question stands in the training set (they are counted)."""
+    engine_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the `transformers` engine that runs the students: batch size, threads, dtype."""
+
+
+class ExportSection(Options):
+    """What is exported."""
+
+    arm: str = "best"
+    """Name of an arm, `base`, or `best`: the arm with the highest score that was not stopped early."""
+    to: tuple[Member, ...] = ()
+    """Exporters in order."""
+
+
+class Recipe(Options):
+    """A whole chain, from prompts to exported files."""
+
+    name: str = Field(pattern=NAME)
+    """Name of the recipe and of what it saves."""
+    description: str = ""
+    """One sentence for listings."""
+    seed: int = 0
+    """Base of all seeds."""
+    prompts: PromptsSection | None = None
+    """Prompts for the teacher."""
+    teacher: Member | None = None
+    """The engine that answers."""
+    collect: CollectSection = CollectSection()
+    """How it is asked."""
+    traces: TracesSection | None = None
+    """Traces to import instead of asking."""
+    graders: tuple[Member, ...] = Field((), alias="grade")
+    """Graders in order; the lowest score counts."""
+    select: SelectSection = SelectSection()
+    """What is kept."""
+    rewrites: tuple[RewriteSection, ...] = Field((), alias="rewrite")
+    """Rewrites that arms may use."""
+    student: StudentSection | None = None
+    """Who learns."""
+    arms: tuple[ArmSection, ...] = Field((), alias="arm")
+    """The contestants."""
+    train: TrainSection | None = None
+    """How they are trained."""
+    evaluate: EvaluateSection | None = None
+    """How they are measured."""
+    export: ExportSection | None = None
+    """What comes out."""
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Recipe:
+        problems = list(_section_problems(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this recipe runs, in order."""
+        wanted = {
+            "collect": bool(self.prompts or self.traces),
+            "grade": bool(self.graders),
+            "select": True,
+            "rewrite": bool(self.rewrites),
+            "format": bool(self.arms),
+            "train": self.train is not None,
+            "evaluate": self.evaluate is not None,
+            "export": self.export is not None,
+        }
+        return tuple(stage for stage, on in wanted.items() if on)
+
+
+STAGES = ("collect", "grade", "select", "rewrite", "format", "train", "evaluate", "export")
+
+
+def _section_problems(recipe: Recipe) -> list[str]:
+    """What single sections cannot see: missing inputs and names that refer to nothing."""
+    problems = []
+    if recipe.prompts and not recipe.teacher:
+        problems.append("[prompts] needs a [teacher] that answers them, or [traces] with answers that exist")
+    if recipe.teacher and not recipe.prompts:
+        problems.append("[teacher] needs [prompts]")
+    if not (recipe.prompts or recipe.traces or recipe.select.from_):
+        problems.append('nothing to work on: give [prompts] and [teacher], or [traces], or select.from = "NAME"')
+    names = {rewrite.name for rewrite in recipe.rewrites}
+    for arm in recipe.arms:
+        if arm.rewrite and arm.rewrite not in names:
+            problems.append(f"arm '{arm.name}': there is no rewrite named '{arm.rewrite}'{nearest(arm.rewrite, names)}")
+    for kind, seen in (("arm", [a.name for a in recipe.arms]), ("rewrite", [r.name for r in recipe.rewrites])):
+        problems += [f"two {kind}s are named '{n}'" for n in sorted({n for n in seen if seen.count(n) > 1})]
+    if "base" in {arm.name for arm in recipe.arms}:
+        problems.append("an arm may not be named 'base': that is the untrained student")
+    if recipe.arms and not recipe.student:
+        problems.append("[[arm]] needs a [student] to lay the rows out for")
+    if recipe.train and not recipe.arms:
+        problems.append("[train] needs at least one [[arm]]")
+    if recipe.export and not recipe.train:
+        problems.append("[export] needs [train]")
+    if recipe.evaluate and not recipe.evaluate.tasks:
+        problems.append("[evaluate] needs at least one [[evaluate.task]]")
+    arm_names = {arm.name for arm in recipe.arms} | {"best", "base"}
+    if recipe.export and recipe.export.arm not in arm_names:
+        close = nearest(recipe.export.arm, arm_names)
+        problems.append(f"export.arm: there is no arm named '{recipe.export.arm}'{close}")
+    if recipe.export and recipe.export.arm == "best" and not recipe.evaluate:
+        problems.append('export.arm = "best" needs [evaluate]; or name the arm')
+    return problems

@@ -1,0 +1,232 @@
+"""The folder of one run and the files in it. Everybody who starts, watches or ends a run goes through this file;
+nothing here starts a process.
+
+    recipe.toml      as given                     events.jsonl   facts, appended
+    resolved.json    the checked recipe           status.json    where it is now, replaced
+    request.json     stages asked for, base path  log.txt        everything else that processes say
+    stages/          what each stage left         lock           held with flock while the run lives
+    replies.jsonl    the journal                  cancel         exists once somebody asked to stop
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from localdistill.errors import UsageError, nearest
+from localdistill.events import Event, event_from_json
+from localdistill.recipe import Recipe, dump_recipe, read_resolved
+from localdistill.safety.files import atomic_write_text
+
+EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
+"""Environment variable that tells a stage's process where its events go."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run is. `alive` is the lock, not a process number."""
+
+    run_id: str
+    recipe: str
+    state: str
+    """running, finished, failed, cancelled, partial, or interrupted (it died and can be resumed)."""
+    stage: str
+    alive: bool
+    started_at: float
+    updated_at: float
+    data: Mapping[str, Any]
+    """The raw status: label, done, total, unit, counters, tail, message, hint, exit_code."""
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        """The run's name: its folder's."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, runs: Path, recipe: Recipe, text: str, request: Mapping[str, Any]) -> RunFolder:
+        """A new folder, named by the recipe and the next free number."""
+        runs.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(
+            (
+                int(p.name.rsplit("-", 1)[1])
+                for p in runs.glob(f"{recipe.name}-*")
+                if p.name.rsplit("-", 1)[1].isdigit()
+            ),
+            default=0,
+        )
+        while True:
+            path = runs / f"{recipe.name}-{number}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        (path / "stages").mkdir()
+        atomic_write_text(path / "recipe.toml", text)
+        atomic_write_text(path / "request.json", json.dumps(dict(request)))
+        atomic_write_text(path / "resolved.json", dump_recipe(recipe))
+        return cls(path)
+
+    @classmethod
+    def open(cls, runs: Path, run_id: str) -> RunFolder:
+        """The run called `run_id`; `last` is the newest."""
+        known = {folder.id: folder for folder in list_runs(runs)}
+        if run_id == "last" and known:
+            return max(known.values(), key=lambda folder: folder.started_at())
+        if run_id not in known:
+            raise UsageError(
+                f"there is no run '{run_id}' here{nearest(run_id, known)}",
+                "`localdistill runs` lists them; --workspace picks another folder",
+            )
+        return known[run_id]
+
+    def recipe(self) -> Recipe:
+        """The checked recipe."""
+        return read_resolved((self.path / "resolved.json").read_text())
+
+    def request(self) -> dict[str, Any]:
+        """What was asked for: `stages`, and `base`, the folder that relative paths start from."""
+        data: dict[str, Any] = json.loads((self.path / "request.json").read_text())
+        return data
+
+    def started_at(self) -> float:
+        """When the folder was made, seconds since the epoch."""
+        try:
+            return (self.path / "request.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def is_alive(self) -> bool:
+        """True while a supervisor holds the lock."""
+        try:
+            with open(self.path / "lock", "rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def hold(self) -> IO[bytes]:
+        """Take the lock for as long as the returned file is open; UsageError when another supervisor has it."""
+        handle = open(self.path / "lock", "ab")  # noqa: SIM115 - it stays open as long as the run lives
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise UsageError(f"run {self.id} is already running", f"localdistill attach {self.id}") from None
+        return handle
+
+    def status(self) -> RunStatus:
+        """Where the run is; a damaged or missing status file reads as interrupted or starting, never as an error."""
+        alive = self.is_alive()
+        try:
+            data = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            data = {}
+        data = data if isinstance(data, dict) else {}
+        state = str(data.get("state", "starting"))
+        if not alive and state in ("running", "starting"):
+            state = "interrupted"
+        return RunStatus(
+            self.id,
+            str(data.get("recipe", self.id.rsplit("-", 1)[0])),
+            state,
+            str(data.get("stage", "")),
+            alive,
+            self.started_at(),
+            float(data.get("updated_at", 0.0)),
+            data,
+        )
+
+    def write_status(self, data: Mapping[str, Any]) -> None:
+        """Replace status.json (not synced: it is only a view)."""
+        partial = self.path / "status.json.partial"
+        partial.write_text(json.dumps({**data, "updated_at": time.time()}))
+        os.replace(partial, self.path / "status.json")
+
+    def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
+        """Facts from byte `offset` on, each with the offset behind it; damaged lines are passed over."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as handle:
+                handle.seek(offset)
+                for line in handle:
+                    if not line.endswith(b"\n"):
+                        return
+                    offset += len(line)
+                    try:
+                        event = event_from_json(json.loads(line))
+                    except (ValueError, AttributeError):
+                        continue
+                    if event:
+                        yield event, offset
+        except FileNotFoundError:
+            return
+
+    def output(self, stage: str) -> dict[str, Any]:
+        """What `stage` left for later stages; UsageError when it has not run."""
+        try:
+            data: dict[str, Any] = json.loads((self.path / "stages" / f"{stage}.json").read_text())
+            return data
+        except FileNotFoundError:
+            raise UsageError(
+                f"run {self.id} has no result of the stage '{stage}'", f"localdistill resume {self.id}"
+            ) from None
+
+    def write_output(self, stage: str, data: Mapping[str, Any]) -> None:
+        """Keep what `stage` leaves for later stages."""
+        atomic_write_text(self.path / "stages" / f"{stage}.json", json.dumps(dict(data)))
+
+    def write_ids(self, name: str, ids: Sequence[str]) -> None:
+        """Keep a list of ids, one a line."""
+        atomic_write_text(self.path / "stages" / f"{name}.ids", "".join(f"{i}\n" for i in ids))
+
+    def ids(self, name: str) -> list[str]:
+        """The list of ids kept under `name`."""
+        path = self.path / "stages" / f"{name}.ids"
+        return path.read_text().split() if path.exists() else []
+
+    @property
+    def journal(self) -> Path:
+        """The journal of acknowledged replies."""
+        return self.path / "replies.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Where processes of the run write what nobody asked for."""
+        return self.path / "log.txt"
+
+    def cancel_asked(self) -> bool:
+        """True once somebody asked to stop."""
+        return (self.path / "cancel").exists()
+
+    def ask_cancel(self) -> bool:
+        """Ask to stop at the next safe point; True when it had been asked before."""
+        before = self.cancel_asked()
+        (self.path / "cancel").touch()
+        return before
+
+    def clear_cancel(self) -> None:
+        """Forget the wish to stop, before a resume."""
+        (self.path / "cancel").unlink(missing_ok=True)
+
+
+def list_runs(runs: Path) -> list[RunFolder]:
+    """All runs of a workspace, oldest first."""
+    if not runs.is_dir():
+        return []
+    found = [RunFolder(path) for path in runs.iterdir() if (path / "request.json").is_file()]
+    return sorted(found, key=lambda folder: folder.started_at())

@@ -1,0 +1,112 @@
+"""Starting, following, cancelling and resuming runs. The CLI and the TUI both come through here; neither runs a
+stage itself, so closing them never stops a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from localdistill.errors import LocalDistillError, UsageError, nearest
+from localdistill.events import Event
+from localdistill.recipe import STAGES, Recipe
+from localdistill.run_folder import RunFolder, RunStatus
+from localdistill.workspace import Workspace
+
+POLL_S = 0.1
+START_TIMEOUT_S = 30.0
+
+
+def start(workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "") -> RunFolder:
+    """Start a run of `recipe` in a process of its own and return its folder.
+
+    text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run.
+    """
+    stages = recipe.stages()
+    if until:
+        if until not in stages:
+            raise UsageError(
+                f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
+            )
+        stages = tuple(s for s in stages if STAGES.index(s) <= STAGES.index(until))
+    run = RunFolder.create(workspace.runs, recipe, text, {"stages": stages, "base": str(base.resolve())})
+    _launch(run, workspace)
+    return run
+
+
+def resume(workspace: Workspace, run_id: str) -> RunFolder:
+    """Continue a run that failed, was cancelled or died; what is done is skipped."""
+    run = RunFolder.open(workspace.runs, run_id)
+    if run.is_alive():
+        raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
+    run.clear_cancel()
+    _launch(run, workspace)
+    return run
+
+
+def _launch(run: RunFolder, workspace: Workspace) -> None:
+    """Start the supervisor and wait until it holds the lock."""
+    (run.path / "status.json").unlink(missing_ok=True)
+    with open(run.log, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "localdistill.runs.supervisor", str(run.path)],
+            cwd=workspace.root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    failed = process.wait() != 0
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not (run.path / "status.json").exists():
+        if failed or time.monotonic() > deadline:
+            tail = run.log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise LocalDistillError(f"the run {run.id} did not start: {' '.join(tail)}", f"see {run.log}")
+        time.sleep(0.01)
+
+
+def follow(run: RunFolder, offset: int = 0, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | RunStatus]:
+    """Facts as they are written and the status as it changes, until the run ends (its last status comes last)."""
+    seen = 0.0
+    while True:
+        status = run.status()
+        for event, behind in run.events(offset):
+            offset = behind
+            yield event
+        if status.updated_at != seen or not status.alive:
+            seen = status.updated_at
+            yield status
+        if not status.alive or stop():
+            return
+        time.sleep(POLL_S)
+
+
+def cancel(workspace: Workspace, run_id: str) -> bool:
+    """Ask a run to stop at its next safe point; asked again, it is stopped at once. True when it was asked before."""
+    run = RunFolder.open(workspace.runs, run_id)
+    status = run.status()
+    if not status.alive:
+        raise UsageError(f"run {run.id} is not running (it is {status.state})", "`localdistill runs` lists all runs")
+    asked_before = run.ask_cancel()
+    pid = status.data.get("pid")
+    if asked_before and isinstance(pid, int) and run.is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    return asked_before
+
+
+def wait(run: RunFolder, watch: Sequence[Callable[[Event], None]] = ()) -> RunStatus:
+    """Block until the run has ended; `watch` gets its facts."""
+    status = run.status()
+    for item in follow(run):
+        if isinstance(item, RunStatus):
+            status = item
+        else:
+            for look in watch:
+                look(item)
+    return status

@@ -1,0 +1,197 @@
+"""The supervisor of one run: a light process, detached from the terminal, that starts one child per stage, writes
+down what they report, and survives their crashes. It imports no model library and holds no model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from localdistill.events import (
+    Event,
+    Failed,
+    Measured,
+    Progressed,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    Streamed,
+    event_from_json,
+)
+from localdistill.run_folder import EVENTS_FD_VARIABLE, RunFolder
+
+STATUS_EVERY_S = 0.1
+
+
+class Recorder:
+    """Writes facts to events.jsonl and the passing state to status.json, at most ten times a second."""
+
+    def __init__(self, run: RunFolder, recipe: str) -> None:
+        self.run = run
+        self.status: dict[str, Any] = {"state": "running", "recipe": recipe, "pid": os.getpid(), "stage": ""}
+        self._written_at = 0.0
+        self._dirty = True
+        self._file = open(run.path / "events.jsonl", "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        """A supervisor that was killed may have left half a line; start on a fresh one."""
+        path = self.run.path / "events.jsonl"
+        if path.stat().st_size:
+            with open(path, "rb") as handle:
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    self._file.write(b"\n")
+
+    def take(self, event: Event) -> None:
+        """Keep one event."""
+        if event.is_fact:
+            line = json.dumps({"at": round(time.time(), 3), **event.to_json()}, ensure_ascii=False)
+            self._file.write(line.encode("utf-8", "replace") + b"\n")
+        match event:
+            case StageStarted():
+                self.status.update(stage=event.stage, label="", done=0, total=0, unit="", counters={}, tail="")
+            case Progressed():
+                self.status.update(
+                    label=event.label,
+                    done=event.done,
+                    total=event.total,
+                    unit=event.unit,
+                    counters=dict(event.counters),
+                )
+            case Streamed():
+                self.status["tail"] = event.text[-2000:]
+            case Measured():
+                name = f"{event.arm}/{event.name}" if event.arm else event.name
+                self.status.setdefault("latest", {})[name] = event.value
+            case Failed():
+                self.status.update(message=event.text, hint=event.hint, exit_code=event.exit_code)
+        self._dirty = True
+        self.flush()
+
+    def flush(self, force: bool = False) -> None:
+        """Write status.json when it is due."""
+        now = time.monotonic()
+        if self._dirty and (force or now - self._written_at >= STATUS_EVERY_S):
+            with contextlib.suppress(OSError):
+                self.run.write_status(self.status)
+            self._written_at, self._dirty = now, False
+
+
+class Supervisor:
+    """Runs the stages of one run, one child at a time."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.recipe = run.recipe()
+        self.stages: list[str] = list(run.request()["stages"])
+        self.child: subprocess.Popen[bytes] | None = None
+        self.stop_now = False
+
+    def main(self) -> int:
+        """The exit code of the run."""
+        with self.run.hold():
+            signal.signal(signal.SIGTERM, self._stop)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            recorder = Recorder(self.run, self.recipe.name)
+            started = time.monotonic()
+            recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))
+            code = 0
+            for stage in self.stages:
+                code = self._stage(stage, recorder)
+                if code:
+                    break
+            state = {0: "finished", 130: "cancelled", 3: "partial", 4: "partial"}.get(code, "failed")
+            recorder.status["state"] = state
+            recorder.take(RunFinished(state, time.monotonic() - started, code))
+            recorder.flush(force=True)
+        return code
+
+    def _stop(self, *_: object) -> None:
+        """A second request to stop: end the child at once."""
+        self.stop_now = True
+        self.run.ask_cancel()
+        if self.child and self.child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.child.pid, signal.SIGKILL)
+
+    def _stage(self, stage: str, recorder: Recorder) -> int:
+        """Run one stage in a child; its exit code."""
+        if self.run.cancel_asked():
+            recorder.take(Failed(stage, "cancelled", f"localdistill resume {self.run.id}", 130))
+            return 130
+        recorder.take(StageStarted(stage))
+        recorder.flush(force=True)
+        read_fd, write_fd = os.pipe()
+        with open(self.run.log, "ab") as log:
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "localdistill.stages", str(self.run.path), stage],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write_fd,),
+                start_new_session=True,
+                env={**os.environ, EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
+            )
+        os.close(write_fd)
+        failed = self._listen(os.fdopen(read_fd, "rb"), recorder)
+        code = self.child.wait()
+        if code and self.stop_now:
+            recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
+            return 130
+        if code and not failed:
+            why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            recorder.take(
+                Failed(
+                    stage,
+                    f"the process of the stage '{stage}' {why}",
+                    f"see {self.run.log.name} in the run's folder; localdistill resume {self.run.id}",
+                    1,
+                )
+            )
+            return 1
+        return code if code >= 0 else 1
+
+    def _listen(self, pipe: IO[bytes], recorder: Recorder) -> bool:
+        """Take the child's events until it ends; True when it said why it failed."""
+        failed = False
+        buffer = b""
+        with pipe:
+            while True:
+                ready, _, _ = select.select([pipe], [], [], STATUS_EVERY_S)
+                if not ready:
+                    recorder.flush()
+                    continue
+                chunk = os.read(pipe.fileno(), 1 << 16)
+                if not chunk:
+                    return failed
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    with contextlib.suppress(ValueError):
+                        event = event_from_json(json.loads(line))
+                        if event:
+                            failed = failed or isinstance(event, Failed)
+                            recorder.take(event)
+
+
+def main() -> None:
+    """Entry point of the supervisor process: one argument, the run's folder.
+
+    It reads the recipe first, so that whoever starts it hears of a bad one, and then leaves its parent for good.
+    """
+    supervisor = Supervisor(RunFolder(Path(sys.argv[1])))
+    if os.fork():
+        os._exit(0)
+    sys.exit(supervisor.main())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The process of one stage: `python -m localdistill.stages RUN_FOLDER STAGE`. Started by the supervisor only; its
+events go to the pipe named by LOCALDISTILL_EVENTS_FD, everything else that it or a library says goes to the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed
+from localdistill.run_folder import EVENTS_FD_VARIABLE, RunFolder
+from localdistill.stages import STAGE_MODULES
+from localdistill.stages.context import StageContext
+from localdistill.store import Store
+from localdistill.workspace import Workspace
+
+OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Pipe:
+    """Sends events to the supervisor; passing states at most twenty times a second."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._sent_at = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Send one event; when the supervisor is gone this process has no reason to live."""
+        if isinstance(event, Progressed | Streamed):
+            now = time.monotonic()
+            if now - self._sent_at < 0.05:
+                return
+            self._sent_at = now
+        data = json.dumps(event.to_json(), ensure_ascii=True).encode() + b"\n"
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except BrokenPipeError:
+                os._exit(1)
+
+
+def _watch_supervisor(parent: int) -> None:
+    """End this process group when the supervisor dies: a stage without one would work unseen."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, 9)
+
+
+def main() -> int:
+    """Run one stage; the exit code is that of its error."""
+    run = RunFolder(Path(sys.argv[1]))
+    stage = sys.argv[2]
+    os.environ.update(OFFLINE)
+    threading.Thread(target=_watch_supervisor, args=(os.getppid(),), daemon=True).start()
+    pipe = Pipe(int(os.environ.pop(EVENTS_FD_VARIABLE)))
+    workspace = Workspace(run.path.parent.parent)
+    started = time.monotonic()
+    try:
+        context = StageContext(
+            workspace, run, run.recipe(), Store(workspace.store_path), pipe.emit, Cancel(run.cancel_asked)
+        )
+        STAGE_MODULES.load(stage)(context)
+    except LocalDistillError as error:
+        traceback.print_exc()
+        pipe.emit(Failed(stage, error.message, error.hint, error.exit_code))
+        return error.exit_code
+    except BaseException as error:
+        traceback.print_exc()
+        text = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        pipe.emit(Failed(stage, text, f"the whole story is in {run.log.name} of run {run.id}", 1))
+        return 1
+    pipe.emit(StageFinished(stage, time.monotonic() - started, context.reused_all))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""format: each arm lays the same traces out in its own way; the rows are tokenized for the student, checked, and
+written as one dataset artifact per arm. A race is fair only on prompts that every arm can serve: the others are
+left out everywhere, and the loss per arm is shown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Counted, Progressed
+from localdistill.formats import FORMATS
+from localdistill.formats.base import Format
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.recipe.sections import ArmSection
+from localdistill.records import Prompt, Skip, Trace
+from localdistill.stages.context import StageContext
+from localdistill.templates import ChatTemplate
+from localdistill.templates.thinking import TAG_PAIRS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+
+
+@dataclass
+class ArmRows:
+    """What one arm can train on."""
+
+    section: ArmSection
+    format: Format
+    rows: list[tuple[str, Row]]
+    """What arms are matched by, and the row."""
+    skips: list[Skip]
+
+    @property
+    def keys(self) -> set[str]:
+        """What this arm can serve."""
+        return {key for key, _ in self.rows}
+
+
+def arm_pairs(context: StageContext, section: ArmSection) -> list[str]:
+    """The trace ids that an arm trains on, before its format sees them."""
+    if section.selection:
+        return list(context.store.selection(section.selection).trace_ids)
+    return context.run.ids(f"rewrite-{section.rewrite}" if section.rewrite else "select")
+
+
+def run(context: StageContext) -> None:
+    """Leave the digest of one dataset per arm."""
+    assert context.recipe.student is not None  # the recipe's own check
+    folder = ModelFolder.open(context.student)
+    tokenizer = StudentTokenizer(context.student)
+    template = ChatTemplate.from_folder(context.student)
+    # Arms on one selection are matched trace by trace, so that all train equally many rows; an arm with a selection
+    # of its own (another teacher) shares only prompts with the others.
+    by_trace = not any(section.selection for section in context.recipe.arms)
+    arms = [_lay_out(context, section, template, tokenizer, by_trace) for section in context.recipe.arms]
+    served = set.intersection(*(arm.keys for arm in arms))
+    unit = "trace" if by_trace else "prompt"
+    if not served:
+        raise LocalDistillError(
+            f"no {unit} can be served by every arm", "\n".join(f"{a.section.name}: {_top(a.skips)}" for a in arms)
+        )
+    output = {}
+    for arm in arms:
+        rows = [row for key, row in arm.rows if key in served]
+        counts = {
+            "selected": len(arm.rows) + len(arm.skips),
+            **Counter(f"- {s.reason}" for s in arm.skips),
+            f"- {unit} not served by every arm": len(arm.rows) - len(rows),
+            "rows": len(rows),
+            "trained tokens": sum(r.trained_tokens for r in rows),
+        }
+        context.emit(Counted("format", "dataset", counts, arm.section.name))
+        output[arm.section.name] = _write(context, arm, rows, folder, tokenizer)
+    context.run.write_output("format", {"arms": output, "served": len(served), "student": folder.digest()})
+
+
+def _lay_out(
+    context: StageContext, section: ArmSection, template: ChatTemplate, tokenizer: StudentTokenizer, by_trace: bool
+) -> ArmRows:
+    """Every trace of an arm as a tokenized row or a skip."""
+    assert context.recipe.student is not None
+    cls = FORMATS.load(section.format)
+    arm = ArmRows(section, cls(cls.Options.model_validate(section.options)), [], [])
+    ids = arm_pairs(context, section)
+    for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
+        context.cancel.check()
+        row = tokenize_pair(arm.format, prompt, trace, template, tokenizer, context.recipe.student.max_tokens)
+        if isinstance(row, Skip):
+            arm.skips.append(row)
+        else:
+            arm.rows.append(((trace.parent_id or trace.id) if by_trace else prompt.id, row))
+        context.emit(Progressed("format", section.name, done, len(ids), "rows"))
+    return arm
+
+
+def tokenize_pair(
+    form: Format, prompt: Prompt, trace: Trace, template: ChatTemplate, tokenizer: StudentTokenizer, max_tokens: int
+) -> Row | Skip:
+    """One trace in one format as the student's tokens, or why not."""
+    example = form.lay_out(prompt, trace, tokenizer.count)
+    return example if isinstance(example, Skip) else tokenize_example(example, template, tokenizer, max_tokens)
+
+
+def _writer(context: StageContext, section: ArmSection) -> str:
+    """Which rewrite made the arm's traces, so that a score card never calls a rule a summarizer."""
+    return next((r.use for r in context.recipe.rewrites if r.name == section.rewrite), "")
+
+
+def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
+    """The think tags that are single tokens of the student: a base that never thought has never trained them."""
+    if not arm.format.thinks:
+        return ()
+    ids = (tokenizer.token_id(tag) for tag in TAG_PAIRS[0])
+    return tuple(i for i in ids if i is not None)
+
+
+def _top(skips: Sequence[Skip]) -> str:
+    counts = Counter(skip.reason for skip in skips)
+    return "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(3)) or "serves all"
+
+
+def _write(
+    context: StageContext, arm: ArmRows, rows: list[Row], folder: ModelFolder, tokenizer: StudentTokenizer
+) -> dict[str, Any]:
+    """Write the dataset artifact of one arm and say what later stages need of it."""
+    import pyarrow.parquet as parquet
+
+    lengths = sorted(len(row.input_ids) for row in rows)
+    facts = {
+        "arm": arm.section.name,
+        "format": f"{arm.format.name}@{arm.format.version}",
+        "thinks": arm.format.thinks,
+        "rewrite": _writer(context, arm.section),
+        "rows": len(rows),
+        "trained_tokens": sum(r.trained_tokens for r in rows),
+        "tokens": sum(lengths),
+        "longest": lengths[-1],
+        "median_tokens": lengths[len(lengths) // 2],
+        "stop_token_id": tokenizer.stop_token_ids[0],
+        "tag_token_ids": list(_tag_ids(arm, tokenizer)),
+        "left_out": dict(Counter(s.reason for s in arm.skips)),
+    }
+    options = {
+        "format": arm.section.format,
+        **arm.section.options,
+        "max_tokens": context.recipe.student.max_tokens if context.recipe.student else 0,
+        "rows": [row.row_id for row in rows],
+    }
+    digest = context.workspace.artifact_digest("dataset", VERSION, options, [folder.digest()])
+    found = context.workspace.artifact("dataset", digest)
+    if found is None:
+        with context.workspace.build_artifact("dataset", digest, {"label": arm.section.name, **facts}) as staging:
+            parquet.write_table(rows_table(rows), staging / "rows.parquet", compression="zstd")
+            (staging / "facts.json").write_text(json.dumps(facts, indent=1))
+            lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
+            (staging / "left_out.jsonl").write_text("".join(lines))
+    artifact = context.artifact("dataset", digest)
+    context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
+    context.announce(artifact, arm.section.name, reused=found is not None)
+    return {"dataset": digest, **facts}
+
+
+def rows_table(rows: Sequence[Row]) -> pa.Table:
+    """The dataset table that trainers read (columns in `trainers.base.TrainingJob`)."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "row_id": pa.array([r.row_id for r in rows], pa.string()),
+            "prompt_id": pa.array([r.prompt_id for r in rows], pa.string()),
+            "trace_id": pa.array([r.trace_id for r in rows], pa.string()),
+            "input_ids": pa.array([r.input_ids for r in rows], pa.list_(pa.int32())),
+            "weights": pa.array([r.weights for r in rows], pa.list_(pa.float32())),
+            "role": pa.array([1] * len(rows), pa.int8()),
+        }
+    )

@@ -1,0 +1,97 @@
+"""rewrite: selected traces become new traces with a parent, made by a model or by a rule. The rewrite judges its own
+output; a rejected one stays stored and is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+
+from localdistill.engines.base import Engine
+from localdistill.errors import PartialResult, UsageError
+from localdistill.events import Counted, Progressed
+from localdistill.recipe import Member
+from localdistill.recipe.sections import RewriteSection
+from localdistill.records import Grade, Message, Reply, Request, Sampling, Trace, content_id
+from localdistill.rewrites import REWRITES
+from localdistill.rewrites.base import Ask, Rewrite
+from localdistill.stages.context import StageContext
+
+
+def run(context: StageContext) -> None:
+    """Leave one list of kept rewritten traces per rewrite: `rewrite-NAME.ids`."""
+    summary = {}
+    for section in context.recipe.rewrites:
+        summary[section.name] = _rewrite_all(context, section)
+    context.run.write_output("rewrite", summary)
+
+
+def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, int]:
+    rewrite: Rewrite = context.member(REWRITES, Member(use=section.use, options=section.options))
+    teacher = section.engine or context.recipe.teacher
+    if rewrite.needs_engine and teacher is None:
+        raise UsageError(
+            f"the rewrite '{section.name}' needs an engine that writes",
+            'add engine = { use = "llama_cpp", model = "FILE.gguf" } to it, or a [teacher]',
+        )
+    parents = context.run.ids("select")
+    engine_of = context.engine(teacher) if rewrite.needs_engine and teacher else nullcontext(None)
+    with engine_of as engine:
+        label = f"{rewrite.name}@{rewrite.version}"
+        if engine:
+            label += "/" + content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11]
+        context.store.catch_up([context.run.journal])
+        missing = context.store.without_child(parents, label)
+        if missing:
+            context.worked()
+            _write(context, section, rewrite, label, missing, engine)
+    children = context.store.children(parents, label)
+    verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
+    context.emit(Counted("rewrite", section.name, dict(verdicts)))
+    kept = {parent: child for parent, child, score, _ in children if score >= 1}
+    ids = [kept[parent] for parent in parents if parent in kept]
+    if len(children) < len(parents):
+        raise PartialResult(
+            f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet",
+            f"localdistill resume {context.run.id} asks only for those",
+        )
+    context.run.write_ids(f"rewrite-{section.name}", ids)
+    return dict(verdicts)
+
+
+def _write(
+    context: StageContext,
+    section: RewriteSection,
+    rewrite: Rewrite,
+    label: str,
+    missing: list[str],
+    engine: Engine | None,
+) -> None:
+    """Make and journal the rewritten traces of `missing`."""
+    ask = _asker(context, engine, section.max_tokens) if engine else None
+    with context.journal() as journal:
+        for done, (trace, grade) in enumerate(rewrite.rewrite(context.pairs(missing), ask), start=1):
+            context.cancel.check()
+            trace, grade = _labelled(trace, grade, label)
+            journal.add(trace, [grade])
+            context.emit(Progressed("rewrite", section.name, done, len(missing), "traces"))
+
+
+def _labelled(trace: Trace, grade: Grade, label: str) -> tuple[Trace, Grade]:
+    """The rewritten trace and its verdict under a name and an id that say who wrote it."""
+    trace_id = content_id("rewritten", trace.parent_id, label, trace.id)
+    return dataclasses.replace(trace, rewrite=label, id=trace_id), dataclasses.replace(grade, trace_id=trace_id)
+
+
+def _asker(context: StageContext, engine: Engine, max_tokens: int) -> Ask:
+    """An `ask` for rewrites: greedy, one sample. A reply with an error is left out and asked again by a resume."""
+
+    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
+        sampling = Sampling(max_tokens=max_tokens, seed=context.recipe.seed)
+        requests = (Request(key, messages, sampling) for key, messages in questions)
+        for reply in engine.answer(requests, context.emit, context.cancel):
+            if reply.status != "error":
+                yield reply.request_id, reply
+
+    return ask

@@ -1,0 +1,72 @@
+"""select: filters in order decide which traces are trained on; each removed trace is counted at the first filter that
+removes it, and the selection is saved under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Counted
+from localdistill.filters import FILTERS
+from localdistill.filters.base import Filter
+from localdistill.recipe import Member
+from localdistill.stages.context import StageContext
+
+
+def run(context: StageContext) -> None:
+    """Leave `select.ids` and the saved selection's id."""
+    section = context.recipe.select
+    if section.from_:
+        selection = context.store.selection(section.from_)
+        kept, name = list(selection.trace_ids), section.from_
+    else:
+        ids = context.run.ids("collect")
+        kept, removed = choose(context, ids, section.filters)
+        context.worked()
+        name = section.name or context.recipe.name
+        definition = {"filters": [m.model_dump(mode="json") for m in section.filters], "run": context.run.id}
+        context.store.save_selection(name, definition, kept, removed)
+        context.emit(
+            Counted(
+                "select",
+                "waterfall",
+                {"traces": len(ids), **{f"- {k}": v for k, v in removed.items()}, "kept": len(kept)},
+            )
+        )
+    if not kept:
+        raise LocalDistillError(
+            "the selection is empty: every trace was removed",
+            "`localdistill traces` shows grades and reasons; loosen a [[select.filter]]",
+        )
+    context.run.write_ids("select", kept)
+    context.run.write_output("select", {"name": name, "kept": len(kept)})
+
+
+def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:
+    """The ids that every filter keeps, in order, and how many each removed."""
+    kept, removed = list(ids), dict[str, int]()
+    for member in members:
+        context.cancel.check()
+        rule: Filter = context.member(FILTERS, member)
+        if hasattr(rule, "items"):
+            rule.items = [p.question for task in context.tasks() for p in task.prompts()]
+        before = len(kept)
+        kept = _apply(context, rule, kept)
+        removed[rule.name] = removed.get(rule.name, 0) + before - len(kept)
+    return kept, removed
+
+
+def _apply(context: StageContext, rule: Filter, ids: list[str]) -> list[str]:
+    sql = rule.sql()
+    if sql is not None:
+        found = set(context.store.trace_ids(sql, ids=ids))
+        return [i for i in ids if i in found]
+    kept = []
+    columns = list(dict.fromkeys(["trace_id", *rule.batch_columns]))
+    if prepare := getattr(rule, "prepare", None):
+        for batch in context.store.batches(columns, ids=ids):
+            prepare(batch)
+    for batch in context.store.batches(columns, ids=ids):
+        names = batch.column("trace_id").to_pylist()
+        kept += [i for i, keep in zip(names, rule.keep(batch), strict=True) if keep]
+    return kept

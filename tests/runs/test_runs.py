@@ -1,0 +1,162 @@
+"""Runs as users meet them: real supervisors, real stage processes, a real store; killed, cancelled and resumed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from localdistill import Store, Workspace, cancel, list_runs, parse_recipe, resume, start, wait
+from localdistill.errors import UsageError
+from localdistill.events import Failed
+from localdistill.journal import read
+from localdistill.run_folder import RunFolder
+from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
+
+
+def begin(folder: Path, text: str, until: str = "") -> tuple[Workspace, RunFolder]:
+    workspace = Workspace(folder)
+    return workspace, start(workspace, parse_recipe(text), text, folder, until)
+
+
+def journalled(run: RunFolder) -> set[str]:
+    if not run.journal.exists():
+        return set()
+    return {record["trace"]["prompt_id"] for record, _ in read(run.journal, 0)}
+
+
+def kill_everything(run: RunFolder) -> None:
+    """SIGKILL to the supervisor and every process below it, as a power cut would."""
+    pid = run.status().data["pid"]
+    victims = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for victim in victims:
+        victim.kill()
+    psutil.wait_procs(victims, timeout=20)
+    wait_for(lambda: not run.is_alive())
+
+
+def test_a_run_goes_through_its_stages_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
+    with counting_server() as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 12), server.url)
+        workspace, run = begin(tmp_path, text)
+        assert wait(run).state == "finished"
+        assert sum(server.asked.values()) == 12
+        assert run.output("select") == {"name": "collecting", "kept": 12}
+        _, again = begin(tmp_path, text)
+        assert wait(again).state == "finished"
+        assert sum(server.asked.values()) == 12
+    assert [folder.id for folder in list_runs(workspace.runs)] == ["collecting-1", "collecting-2"]
+    assert Store(workspace.store_path).counts().traces == 12
+
+
+def test_kill_at_random_points_loses_no_acknowledged_reply_and_asks_only_what_was_in_flight(tmp_path: Path) -> None:
+    count, concurrency, chance = 150, 4, random.Random(7)
+    with counting_server(latency_s=0.02) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", count), server.url, concurrency)
+        workspace, run = begin(tmp_path, text)
+        kills = 0
+        for goal in sorted(chance.sample(range(5, count - 20), 3)):
+            wait_for(lambda goal=goal: len(journalled(run)) >= goal)
+            acknowledged = journalled(run)
+            kill_everything(run)
+            kills += 1
+            assert acknowledged <= journalled(run)
+            assert run.status().state == "interrupted"
+            resume(workspace, run.id)
+        assert wait(run).state == "finished"
+        store = Store(workspace.store_path)
+        assert store.counts().traces == count
+        assert len(journalled(run)) == count
+        # In flight at a kill: what the engine had sent, and what had come but was not yet on disk (50 ms of replies).
+        again = sum(server.asked.values()) - count
+        assert again <= kills * (concurrency + concurrency * 4), server.asked.most_common(5)
+
+
+def test_cancel_stops_at_a_safe_point_and_resume_finishes(tmp_path: Path) -> None:
+    with counting_server(latency_s=0.05) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 60), server.url, 2)
+        workspace, run = begin(tmp_path, text)
+        wait_for(lambda: len(journalled(run)) >= 5)
+        assert cancel(workspace, run.id) is False
+        status = wait(run)
+        assert status.state == "cancelled" and status.data["exit_code"] == 130
+        assert len(journalled(run)) < 60
+        with pytest.raises(UsageError, match="not running"):
+            cancel(workspace, run.id)
+        resume(workspace, run.id)
+        assert wait(run).state == "finished"
+        assert max(server.asked.values()) <= 2
+
+
+def test_a_second_cancel_stops_at_once(tmp_path: Path) -> None:
+    with counting_server(latency_s=5.0) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 4), server.url, 1)
+        workspace, run = begin(tmp_path, text)
+        wait_for(lambda: server.asked)
+        cancel(workspace, run.id)
+        assert cancel(workspace, run.id) is True
+        assert wait(run).state == "cancelled"
+
+
+def test_an_engine_that_stops_answering_leaves_a_resumable_run_with_exit_code_3(tmp_path: Path) -> None:
+    with counting_server() as server:
+        extra = "retries = 1\ntimeout_s = 5"
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 3), server.url, 1, extra)
+        server.fail_all = True
+        workspace, run = begin(tmp_path, text)
+        failures: list[Failed] = []
+        status = wait(run, [lambda e: failures.append(e) if isinstance(e, Failed) else None])
+        assert (status.state, status.data["exit_code"]) == ("partial", 3)
+        assert failures and "resume" in failures[0].hint
+        server.fail_all = False
+        resume(workspace, run.id)
+        assert wait(run).state == "finished"
+
+
+def test_a_crash_of_a_stage_is_reported_and_leaves_the_supervisor_well(tmp_path: Path) -> None:
+    with counting_server(latency_s=0.2) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 20), server.url, 1)
+        _, run = begin(tmp_path, text)
+        wait_for(lambda: server.asked)
+        child = psutil.Process(run.status().data["pid"]).children()[0]
+        os.kill(child.pid, signal.SIGSEGV)
+        status = wait(run)
+        assert status.state == "failed"
+        assert "killed by signal 11" in status.data["message"]
+
+
+def test_a_supervisor_that_dies_takes_its_stage_with_it(tmp_path: Path) -> None:
+    with counting_server(latency_s=0.2) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 50), server.url, 1)
+        _, run = begin(tmp_path, text)
+        wait_for(lambda: server.asked)
+        supervisor = psutil.Process(run.status().data["pid"])
+        child = supervisor.children()[0]
+        supervisor.kill()
+        psutil.wait_procs([child], timeout=20)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        assert run.status().state == "interrupted"
+
+
+def test_damaged_files_of_a_run_are_survived(tmp_path: Path) -> None:
+    with counting_server() as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 2), server.url)
+        workspace, run = begin(tmp_path, text, until="collect")
+        wait(run)
+    (run.path / "status.json").write_text("{half")
+    (run.path / "events.jsonl").open("ab").write(b'{"kind": "noted", "stage": "x"\n\xff\xfe\n{"kind": "no')
+    assert run.status().state == "interrupted"
+    kinds = [event.kind for event, _ in run.events()]
+    assert kinds[0] == "run_started" and kinds[-1] == "run_finished"
+    resume(workspace, run.id)
+    assert wait(run).state == "finished"
+
+
+def test_unknown_runs_name_the_nearest(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(UsageError, match="no run 'x'"):
+        RunFolder.open(workspace.runs, "x")

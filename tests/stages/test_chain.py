@@ -1,0 +1,163 @@
+"""The whole chain on a tiny random student: from prompts to a GGUF that passed its parity gate, then for nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from localdistill import Store, Workspace, parse_recipe, start, wait
+from localdistill.events import ArtifactWritten, Counted, Event, Noted, Warned
+from localdistill.run_folder import RunFolder
+from tests.tiny_models import tiny_model
+
+RECIPE = """
+name = "chain"
+[prompts]
+files = ["questions.jsonl"]
+[teacher]
+use = "replay"
+path = "recording.jsonl"
+[[grade]]
+use = "exact"
+[select]
+[[select.filter]]
+use = "verified"
+[[rewrite]]
+name = "short"
+use = "extract"
+[student]
+model = "student"
+max_tokens = 400
+[[arm]]
+name = "original"
+format = "original"
+[[arm]]
+name = "summary"
+format = "reasoning_then_answer"
+rewrite = "short"
+[[arm]]
+name = "full"
+format = "full_trace"
+[train]
+use = "torch_lora"
+rank = 4
+learning_rate = 1e-3
+max_steps = 3
+batch_rows = 4
+[evaluate]
+max_tokens = 12
+[[evaluate.task]]
+use = "jsonl"
+path = "held_out.jsonl"
+grader = "exact"
+[export]
+arm = "full"
+[[export.to]]
+use = "gguf"
+quants = ["F16", "Q8_0"]
+[[export.to]]
+use = "ollama"
+"""
+
+
+def story(n: int) -> dict[str, object]:
+    return {
+        "messages": [{"role": "user", "content": f"Ann has {n} cups and buys 3 more, then 2 more. How many?"}],
+        "reference": str(n + 5),
+        "original": f"{n + 5} cups.",
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("chain")
+    tiny_model(path / "student", "llama", hidden=64, layers=2)
+    questions = [story(n) for n in range(24)]
+    (path / "questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions))
+    (path / "held_out.jsonl").write_text("".join(json.dumps(story(n)) + "\n" for n in range(20, 30)))
+    replies = []
+    for n, question in enumerate(questions):
+        wrong = 1 if n % 8 == 0 else 0
+        replies.append(
+            {
+                "messages": question["messages"],
+                "answer": f"The answer is {n + 5 + wrong}.",
+                "reasoning": f"First {n} + 3 = {n + 3}. Then {n + 3} + 2 = {n + 5}. Wait, yes.",
+            }
+        )
+    (path / "recording.jsonl").write_text("".join(json.dumps(r) + "\n" for r in replies))
+    return path
+
+
+def run_chain(folder: Path, text: str = RECIPE) -> tuple[RunFolder, list[Event], str]:
+    events: list[Event] = []
+    workspace = Workspace(folder)
+    run = start(workspace, parse_recipe(text), text, folder)
+    status = wait(run, [events.append])
+    assert status.state == "finished", (status.data, run.log.read_text()[-3000:])
+    return run, events, status.state
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> tuple[RunFolder, list[Event], str]:
+    return run_chain(folder)
+
+
+def counts(events: list[Event], stage: str, what: str, arm: str = "") -> dict[str, int]:
+    return dict(
+        next(e.counts for e in events if isinstance(e, Counted) and (e.stage, e.what, e.arm) == (stage, what, arm))
+    )
+
+
+def test_wrong_answers_are_rejected_and_counted(done: tuple[RunFolder, list[Event], str]) -> None:
+    events = done[1]
+    assert counts(events, "grade", "exact@1") == {"right": 21, "wrong": 3}
+    assert counts(events, "select", "waterfall") == {"traces": 24, "- verified": 3, "kept": 21}
+
+
+def test_arms_train_on_the_same_prompts(done: tuple[RunFolder, list[Event], str]) -> None:
+    arms = done[0].output("format")["arms"]
+    assert len({facts["rows"] for facts in arms.values()}) == 1
+    tokens = {name: facts["trained_tokens"] for name, facts in arms.items()}
+    assert tokens["original"] < tokens["summary"] < tokens["full"]
+    assert arms["full"]["thinks"] and not arms["summary"]["thinks"]
+
+
+def test_training_on_evaluated_prompts_is_flagged_and_they_are_left_out(
+    done: tuple[RunFolder, list[Event], str],
+) -> None:
+    warnings = [e.text for e in done[1] if isinstance(e, Warned)]
+    # 20..23 were asked and rightly answered; 20 and 24..29 differ: 21, 22, 23 and 20 are planted.
+    assert any("4 of 10 items" in text and "left out" in text for text in warnings), warnings
+
+
+def test_the_score_card_shows_base_and_every_arm_and_says_what_one_seed_means(
+    done: tuple[RunFolder, list[Event], str],
+) -> None:
+    text = next(e.text for e in done[1] if isinstance(e, Noted) and e.stage == "evaluate")
+    for name in ("base", "original", "summary", "full"):
+        assert name in text
+    assert "speaks of these trained models only" in text
+
+
+def test_the_export_is_whole_verified_and_private(done: tuple[RunFolder, list[Event], str], folder: Path) -> None:
+    made = done[0].output("export")
+    artifact = Workspace(folder).artifact("export", made["export"])
+    assert artifact is not None
+    artifact.verify()
+    names = {p.name for p in artifact.path.rglob("*") if p.is_file()}
+    assert {"chain-full-F16.gguf", "chain-full-Q8_0.gguf", "SHA256SUMS", "README.md", "Modelfile"} <= names
+    report = json.loads(next(artifact.path.rglob("parity.json")).read_text())
+    assert report["passed"] is True
+    for path in artifact.path.rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            assert str(folder).encode() not in path.read_bytes(), path.name
+
+
+def test_a_second_run_reuses_everything(done: tuple[RunFolder, list[Event], str], folder: Path) -> None:
+    run, events, _ = run_chain(folder)
+    assert all(e.reused for e in events if isinstance(e, ArtifactWritten))
+    assert run.output("export")["export"] == done[0].output("export")["export"]
+    assert Store(folder / "localdistill.duckdb").counts().prompts == 24

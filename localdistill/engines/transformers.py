@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from localdistill.errors import EngineError, MissingExtra
+from localdistill.errors import EngineError
 from localdistill.events import Cancel, Emit, Progressed
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
@@ -153,12 +153,10 @@ class TransformersEngine:
     def _load(self) -> BatchDecoder:
         if self._decoder is not None:
             return self._decoder
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingExtra.of("train", "torch") from error
+        from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device, pick_dtype
+
+        torch = import_torch()
         from localdistill.engines._decoding import BatchDecoder
-        from localdistill.modelfiles.loading import load_causal_model, pick_device, pick_dtype
 
         if self.options.threads:
             torch.set_num_threads(self.options.threads)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.errors import StoreError, StoreLocked
-from localdistill.store.schema import MIGRATIONS, STORAGE_VERSION, Migration, migrate
+from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -96,9 +96,7 @@ class Sessions:
         while True:
             log = _identity(self._log)
             try:
-                con = duckdb.connect(str(self.path), config=_configuration())
-                con.execute("SET lock_configuration = true")
-                return con
+                return _connect(self.path)
             except duckdb.Error as error:
                 if "replaying WAL" in str(error) and log is not None:
                     self._set_log_aside(log)
@@ -153,15 +151,33 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def _connect(path: Path) -> DuckDBPyConnection:
+    """A connection that sees the store's file and nothing else."""
+    import duckdb
+
+    con = duckdb.connect(":memory:", config=_configuration())
+    try:
+        quoted = str(path).replace("'", "''")
+        con.execute(
+            f"ATTACH '{quoted}' AS store (STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        )
+        con.execute("USE store")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
 def _configuration() -> dict[str, str | bool | int | float | list[str]]:
-    """No way out of the file: no other files, no extensions, no Python variables."""
+    """No extensions and no Python variables; at most one merge of small row groups when a session closes."""
     settings: dict[str, str | bool | int | float | list[str]] = {
-        "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "allow_community_extensions": "false",
         "python_enable_replacements": "false",
-        "storage_compatibility_version": STORAGE_VERSION,
+        "max_vacuum_tasks": "1",
         "threads": str(min(4, os.cpu_count() or 1)),
     }
     if sys.platform == "darwin":

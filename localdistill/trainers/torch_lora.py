@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from localdistill.errors import InputError, MissingExtra, UsageError
+from localdistill.errors import InputError, UsageError
 from localdistill.events import Cancel, Counted, Emit, Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.options import Options as BaseOptions
@@ -86,11 +86,10 @@ class TorchLoraTrainer:
 
         Raises InputError for rows that must not be trained on, Cancelled after writing a checkpoint.
         """
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingExtra.of("train", "torch") from error
-        from localdistill.modelfiles.loading import load_causal_model, pick_device
+        from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device
+
+        torch = import_torch()
+        from localdistill.trainers._attention import use_short_rows
         from localdistill.trainers._batches import check_rows, read_rows
         from localdistill.trainers._loop import TrainingLoop
         from localdistill.trainers._lora import attach_lora, attach_tags
@@ -120,6 +119,7 @@ class TorchLoraTrainer:
                                   options.dropout, job.seed)
         except ValueError as error:
             raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
+        use_short_rows(model, max(rows.lengths))
         trained |= attach_tags(model, tags, folder.tied_embeddings)
         emit(Noted("train", f"{sum(p.numel() for p in trained.values()):,} trained of {folder.parameter_count:,} "
                             f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, {device}"))

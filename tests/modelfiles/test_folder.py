@@ -62,7 +62,8 @@ def test_the_digest_follows_contents_and_not_the_place(model: Path, tmp_path: Pa
     ({"architectures": None}, "not supported"),
     ({"model_type": "llama"}, "does not belong"),
     ({"quantization_config": {"load_in_4bit": True}}, "already quantized"),
-    ({"hidden_size": -4}, "hidden_size"), ({"vocab_size": True}, "vocab_size"), ({"num_hidden_layers": "2"}, "num_hidden"),
+    ({"hidden_size": -4}, "hidden_size"), ({"vocab_size": True}, "vocab_size"),
+    ({"num_hidden_layers": "2"}, "num_hidden"),
 ])
 def test_a_hostile_or_unknown_config_is_refused(model: Path, change: dict[str, Any], said: str) -> None:
     edit(model / "config.json", **change)

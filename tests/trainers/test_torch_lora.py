@@ -70,7 +70,7 @@ def test_it_learns_sixteen_rows_by_heart_and_reports(tmp_path: Path) -> None:
     names = {event.name for event in events if isinstance(event, Measured)}
     assert names >= {"loss", "learning_rate", "tokens_per_s", "probe_peak_bytes"}
     report = json.loads((tmp_path / "training.json").read_text())
-    assert report["result"]["steps"] == 240 and report["options"]["rank"] == 16
+    assert report["result"]["steps"] == 240 and report["options"]["rank"] == 32
     assert not (tmp_path / "checkpoints").exists()
     config = (tmp_path / "adapter" / "adapter_config.json").read_text()
     assert str(tmp_path) not in config and str(student) not in config
@@ -94,6 +94,22 @@ def test_the_loss_of_a_row_is_the_same_alone_and_among_others(tmp_path: Path, ar
     together.accumulate(list(range(9)))
     for name, value in trained.items():
         assert torch.allclose(value.grad, gradients[name], atol=1e-6, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
+def test_attention_for_short_rows_computes_the_same(tmp_path: Path, arch: str) -> None:
+    from localdistill.trainers._attention import use_short_rows
+
+    made, trained = stepper(tiny_model(tmp_path / arch, arch), random_rows(9, 5, 60), 10_000,
+                            arch_dtype=torch.bfloat16)
+    expected = made.accumulate(list(range(9))).loss
+    gradients = {name: value.grad.clone() for name, value in trained.items()}
+    for value in trained.values():
+        value.grad = None
+    assert not use_short_rows(made.model, longest=257) and use_short_rows(made.model, longest=60)
+    assert made.accumulate(list(range(9))).loss == pytest.approx(expected, rel=1e-3)
+    for name, value in trained.items():
+        assert float((value.grad - gradients[name]).norm() / gradients[name].norm()) < 0.1, name
 
 
 def test_the_gradient_is_the_one_of_the_plain_loss_over_all_positions(student: Path) -> None:

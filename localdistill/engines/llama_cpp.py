@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from localdistill.engines.llama_cpp_native.client import NativeClient, Outcome
+from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.pool import ClientPool
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.errors import Cancelled, EngineError, ModelFileError
 from localdistill.events import Cancel, Emit, Warned
@@ -41,8 +42,11 @@ class LlamaCppOptions(Options):
     parallel: int = Field(default=16, ge=1, le=256)
     """Sequences decoded at once. Fewer are used when memory does not hold so many."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads. 0 takes all physical cores, or a single one for files below 64 MiB, where more would only wait for
-    each other."""
+    """CPU threads of one process. 0 takes all physical cores, or a single one for files below 64 MiB, where more would
+    only wait for each other."""
+    processes: int = Field(default=0, ge=0, le=64)
+    """Processes that hold the model and share the work, `parallel` sequences each. 0 takes one per physical core for
+    files below 64 MiB, else a single one."""
     gpu_layers: int = Field(default=-1, ge=-1)
     """Layers on the GPU. -1 puts all there if there is one, and none when they do not fit. 0 stays on the CPU."""
     flash_attention: bool | None = None
@@ -64,7 +68,7 @@ class LlamaCppEngine:
     def __init__(self, options: LlamaCppOptions) -> None:
         self._options = options
         self._path = Path(options.model)
-        self._client: NativeClient | None = None
+        self._client: ClientPool | None = None
         self._template: ChatTemplate | None = None
         self._identity = ""
         self.last_reply: Reply | None = None
@@ -118,7 +122,7 @@ class LlamaCppEngine:
         written: list[str] = []
         self.last_reply = None
         crashes = client.crashes
-        for outcome in client.ask([question], 1, cancel):
+        for outcome in client.first.ask([question], 1, cancel):
             if written and client.crashes > crashes:
                 raise EngineError("llama.cpp died while it was writing", "ask again")
             if outcome[0] == "piece":
@@ -136,7 +140,7 @@ class LlamaCppEngine:
         """What `doctor` shows: `device` that holds the weights, `tokens_per_s` of one sequence alone, `n_ctx_train`,
         `description`, `parallel` and `context_tokens` in effect, `repacks`. Raises ModelFileError."""
         cancel = Cancel()
-        return self._ready(cancel).probe(cancel)
+        return self._ready(cancel).first.probe(cancel)
 
     def device(self) -> str:
         """`cpu`, or the device that holds the weights, for example `CUDA0`."""
@@ -148,7 +152,7 @@ class LlamaCppEngine:
             self._client.close()
         self._client = None
 
-    def _ready(self, cancel: Cancel, emit: Emit | None = None) -> NativeClient:
+    def _ready(self, cancel: Cancel, emit: Emit | None = None) -> ClientPool:
         """The client of a child that has the model loaded."""
         if self._client is None:
             header = read_header(self._path, max_array=_ARCHITECTURE_LIMIT)
@@ -156,11 +160,13 @@ class LlamaCppEngine:
             if parallel < self._options.parallel and emit is not None:
                 emit(Warned(_STAGE, f"memory holds {parallel} of {self._options.parallel} sequences at once",
                             "lower context_tokens to run more of them"))
-            self._client = NativeClient(LoadSettings(
+            small = header.size_bytes < _SMALL_MODEL_BYTES
+            settings = LoadSettings(
                 path=str(self._path), parallel=parallel, context_tokens=self._options.context_tokens,
-                threads=self._options.threads or _default_threads(header.size_bytes),
+                threads=self._options.threads or (1 if small else _cores()),
                 gpu_layers=self._options.gpu_layers, flash_attention=self._options.flash_attention,
-            ))
+            )
+            self._client = ClientPool(settings, self._options.processes or (_cores() if small else 1))
         facts = self._client.start(cancel)
         if self._template is None:
             source = self._template_text() or facts["template"]
@@ -220,9 +226,7 @@ def _drained(replies: list[Reply]) -> Iterator[Reply]:
         yield replies.pop()
 
 
-def _default_threads(size_bytes: int) -> int:
-    if size_bytes < _SMALL_MODEL_BYTES:
-        return 1
+def _cores() -> int:
     import psutil
 
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, seed_of
@@ -22,7 +23,8 @@ pytest.importorskip("llama_cpp")
 
 
 def engine_of(path: Path, **options: Any) -> LlamaCppEngine:
-    return LlamaCppEngine(LlamaCppOptions(**{"model": str(path), "threads": 1, "parallel": 4, **options}))
+    settings = {"model": str(path), "threads": 1, "processes": 1, "parallel": 4, **options}
+    return LlamaCppEngine(LlamaCppOptions(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +192,8 @@ def test_a_killed_child_is_replaced_and_nothing_is_lost(tiny_model: Path) -> Non
     replies = engine.answer([request(f"k{i}", max_tokens=40, temperature=1.0) for i in range(10)], events.append,
                             Cancel())
     answered = [next(replies)]
-    assert engine._client is not None and engine._client._child is not None
-    os.kill(engine._client._child.pid, signal.SIGKILL)
+    assert engine._client is not None and engine._client.first._child is not None
+    os.kill(engine._client.first._child.pid, signal.SIGKILL)
     answered += list(replies)
     engine.close()
     assert sorted(r.request_id for r in answered) == [f"k{i}/0" for i in range(10)]
@@ -289,3 +291,23 @@ def test_reasoning_tokens_end_where_the_answer_begins() -> None:
     for token, piece in enumerate(pieces):
         one.add(token, piece)
     assert one.reasoning_tokens(pieces.__getitem__) == 5
+
+
+def native_children() -> set[int]:
+    return {c.pid for c in psutil.Process().children() if "llama_cpp_native" in " ".join(c.cmdline())}
+
+
+def test_two_processes_share_the_work_and_answer_as_one_does(tiny_model: Path, engine: LlamaCppEngine) -> None:
+    asked = [request(f"question {n}", max_tokens=12) for n in range(20)]
+    alone = ask(engine, asked)
+    before = native_children()
+    two = engine_of(tiny_model, processes=2)
+    try:
+        shared = ask(two, asked)
+        assert shared.keys() == alone.keys()
+        # Greedy text may differ where two tokens are all but equally likely: another batch rounds differently.
+        assert sum(shared[key].raw == alone[key].raw for key in alone) >= 16
+        assert len(native_children() - before) == 2
+    finally:
+        two.close()
+    assert native_children() <= before

@@ -31,7 +31,7 @@ class NativeClient:
     """A native child that is started when needed and again when it dies."""
 
     def __init__(self, settings: LoadSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._child: JsonChild | None = None
         self.facts: dict[str, Any] = {}
         self.crashes = 0
@@ -47,10 +47,10 @@ class NativeClient:
         try:
             message = self._load(cancel)
         except ChildDied as death:
-            if not self._settings.repacks:
+            if not self.settings.repacks:
                 raise self._refusal(f"llama.cpp died while loading it ({death})", death.log) from None
             # Some machines announce matrix units that their kernel does not let llama.cpp use.
-            self._settings = dataclasses.replace(self._settings, repacks=False)
+            self.settings = dataclasses.replace(self.settings, repacks=False)
             return self.start(cancel)
         if message["op"] == "failed":
             log = self._child.log_tail() if self._child else ""
@@ -58,14 +58,14 @@ class NativeClient:
             if message["kind"] == "extra":
                 raise MissingExtra.of("llama", "llama-cpp-python")
             raise self._refusal(str(message["error"]), log)
-        self.facts = {**message, "repacks": self._settings.repacks}
+        self.facts = {**message, "repacks": self.settings.repacks}
         return self.facts
 
     def _load(self, cancel: Cancel) -> dict[str, Any]:
         self.close()
         # Threads that wait must give way: spinning next to another busy process costs a time slice at every barrier.
         self._child = JsonChild(_MODULE, environment={"GOMP_SPINCOUNT": "2000"})
-        self._child.send({"op": "load", **dataclasses.asdict(self._settings)})
+        self._child.send({"op": "load", **dataclasses.asdict(self.settings)})
         while True:
             try:
                 return self._child.receive(_LISTEN_S)
@@ -78,7 +78,7 @@ class NativeClient:
         errors = [line for line in log.splitlines() if "error" in line.lower()]
         detail = f": {errors[-1].strip()[:300]}" if errors else ""
         hint = "the file may be damaged or of an architecture that this llama.cpp does not know; compare its SHA-256"
-        return ModelFileError(f"{self._settings.path} cannot be loaded: {what}{detail}", hint)
+        return ModelFileError(f"{self.settings.path} cannot be loaded: {what}{detail}", hint)
 
     def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:
         """Outcomes of `questions`, pulled lazily, at most `window` in flight. Stops early when cancelled."""

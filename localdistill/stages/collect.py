@@ -85,7 +85,7 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
             for index in range(options.samples):
                 key = request_id(engine.name, model, messages, sampling, index, options.thinks)
                 requests[key] = (Request(key, messages, sampling, index, options.thinks), prompt.id)
-        context.store.catch_up([context.run.journal])
+        context.take_in_journal()
         known = context.store.known_traces(requests)
         missing = {key: value for key, value in requests.items() if key not in known}
         if missing:

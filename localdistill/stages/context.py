@@ -123,12 +123,20 @@ class StageContext:
     @contextmanager
     def journal(self) -> Iterator[JournalledWriter]:
         """A writer whose traces are in the journal first and in the store soon after."""
-        self.store.catch_up([self.run.journal])
+        self.take_in_journal()
         writer = JournalledWriter(self.run.journal, self.store)
         try:
             yield writer
         finally:
             writer.close()
+
+    def take_in_journal(self) -> None:
+        """Let the store read what an interrupted process left in the run's journal, and say what was mended."""
+        caught = self.store.catch_up([self.run.journal])
+        if caught.healed:
+            self.warn("store", f"the store had lost {caught.healed} replies; they are back from the journal")
+        if caught.damaged:
+            self.warn("store", f"{caught.damaged} lines of the journal are damaged and were passed over")
 
     def pairs(self, trace_ids: Sequence[str]) -> Iterator[tuple[Prompt, Trace]]:
         """Prompts and traces of `trace_ids`, streamed from the store."""

@@ -104,7 +104,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         have = hardware.training_memory_bytes
         yield PlanLine(
             "memory",
-            f"about {need / 1e9:.1f} GB of {have / 1e9:.1f} GB {hardware.training_device} (estimated; "
+            f"about {need / 1e9:.2g} GB of {have / 1e9:.1f} GB {hardware.training_device} (estimated; "
             "measured on the longest row before step 1)",
         )
         if need > have:

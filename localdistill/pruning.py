@@ -52,7 +52,7 @@ def _digests(run: RunFolder) -> set[str]:
 def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
     """Runs and artifacts with what keeps them: a run that lives, can be resumed or is young; an artifact that a kept
     run, or another kept artifact, refers to."""
-    items, used = [], {}
+    items, used = list[PruneItem](), dict[str, str]()
     now = time.time()
     for run in list_runs(workspace.runs):
         status = run.status()
@@ -62,12 +62,15 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
         items.append(PruneItem("run", run.id, status.state, run.path, _size(run.path), why))
         if why:
             used.update(dict.fromkeys(_digests(run), f"run {run.id}"))
-    artifacts = list(workspace.list_artifacts())
-    for artifact in artifacts:
-        if artifact.digest in used:
-            for digest in artifact.manifest.get("inputs", []):
-                used.setdefault(digest, f"{artifact.kind} {artifact.digest[3:11]}")
-    for artifact in artifacts:
+    artifacts = {artifact.digest: artifact for artifact in workspace.list_artifacts()}
+    waiting = list(used)
+    while waiting:
+        artifact = artifacts.get(waiting.pop())
+        for digest in artifact.manifest.get("inputs", []) if artifact else ():
+            if artifact and digest not in used:
+                used[digest] = f"{artifact.kind} {artifact.digest[3:11]}"
+                waiting.append(digest)
+    for artifact in artifacts.values():
         label = str(artifact.manifest.get("label", ""))
         items.append(
             PruneItem(

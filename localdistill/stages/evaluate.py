@@ -38,16 +38,18 @@ class Entrant:
 def run(context: StageContext) -> None:
     """Leave the score card of every task."""
     entrants = _entrants(context)
-    cards = []
+    cards, answers = [], []
     for member, task in zip(
         context.recipe.evaluate.tasks if context.recipe.evaluate else (), context.tasks(), strict=True
     ):
         prompts = clean_prompts(context, task)
-        contestants = [_measure(context, member, task, prompts, entrant) for entrant in entrants]
+        measured = [_measure(context, member, task, prompts, entrant) for entrant in entrants]
+        answers += [digest for digest, _ in measured]
+        contestants = [contestant for _, contestant in measured]
         card = build_score_card(contestants, base="base", task=task.name, grader=task.grader, is_guard=task.is_guard)
         cards.append(card)
         context.emit(Noted("evaluate", to_text(card)))
-    digest = _write(context, cards)
+    digest = _write(context, cards, answers)
     context.run.write_output("evaluate", {"scorecard": digest, "best": _best(cards)})
 
 
@@ -86,8 +88,8 @@ def clean_prompts(context: StageContext, task: Task) -> list[Prompt]:
 
 def _measure(
     context: StageContext, member: Member, task: Task, prompts: Sequence[Prompt], entrant: Entrant
-) -> Contestant:
-    """One entrant's results on one task, from its artifact or measured now."""
+) -> tuple[str, Contestant]:
+    """One entrant's results on one task, from its artifact or measured now, and the artifact's digest."""
     section = context.recipe.evaluate
     assert section is not None
     spec = {
@@ -110,7 +112,7 @@ def _measure(
     context.announce(artifact, label, reused=found is not None)
     items = tuple(ItemResult(**json.loads(line)) for line in artifact.file("items.jsonl").read_text().splitlines())
     facts = entrant.facts
-    return Contestant(
+    return digest, Contestant(
         name=entrant.name,
         seed=entrant.seed,
         format=_layout(facts),
@@ -175,12 +177,13 @@ def _best(cards: Iterable[ScoreCard]) -> str:
     return max(rows, key=lambda row: row.score).name if rows else "base"
 
 
-def _write(context: StageContext, cards: Sequence[ScoreCard]) -> str:
+def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[str]) -> str:
     data = [card.to_json() for card in cards]
-    digest = context.workspace.artifact_digest("scorecard", VERSION, {"cards": data}, [])
+    digest = context.workspace.artifact_digest("scorecard", VERSION, {"cards": data}, answers)
     found = context.workspace.artifact("scorecard", digest)
     if found is None:
-        with context.workspace.build_artifact("scorecard", digest, {"label": context.recipe.name}) as staging:
+        meta = {"label": context.recipe.name, "inputs": list(answers)}
+        with context.workspace.build_artifact("scorecard", digest, meta) as staging:
             (staging / "scorecard.json").write_text(json.dumps(data, indent=1))
             (staging / "scorecard.md").write_text("\n\n".join(to_markdown(card) for card in cards))
             (staging / "scorecard.txt").write_text("\n\n".join(to_text(card) for card in cards))

@@ -148,7 +148,8 @@ def test_damaged_files_of_a_run_are_survived(tmp_path: Path) -> None:
         workspace, run = begin(tmp_path, text, until="collect")
         wait(run)
     (run.path / "status.json").write_text("{half")
-    (run.path / "events.jsonl").open("ab").write(b'{"kind": "noted", "stage": "x"\n\xff\xfe\n{"kind": "no')
+    facts = (run.path / "events.jsonl").read_bytes()
+    (run.path / "events.jsonl").write_bytes(facts + b'{"kind": "noted", "stage": "x"\n\xff\xfe\n{"kind": "no')
     assert run.status().state == "interrupted"
     kinds = [event.kind for event, _ in run.events()]
     assert kinds[0] == "run_started" and kinds[-1] == "run_finished"

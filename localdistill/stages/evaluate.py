@@ -66,23 +66,31 @@ def _entrants(context: StageContext) -> list[Entrant]:
 
 
 def clean_prompts(context: StageContext, task: Task) -> list[Prompt]:
-    """The task's items, without those whose question stands in the training set (unless the recipe keeps them)."""
+    """The task's items without those whose question was collected (unless the recipe keeps them).
+
+    Every collected prompt counts, not only those whose traces were selected: it could have been trained on, and what
+    a score is measured on must not depend on how a filter went.
+    """
     assert context.recipe.evaluate is not None
     prompts = list(task.prompts())
-    trained = [prompt.question for prompt, _ in context.pairs(context.run.ids("select"))]
+    ids = [*context.run.ids("collect"), *context.run.ids("select")]
+    for arm in context.recipe.arms:
+        ids += context.store.selection(arm.selection).trace_ids if arm.selection else ()
+    trained = {prompt.question for prompt, _ in context.pairs(list(dict.fromkeys(ids)))}
     planted = set(contaminated(trained, [prompt.question for prompt in prompts]))
     if not planted:
         return prompts
     exclude = context.recipe.evaluate.exclude_contaminated
     context.warn(
         "evaluate",
-        f"{len(planted)} of {len(prompts)} items of '{task.name}' are in the training set; "
+        f"{len(planted)} of {len(prompts)} items of '{task.name}' are among the prompts to train on; "
         + ("they are left out" if exclude else "their scores are worthless, and they are counted in"),
         "" if exclude else "set evaluate.exclude_contaminated = true",
     )
     clean = [p for i, p in enumerate(prompts) if i not in planted] if exclude else prompts
     if not clean:
-        raise LocalDistillError(f"every item of '{task.name}' is in the training set", "evaluate on another task")
+        what = f"every item of '{task.name}' is among the prompts to train on"
+        raise LocalDistillError(what, "evaluate on another task")
     return clean
 
 

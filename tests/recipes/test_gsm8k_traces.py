@@ -50,7 +50,7 @@ def test_the_582_test_questions_are_flagged_and_the_recipe_leaves_them_out(tmp_p
     clean = clean_prompts(context, task)
     assert len(clean) == 737
     assert [e.text for e in warnings if isinstance(e, Warned)] == [
-        "582 of 1319 items of 'gsm8k' are in the training set; they are left out"
+        "582 of 1319 items of 'gsm8k' are among the prompts to train on; they are left out"
     ]
 
 

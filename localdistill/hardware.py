@@ -13,6 +13,8 @@ from localdistill.modelfiles.folder import ModelFolder
 
 NF4_BYTES = 0.5625
 """Per weight: 4 bits plus one fp32 scale per 64 weights (QLoRA, arXiv 2305.14314, without double quantization)."""
+MICRO_TOKENS = 4096
+"""What `torch_lora` puts through the student at once unless told otherwise."""
 STUDENT_SIZES = (("0.5B", 0.5e9), ("1.5B", 1.5e9), ("3B", 3e9), ("7B", 7e9), ("8B", 8e9), ("14B", 14e9), ("32B", 32e9))
 
 
@@ -107,7 +109,7 @@ def training_memory_bytes(folder: ModelFolder, options: Mapping[str, Any], max_t
     )
     weight_bytes = NF4_BYTES if quantized else 2.0
     adapter = _adapter_parameters(folder, int(options.get("rank", 16)))
-    tokens = max(max_tokens, int(options.get("micro_batch_tokens", max_tokens)))
+    tokens = max(max_tokens, int(options.get("micro_tokens") or MICRO_TOKENS))
     activations = tokens * (34 * folder.layers * folder.hidden_size + 6 * folder.vocab_size)
     return int(folder.parameter_count * weight_bytes + adapter * 16 + activations)
 

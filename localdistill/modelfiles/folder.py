@@ -15,6 +15,7 @@ from typing import Any
 
 from localdistill.errors import MissingExtra, ModelFileError, nearest
 from localdistill.modelfiles.tensors import TensorInfo, read_header
+from localdistill.safety.files import sha256_file
 
 ARCHITECTURES: Mapping[str, str] = {
     "LlamaForCausalLM": "llama",
@@ -113,17 +114,13 @@ class ModelFolder:
         whole = hashlib.sha256()
         for name in sorted(names):
             if (self.path / name).is_file():
-                whole.update(f"{name}\0{_file_sha256(self.path / name)}\n".encode())
+                digest = sha256_file(self.path / name).removeprefix("sha256:")
+                whole.update(f"{name}\0{digest}\n".encode())
         return "sha256:" + whole.hexdigest()
 
     def digest(self) -> str:
         """`sha256:...` over configuration, tokenizer, template and weights (file names and contents)."""
         return self._digest
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -33,16 +33,6 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def require_space(path: Path, need_bytes: int) -> None:
-    """Raise before work begins when it cannot fit."""
-    free = free_bytes(path)
-    if free < need_bytes:
-        raise LocalDistillError(
-            f"{path} needs {need_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB is free",
-            "free some disk (`localdistill runs prune --dry-run` shows what can go)",
-        )
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable; ignored where the system cannot."""
     with contextlib.suppress(OSError):

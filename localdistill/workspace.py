@@ -7,14 +7,13 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.errors import LocalDistillError
 from localdistill.records import content_id
 from localdistill.safety.files import atomic_write_text, inside, publish, sha256_file, sync_file
 
@@ -93,6 +92,11 @@ class Workspace:
         """The file of the store."""
         return self.root / "localdistill.duckdb"
 
+    @property
+    def batches(self) -> Path:
+        """The folder that remembers batches under way at providers."""
+        return self.root / "batches"
+
     def journals(self) -> list[Path]:
         """The journals of all runs."""
         return sorted(self.runs.glob("*/replies.jsonl"))
@@ -110,25 +114,28 @@ class Workspace:
         found = Artifact(kind, digest, self._folder(kind, digest))
         return found if found.is_whole() else None
 
-    @contextmanager
-    def build_artifact(self, kind: str, digest: str, meta: Mapping[str, Any]) -> Iterator[Path]:
-        """A staging folder that becomes the artifact when the block ends well.
+    def make_artifact(
+        self, kind: str, digest: str, meta: Mapping[str, Any], build: Callable[[Path], None]
+    ) -> tuple[Artifact, bool]:
+        """The artifact, made by `build(staging)` unless it is there, and whether it was there before.
 
-        After a crash or an error the folder stays, so that whoever builds it again finds what was there (checkpoints).
-        Two builders take turns: the second gets the lock when the first is done, and builds into an empty folder that
-        is then thrown away.
+        Two that want the same take turns, so the second finds what the first made. The staging folder becomes the
+        artifact when `build` ends well; after a crash or an error it stays, so that whoever builds again finds what was
+        there (checkpoints). `meta` goes into the manifest and may be completed by `build`.
         """
         final = self._folder(kind, digest)
         staging = final.with_name(f".building-{final.name}")
+        if (found := self.artifact(kind, digest)) is not None:
+            return found, True
         final.parent.mkdir(parents=True, exist_ok=True)
         with open(final.with_name(f".lock-{final.name}"), "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if (found := self.artifact(kind, digest)) is not None:
+                return found, True
             staging.mkdir(exist_ok=True)
-            yield staging
-            if Artifact(kind, digest, final).is_whole():
-                shutil.rmtree(staging)
-            else:
-                self._publish(staging, final, {"kind": kind, "digest": digest, **meta})
+            build(staging)
+            self._publish(staging, final, {"kind": kind, "digest": digest, **meta})
+        return Artifact(kind, digest, final), False
 
     @staticmethod
     def _publish(staging: Path, final: Path, meta: Mapping[str, Any]) -> None:
@@ -157,18 +164,3 @@ class Workspace:
                 if artifact.is_whole():
                     found.append(artifact)
         return found
-
-    def resolve_artifact(self, name: str, kind: str = "") -> Artifact:
-        """The artifact that a label, a digest or the beginning of one names; UsageError when none or several do."""
-        wanted = name.removeprefix("b2:")
-        found = [
-            a
-            for a in self.list_artifacts()
-            if (not kind or a.kind == kind) and (a.path.name.startswith(wanted) or a.manifest.get("label") == name)
-        ]
-        if len(found) != 1:
-            what = "no artifact" if not found else f"{len(found)} artifacts"
-            raise UsageError(
-                f"{what} here match '{name}'", "`localdistill runs prune --dry-run` lists them with their digests"
-            )
-        return found[0]

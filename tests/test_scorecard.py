@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
 import pytest
 
 from localdistill.errors import LocalDistillError
-from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_score_card, to_markdown, to_text
+from localdistill.scorecard import (
+    Contestant,
+    ItemResult,
+    ScoreCard,
+    build_forms_card,
+    build_score_card,
+    to_markdown,
+    to_text,
+)
 
 
 def contestant(name: str, scores: Sequence[float], seed: int = 0, stopped: str = "", trained: int = 1000,
@@ -135,3 +144,34 @@ def test_without_a_base_arms_are_paired() -> None:
     card = build_score_card([contestant("a", LOW), contestant("b", HIGH)], base="base", task="t", grader="g",
                             is_guard=True)
     assert [entry.family for entry in card.comparisons] == ["arms"] and card.is_guard and "guard task" in to_text(card)
+
+
+def test_forms_of_one_model_are_compared_with_it_and_with_nothing_else() -> None:
+    forms = [contestant("trained", HIGH, stopped="time"), contestant("merged", HIGH, trained=0, stopped="time"),
+             contestant("Q4", LOW, trained=0, stopped="time")]
+    card = build_forms_card(forms, "trained", "stories", "exact", is_guard=False, forms_of="arm 'a'")
+    found = {(entry.first, entry.second): entry for entry in card.comparisons}
+    assert set(found) == {("merged", "trained"), ("Q4", "trained")}
+    assert found["Q4", "trained"].verdict == "worse" and found["Q4", "trained"].lost == 40
+    assert found["merged", "trained"].verdict == "cannot tell" and found["merged", "trained"].p_adjusted == 1.0
+    assert found["merged", "trained"].same_text == 0, "the texts name their model"
+    assert ScoreCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+    text = to_text(card)
+    assert "forms of arm 'a'" in text and "seed" not in text and "score by group" not in text
+    assert "against trained:" in text and "same text on 0 of 100" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_same_text_is_counted_whatever_surrounds_it() -> None:
+    one = contestant("trained", LOW)
+    other = dataclasses.replace(one, name="F16", items=tuple(
+        dataclasses.replace(item, output=f" {item.output}\n" if place < 70 else "else")
+        for place, item in enumerate(one.items)))
+    [entry] = build_forms_card([one, other], "trained", "t", "g", False, "m").comparisons
+    assert (entry.same_text, entry.won, entry.lost) == (70, 0, 0)
+
+
+def test_several_seeds_have_no_text_in_common() -> None:
+    arms = [contestant("a", HIGH, seed=seed) for seed in range(3)]
+    [entry] = card_of(contestant("base", LOW), *arms).comparisons
+    assert entry.same_text is None and "same text" not in to_text(card_of(contestant("base", LOW), *arms))

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from localdistill.errors import LocalDistillError, UsageError
-from localdistill.safety.files import atomic_write_text, inside, partial_file, slug
+from localdistill.safety.files import atomic_write_text, inside, partial_file
 from localdistill.workspace import Workspace
 
 
 def build(workspace: Workspace, digest: str, text: str = "hello", label: str = "one") -> None:
-    with workspace.build_artifact("dataset", digest, {"label": label}) as staging:
+    def fill(staging: Path) -> None:
         (staging / "a.txt").write_text(text)
         (staging / "checkpoints").mkdir(exist_ok=True)
         (staging / "checkpoints" / "step-1").write_text("big")
+
+    workspace.make_artifact("dataset", digest, {"label": label}, fill)
 
 
 def test_an_artifact_is_complete_only_after_its_manifest(tmp_path: Path) -> None:
@@ -34,14 +36,18 @@ def test_an_artifact_is_complete_only_after_its_manifest(tmp_path: Path) -> None
 
 
 def test_a_failed_build_keeps_its_staging_and_publishes_nothing(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    with pytest.raises(RuntimeError), workspace.build_artifact("dataset", "b2:aa", {}) as staging:
+    workspace, seen = Workspace(tmp_path), []
+
+    def fail(staging: Path) -> None:
         (staging / "half").write_text("x")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        workspace.make_artifact("dataset", "b2:aa", {}, fail)
     assert workspace.artifact("dataset", "b2:aa") is None
-    with workspace.build_artifact("dataset", "b2:aa", {}) as staging:
-        assert (staging / "half").read_text() == "x"
-    assert workspace.artifact("dataset", "b2:aa") is not None
+    made, was_there = workspace.make_artifact("dataset", "b2:aa", {}, lambda s: seen.append((s / "half").read_text()))
+    assert seen == ["x"] and not was_there
+    assert workspace.artifact("dataset", "b2:aa") == made and made.file("half").read_text() == "x"
 
 
 def test_damage_is_seen(tmp_path: Path) -> None:
@@ -59,36 +65,29 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     assert workspace.artifact("dataset", "b2:aa") is not None
 
 
-def test_two_builders_take_turns(tmp_path: Path) -> None:
-    workspace, inside_now, most = Workspace(tmp_path), [], []
+def test_of_many_builders_one_builds_and_the_others_wait_for_it(tmp_path: Path) -> None:
+    workspace, built, results = Workspace(tmp_path), [], []
+    others_wait = threading.Event()
 
-    def work(name: str) -> None:
-        with workspace.build_artifact("dataset", "b2:aa", {}) as staging:
-            inside_now.append(name)
-            most.append(len(inside_now))
-            (staging / "a.txt").write_text(name)
-            inside_now.remove(name)
+    def fill(staging: Path) -> None:
+        built.append(threading.current_thread().name)
+        others_wait.wait(20)
+        (staging / "a.txt").write_text(built[0])
 
-    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(6)]
+    def work() -> None:
+        results.append(workspace.make_artifact("dataset", "b2:aa", {"label": "x"}, fill))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
+    others_wait.set()
     for thread in threads:
         thread.join()
-    assert max(most) == 1
-    artifact = workspace.artifact("dataset", "b2:aa")
-    assert artifact is not None
-    artifact.verify()
-
-
-def test_artifacts_are_found_by_label_digest_and_beginning(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    build(workspace, "b2:aabb")
-    build(workspace, "b2:aacc", label="two")
-    assert workspace.resolve_artifact("two").digest == "b2:aacc"
-    assert workspace.resolve_artifact("b2:aab").digest == "b2:aabb"
-    for name in ("aa", "zz"):
-        with pytest.raises(UsageError):
-            workspace.resolve_artifact(name)
+    assert len(built) == 1 and sorted(was_there for _, was_there in results) == [False, *[True] * 5]
+    for artifact, _ in results:
+        artifact.verify()
+        assert artifact.file("a.txt").read_text() == built[0]
+    assert not list(workspace.artifacts.glob("dataset/.building-*"))
 
 
 def test_the_workspace_is_the_nearest_marked_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,17 +120,3 @@ def test_atomic_write_replaces_whole(tmp_path: Path) -> None:
 def test_names_cannot_leave_their_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         inside(tmp_path, name)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("My Model: 3B", "my-model-3b"),
-        ("../..", "unnamed"),
-        (".hidden", "hidden"),
-        ("x" * 99, "x" * 64),
-        ("", "unnamed"),
-    ],
-)
-def test_slugs(text: str, expected: str) -> None:
-    assert slug(text) == expected

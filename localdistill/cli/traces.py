@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from localdistill.cli import output
-from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
+from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +20,12 @@ def register(app: typer.Typer) -> None:
         "three rows are shown first.",
     )(import_)
     app.command("traces", help="List stored traces with their grades.")(traces)
+    app.command("selections", help="List saved selections: how many traces, by which filters, what each removed.")(
+        selections
+    )
+    app.command("datasets", help="Show how long the rows of a run's datasets are against the student's limit.")(
+        datasets
+    )
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)
 
 
@@ -57,21 +63,24 @@ def traces(
     where: Annotated[
         str,
         typer.Option(
-            help="SQL condition over the columns of trace_view, for example \"score = 0 and model like '%R1%'\"."
+            help="SQL condition on one trace, over the columns of trace_view, for example "
+            "\"score = 0 and model like '%R1%'\". It is worked out in a process of its own that can read nothing else "
+            "and is ended when it takes too long."
         ),
     ] = "",
     search: Annotated[str, typer.Option(help="Only traces that contain this text.")] = "",
+    selection: Annotated[str, typer.Option(help="Only traces of this saved selection.")] = "",
+    order: Annotated[
+        str, typer.Option(help="stored, newest, score (lowest first), tokens or cost (highest first).")
+    ] = "stored",
     limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List traces."""
-    from localdistill import Store
+    from localdistill import list_traces
 
-    place = workspace_of(workspace)
-    store = Store(place.store_path)
-    store.catch_up(place.journals())
-    rows = store.listing(where or None, search, limit)
+    rows = list_traces(workspace_of(workspace), where, search, order, selection, limit)
     if as_json:
         output.data_json(rows)
         return
@@ -89,6 +98,43 @@ def traces(
             for r in rows
         ],
     )
+
+
+def selections(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List saved selections."""
+    from localdistill import saved_selections
+
+    found = saved_selections(workspace_of(workspace))
+    if as_json:
+        output.data_json([dataclasses.asdict(one) for one in found])
+        return
+    output.table(
+        ["selection", "traces", "run", "saved", "removed"],
+        [
+            (one.name, one.kept, one.definition.get("run", ""), f"{one.saved_at:%Y-%m-%d %H:%M}",
+             output.counts(one.removed))
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def datasets(run: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show the datasets of a run."""
+    from localdistill import RunFolder, dataset_shapes
+
+    place = workspace_of(workspace)
+    shapes = dataset_shapes(place, RunFolder.open(place.runs, run))
+    if as_json:
+        output.data_json([{**dataclasses.asdict(one), "lengths": list(one.lengths)} for one in shapes])
+        return
+    output.table(
+        ["arm", "format", "thinks", "rows", "median", "longest", "limit", "trained tokens", "left out"],
+        [
+            (one.arm, one.format, "yes" if one.thinks else "no", len(one.lengths), one.median, one.longest,
+             one.limit, one.trained_tokens, output.counts(one.left_out) or "nothing")
+            for one in shapes
+        ],
+    )  # fmt: skip
 
 
 def show(

@@ -43,6 +43,9 @@ class TransformersEngine:
         """Folder of an adapter to add; empty answers with the base model."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
         """Arithmetic; `auto` is float32 on a CPU and bfloat16 on CUDA."""
+        quantization: Literal["none", "nf4"] = "none"
+        """How the student's weights are held. `nf4` answers as a student whose adapter was trained on NF4 weights: the
+        adapter stays beside them. `none` merges the adapter into the stored weights."""
         device: str = "auto"
         """`auto` takes the first CUDA GPU, else the CPU."""
         batch_rows: int = Field(32, ge=1)
@@ -163,6 +166,12 @@ class TransformersEngine:
         device = pick_device(self.options.device)
         dtype = pick_dtype(self.options.dtype, device)
         adapter = AdapterFolder.open(self.options.adapter, self.folder) if self.options.adapter else None
+        if self.options.quantization == "nf4":
+            quantized = load_causal_model(self.folder, dtype, device, "nf4")
+            if adapter is not None:
+                adapter.attach(quantized)
+            self._decoder = BatchDecoder(quantized, self.tokenizer.decode)
+            return self._decoder
         model = load_causal_model(self.folder, torch.float32 if adapter else dtype, torch.device("cpu"))
         if adapter is not None:
             with torch.no_grad():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from localdistill.events import Cancel, Emit
 from localdistill.options import Options
+from localdistill.scorecard import ScoreCard
+
+Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
+"""Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class ExportJob:
     thinks: bool
     card: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the model card: base model, arm, format, data, scores, licences."""
+    measure: Measure | None = None
+    """How files are measured; None when there is nothing to measure them on."""
 
 
 class Exporter(Protocol):

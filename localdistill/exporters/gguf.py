@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -22,6 +22,7 @@ from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.exporters.parity import GREEDY_TOKENS, ParityReport, check_parity
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.options import Options as BaseOptions
+from localdistill.scorecard import ScoreCard
 
 __all__ = ["GgufExporter", "convert_to_gguf"]
 
@@ -47,6 +48,9 @@ class GgufExporter:
         """User messages for comparing logits and greedy text; empty uses the built-in ones."""
         greedy_tokens: int = Field(GREEDY_TOKENS, ge=1, le=512)
         """Length in tokens of the greedy texts that are compared."""
+        measure: bool = True
+        """Run every written file, and the merged weights, on the recipe's benchmarks and show the scores beside the
+        files, each compared with the trained model. Takes as long as evaluating that many models once more."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -65,7 +69,8 @@ class GgufExporter:
             if "F16" in self.options.quants:
                 os.replace(source, job.output / f"{job.name}-F16.gguf")
                 written.insert(0, job.output / f"{job.name}-F16.gguf")
-            beside = self._write_beside(job, written, report)
+            measured = job.measure(written) if job.measure and self.options.measure else ()
+            beside = self._write_beside(job, written, report, measured)
         except OSError as error:
             _remove(written)
             raise LocalDistillError(f"the export could not be written: {error.strerror or error}",
@@ -110,8 +115,9 @@ class GgufExporter:
             raise
         return written
 
-    def _write_beside(self, job: ExportJob, files: list[Path], report: ParityReport) -> list[Path]:
-        card = model_card(job, files, report.to_json())
+    def _write_beside(self, job: ExportJob, files: list[Path], report: ParityReport,
+                      measured: Sequence[ScoreCard]) -> list[Path]:
+        card = model_card(job, files, report.to_json(), measured)
         (job.output / "README.md").write_text(card, encoding="utf-8")
         (job.output / "SHA256SUMS").write_text(checksums(files), encoding="utf-8")
         return [job.output / name for name in ("parity.json", "README.md", "SHA256SUMS")]

@@ -24,13 +24,16 @@ class FullTraceFormat:
 
         reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
         """Weight of the reasoning's tokens in the loss; tags and answer always count fully."""
+        allow_summaries: bool = False
+        """Train also on summaries that a provider gave out in place of the reasoning. The student then learns to write
+        such summaries, not to reason as the teacher did. Summaries made by a rewrite are always used."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """The trace as a thinking reply, or why it cannot be."""
-        reason = why_no_reasoning(prompt, trace)
+        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries)
         if reason:
             return skip(prompt, trace, reason)
         spans = (

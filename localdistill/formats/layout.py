@@ -45,12 +45,16 @@ def why_no_answer(prompt: Prompt, trace: Trace) -> str | None:
     return why_no_prompt(prompt)
 
 
-def why_no_reasoning(prompt: Prompt, trace: Trace) -> str | None:
-    """The reason when reasoning or answer cannot be trained on, else None."""
+def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool) -> str | None:
+    """The reason when reasoning or answer cannot be trained on, else None. A summary that our own rewrite made is
+    meant to be trained on; one that a provider gave out in place of the reasoning is so only where it is allowed."""
     if trace.trace_kind == "encrypted":
         return "the reasoning is encrypted"
-    if not trace.reasoning.strip():
+    if trace.trace_kind == "none" or not trace.reasoning.strip():
         return "there is no reasoning"
+    is_own = bool(trace.rewrite or trace.parent_id)
+    if trace.trace_kind == "summary" and not is_own and not allow_summaries:
+        return "the reasoning is a provider's summary, not the model's own words"
     if _THINK_TAGS.search(trace.reasoning):
         return "the reasoning holds a think tag"
     return why_no_answer(prompt, trace)

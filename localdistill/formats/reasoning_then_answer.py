@@ -26,13 +26,16 @@ class ReasoningThenAnswerFormat:
         """Text between reasoning and answer. The paper does not state its own; a blank line is the default."""
         reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
         """Weight of the reasoning's tokens in the loss; 0 trains on the answer alone, with the reasoning as context."""
+        allow_summaries: bool = False
+        """Train also on summaries that a provider gave out in place of the reasoning. The student then learns to write
+        such summaries, not to reason as the teacher did. Summaries made by a rewrite are always used."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """Reasoning and answer as one reply, or why it cannot be."""
-        reason = why_no_reasoning(prompt, trace)
+        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries)
         if reason:
             return skip(prompt, trace, reason)
         weight = self.options.reasoning_weight

@@ -7,7 +7,7 @@ What the layout cannot hold:
 | the border of instruction and input | read as one user turn, joined by a blank line; written as `instruction` |
 | system turns after the first turn | writing raises InputError |
 | turns that do not alternate user, assistant | writing raises InputError |
-| reasoning of earlier turns, raw reply, status, kind of trace, model | not written |
+| reasoning of earlier turns, raw reply, status, kind of trace, terms of use, model | not written |
 | reference, original, tests, source, licence, metadata | not written |
 | an output whose text holds think tags of its own | is split there when read again |
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from localdistill.errors import InputError
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, answer_of, imported_trace, optional_text, prompt_of, text_at
+from localdistill.interchange.rows import Place, answer_of, imported, optional_text, prompt_of, text_at
 from localdistill.records import Message, Prompt, Trace
 from localdistill.templates import join_thinking
 
@@ -45,9 +45,7 @@ class AlpacaLayout:
             raise place.error("there is no user turn", "'instruction' is empty")
         prompt = prompt_of((*messages, Message("user", asked)), {}, source, place)
         output = text_at(row, "output", place)
-        if not output.strip():
-            return Imported(prompt)
-        return Imported(prompt, imported_trace(prompt, answer_of(output), source, "", {}, place))
+        return imported(prompt, answer_of(output) if output.strip() else None, {}, place)
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """One row; InputError when the turns do not fit the layout."""

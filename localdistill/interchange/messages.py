@@ -4,13 +4,13 @@ Reasoning may stand under `reasoning_content` or `reasoning`, in think tags insi
 object of a-m-team files (`think_content`, `answer_content`, `reference_answer`, `test_case`). The last assistant turn
 becomes the trace; everything before it is the prompt.
 
-Kept both ways: messages, reasoning, answer, model, status, kind of trace, and our own keys of a prompt (reference,
-original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
+Kept both ways: messages, reasoning, answer, model, status, kind of trace, terms of use, and our own keys of a prompt
+(reference, original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from localdistill.interchange.base import Imported
@@ -18,13 +18,13 @@ from localdistill.interchange.rows import (
     Answer,
     Place,
     answer_of,
-    imported_trace,
+    conversation_row,
+    imported,
     is_faithful,
     mapping_at,
     message_of,
-    prompt_keys,
     prompt_of,
-    trace_keys,
+    turns_at,
 )
 from localdistill.records import Prompt, Trace
 
@@ -51,32 +51,23 @@ class MessagesLayout:
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a user turn or with turns that are not text."""
         place = Place(source, number)
-        turns = row.get("messages")
-        if not isinstance(turns, Sequence) or isinstance(turns, str):
-            raise place.error("'messages' is not a list")
-        if not all(isinstance(turn, Mapping) for turn in turns):
-            raise place.error("a turn in 'messages' is not an object")
+        turns = turns_at(row, "messages", place)
         has_answer = ends_with_answer(turns)
         asked = turns[:-1] if has_answer else turns
         messages = tuple(message_of(turn.get("role"), turn.get("content"), place) for turn in asked)
         info = next((mapping_at(turn, "info", place) for turn in reversed(asked) if turn.get("role") == "user"), {})
         prompt = prompt_of(messages, row, source, place, _text(info.get("reference_answer")),
                            _text(info.get("test_case")))
-        if not has_answer:
-            return Imported(prompt)
-        answer = _answer(turns[-1], place)
-        return Imported(prompt, imported_trace(prompt, answer, source, _text(row.get("model")) or "", row, place))
+        return imported(prompt, _answer(turns[-1], place) if has_answer else None, row, place, row.get("model"))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """Tags stay inside the content where the trace came that way; else reasoning gets its own key."""
         turns: list[dict[str, Any]] = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        if trace is None:
-            return {"messages": turns, **prompt_keys(prompt)}
-        if is_faithful(trace):
+        if trace is not None and is_faithful(trace):
             turns.append({"role": "assistant", "content": trace.raw})
-        else:
+        elif trace is not None:
             turns.append({"role": "assistant", "content": trace.answer, "reasoning_content": trace.reasoning})
-        return {"messages": turns, **prompt_keys(prompt), **trace_keys(trace)}
+        return conversation_row("messages", turns, prompt, trace)
 
 
 def _answer(turn: Mapping[str, Any], place: Place) -> Answer:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from localdistill.errors import InputError
+from localdistill.interchange.base import Imported
 from localdistill.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
 from localdistill.templates import join_thinking, split_thinking
 
@@ -71,6 +72,14 @@ def mapping_at(row: Mapping[str, Any], key: str, place: Place) -> Mapping[str, A
     return value
 
 
+def turns_at(row: Mapping[str, Any], key: str, place: Place) -> list[Mapping[str, Any]]:
+    """The turns of a conversation under `key`."""
+    turns = row.get(key)
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise place.error(f"'{key}' is not a list of turns")
+    return turns
+
+
 def message_of(role: object, content: object, place: Place) -> Message:
     """A turn from a role name and a text, or a list of text parts."""
     known = ROLES.get(role) if isinstance(role, str) else None
@@ -121,7 +130,7 @@ def status_of(answer: Answer) -> Status:
 
 def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row: Mapping[str, Any],
                    place: Place) -> Trace:
-    """The trace of an imported reply. `row` may state `status` and `trace_kind`; else the text decides."""
+    """The trace of an imported reply. `row` may state `status`, `trace_kind` (else the text decides) and `terms`."""
     kind = "raw" if answer.reasoning else "none"
     return Trace(
         id=content_id("imported", [[m.role, m.content] for m in prompt.messages],
@@ -129,7 +138,22 @@ def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row:
         prompt_id=prompt.id, engine=ENGINE, model=model, reasoning=answer.reasoning, answer=answer.text,
         status=_one_of(row, "status", status_of(answer), get_args(Status), place),
         trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw, source=source,
+        terms=optional_text(row, "terms", place) or "",
     )
+
+
+def imported(prompt: Prompt, answer: Answer | None, row: Mapping[str, Any], place: Place,
+             model: object = "") -> Imported:
+    """What a row of a conversation holds: its prompt, and a trace when it ends with an answer."""
+    if answer is None:
+        return Imported(prompt)
+    name = model if isinstance(model, str) else ""
+    return Imported(prompt, imported_trace(prompt, answer, place.source, name, row, place))
+
+
+def conversation_row(key: str, turns: list[dict[str, Any]], prompt: Prompt, trace: Trace | None) -> dict[str, Any]:
+    """The row of a conversation whose `turns` stand under `key`, with what the turns do not say."""
+    return {key: turns, **prompt_keys(prompt), **(trace_keys(trace) if trace else {})}
 
 
 def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: Place) -> Any:
@@ -149,7 +173,7 @@ def trace_keys(trace: Trace) -> dict[str, str]:
         keys["status"] = trace.status
     if trace.trace_kind != ("raw" if trace.reasoning else "none"):
         keys["trace_kind"] = trace.trace_kind
-    return keys
+    return {**keys, "terms": trace.terms} if trace.terms else keys
 
 
 def prompt_keys(prompt: Prompt) -> dict[str, Any]:

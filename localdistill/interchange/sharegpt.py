@@ -8,23 +8,22 @@ inside `value`, and in `info` too where tags alone could not give it back exactl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import stored_parts
 from localdistill.interchange.rows import (
     ROLES,
-    Answer,
     Place,
     answer_of,
-    imported_trace,
+    conversation_row,
+    imported,
     is_faithful,
     mapping_at,
     message_of,
-    prompt_keys,
     prompt_of,
-    trace_keys,
+    turns_at,
 )
 from localdistill.records import Message, Prompt, Trace
 from localdistill.templates import join_thinking
@@ -44,11 +43,8 @@ class ShareGptLayout:
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a human turn or with an unknown speaker."""
         place = Place(source, number)
-        turns = row.get("conversations")
-        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-            raise place.error("'conversations' is not a list of turns")
+        turns = turns_at(row, "conversations", place)
         messages = [message_of(_speaker(turn), turn.get("value", turn.get("content")), place) for turn in turns]
-        last = mapping_at(turns[-1], "info", place) if turns else {}
         has_answer = bool(turns) and messages[-1].role == "assistant"
         asked = messages[:-1] if has_answer else messages
         system = row.get("system")
@@ -56,29 +52,20 @@ class ShareGptLayout:
             asked.insert(0, Message("system", system))
         prompt = prompt_of(tuple(asked), row, source, place, _fact(turns, "ground_truth") or
                            _fact(turns, "reference_answer"), _fact(turns, "test_case"))
-        if not has_answer:
-            return Imported(prompt)
-        answer = _answer(messages[-1].content, last)
-        model = row.get("model") or last.get("model_name") or ""
-        return Imported(prompt, imported_trace(prompt, answer, source, str(model), row, place))
+        info = mapping_at(turns[-1], "info", place) if has_answer else {}
+        answer = answer_of(messages[-1].content, stored=stored_parts(info)) if has_answer else None
+        return imported(prompt, answer, row, place, row.get("model") or info.get("model_name"))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """System turns become turns, so that their place is kept."""
         turns: list[dict[str, Any]] = [{"from": _NAMES[m.role], "value": m.content} for m in prompt.messages]
-        if trace is None:
-            return {"conversations": turns, **prompt_keys(prompt)}
-        if is_faithful(trace):
+        if trace is not None and is_faithful(trace):
             turns.append({"from": "gpt", "value": trace.raw})
-        else:
+        elif trace is not None:
             value = join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
             info = {"think_content": trace.reasoning, "answer_content": trace.answer}
             turns.append({"from": "gpt", "value": value, "info": info})
-        return {"conversations": turns, **prompt_keys(prompt), **trace_keys(trace)}
-
-
-def _answer(value: str, info: Mapping[str, Any]) -> Answer:
-    stored = stored_parts(info)
-    return answer_of(value, stored=stored)
+        return conversation_row("conversations", turns, prompt, trace)
 
 
 def _speaker(turn: Mapping[str, Any]) -> object:
@@ -86,7 +73,7 @@ def _speaker(turn: Mapping[str, Any]) -> object:
     return speaker.lower() if isinstance(speaker, str) and speaker.lower() in ROLES else speaker
 
 
-def _fact(turns: list[Any], key: str) -> str | None:
+def _fact(turns: Sequence[Mapping[str, Any]], key: str) -> str | None:
     """The first text under `key` in the `info` objects of the turns."""
     infos = [turn.get("info") for turn in turns]
     return next((i[key] for i in infos if isinstance(i, Mapping) and isinstance(i.get(key), str)), None)

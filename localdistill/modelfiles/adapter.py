@@ -137,6 +137,33 @@ class AdapterFolder:
         return merged
 
 
+    def attach(self, model: Any) -> None:
+        """Add this adapter to a loaded `model` beside its weights, which stay as they are. Needed where they are
+        quantized: the update was fitted to them like that. Trained rows are set in the embeddings, which never are."""
+        import torch
+
+        for layer in sorted(self.layers):
+            down, up = self.factors(layer)
+            model.get_submodule(layer).register_forward_hook(_update_of(down, up * self.scaling))
+        with torch.no_grad():
+            for layer in ("model.embed_tokens", "lm_head"):
+                if self.rows(layer) is not None:
+                    weight = model.get_submodule(layer).weight
+                    weight.copy_(self.apply(f"{layer}.weight", weight.cpu()))
+
+
+def _update_of(down: torch.Tensor, up: torch.Tensor) -> Any:
+    """A hook that adds x A^T B^T to a layer's output; A (r, in) and B (out, r) follow the layer's device and dtype."""
+
+    def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        nonlocal down, up
+        (x,) = inputs
+        down, up = down.to(x.device, x.dtype), up.to(x.device, x.dtype)
+        return output + (x @ down.t()) @ up.t()
+
+    return hook
+
+
 def _checked_config(config: Any, file: Path) -> tuple[int, float]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelFileError(f"{file}: only LoRA adapters are supported")

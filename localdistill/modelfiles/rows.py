@@ -48,6 +48,8 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
 
     if not example.turns or example.turns[-1].role != "assistant":
         return skip("the last turn is not the assistant's")
+    if not all(_is_unicode(turn.text) for turn in example.turns):
+        return skip("the text holds half a surrogate pair, which is no character")
     context = tuple(Message(turn.role, turn.text) for turn in example.turns[:-1])
     prompt = template.prompt(context, example.thinks)
     spans: tuple[Span, ...] | None = example.turns[-1].spans
@@ -74,6 +76,15 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
         return skip(f"longer than {max_tokens} tokens")
     row_id = content_id("row", example.prompt_id, example.trace_id, ids, weights)
     return Row(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained)
+
+
+def _is_unicode(text: str) -> bool:
+    """Tokenizers take nothing else; JSON of some servers holds halves of a cut emoji."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] | None:

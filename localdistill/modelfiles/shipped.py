@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localdistill.errors import UsageError
+from localdistill.errors import RecipeError, UsageError, nearest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -28,6 +28,17 @@ def shipped_path(name: str) -> Path:
 def shipped_recipes() -> list[Path]:
     """All shipped recipes, sorted by name."""
     return sorted((shipped_root() / "recipes").glob("*.toml"))
+
+
+def recipe_file(name: str) -> Path:
+    """The file that somebody means by `name`: a path, or a shipped recipe by name. RecipeError names the nearest."""
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    known = {p.stem: p for p in shipped_recipes()}
+    if name not in known:
+        raise RecipeError(f"there is no recipe '{name}'{nearest(name, known)}", f"shipped: {', '.join(known)}")
+    return known[name]
 
 
 def resolve_path(text: str, base: Path) -> Path:

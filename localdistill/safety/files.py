@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,12 +83,6 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     atomic_write_bytes(path, text.encode("utf-8", "surrogatepass"))
-
-
-def slug(text: str) -> str:
-    """`text` as a file name: lower case letters, digits, dots, dashes and underscores, at most 64, no leading dot."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")[:64]
-    return name or "unnamed"
 
 
 def inside(folder: Path, name: str) -> Path:

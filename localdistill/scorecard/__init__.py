@@ -1,5 +1,6 @@
 """Score cards: paired comparisons of several models on the same items, and how they look on paper."""
 
+from localdistill.scorecard.building import build_forms_card, build_score_card
 from localdistill.scorecard.card import (
     Comparison,
     Contestant,
@@ -8,11 +9,11 @@ from localdistill.scorecard.card import (
     ItemResult,
     Row,
     ScoreCard,
-    build_score_card,
+    Verdict,
 )
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "Comparison", "Contestant", "Flip", "GroupScore", "ItemResult", "Row", "ScoreCard", "build_score_card",
-    "to_markdown", "to_text",
+    "Comparison", "Contestant", "Flip", "GroupScore", "ItemResult", "Row", "ScoreCard", "Verdict",
+    "build_forms_card", "build_score_card", "to_markdown", "to_text",
 ]

@@ -1,41 +1,17 @@
-"""Scores of several models on the same items, compared in pairs: who is better, worse, or cannot be told apart.
-
-Pure: results in, card out. It knows no model, no task and no arm by name; how a card looks on paper is in
-`scorecard.text`. Rules (all printed with the card): the primary family compares every arm with the base, the second
-one pairs of arms, Holm inside each; an arm that was stopped early is shown and never compared; with fewer than three
-seeds a verdict speaks of the trained models at hand only."""
+"""What a score card holds: one line per model, comparisons in pairs, the items that flipped. Values only: how they are
+worked out is in `scorecard.building`, how they look on paper in `scorecard.text`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from statistics import fmean
 from typing import Any, Literal
 
 from localdistill.errors import LocalDistillError
-from localdistill.statistics import (
-    Interval,
-    SeedVariance,
-    compare_over_seeds,
-    detectable_difference,
-    holm,
-    mcnemar_exact,
-    mean_difference_interval,
-    mean_interval_over_seeds,
-    paired_difference_interval,
-    pooled_seed_variance,
-    wilson_interval,
-)
 
 Verdict = Literal["better", "worse", "cannot tell"]
 FamilyName = Literal["base", "arms"]
-
-ALPHA = 0.05
-SEEDS_FOR_FORMATS = 3
-FLIPS_KEPT = 50
-"""Flips stored per direction and comparison; the counts are always complete."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +111,8 @@ class Comparison:
     method: str
     flips_won: tuple[Flip, ...] = ()
     flips_lost: tuple[Flip, ...] = ()
+    same_text: int | None = None
+    """Items to which both wrote the same text; None where several seeds were compared."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +130,8 @@ class ScoreCard:
     comparisons: tuple[Comparison, ...]
     scope: str
     """What the verdicts speak of, in a sentence."""
+    forms_of: str = ""
+    """The trained model whose forms (merged, exported files) the rows are; empty when they are contestants."""
 
     def row(self, name: str) -> Row:
         """The line of one model. Raises KeyError."""
@@ -180,150 +160,6 @@ class ScoreCard:
         except (KeyError, TypeError, ValueError) as error:
             raise LocalDistillError(f"the score card cannot be read: {error}",
                                     "it may come from another version; evaluate again") from error
-
-
-def build_score_card(contestants: Sequence[Contestant], base: str, task: str, grader: str,
-                     is_guard: bool = False) -> ScoreCard:
-    """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
-
-    Raises LocalDistillError when they did not answer the same items in the same order.
-    """
-    arms = _by_name(contestants)
-    _require_same_items(contestants)
-    trained = {name: group for name, group in arms.items() if name != base}
-    seeds = min((len(group) for group in trained.values()), default=0)
-    ranked = [name for name, group in trained.items() if not any(member.stopped_early for member in group)]
-    spread = pooled_seed_variance([[_mean(member) for member in trained[name]] for name in ranked])
-    rows = tuple(_row(group, SeedVariance(0.0, 0) if name == base else spread) for name, group in arms.items())
-    families: dict[FamilyName, list[tuple[str, str]]] = {
-        "base": [(name, base) for name in ranked] if base in arms else [],
-        "arms": list(combinations(ranked, 2)),
-    }
-    comparisons = [comparison for family, pairs in families.items()
-                   for comparison in _compare_family(family, pairs, arms, base, spread)]
-    items = len(contestants[0].items) if contestants else 0
-    return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds))
-
-
-def _scope(seeds: int) -> str:
-    if seeds >= SEEDS_FOR_FORMATS:
-        return (f"{seeds} seeds per arm: the verdicts speak of the formats, with the variance of items and the "
-                "variance between seeds (pooled over arms) both counted.")
-    count = {0: "No trained model", 1: "One seed per arm"}.get(seeds, "Two seeds per arm")
-    return (f"{count}: a verdict speaks of these trained models only, not of their formats; training again with "
-            f"another seed may turn it. A verdict on formats needs {SEEDS_FOR_FORMATS} seeds.")
-
-
-def _by_name(contestants: Sequence[Contestant]) -> dict[str, list[Contestant]]:
-    arms: dict[str, list[Contestant]] = {}
-    for member in contestants:
-        arms.setdefault(member.name, []).append(member)
-    return arms
-
-
-def _require_same_items(contestants: Sequence[Contestant]) -> None:
-    for member in contestants:
-        if [item.prompt_id for item in member.items] != [item.prompt_id for item in contestants[0].items]:
-            raise LocalDistillError(f"'{member.name}' and '{contestants[0].name}' did not answer the same items",
-                                    "evaluate both with the same task and options")
-    if contestants and not contestants[0].items:
-        raise LocalDistillError("there are no items to score", "check the task's options")
-
-
-def _mean(member: Contestant) -> float:
-    return fmean(item.score for item in member.items)
-
-
-def _scores(group: Sequence[Contestant]) -> list[list[float]]:
-    return [[item.score for item in member.items] for member in group]
-
-
-def _is_binary(group: Sequence[Contestant]) -> bool:
-    return all(item.score in (0.0, 1.0) for member in group for item in member.items)
-
-
-def _row(group: Sequence[Contestant], spread: SeedVariance) -> Row:
-    replies = [item for member in group for item in member.items]
-    finished = [item for item in replies if item.finished]
-    score, count = fmean(item.score for item in replies), len(group[0].items)
-    if len(group) == 1 and _is_binary(group):
-        interval = wilson_interval(score * count, count)
-    else:
-        interval = mean_interval_over_seeds(_scores(group), spread)
-    return Row(
-        name=group[0].name, format=group[0].format, thinks=group[0].thinks,
-        seeds=tuple(member.seed for member in group), items=count, score=score,
-        interval=(interval.low, interval.high), seed_scores=tuple(_mean(member) for member in group),
-        finished_share=len(finished) / len(replies),
-        limit_share=sum(item.hit_limit for item in replies) / len(replies),
-        score_finished=fmean(item.score for item in finished) if finished else None,
-        mean_answer_tokens=fmean(item.answer_tokens for item in replies),
-        trained_tokens=round(fmean(member.trained_tokens for member in group)),
-        stopped_early="; ".join(dict.fromkeys(m.stopped_early for m in group if m.stopped_early)),
-        groups=_groups(replies, len(group)),
-    )
-
-
-def _groups(replies: Sequence[ItemResult], seeds: int) -> tuple[GroupScore, ...]:
-    scores: dict[str, list[float]] = {}
-    for item in replies:
-        scores.setdefault(item.group, []).append(item.score)
-    if set(scores) <= {""}:
-        return ()
-    names = sorted(scores, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    return tuple(GroupScore(name, len(scores[name]) // seeds, fmean(scores[name])) for name in names)
-
-
-def _compare_family(family: FamilyName, pairs: Sequence[tuple[str, str]], arms: Mapping[str, list[Contestant]],
-                    base: str, spread: SeedVariance) -> Iterator[Comparison]:
-    raw = {pair: _compare(family, arms[pair[0]], arms[pair[1]], pair[1] == base, spread) for pair in pairs}
-    adjusted = holm({pair: comparison.p_value for pair, comparison in raw.items()})
-    for pair, comparison in raw.items():
-        low, high = comparison.interval
-        verdict: Verdict = "cannot tell"
-        if adjusted[pair] < ALPHA and (low > 0 or high < 0):
-            verdict = "better" if low > 0 else "worse"
-        yield dataclasses.replace(comparison, p_adjusted=adjusted[pair], verdict=verdict)
-
-
-def _compare(family: FamilyName, first: list[Contestant], second: list[Contestant], against_base: bool,
-             spread: SeedVariance) -> Comparison:
-    flips = list(_flips(first, second))
-    won, lost = ([flip for side, flip in flips if side == wanted] for wanted in (1, -1))
-    if len(first) == 1 and len(second) == 1:
-        difference, interval, p_value, detectable, method = _one_seed(first, second, len(won), len(lost))
-    else:
-        found = compare_over_seeds(_scores(first), _scores(second), spread, second_is_trained=not against_base)
-        difference, interval, p_value = found.difference, found.interval, found.p_value
-        detectable, method = found.detectable, "t test over items and seeds"
-    return Comparison(
-        family=family, first=first[0].name, second=second[0].name, difference=difference,
-        interval=(interval.low, interval.high), p_value=p_value, p_adjusted=p_value, verdict="cannot tell",
-        detectable=detectable, won=len(won), lost=len(lost), method=method, flips_won=tuple(won[:FLIPS_KEPT]),
-        flips_lost=tuple(lost[:FLIPS_KEPT]))
-
-
-def _one_seed(first: list[Contestant], second: list[Contestant], won: int,
-              lost: int) -> tuple[float, Interval, float, float, str]:
-    pairs = [(a.score, b.score) for a, b in zip(first[0].items, second[0].items, strict=True)]
-    difference = fmean(a - b for a, b in pairs)
-    if _is_binary([*first, *second]):
-        both = sum(a == b == 1.0 for a, b in pairs)
-        interval = paired_difference_interval(both, won, lost, len(pairs) - both - won - lost)
-        method = "exact McNemar test, Newcombe interval"
-    else:
-        interval = mean_difference_interval([a - b for a, b in pairs])
-        method = "exact sign test of right and wrong, t interval"
-    share = round((won + lost) / len(pairs), 3)
-    return difference, interval, mcnemar_exact(won, lost), detectable_difference(len(pairs), share), method
-
-
-def _flips(first: list[Contestant], second: list[Contestant]) -> Iterator[tuple[int, Flip]]:
-    """Items that most seeds of one side get right and most of the other do not, with the outputs of the first seeds."""
-    for place, (one, two) in enumerate(zip(first[0].items, second[0].items, strict=True)):
-        left, right = (fmean(member.items[place].score for member in side) >= 0.5 for side in (first, second))
-        if left != right:
-            yield (1 if left else -1), Flip(one.prompt_id, one.output, two.output, one.extracted, two.extracted)
 
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:

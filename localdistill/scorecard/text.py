@@ -19,12 +19,14 @@ def to_text(card: ScoreCard) -> str:
     """The card as plain text of at most 100 columns."""
     lines = [*_wrapped(_title(card)), "", *_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += _stopped(card)
-    if any(row.groups for row in card.rows):
+    if any(row.groups for row in card.rows) and not card.forms_of:
         lines += ["", "score by group:", *_group_tables(card)]
     for family, title in (("base", f"against {card.base}:"), ("arms", "arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
-            lines += ["", title, *(line for entry in found for line in _wrapped(_sentence(entry), "  ", "    "))]
+            lines += ["", title]
+            for entry in found:
+                lines += _wrapped(_sentence(entry) + _same_text(card, entry), "  ", "    ")
     lines += ["", *_wrapped(card.scope), *_wrapped(_explanation(card))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -33,7 +35,7 @@ def to_markdown(card: ScoreCard) -> str:
     """The card as Markdown."""
     lines = [f"**{_title(card)}**", "", *_markdown_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += ["", *_stopped(card)] if _stopped(card) else []
-    if any(row.groups for row in card.rows):
+    if any(row.groups for row in card.rows) and not card.forms_of:
         names = _group_names(card)
         rows = [(row.name, *_group_cells(row, names)) for row in card.rows]
         lines += ["", "Score by group:", "", *_markdown_table(("model", *names), rows)]
@@ -48,6 +50,8 @@ def to_markdown(card: ScoreCard) -> str:
 
 def _title(card: ScoreCard) -> str:
     guard = ", guard task" if card.is_guard else ""
+    if card.forms_of:
+        return f"{card.task}{guard}: {card.items} items, graded by {card.grader}, forms of {card.forms_of}"
     seeds = "no trained arm" if not card.seeds else f"{card.seeds} seed{'s' if card.seeds > 1 else ''} per arm"
     return f"{card.task}{guard}: {card.items} items, graded by {card.grader}, {seeds}"
 
@@ -70,6 +74,11 @@ def _sentence(entry: Comparison) -> str:
     return (f"{entry.first} vs {entry.second}: {entry.verdict.upper()}, {_signed(entry.difference)} points "
             f"({_signed(low)} to {_signed(high)}), p {_p(entry.p_adjusted)}, won {entry.won}, lost {entry.lost}, "
             f"{_points(entry.detectable)} points could be seen")
+
+
+def _same_text(card: ScoreCard, entry: Comparison) -> str:
+    """How often two forms of one model wrote the same; of different models it says nothing."""
+    return f", same text on {entry.same_text} of {card.items}" if card.forms_of else ""
 
 
 def _comparison_cells(entry: Comparison) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import LocalDistillError
@@ -156,16 +157,16 @@ def _write(
         "rows": [row.row_id for row in rows],
     }
     digest = context.workspace.artifact_digest("dataset", VERSION, options, [folder.digest()])
-    found = context.workspace.artifact("dataset", digest)
-    if found is None:
-        with context.workspace.build_artifact("dataset", digest, {"label": arm.section.name, **facts}) as staging:
-            parquet.write_table(rows_table(rows), staging / "rows.parquet", compression="zstd")
-            (staging / "facts.json").write_text(json.dumps(facts, indent=1))
-            lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
-            (staging / "left_out.jsonl").write_text("".join(lines))
-    artifact = context.artifact("dataset", digest)
+
+    def build(staging: Path) -> None:
+        parquet.write_table(rows_table(rows), staging / "rows.parquet", compression="zstd")
+        (staging / "facts.json").write_text(json.dumps(facts, indent=1))
+        lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
+        (staging / "left_out.jsonl").write_text("".join(lines))
+
+    artifact, found = context.workspace.make_artifact("dataset", digest, {"label": arm.section.name, **facts}, build)
     context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
-    context.announce(artifact, arm.section.name, reused=found is not None)
+    context.announce(artifact, arm.section.name, reused=found)
     return {"dataset": digest, **facts}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from localdistill.events import Progressed
@@ -59,23 +60,23 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
     digest = context.workspace.artifact_digest(
         "adapter", VERSION, spec, [dataset.digest, ModelFolder.open(context.student).digest()]
     )
-    found = context.workspace.artifact("adapter", digest)
-    if found is None:
+    meta = {"label": name, "seed": seed, "inputs": [dataset.digest], **spec}
+
+    def build(staging: Path) -> None:
         context.emit(Progressed("train", f"{name}, seed {seed}: loading", 0, 0))
-        meta = {"label": name, "seed": seed, "inputs": [dataset.digest], **spec}
-        with context.workspace.build_artifact("adapter", digest, meta) as staging:
-            job = TrainingJob(
-                arm=name,
-                student=context.student,
-                rows=parquet.read_table(dataset.file("rows.parquet")),
-                stop_token_id=facts["stop_token_id"],
-                tag_token_ids=tuple(facts["tag_token_ids"]),
-                objective=context.member(OBJECTIVES, section.objective),
-                output=staging,
-                seed=seed,
-            )
-            result = trainer.train(job, context.emit, context.cancel)
-            (staging / "result.json").write_text(json.dumps(asdict(result), indent=1))
-    artifact = context.artifact("adapter", digest)
-    context.announce(artifact, f"{name}, seed {seed}", reused=found is not None)
+        job = TrainingJob(
+            arm=name,
+            student=context.student,
+            rows=parquet.read_table(dataset.file("rows.parquet")),
+            stop_token_id=facts["stop_token_id"],
+            tag_token_ids=tuple(facts["tag_token_ids"]),
+            objective=context.member(OBJECTIVES, section.objective),
+            output=staging,
+            seed=seed,
+        )
+        result = trainer.train(job, context.emit, context.cancel)
+        (staging / "result.json").write_text(json.dumps(asdict(result), indent=1))
+
+    artifact, found = context.workspace.make_artifact("adapter", digest, meta, build)
+    context.announce(artifact, f"{name}, seed {seed}", reused=found)
     return {"adapter": digest, "seed": seed, **json.loads(artifact.file("result.json").read_text())}

@@ -3,10 +3,12 @@ are written in pieces; the row that makes them visible comes last."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
@@ -72,13 +74,11 @@ def selection(sessions: Sessions, name: str) -> Selection:
                 f"there is no selection '{name}'{nearest(name, known)}",
                 f"known: {', '.join(known)}" if known else "run a recipe with a [select] section first",
             )
-        ids = con.execute(
-            "SELECT trace_id FROM selection_traces WHERE selection_id = ? ORDER BY position", [row[0]]
-        ).fetchall()
-        return Selection(row[0], restored(row[1]), json.loads(restored(row[2])), json.loads(row[3]),
-                         tuple(r[0] for r in ids))  # fmt: skip
+        return Selection(row[0], restored(row[1]), json.loads(restored(row[2])), json.loads(row[3]), ())
 
-    return sessions.run(work)
+    found = sessions.run(work)
+    ids = _list(sessions, "SELECT trace_id FROM selection_traces WHERE selection_id", found.id)
+    return dataclasses.replace(found, trace_ids=tuple(row[0] for row in ids))
 
 
 def save_lineage(sessions: Sessions, dataset: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -90,14 +90,8 @@ def save_lineage(sessions: Sessions, dataset: str, rows: Sequence[tuple[str, str
 
 def lineage(sessions: Sessions, dataset: str) -> list[tuple[str, str]]:
     """(row id, trace id) of every row of a dataset, in order."""
-
-    def work(con: DuckDBPyConnection) -> list[tuple[str, str]]:
-        rows: list[tuple[str, str]] = con.execute(
-            "SELECT row_id, trace_id FROM examples WHERE dataset = ? ORDER BY position", [dataset]
-        ).fetchall()
-        return rows
-
-    return sessions.run(work)
+    rows = _list(sessions, "SELECT row_id, trace_id FROM examples WHERE dataset", dataset)
+    return [(row, trace) for row, trace in rows]
 
 
 def datasets_of(sessions: Sessions, trace_id: str) -> list[str]:
@@ -108,6 +102,22 @@ def datasets_of(sessions: Sessions, trace_id: str) -> list[str]:
         return [row[0] for row in rows]
 
     return sessions.run(work)
+
+
+def _list(sessions: Sessions, sql: str, key: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a list in order, a piece in each session. `sql` ends with the column that `key` stands in."""
+    for start in count(0, PIECE_ROWS):
+
+        def work(con: DuckDBPyConnection, start: int = start) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = con.execute(
+                f"{sql} = ? AND position BETWEEN ? AND ? ORDER BY position", [key, start, start + PIECE_ROWS - 1]
+            ).fetchall()
+            return rows
+
+        piece = sessions.run(work)
+        yield from piece
+        if len(piece) < PIECE_ROWS:
+            return
 
 
 def _replace_list(

@@ -31,7 +31,8 @@ TRACE_TYPES: Mapping[str, str] = {
     "answer": "string", "status": "string", "trace_kind": "string", "raw": "string", "finish_reason": "string",
     "sample_index": "int64", "sampling": "string", "prompt_tokens": "int64", "completion_tokens": "int64",
     "reasoning_tokens": "int64", "cached_tokens": "int64", "usage_estimated": "bool", "cost_usd": "double",
-    "elapsed_s": "double", "parent_id": "string", "rewrite": "string", "source": "string", "created_at": "time",
+    "elapsed_s": "double", "parent_id": "string", "rewrite": "string", "source": "string", "terms": "string",
+    "created_at": "time",
 }  # fmt: skip
 GRADE_TYPES: Mapping[str, str] = {
     "trace_id": "string", "grader": "string", "score": "double", "reason": "string", "extracted": "string",
@@ -125,6 +126,7 @@ def trace_row(trace: Trace) -> dict[str, Any]:
         "parent_id": trace.parent_id,
         "rewrite": storable(trace.rewrite),
         "source": storable(trace.source),
+        "terms": storable(trace.terms),
         "created_at": _now(),
     }
 

@@ -37,9 +37,12 @@ _LOCKS_GUARD = threading.Lock()
 class Sessions:
     """Runs pieces of work on one file, one after the other, in this process and among processes."""
 
-    def __init__(self, path: Path, wait_s: float = WAIT_S, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    def __init__(self, path: Path, wait_s: float = WAIT_S, migrations: tuple[Migration, ...] = MIGRATIONS,
+                 read_only: bool = False) -> None:
         self.path = path
         self.wait_s = wait_s
+        self.read_only = read_only
+        """Opens a file that is there and brought to the newest version, and changes nothing."""
         self._migrations = migrations
 
     def run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
@@ -70,7 +73,8 @@ class Sessions:
 
         con = self._open(deadline)
         try:
-            migrate(con, self._migrations)
+            if not self.read_only:
+                migrate(con, self._migrations)
             return work(con)
         finally:
             # What was committed is in the WAL by now; a checkpoint that fails on closing loses nothing.
@@ -96,7 +100,7 @@ class Sessions:
         while True:
             log = _identity(self._log)
             try:
-                return _connect(self.path)
+                return _connect(self.path, self.read_only)
             except duckdb.Error as error:
                 if "replaying WAL" in str(error) and log is not None:
                     self._set_log_aside(log)
@@ -151,16 +155,15 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _connect(path: Path) -> DuckDBPyConnection:
+def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
     """A connection that sees the store's file and nothing else."""
     import duckdb
 
-    con = duckdb.connect(":memory:", config=_configuration())
+    con = duckdb.connect(":memory:", config=configuration())
+    how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
     try:
         quoted = str(path).replace("'", "''")
-        con.execute(
-            f"ATTACH '{quoted}' AS store (STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
-        )
+        con.execute(f"ATTACH '{quoted}' AS store ({how})")
         con.execute("USE store")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
@@ -170,7 +173,7 @@ def _connect(path: Path) -> DuckDBPyConnection:
     return con
 
 
-def _configuration() -> dict[str, str | bool | int | float | list[str]]:
+def configuration() -> dict[str, str | bool | int | float | list[str]]:
     """No extensions and no Python variables; at most one merge of small row groups when a session closes."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",

@@ -109,8 +109,17 @@ class Store:
 
     def labels(self, name: str) -> dict[str, str]:
         """The value of the label `name` by id."""
-        rows = self._rows("SELECT subject_id, value FROM labels WHERE name = ? ORDER BY 1", [storable(name)])
-        return {subject: restored(value) for subject, value in rows}
+        found: dict[str, str] = {}
+        last = ""
+        while True:
+            rows = self._rows(
+                "SELECT subject_id, value FROM labels WHERE name = ? AND subject_id > ? ORDER BY 1 LIMIT ?",
+                [storable(name), last, reading.LOOKUP_IDS],
+            )
+            found.update((subject, restored(value)) for subject, value in rows)
+            if len(rows) < reading.LOOKUP_IDS:
+                return found
+            last = rows[-1][0]
 
     def prompts(self, ids: Sequence[str] | None = None) -> Iterator[Prompt]:
         """Prompts in stored order, or those of `ids` in that order; StoreError when one is not stored."""
@@ -140,9 +149,27 @@ class Store:
         sql = "SELECT trace_id FROM grades JOIN incoming ON id = trace_id WHERE grader = ?"
         return {row[0] for row in self._joined(trace_ids, sql, [storable(grader)])}
 
+    def known_prompts(self, ids: Iterable[str]) -> set[str]:
+        """The ids of prompts that are stored."""
+        return set(reading.seqs(self._sessions, "prompts", list(ids)))
+
     def known_traces(self, ids: Iterable[str]) -> set[str]:
         """The ids that are stored."""
         return set(reading.seqs(self._sessions, "traces", list(ids)))
+
+    def usage_of(self, model: str, limit: int = 1000) -> list[tuple[int, int, float]]:
+        """(prompt tokens, new tokens, seconds) of the last replies of `model` that were not copied from elsewhere."""
+        sql = (
+            "SELECT prompt_tokens, completion_tokens, elapsed_s FROM traces "
+            "WHERE model = ? AND NOT usage_estimated AND parent_id IS NULL ORDER BY seq DESC LIMIT ?"
+        )
+        return [(int(p or 0), int(c or 0), float(e or 0)) for p, c, e in self._rows(sql, [storable(model), limit])]
+
+    def cost_of(self, trace_ids: Sequence[str]) -> tuple[float, int]:
+        """What the traces cost in US dollars, and of how many the cost is unknown."""
+        sql = "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM traces JOIN incoming USING (id)"
+        ((known, unknown),) = self._joined(trace_ids, sql)
+        return float(known), int(unknown)
 
     def without_child(self, parents: Sequence[str], rewrite: str) -> list[str]:
         """The parents that have no trace made by `rewrite`, in the order given."""
@@ -170,6 +197,15 @@ class Store:
         )
         return sorted({restored(row[0]) for row in self._joined(trace_ids, sql)})
 
+    def terms(self, trace_ids: Sequence[str]) -> list[str]:
+        """What the traces and their parents say of terms of use (see `Trace.terms`), sorted, each once; those that
+        say nothing are left out."""
+        sql = (
+            "SELECT DISTINCT unnest([t.terms, p.terms]) AS said FROM traces t JOIN incoming USING (id) "
+            "LEFT JOIN traces p ON p.id = t.parent_id"
+        )
+        return sorted({restored(row[0]) for row in self._joined(trace_ids, sql) if row[0]})
+
     def trace_ids(
         self, where: str | None = None, params: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
     ) -> list[str]:
@@ -185,7 +221,8 @@ class Store:
 
     def listing(self, where: str | None = None, search: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The first `limit` traces that meet the condition and hold the text, as JSON-ready dicts of the columns of
-        `trace_view` without the long texts."""
+        `trace_view` without the long texts. `where` may be what a user typed: it is worked out in a child process that
+        is ended when it takes too long or too much memory (`store.asking`)."""
         return view.listing(self._sessions, where, search, limit)
 
     def search(self, text: str) -> Iterator[SearchHit]:

@@ -3,13 +3,17 @@ windowed, so none holds the file for long, whatever the condition costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
+from localdistill.store.asking import matching_seqs
 from localdistill.store.reading import (
     CHUNK_IDS,
+    MOST_ROWS,
     SPAN_ROWS,
     Query,
     checked_condition,
@@ -51,7 +55,8 @@ def check_columns(columns: Sequence[str]) -> None:
 
 
 def _sql(select: str, where: str | None, among: list[int] | None) -> str:
-    sql = f"SELECT {select} FROM ({view_sql(windowed=True)}) AS trace_view WHERE true"
+    with_tries = "tries" in f"{select} {where}".lower()
+    sql = f"SELECT {select} FROM ({view_sql(windowed=True, with_tries=with_tries)}) AS trace_view WHERE true"
     if where:
         sql += f" AND {checked_condition(where)}"
     if among is not None:
@@ -66,9 +71,8 @@ def view_query(select: str, where: str | None, params: Mapping[str, Any] | None 
         import duckdb
 
         try:
-            rows: list[tuple[Any, ...]] = con.execute(
-                _sql(select, where, among), window_values(low, high, params or {}, among)
-            ).fetchall()
+            values = window_values(con, low, high, params or {}, among)
+            rows: list[tuple[Any, ...]] = con.execute(_sql(select, where, among), values).fetchall()
             return rows
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise refused(where or select, error) from None
@@ -93,7 +97,7 @@ def arrow_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Record batches with `columns`: in stored order, or in the order of `ids`."""
     check_columns(columns)
-    query = _arrow_query(columns, where)
+    query = arrow_query(columns, where)
     if ids is None:
         for found in sweep(sessions, "traces", query, SPAN_ROWS):
             yield from found.select(list(columns)).combine_chunks().to_batches()
@@ -104,14 +108,16 @@ def arrow_batches(
         yield from _ordered(pick(sessions, chunk, query), chunk, columns)
 
 
-def _arrow_query(columns: Sequence[str], where: str | None) -> Query[pa.Table]:
+def arrow_query(columns: Sequence[str], where: str | None, params: Mapping[str, Any] | None = None) -> Query[pa.Table]:
+    """The rows that meet `where` as Arrow tables with `seq` and `columns`; windows without any give none."""
     select = ", ".join(["seq", *dict.fromkeys(columns)])
 
     def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
         import duckdb
 
+        values = window_values(con, low, high, params or {}, among)
         try:
-            found = con.sql(_sql(select, where, among), params=window_values(low, high, {}, among)).to_arrow_table()
+            found = con.sql(_sql(select, where, among), params=values).to_arrow_table()
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise refused(where or select, error) from None
         return [found] if found.num_rows else []
@@ -132,20 +138,32 @@ def _ordered(tables: Sequence[pa.Table], order: Sequence[int], columns: Sequence
 
 def listing(sessions: Sessions, where: str | None, search: str, limit: int) -> list[dict[str, Any]]:
     """The first `limit` traces that meet `where` and hold `search`, as plain dicts of the columns `LISTED`."""
-    conditions = [f"(\n{where}\n)"] if where else []
-    params = {}
-    if search:
-        conditions.append("(" + " OR ".join(f"contains(lower({name}), lower($text))" for name in SEARCHED) + ")")
-        params["text"] = storable(search)
-    if where:
-        checked_condition(where)
-    query = view_query(", ".join(LISTED), " AND ".join(conditions) or None, params)
-    rows: list[dict[str, Any]] = []
-    for row in sweep(sessions, "traces", query, SPAN_ROWS):
-        if len(rows) == limit:
-            break
-        rows.append({name: _plain(cell) for name, cell in zip(LISTED, row, strict=True)})
-    return rows
+    found = matching_seqs(sessions, where, search) if where else _holding(sessions, search)
+    with contextlib.closing(found):
+        wanted = list(islice(found, limit))
+    return listed(sessions, wanted)
+
+
+def listed(sessions: Sessions, places: Sequence[int]) -> list[dict[str, Any]]:
+    """The traces at these places, in that order, as plain dicts of the columns `LISTED`."""
+    rows = pick(sessions, places, view_query(", ".join(("seq", *LISTED)), None))
+    found = {row[0]: {name: _plain(cell) for name, cell in zip(LISTED, row[1:], strict=True)} for row in rows}
+    return [found[place] for place in places if place in found]
+
+
+def _holding(sessions: Sessions, search: str) -> Generator[int]:
+    """The `seq` of each trace that holds `search`, of every one when that is empty."""
+    holds, params = search_condition(search)
+    most_rows = SPAN_ROWS if holds else MOST_ROWS
+    yield from (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), most_rows))
+
+
+def search_condition(text: str) -> tuple[str | None, dict[str, Any]]:
+    """The condition that one of `SEARCHED` holds `text` in any case, with its parameters; None for an empty text."""
+    if not text:
+        return None, {}
+    holds = " OR ".join(f"contains(lower({name}), lower($text))" for name in SEARCHED)
+    return holds, {"text": storable(text)}
 
 
 def _plain(cell: Any) -> Any:
@@ -162,9 +180,9 @@ def hits(sessions: Sessions, text: str) -> Iterator[SearchHit]:
         for name in SEARCHED
     ]
     select = f"trace_id, CASE {' '.join(pieces)} END AS found"
-    where = " OR ".join(f"contains(lower({name}), lower($text))" for name in SEARCHED)
+    holds, params = search_condition(text)
     for trace_id, (field, whole, place) in sweep(
-        sessions, "traces", view_query(select, where, {"text": storable(text)}), SPAN_ROWS
+        sessions, "traces", view_query(select, holds, params or {"text": ""}), SPAN_ROWS
     ):
         start = max(0, int(place) - 1 - _AROUND)
         yield SearchHit(trace_id, field, restored(whole[start : int(place) - 1 + len(text) + _AROUND]))

@@ -114,19 +114,21 @@ def insert_traces(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> li
 def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
     """Add verdicts; a second one of the same grader replaces the first. StoreError when a trace is not stored."""
     latest = {(row["trace_id"], row["grader"]): row for row in rows}
-    with incoming(con, table(latest.values(), GRADE_TYPES)):
-        lost = first_row(
-            con, "SELECT trace_id FROM incoming ANTI JOIN traces ON traces.id = incoming.trace_id LIMIT 1"
-        )
-        if lost:
-            raise StoreError(f"a grade is for the trace {lost[0]}, which is not stored", "store the trace first")
+    ids = list(dict.fromkeys(row["trace_id"] for row in latest.values()))
+    with incoming_ids(con, ids):
+        places = dict(con.execute("SELECT id, seq FROM traces SEMI JOIN incoming USING (id)").fetchall())
+    if lost := next((i for i in ids if i not in places), None):
+        raise StoreError(f"a grade is for the trace {lost}, which is not stored", "store the trace first")
+    placed = sorted(({"trace_seq": places[row["trace_id"]], **row} for row in latest.values()),
+                    key=lambda row: row["trace_seq"])
+    types = {"trace_seq": "int64", **GRADE_TYPES}
+    with incoming(con, table(placed, types)):
         con.execute(
-            "INSERT INTO grades (trace_seq, trace_id, grader, score, reason, extracted) "
-            "SELECT t.seq, i.trace_id, i.grader, i.score, i.reason, i.extracted "
-            "FROM incoming i JOIN traces t ON t.id = i.trace_id ORDER BY t.seq "
-            "ON CONFLICT (trace_id, grader) DO UPDATE SET score = excluded.score, reason = excluded.reason, "
-            "extracted = excluded.extracted"
+            "DELETE FROM grades USING incoming i WHERE grades.trace_seq BETWEEN ? AND ? "
+            "AND grades.trace_seq = i.trace_seq AND grades.grader = i.grader",
+            [placed[0]["trace_seq"], placed[-1]["trace_seq"]],
         )
+        con.execute(f"INSERT INTO grades ({', '.join(types)}) SELECT {', '.join(types)} FROM incoming")
 
 
 def upsert_labels(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from localdistill.errors import InputError, UsageError
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.options import Options
+from localdistill.options import FileName, Options
 from localdistill.records import Prompt
 
 ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
@@ -30,23 +30,34 @@ class ItemOptions(Options):
 
 
 class FileTask:
-    """Items out of one file, in the order of the file."""
+    """Items out of one file, in the order of the file. A member says `name`, `grader`, `is_guard` and `layout`, and
+    has a `path` among its options."""
 
-    def __init__(self, path: str, layout: str | None, options: ItemOptions, read: ReadPrompts | None) -> None:
+    layout = ""
+    """Layout of the file; empty finds it out."""
+
+    class Options(ItemOptions):
+        """Options of a benchmark whose file the user brings."""
+
+        path: FileName
+        """Path of the benchmark's own file (`test.jsonl`), absolute or relative to the recipe or current folder."""
+
+    def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
+        self.options = options
         self.read = read
         """May be set later, but before `prompts` is called."""
-        self._path, self._layout, self._chosen = path, layout, options
 
     def prompts(self) -> Sequence[Prompt]:
         """The chosen items. Raises InputError for a file that is missing, unreadable or empty."""
         if self.read is None:
             raise UsageError("this task was not told how to read files",
                              "build it with read=interchange.files.read_prompts")
-        path = resolve_path(self._path, Path.cwd())
-        items = list(self.read(path, self._layout))
+        path = resolve_path(self.options.path, Path.cwd())
+        items = list(self.read(path, self.layout or None))
         if not items:
             raise InputError(f"{path.name} holds no items", "give a file with at least one row")
-        if not 0 < self._chosen.limit < len(items):
+        limit = self.options.limit
+        if not 0 < limit < len(items):
             return items
-        chosen = random.Random(self._chosen.seed).sample(range(len(items)), self._chosen.limit)
+        chosen = random.Random(self.options.seed).sample(range(len(items)), limit)
         return [items[index] for index in sorted(chosen)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localdistill.options import FileName
-from localdistill.tasks.items import FileTask, ItemOptions, ReadPrompts
+from localdistill.tasks.items import FileTask, ReadPrompts
 
 
 class JsonlTask(FileTask):
@@ -11,7 +11,7 @@ class JsonlTask(FileTask):
 
     name = "jsonl"
 
-    class Options(ItemOptions):
+    class Options(FileTask.Options):
         """Options of `jsonl`."""
 
         path: FileName
@@ -24,7 +24,7 @@ class JsonlTask(FileTask):
         """Whether this task is outside the target, and must only not get worse."""
 
     def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
-        self.options = options
         self.grader = options.grader
         self.is_guard = options.is_guard
-        super().__init__(options.path, options.layout or None, options, read)
+        self.layout = options.layout
+        super().__init__(options, read)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from localdistill.options import FileName
-from localdistill.tasks.items import FileTask, ItemOptions, ReadPrompts
+from localdistill.tasks.items import FileTask
 
 
 class Math500Task(FileTask):
@@ -12,13 +11,4 @@ class Math500Task(FileTask):
     name = "math500"
     grader = "math"
     is_guard = False
-
-    class Options(ItemOptions):
-        """Options of `math500`."""
-
-        path: FileName
-        """Path of MATH-500's `test.jsonl`, absolute or relative to the current folder."""
-
-    def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
-        self.options = options
-        super().__init__(self.options.path, "math500", self.options, read)
+    layout = "math500"

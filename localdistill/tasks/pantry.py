@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localdistill.options import FileName
-from localdistill.tasks.items import FileTask, ItemOptions, ReadPrompts
+from localdistill.tasks.items import FileTask, ReadPrompts
 
 
 class PantryTask(FileTask):
@@ -12,13 +12,13 @@ class PantryTask(FileTask):
     name = "pantry"
     grader = "exact"
     is_guard = False
+    layout = "prompts"
 
-    class Options(ItemOptions):
+    class Options(FileTask.Options):
         """Options of `pantry`."""
 
         path: FileName = "shipped:pantry/eval.jsonl"
         """The file of stories; the default is the one that ships."""
 
-    def __init__(self, options: Options | None = None, read: ReadPrompts | None = None) -> None:
-        self.options = options or self.Options()
-        super().__init__(self.options.path, "prompts", self.options, read)
+    def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
+        super().__init__(options or self.Options(), read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localdistill.options import FileName
-from localdistill.tasks.items import FileTask, ItemOptions, ReadPrompts
+from localdistill.tasks.items import FileTask, ReadPrompts
 
 
 class PantryGuardTask(FileTask):
@@ -12,13 +12,13 @@ class PantryGuardTask(FileTask):
     name = "pantry_guard"
     grader = "instructions"
     is_guard = True
+    layout = "prompts"
 
-    class Options(ItemOptions):
+    class Options(FileTask.Options):
         """Options of `pantry_guard`."""
 
         path: FileName = "shipped:pantry/guard.jsonl"
         """The file of instructions; the default is the one that ships."""
 
-    def __init__(self, options: Options | None = None, read: ReadPrompts | None = None) -> None:
-        self.options = options or self.Options()
-        super().__init__(self.options.path, "prompts", self.options, read)
+    def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
+        super().__init__(options or self.Options(), read)

@@ -207,6 +207,7 @@ class TrainingLoop:
             "loss": self.loss, "elapsed_s": self._elapsed_s(), "micro_tokens": self.stepper.micro_tokens,
         })
         self.saved_at = time.monotonic()
+        self.emit(Measured("train", "checkpoint", self.saved_at - self.started, self.step, self.job.arm))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         tensors, state = checkpoint.tensors, checkpoint.state

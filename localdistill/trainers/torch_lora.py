@@ -126,7 +126,8 @@ class TorchLoraTrainer:
         stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
         loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
         result = loop.run()
-        self._write(job, model, trained, tags, folder, result)
+        held = {"quantization": quantization, "dtype": str(dtype).removeprefix("torch.")}
+        self._write(job, held, trained, tags, folder, result)
         return result
 
     def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Rows) -> str:
@@ -139,8 +140,8 @@ class TorchLoraTrainer:
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
                           job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
 
-    def _write(self, job: TrainingJob, model: Any, trained: dict[str, Any], tags: list[int], folder: ModelFolder,
-               result: TrainingResult) -> None:
+    def _write(self, job: TrainingJob, held: dict[str, str], trained: dict[str, Any], tags: list[int],
+               folder: ModelFolder, result: TrainingResult) -> None:
         from localdistill.modelfiles.adapter import write_adapter
 
         targets = sorted({name.split(".")[-3] for name in trained if name.endswith(".lora_A.weight")})
@@ -148,7 +149,7 @@ class TorchLoraTrainer:
                       rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
                       tags=tags, tied=folder.tied_embeddings)
         report = {"result": asdict(result), "options": self.options.model_dump(), "seed": job.seed, "arm": job.arm,
-                  "student": folder.digest(), "objective": job.objective.name, "trainer": self.name}
+                  "student": folder.digest(), "objective": job.objective.name, "trainer": self.name, "base": held}
         partial = job.output / "training.json.partial"
         partial.write_text(json.dumps(report, indent=1, sort_keys=True))
         partial.replace(job.output / "training.json")

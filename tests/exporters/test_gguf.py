@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from localdistill.exporters.gguf_parts.card import scrub
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.vocabulary import SPLIT_ONE_DIGIT, SPLIT_THREE_DIGITS, detect_pre_tokenizer
 from localdistill.modelfiles.gguf_header import read_header
+from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_forms_card
 from tests.tiny_models import tiny_model
 
 pytest.importorskip("llama_cpp")
@@ -294,3 +296,56 @@ def test_every_exporter_is_built_from_its_options() -> None:
     for name in EXPORTERS.names():
         member = EXPORTERS.load(name)
         assert member.name == name and callable(member(member.Options()).export)
+
+
+def measured_card() -> ScoreCard:
+    def form(name: str, right: int) -> Contestant:
+        items = tuple(ItemResult(f"p{n}", float(n < right), True, False, 3, output=str(n < right)) for n in range(10))
+        return Contestant(name, 0, "full_trace@1", False, 0, "", items)
+
+    forms = [form("trained", 6), form("merged", 6), form("Q8_0", 4)]
+    return build_forms_card(forms, "trained", "stories|odd", "exact", False, "arm 'a'")
+
+
+def test_files_are_measured_when_they_are_complete_and_the_card_shows_it(merged: Path, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def measure(files: Sequence[Path]) -> list[ScoreCard]:
+        assert all(read_header(file).tensors for file in files)
+        seen.append([file.name for file in files])
+        return [measured_card()]
+
+    job = dataclasses.replace(job_of(merged, tmp_path), measure=measure)
+    export(job, "F16", "Q8_0")
+    assert seen == [["student-F16.gguf", "student-Q8_0.gguf"]]
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert any(line.startswith("| stories\\|odd | Q8_0 | 40.0% |") and "| 0 / 2 | 8 of 10 | cannot tell (-20.0 points"
+               in line for line in lines), lines
+    assert any(line.startswith("| stories\\|odd | trained | 60.0% |") for line in lines)
+
+
+def test_measuring_can_be_switched_off(merged: Path, tmp_path: Path) -> None:
+    def measure(files: Sequence[Path]) -> list[ScoreCard]:
+        raise AssertionError("nobody asked")
+
+    job = dataclasses.replace(job_of(merged, tmp_path), measure=measure)
+    options = GgufExporter.Options.model_validate({"quants": ("F16",), "greedy_tokens": 4, "measure": False})
+    GgufExporter(options).export(job, silent, Cancel())
+    assert "The files themselves" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_cancel_while_measuring_leaves_nothing(merged: Path, tmp_path: Path) -> None:
+    def measure(files: Sequence[Path]) -> list[ScoreCard]:
+        raise Cancelled("cancelled")
+
+    with pytest.raises(Cancelled):
+        export(dataclasses.replace(job_of(merged, tmp_path), measure=measure), "F16", "Q8_0")
+    assert models_in(tmp_path) == []
+
+
+def test_the_card_says_the_strictest_terms(merged: Path, tmp_path: Path) -> None:
+    terms = {"strictest": "prohibited", "providers": ["a (prohibited)", "b (allowed)"]}
+    export(job_of(merged, tmp_path, terms_of_use=terms), "F16")
+    text = (tmp_path / "README.md").read_text()
+    assert "| terms of use: strictest | prohibited |" in text
+    assert "| terms of use: providers | a (prohibited), b (allowed) |" in text

@@ -76,7 +76,27 @@ def test_answers_that_cannot_be_trained_on(name: str) -> None:
 def test_reasoning_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, reasoning=" ") == "there is no reasoning"
     assert reason(name, trace_kind="encrypted") == "the reasoning is encrypted"
+    assert reason(name, trace_kind="none") == "there is no reasoning"
     assert reason(name, reasoning="a <think> b") == "the reasoning holds a think tag"
+
+
+@pytest.mark.parametrize("name", ["full_trace", "reasoning_then_answer"])
+def test_a_providers_summary_is_trained_on_only_where_that_is_allowed(name: str) -> None:
+    given = dataclasses.replace(TRACE, trace_kind="summary")
+    assert reason(name, trace_kind="summary") == "the reasoning is a provider's summary, not the model's own words"
+    allowed = lay_out(name, trace=given, allow_summaries=True)
+    assert "First I add." in allowed.turns[-1].text
+    for own in ({"rewrite": "summarize@1"}, {"parent_id": "t0"}):
+        assert lay_out(name, trace=dataclasses.replace(given, **own)) == allowed  # type: ignore[arg-type]
+    for kind in ("encrypted", "none"):
+        hidden = dataclasses.replace(TRACE, trace_kind=kind)  # type: ignore[arg-type]
+        assert isinstance(build(name, allow_summaries=True).lay_out(PROMPT, hidden, len), Skip)
+
+
+@pytest.mark.parametrize("kind", ["summary", "encrypted", "none"])
+def test_formats_without_reasoning_do_not_care_what_it_was(kind: str) -> None:
+    trace = dataclasses.replace(TRACE, trace_kind=kind)  # type: ignore[arg-type]
+    assert lay_out("answer_only", trace=trace) == lay_out("answer_only")
 
 
 def test_answer_only_is_the_answer() -> None:

@@ -58,6 +58,7 @@ def imported(draw: st.DrawFn, separate: bool) -> Imported:
             optional={
                 "status": st.sampled_from(["complete", "length", "truncated"]),
                 "trace_kind": st.sampled_from(["raw", "summary"]),
+                "terms": st.sampled_from(["allowed:a", "unknown:b"]),
             },
         )
     )

@@ -101,3 +101,8 @@ def test_rows_are_named_by_their_content(folder: Path) -> None:
     first, again, other = (made(folder, example(Span(text))) for text in ("7", "7", "8"))
     assert isinstance(first, Row) and isinstance(other, Row)
     assert first == again and first.row_id != other.row_id
+
+
+def test_half_a_surrogate_pair_is_skipped_and_not_an_error(folder: Path) -> None:
+    row = made(folder, example(Span("cut \ud83d emoji"), thinks=False))
+    assert isinstance(row, Skip) and "surrogate" in row.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +27,9 @@ from localdistill.store import CatchUp, Store, reading, writing
 from localdistill.store.rows import restored, storable
 from localdistill.store.schema import MIGRATIONS, VIEW_COLUMNS, Migration
 from localdistill.store.session import BUDGET_S, Sessions
+
+if TYPE_CHECKING:
+    import duckdb
 
 ODD = [
     "",
@@ -99,7 +104,8 @@ def test_storable_text_is_unicode_and_can_be_restored(text: str) -> None:
 def test_a_trace_keeps_every_field(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.duckdb")
     store.add_prompts([prompt_number(1)])
-    whole = trace_number(1, parent_id="b2:parent", rewrite="shorten@1", status="length", sample_index=3, source="file")
+    whole = trace_number(1, parent_id="b2:parent", rewrite="shorten@1", status="length", sample_index=3, source="file",
+                         terms="unknown:p")
     free = trace_number(2, prompt_number(1), cost_usd=None)
     store.add_traces([whole, free])
     assert list(store.traces()) == [whole, free]
@@ -166,7 +172,7 @@ def test_the_view_says_what_filters_rely_on(tmp_path: Path) -> None:
         "original": "old answer", "source": "made up", "licence": "mit", "kind": "sum", "steps": 1, "engine": "replay",
         "model": "m", "reasoning": "I add 1 and 1.", "answer": "2", "status": "complete", "trace_kind": "raw",
         "completion_tokens": 11, "cost_usd": 0.25, "parent_id": None, "rewrite": "", "sample_index": 0, "score": 0.25,
-        "grade_reason": "late", "extracted": "3",
+        "grade_reason": "late", "extracted": "3", "terms": "", "tries": None,
     }  # fmt: skip
     assert store.trace_ids("coalesce(score < 1, false)") == ids(1)
     assert store.trace_ids("answer = $a", {"a": "4"}) == ids(2)
@@ -290,6 +296,27 @@ def test_a_claim_keeps_other_runs_away_until_it_is_released_or_expires(tmp_path:
     store.release("one")
     assert store.claim(["a"], "two", -1) == {"a"}
     assert store.claim(["a"], "three", 60) == {"a"}
+
+
+def test_terms_are_those_of_the_traces_and_their_parents(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb")
+    store.add_traces([
+        trace_number(1, terms="prohibited:b"), trace_number(2, terms="allowed:a"), trace_number(3),
+        trace_number(4, terms="allowed:a", parent_id=ids(1)[0], rewrite="shorten@1"),
+    ])  # fmt: skip
+    assert store.terms(ids(2, 3)) == ["allowed:a"]
+    assert store.terms(ids(4)) == ["allowed:a", "prohibited:b"] and store.terms([]) == []
+
+
+def test_how_often_a_prompt_was_tried_is_a_column(tmp_path: Path) -> None:
+    store = filled(tmp_path, 4)
+    store.add_labels([(prompt_number(1).id, "tries", 3), (prompt_number(2).id, "tries", 1),
+                      (prompt_number(3).id, "other", 7)])  # fmt: skip
+    assert [row["tries"] for row in store.listing()] == [None, 3, 1, None]
+    assert store.trace_ids("tries > 1") == ids(1)
+    assert [row["trace_id"] for row in store.listing("tries = 1")] == ids(2)
+    assert Sessions(store.path).run(
+        lambda con: con.execute("SELECT trace_id FROM trace_view WHERE tries = 3").fetchall()) == [(ids(1)[0],)]
 
 
 def test_licences_say_what_is_unknown(tmp_path: Path) -> None:
@@ -547,15 +574,54 @@ def test_migrations_run_once_in_order_and_keep_what_is_there(tmp_path: Path) -> 
     filled(tmp_path, 3)
     path = tmp_path / "s.duckdb"
     more = (*MIGRATIONS, Migration("a table", ("CREATE TABLE extra (n INTEGER)", "INSERT INTO extra VALUES (1)")))
+    known = len(MIGRATIONS)
     for _ in range(2):
         rows = Sessions(path, migrations=more).run(lambda con: con.execute("SELECT n FROM extra").fetchall())
         assert rows == [(1,)]
     names = Sessions(path, migrations=more).run(
         lambda con: con.execute("SELECT version, name FROM store_version ORDER BY 1").fetchall()
     )
-    assert names == [(1, "first tables"), (2, "a table")]
-    with pytest.raises(StoreError, match="version 2; this localdistill knows versions up to 1"):
+    assert names == [*enumerate((step.name for step in MIGRATIONS), start=1), (known + 1, "a table")]
+    with pytest.raises(StoreError, match=f"version {known + 1}; this localdistill knows versions up to {known}"):
         Store(path).counts()
+
+
+SHIPPED = {
+    "first tables": "fc732afa3c1dd691f03ee923f2cdb35d5d43bd30b17b0c77565ad15a7384effd",
+    "terms of use": "b5908c38c6fd5829e73911d483a75a9fe54cf04d8504e22d5cd35e0c526d798c",
+    "no indexes on what grows": "18ab441f2b30c87b20915f8d1b43b8e1097986aa07328b86cc960bf7591a4f30",
+}
+
+
+def test_a_migration_that_has_shipped_is_never_changed() -> None:
+    found = {m.name: hashlib.sha256("\n".join(m.statements).encode()).hexdigest() for m in MIGRATIONS}
+    assert {name: found[name] for name in SHIPPED} == SHIPPED
+    assert list(found)[: len(SHIPPED)] == list(SHIPPED)
+
+
+def test_a_store_of_the_first_version_opens_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+
+    def fill(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("INSERT INTO prompts (seq, id, messages, question, reference, metadata) "
+                    "VALUES (1, 'b2:p', '[[\"user\",\"Why?\"]]', 'Why?', 'so', '{}')")
+        con.execute(
+            "INSERT INTO traces SELECT 1, 'b2:t', 'b2:p', 1, 'e', 'm', 'r', 'a', 'complete', 'raw', '', 'stop', 0, "
+            "'{}', 1, 2, 0, 0, false, NULL, 0.0, NULL, '', 's', now()")
+
+        con.execute("INSERT INTO grades VALUES (1, 'b2:t', 'a@1', 0.5, 'half', '7')")
+
+    Sessions(path, migrations=MIGRATIONS[:1]).run(fill)
+    store = Store(path)
+    assert store.grades(["b2:t"]) == {"b2:t": [Grade("b2:t", "a@1", 0.5, "half", "7")]}
+    store.add_grades([Grade("b2:t", "a@1", 1.0, "right")])
+    assert store.grades(["b2:t"]) == {"b2:t": [Grade("b2:t", "a@1", 1.0, "right")]}
+    [trace] = store.traces()
+    assert (trace.id, trace.terms, trace.source) == ("b2:t", "", "s")
+    store.add_traces([trace_number(1, terms="conditional:someone")])
+    assert [t.terms for t in store.traces()] == ["", "conditional:someone"]
+    assert store.trace_ids("terms = ''") == ["b2:t"]
+    assert Sessions(path).run(lambda con: con.execute("SELECT count(tries) FROM trace_view").fetchall()) == [(0,)]
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_a_killed_training_resumes_to_the_same_losses(student: Path, tmp_path: P
     assert result.steps == 40
     assert before[:20] + losses(resumed) == pytest.approx(losses(straight), abs=1e-6)
     assert len(losses(resumed)) == 20
+    assert [e.step for e in resumed if isinstance(e, Measured) and e.name == "checkpoint"] == [30]
     weights = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
 

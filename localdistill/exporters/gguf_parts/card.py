@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.exporters.base import ExportJob
+from localdistill.scorecard import ScoreCard
 
 _PATH = re.compile(r"(?<![\w:/.~])~?(?:/[\w.+@ -]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+")
 _PRIVATE_URL = re.compile(
@@ -38,8 +39,9 @@ def licences_of(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any]) -> str:
-    """The text of README.md: front matter, facts, scores, files, how to run."""
+def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
+               measured: Sequence[ScoreCard] = ()) -> str:
+    """The text of README.md: front matter, facts, scores, what the files themselves scored, files, how to run."""
     lines = ["---", *_front_matter(job), "---", "", f"# {job.name}", ""]
     thinking = "It thinks inside `<think>` tags before it answers." if job.thinks else "It answers directly."
     lines += ["A student distilled from the reasoning of a larger model with localdistill. " + thinking, ""]
@@ -48,6 +50,7 @@ def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any])
         lines += ["| fact | value |", "| --- | --- |"]
         lines += [*(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows), ""]
     lines += _scores(job.card.get("scorecard"))
+    lines += _measured(measured)
     lines += ["## Checked", "", "The 16-bit file was compared with the merged model before anything was written; "
               "quantized files are smaller and may answer differently.", ""]
     lines += [f"- {item['name']}: {_cell(item['detail'])}" for item in parity.get("items", [])]
@@ -96,7 +99,7 @@ def _flat(card: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
         if prefix == "" and key in _OWN_ROWS and key != "base_model":
             continue
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}: ")
+            yield from _flat(value, f"{prefix}{str(key).replace('_', ' ')}: ")
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
             yield f"{prefix}{str(key).replace('_', ' ')}", shown
@@ -116,6 +119,27 @@ def _scores(cards: Any) -> list[str]:
         return []
     head = ["## Scores", "", "| task | model | seeds | score | 95 % interval |", "| --- | --- | --- | --- | --- |"]
     return [*head, *lines, ""]
+
+
+def _measured(cards: Sequence[ScoreCard]) -> list[str]:
+    """One line per file and task: its own score, and the items that it won and lost against the trained model."""
+    lines: list[str] = []
+    for card in cards:
+        against = {entry.first: entry for entry in card.comparisons}
+        for row in card.rows:
+            entry = against.get(row.name)
+            said = "| | | |" if entry is None else (
+                f"| {entry.won} / {entry.lost} | {entry.same_text} of {card.items} | {entry.verdict} "
+                f"({entry.difference * 100:+.1f} points, p {entry.p_adjusted:.4f}) |")
+            lines.append(f"| {_cell(card.task)} | {_cell(row.name)} | {row.score:.1%} | {row.interval[0]:.1%} to "
+                         f"{row.interval[1]:.1%} {said}")
+    if not lines:
+        return []
+    return ["## The files themselves", "",
+            "Every file answered the benchmarks' items under the same limits as the model that was trained (base and "
+            "adapter); differences are to that model, on the same items, with an exact paired test.", "",
+            "| task | form | score | 95 % interval | won / lost | same text | verdict |",
+            "| --- | --- | --- | --- | --- | --- | --- |", *lines, ""]
 
 
 def _commands(job: ExportJob, files: Sequence[Path]) -> list[str]:

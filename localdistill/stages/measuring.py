@@ -1,0 +1,162 @@
+"""Measuring one model on one benchmark: it answers the items under the recipe's limits, the benchmark's grader judges,
+and the answers are an artifact, so that no model answers twice. Shared by evaluation and export; compares nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from localdistill.errors import LocalDistillError
+from localdistill.events import Progressed
+from localdistill.filters.overlap import contaminated
+from localdistill.graders import GRADERS
+from localdistill.graders.base import Grader
+from localdistill.recipe import Member
+from localdistill.records import Prompt, Reply, Request, Sampling, content_id, trace_of
+from localdistill.safety.files import atomic_write_text
+from localdistill.scorecard import ItemResult
+from localdistill.stages.context import StageContext
+from localdistill.tasks.base import Task
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark of the recipe: its task and the items that are asked."""
+
+    member: Member
+    task: Task
+    prompts: Sequence[Prompt]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to measure."""
+
+    name: str
+    engine: Member
+    """Who answers, with the model's place on this machine among the options."""
+    told: Mapping[str, Any]
+    """The engine's options that decide what it answers, without places."""
+    inputs: Sequence[str]
+    """Digests of the files that answer."""
+    thinks: bool | None = None
+    stage: str = "evaluate"
+
+
+def benches(context: StageContext, warns: bool = True) -> list[Bench]:
+    """The benchmarks of the recipe with their clean items. `warns` says whether to speak of what is left out."""
+    section = context.recipe.evaluate
+    members, collected = section.tasks if section else (), collected_questions(context)
+    tasks = zip(members, context.tasks(), strict=True)
+    return [Bench(member, task, clean_prompts(context, task, collected, warns)) for member, task in tasks]
+
+
+def collected_questions(context: StageContext) -> set[str]:
+    """The questions of every trace that the run collected, selected or trains on.
+
+    Every collected prompt counts, not only those whose traces were selected: it could have been trained on, and what
+    a score is measured on must not depend on how a filter went.
+    """
+    ids = [*context.run.ids("collect"), *context.run.ids("select")]
+    for arm in context.recipe.arms:
+        ids += context.store.selection(arm.selection).trace_ids if arm.selection else ()
+    found = context.store.batches(["question"], ids=list(dict.fromkeys(ids)))
+    return {text for batch in found for text in batch.column("question").to_pylist() if text is not None}
+
+
+def clean_prompts(context: StageContext, task: Task, collected: set[str], warns: bool = True) -> list[Prompt]:
+    """The task's items without those whose question was collected (unless the recipe keeps them)."""
+    assert context.recipe.evaluate is not None
+    prompts = list(task.prompts())
+    planted = set(contaminated(collected, [prompt.question for prompt in prompts]))
+    if not planted:
+        return prompts
+    exclude = context.recipe.evaluate.exclude_contaminated
+    if warns or not exclude:
+        context.warn(
+            "evaluate",
+            f"{len(planted)} of {len(prompts)} items of '{task.name}' are among the prompts to train on; "
+            + ("they are left out" if exclude else "their scores are worthless, and they are counted in"),
+            "" if exclude else "set evaluate.exclude_contaminated = true",
+        )
+    clean = [p for i, p in enumerate(prompts) if i not in planted] if exclude else prompts
+    if not clean:
+        what = f"every item of '{task.name}' is among the prompts to train on"
+        raise LocalDistillError(what, "evaluate on another task")
+    return clean
+
+
+def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str, tuple[ItemResult, ...]]:
+    """The subject's results, from their artifact or measured now, and that artifact's digest."""
+    section = context.recipe.evaluate
+    assert section is not None
+    grader = GRADERS.load(bench.task.grader)
+    spec = {
+        "task": bench.member.model_dump(mode="json"),
+        "grader": f"{grader.name}@{grader.version}",
+        "items": [p.id for p in bench.prompts],
+        "max_tokens": section.max_tokens,
+        "thinks": subject.thinks,
+        "engine": dict(subject.told),
+    }
+    digest = context.workspace.artifact_digest("answers", VERSION, spec, subject.inputs)
+    label = f"{bench.task.name}: {subject.name}"
+
+    def build(staging: Path) -> None:
+        results = _answer(context, bench, subject, label)
+        lines = (json.dumps(asdict(result), ensure_ascii=True) + "\n" for result in results)
+        atomic_write_text(staging / "items.jsonl", "".join(lines))
+
+    artifact, found = context.workspace.make_artifact(
+        "answers", digest, {"label": label, "inputs": list(subject.inputs)}, build
+    )
+    context.announce(artifact, label, reused=found)
+    lines = artifact.file("items.jsonl").read_text().splitlines()
+    return digest, tuple(ItemResult(**json.loads(line)) for line in lines)
+
+
+def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -> list[ItemResult]:
+    assert context.recipe.evaluate is not None
+    sampling = Sampling(max_tokens=context.recipe.evaluate.max_tokens)
+    by_id = {content_id("item", i, p.id): p for i, p in enumerate(bench.prompts)}
+    requests = {key: Request(key, p.messages, sampling, 0, subject.thinks) for key, p in by_id.items()}
+    results: dict[str, ItemResult] = {}
+    judge = GRADERS.load(bench.task.grader)
+    grader: Grader = judge(judge.Options())
+    right = 0.0
+    try:
+        with context.engine(subject.engine) as engine:
+            model = engine.identity()
+            for reply in engine.answer(requests.values(), context.emit, context.cancel):
+                prompt = by_id[reply.request_id]
+                trace = trace_of(reply, requests[reply.request_id], prompt.id, engine.name, model)
+                grade = grader.grade(prompt, trace)
+                right += grade.score
+                results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
+                counters = {"right": right}
+                context.emit(Progressed(subject.stage, label, len(results), len(requests), "items", counters))
+    finally:
+        grader.close()
+    context.cancel.check()
+    if len(results) < len(by_id):
+        what = f"{label} answered only {len(results)} of {len(by_id)} items"
+        raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
+    return [results[key] for key in by_id]
+
+
+def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
+    return ItemResult(
+        prompt_id=prompt.id,
+        score=score,
+        finished=reply.finish_reason == "stop",
+        hit_limit=reply.finish_reason == "length",
+        answer_tokens=reply.usage.completion_tokens,
+        extracted=extracted,
+        output=reply.raw,
+        group=str(prompt.metadata.get("steps", "")),
+    )

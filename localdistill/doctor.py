@@ -6,13 +6,14 @@ import importlib.metadata
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from localdistill.engines import ENGINES
 from localdistill.errors import LocalDistillError
-from localdistill.hardware import look_at_hardware, students_that_fit
+from localdistill.hardware import Hardware, look_at_hardware, students_that_fit
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.workspace import Workspace
 
@@ -28,7 +29,8 @@ class Finding:
     """One thing that was looked at."""
 
     what: str
-    state: Literal["ok", "note", "missing"]
+    state: Literal["ok", "note", "wrong", "missing"]
+    """`wrong`: it works, but not as it should; said loudly."""
     text: str
     fix: str = ""
     """The command that mends it."""
@@ -89,13 +91,46 @@ def _llama_token() -> Finding:
             engine.close()
     except LocalDistillError as error:
         return Finding("llama.cpp", "missing", error.message, error.hint)
-    on_cpu = "cpu" in str(facts["device"]).lower()
-    gpus = look_at_hardware().gpus
-    if on_cpu and gpus:
-        return Finding(
-            "llama.cpp",
-            "note",
-            f"a token ran on the CPU although there is a {gpus[0].name}",
-            "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-binary :all: llama-cpp-python",
-        )
-    return Finding("llama.cpp", "ok", f"a token ran on {facts['device']}")
+    return judge_device(facts, gpu_kinds(look_at_hardware()))
+
+
+def gpu_kinds(hardware: Hardware, root: Path = Path("/")) -> dict[str, str]:
+    """The GPUs of this machine: the kind of llama.cpp build that uses each, and its name. Seen without any library,
+    from what drivers leave in the file system."""
+    kinds: dict[str, str] = {}
+    if hardware.gpus:
+        kinds["cuda"] = hardware.gpus[0].name
+    elif (root / "dev/nvidia0").exists() or (root / "proc/driver/nvidia/gpus").is_dir() or (root / "dev/dxg").exists():
+        kinds["cuda"] = "NVIDIA GPU"
+    if (root / "dev/kfd").exists():
+        kinds["hip"] = "AMD GPU"
+    if hardware.is_apple_silicon:
+        kinds["metal"] = "Apple GPU"
+    return kinds
+
+
+def judge_device(facts: Mapping[str, Any], gpus: Mapping[str, str]) -> Finding:
+    """Whether the token ran where it should. `facts`: what the engine's `probe` returns."""
+    speed = f"{facts['tokens_per_s']:,.0f} tokens/s alone"
+    devices = ", ".join(f"{d['name']} {d['description']}" for d in facts["devices"])
+    if facts["device"] != "cpu":
+        layers = f"{facts['gpu_layers']} of {facts['layers']} layers"
+        return Finding("llama.cpp", "ok", f"a token ran on {facts['device']} ({devices}), {layers}, {speed}")
+    if not gpus and not facts["devices"]:
+        hidden = "" if facts["matrix_units"] else "; AMX is announced but crashes, so it is left out"
+        return Finding("llama.cpp", "ok", f"a token ran on the CPU, {speed}{hidden}")
+    kind, name = next(iter(gpus.items()), ("cuda", devices))
+    loud = f"RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU ({name})"
+    if not facts["gpu_build"]:
+        return Finding("llama.cpp", "wrong", f"{loud}: it was built without GPU support", rebuild_command(kind))
+    if not facts["devices"]:
+        return Finding("llama.cpp", "wrong", f"{loud}: it was built for GPUs but sees none; is the driver loaded, and "
+                       "is it the right build?", rebuild_command(kind))
+    return Finding("llama.cpp", "wrong", f"{loud}: no layer fits into what is free on {devices}",
+                   "end other programs that use the GPU, then localdistill doctor")
+
+
+def rebuild_command(kind: str) -> str:
+    """The command that builds llama.cpp for GPUs of a `kind` (cuda, hip, metal)."""
+    exact = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+    return f"CMAKE_ARGS=-DGGML_{kind.upper()}=on pip install --force-reinstall --no-cache-dir --no-deps '{exact}'"

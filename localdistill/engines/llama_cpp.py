@@ -6,29 +6,29 @@ The parent checks the file's header, renders prompts and sorts replies; all nati
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
+from array import array
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from localdistill.engines.llama_cpp_native.client import Outcome
-from localdistill.engines.llama_cpp_native.model import LoadSettings
-from localdistill.engines.llama_cpp_native.pool import ClientPool
 from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.session import NativeSession
+from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.errors import Cancelled, EngineError, ModelFileError
-from localdistill.events import Cancel, Emit, Warned
-from localdistill.modelfiles.gguf_header import GgufHeader, read_header
+from localdistill.events import Cancel, Emit, Warned, silent
 from localdistill.options import FileName, Options
-from localdistill.records import Message, Reply, Request, Usage, content_id
+from localdistill.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
 _STAGE = "engine"
-_SMALL_MODEL_BYTES = 64 * 1024 * 1024
-_KV_MEMORY_SHARE = 0.5
-_ARCHITECTURE_LIMIT = 1024
 _SEED_RANGE = 0xFFFF_FFFF  # the last value means "random" to llama.cpp
 
 
@@ -48,15 +48,32 @@ class LlamaCppOptions(Options):
     """Processes that hold the model and share the work, `parallel` sequences each. 0 takes one per physical core for
     files below 64 MiB, else a single one."""
     gpu_layers: int = Field(default=-1, ge=-1)
-    """Layers on the GPU. -1 puts all there if there is one, and none when they do not fit. 0 stays on the CPU."""
+    """Layers on the GPU. -1 puts as many there as its free memory holds. 0 stays on the CPU."""
     flash_attention: bool | None = None
-    """Force flash attention on or off. Unset: off on a CPU, where it is slower, else llama.cpp decides."""
+    """Force flash attention on or off. Unset: as measured, else off on a CPU, where it is mostly slower."""
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    """How keys and values are stored. `q8_0` takes half the memory of `f16`, `q4_0` a quarter; both need flash
+    attention and change replies a little."""
+    kv_layout: Literal["auto", "split", "unified"] = "auto"
+    """`split` gives each sequence a cache of its own, `unified` one pool to all, so that what prompts have in common
+    is stored once and a long reply may use what short ones leave. `auto` looks at the prompts and the memory."""
+    kv_tokens: int = Field(default=0, ge=0)
+    """Size of the pool of a unified cache, in tokens; at least one sequence's context. 0 chooses."""
+    tune: Literal["auto", "off"] = "auto"
+    """`auto` measures for some seconds which threads, attention and cache layout are fastest when a file of 64 MiB or
+    more is loaded for the first time on this machine, and remembers it. Options that are set go before."""
     system: str = ""
     """System prompt put in front of conversations that have none. Empty adds nothing."""
     chat_template: FileName = ""
     """Path of a Jinja file to use instead of the template in the model file. Empty uses the stored one."""
     think_tags: Literal["auto", "off"] = "auto"
     """`auto` splits replies at think tags into reasoning and answer; `off` takes the whole reply as the answer."""
+
+    @model_validator(mode="after")
+    def _attention_serves_cache(self) -> LlamaCppOptions:
+        if self.kv_type != "f16" and self.flash_attention is False:
+            raise ValueError(f"kv_type {self.kv_type} needs flash attention, which is switched off")
+        return self
 
 
 class LlamaCppEngine:
@@ -68,7 +85,7 @@ class LlamaCppEngine:
     def __init__(self, options: LlamaCppOptions) -> None:
         self._options = options
         self._path = Path(options.model)
-        self._client: ClientPool | None = None
+        self._session: NativeSession | None = None
         self._template: ChatTemplate | None = None
         self._identity = ""
         self.last_reply: Reply | None = None
@@ -88,11 +105,12 @@ class LlamaCppEngine:
         return self._identity
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
-        """See `Engine.answer`. Raises ModelFileError when the file cannot be used."""
-        try:
-            client = self._ready(cancel, emit)
-        except Cancelled:
-            return
+        """See `Engine.answer`. Raises ModelFileError when the file cannot be used.
+
+        A sample depends on its own request and seed alone, except through rounding: a batch of another width adds up
+        in another order, and so does a beginning that was read once for several prompts or a reply that was paused.
+        Where two tokens are all but equally likely that can turn the choice, greedy or sampled.
+        """
         asked: dict[int, tuple[Request, Question]] = {}
         refused: list[Reply] = []
 
@@ -106,10 +124,19 @@ class LlamaCppEngine:
                 asked[key] = (request, question)
                 yield question
 
-        crashes = client.crashes
-        for outcome in client.ask(questions(), 2 * int(client.facts["parallel"]), cancel):
-            if client.crashes > crashes:
-                crashes = client.crashes
+        try:
+            session = self._ready(cancel, emit)
+            source = questions()
+            window = 2 * self._options.parallel
+            first = list(islice(source, window))
+            if first:
+                window = 2 * int(session.lay_out(first, cancel, emit)["parallel"])
+        except Cancelled:
+            return
+        crashes = session.pool.crashes
+        for outcome in session.pool.ask(chain(first, source), window, cancel) if first else ():
+            if session.pool.crashes > crashes:
+                crashes = session.pool.crashes
                 emit(Warned(_STAGE, "llama.cpp died and was started again", "the request it died on is marked"))
             yield from _drained(refused)
             yield self._reply(*asked.pop(outcome[1]), outcome)
@@ -117,12 +144,14 @@ class LlamaCppEngine:
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply as it is written. `last_reply` holds the whole afterwards. Raises EngineError."""
-        client = self._ready(cancel)
+        session = self._ready(cancel)
         question = self._question(0, request, streams=True)
+        session.lay_out([question], cancel)
+        client = session.pool.first
         written: list[str] = []
         self.last_reply = None
         crashes = client.crashes
-        for outcome in client.first.ask([question], 1, cancel):
+        for outcome in client.ask([question], 1, cancel):
             if written and client.crashes > crashes:
                 raise EngineError("llama.cpp died while it was writing", "ask again")
             if outcome[0] == "piece":
@@ -137,10 +166,21 @@ class LlamaCppEngine:
                                             splits=self._options.think_tags == "auto")
 
     def probe(self) -> dict[str, Any]:
-        """What `doctor` shows: `device` that holds the weights, `tokens_per_s` of one sequence alone, `n_ctx_train`,
-        `description`, `parallel` and `context_tokens` in effect, `repacks`. Raises ModelFileError."""
+        """What `doctor` shows: `device` that holds the weights, `devices` (GPUs that this llama.cpp can use, with
+        memory), `gpu_build`, `gpu_layers` of `layers`, `tokens_per_s` of one sequence alone, `n_ctx_train`,
+        `description`, `parallel` and `context_tokens` in effect, `repacks`, `matrix_units`. Raises ModelFileError."""
         cancel = Cancel()
-        return self._ready(cancel).first.probe(cancel)
+        session = self._ready(cancel)
+        session.lay_out([], cancel)
+        return session.pool.first.probe(cancel)
+
+    def tune(self, emit: Emit = silent, cancel: Cancel | None = None) -> Tuning:
+        """Measure now which threads, attention and cache layout are fastest for the file, whatever its size, and
+        remember it for later engines. Takes some seconds. Raises ModelFileError, Cancelled."""
+        cancel = cancel or Cancel()
+        if self._session is None:
+            self._options = self._options.model_copy(update={"tune": "off"})
+        return self._ready(cancel, emit).tune(cancel, emit)
 
     def device(self) -> str:
         """`cpu`, or the device that holds the weights, for example `CUDA0`."""
@@ -148,26 +188,15 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """End the child process."""
-        if self._client is not None:
-            self._client.close()
-        self._client = None
+        if self._session is not None:
+            self._session.close()
+        self._session = None
 
-    def _ready(self, cancel: Cancel, emit: Emit | None = None) -> ClientPool:
-        """The client of a child that has the model loaded."""
-        if self._client is None:
-            header = read_header(self._path, max_array=_ARCHITECTURE_LIMIT)
-            parallel = _fitting_parallel(header, self._options)
-            if parallel < self._options.parallel and emit is not None:
-                emit(Warned(_STAGE, f"memory holds {parallel} of {self._options.parallel} sequences at once",
-                            "lower context_tokens to run more of them"))
-            small = header.size_bytes < _SMALL_MODEL_BYTES
-            settings = LoadSettings(
-                path=str(self._path), parallel=parallel, context_tokens=self._options.context_tokens,
-                threads=self._options.threads or (1 if small else _cores()),
-                gpu_layers=self._options.gpu_layers, flash_attention=self._options.flash_attention,
-            )
-            self._client = ClientPool(settings, self._options.processes or (_cores() if small else 1))
-        facts = self._client.start(cancel)
+    def _ready(self, cancel: Cancel, emit: Emit = silent) -> NativeSession:
+        """The session, with the model loaded."""
+        if self._session is None:
+            self._session = NativeSession(self._options, cancel, emit)
+        facts = self._session.pool.start(cancel)
         if self._template is None:
             source = self._template_text() or facts["template"]
             if not source:
@@ -176,7 +205,7 @@ class LlamaCppEngine:
                 raise ModelFileError(f"{self._path} holds no chat template", hint)
             origin = f"the template of {self._path.name}"
             self._template = ChatTemplate(source, facts["bos"], facts["eos"], origin=origin)
-        return self._client
+        return self._session
 
     def _template_text(self) -> str:
         if not self._options.chat_template:
@@ -196,7 +225,8 @@ class LlamaCppEngine:
         return Question(
             key=key, prompt=prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
             top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request), stop=sampling.stop,
-            opened=opens_thinking_tag(prompt), streams=streams,
+            opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
+            json_schema=sampling.json_schema, top_logprobs=request.top_logprobs,
         )
 
     def _reply(self, request: Request, question: Question, outcome: Outcome) -> Reply:
@@ -205,10 +235,40 @@ class LlamaCppEngine:
             return _failed(request, str(message["error"]))
         usage = Usage(message["prompt_tokens"], message["completion_tokens"], message["reasoning_tokens"],
                       message["cached_tokens"])
-        return reply_of_text(
+        reply = reply_of_text(
             request.id, message["text"], message["finish"], opened=question.opened,
             splits=self._options.think_tags == "auto", usage=usage, elapsed_s=message["elapsed_s"],
         )
+        return dataclasses.replace(reply, scores=_scores(message["scores"]))
+
+
+@dataclass(frozen=True)
+class FileSpeed:
+    """How fast one file is on this machine."""
+
+    path: Path
+    size_bytes: int
+    batched: float
+    """New tokens/s of many sequences together."""
+    alone: float
+    """New tokens/s of a single one."""
+
+
+def speeds_of_files(paths: Iterable[Path], emit: Emit = silent, cancel: Cancel | None = None,
+                    **options: Any) -> list[FileSpeed]:
+    """Measure several quantizations of one model, `options` as for the engine; the fastest in batches comes first.
+
+    Speed is not quality: what the smaller ones lose is for an evaluation to say. Raises ModelFileError, Cancelled.
+    """
+    found = []
+    for path in paths:
+        engine = LlamaCppEngine(LlamaCppOptions(model=str(path), **options))
+        try:
+            batched = engine.tune(emit, cancel).best_rate
+            found.append(FileSpeed(path, path.stat().st_size, batched, float(engine.probe()["tokens_per_s"])))
+        finally:
+            engine.close()
+    return sorted(found, key=lambda speed: speed.batched, reverse=True)
 
 
 def seed_of(request: Request) -> int:
@@ -226,28 +286,16 @@ def _drained(replies: list[Reply]) -> Iterator[Reply]:
         yield replies.pop()
 
 
-def _cores() -> int:
-    import psutil
-
-    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
-
-
-def _fitting_parallel(header: GgufHeader, options: LlamaCppOptions) -> int:
-    """How many of the wanted sequences half of the free memory can hold, at least one. All of them when the file does
-    not say how large a token's keys and values are."""
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{header.architecture}.{key}", 0)
-        return max([int(v) for v in value if isinstance(v, int)], default=0) if isinstance(value, list) else (
-            int(value) if isinstance(value, int) else 0)
-
-    import psutil
-
-    heads = number("attention.head_count")
-    width = number("attention.key_length") or (number("embedding_length") // heads if heads else 0)
-    kv_heads = number("attention.head_count_kv") or heads
-    token_bytes = number("block_count") * 2 * kv_heads * width * 2
-    if not token_bytes:
-        return options.parallel
-    context = options.context_tokens or min(4096, number("context_length") or 4096)
-    free = max(0, psutil.virtual_memory().available - header.size_bytes)
-    return max(1, min(options.parallel, int(free * _KV_MEMORY_SHARE) // (token_bytes * context) - 1))
+def _scores(packed: dict[str, str] | None) -> TokenScores | None:
+    """The log-probabilities that the child sent: those of the model before temperature, top-k, top-p and grammar. When
+    the model ended its turn itself, the token that ended it is the last."""
+    if not packed:
+        return None
+    ids, top_ids = array("i", b64decode(packed["ids"])), array("i", b64decode(packed["top_ids"]))
+    logprobs, top = array("f", b64decode(packed["logprobs"])), array("f", b64decode(packed["top_logprobs"]))
+    width = len(top_ids) // len(ids)
+    places = range(0, len(top_ids), width)
+    return TokenScores(
+        tuple(ids), tuple(logprobs), tuple(tuple(top_ids[at : at + width]) for at in places),
+        tuple(tuple(top[at : at + width]) for at in places),
+    )

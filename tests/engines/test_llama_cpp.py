@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +17,10 @@ import pytest
 
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, seed_of
 from localdistill.engines.llama_cpp_native import client as native_client
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question, is_looping
+from localdistill.engines.llama_cpp_native.loops import is_looping
+from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
 from localdistill.errors import ModelFileError
-from localdistill.events import Cancel, Event, Warned, silent
+from localdistill.events import Cancel, Event, Noted, Warned, silent
 from localdistill.records import Message, Reply, Request, Sampling
 
 pytest.importorskip("llama_cpp")
@@ -90,7 +94,7 @@ def test_samples_differ_by_index_and_seed(engine: LlamaCppEngine) -> None:
     assert seed_of(asked[0]) != seed_of(dataclasses.replace(asked[0], sampling=Sampling(seed=9)))
 
 
-def test_a_shared_prefix_is_evaluated_once_and_changes_nothing(tiny_model: Path) -> None:
+def test_a_system_prompt_changes_what_is_asked(tiny_model: Path) -> None:
     system = "You answer in one word and never explain. " * 4
     plain, shared = engine_of(tiny_model, parallel=1), engine_of(tiny_model, system=system)
     asked = [request(f"item {i}") for i in range(8)]
@@ -99,11 +103,80 @@ def test_a_shared_prefix_is_evaluated_once_and_changes_nothing(tiny_model: Path)
     together = ask(shared, asked)
     plain.close()
     shared.close()
-    # How many find the prefix depends on how many questions had arrived when each batch began.
-    assert sum(r.usage.cached_tokens >= 32 for r in together.values()) >= 2
     assert sum(together[i].raw == one_by_one[i].raw for i in together) >= 7
     assert all(together[i].usage.prompt_tokens == one_by_one[i].usage.prompt_tokens for i in together)
     assert shared.identity() != plain.identity()
+
+
+def test_a_grammar_and_a_schema_are_obeyed(engine: LlamaCppEngine) -> None:
+    grammar = 'root ::= ("yes" | "no") " because " [a-z]{3,5} "."'
+    replies = ask(engine, [request("g", index=i, temperature=1.5, grammar=grammar, max_tokens=60) for i in range(4)])
+    assert all(re.fullmatch(r"(yes|no) because [a-z]{3,5}\.", r.answer) for r in replies.values())
+    schema = json.dumps({"type": "object", "properties": {"ok": {"type": "boolean"}, "n": {"enum": [1, 22]}},
+                         "required": ["ok", "n"], "additionalProperties": False})
+    greedy = ask(engine, [request("s", json_schema=schema, max_tokens=60)])["s/0"]
+    assert set(json.loads(greedy.answer)) == {"ok", "n"} and greedy.status == "complete"
+
+
+@pytest.mark.parametrize("bad", [{"grammar": "root := nonsense ("}, {"json_schema": "{no json"},
+                                 {"json_schema": '{"$ref": "https://example.com/schema.json"}'}])
+def test_an_unreadable_grammar_is_refused_alone(engine: LlamaCppEngine, bad: dict[str, str]) -> None:
+    replies = ask(engine, [request("bad", **bad), request("good", max_tokens=4)])
+    assert replies["bad/0"].status == "error" and replies["bad/0"].error
+    assert replies["good/0"].status != "error"
+
+
+def test_log_probabilities_are_those_of_the_model_and_change_nothing(engine: LlamaCppEngine) -> None:
+    plain = [request("score me", max_tokens=12), request("score me", index=1, max_tokens=12, temperature=1.5)]
+    scored = [dataclasses.replace(r, top_logprobs=5) for r in plain]
+    before, after = ask(engine, plain), ask(engine, scored)
+    for asked in plain:
+        reply, scores = after[asked.id], after[asked.id].scores
+        assert reply.raw == before[asked.id].raw and before[asked.id].scores is None and scores is not None
+        ended_itself = reply.finish_reason == "stop"
+        assert len(scores.ids) == reply.usage.completion_tokens + ended_itself
+        assert all(len(row) == 5 and list(row) == sorted(row, reverse=True) for row in scores.top_logprobs)
+        assert all(sum(map(math.exp, row)) <= 1.0001 for row in scores.top_logprobs)
+        for token, logprob, ids, row in zip(scores.ids, scores.logprobs, scores.top_ids, scores.top_logprobs):
+            assert token not in ids or logprob == row[ids.index(token)]
+    greedy = after["score me/0"].scores
+    assert greedy is not None and all(token == ids[0] for token, ids in zip(greedy.ids, greedy.top_ids))
+
+
+@pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
+def test_a_quantized_cache_takes_less_memory_and_answers(tiny_model: Path, kv_type: str) -> None:
+    full, small = engine_of(tiny_model), engine_of(tiny_model, kv_type=kv_type)
+    try:
+        assert len(ask(small, [request("q", max_tokens=3)])) == 1
+        assert small.probe()["kv_bytes"] < {"q8_0": 0.6, "q4_0": 0.35}[kv_type] * full.probe()["kv_bytes"]
+    finally:
+        full.close()
+        small.close()
+    with pytest.raises(ValueError, match="flash attention"):
+        LlamaCppOptions(model="x", kv_type=kv_type, flash_attention=False)
+
+
+def test_many_samples_of_a_long_prompt_share_one_small_cache(tiny_model: Path) -> None:
+    events: list[Event] = []
+    long = "every letter is a token here, " * 20
+    engine = engine_of(tiny_model, parallel=8)
+    replies = list(engine.answer([request(long, index=i, temperature=1.0, max_tokens=20) for i in range(8)],
+                                 events.append, Cancel()))
+    facts = engine.probe()
+    engine.close()
+    assert len({r.raw for r in replies}) == 8 and {r.status for r in replies} <= {"complete", "length", "empty"}
+    assert sum(r.usage.cached_tokens > 500 for r in replies) >= 7
+    assert facts["unified"] and 4 * facts["kv_cells"] <= 8 * 1024
+    assert any(isinstance(e, Noted) and "one cache" in e.text for e in events)
+
+
+def test_a_small_pool_answers_everything(tiny_model: Path) -> None:
+    asked = [request(f"number {i}", temperature=1.5, max_tokens=100) for i in range(9)]
+    engine = engine_of(tiny_model, kv_layout="unified", kv_tokens=256, context_tokens=256)
+    replies = ask(engine, asked)
+    assert engine.probe()["kv_cells"] == 256
+    engine.close()
+    assert len(replies) == 9 and all(r.usage.completion_tokens > 0 for r in replies.values() if r.status == "length")
 
 
 def test_prompts_longer_than_the_context_are_refused_alone(tiny_model: Path) -> None:
@@ -193,8 +266,8 @@ def test_a_killed_child_is_replaced_and_nothing_is_lost(tiny_model: Path) -> Non
     replies = engine.answer([request(f"k{i}", max_tokens=40, temperature=1.0) for i in range(10)], events.append,
                             Cancel())
     answered = [next(replies)]
-    assert engine._client is not None and engine._client.first._child is not None
-    os.kill(engine._client.first._child.pid, signal.SIGKILL)
+    assert engine._session is not None and engine._session.pool.first._child is not None
+    os.kill(engine._session.pool.first._child.pid, signal.SIGKILL)
     answered += list(replies)
     engine.close()
     assert sorted(r.request_id for r in answered) == [f"k{i}/0" for i in range(10)]
@@ -268,6 +341,9 @@ def test_loops_are_seen_and_progress_is_not() -> None:
     assert is_looping([5] * 160)
     assert is_looping([*range(999), *([1, 2, 3] * 60)])
     assert is_looping([*range(50), *(list(range(40)) * 8)])
+    assert is_looping([*range(50), *(list(range(70)) * 4)]) and is_looping([*range(50), *(list(range(300)) * 4)])
+    assert not is_looping([*range(900), *(list(range(70)) * 3)])
+    assert not is_looping([*range(900), *(list(range(24)) * 7)])
     assert not is_looping([5] * 159)
     assert not is_looping(list(range(400)))
     assert not is_looping([1, 2, 3] * 60 + [9])

@@ -1,5 +1,7 @@
 """The child process of the `llama_cpp` engine, and the client that talks to it.
 
-`child` reads requests, `model` wraps the loaded model, `batching` decodes many sequences at once, `sequence` is one
-of them, `client` is the parent's end. Only `child`, `model` and `batching` ever touch llama.cpp.
+In the parent: `session` decides on memory and speed (`sizing`, `tuning`), `pool` and `client` keep children alive.
+In the child: `child` reads requests, `model` and `context` wrap llama.cpp, `batching` decodes many sequences at once
+with the books of `cells`, `picking` picks tokens, `sequence` and `loops` are pure Python. `placement`, `calibrating`
+and `matrix_units` find out what the machine can do. Only what runs in the child ever touches llama.cpp.
 """

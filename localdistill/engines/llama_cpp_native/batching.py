@@ -1,21 +1,33 @@
-"""Continuous batching: one step feeds every running sequence its last token and new prompts their next chunk.
+"""Continuous batching: one step feeds every writing sequence its last token and new prompts their next chunk.
 
 A finished sequence frees its slot in the same step in which the next prompt enters. What several prompts have in
-common is evaluated once, in a sequence of its own, and copied.
+common is evaluated once and copied. With a unified KV cache all sequences draw on one pool of cells:
+
+- A prompt enters when the pool holds what of it is not shared, and a little room to write for everybody.
+- Each reply may grow to the whole context. When the pool runs out, the youngest reply is paused: its cells are freed,
+  what it wrote is kept, and it is read again when there is room, before any newer prompt enters.
+- The oldest reply is never paused, so each one ends.
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.model import BATCH_TOKENS, NativeModel
+from localdistill.engines.llama_cpp_native.cells import CellBook
+from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
+from localdistill.engines.llama_cpp_native.model import NativeModel
+from localdistill.engines.llama_cpp_native.picking import GrammarRefused, Picker, score_row
 from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
 
 SHORTEST_SHARED_PREFIX = 32
+ROOM_TO_WRITE = 64
+"""Free cells that each reply is to find when another prompt enters."""
 
 
 class Refused(Exception):
@@ -32,161 +44,243 @@ class Batcher:
         self._model = model
         self._waiting: deque[NativeSequence] = deque()
         self._running: dict[int, NativeSequence] = {}
-        self._free = list(range(model.parallel))[::-1]
+        """Slot to sequence, oldest first."""
+        self._free = list(range(model.parallel))
         self._shared_slot = model.parallel
         self._shared: list[int] = []
+        self._book = CellBook(model.pool_tokens) if model.unified else None
+        self.pauses = 0
+        """How often a reply had to give its cells to older ones."""
+        self.evaluated_tokens = 0
+        """Tokens that went through the model so far."""
 
     def is_busy(self) -> bool:
         """True while there is anything to do."""
         return bool(self._running or self._waiting)
 
     def add(self, question: Question) -> None:
-        """Queue a question. Raises Refused when its prompt does not fit."""
+        """Queue a question. Raises Refused when its prompt does not fit or its grammar cannot be read."""
         prompt = self._model.tokenize(question.prompt)
         room = self._model.context_tokens - len(prompt)
         if not prompt:
             raise Refused("the prompt is empty")
         if room < 1:
             raise Refused(f"the prompt has {len(prompt)} tokens; the context holds {self._model.context_tokens}")
-        budget = min(question.max_tokens, room)
-        self._waiting.append(NativeSequence(question, prompt, budget))
+        sequence = NativeSequence(question, prompt, min(question.max_tokens, room))
+        if question.temperature > 0 or question.grammar or question.json_schema:
+            try:
+                sequence.picker = Picker(self._model.api, self._model.vocab, question)
+            except GrammarRefused as refusal:
+                raise Refused(str(refusal)) from None
+        self._waiting.append(sequence)
 
     def drop_all(self) -> None:
         """Forget everything that is queued or running."""
-        self._waiting.clear()
-        for slot in list(self._running):
-            self._release(slot)
+        self._waiting.extend(self._vacate(slot) for slot in list(self._running))
+        while self._waiting:
+            _free_picker(self._waiting.popleft())
 
     def step(self) -> list[NativeSequence]:
         """Evaluate one batch. Returns every sequence that got a token; those with `finish` set are over."""
         self._admit()
+        self._make_room()
         tokens: list[int] = []
         positions: list[int] = []
-        sequences: list[int] = []
+        slots: list[int] = []
         asking: list[tuple[int, int]] = []
-        prefilling: list[int] = []
-        for slot, sequence in self._running.items():
-            if sequence.evaluated < len(sequence.prompt):
-                prefilling.append(slot)
-                continue
-            asking.append((len(tokens), slot))
-            tokens.append(sequence.tokens[-1])
-            positions.append(sequence.evaluated)
-            sequences.append(slot)
-            sequence.evaluated += 1
-        for slot in prefilling:
+        room = BATCH_TOKENS - sum(sequence.is_writing for sequence in self._running.values())
+        # Separate caches are evaluated together only where slots follow each other in the batch.
+        for slot in sorted(self._running):
             sequence = self._running[slot]
-            chunk = sequence.prompt[sequence.evaluated : sequence.evaluated + BATCH_TOKENS - len(tokens)]
-            tokens.extend(chunk)
-            positions.extend(range(sequence.evaluated, sequence.evaluated + len(chunk)))
-            sequences.extend([slot] * len(chunk))
+            begin = sequence.evaluated
+            if sequence.is_writing:
+                chunk = sequence.tokens[-1:]
+            else:
+                chunk = sequence.fed[begin : begin + room]
+                room -= len(chunk)
             sequence.evaluated += len(chunk)
-            if chunk and sequence.evaluated == len(sequence.prompt):
+            tokens += chunk
+            positions += range(begin, sequence.evaluated)
+            slots += [slot] * len(chunk)
+            if chunk and sequence.is_writing:
                 asking.append((len(tokens) - 1, slot))
-        self._decode(tokens, positions, sequences, [row for row, _ in asking])
-        return self._sample(asking)
+        self._decode(tokens, positions, slots, [row for row, _ in asking])
+        return self._pick(asking)
 
     def measure(self, count: int) -> float:
         """Tokens per second of one sequence that writes `count` tokens alone. Only while nothing else runs."""
-        slot, self._shared = self._shared_slot, []
-        self._model.api.llama_memory_seq_rm(self._model.memory, slot, -1, -1)
+        slot = self._shared_slot
+        self._trim_shared(0)
         self._decode([0], [0], [slot], [0])
-        self._likeliest(1)
+        self._logits(1)
         begin = time.perf_counter()
         for position in range(1, count + 1):
             self._decode([0], [position], [slot], [0])
-            self._likeliest(1)  # waits for the device
+            self._logits(1)  # waits for the device
         elapsed_s = time.perf_counter() - begin
         self._model.api.llama_memory_seq_rm(self._model.memory, slot, -1, -1)
         return count / elapsed_s
 
-    def prefill(self, count: int) -> None:
-        """Evaluate `count` tokens in one batch and forget them. Only while nothing else runs."""
-        slot, self._shared = self._shared_slot, []
-        self._decode([0] * count, list(range(count)), [slot] * count, [count - 1])
-        self._likeliest(1)
-        self._model.api.llama_memory_seq_rm(self._model.memory, slot, -1, -1)
-
-    def _decode(self, tokens: list[int], positions: list[int], sequences: list[int], outputs: list[int]) -> None:
+    def _decode(self, tokens: list[int], positions: list[int], slots: list[int], outputs: list[int]) -> None:
         model = self._model
-        code = model.api.llama_decode(model.context, model.batch.filled(tokens, positions, sequences, outputs))
+        code = model.api.llama_decode(model.context, model.batch.filled(tokens, positions, slots, outputs))
         if code:
             raise RuntimeError(f"llama_decode returned {code} for {len(tokens)} tokens")
+        self.evaluated_tokens += len(tokens)
 
-    def _sample(self, asking: list[tuple[int, int]]) -> list[NativeSequence]:
+    def _pick(self, asking: list[tuple[int, int]]) -> list[NativeSequence]:
         """Pick a token for each (batch row, slot); rows are in ascending order, as llama.cpp stores their logits."""
         if not asking:
             return []
-        model, running = self._model, self._running
-        sample, context, piece, ends = model.api.llama_sampler_sample, model.context, model.piece, model.ends
-        likeliest = self._likeliest(len(asking)) if any(running[slot].sampler is None for _, slot in asking) else []
-        touched = []
-        for index, (row, slot) in enumerate(asking):
-            sequence = running[slot]
-            token = likeliest[index] if sequence.sampler is None else sample(sequence.sampler, context, row)
+        running, piece, ends = self._running, self._model.piece, self._model.ends
+        asked = [running[slot] for _, slot in asking]
+        logits = self._logits(len(asking))
+        likeliest = logits.argmax(axis=1).tolist() if any(one.picker is None for one in asked) else []
+        for index, ((_, slot), sequence) in enumerate(zip(asking, asked)):
+            token = likeliest[index] if sequence.picker is None else sequence.picker.pick(logits[index])
+            if sequence.question.top_logprobs:
+                sequence.scores.append(score_row(logits[index], token, sequence.question.top_logprobs))
             if ends[token]:
                 sequence.finish = "stop"
             else:
                 sequence.add(token, piece(token))
-            touched.append(sequence)
             if sequence.finish:
-                self._release(slot)
-        return touched
+                self._vacate(slot)
+        return asked
 
-    def _likeliest(self, rows: int) -> list[int]:
+    def _logits(self, rows: int) -> Any:
+        """The logits (rows, V) of the last batch; a view that the next batch overwrites."""
         pointer = self._model.api.llama_get_logits(self._model.context)
         address = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * (rows * self._model.vocab_size)))
-        logits = self._numpy.frombuffer(address.contents, self._numpy.float32).reshape(rows, -1)
-        picked: list[int] = logits.argmax(axis=1).tolist()
-        return picked
+        return self._numpy.frombuffer(address.contents, self._numpy.float32).reshape(rows, -1)
 
-    def _release(self, slot: int) -> None:
+    def _vacate(self, slot: int) -> NativeSequence:
+        """Free a slot and its cells. A sequence that is over gives its picker back too."""
         sequence = self._running.pop(slot)
-        if sequence.sampler is not None:
-            self._model.api.llama_sampler_free(sequence.sampler)
-            sequence.sampler = None
+        if sequence.finish:
+            _free_picker(sequence)
         self._model.api.llama_memory_seq_rm(self._model.memory, slot, -1, -1)
+        if self._book:
+            self._book.release(slot)
         self._free.append(slot)
+        return sequence
 
     def _admit(self) -> None:
+        self._free.sort(reverse=True)
         while self._free and self._waiting:
-            sequence = self._waiting.popleft()
+            sequence = self._waiting[0]
+            donor, common = self._donor(sequence)
+            if self._book and not self._fits(sequence, common):
+                if not self._trim_shared(common if donor == self._shared_slot else 0):
+                    return
+                continue
+            self._waiting.popleft()
             slot = self._free.pop()
-            sequence.sampler = self._model.sampler(sequence.question)
-            if self._model.can_share_prefix:
-                self._copy_shared(sequence, slot)
+            if common:
+                self._copy(donor, slot, common)
+                sequence.evaluated = common
+                if not sequence.tokens:
+                    sequence.cached = common
+            if self._book:
+                self._book.extend(slot, len(sequence.fed) - common)
             self._running[slot] = sequence
 
-    def _copy_shared(self, sequence: NativeSequence, slot: int) -> None:
-        """Start `sequence` with what it has in common with the kept prefix, after renewing that when it pays."""
-        common = _common(self._shared, sequence.prompt)
-        coming = max((_common(sequence.prompt, other.prompt) for other in islice(self._waiting, 2)), default=0)
-        if coming >= common + SHORTEST_SHARED_PREFIX:
-            self._share(sequence.prompt[:coming], common)
-            common = coming
-        common = min(common, len(sequence.prompt) - 1)
-        if common < SHORTEST_SHARED_PREFIX:
-            return
-        api, memory = self._model.api, self._model.memory
-        if self._model.settings.unified:
-            api.llama_memory_seq_cp(memory, self._shared_slot, slot, 0, common)
-        else:  # separate caches are copied whole and cut afterwards
-            api.llama_memory_seq_cp(memory, self._shared_slot, slot, -1, -1)
-            api.llama_memory_seq_rm(memory, slot, common, -1)
-        sequence.evaluated = sequence.cached = common
+    def _fits(self, sequence: NativeSequence, common: int) -> bool:
+        """True when the pool holds what `sequence` does not share, and room to write for all."""
+        assert self._book is not None
+        writers = [*self._running.values(), sequence] if self._running else []
+        room = sum(min(ROOM_TO_WRITE, one.budget - len(one.tokens)) for one in writers) or 1
+        return self._book.free >= len(sequence.fed) - common + room
 
-    def _share(self, prefix: list[int], keep: int) -> None:
-        """Make `prefix` the kept one; its first `keep` tokens are there already."""
-        self._model.api.llama_memory_seq_rm(self._model.memory, self._shared_slot, keep, -1)
+    def _make_room(self) -> None:
+        """Take a cell of the pool for every reply that writes; pause the youngest replies when there are too few."""
+        if not self._book:
+            return
+        writing = [slot for slot, sequence in self._running.items() if sequence.is_writing]
+        while self._book.free < len(writing):
+            if self._trim_shared(0):
+                continue
+            slot = next(reversed(self._running))
+            sequence = self._vacate(slot)
+            sequence.pause()
+            self._waiting.appendleft(sequence)
+            self.pauses += 1
+            writing = [other for other in writing if other != slot]
+        for slot in writing:
+            self._book.extend(slot, 1)
+
+    def _donor(self, sequence: NativeSequence) -> tuple[int, int]:
+        """Who holds the longest beginning of `sequence`, and how long it is; (0, 0) when it is not worth a copy.
+
+        When the next in the queue have more in common with it than anybody holds, that is evaluated first and kept.
+        """
+        if not self._model.can_share_prefix:
+            return 0, 0
+        most = len(sequence.fed) - 1  # the last token must be evaluated to get its logits
+        donor, common = self._shared_slot, common_length(self._shared, sequence.fed)
+        for slot, other in self._running.items():
+            found = common_length(other.fed, sequence.fed, other.evaluated)
+            if found >= common + SHORTEST_SHARED_PREFIX:
+                donor, common = slot, found
+        coming = max((common_length(sequence.fed, other.fed) for other in islice(self._waiting, 1, 3)), default=0)
+        if coming >= common + SHORTEST_SHARED_PREFIX and self._share(sequence.fed[:coming], donor, common):
+            donor, common = self._shared_slot, coming
+        common = min(common, most)
+        return (donor, common) if common >= SHORTEST_SHARED_PREFIX else (0, 0)
+
+    def _share(self, prefix: list[int], donor: int, common: int) -> bool:
+        """Make `prefix` the kept one; `donor` holds its first `common` tokens. False when the pool is too full."""
+        keep = common
+        if donor == self._shared_slot:
+            self._trim_shared(keep)
+        else:
+            self._trim_shared(0)
+            if keep >= SHORTEST_SHARED_PREFIX:
+                self._copy(donor, self._shared_slot, keep)
+            else:
+                keep = 0
+        self._shared = prefix[:keep]
+        if self._book:
+            spare = ROOM_TO_WRITE * (len(self._running) + 1)
+            if self._book.free < len(prefix) - keep + spare:
+                return False
+            self._book.extend(self._shared_slot, len(prefix) - keep)
         for begin in range(keep, len(prefix), BATCH_TOKENS):
             chunk = prefix[begin : begin + BATCH_TOKENS]
             self._decode(chunk, list(range(begin, begin + len(chunk))), [self._shared_slot] * len(chunk), [])
         self._shared = prefix
+        return True
+
+    def _copy(self, donor: int, slot: int, common: int) -> None:
+        """Let the empty `slot` begin with the first `common` tokens of `donor`."""
+        api, memory = self._model.api, self._model.memory
+        if self._book:
+            api.llama_memory_seq_cp(memory, donor, slot, 0, common)
+            self._book.share(donor, slot, common)
+        else:  # separate caches are copied whole and cut afterwards
+            api.llama_memory_seq_cp(memory, donor, slot, -1, -1)
+            api.llama_memory_seq_rm(memory, slot, common, -1)
+
+    def _trim_shared(self, keep: int) -> bool:
+        """Let go of the kept prefix behind its first `keep` tokens. False when there is nothing behind them."""
+        if len(self._shared) <= keep:
+            return False
+        self._shared = self._shared[:keep]
+        self._model.api.llama_memory_seq_rm(self._model.memory, self._shared_slot, keep or -1, -1)
+        if self._book:
+            self._book.keep(self._shared_slot, keep)
+        return True
 
 
-def _common(left: list[int], right: list[int]) -> int:
-    """Length of the common beginning."""
-    shorter = min(len(left), len(right))
+def _free_picker(sequence: NativeSequence) -> None:
+    if sequence.picker is not None:
+        sequence.picker.free()
+        sequence.picker = None
+
+
+def common_length(left: Sequence[int], right: Sequence[int], limit: int | None = None) -> int:
+    """Length of the common beginning, at most `limit`."""
+    shorter = min(len(left), len(right)) if limit is None else min(len(left), len(right), limit)
     if left[:shorter] == right[:shorter]:
         return shorter
-    return next(i for i, (a, b) in enumerate(zip(left, right)) if a != b)
+    return bisect_left(range(shorter), True, key=lambda n: left[: n + 1] != right[: n + 1])

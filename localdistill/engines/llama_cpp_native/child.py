@@ -1,7 +1,8 @@
 """The process that holds a model: `python -m localdistill.engines.llama_cpp_native.child`.
 
-Reads lines whose "op" is load, ask, drop or probe; writes ready, failed, reply, refused, piece, dropped or probed.
-A thread only reads, so that the parent never waits to write; the main thread decodes.
+Reads lines whose "op" is load, arrange, weigh, ask, drop, probe or calibrate; writes ready, failed, arranged, weighed,
+reply, refused, piece, dropped, probed or calibrated. A thread only reads, so that the parent never waits to write; the
+main thread decodes.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import os
 import queue
 import threading
 import time
+from array import array
+from base64 import b64encode
+from itertools import pairwise
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.batching import Batcher, Refused
+from localdistill.engines.llama_cpp_native.batching import Batcher, Refused, common_length
+from localdistill.engines.llama_cpp_native.calibrating import calibrate, warm_up
+from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadFailure, LoadSettings, NativeModel
 from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
 from localdistill.safety.children import Line, serve
 
 _PROBE_TOKENS = 32
-_WARM_UP_TOKENS = 64
 
 
 class Service:
@@ -26,35 +31,58 @@ class Service:
 
     def __init__(self, line: Line, model: NativeModel) -> None:
         self._line, self._model = line, model
-        self._batcher = Batcher(model)
+        self._batcher: Batcher | None = None
 
     def handle(self, message: dict[str, Any]) -> None:
         """Carry out one message."""
         match message.pop("op"):
+            case "arrange":
+                self._arrange(ContextSettings(**message))
+            case "weigh":
+                self._line.write({"op": "weighed", **self._weigh(message["prompts"])})
             case "ask":
-                question = Question(**{**message, "stop": tuple(message["stop"])})
-                try:
-                    self._batcher.add(question)
-                except Refused as refusal:
-                    self._line.write({"op": "refused", "key": question.key, "error": str(refusal)})
+                self._ask(Question(**{**message, "stop": tuple(message["stop"])}))
             case "drop":
-                self._batcher.drop_all()
+                if self._batcher:
+                    self._batcher.drop_all()
                 self._line.write({"op": "dropped"})
             case "probe":
+                assert self._batcher is not None
                 self._line.write({"op": "probed", "tokens_per_s": self._batcher.measure(_PROBE_TOKENS)})
+            case "calibrate":
+                self._batcher = None
+                self._line.write({"op": "calibrated", **calibrate(self._model, **message)})
 
-    def warm_up(self) -> None:
-        """Evaluate a batch of one token and one of many: if this machine makes llama.cpp crash, then here, where the
-        parent knows what to do about it."""
-        self._batcher.measure(1)
-        self._batcher.prefill(_WARM_UP_TOKENS)
+    def _arrange(self, wanted: ContextSettings) -> None:
+        try:
+            self._model.arrange(wanted)
+        except LoadFailure as failure:
+            self._line.write({"op": "failed", "kind": "model", "error": str(failure)})
+            return
+        self._batcher = Batcher(self._model)
+        self._line.write({"op": "arranged", **self._model.context_facts()})
+
+    def _weigh(self, prompts: list[str]) -> dict[str, int]:
+        """Tokens of all prompts, and how many there are when common beginnings count once."""
+        ids = sorted(self._model.tokenize(prompt) for prompt in prompts)
+        shared = sum(common_length(left, right) for left, right in pairwise(ids))
+        total = sum(map(len, ids))
+        return {"total": total, "unique": total - shared, "count": len(ids)}
+
+    def _ask(self, question: Question) -> None:
+        assert self._batcher is not None
+        try:
+            self._batcher.add(question)
+        except Refused as refusal:
+            self._line.write({"op": "refused", "key": question.key, "error": str(refusal)})
 
     def is_busy(self) -> bool:
         """True while there are questions."""
-        return self._batcher.is_busy()
+        return self._batcher is not None and self._batcher.is_busy()
 
     def step(self) -> None:
         """One batch; sends what became of it."""
+        assert self._batcher is not None
         messages: list[dict[str, Any]] = []
         for sequence in self._batcher.step():
             if sequence.question.streams and (piece := sequence.fresh_text()):
@@ -69,8 +97,21 @@ class Service:
             "op": "reply", "key": sequence.question.key, "text": sequence.text(), "finish": sequence.finish,
             "prompt_tokens": len(sequence.prompt), "completion_tokens": len(sequence.tokens),
             "reasoning_tokens": sequence.reasoning_tokens(self._model.piece), "cached_tokens": sequence.cached,
-            "elapsed_s": time.perf_counter() - sequence.started,
+            "elapsed_s": time.perf_counter() - sequence.started, "scores": _packed(sequence),
         }
+
+
+def _packed(sequence: NativeSequence) -> dict[str, Any] | None:
+    """The scores as base64 of 32-bit numbers, which is short and quick to read."""
+    if not sequence.scores:
+        return None
+    ids, logprobs, top_ids, top_logprobs = zip(*sequence.scores)
+    columns = {
+        "ids": array("i", ids), "logprobs": array("f", logprobs),
+        "top_ids": array("i", (i for row in top_ids for i in row)),
+        "top_logprobs": array("f", (x for row in top_logprobs for x in row)),
+    }
+    return {name: b64encode(column.tobytes()).decode("ascii") for name, column in columns.items()}
 
 
 def main() -> None:
@@ -87,7 +128,8 @@ def main() -> None:
     settings = inbox.get()
     settings.pop("op")
     try:
-        model = NativeModel(LoadSettings(**settings))
+        model = NativeModel(LoadSettings(**{**settings, "layer_bytes": tuple(settings["layer_bytes"])}))
+        warm_up(model)
     except ImportError as error:
         line.write({"op": "failed", "kind": "extra", "error": str(error)})
         return
@@ -95,7 +137,6 @@ def main() -> None:
         line.write({"op": "failed", "kind": "model", "error": str(failure)})
         return
     service = Service(line, model)
-    service.warm_up()
     line.write({"op": "ready", **model.facts()})
     while True:
         if not service.is_busy():

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from localdistill.engines.llama_cpp_native.context import ContextSettings
+from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.errors import EngineUnavailable, MissingExtra, ModelFileError
@@ -32,25 +34,82 @@ class NativeClient:
 
     def __init__(self, settings: LoadSettings) -> None:
         self.settings = settings
+        self._context: ContextSettings | None = None
         self._child: JsonChild | None = None
         self.facts: dict[str, Any] = {}
         self.crashes = 0
         """How often the child died since the start."""
+
+    def arrange(self, context: ContextSettings, cancel: Cancel) -> dict[str, Any]:
+        """Load the model unless it is loaded, and make its context like `context`, now and after each crash. Only
+        while no question is asked. Returns facts about the model and the context.
+
+        Raises ModelFileError, MissingExtra, Cancelled.
+        """
+        self.plan(context, cancel)
+        return self.start(cancel)
+
+    def plan(self, context: ContextSettings, cancel: Cancel) -> None:
+        """The same, but a child that does not run is only started when there is work for it."""
+        changes, self._context = context != self._context, context
+        if changes and self._is_alive():
+            self._rearrange(cancel)
+
+    def _rearrange(self, cancel: Cancel) -> None:
+        assert self._child is not None and self._context is not None
+        try:
+            self._child.send({"op": "arrange", **dataclasses.asdict(self._context)})
+            message = self._await(cancel)
+        except ChildDied as death:
+            self.close()
+            raise self._refusal(f"llama.cpp died while making a context ({death})", death.log) from None
+        if message["op"] == "failed":
+            log = self._child.log_tail()
+            self.close()
+            raise self._refusal(str(message["error"]), log)
+        self.facts.update({key: value for key, value in message.items() if key != "op"})
+
+    def weigh(self, prompts: Sequence[str], cancel: Cancel) -> dict[str, int]:
+        """Tokens of `prompts`: `total`, `unique` (common beginnings counted once), `count`. Raises ModelFileError."""
+        self.start(cancel)
+        assert self._child is not None
+        try:
+            self._child.send({"op": "weigh", "prompts": list(prompts)})
+            message = self._await(cancel)
+        except ChildDied as death:
+            self.close()
+            raise self._refusal(f"llama.cpp died while reading prompts ({death})", death.log) from None
+        return {name: int(message[name]) for name in ("total", "unique", "count")}
+
+    def calibrate(self, cancel: Cancel, **wanted: Any) -> dict[str, Any]:
+        """What `calibrating.calibrate` found. Raises ModelFileError, Cancelled."""
+        self._context = None
+        self.start(cancel)
+        assert self._child is not None
+        try:
+            self._child.send({"op": "calibrate", **wanted})
+            return self._await(cancel)
+        except ChildDied as death:
+            self.close()
+            raise self._refusal(f"llama.cpp died while it was timed ({death})", death.log) from None
+
+    def _is_alive(self) -> bool:
+        return self._child is not None and self._child.is_alive()
 
     def start(self, cancel: Cancel) -> dict[str, Any]:
         """Load the model unless it is loaded. Returns facts about it.
 
         Raises ModelFileError, MissingExtra, Cancelled.
         """
-        if self._child is not None and self._child.is_alive():
+        if self._is_alive():
             return self.facts
         try:
             message = self._load(cancel)
         except ChildDied as death:
-            if not self.settings.repacks:
+            tamer = _tamer(self.settings)
+            if tamer is None:
                 raise self._refusal(f"llama.cpp died while loading it ({death})", death.log) from None
-            # Some machines announce matrix units that their kernel does not let llama.cpp use.
-            self.settings = dataclasses.replace(self.settings, repacks=False)
+            self.settings = tamer
             return self.start(cancel)
         if message["op"] == "failed":
             log = self._child.log_tail() if self._child else ""
@@ -58,7 +117,9 @@ class NativeClient:
             if message["kind"] == "extra":
                 raise MissingExtra.of("llama", "llama-cpp-python")
             raise self._refusal(str(message["error"]), log)
-        self.facts = {**message, "repacks": self.settings.repacks}
+        self.facts = {**message, "repacks": self.settings.repacks, "matrix_units": self.settings.matrix_units}
+        if self._context is not None:
+            self._rearrange(cancel)
         return self.facts
 
     def _load(self, cancel: Cancel) -> dict[str, Any]:
@@ -66,6 +127,11 @@ class NativeClient:
         # Threads that wait must give way: spinning next to another busy process costs a time slice at every barrier.
         self._child = JsonChild(_MODULE, environment={"GOMP_SPINCOUNT": "2000"})
         self._child.send({"op": "load", **dataclasses.asdict(self.settings)})
+        return self._await(cancel)
+
+    def _await(self, cancel: Cancel) -> dict[str, Any]:
+        """The child's next message."""
+        assert self._child is not None
         while True:
             try:
                 return self._child.receive(_LISTEN_S)
@@ -170,7 +236,8 @@ class NativeClient:
             self.close()
 
     def probe(self, cancel: Cancel) -> dict[str, Any]:
-        """Facts about the model and `tokens_per_s` of one sequence alone. Raises ModelFileError."""
+        """Facts about the model and `tokens_per_s` of one sequence alone. Only after `arrange`. Raises
+        ModelFileError."""
         facts = self.start(cancel)
         assert self._child is not None
         try:
@@ -184,3 +251,13 @@ class NativeClient:
         if self._child is not None:
             self._child.kill()
             self._child = None
+
+
+def _tamer(settings: LoadSettings) -> LoadSettings | None:
+    """What to try when the model kills the child with `settings`: some machines announce matrix units that crash when
+    they are used. None when there is nothing left to try."""
+    if settings.matrix_units and can_hide():
+        return dataclasses.replace(settings, matrix_units=False)
+    if settings.repacks:
+        return dataclasses.replace(settings, repacks=False)
+    return None

@@ -1,4 +1,4 @@
-"""A model and its context in llama.cpp's own terms: load, tokenize, pieces of text, samplers, one batch.
+"""A model in llama.cpp's own terms: load, tokenize, pieces of text, and the context in which it computes.
 
 Runs only in the child process. Every call here can end the process; nothing here catches that.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS, ContextSettings, TokenBatch, make_context
+from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
+from localdistill.engines.llama_cpp_native.placement import described, layers_that_fit, look_at_devices
 
-BATCH_TOKENS = 2048
-_UBATCH_TOKENS = 512
 _ALL_LAYERS = 999
-_DEFAULT_CONTEXT_TOKENS = 4096
-_BUFFER_LINE = re.compile(r"(\S+) model buffer size")
+_DEBUG = 1
+_HEARERS: list[Any] = []
+"""Callbacks that llama.cpp may call as long as the process lives."""
+_BUFFER_LINE = re.compile(r"(\S+) (model|KV) buffer size = +([0-9.]+) MiB")
 
 
 class LoadFailure(Exception):
@@ -26,98 +29,112 @@ class LoadFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What the engine's options mean to llama.cpp."""
+    """How a model is to be loaded."""
 
     path: str
-    parallel: int
-    context_tokens: int
-    threads: int
-    gpu_layers: int
-    flash_attention: bool | None
+    gpu_layers: int = -1
+    """Layers on the GPU; -1 puts as many there as its free memory holds."""
+    layer_bytes: tuple[int, ...] = ()
+    """Weights of each block in order, and last those of the output; to find out how many fit."""
+    kv_layer_bytes: int = 0
+    """What the keys and values of one block will take."""
     repacks: bool = True
-    """Let llama.cpp rearrange weights for the CPU's matrix units. Faster, but it crashes on some machines."""
-    unified: bool = False
-    """One KV cache for all sequences instead of one for each."""
+    """Let llama.cpp rearrange weights for the CPU. Faster, but it crashes on some machines."""
+    matrix_units: bool = True
+    """Let llama.cpp use AMX."""
 
 
 class NativeModel:
-    """A loaded model with a context for `parallel` sequences and one more that keeps a shared prefix."""
+    """A loaded model, and a context for `parallel` sequences and one more that keeps a shared prefix."""
 
     def __init__(self, settings: LoadSettings) -> None:
+        if not settings.matrix_units:
+            hide_matrix_units()
         import llama_cpp
         import numpy
 
         self.api: Any = llama_cpp
         self.settings = settings
-        self._buffers: list[str] = []
+        self._buffers: list[tuple[str, str, float]] = []
         self._listen()
         llama_cpp.llama_backend_init()
+        self.devices, self.processor = look_at_devices()
+        self.gpu_layers = 0
+        self.model: Any = None
+        self.context: Any = None
         self._load(settings)
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocab_size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.ends = bytearray(bool(llama_cpp.llama_vocab_is_eog(self.vocab, t)) for t in range(self.vocab_size))
         self._pieces: list[bytes | None] = [None] * self.vocab_size
         self._piece_buffer = ctypes.create_string_buffer(1024)
-        self.memory = llama_cpp.llama_get_memory(self.context)
         self.batch = TokenBatch(llama_cpp, numpy, BATCH_TOKENS)
         self.can_share_prefix = not (
             llama_cpp.llama_model_is_recurrent(self.model) or llama_cpp.llama_model_is_hybrid(self.model)
         )
 
     def _listen(self) -> None:
-        """Send llama.cpp's messages to the log and remember on which devices weights were put."""
+        """Send llama.cpp's messages to the log and remember on which devices weights and caches were put."""
 
         def heard(level: int, text: bytes, data: object) -> None:
+            if level == _DEBUG:  # many lines for every graph
+                return
             line = text.decode("utf-8", "replace")
             if found := _BUFFER_LINE.search(line):
-                self._buffers.append(found[1])
+                self._buffers.append((found[1], found[2], float(found[3])))
             sys.stderr.write(line)
 
-        self._callback = self.api.llama_log_callback(heard)
-        self.api.llama_log_set(self._callback, ctypes.c_void_p(0))
+        _HEARERS.append(self.api.llama_log_callback(heard))
+        self.api.llama_log_set(_HEARERS[-1], ctypes.c_void_p(0))
 
     def _load(self, settings: LoadSettings) -> None:
-        layers = _ALL_LAYERS if settings.gpu_layers < 0 else settings.gpu_layers
-        attempts = [layers, 0] if settings.gpu_layers < 0 and self.api.llama_supports_gpu_offload() else [layers]
-        for gpu_layers in attempts:
+        for gpu_layers in self._layer_choices(settings):
             self._buffers.clear()
             params = self.api.llama_model_default_params()
             params.n_gpu_layers = gpu_layers
             params.use_extra_bufts = settings.repacks
             self.model = self.api.llama_model_load_from_file(settings.path.encode(), params)
-            if self.model and self._make_context(settings):
+            if self.model:
+                self.gpu_layers = min(gpu_layers, int(self.api.llama_model_n_layer(self.model)) + 1)
                 return
-        raise LoadFailure("there is not enough memory for a context" if self.model else "llama.cpp refused the model")
+        raise LoadFailure("llama.cpp refused the model")
 
-    def _make_context(self, settings: LoadSettings) -> bool:
-        trained = int(self.api.llama_model_n_ctx_train(self.model)) or _DEFAULT_CONTEXT_TOKENS
-        self.context_tokens = settings.context_tokens or min(trained, _DEFAULT_CONTEXT_TOKENS)
-        self.parallel = settings.parallel
-        while self.parallel >= 1:
-            params = self.api.llama_context_default_params()
-            params.n_seq_max = self.parallel + 1
-            params.n_ctx = self.context_tokens * (self.parallel + 1)
-            params.n_batch, params.n_ubatch = BATCH_TOKENS, _UBATCH_TOKENS
-            params.n_threads = params.n_threads_batch = settings.threads
-            params.kv_unified = settings.unified
-            params.swa_full = True  # sequences are copied and cut at any position
-            params.flash_attn_type = self._flash_attention(settings)
-            self.context = self.api.llama_init_from_model(self.model, params)
+    def _layer_choices(self, settings: LoadSettings) -> Iterator[int]:
+        """How many layers to try on the GPU, best first."""
+        if settings.gpu_layers >= 0 or not self.devices:
+            yield max(0, settings.gpu_layers)
+            return
+        count = _ALL_LAYERS
+        if settings.layer_bytes:
+            free = [device.free_bytes for device in self.devices]
+            count = layers_that_fit(settings.layer_bytes, settings.kv_layer_bytes, free)
+        while count > 0:
+            yield count
+            count = min(count, len(settings.layer_bytes) or count) // 2
+        yield 0
+
+    def arrange(self, wanted: ContextSettings) -> None:
+        """Make the context, with fewer sequences or cells where memory does not hold `wanted`. Raises LoadFailure."""
+        if self.context:
+            self.api.llama_free(self.context)
+        self._buffers = [buffer for buffer in self._buffers if buffer[1] == "model"]
+        while True:
+            self.context = make_context(self.api, self.model, wanted)
             if self.context:
-                return True
-            self.parallel //= 2
-        self.api.llama_model_free(self.model)
-        return False
-
-    def _flash_attention(self, settings: LoadSettings) -> int:
-        """On CPUs llama.cpp's flash attention is the slower of the two; elsewhere it decides itself."""
-        if settings.flash_attention is not None:
-            return int(settings.flash_attention)
-        return -1 if self.api.llama_supports_gpu_offload() else 0
+                break
+            if wanted.parallel == 1:
+                raise LoadFailure("there is not enough memory for a context")
+            pool = max(wanted.context_tokens, wanted.pool_tokens // 2) if wanted.pool_tokens else 0
+            wanted = replace(wanted, parallel=wanted.parallel // 2, pool_tokens=pool)
+        self.context_settings = wanted
+        self.memory = self.api.llama_get_memory(self.context)
+        self.parallel, self.unified, self.pool_tokens = wanted.parallel, wanted.unified, wanted.cells
+        self.context_tokens = min(wanted.context_tokens, self.pool_tokens) if wanted.unified else wanted.context_tokens
 
     def device(self) -> str:
         """`cpu`, or the first other device that holds weights, for example `CUDA0`."""
-        return next((name for name in self._buffers if not name.startswith("CPU")), "cpu")
+        names = (name for name, kind, _ in self._buffers if kind == "model")
+        return next((name for name in names if on_gpu(name)), "cpu")
 
     def facts(self) -> dict[str, Any]:
         """What the parent needs to know of the model."""
@@ -126,11 +143,21 @@ class NativeModel:
         template = self.api.llama_model_chat_template(self.model, None)
         return {
             "description": buffer.value.decode("utf-8", "replace"), "device": self.device(),
+            "devices": described(self.devices), "processor": self.processor,
+            "gpu_build": bool(self.api.llama_supports_gpu_offload()),
+            "gpu_layers": self.gpu_layers, "layers": int(self.api.llama_model_n_layer(self.model)) + 1,
             "n_ctx_train": int(self.api.llama_model_n_ctx_train(self.model)), "vocab_size": self.vocab_size,
-            "parallel": self.parallel, "context_tokens": self.context_tokens,
             "template": template.decode("utf-8", "replace") if template else "",
             "bos": self._text_of(self.api.llama_vocab_bos(self.vocab)),
             "eos": self._text_of(self.api.llama_vocab_eos(self.vocab)),
+        }
+
+    def context_facts(self) -> dict[str, Any]:
+        """What became of the wanted context."""
+        kv_mib = sum(size for _, kind, size in self._buffers if kind == "KV")
+        return {
+            "parallel": self.parallel, "context_tokens": self.context_tokens, "unified": self.unified,
+            "kv_cells": self.pool_tokens, "kv_bytes": round(kv_mib * 1024 * 1024),
         }
 
     def _text_of(self, token: int) -> str:
@@ -164,45 +191,7 @@ class NativeModel:
             self._pieces[token] = known
         return known
 
-    def sampler(self, question: Question) -> Any | None:
-        """A sampler chain for one sequence, or None for greedy. Temperature comes before top-p, as everywhere but in
-        llama.cpp's own order, so that the same numbers mean the same distribution in every engine."""
-        if question.temperature <= 0:
-            return None
-        api = self.api
-        chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-        if question.top_k > 0:
-            api.llama_sampler_chain_add(chain, api.llama_sampler_init_top_k(question.top_k))
-        api.llama_sampler_chain_add(chain, api.llama_sampler_init_temp(question.temperature))
-        if question.top_p < 1:
-            api.llama_sampler_chain_add(chain, api.llama_sampler_init_top_p(question.top_p, 1))
-        api.llama_sampler_chain_add(chain, api.llama_sampler_init_dist(question.seed))
-        return chain
 
-
-class TokenBatch:
-    """A llama_batch whose fields are numpy arrays, so that a step fills them in a few assignments."""
-
-    def __init__(self, api: Any, numpy: Any, size: int) -> None:
-        self._tokens = numpy.zeros(size, numpy.int32)
-        self._positions = numpy.zeros(size, numpy.int32)
-        self._counts = numpy.ones(size, numpy.int32)
-        self._sequences = numpy.zeros(size, numpy.int32)
-        self._outputs = numpy.zeros(size, numpy.int8)
-        self._pointers = (self._sequences.ctypes.data + 4 * numpy.arange(size)).astype(numpy.uint64)
-        self._struct = api.llama_batch()
-        for name, array in (("token", self._tokens), ("pos", self._positions), ("n_seq_id", self._counts),
-                            ("seq_id", self._pointers), ("logits", self._outputs)):
-            kind = dict(api.llama_batch._fields_)[name]
-            setattr(self._struct, name, ctypes.cast(array.ctypes.data, kind))
-
-    def filled(self, tokens: list[int], positions: list[int], sequences: list[int], outputs: list[int]) -> Any:
-        """The struct for llama_decode. `outputs` are the rows whose logits are wanted, ascending."""
-        count = len(tokens)
-        self._tokens[:count] = tokens
-        self._positions[:count] = positions
-        self._sequences[:count] = sequences
-        self._outputs[:count] = 0
-        self._outputs[outputs] = 1
-        self._struct.n_tokens = count
-        return self._struct
+def on_gpu(buffer: str) -> bool:
+    """True when a buffer of this name lies on a GPU, and not just where a GPU can read what the CPU computes with."""
+    return not buffer.startswith(("CPU", "AMX", "BLAS")) and not buffer.endswith("_Host")

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from localdistill.engines.llama_cpp_native.client import NativeClient, Outcome
+from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.events import Cancel
@@ -41,6 +42,14 @@ class ClientPool:
         facts = self.first.start(cancel)
         for client in self._clients[1:]:
             client.settings = self.first.settings
+        return facts
+
+    def arrange(self, context: ContextSettings, cancel: Cancel) -> dict[str, Any]:
+        """Make all children's contexts like `context`; those that do not run yet start when there is work."""
+        self.start(cancel)
+        facts = self.first.arrange(context, cancel)
+        for client in self._clients[1:]:
+            client.plan(context, cancel)
         return facts
 
     def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:

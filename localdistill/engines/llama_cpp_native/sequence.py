@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from localdistill.engines.llama_cpp_native.loops import CHECK_EVERY_TOKENS, is_looping
 from localdistill.templates.replies import Finish
 from localdistill.templates.thinking import split_thinking
 
-_LOOP_BLOCK_TOKENS = 20
-_LOOP_REPEATS = 8
-_LONGEST_LOOP_TOKENS = 256
-_LOOP_CHECK_EVERY = 16
+
+class TokenPicker(Protocol):
+    """Picks the next token of one reply."""
+
+    def pick(self, logits: Any) -> int:
+        """The token for a row of logits (V,)."""
+
+    def free(self) -> None:
+        """Give native memory back. Harmless to call twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +38,52 @@ class Question:
     opened: bool = False
     """The prompt ends inside a think tag."""
     streams: bool = False
+    grammar: str = ""
+    """GBNF that the reply must follow."""
+    json_schema: str = ""
+    """JSON Schema that the reply must follow; turned into GBNF."""
+    top_logprobs: int = 0
+    """How many log-probabilities to keep at every new token."""
 
 
 @dataclass(slots=True)
 class NativeSequence:
-    """The state of one slot. `evaluated` counts the prompt and reply tokens that the KV cache holds."""
+    """The state of one reply. `evaluated` counts the tokens of `fed` and after it that the KV cache holds."""
 
     question: Question
     prompt: list[int]
     budget: int
     """Most new tokens: the request's limit or what the context leaves."""
-    sampler: object | None = None
-    """A llama.cpp sampler chain; None picks the most likely token."""
+    picker: TokenPicker | None = None
+    """None picks the most likely token."""
+    fed: list[int] = field(default_factory=list)
+    """What must be evaluated before a new token can be picked: the prompt, and after a pause what was written."""
     evaluated: int = 0
     cached: int = 0
     """Prompt tokens that were copied from another sequence instead of evaluated."""
     tokens: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
+    scores: list[tuple[int, float, list[int], list[float]]] = field(default_factory=list)
+    """Token, its log-probability, the likeliest tokens and theirs; the token that ended the turn is among them."""
     started: float = field(default_factory=time.perf_counter)
     finish: Finish | None = None
     _tail: bytes = b""
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
     _shown: int = 0
+
+    def __post_init__(self) -> None:
+        self.fed = self.fed or self.prompt
+
+    @property
+    def is_writing(self) -> bool:
+        """True when everything before the newest token is evaluated."""
+        return self.evaluated >= len(self.fed)
+
+    def pause(self) -> None:
+        """Forget what was evaluated: the KV cache dropped it. What was written stays and is read again later."""
+        self.fed = self.prompt + self.tokens
+        self.evaluated = 0
 
     def add(self, token: int, piece: bytes) -> None:
         """Take a sampled token in and decide whether it was the last one."""
@@ -64,7 +94,7 @@ class NativeSequence:
             self.finish = "stop"
         elif count >= self.budget:
             self.finish = "length"
-        elif count % _LOOP_CHECK_EVERY == 0 and is_looping(self.tokens):
+        elif count % CHECK_EVERY_TOKENS == 0 and is_looping(self.tokens):
             self.finish = "looping"
 
     def _meets_stop(self, piece: bytes) -> bool:
@@ -109,19 +139,3 @@ class NativeSequence:
                 break
             count += 1
         return count
-
-
-def is_looping(tokens: Sequence[int]) -> bool:
-    """True when the end of `tokens` is one block repeated: at least 8 times, and over at least 160 tokens."""
-    least = _LOOP_BLOCK_TOKENS * _LOOP_REPEATS
-    count = len(tokens)
-    if count < least:
-        return False
-    last, before = tokens[-1], tokens[-2]
-    for period in range(1, min(_LONGEST_LOOP_TOKENS, count // _LOOP_REPEATS) + 1):
-        if tokens[-1 - period] != last or tokens[-2 - period] != before:
-            continue
-        span = max(least, period * _LOOP_REPEATS)
-        if tokens[count - span + period :] == tokens[count - span : count - period]:
-            return True
-    return False

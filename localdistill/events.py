@@ -36,7 +36,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class RunFinished(Event):
-    """A run ended; `state` is finished, failed, cancelled or partial."""
+    """A run ended; `state` is finished, failed, cancelled, partial or paused (its cap is reached)."""
 
     kind = "run_finished"
     state: str
@@ -138,16 +138,21 @@ class Progressed(Event):
     total: float
     unit: str = ""
     counters: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Counts by kind so far, for screens with room for them: table -> kind -> count."""
 
 
 @dataclass(frozen=True)
 class Streamed(Event):
-    """The tail of the text that a model is writing now."""
+    """The tail of the text that a model is writing now; its thinking, where `answer` holds the rest apart."""
 
     kind = "streamed"
     is_fact = False
     stage: str
     text: str
+    answer: str = ""
+    who: str = ""
+    """Who writes it, where several do."""
 
 
 EVENTS: dict[str, type[Event]] = {

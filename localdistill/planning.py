@@ -12,23 +12,14 @@ from localdistill.hardware import Hardware, look_at_hardware, training_memory_by
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.quoting import PlanLine, quote
 from localdistill.recipe import Recipe
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt
+from localdistill.stages.asking import unique
 from localdistill.stages.context import build_tasks
 from localdistill.statistics import detectable_difference
 from localdistill.workspace import Workspace
-
-CHARACTERS_PER_TOKEN = 4.0
-LOCAL_ENGINES = ("llama_cpp", "replay", "transformers")
-
-
-@dataclass(frozen=True)
-class PlanLine:
-    """One figure of the plan."""
-
-    label: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
     warnings: list[str] = []
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
-    lines += _collecting(recipe, base)
+    lines += _collecting(workspace, recipe, base, warnings)
     if recipe.student:
         lines += _training(recipe, base, look_at_hardware(), warnings)
     if recipe.evaluate:
@@ -56,6 +47,13 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     return Plan(recipe.name, tuple(lines), tuple(warnings))
 
 
+def plan_training(recipe: Recipe, base: Path) -> Plan:
+    """The part of `make_plan` that speaks of training, which reads no prompts; empty when the recipe trains nothing."""
+    warnings: list[str] = []
+    lines = tuple(_training(recipe, base, look_at_hardware(), warnings)) if recipe.student else ()
+    return Plan(recipe.name, lines, tuple(warnings))
+
+
 def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
     for name in section.files:
         rows = read_file(resolve_path(name, base), None if section.layout == "auto" else section.layout)
@@ -65,23 +63,13 @@ def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
                 break
 
 
-def _collecting(recipe: Recipe, base: Path) -> Iterator[PlanLine]:
-    if recipe.prompts and recipe.teacher:
-        prompts = list(_prompts(recipe.prompts, base))
-        calls = len(prompts) * recipe.collect.samples
-        asked = sum(len(m.content) for p in prompts for m in p.messages) / CHARACTERS_PER_TOKEN * recipe.collect.samples
-        yield PlanLine(
-            "prompts",
-            f"{len(prompts):,} x {recipe.collect.samples} = {calls:,} calls to {recipe.teacher.use}; "
-            "answers that are stored are not asked again",
-        )
-        yield PlanLine(
-            "tokens", f"about {asked:,.0f} in (estimated), at most {calls * recipe.collect.max_tokens:,} out"
-        )
-        money = (
-            "nothing: the teacher runs here" if recipe.teacher.use in LOCAL_ENGINES else "unknown: no price is known"
-        )
-        yield PlanLine("money", money)
+def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
+    if recipe.prompts and recipe.teachers:
+        prompts = unique(_prompts(recipe.prompts, base))
+        for section in recipe.teachers:
+            yield from quote(workspace, recipe, section, base, prompts, warnings)
+        if recipe.max_usd is not None:
+            yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
     if recipe.traces:
         count = sum(1 for _ in _prompts(recipe.traces, base))
         yield PlanLine("traces", f"{count:,} rows to import")

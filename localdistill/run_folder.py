@@ -6,12 +6,15 @@ nothing here starts a process.
     request.json     stages asked for, base path  log.txt        everything else that processes say
     stages/          what each stage left         lock           held with flock while the run lives
     replies.jsonl    the journal                  cancel         exists once somebody asked to stop
+    calls.jsonl      what calls cost              quarantine.jsonl  bodies that could not be read
+    logprobs/        log-probabilities, when asked for
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +38,7 @@ class RunStatus:
     run_id: str
     recipe: str
     state: str
-    """running, finished, failed, cancelled, partial, or interrupted (it died and can be resumed)."""
+    """running, finished, failed, cancelled, partial, paused, or interrupted (it died and can be resumed)."""
     stage: str
     alive: bool
     started_at: float
@@ -94,8 +97,12 @@ class RunFolder:
         return known[run_id]
 
     def recipe(self) -> Recipe:
-        """The checked recipe."""
-        return read_resolved((self.path / "resolved.json").read_text())
+        """The checked recipe; UsageError when its file is gone or damaged."""
+        try:
+            return read_resolved((self.path / "resolved.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
+                             "start the recipe again: what is stored is not asked again") from None
 
     def request(self) -> dict[str, Any]:
         """What was asked for: `stages`, and `base`, the folder that relative paths start from."""
@@ -135,7 +142,7 @@ class RunFolder:
         alive = self.is_alive()
         try:
             data = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             data = {}
         data = data if isinstance(data, dict) else {}
         state = str(data.get("state", "starting"))
@@ -148,7 +155,7 @@ class RunFolder:
             str(data.get("stage", "")),
             alive,
             self.started_at(),
-            float(data.get("updated_at", 0.0)),
+            _number(data.get("updated_at")),
             data,
         )
 
@@ -167,14 +174,19 @@ class RunFolder:
                     if not line.endswith(b"\n"):
                         return
                     offset += len(line)
-                    try:
-                        event = event_from_json(json.loads(line))
-                    except (ValueError, AttributeError):
-                        continue
+                    event = _event_of(line)
                     if event:
                         yield event, offset
         except FileNotFoundError:
             return
+
+    def damaged_lines(self) -> int:
+        """How many whole lines of events.jsonl hold no JSON: the disk or somebody's editor damaged them."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as handle:
+                return sum(not _is_json(line) for line in handle if line.endswith(b"\n") and line.strip())
+        except OSError:
+            return 0
 
     def output(self, stage: str) -> dict[str, Any]:
         """What `stage` left for later stages; UsageError when it has not run."""
@@ -205,6 +217,20 @@ class RunFolder:
         return self.path / "replies.jsonl"
 
     @property
+    def calls(self) -> Path:
+        """The book of paid calls."""
+        return self.path / "calls.jsonl"
+
+    @property
+    def quarantine(self) -> Path:
+        """Bodies that could not be read."""
+        return self.path / "quarantine.jsonl"
+
+    def amend_request(self, **changes: Any) -> None:
+        """Change what was asked for, before a resume."""
+        atomic_write_text(self.path / "request.json", json.dumps({**self.request(), **changes}))
+
+    @property
     def log(self) -> Path:
         """Where processes of the run write what nobody asked for."""
         return self.path / "log.txt"
@@ -222,6 +248,27 @@ class RunFolder:
     def clear_cancel(self) -> None:
         """Forget the wish to stop, before a resume."""
         (self.path / "cancel").unlink(missing_ok=True)
+
+
+def _event_of(line: bytes) -> Event | None:
+    """The fact in one line; None when there is none that can be read."""
+    try:
+        return event_from_json(json.loads(line))
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _number(value: object) -> float:
+    """`value` as a number that one can reckon with; 0 for what is none."""
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return number if math.isfinite(number) else 0.0
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def list_runs(runs: Path) -> list[RunFolder]:

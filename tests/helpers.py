@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +22,11 @@ class CountingServer:
         self.latency_s = latency_s
         self.asked: Counter[str] = Counter()
         self.fail_all = False
+        self.wrong_tries: Callable[[int], int] = lambda number: 0
+        """How many of the first answers to question `number` are wrong."""
+        self.usage = {"prompt_tokens": 5, "completion_tokens": 9}
+        self.broken: Callable[[int], bool] = lambda number: False
+        """Whether question `number` gets bytes that are no reply."""
         self._lock = threading.Lock()
         outer = self
 
@@ -33,26 +38,33 @@ class CountingServer:
                 question = body["messages"][-1]["content"]
                 with outer._lock:
                     outer.asked[question] += 1
+                    tries = outer.asked[question]
                 time.sleep(outer.latency_s)
                 if outer.fail_all:
                     self._send(500, {"error": {"message": "down"}})
                     return
-                number = int(question.split()[-1])
+                number = int(question.split()[1])
+                if outer.broken(number):
+                    self._send_bytes(200, b"\xff\xfe<html>\x00")
+                    return
+                wrong = tries <= outer.wrong_tries(number)
                 message = {
                     "role": "assistant",
-                    "content": f"The answer is {2 * number}.",
+                    "content": f"The answer is {2 * number + wrong}.",
                     "reasoning_content": f"{number} + {number} = {2 * number}.",
                 }
                 self._send(
                     200,
                     {
                         "choices": [{"message": message, "finish_reason": "stop"}],
-                        "usage": {"prompt_tokens": 5, "completion_tokens": 9},
+                        "usage": outer.usage,
                     },
                 )
 
             def _send(self, code: int, value: object) -> None:
-                data = json.dumps(value).encode()
+                self._send_bytes(code, json.dumps(value).encode())
+
+            def _send_bytes(self, code: int, data: bytes) -> None:
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))

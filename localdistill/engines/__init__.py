@@ -3,6 +3,7 @@
 from localdistill.registry import Family
 
 ENGINES = Family("engine", __name__, {
+    "anthropic": "AnthropicEngine",
     "llama_cpp": "LlamaCppEngine",
     "openai_compatible": "OpenAICompatibleEngine",
     "replay": "ReplayEngine",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
 
+from localdistill.callbook import CallBook
 from localdistill.events import Cancel, Emit
 from localdistill.options import Options
+from localdistill.providers import Price
 from localdistill.records import Reply, Request
 
 
@@ -40,3 +43,16 @@ class Streaming(Protocol):
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply text; reasoning and tags included."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """Optional: an engine whose answers may cost money. The stage gives it a book and a folder before it asks."""
+
+    book: CallBook
+    """Every call is reserved and settled here."""
+    folder: Path | None
+    """Where calls that outlive a process (batches) are remembered."""
+
+    def price(self) -> Price | None:
+        """What the answers cost; None when nobody knows."""

@@ -6,5 +6,6 @@ FILTERS = Family("filter", __name__, {
     "contamination": "ContaminationFilter",
     "duplicates": "DuplicatesFilter",
     "length": "LengthFilter",
+    "teacher": "TeacherFilter",
     "verified": "VerifiedFilter",
 })

@@ -27,7 +27,7 @@ from localdistill.trainers import TRAINERS
 
 # Where family members stand in a recipe: the path of keys, the family, and the keys of the section itself.
 _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
-    (("teacher",), ENGINES, frozenset()),
+    (("teacher",), ENGINES, frozenset({"name"})),
     (("grade",), GRADERS, frozenset()),
     (("select", "filter"), FILTERS, frozenset()),
     (("rewrite",), REWRITES, frozenset({"name", "engine", "max_tokens"})),

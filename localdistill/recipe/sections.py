@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from localdistill.errors import nearest
 from localdistill.options import Options
@@ -20,6 +20,13 @@ class Member(Options):
     """Name of the family member."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The member's options, checked."""
+
+
+class TeacherSection(Member):
+    """Who answers the prompts; several are asked side by side."""
+
+    name: str = Field("", pattern=r"^$|" + NAME)
+    """Name for people, in progress and counts; the engine's when empty."""
 
 
 class PromptsSection(Options):
@@ -41,7 +48,10 @@ class CollectSection(Options):
     """How the teacher is asked."""
 
     samples: int = Field(1, ge=1, le=64)
-    """Answers asked per prompt."""
+    """Answers asked per prompt; with `until_verified`, the most that are asked."""
+    until_verified: bool = False
+    """Ask each prompt again, up to `samples` times, until every [[grade]] that applies accepts an answer. The number of
+    tries is kept as the prompt's label `tries`, a measure of its difficulty."""
     max_tokens: int = Field(1024, ge=1)
     """Upper limit of new tokens in one reply, reasoning included."""
     temperature: float = Field(0.0, ge=0.0, le=5.0)
@@ -58,6 +68,13 @@ class CollectSection(Options):
     """Text put after the last user turn, for example a request to box the answer."""
     thinks: bool | None = None
     """Switch thinking on or off at the teacher; unset leaves its default."""
+    json_schema: str = ""
+    """JSON Schema, as JSON text, that every reply must follow, for engines that can."""
+    grammar: str = ""
+    """GBNF grammar that every reply must follow, for llama.cpp."""
+    top_logprobs: int = Field(0, ge=0, le=256)
+    """Log-probabilities of so many tokens kept at every new token, in Parquet files of the run, for engines that can.
+    0 keeps none."""
     may_fail: float = Field(0.01, ge=0.0, le=1.0)
     """Share of prompts that may stay without an answer; above it the run stops as partial and can be resumed."""
 
@@ -158,10 +175,13 @@ class Recipe(Options):
     """One sentence for listings."""
     seed: int = 0
     """Base of all seeds."""
+    max_usd: float | None = Field(None, ge=0)
+    """Most US dollars that a run may spend on all its calls. Reserved before each call, so it is never passed; a run
+    that reaches it pauses. Unset: no cap."""
     prompts: PromptsSection | None = None
     """Prompts for the teacher."""
-    teacher: Member | None = None
-    """The engine that answers."""
+    teachers: tuple[TeacherSection, ...] = Field((), alias="teacher")
+    """The engines that answer."""
     collect: CollectSection = CollectSection()
     """How it is asked."""
     traces: TracesSection | None = None
@@ -182,6 +202,16 @@ class Recipe(Options):
     """How they are measured."""
     export: ExportSection | None = None
     """What comes out."""
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @property
+    def teacher(self) -> TeacherSection | None:
+        """The first teacher."""
+        return self.teachers[0] if self.teachers else None
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
@@ -213,6 +243,8 @@ def _section_problems(recipe: Recipe) -> list[str]:
     problems = []
     if recipe.prompts and not recipe.teacher:
         problems.append("[prompts] needs a [teacher] that answers them, or [traces] with answers that exist")
+    if recipe.collect.until_verified and not recipe.graders:
+        problems.append("collect.until_verified needs a [[grade]] that says which answers are right")
     if recipe.teacher and not recipe.prompts:
         problems.append("[teacher] needs [prompts]")
     if not (recipe.prompts or recipe.traces or recipe.select.from_):

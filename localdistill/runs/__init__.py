@@ -1,6 +1,6 @@
 """Runs: one execution of a recipe, in processes that outlive the terminal."""
 
 from localdistill.run_folder import RunFolder, RunStatus, list_runs
-from localdistill.runs.control import cancel, follow, resume, start, wait
+from localdistill.runs.control import cancel, cancel_batches, follow, resume, start, wait
 
-__all__ = ["RunFolder", "RunStatus", "cancel", "follow", "list_runs", "resume", "start", "wait"]
+__all__ = ["RunFolder", "RunStatus", "cancel", "cancel_batches", "follow", "list_runs", "resume", "start", "wait"]

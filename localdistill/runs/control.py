@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from localdistill.consent import require
 from localdistill.errors import LocalDistillError, UsageError, nearest
-from localdistill.events import Event
+from localdistill.events import Event, silent
 from localdistill.recipe import STAGES, Recipe
 from localdistill.run_folder import RunFolder, RunStatus
 from localdistill.workspace import Workspace
@@ -22,11 +23,16 @@ POLL_S = 0.1
 START_TIMEOUT_S = 30.0
 
 
-def start(workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "") -> RunFolder:
+def start(
+    workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0
+) -> RunFolder:
     """Start a run of `recipe` in a process of its own and return its folder.
 
-    text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run.
+    text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
+    ask only so many prompts, evenly spaced; 0 asks all. UsageError when the terms of use of a teacher are not
+    accepted (see `localdistill.consent`).
     """
+    require(recipe, workspace)
     stages = recipe.stages()
     if until:
         if until not in stages:
@@ -34,16 +40,22 @@ def start(workspace: Workspace, recipe: Recipe, text: str, base: Path, until: st
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
         stages = tuple(s for s in stages if STAGES.index(s) <= STAGES.index(until))
-    run = RunFolder.create(workspace.runs, recipe, text, {"stages": stages, "base": str(base.resolve())})
+    asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {})}
+    run = RunFolder.create(workspace.runs, recipe, text, asked)
     _launch(run, workspace)
     return run
 
 
-def resume(workspace: Workspace, run_id: str) -> RunFolder:
-    """Continue a run that failed, was cancelled or died; what is done is skipped."""
+def resume(workspace: Workspace, run_id: str, max_usd: float | None = None) -> RunFolder:
+    """Continue a run that failed, was cancelled, paused or died; what is done is skipped.
+
+    max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it.
+    """
     run = RunFolder.open(workspace.runs, run_id)
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
+    if max_usd is not None:
+        run.amend_request(max_usd=max_usd)
     run.clear_cancel()
     _launch(run, workspace)
     return run
@@ -98,6 +110,28 @@ def cancel(workspace: Workspace, run_id: str) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return asked_before
+
+
+def cancel_batches(workspace: Workspace, run_id: str, emit: Callable[[Event], None] = silent) -> int:
+    """Cancel at their providers the batches under way of a run's teachers; returns how many. What they answered so far
+    is still collected by a resume. Errors of providers are raised."""
+    from localdistill.engines import ENGINES
+    from localdistill.engines.base import Metered
+    from localdistill.stages.context import build_member
+
+    run = RunFolder.open(workspace.runs, run_id)
+    count = 0
+    for section in run.recipe().teachers:
+        engine = build_member(ENGINES, section, Path(run.request()["base"]))
+        if isinstance(engine, Metered):
+            from localdistill.engines.wire.batches import cancel_batches as cancel_at_provider
+            from localdistill.engines.wire.engine import WireEngine
+
+            engine.folder = workspace.batches
+            if isinstance(engine, WireEngine):
+                count += cancel_at_provider(engine, emit)
+        engine.close()
+    return count
 
 
 def wait(run: RunFolder, watch: Sequence[Callable[[Event], None]] = ()) -> RunStatus:

@@ -57,7 +57,8 @@ class Recorder:
             self._file.write(line.encode("utf-8", "replace") + b"\n")
         match event:
             case StageStarted():
-                self.status.update(stage=event.stage, label="", done=0, total=0, unit="", counters={}, tail="")
+                self.status.update(stage=event.stage, label="", done=0, total=0, unit="", counters={}, tables={},
+                                   tail="", tail_answer="", tail_of="")
             case Progressed():
                 self.status.update(
                     label=event.label,
@@ -65,9 +66,10 @@ class Recorder:
                     total=event.total,
                     unit=event.unit,
                     counters=dict(event.counters),
+                    tables=dict(event.tables),
                 )
             case Streamed():
-                self.status["tail"] = event.text[-2000:]
+                self.status.update(tail=event.text[-2000:], tail_answer=event.answer[-2000:], tail_of=event.who)
             case Measured():
                 name = f"{event.arm}/{event.name}" if event.arm else event.name
                 self.status.setdefault("latest", {})[name] = event.value
@@ -109,7 +111,7 @@ class Supervisor:
                 code = self._stage(stage, recorder)
                 if code:
                     break
-            state = {0: "finished", 130: "cancelled", 3: "partial", 4: "partial"}.get(code, "failed")
+            state = {0: "finished", 130: "cancelled", 3: "partial", 4: "paused"}.get(code, "failed")
             recorder.status["state"] = state
             recorder.take(RunFinished(state, time.monotonic() - started, code))
             recorder.flush(force=True)

@@ -22,21 +22,25 @@ from localdistill.workspace import Workspace
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
+PASSING_EVERY_S = 0.05
+
+
 class Pipe:
-    """Sends events to the supervisor; passing states at most twenty times a second."""
+    """Sends events to the supervisor; passing states at most twenty times a second of each kind."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
-        self._sent_at = 0.0
+        self._sent_at: dict[str, float] = {}
 
     def emit(self, event: Event) -> None:
         """Send one event; when the supervisor is gone this process has no reason to live."""
         if isinstance(event, Progressed | Streamed):
             now = time.monotonic()
-            if now - self._sent_at < 0.05:
+            is_last = isinstance(event, Progressed) and 0 < event.total <= event.done
+            if now - self._sent_at.get(event.kind, 0.0) < PASSING_EVERY_S and not is_last:
                 return
-            self._sent_at = now
+            self._sent_at[event.kind] = now
         data = json.dumps(event.to_json(), ensure_ascii=True).encode() + b"\n"
         with self._lock:
             try:

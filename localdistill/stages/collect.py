@@ -1,22 +1,36 @@
-"""collect: prompts and their traces come into the store, from a teacher that answers or from files that hold answers.
+"""collect: prompts and their traces come into the store, from teachers that answer or from files that hold answers.
 Only what is not stored yet is asked; every reply is in the journal before anything else happens to it."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 
+from localdistill.consent import terms_of
 from localdistill.engines.base import Engine
-from localdistill.errors import EngineUnavailable, InputError, PartialResult
-from localdistill.events import Counted, Progressed, Streamed
+from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult
+from localdistill.events import Cancel, Counted, Measured, Progressed, Streamed
+from localdistill.graders import GRADERS
 from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file
+from localdistill.quarantine import quarantine
+from localdistill.recipe import Recipe
 from localdistill.recipe.sections import PromptsSection
-from localdistill.records import Message, Prompt, Request, Sampling, request_id, trace_of
-from localdistill.stages.context import StageContext
+from localdistill.records import Message, Prompt, Reply, Request, Sampling, request_namer, trace_of
+from localdistill.stages.asking import Line, Question, Teacher, Verifier, evenly, making_many, side_by_side, unique
+from localdistill.stages.context import JournalledWriter, StageContext
+from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 
 CLAIM_S = 3600.0
-CLAIM_ROWS = 64
+CLAIM_ROWS = (64, 1024)
+"""Requests claimed in one session: few at first, so that the first is sent soon, then many."""
+SHOW_EVERY_S = 0.05
+MOST_ERRORS = 5
+"""Kinds of errors told while asking."""
+TAIL = 1000
+"""Characters of thinking, and of answer, told of the newest reply."""
 
 
 def run(context: StageContext) -> None:
@@ -27,7 +41,7 @@ def run(context: StageContext) -> None:
     if context.recipe.prompts:
         ids += _ask(context, context.recipe.prompts)
     context.run.write_ids("collect", ids)
-    context.run.write_output("collect", {"traces": len(ids)})
+    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.book.spent_usd})
 
 
 def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:
@@ -69,92 +83,234 @@ def ask_messages(prompt: Prompt, system: str, suffix: str) -> tuple[Message, ...
 
 
 def _ask(context: StageContext, section: PromptsSection) -> list[str]:
-    recipe, options = context.recipe, context.recipe.collect
-    assert recipe.teacher is not None  # the recipe's own check
-    prompts = list({item.prompt.id: item.prompt for item in read_section(context, section)}.values())
-    if context.store.add_prompts(prompts):
+    options = context.recipe.collect
+    with making_many():
+        prompts = unique(item.prompt for item in read_section(context, section))
+    if sample := int(context.run.request().get("sample", 0)):
+        prompts = evenly(prompts, sample)
+    there = context.store.known_prompts(prompt.id for prompt in prompts)
+    if context.store.add_prompts(prompt for prompt in prompts if prompt.id not in there):
         context.worked()
-    sampling = Sampling(
-        options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + recipe.seed
-    )
-    with context.engine(recipe.teacher) as engine:
-        model = engine.identity()
-        requests: dict[str, tuple[Request, str]] = {}
-        for prompt in prompts:
-            messages = ask_messages(prompt, options.system, options.suffix)
-            for index in range(options.samples):
-                key = request_id(engine.name, model, messages, sampling, index, options.thinks)
-                requests[key] = (Request(key, messages, sampling, index, options.thinks), prompt.id)
+    with ExitStack() as stack:
+        with making_many():
+            teachers = _teachers(context, stack, prompts)
         context.take_in_journal()
-        known = context.store.known_traces(requests)
-        missing = {key: value for key, value in requests.items() if key not in known}
-        if missing:
+        wanted = [request.id for teacher in teachers for request in teacher.requests()]
+        known = context.store.known_traces(wanted)
+        verifier = None
+        if options.until_verified:
+            verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
+            stack.callback(verifier.close)
+            _recall(context, teachers, known, verifier)
+        lines = [Line(teacher, known, options.until_verified) for teacher in teachers]
+        if any(lines):
             context.worked()
-            _answer(context, engine, model, missing, len(known))
-    stored = context.store.known_traces(requests)
-    lost = len(requests) - len(stored)
-    if lost > options.may_fail * len(requests):
+            _Collecting(context, teachers, lines, verifier, len(known)).run()
+    stored = context.store.known_traces(wanted)
+    _say_what_is_lost(context, teachers, stored)
+    if verifier is not None:
+        _label_tries(context, teachers)
+    return [key for key in wanted if key in stored]
+
+
+def questions_for(recipe: Recipe, engine: Engine, prompts: Sequence[Prompt]) -> list[Question]:
+    """What `engine` is to be asked for each prompt."""
+    options = recipe.collect
+    sampling = Sampling(
+        options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + recipe.seed,
+        grammar=options.grammar, json_schema=options.json_schema,
+    )
+    name = request_namer(engine.name, engine.identity(), sampling, options.thinks)
+    questions = []
+    for prompt in prompts:
+        messages = ask_messages(prompt, options.system, options.suffix)
+        questions.append(Question(prompt, tuple(
+            Request(name(messages, index), messages, sampling, index, options.thinks, options.top_logprobs)
+            for index in range(options.samples))))
+    return questions
+
+
+def _teachers(context: StageContext, stack: ExitStack, prompts: Sequence[Prompt]) -> list[Teacher]:
+    """Every teacher of the recipe with its questions."""
+    teachers = []
+    for section in context.recipe.teachers:
+        engine = stack.enter_context(context.engine(section))
+        terms = terms_of(section.use, section.options)
+        teachers.append(Teacher(section.name or engine.name, engine, engine.identity(), terms,
+                                questions_for(context.recipe, engine, prompts)))
+    return teachers
+
+
+def _recall(context: StageContext, teachers: Sequence[Teacher], known: set[str], verifier: Verifier) -> None:
+    """Where each question stands, from the answers that are stored."""
+    asked = {request.id: question for t in teachers for question in t.questions for request in question.requests}
+    ids = [key for key in asked if key in known]
+    stated = context.store.grades(ids)
+    for prompt, trace in context.pairs(ids):
+        context.cancel.check()
+        grades = stated.get(trace.id) or verifier.grades(prompt, trace)
+        question = asked[trace.id]
+        question.tries += 1
+        question.accepted |= verifier.accepts(prompt, trace, grades)
+
+
+def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> None:
+    """PartialResult when more prompts than allowed have no answer; a warning when a few have none."""
+    options = context.recipe.collect
+    total = lost = 0
+    for question in (question for teacher in teachers for question in teacher.questions):
+        if options.until_verified:
+            total, lost = total + 1, lost + question.is_open(True)
+        else:
+            total += len(question.requests)
+            lost += sum(request.id not in stored for request in question.requests)
+    if lost > options.may_fail * total:
         raise PartialResult(
-            f"{lost} of {len(requests)} prompts have no answer yet",
+            f"{lost} of {total} questions have no answer yet",
             f"localdistill resume {context.run.id} asks only for those",
         )
     if lost:
         context.warn(
             "collect",
-            f"{lost} of {len(requests)} prompts have no answer and are left out",
+            f"{lost} of {total} questions have no answer and are left out",
             f"localdistill resume {context.run.id} asks for those again",
         )
-    return [key for key in requests if key in stored]
 
 
-def _claimed(context: StageContext, missing: Mapping[str, tuple[Request, str]]) -> Iterator[Request]:
-    """The requests that no other run is asking, claimed a few at a time just before they are sent."""
-    keys, foreign = list(missing), 0
-    for start in range(0, len(keys), CLAIM_ROWS):
-        chunk = keys[start : start + CLAIM_ROWS]
-        granted = context.store.claim(chunk, context.run.id, CLAIM_S)
-        foreign += len(chunk) - len(granted)
-        yield from (missing[key][0] for key in chunk if key in granted)
-    if foreign:
-        context.note("collect", f"{foreign} prompts are being asked by another run")
+def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
+    """Keep how many tries each prompt took, of the teacher that needed fewest; `>n` where none was accepted."""
+    tries: dict[str, str] = {}
+    for teacher in teachers:
+        for question in teacher.questions:
+            before = tries.get(question.prompt.id, ">")
+            mine = str(question.tries) if question.accepted else f">{question.tries}"
+            if before.startswith(">") or (question.accepted and question.tries < int(before)):
+                tries[question.prompt.id] = mine
+    context.store.add_labels((prompt, "tries", count) for prompt, count in tries.items())
+    counts = Counter(tries.values())
+    context.emit(Counted("collect", "tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
 
 
-def _answer(
-    context: StageContext, engine: Engine, model: str, missing: dict[str, tuple[Request, str]], done_before: int
-) -> None:
-    """Ask for everything in `missing` and journal what comes."""
-    total, done, counts, errors = len(missing) + done_before, done_before, Counter[str](), Counter[str]()
-    tokens = 0
-    try:
-        with context.journal() as journal:
-            for reply in engine.answer(_claimed(context, missing), context.emit, context.cancel):
-                request, prompt_id = missing[reply.request_id]
-                counts[reply.status] += 1
-                if reply.status == "error":
-                    errors[reply.error] += 1
-                    continue
-                journal.add(trace_of(reply, request, prompt_id, engine.name, model))
-                done += 1
-                tokens += reply.usage.completion_tokens
-                context.emit(
-                    Progressed(
-                        "collect",
-                        "asking the teacher",
-                        done,
-                        total,
-                        "answers",
-                        {"tokens": tokens, "errors": counts["error"]},
-                    )
-                )
-                context.emit(Streamed("collect", reply.raw[-600:]))
-    except EngineUnavailable as error:
-        raise EngineUnavailable(
-            f"{error.message}; {done} of {total} answers are kept",
-            f"localdistill resume {context.run.id} continues. {error.hint}".strip(),
-        ) from None
-    finally:
-        context.store.release(context.run.id)
-        context.emit(Counted("collect", "replies", dict(counts)))
-    context.cancel.check()
-    for text, count in errors.most_common(3):
-        context.warn("collect", f"{count} replies failed: {text}")
+def _by_size(tries: str) -> tuple[int, int]:
+    return (int(tries.lstrip(">")), tries.startswith(">"))
+
+
+class _Collecting:
+    """The asking of one stage: lines of requests out, replies into the journal."""
+
+    def __init__(self, context: StageContext, teachers: Sequence[Teacher], lines: Sequence[Line],
+                 verifier: Verifier | None, done: int) -> None:
+        self._context, self._teachers, self._lines, self._verifier = context, teachers, lines, verifier
+        self._done, self._total = done, done + sum(map(len, lines))
+        self._counts: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._answers: Counter[str] = Counter()
+        self._tokens = self._foreign = 0
+        self._shown_at = 0.0
+        self._watches = [RejectionWatch() for _ in teachers]
+        self._scores = context.logprobs() if context.recipe.collect.top_logprobs else None
+
+    def run(self) -> None:
+        """Ask for everything in line. Raises what ends the asking early; what came is kept."""
+        context, began = self._context, time.monotonic()
+        try:
+            with context.journal() as journal:
+                # Rejected answers put further tries in line; what came too late for one round starts the next.
+                while any(self._lines) and not context.cancel.is_set():
+                    for place, reply in side_by_side([self._stream(place) for place in range(len(self._lines))]):
+                        self._take(journal, place, reply)
+        except EngineUnavailable as error:
+            raise EngineUnavailable(
+                f"{error.message}; {self._done} of {self._total} answers are kept",
+                f"localdistill resume {context.run.id} continues. {error.hint}".strip(),
+            ) from None
+        except BudgetReached as error:
+            raise BudgetReached(
+                f"{error.message}; {self._done} of {self._total} answers are kept",
+                f"localdistill resume {context.run.id} --max-usd N goes on under a higher cap",
+            ) from None
+        finally:
+            if self._scores is not None:
+                self._scores.close()
+            context.store.release(context.run.id)
+            context.emit(Counted("collect", "replies", dict(self._counts)))
+            context.say_spending("collect")
+            elapsed_s = time.monotonic() - began
+            context.emit(Measured("collect", "tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
+        context.cancel.check()
+        if self._foreign:
+            context.note("collect", f"{self._foreign} questions are being asked by another run")
+        for text, count in self._errors.most_common(3):
+            context.warn("collect", f"{count} replies failed: {text}",
+                         f"what came instead: localdistill quarantine {context.run.id}")
+
+    def _stream(self, place: int) -> Callable[[Callable[[], bool]], Iterator[tuple[int, Reply]]]:
+        def answers(stopped: Callable[[], bool]) -> Iterator[tuple[int, Reply]]:
+            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set())
+            engine = self._teachers[place].engine
+            for reply in engine.answer(self._claimed(self._lines[place]), self._context.emit, cancel):
+                yield place, reply
+
+        return answers
+
+    def _claimed(self, line: Line) -> Iterator[Request]:
+        """The requests in line that no other run is asking, claimed just before they are sent."""
+        count, most = CLAIM_ROWS
+        while chunk := line.take(count):
+            granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
+            self._foreign += len(chunk) - len(granted)
+            yield from (request for request in chunk if request.id in granted)
+            count = min(most, count * 4)
+
+    def _take(self, journal: JournalledWriter, place: int, reply: Reply) -> None:
+        teacher, line = self._teachers[place], self._lines[place]
+        prompt = line.by_request[reply.request_id].prompt
+        self._counts[reply.status] += 1
+        if self._watches[place].saw(reply.status):
+            self._look_again(teacher)
+        if reply.status == "error":
+            self._errors[reply.error] += 1
+            if reply.raw:
+                quarantine(self._context.run.quarantine, reply, prompt.id, teacher.model)
+            self._show(teacher, None)
+            return
+        request = next(r for r in line.by_request[reply.request_id].requests if r.id == reply.request_id)
+        trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
+        grades = self._verifier.grades(prompt, trace) if self._verifier else []
+        journal.add(trace, grades)
+        if self._scores is not None and reply.scores is not None:
+            self._scores.add(trace.id, reply.scores)
+        before = len(line)
+        line.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
+        self._total += max(0, len(line) - before)
+        self._done += 1
+        self._answers[teacher.name] += 1
+        self._tokens += reply.usage.completion_tokens
+        self._show(teacher, reply)
+
+    def _look_again(self, teacher: Teacher) -> None:
+        """Too many replies are of no use: find out whether the teacher changed, and say what was found."""
+        context = self._context
+        before = last_probe(context.workspace, teacher.model)
+        for text in recheck(teacher.engine, before, context.book, context.cancel,
+                            lambda probe: keep_probe(context.workspace, probe)):
+            context.warn("collect", f"{teacher.name}: {text}")
+
+    def _show(self, teacher: Teacher, reply: Reply | None) -> None:
+        """Say how far the asking is, and what `teacher` wrote last, where that is readable."""
+        now = time.monotonic()
+        if now - self._shown_at < SHOW_EVERY_S and self._done < self._total:
+            return
+        self._shown_at = now
+        counters: dict[str, float] = {"tokens": self._tokens, "errors": self._counts["error"]}
+        if spent := self._context.book.spent_usd:
+            counters["usd"] = spent
+        label = "asking the teacher" if len(self._teachers) == 1 else f"asking {len(self._teachers)} teachers"
+        self._context.emit(Progressed("collect", label, self._done, self._total, "answers", counters, self._tables()))
+        if reply is not None:
+            self._context.emit(Streamed("collect", reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name))
+
+    def _tables(self) -> dict[str, dict[str, int]]:
+        """Who answered how often, how the replies ended, and what the errors were."""
+        return {"teachers": dict(self._answers), "replies": dict(self._counts),
+                "errors": dict(self._errors.most_common(MOST_ERRORS))}

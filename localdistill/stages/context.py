@@ -3,18 +3,19 @@ the files it names, and journalled writes of traces."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from localdistill.callbook import NANO, CallBook
 from localdistill.engines import ENGINES
-from localdistill.engines.base import Engine
-from localdistill.errors import UsageError
-from localdistill.events import ArtifactWritten, Cancel, Emit, Noted, Warned
+from localdistill.engines.base import Engine, Metered
+from localdistill.errors import LocalDistillError, UsageError
+from localdistill.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
 from localdistill.interchange.files import read_prompts
 from localdistill.journal import JournalWriter
 from localdistill.modelfiles.folder import resolve_model
@@ -27,6 +28,9 @@ from localdistill.store import Store
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.workspace import Artifact, Workspace
+
+if TYPE_CHECKING:
+    from localdistill.logprobs import LogprobWriter
 
 TAKE_IN_EVERY_S = 0.5
 
@@ -76,12 +80,46 @@ class StageContext:
 
     @contextmanager
     def engine(self, member: Member) -> Iterator[Engine]:
-        """An engine, closed at the end."""
+        """An engine, closed at the end. One whose answers cost money writes into the run's book of calls; UsageError
+        when there is a cap and nobody knows the price."""
         engine: Engine = self.member(ENGINES, member)
+        if isinstance(engine, Metered):
+            if self.book.cap_nano is not None and engine.price() is None:
+                raise UsageError(
+                    f"there is a cap of ${self.cap_usd} and the price of {engine.identity()} is not known",
+                    "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
+                )
+            engine.book = self.book
+            engine.folder = self.workspace.batches
         try:
             yield engine
         finally:
             engine.close()
+
+    @cached_property
+    def cap_usd(self) -> float | None:
+        """Most dollars that this run may spend: what the last resume said, else the recipe."""
+        stated = self.run.request().get("max_usd")
+        return float(stated) if stated is not None else self.recipe.max_usd
+
+    @cached_property
+    def book(self) -> CallBook:
+        """What the run's calls cost, and the cap."""
+        return CallBook(self.run.calls, self.cap_usd)
+
+    def say_spending(self, stage: str) -> None:
+        """Say what the run has spent, when it has."""
+        book = self.book
+        if book.spent_nano:
+            assumed = f" (${book.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
+            self.note(stage, f"spent so far: ${book.spent_usd:.4f}{assumed if book.assumed_nano else ''}")
+            self.emit(Measured(stage, "spent_usd", book.spent_usd))
+
+    def logprobs(self) -> LogprobWriter:
+        """A writer for log-probabilities of this run."""
+        from localdistill.logprobs import LogprobWriter
+
+        return LogprobWriter(self.run.path / "logprobs")
 
     def tasks(self) -> list[Task]:
         """The benchmarks of the recipe."""
@@ -144,28 +182,44 @@ class StageContext:
 
 
 class JournalledWriter:
-    """Appends traces (with the grades that came with them) to the run's journal and lets the store take them in."""
+    """Appends traces (with the grades that came with them) to the run's journal; a thread lets the store take them in,
+    so that whoever collects never waits for the store."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self._writer = JournalWriter(path)
         self._path = path
         self._store = store
-        self._taken_at = time.monotonic()
+        self._failure: LocalDistillError | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._take_in_regularly, daemon=True, name="take-in")
+        self._thread.start()
 
     def add(self, trace: Trace, grades: Iterable[Grade] = ()) -> None:
-        """Acknowledge one trace: it is on disk within 50 ms and in the store within half a second."""
-        record: Mapping[str, Any] = {"kind": "trace", "trace": asdict(trace), "grades": [asdict(g) for g in grades]}
-        self._writer.append(dict(record))
-        if time.monotonic() - self._taken_at > TAKE_IN_EVERY_S:
-            self.take_in()
+        """Acknowledge one trace: it is on disk within 50 ms and in the store soon after. Raises what the store said
+        to an earlier one."""
+        if self._failure is not None:
+            raise self._failure
+        row = {**vars(trace), "usage": vars(trace.usage)}
+        self._writer.append({"kind": "trace", "trace": row, "grades": [vars(grade) for grade in grades]})
 
-    def take_in(self) -> None:
+    def _take_in_regularly(self) -> None:
+        while not self._ended.wait(TAKE_IN_EVERY_S):
+            try:
+                self._take_in()
+            except LocalDistillError as error:
+                self._failure = error
+                return
+
+    def _take_in(self) -> None:
         """Let the store read what it has not read yet."""
         self._writer.sync()
         self._store.catch_up([self._path])
-        self._taken_at = time.monotonic()
 
     def close(self) -> None:
         """Everything on disk and in the store."""
-        self.take_in()
-        self._writer.close()
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._take_in()
+        finally:
+            self._writer.close()

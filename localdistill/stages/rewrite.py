@@ -46,6 +46,7 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
         if missing:
             context.worked()
             _write(context, section, rewrite, label, missing, engine)
+            context.say_spending("rewrite")
     children = context.store.children(parents, label)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
     context.emit(Counted("rewrite", section.name, dict(verdicts)))

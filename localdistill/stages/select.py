@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from localdistill.errors import LocalDistillError
-from localdistill.events import Counted
+from localdistill.events import Counted, Measured
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
@@ -38,8 +38,20 @@ def run(context: StageContext) -> None:
             "the selection is empty: every trace was removed",
             "`localdistill traces` shows grades and reasons; loosen a [[select.filter]]",
         )
+    _say_cost(context, kept)
     context.run.write_ids("select", kept)
     context.run.write_output("select", {"name": name, "kept": len(kept)})
+
+
+def _say_cost(context: StageContext, kept: Sequence[str]) -> None:
+    """What one kept trace cost, with all that was paid for the others, where anything was paid."""
+    asked = context.run.ids("collect") or kept
+    paid, unknown = context.store.cost_of(asked)
+    if paid:
+        each = paid / len(kept)
+        more = f"; the cost of {unknown:,} more is unknown" if unknown else ""
+        context.note("select", f"${each:.6f} per kept trace: ${paid:.4f} for {len(asked):,} traces{more}")
+        context.emit(Measured("select", "usd_per_kept_trace", each))
 
 
 def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:

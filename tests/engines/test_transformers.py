@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import subprocess
+import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +164,58 @@ def test_an_adapter_answers_as_the_merged_model_and_has_its_own_identity(student
     assert tuned.identity().startswith(engine(student).identity() + "+sha256:")
 
 
+def test_an_adapter_of_nf4_training_answers_beside_quantized_weights(tmp_path: Path) -> None:
+    """The reference is a plain model whose weights are the dequantized ones plus the update."""
+    pytest.importorskip("bitsandbytes")
+    from bitsandbytes.functional import dequantize_4bit
+
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.folder import ModelFolder
+    from localdistill.modelfiles.loading import load_causal_model
+    from tests.trainers.rows import job, random_rows
+    from tests.trainers.test_torch_lora import trainer
+
+    student = tiny_model(tmp_path / "m", "llama", hidden=64, seed=5, initializer_range=0.3)
+    trainer(quantization="nf4", dtype="float32", epochs=4, learning_rate=2e-2).train(
+        job(student, tmp_path / "out", random_rows(8), tag_token_ids=(398, 399)), silent, Cancel())
+    adapter = tmp_path / "out" / "adapter"
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["base"] == {
+        "quantization": "nf4", "dtype": "float32"}
+    ours = engine(student, adapter=str(adapter), quantization="nf4")
+    merged = engine(student, adapter=str(adapter))
+    folder = ModelFolder.open(student)
+    quantized = load_causal_model(folder, torch.float32, torch.device("cpu"), "nf4")
+    update = AdapterFolder.open(adapter, folder)
+    reference = engine(student)
+    with torch.no_grad():
+        for name, weight in reference._load().model.named_parameters():
+            held = quantized.get_parameter(name)
+            plain = dequantize_4bit(held.data, held.quant_state) if hasattr(held, "quant_state") else held
+            weight.copy_(update.apply(name, plain.float()))
+    ids = torch.tensor([[5, 17, 398, 42, 7, 399, 30]])
+    with torch.no_grad():
+        beside, wanted, folded = (made._load().model(ids).logits for made in (ours, reference, merged))
+    # The quantized product itself is rounded to bfloat16; merging into the stored weights is another model.
+    ours_off, folded_off = ((logits - wanted).abs().mean() for logits in (beside, folded))
+    assert ours_off < 0.05 * wanted.abs().mean() and ours_off < 0.2 * folded_off, (ours_off, folded_off)
+    assert all(reply.status != "error" for reply in answers(ours, requests()[:2]).values())
+
+
 def test_building_and_closing_load_nothing() -> None:
-    made = TransformersEngine(TransformersEngine.Options(model="nowhere"))
+    script = (
+        "import sys\nfrom localdistill.engines.transformers import TransformersEngine as Engine\n"
+        "made = Engine(Engine.Options(model='nowhere'))\nmade.close()\nmade.close()\n"
+        "print([m for m in ('torch', 'transformers', 'tokenizers', 'numpy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_closing_frees_the_model_and_the_next_question_loads_it_again(student: Path) -> None:
+    made = engine(student)
+    before = answers(made, requests()[:1])["r0"].raw
+    first = weakref.ref(made._load().model)
     made.close()
-    made.close()
+    gc.collect()
+    assert first() is None
+    assert answers(made, requests()[:1])["r0"].raw == before

@@ -18,6 +18,7 @@ COLUMNS: dict[str, Any] = {
     "status": "complete",
     "completion_tokens": 12,
     "score": 1.0,
+    "model": "api.example.com/deep-thinker",
 }
 
 
@@ -64,3 +65,11 @@ def test_a_batch_filter_names_its_columns(rule: Any) -> None:
     if rule.sql() is None:
         few = batch({}).select(list(rule.batch_columns))
         assert list(rule.keep(few)) == [True]
+
+
+def test_the_teacher_filter_keeps_the_models_that_a_pattern_names() -> None:
+    cls = FILTERS.load("teacher")
+    rows = [{"model": "api.deepseek.com/deepseek-v4"}, {"model": "sha256:abc"}, {"model": None}]
+    assert kept(cls(cls.Options(models=("*/DeepSeek-*",))), *rows) == [True, False, False]
+    assert kept(cls(cls.Options(models=("sha256:*", "*/deepseek-*"))), *rows) == [True, True, False]
+    assert kept(cls(), *rows) == [True, True, True]

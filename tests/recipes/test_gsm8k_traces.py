@@ -14,7 +14,7 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.shipped import shipped_root
 from localdistill.run_folder import RunFolder
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import clean_prompts
+from localdistill.stages.measuring import benches
 from tests.helpers import SHARED_DATA
 from tests.tiny_models import tiny_model
 
@@ -47,8 +47,8 @@ def test_the_582_test_questions_are_flagged_and_the_recipe_leaves_them_out(tmp_p
     context = StageContext(workspace, run, run.recipe(), Store(workspace.store_path), warnings.append, Cancel())
     (task,) = context.tasks()
     assert len(task.prompts()) == 1319
-    clean = clean_prompts(context, task)
-    assert len(clean) == 737
+    [bench] = benches(context)
+    assert len(bench.prompts) == 737
     assert [e.text for e in warnings if isinstance(e, Warned)] == [
         "582 of 1319 items of 'gsm8k' are among the prompts to train on; they are left out"
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, parse_recipe, start, wait
-from localdistill.events import ArtifactWritten, Counted, Event, Noted, Warned
+from localdistill.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
 from localdistill.run_folder import RunFolder
 from tests.tiny_models import tiny_model
 
@@ -154,6 +154,35 @@ def test_the_export_is_whole_verified_and_private(done: tuple[RunFolder, list[Ev
     for path in artifact.path.rglob("*"):
         if path.is_file() and path.name != "manifest.json":
             assert str(folder).encode() not in path.read_bytes(), path.name
+
+
+def test_every_exported_file_is_measured_on_the_same_items_and_paired_with_the_trained_model(
+    done: tuple[RunFolder, list[Event], str], folder: Path
+) -> None:
+    made = done[0].output("export")
+    [card] = made["measured"]
+    assert (card["task"], card["items"], card["against"]) == ("jsonl", 6, "trained")
+    assert [form["form"] for form in card["forms"]] == ["trained", "merged", "F16", "Q8_0"]
+    assert "verdict" not in card["forms"][0]
+    for form in card["forms"][1:]:
+        assert form["verdict"] in ("better", "worse", "cannot tell") and 0 <= form["same_text"] <= 6
+        assert {"won", "lost", "p_value", "difference_interval"} <= set(form)
+    # The tiny student is float32 and so is what it is merged into: nothing may differ.
+    assert card["forms"][1]["same_text"] == 6 and made["not_measured"] == []
+    artifact = Workspace(folder).artifact("export", made["export"])
+    assert artifact is not None
+    stored = json.loads(artifact.file("measured.json").read_text())
+    assert len(stored["answers"]) == 4 and all(Workspace(folder).artifact("answers", d) for d in stored["answers"])
+    text = (artifact.path / "README.md").read_text()
+    for form in ("merged", "F16", "Q8_0"):
+        assert f"| jsonl | {form} |" in text
+    said = [e.text for e in done[1] if isinstance(e, Noted) and e.stage == "export"]
+    assert any("Q8_0 vs trained: " in text and "same text on" in text for text in said)
+    assert {e.name for e in done[1] if isinstance(e, Measured) and e.stage == "export"} >= {"jsonl: Q8_0"}
+
+
+def test_the_export_says_whose_terms_its_data_are_under(done: tuple[RunFolder, list[Event], str]) -> None:
+    assert done[0].output("export")["terms"] == {"strictest": "", "providers": []}
 
 
 def test_a_second_run_reuses_everything(done: tuple[RunFolder, list[Event], str], folder: Path) -> None:

@@ -35,7 +35,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         pass
     try:
         date = parsedate_to_datetime(value or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())

@@ -1,0 +1,92 @@
+"""Commands on API keys: set, list, remove, allow. A key is typed where nobody sees it or piped in; it is never an
+argument, and no command prints one."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated
+
+import typer
+
+from localdistill.cli import output
+from localdistill.cli.arguments import JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Keep API keys, each bound to the host it may go to.")
+
+NameArgument = Annotated[str, typer.Argument(help="A provider, or the name of an environment variable. Never a key.")]
+HostOption = Annotated[str, typer.Option("--host", help="The host that the key is for. Default: the provider's.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group of this file."""
+    parent.add_typer(app, name="keys")
+
+
+@app.command("set", help="Keep a key: typed at a hidden prompt, or read from standard input.")
+def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
+    """Store one key."""
+    from localdistill.keys import Key, keys_path, store_key, target_of
+
+    variable, where = target_of(name, host)
+    entry = store_key(Key(_typed(f"key {variable} for {where}: "), variable, where, "file"))
+    if as_json:
+        output.data_json(dataclasses.asdict(entry))
+        return
+    place = "the system's keyring" if entry.source == "keyring" else str(keys_path())
+    output.talk(f"kept {entry.name} for {entry.host} in {place}")
+
+
+@app.command("list", help="List names, hosts and origins of keys, and what was approved. Never the keys.")
+def list_all(as_json: JsonOption = False) -> None:
+    """Names and hosts."""
+    from localdistill.keys import approvals, entries
+
+    found, approved = entries(), approvals()
+    if as_json:
+        output.data_json({
+            "keys": [dataclasses.asdict(entry) for entry in found],
+            "approvals": [dataclasses.asdict(approval) for approval in approved],
+        })
+        return
+    rows = [[entry.name, entry.host, entry.source] for entry in found]
+    rows += [[approval.name, approval.host, "approved"] for approval in approved]
+    output.table(["name", "host", "from"], rows)
+
+
+@app.command("remove", help="Forget a stored key and the approvals of its name.")
+def remove(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
+    """Remove from the keyring and from the file."""
+    from localdistill.keys import remove_key, variable_of
+
+    gone = remove_key(variable_of(name), host)
+    if as_json:
+        output.data_json([dataclasses.asdict(entry) for entry in gone])
+        return
+    for entry in gone:
+        output.talk(f"forgot {entry.name} for {entry.host}")
+
+
+@app.command("allow", help="Approve that an environment variable is sent to a host.")
+def allow_host(
+    variable: Annotated[str, typer.Argument(metavar="ENV", help="Name of the environment variable.")],
+    host: Annotated[str, typer.Argument(help="The host that may have it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Store an approval."""
+    from localdistill.keys import allow
+
+    given = allow(variable, host)
+    if as_json:
+        output.data_json(dataclasses.asdict(given))
+    else:
+        output.talk(f"{given.name} may now be sent to {given.host}; undo: localdistill keys remove {given.name}")
+
+
+def _typed(prompt: str) -> str:
+    """The key, from a hidden prompt or the first line of what was piped in."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    import getpass
+
+    return getpass.getpass(prompt, stream=sys.stderr)

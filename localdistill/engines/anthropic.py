@@ -1,0 +1,88 @@
+"""Answers through Anthropic's messages API, or a server that speaks it. Its thinking text is a provider's summary for
+most models: traces are marked so, and formats leave them out unless told otherwise."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.messages import Messages
+from localdistill.engines.wire.options import WireOptions
+from localdistill.errors import UsageError
+from localdistill.options import Options
+from localdistill.records import Request
+
+_LEAST_BUDGET = 1024
+
+
+class AnthropicOptions(WireOptions):
+    """Options of the `anthropic` engine. `base_url` is what stands in front of `/messages`."""
+
+    provider: str = "anthropic"
+    """Name of a known provider; its file gives the address, the key's name, prices and limits. Empty: none, for a
+    server of your own that speaks this API."""
+    thinking: Literal["adaptive", "budget"] = "adaptive"
+    """How thinking is asked for when the recipe wants it: `adaptive` lets the model decide how much; `budget` gives it
+    `thinking_budget_tokens`, which only older models accept."""
+    thinking_budget_tokens: int = Field(default=4096, ge=_LEAST_BUDGET)
+    """Most tokens of thinking with `thinking = "budget"`; must be below `max_tokens`."""
+    shows_thinking: bool = True
+    """Ask for thinking to be shown, as a summary where the model hides its own words."""
+
+
+class AnthropicEngine(WireEngine):
+    """One model behind the messages API."""
+
+    Options: ClassVar[type[Options]] = AnthropicOptions
+    name: ClassVar[str] = "anthropic"
+    options: AnthropicOptions
+
+    def _dialect(self) -> Dialect:
+        known = self.options.known_model()
+        return Messages(summarized=known is None or known.trace_kind != "raw")
+
+    def _asks(self) -> list[Any]:
+        options = self.options
+        changes = [options.thinking, options.thinking_budget_tokens, options.shows_thinking]
+        defaults = [AnthropicOptions.model_fields[name].default
+                    for name in ("thinking", "thinking_budget_tokens", "shows_thinking")]
+        return [options.extra, *(changes if changes != defaults else ())]
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """Sampling settings are left out where thinking forbids them."""
+        sampling, options, known = request.sampling, self.options, self.options.known()
+        if sampling.grammar or sampling.json_schema:
+            raise UsageError("this API follows no grammar or schema", "use the engine llama_cpp or openai_compatible")
+        body: dict[str, Any] = {
+            "model": options.model, "max_tokens": sampling.max_tokens,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"],
+        }
+        if system := "\n\n".join(m.content for m in request.messages if m.role == "system"):
+            body["system"] = system
+        if sampling.stop:
+            body["stop_sequences"] = list(sampling.stop)
+        if request.thinks:
+            body["thinking"] = self._thinking(sampling.max_tokens)
+        else:
+            if request.thinks is False:
+                body["thinking"] = {"type": "disabled"}
+            if known is None or known.accepts("temperature", options.model):
+                body["temperature"] = min(1.0, sampling.temperature)
+            if sampling.top_p < 1:
+                body["top_p"] = sampling.top_p
+            if sampling.top_k > 0:
+                body["top_k"] = sampling.top_k
+        return {**body, **options.extra}
+
+    def _thinking(self, max_tokens: int) -> dict[str, Any]:
+        display = {"display": "summarized" if self.options.shows_thinking else "omitted"}
+        if self.options.thinking == "adaptive":
+            return {"type": "adaptive", **display}
+        budget = self.options.thinking_budget_tokens
+        if budget >= max_tokens:
+            raise UsageError(f"thinking_budget_tokens ({budget}) must be below max_tokens ({max_tokens})",
+                             "raise collect.max_tokens or lower the budget")
+        return {"type": "enabled", "budget_tokens": budget}

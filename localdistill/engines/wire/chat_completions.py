@@ -1,0 +1,267 @@
+"""The chat-completions dialect, as many servers speak it. Reasoning arrives in at least five places, sometimes in two
+at once; it is never counted twice and never lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from localdistill.engines.wire.collected import Collected, Malformed, count_of
+from localdistill.engines.wire.dialect import Limits
+from localdistill.records import Usage
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
+                        "arguments", *REASONING_FIELDS})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class ChatCompletions:
+    """Bodies of `/chat/completions`."""
+
+    path: ClassVar[str] = "/chat/completions"
+
+    def headers(self, key: str) -> dict[str, str]:
+        """See `Dialect.headers`."""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def collect(self, body: Any) -> Collected:
+        """The first choice of a whole body."""
+        try:
+            choice = body["choices"][0]
+            message = choice["message"]
+            finish = choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise Malformed("the body has no choices[0].message") from None
+        if not isinstance(message, Mapping):
+            raise Malformed("choices[0].message is no object")
+        collected = Collected(finish=finish if isinstance(finish, str) and finish else None,
+                              usage=_usage(body.get("usage")))
+        for is_reasoning, name, text in _texts(message):
+            if is_reasoning:
+                collected.fields[name] = collected.fields.get(name, "") + text
+            elif name == "refusal":
+                collected.refusal += text
+            else:
+                collected.content += text
+        _take_kinds(collected, message)
+        return collected
+
+    def fold(self) -> ChatFold:
+        """See `Dialect.fold`."""
+        return ChatFold()
+
+    def error_of(self, body: Any) -> tuple[str, int] | None:
+        """See `Dialect.error_of`."""
+        return error_of(body)
+
+    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+        """From `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
+        found = {name: Limits(
+            _number(headers.get(f"x-ratelimit-limit-{name}")), _number(headers.get(f"x-ratelimit-remaining-{name}")),
+            _duration_s(headers.get(f"x-ratelimit-reset-{name}"))) for name in ("requests", "tokens")}
+        return {name: limits for name, limits in found.items() if limits != Limits()}
+
+
+def _take_kinds(collected: Collected, message: Mapping[str, Any]) -> None:
+    """What kind of text the reasoning is: the model's own, a summary, or unreadable."""
+    listed = message.get("reasoning_details")
+    details = [item for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
+    kinds = {str(item.get("type")) for item in details}
+    # Whoever hides the whole text in `encrypted_content` shows a summary of it beside; Claude's readable text is one.
+    hides = isinstance(message.get("encrypted_content"), str)
+    is_claude = any(str(item.get("format")).startswith("anthropic") for item in details)
+    collected.has_encrypted = "reasoning.encrypted" in kinds or hides
+    collected.has_summary = is_claude or (
+        "reasoning.text" not in kinds and ("reasoning.summary" in kinds or hides))
+
+
+class ChatFold:
+    """Joins `delta` objects into a message."""
+
+    def __init__(self) -> None:
+        self.ended = self.over = False
+        self.shows = True
+        self._top: dict[str, Any] = {}
+        self._choice: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        self._shown = ""
+
+    def take(self, event: Mapping[str, Any]) -> list[tuple[bool, str]]:
+        """See `Fold.take`."""
+        pieces: list[tuple[bool, str]] = []
+        for key, value in event.items():
+            if key != "choices":
+                if value is not None:
+                    self._top[key] = value
+                continue
+            for choice in value[:1] if isinstance(value, list) else ():
+                if isinstance(choice, dict):
+                    pieces += self._take_choice(choice)
+        return pieces
+
+    def _take_choice(self, choice: Mapping[str, Any]) -> list[tuple[bool, str]]:
+        for key, value in choice.items():
+            if key not in ("delta", "message") and value is not None:
+                self._choice[key] = value
+        if isinstance(choice.get("finish_reason"), str):
+            self.ended = True
+        delta = choice.get("delta") or choice.get("message")
+        if not isinstance(delta, dict):
+            return []
+        merge(self._message, delta)
+        if not self.shows:
+            return []
+        pieces = []
+        for is_reasoning, name, text in _texts(delta):
+            if is_reasoning:
+                self._shown = self._shown or name
+                if name != self._shown:
+                    continue  # the same words under a second name
+            pieces.append((is_reasoning, text))
+        return pieces
+
+    def body(self) -> dict[str, Any]:
+        """See `Fold.body`."""
+        choice = {**self._choice, "message": unfold(self._message)}
+        return {**self._top, "object": "chat.completion", "choices": [choice]}
+
+
+class _Parts(list[str]):
+    """The pieces of one text; joined once, at the end."""
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add a delta: texts of text fields grow, lists of objects are joined by `index` (or end to end, neighbours of the
+    same type as one), everything else is replaced."""
+    for key, value in new.items():
+        if value is None:
+            into.setdefault(key, None)
+        elif isinstance(value, str) and key in _TEXT_KEYS:
+            before = into.get(key)
+            if isinstance(before, _Parts):
+                before.append(value)
+            elif isinstance(before, list):
+                if value:  # a content of typed parts goes on as plain text
+                    _merge_item(before, {"type": "text", "text": value})
+            else:
+                into[key] = _Parts([value])
+        elif isinstance(value, list):
+            rows = into.get(key)
+            if isinstance(rows, _Parts):
+                rows = into[key] = [{"type": "text", "text": rows}] if any(rows) else []
+            elif not isinstance(rows, list):
+                rows = into[key] = []
+            for item in value:
+                _merge_item(rows, item)
+        elif isinstance(value, dict):
+            inner = into.get(key)
+            if not isinstance(inner, dict):
+                inner = into[key] = {}
+            merge(inner, value)
+        else:
+            into[key] = value
+
+
+def _merge_item(rows: list[Any], item: Any) -> None:
+    if not isinstance(item, Mapping):
+        rows.append(item)
+        return
+    index, kind = item.get("index"), item.get("type")
+    same = None
+    if index is not None:
+        same = next((row for row in rows if isinstance(row, dict) and row.get("index") == index
+                     and row.get("type", kind) == kind), None)
+    elif rows and isinstance(rows[-1], dict) and kind is not None and rows[-1].get("type") == kind:
+        same = rows[-1]
+    if same is None:
+        same = {}
+        rows.append(same)
+    merge(same, item)
+
+
+def unfold(value: Any) -> Any:
+    """`value` with its pieces joined."""
+    if isinstance(value, _Parts):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {key: unfold(item) for key, item in value.items()}
+    return [unfold(item) for item in value] if isinstance(value, list) else value
+
+
+def _texts(message: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
+    """(is reasoning, name of the place, text) of a message or a delta."""
+    for name in REASONING_FIELDS:
+        if isinstance(text := message.get(name), str) and text:
+            yield True, name, text
+    details = message.get("reasoning_details")
+    for item in details if isinstance(details, list) else ():
+        kind = str(item.get("type", "")) if isinstance(item, Mapping) else ""
+        text = item.get({"reasoning.text": "text", "reasoning.summary": "summary"}.get(kind, "")) if kind else None
+        if isinstance(text, str) and text:
+            yield True, "details", text
+    yield from _content(message.get("content"))
+    if isinstance(refusal := message.get("refusal"), str) and refusal:
+        yield False, "refusal", refusal
+
+
+def _content(content: Any) -> Iterator[tuple[bool, str, str]]:
+    """A content that is a string or a list of typed parts."""
+    if isinstance(content, str):
+        if content:
+            yield False, "content", content
+        return
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, Mapping):
+            continue
+        if part.get("type") in ("text", "output_text") and isinstance(part.get("text"), str):
+            yield False, "content", part["text"]
+        elif part.get("type") in ("thinking", "reasoning"):
+            inner = part.get("thinking") or part.get("reasoning") or part.get("text")
+            texts = [inner] if isinstance(inner, str) else [text for _, _, text in _content(inner)]
+            yield from ((True, "parts", text) for text in texts)
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Token counts as reported; None when there is no sane count of new tokens."""
+    if not isinstance(usage, Mapping):
+        return None
+    new = usage.get("completion_tokens")
+    if not isinstance(new, int) or isinstance(new, bool) or not 0 <= new < 1_000_000_000:
+        return None
+    prompt = count_of(usage, "prompt_tokens")
+    cached = count_of(usage, "prompt_tokens_details.cached_tokens", "prompt_cache_hit_tokens", "cached_tokens")
+    reasoning = count_of(usage, "completion_tokens_details.reasoning_tokens", "reasoning_tokens")
+    return Usage(prompt, new, reasoning, min(cached, prompt))
+
+
+def error_of(body: Any) -> tuple[str, int] | None:
+    """(message, status) of an error object; None when there is none."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not error:
+        return None
+    if not isinstance(error, Mapping):
+        return str(error), 0
+    code = str(error.get("code") or error.get("status"))
+    return str(error.get("message") or json.dumps(error)), int(code) if code.isdecimal() and len(code) < 4 else 0
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else -1.0
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e12 else None
+
+
+def _duration_s(text: str | None) -> float | None:
+    """Seconds of `6m0s`, `20ms`, `1h2m` or a plain number; None when unreadable."""
+    if text is None:
+        return None
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text.strip():
+        return _number(str(sum(float(number) * _SECONDS[unit] for number, unit in parts)))
+    return _number(text)

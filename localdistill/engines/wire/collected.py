@@ -1,0 +1,118 @@
+"""What a reply holds before it is judged, and the judgement: one rule for every dialect. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from localdistill.records import Reply, Status, TraceKind, Usage
+from localdistill.templates import Split, split_thinking
+from localdistill.templates.thinking import TAG_PAIRS
+
+_CHARS_PER_TOKEN = 4
+_FINISH: dict[str, Status] = {
+    "stop": "complete", "eos": "complete", "end_turn": "complete", "stop_sequence": "complete",
+    "length": "length", "max_tokens": "length", "model_length": "length", "model_context_window_exceeded": "length",
+    "content_filter": "filtered", "refusal": "refusal", "pause_turn": "truncated",
+}
+
+
+class Malformed(Exception):
+    """The body is not what the dialect says; the text says why."""
+
+
+@dataclass
+class Collected:
+    """The parts of one reply, as its dialect found them."""
+
+    content: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Reasoning by the name of the field that carried it."""
+    has_summary: bool = False
+    has_encrypted: bool = False
+    refusal: str = ""
+    finish: str | None = None
+    usage: Usage | None = None
+    """As the server counted; None when it did not say or said nonsense."""
+
+    def reasoning(self) -> str:
+        """The reasoning fields as one text: a field that another one contains says nothing new."""
+        kept: list[str] = []
+        for text in sorted((t.strip() for t in self.fields.values()), key=len, reverse=True):
+            if text and not any(text in longer for longer in kept):
+                kept.append(text)
+        return "\n\n".join(kept)
+
+
+def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, elapsed_s: float, *,
+             is_whole: bool = True, may_lack_finish: bool = False) -> Reply:
+    """The reply. `is_whole` False: the connection ended before the server said that it was finished.
+    `may_lack_finish`: this server is known to leave the reason out of complete replies."""
+    split = _split(collected)
+    usage = collected.usage or _estimated(split)
+    if not usage.estimated and not (usage.prompt_tokens and (usage.completion_tokens or not _has_text(split))):
+        usage = _estimated(split)  # nothing asked, or nothing written where there is text: a count that lies
+    status = _status(collected, split, usage, max_tokens, is_whole, may_lack_finish)
+    return Reply(
+        request_id=request_id, status=status, reasoning=split.reasoning, answer=split.answer or collected.refusal,
+        raw=raw, trace_kind=_trace_kind(collected, split), finish_reason=collected.finish or "", usage=usage,
+        elapsed_s=elapsed_s, error=f"unknown finish reason {collected.finish!r}" if status == "error" else "",
+    )
+
+
+def _split(collected: Collected) -> Split:
+    named, content = collected.reasoning(), collected.content
+    if not named:
+        return split_thinking(content)
+    if not content.lstrip().startswith(tuple(pair[0] for pair in TAG_PAIRS)):
+        return Split(named, content.strip(), found=True, closed=True)
+    inline = split_thinking(content)
+    same = inline.reasoning in named or named in inline.reasoning
+    both = max(named, inline.reasoning, key=len) if same else f"{named}\n\n{inline.reasoning}"
+    return Split(both, inline.answer, found=True, closed=inline.closed)
+
+
+def _trace_kind(collected: Collected, split: Split) -> TraceKind:
+    if split.reasoning:
+        return "summary" if collected.has_summary else "raw"
+    return "encrypted" if collected.has_encrypted else "none"
+
+
+def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, is_whole: bool,
+            may_lack_finish: bool) -> Status:
+    if collected.refusal:
+        return "refusal"
+    finish = collected.finish
+    if finish is None:
+        # Some servers leave the reason out of complete replies; a token count below the limit proves those.
+        proven = not usage.estimated and 0 < usage.completion_tokens < max_tokens
+        if not is_whole or not (proven or may_lack_finish):
+            return "truncated"
+        finish = "stop"
+    status = _FINISH.get(finish, "error")
+    if status != "complete":
+        return status
+    if split.answer:
+        return "complete"
+    return "reasoning_only" if split.reasoning else "empty"
+
+
+def _has_text(split: Split) -> bool:
+    return bool(split.reasoning or split.answer)
+
+
+def _estimated(split: Split) -> Usage:
+    reasoning = -(-len(split.reasoning) // _CHARS_PER_TOKEN)
+    return Usage(0, reasoning + -(-len(split.answer) // _CHARS_PER_TOKEN), reasoning, estimated=True)
+
+
+def count_of(usage: Any, *paths: str) -> int:
+    """The first sane count (a whole number from 0 to a billion) at one of the dotted `paths`, else 0."""
+    for path in paths:
+        value: Any = usage
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1_000_000_000:
+            return value
+    return 0

@@ -1,0 +1,386 @@
+"""Spreads requests over servers, as many at once as each can take, and tries again what may pass by itself. Runs in a
+thread of its own; jobs go in and outcomes come out through queues. A server takes its next job whenever it has room,
+so the faster ones do more of the work and what a failing one had goes to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from localdistill.callbook import NANO, CallBook
+from localdistill.engines.wire.attempt import (
+    Answer,
+    OnPiece,
+    Refused,
+    Slowed,
+    Target,
+    Transient,
+    attempt,
+)
+from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.lane import Lane
+from localdistill.engines.wire.waiting import backoff_s
+from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
+from localdistill.events import Event, Noted, Warned
+from localdistill.providers import Price, cost_nano_usd, worst_nano_usd
+from localdistill.records import Reply
+
+if TYPE_CHECKING:
+    import aiohttp
+
+STAGE = "engine"
+_CONNECT_TIMEOUT_S = 15.0
+_FIRST_PATIENCE_S = 20.0
+_CHECK_EVERY_S = 0.25
+_LONG_PAUSE_S = 5.0
+_SAY_EVERY_S = 60.0
+_MANY_SLOWDOWNS = 100
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How patiently and at what price requests are asked."""
+
+    timeout_s: float = 1800.0
+    idle_s: float = 120.0
+    patience_s: float = 600.0
+    retries: int = 8
+    backoff_s: float = 0.5
+    price: Price | None = None
+    may_lack_finish: bool = False
+
+
+@dataclass
+class Server:
+    """One address with its lane."""
+
+    target: Target
+    lane: Lane
+
+
+@dataclass
+class Job:
+    """One request on its way."""
+
+    request_id: str
+    body: dict[str, Any]
+    max_tokens: int
+    prompt_bytes: int
+    """Bytes of all messages and what the template may add: no tokenizer makes more tokens of them than that."""
+    on_piece: OnPiece | None = None
+    retries: int | None = None
+    """Further tries of this one; None: as the rules say."""
+    tries: int = 0
+    failed_at: Server | None = field(default=None, repr=False)
+    odd_ends: int = 0
+    """Replies that ended in order, but without a finish reason."""
+    spent_nano: int = 0
+    last: Reply | None = field(default=None, repr=False)
+    """What a failed try left, kept when no later one is better."""
+
+
+Outcome = Reply | Event | LocalDistillError
+
+
+class Dispatcher:
+    """One engine's servers. `feed`, `stop` and `close` may be called from any thread."""
+
+    def __init__(self, servers: Sequence[Server], rules: Rules, book: CallBook) -> None:
+        self.servers, self.rules, self.book = list(servers), rules, book
+        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._pending: deque[Job] = deque()
+        self._in_flight: dict[asyncio.Task[None], Job] = {}
+        self._delayed = 0
+        self._stopping = False
+        self._fatal = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._typical_tokens = 0.0
+        self._said_wait_at = float("-inf")
+        self._session: aiohttp.ClientSession | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
+        self._thread.start()
+
+    # ---- from other threads
+
+    def feed(self, jobs: Iterable[Job]) -> None:
+        """Take jobs in; every one comes out as a Reply, unless an error or `stop` ends the work first."""
+        waiting = list(jobs)
+        self._loop.call_soon_threadsafe(self._take_in, waiting)
+
+    def appetite(self) -> int:
+        """How many jobs the dispatcher can use: three times what its servers hold at once, so that whoever hands them
+        in may be away for a while."""
+        return 16 + sum(3 * int(server.lane.pace.width) for server in self.servers if not server.lane.dead)
+
+    def stop(self, finish_s: float) -> int:
+        """Drop what was not sent, let what is in flight end for `finish_s` at most; returns how many that are."""
+        async def begin() -> int:
+            self._stopping = True
+            self._pending.clear()
+            self._loop.call_later(finish_s, self._cut_off)
+            return len(self._in_flight)
+
+        return asyncio.run_coroutine_threadsafe(begin(), self._loop).result()
+
+    def is_idle(self) -> bool:
+        """Nothing is in flight any more."""
+        return not self._in_flight
+
+    def close(self) -> None:
+        """Cancel everything and end the thread."""
+        async def shut() -> None:
+            self._stopping = True
+            tasks = list(self._in_flight)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._session is not None:
+                await self._session.close()
+
+        asyncio.run_coroutine_threadsafe(shut(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # ---- in the loop
+
+    def _take_in(self, jobs: list[Job]) -> None:
+        if not self._stopping:
+            self._pending.extend(jobs)
+            self._pump()
+
+    def _cut_off(self) -> None:
+        for task in self._in_flight:
+            task.cancel()
+
+    def _pump(self) -> None:
+        """Go on. Callbacks of the loop have nobody who hears of their errors: those end the work."""
+        try:
+            self._send_what_may_be_sent()
+        except LocalDistillError as problem:
+            self._end(problem)
+        except Exception as problem:
+            self._end(EngineError(f"sending failed: {type(problem).__name__}: {problem}", "report this"))
+
+    def _send_what_may_be_sent(self) -> None:
+        """Send as much as servers and budget allow now, and come back when time alone allows more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake = float("inf")
+        while self._pending and not self._stopping:
+            now = time.monotonic()
+            tokens = self._expected_tokens(self._pending[0])
+            wait, _, place = min(
+                (server.lane.wait_s(tokens, now), server.lane.in_flight / server.lane.pace.width, place)
+                for place, server in self._places_for(self._pending[0]))
+            if wait > 0:
+                wake = wait
+                self._say_wait(wait, now)
+                break
+            ticket = self._reserve(self._pending[0])
+            if ticket is False:
+                wake = _CHECK_EVERY_S
+                break
+            self._send(self._pending.popleft(), self.servers[place], tokens, None if ticket is True else ticket)
+        self._give_up_in_time()
+        if (self._pending or self._delayed) and not self._stopping:
+            self._timer = self._loop.call_later(min(wake, _CHECK_EVERY_S * 4), self._pump)
+
+    def _places_for(self, job: Job) -> list[tuple[int, Server]]:
+        """The servers that may take `job`: where it failed last only when there is no sound one beside."""
+        places = list(enumerate(self.servers))
+        others = [(place, server) for place, server in places if server is not job.failed_at and server.lane.is_sound]
+        return others or places
+
+    def _reserve(self, job: Job) -> int | bool:
+        """A ticket; True when nothing is known to cost anything; False when the budget has no room now."""
+        if self.rules.price is None:
+            return True
+        ticket = self.book.reserve(worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens))
+        if ticket is not None:
+            return ticket
+        if not self.book.reserved_nano:
+            cap, spent = (self.book.cap_nano or 0) / NANO, self.book.spent_usd
+            self._end(BudgetReached(
+                f"the cap of ${cap:.4f} is reached: ${spent:.4f} are spent, and the next call could cost "
+                f"${worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens) / NANO:.4f}",
+                "raise max_usd and resume; what was answered is kept"))
+        return False
+
+    def _expected_tokens(self, job: Job) -> float:
+        return job.prompt_bytes / 4 + (self._typical_tokens or job.max_tokens / 2)
+
+    def _send(self, job: Job, server: Server, tokens: float, ticket: int | None) -> None:
+        server.lane.sent(tokens)
+        task = self._loop.create_task(self._one(job, server, ticket))
+        self._in_flight[task] = job
+
+        def over(ended: asyncio.Task[None]) -> None:
+            del self._in_flight[ended]
+            server.lane.left(tokens)
+            if not ended.cancelled() and (problem := ended.exception()) is not None:
+                self._end(problem if isinstance(problem, LocalDistillError) else EngineError(
+                    f"{server.target.url}: {type(problem).__name__}: {problem}", "report this with the run's log"))
+            self._pump()
+
+        task.add_done_callback(over)
+
+    async def _one(self, job: Job, server: Server, ticket: int | None) -> None:
+        """One try of `job` at `server`, settled and judged."""
+        cost: int | None = 0
+        sent_at = time.monotonic()
+        try:
+            try:
+                answer = await attempt(await self._open(), server.target, job.body, job.on_piece)
+                cost = self._took(job, server, answer, sent_at)
+            except Malformed as problem:
+                raise Transient(str(problem), "request", billed=True) from None
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as problem:
+                # One hostile reply must not end the work on all others.
+                text = f"a reply that cannot be read: {type(problem).__name__}"
+                raise Transient(text, "request", billed=True) from None
+        except asyncio.CancelledError:
+            cost = None
+            raise
+        except Slowed as problem:
+            self._slowed(job, server, problem)
+        except Refused as problem:
+            cost = None if problem.raw and ticket is not None and not str(problem).startswith("HTTP") else 0
+            self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)))
+        except Transient as problem:
+            cost = None if problem.billed else 0
+            self._failed(job, server, problem)
+        except EngineError as problem:
+            self._lost(job, server, problem)
+        finally:
+            if ticket is not None:
+                job.spent_nano += self.book.settle(ticket, cost)
+
+    def _took(self, job: Job, server: Server, answer: Answer, sent_at: float) -> int | None:
+        """Deliver a reply, or try again when it broke off. Returns its cost in nano-dollars, None when unknown."""
+        now = time.monotonic()
+        reply = reply_of(answer.collected, job.request_id, answer.raw, job.max_tokens, now - sent_at,
+                         is_whole=answer.is_whole, may_lack_finish=self.rules.may_lack_finish)
+        server.lane.heard(answer.limits, now)
+        price, usage = self.rules.price, reply.usage
+        known = price is not None and not usage.estimated
+        cost = cost_nano_usd(price, usage, usage.cache_write_tokens) if price is not None and known else None
+        job.odd_ends += answer.is_whole and reply.status == "truncated"
+        # A server that leaves the reason out once will do so again: asking a second time is enough.
+        if reply.status == "truncated" and job.odd_ends < 2:
+            job.last = reply
+            self._failed(job, server, Transient("the stream ended without its finish signal", "request", billed=True))
+            return cost
+        saturated = bool(self._pending)
+        size = usage.completion_tokens + 1.0
+        self._typical_tokens += (size - self._typical_tokens) / 20 if self._typical_tokens else size
+        server.lane.succeeded(sent_at, now, size, saturated)
+        self._deliver(job, replace(reply, cost_usd=None) if price is None else reply, cost)
+        return cost
+
+    def _deliver(self, job: Job, reply: Reply, cost: int | None = 0) -> None:
+        if self.rules.price is not None:
+            worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
+            reply = replace(reply, cost_usd=(job.spent_nano + (worst if cost is None else cost)) / NANO)
+        self.outcomes.put(reply)
+
+    def _slowed(self, job: Job, server: Server, problem: Slowed) -> None:
+        """The server wants to be let alone: that is no try."""
+        server.lane.has_answered = True
+        pause = server.lane.slowed(problem.wait_s, time.monotonic())
+        if problem.wait_s is not None and pause >= _LONG_PAUSE_S:
+            self._say(server, f"asks to wait {pause:.0f} s: {problem}")
+        elif server.lane.slowdowns % _MANY_SLOWDOWNS == 0:
+            self._say(server, f"says again and again that it is asked too much: {problem}")
+        job.last = job.last or Reply(job.request_id, "error", raw=problem.raw, error=str(problem))
+        if not self._stopping:
+            self._pending.appendleft(job)
+
+    def _failed(self, job: Job, server: Server, problem: Transient) -> None:
+        """Try again later, elsewhere if there is an elsewhere; give the job up after its tries."""
+        server.lane.has_answered |= problem.counts
+        if problem.slows:
+            server.lane.slowed(None, time.monotonic())
+        job.failed_at = server
+        if problem.scope == "server":
+            before = server.lane.failures
+            server.lane.failed(time.monotonic())
+            if before < 5 <= server.lane.failures:
+                self._say(server, f"fails, and is asked less often until it answers: {problem}")
+        job.last = job.last if job.last and job.last.status == "truncated" else Reply(
+            job.request_id, "error", raw=problem.raw, error=str(problem))
+        job.tries += problem.counts or job.retries is not None
+        retries = self.rules.retries if job.retries is None else job.retries
+        if job.tries > retries or self._stopping:
+            error = f"{job.last.error or problem} (after {job.tries} tries)"
+            self._deliver(job, job.last if job.last.status == "truncated" else replace(job.last, error=error))
+            return
+        self._delayed += 1
+        self._loop.call_later(backoff_s(max(0, job.tries - 1), self.rules.backoff_s), self._again, job)
+
+    def _again(self, job: Job) -> None:
+        self._delayed -= 1
+        if not self._stopping:
+            self._pending.appendleft(job)
+            self._pump()
+
+    def _lost(self, job: Job, server: Server, problem: EngineError) -> None:
+        """A server that refuses for good: the others go on without it."""
+        server.lane.dead = problem.message
+        if not self._stopping:
+            self._pending.appendleft(job)
+        if all(other.lane.dead for other in self.servers):
+            self._end(problem)
+        else:
+            self.outcomes.put(Warned(STAGE, f"{problem.message}; the other servers go on", problem.hint))
+
+    def _give_up_in_time(self) -> None:
+        """End the work when no server has answered for as long as the patience lasts."""
+        alive = [server.lane for server in self.servers if not server.lane.dead]
+        if not alive or self._fatal or not (self._pending or self._delayed):
+            return
+        patience = self.rules.patience_s
+        if not any(lane.has_answered for lane in alive):
+            patience = min(patience, _FIRST_PATIENCE_S)
+        if all(lane.trouble_s > patience for lane in alive):
+            url = self.servers[0].target.url
+            why = next((job.last.error for job in self._pending if job.last and job.last.error), "no answer")
+            self._end(EngineUnavailable(f"{url} does not answer: {why}",
+                                        "start the server or check base_url; localdistill resume continues from here"))
+
+    def _end(self, problem: LocalDistillError) -> None:
+        """Stop sending; what is in flight still comes."""
+        if not self._fatal:
+            self._fatal = self._stopping = True
+            self._pending.clear()
+            self.outcomes.put(problem)
+
+    def _say_wait(self, wait_s: float, now: float) -> None:
+        """Say once a minute that limits, and not the work, take the time."""
+        if _LONG_PAUSE_S < wait_s < float("inf") and now - self._said_wait_at > _SAY_EVERY_S:
+            self._said_wait_at = now
+            self.outcomes.put(Noted(STAGE, f"waiting {wait_s:.0f} s, as the server's limits or its wish demand"))
+
+    def _say(self, server: Server, text: str) -> None:
+        self.outcomes.put(Noted(STAGE, f"{server.target.url} {text}"))
+
+    async def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            rules = self.rules
+            timeout = aiohttp.ClientTimeout(total=rules.timeout_s, sock_connect=_CONNECT_TIMEOUT_S,
+                                            sock_read=rules.idle_s)
+            # Limits are the lanes' work; compression would cost more time than it saves on a stream of small events.
+            self._session = aiohttp.ClientSession(
+                timeout=timeout, connector=aiohttp.TCPConnector(limit=0), auto_decompress=False,
+                headers={"Accept-Encoding": "identity"})
+        return self._session

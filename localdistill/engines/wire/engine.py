@@ -1,0 +1,231 @@
+"""The engine behind every engine that asks over a network: requests in, replies out, in any order. What differs between
+forms of API is a dialect and a body; what differs between providers is data."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from localdistill.callbook import CallBook
+from localdistill.engines.wire.attempt import Target
+from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.dispatcher import Dispatcher, Job, Rules, Server
+from localdistill.engines.wire.lane import Lane
+from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
+from localdistill.errors import EngineError, LocalDistillError, UsageError
+from localdistill.events import Cancel, Emit, Event
+from localdistill.keys import find_key
+from localdistill.providers import Price, host_of
+from localdistill.records import Reply, Request, content_id
+
+_LISTEN_S = 0.1
+_FEWEST_FED = 16
+"""Jobs go to the dispatcher's thread in groups: to wake it costs as much as some of them."""
+_BYTES_PER_MESSAGE = 32
+_BYTES_PER_REQUEST = 256
+"""What a chat template may add around the messages, generously."""
+
+
+class WireEngine:
+    """Shared by all members; a member gives `_dialect` and `_body`. Not for use by two threads at once."""
+
+    name: ClassVar[str]
+
+    def __init__(self, options: WireOptions) -> None:
+        self.options = options
+        self.book = CallBook()
+        """Where money is counted; the stage puts the run's own book here."""
+        self.folder: Path | None = None
+        """Where batches under way are remembered; the stage puts a folder of the workspace here."""
+        self.last_reply: Reply | None = None
+        """The reply that the last `stream` amounted to."""
+        self._dispatcher: Dispatcher | None = None
+
+    # ---- what members give
+
+    def _dialect(self) -> Dialect:
+        raise NotImplementedError
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """The JSON body, without what makes it a stream. Raises UsageError when the request asks what it cannot."""
+        raise NotImplementedError
+
+    def _stream_keys(self) -> dict[str, Any]:
+        return {"stream": True}
+
+    def _asks(self) -> list[Any]:
+        """Options that change what is asked, beside the messages; empty values change nothing."""
+        return [self.options.extra]
+
+    # ---- the contract
+
+    def identity(self) -> str:
+        """Host and model name; with a suffix when options change what is asked."""
+        asks = self._asks()
+        suffix = "+" + content_id("asks", *asks).removeprefix("b2:")[:12] if any(asks) else ""
+        return f"{self.options.host()}/{self.options.model}{suffix}"
+
+    def price(self) -> Price | None:
+        """What the answers cost, None when unknown."""
+        return self.options.price()
+
+    def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        """See `Engine.answer`. EngineError: the key, the address or the model is refused for good. BudgetReached: the
+        book's cap leaves no room for the next call."""
+        if self.options.batch:
+            from localdistill.engines.wire.batches import answer_in_batches
+
+            yield from answer_in_batches(self, requests, emit, cancel)
+            return
+        wire = self.connected()
+        source, fed, came = iter(requests), 0, 0
+        exhausted, fatal, stopped = False, None, False
+        look_at = 0.0
+        try:
+            while True:
+                if not stopped and time.monotonic() >= look_at:
+                    look_at = time.monotonic() + _LISTEN_S / 2  # to ask costs a look at the disk
+                    if cancel.is_set():
+                        wire.stop(self.options.finish_s)
+                        stopped = True
+                wanted = wire.appetite() - (fed - came)
+                if wanted >= _FEWEST_FED and not (exhausted or stopped or fatal):
+                    jobs, exhausted, refused = self._jobs(source, wanted)
+                    fed += len(jobs)
+                    wire.feed(jobs)
+                    yield from refused
+                if (exhausted and came == fed) or ((fatal or stopped) and wire.is_idle() and wire.outcomes.empty()):
+                    break
+                try:
+                    outcome = wire.outcomes.get(timeout=_LISTEN_S)
+                except queue.Empty:
+                    continue
+                if isinstance(outcome, Reply):
+                    came += 1
+                    yield outcome
+                elif isinstance(outcome, Event):
+                    emit(outcome)
+                else:
+                    fatal = fatal or outcome
+        finally:
+            if stopped or fatal or came < fed:
+                self.close()
+        if fatal is not None:
+            raise fatal
+
+    def _jobs(self, source: Iterator[Request], count: int) -> tuple[list[Job], bool, list[Reply]]:
+        """Up to `count` jobs, whether the source is at its end, and replies to requests that cannot be sent."""
+        jobs: list[Job] = []
+        refused: list[Reply] = []
+        while len(jobs) < count:
+            request = next(source, None)
+            if request is None:
+                return jobs, True, refused
+            try:
+                jobs.append(self.job(request, self.options.stream))
+            except UsageError as problem:
+                refused.append(Reply(request.id, "error", error=problem.message))
+        return jobs, False, refused
+
+    def job(self, request: Request, streams: bool) -> Job:
+        """What the dispatcher needs of `request`."""
+        body = self._body(request)
+        size = sum(len(m.content.encode("utf-8", "replace")) + _BYTES_PER_MESSAGE for m in request.messages)
+        return Job(request.id, {**body, **self._stream_keys()} if streams else body, request.sampling.max_tokens,
+                   size + _BYTES_PER_REQUEST)
+
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
+        """Pieces of the reply as they arrive, reasoning between think tags.
+
+        `last_reply` holds the whole afterwards; one that ended without the server's word is `truncated`. Raises
+        EngineError when the server refuses. Tried again only as long as nothing has come.
+        """
+        wire, pieces = self.connected(), _Pieces()
+        self.last_reply = None
+        job = self.job(request, True)
+        job.on_piece = pieces.take
+        job.retries = 0
+        wire.feed([job])
+        while self.last_reply is None and not cancel.is_set():
+            yield from pieces.drained()
+            try:
+                outcome = wire.outcomes.get(timeout=_LISTEN_S / 4)
+            except queue.Empty:
+                continue
+            if isinstance(outcome, LocalDistillError):
+                self.close()
+                raise outcome
+            if isinstance(outcome, Reply):
+                self.last_reply = outcome
+        yield from pieces.drained()
+        if self.last_reply is None:
+            self.close()
+        elif self.last_reply.status == "error":
+            raise EngineError(self.last_reply.error, "ask again, or check the server")
+
+    def close(self) -> None:
+        """Close connections and end the thread."""
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+        self._dispatcher = None
+
+    def targets(self) -> list[Target]:
+        """Every server with its key. Raises EngineError or UsageError when a key is missing or must not go there."""
+        targets = []
+        for place in self.options.places():
+            key = find_key(place.api_key_env, host_of(place.base_url)) if place.api_key_env else None
+            known = self.options.known()
+            if place.api_key_env and key is None and not (known and known.is_local):
+                named = self.options.provider or place.api_key_env
+                raise EngineError(f"the environment variable {place.api_key_env} is not set and no key is stored",
+                                  f"export {place.api_key_env}=... or: localdistill keys set {named}")
+            dialect = self._dialect()
+            targets.append(Target(place.base_url + dialect.path, key.reveal() if key else "", place.api_key_env,
+                                  dialect))
+        return targets
+
+    def rules(self) -> Rules:
+        """How patiently and at what price requests are asked."""
+        options, known = self.options, self.options.known()
+        return Rules(options.timeout_s, options.idle_s, options.patience_s, options.retries, options.backoff_s,
+                     self.price(), known.may_lack_finish_reason if known else False)
+
+    def connected(self) -> Dispatcher:
+        """The dispatcher, started if need be."""
+        if self._dispatcher is None:
+            known = self.options.known()
+            limits = known.limits if known else None
+            per_minute = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute} if limits else {}
+            most = min(MOST_IN_FLIGHT, (limits.concurrent_requests if limits else None) or MOST_IN_FLIGHT)
+            servers = [
+                Server(target, Lane(place.concurrency or most, not place.concurrency,
+                                    self.options.backoff_s, per_minute))
+                for target, place in zip(self.targets(), self.options.places())
+            ]
+            self._dispatcher = Dispatcher(servers, self.rules(), self.book)
+        return self._dispatcher
+
+
+class _Pieces:
+    """Texts on their way from the dispatcher's thread, with a think tag at every change of kind."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
+        self._thinking = False
+
+    def take(self, is_reasoning: bool, text: str) -> None:
+        """Called by the dispatcher."""
+        self._queue.put((is_reasoning, text))
+
+    def drained(self) -> Iterator[str]:
+        """What has come since the last call."""
+        while not self._queue.empty():
+            is_reasoning, text = self._queue.get()
+            if is_reasoning != self._thinking:
+                self._thinking = is_reasoning
+                yield "<think>\n" if is_reasoning else "\n</think>\n\n"
+            yield text
+

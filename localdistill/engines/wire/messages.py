@@ -1,0 +1,148 @@
+"""The messages dialect of Anthropic: typed content blocks, named stream events, its own limits and overload status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from localdistill.engines.wire.chat_completions import _number, error_of, merge, unfold
+from localdistill.engines.wire.collected import Collected, Malformed, count_of
+from localdistill.engines.wire.dialect import Limits
+from localdistill.records import Usage
+
+VERSION = "2023-06-01"
+_ERROR_STATUS = {
+    "overloaded_error": 529, "rate_limit_error": 429, "api_error": 500, "timeout_error": 408,
+    "authentication_error": 401, "permission_error": 403, "not_found_error": 404, "invalid_request_error": 400,
+    "request_too_large": 413, "billing_error": 402,
+}
+_DELTA_FIELD = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+
+
+class Messages:
+    """Bodies of `/v1/messages`."""
+
+    path: ClassVar[str] = "/messages"
+
+    def __init__(self, summarized: bool = True) -> None:
+        self._summarized = summarized
+        """Whether this server's thinking text is a summary of the model's own."""
+
+    def headers(self, key: str) -> dict[str, str]:
+        """See `Dialect.headers`."""
+        return {"anthropic-version": VERSION, **({"x-api-key": key} if key else {})}
+
+    def collect(self, body: Any) -> Collected:
+        """The blocks of a whole message."""
+        blocks = body.get("content") if isinstance(body, Mapping) else None
+        if not isinstance(blocks, list):
+            raise Malformed("the body has no list 'content'")
+        reason = body.get("stop_reason")
+        collected = Collected(finish=reason if isinstance(reason, str) and reason else None,
+                              usage=_usage(body.get("usage")))
+        thoughts: list[str] = []
+        for block in blocks:
+            kind = block.get("type") if isinstance(block, Mapping) else None
+            if kind == "text" and isinstance(block.get("text"), str):
+                collected.content += block["text"]
+            elif kind == "thinking" and isinstance(block.get("thinking"), str):
+                thoughts.append(block["thinking"])
+                # Shown empty, signed all the same: the text was left out on request.
+                collected.has_encrypted |= not block["thinking"]
+            elif kind == "redacted_thinking":
+                collected.has_encrypted = True
+        if text := "\n\n".join(filter(None, thoughts)):
+            collected.fields["thinking"] = text
+            collected.has_summary = self._summarized
+        return collected
+
+    def fold(self) -> MessagesFold:
+        """See `Dialect.fold`."""
+        return MessagesFold()
+
+    def error_of(self, body: Any) -> tuple[str, int] | None:
+        """See `Dialect.error_of`."""
+        found = error_of(body)
+        kind = body["error"].get("type") if found and isinstance(body["error"], Mapping) else None
+        return (found[0], found[1] or _ERROR_STATUS.get(str(kind), 0)) if found else None
+
+    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+        """From `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`."""
+        found = {}
+        for name, stem in (("requests", "requests"), ("tokens", "tokens"), ("input_tokens", "input-tokens"),
+                           ("output_tokens", "output-tokens")):
+            prefix = f"anthropic-ratelimit-{stem}"
+            found[name] = Limits(_number(headers.get(f"{prefix}-limit")), _number(headers.get(f"{prefix}-remaining")),
+                                 _until_s(headers.get(f"{prefix}-reset")))
+        return {name: limits for name, limits in found.items() if limits != Limits()}
+
+
+class MessagesFold:
+    """Joins the events of a stream into one message."""
+
+    def __init__(self) -> None:
+        self.ended = self.over = False
+        self.shows = True
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+
+    def take(self, event: Mapping[str, Any]) -> list[tuple[bool, str]]:
+        """See `Fold.take`."""
+        kind, index = event.get("type"), event.get("index")
+        index = index if isinstance(index, int) else 0
+        if kind == "message_start" and isinstance(event.get("message"), Mapping):
+            self._message.update(event["message"])
+        elif kind == "content_block_start" and isinstance(event.get("content_block"), Mapping):
+            block = self._blocks.setdefault(index, {})
+            merge(block, event["content_block"])
+            return [piece for name in ("thinking", "text") if (piece := (name == "thinking",
+                    str(event["content_block"].get(name) or "")))[1]]
+        elif kind == "content_block_delta" and isinstance(event.get("delta"), Mapping):
+            name = _DELTA_FIELD.get(str(event["delta"].get("type")))
+            text = event["delta"].get(name) if name else None
+            if name and isinstance(text, str):
+                merge(self._blocks.setdefault(index, {"type": "thinking" if name != "text" else "text"}), {name: text})
+                return [(name == "thinking", text)] if text and name != "signature" else []
+        elif kind == "message_delta":
+            self._take_end(event)
+        elif kind == "message_stop":
+            self.over = True
+        return []
+
+    def _take_end(self, event: Mapping[str, Any]) -> None:
+        delta, usage = event.get("delta"), event.get("usage")
+        if isinstance(delta, Mapping):
+            self._message.update({key: value for key, value in delta.items() if value is not None})
+            self.ended |= isinstance(delta.get("stop_reason"), str)
+        if isinstance(usage, Mapping):
+            before = self._message.get("usage")
+            self._message["usage"] = {**(before if isinstance(before, Mapping) else {}), **usage}
+
+    def body(self) -> dict[str, Any]:
+        """See `Fold.body`."""
+        return {**self._message, "content": [unfold(self._blocks[index]) for index in sorted(self._blocks)]}
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, Mapping) or not isinstance(usage.get("output_tokens"), int):
+        return None
+    new = usage["output_tokens"]
+    if isinstance(new, bool) or not 0 <= new < 1_000_000_000:
+        return None
+    cached, written = count_of(usage, "cache_read_input_tokens"), count_of(usage, "cache_creation_input_tokens")
+    return Usage(count_of(usage, "input_tokens") + cached + written, new,
+                 count_of(usage, "output_tokens_details.thinking_tokens", "thinking_tokens"), cached,
+                 cache_write_tokens=written)
+
+
+def _until_s(text: str | None) -> float | None:
+    """Seconds from now to an RFC 3339 time."""
+    try:
+        then = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    if then is None:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (then - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,169 @@
+"""One question at a time to one server: for probing, where a single reply is looked at closely. Every call is in the
+book; nothing is judged here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from localdistill.callbook import NANO, CallBook
+from localdistill.engines.wire.attempt import Refused, Slowed, Target, Transient, attempt
+from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.xray import Exchange
+from localdistill.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable
+from localdistill.events import Cancel
+from localdistill.providers import Price, cost_nano_usd, worst_nano_usd
+from localdistill.records import Request
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CUT_TOKENS = 256
+"""What a reply that is cut at its first words is counted with."""
+SETTINGS: dict[str, Any] = {"seed": 7, "temperature": 0.5}
+"""Keys of a body that a server may refuse; they are only sent where they are asked about."""
+
+_LONGEST_REPLY_S = 300.0
+_LONGEST_PAUSE_S = 60.0
+_CONNECT_S = 15.0
+_TRIES = 3
+_FIRST_PAUSE_S = 0.25
+_LISTEN_S = 0.1
+
+
+def single_price(engine: WireEngine) -> Price | None:
+    """What a question costs that goes through no batch, whatever the engine is set to."""
+    return engine.options.model_copy(update={"batch": False}).price()
+
+
+class Cut(Exception):
+    """The first words came, and no more was wanted."""
+
+
+class _Clock:
+    """Hears the pieces of one reply."""
+
+    def __init__(self, cuts: bool) -> None:
+        self._cuts, self._sent_at = cuts, time.monotonic()
+        self.first_s: float | None = None
+        """Seconds to the first piece."""
+
+    def hear(self, is_reasoning: bool, text: str) -> None:
+        """Called with every piece."""
+        if self._cuts:
+            raise Cut
+        self.first_s = self.elapsed_s() if self.first_s is None else self.first_s
+
+    def elapsed_s(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._sent_at
+
+
+class OneByOne:
+    """Questions to the first server of an engine, one after the other. Used inside `async with`."""
+
+    def __init__(self, engine: WireEngine, book: CallBook, cancel: Cancel) -> None:
+        self._engine, self._book, self._cancel = engine, book, cancel
+        self._session: aiohttp.ClientSession | None = None
+        self.target: Target = engine.targets()[0]
+        self.price = single_price(engine)
+        self.spent_nano = 0
+        """What was counted in the book."""
+        self.exchanges: list[Exchange] = []
+        """Everything that was answered, in order."""
+
+    async def __aenter__(self) -> OneByOne:
+        import aiohttp
+
+        options = self._engine.options
+        timeout = aiohttp.ClientTimeout(total=min(options.timeout_s, _LONGEST_REPLY_S), sock_connect=_CONNECT_S,
+                                        sock_read=options.idle_s)
+        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False,
+                                              headers={"Accept-Encoding": "identity"})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, request: Request, streams: bool, settings: Mapping[str, Any] | None = None,
+                  cuts: bool = False) -> Exchange:
+        """One question, tried again where that may help. Seed and temperature go only where `settings` has them: each
+        may be what a server refuses. `cuts`: raise Cut at the first words, and count with CUT_TOKENS. Raises Refused,
+        EngineError, BudgetReached, Cancelled."""
+        job = self._engine.job(request, streams)
+        extra = self._engine.options.extra
+        body = {key: value for key, value in job.body.items() if key not in SETTINGS or key in extra}
+        body.update(settings or {})
+        tries, last = 1 if cuts else _TRIES, ""
+        for number in range(1, tries + 1):
+            ticket = self._reserve(job.prompt_bytes, CUT_TOKENS if cuts else request.sampling.max_tokens)
+            pause_s: float | None = None
+            cost: int | None = None
+            try:
+                exchange = await self._once(body, request.sampling.max_tokens, cuts)
+                cost = exchange.cost_nano
+                return exchange
+            except Refused as problem:
+                cost = 0 if str(problem).startswith("HTTP") else None
+                raise
+            except EngineError:
+                cost = 0
+                raise
+            except Slowed as problem:
+                cost, pause_s, last = 0, problem.wait_s, f"{self.target.url} asks to wait: {problem}"
+            except Transient as problem:
+                cost, last = None if problem.billed else 0, f"{self.target.url} does not answer: {problem}"
+            except Malformed as problem:
+                last = f"{self.target.url} answers something else: {problem}"
+            finally:
+                self._settle(ticket, cost)
+            pause_s = _FIRST_PAUSE_S * 2**number if pause_s is None else pause_s
+            if number == tries or pause_s > _LONGEST_PAUSE_S:
+                break
+            await self._cancellable(asyncio.sleep(pause_s))
+        raise EngineUnavailable(last, "check the address, or probe again later")
+
+    async def _once(self, body: dict[str, Any], max_tokens: int, cuts: bool) -> Exchange:
+        """One attempt; what came is kept."""
+        assert self._session is not None
+        clock = _Clock(cuts)
+        answer = await self._cancellable(attempt(self._session, self.target, body, clock.hear))
+        known = self._engine.options.known()
+        reply = reply_of(answer.collected, "probe", answer.raw, max_tokens, clock.elapsed_s(),
+                         is_whole=answer.is_whole, may_lack_finish=known.may_lack_finish_reason if known else False)
+        usage, cost = reply.usage, None
+        if self.price is not None and not usage.estimated:
+            cost = cost_nano_usd(self.price, usage, usage.cache_write_tokens)
+        exchange = Exchange(answer.collected, reply, json.loads(answer.raw), answer.limits, clock.first_s, cost)
+        self.exchanges.append(exchange)
+        return exchange
+
+    async def _cancellable(self, work: Any) -> Any:
+        """The result of `work`, given up when somebody asks to stop."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=_LISTEN_S))[0]:
+                if self._cancel.is_set():
+                    raise Cancelled("cancelled", "what was spent is counted")
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _reserve(self, prompt_bytes: int, max_tokens: int) -> int | None:
+        if self.price is None:
+            return None
+        worst = worst_nano_usd(self.price, prompt_bytes, max_tokens)
+        ticket = self._book.reserve(worst)
+        if ticket is None:
+            raise BudgetReached(f"the next question could cost ${worst / NANO:.4f}, more than the cap leaves",
+                                "raise --max-usd")
+        return ticket
+
+    def _settle(self, ticket: int | None, cost: int | None) -> None:
+        if ticket is not None:
+            self.spent_nano += self._book.settle(ticket, cost)

@@ -1,0 +1,112 @@
+"""Notices that a teacher is no longer what it was: reports of probes kept in the workspace, a watch on rejected
+replies, and the second look that it asks for. Decides nothing: the stage says what was found and goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from localdistill.callbook import CallBook
+from localdistill.engines.base import Engine
+from localdistill.engines.wire.xray import Probe, compare, shown
+from localdistill.errors import Cancelled, LocalDistillError
+from localdistill.events import Cancel
+from localdistill.records import Status, content_id
+from localdistill.safety.files import atomic_write_text
+from localdistill.workspace import Workspace
+
+FOLDER = "teachers"
+
+
+def keep_probe(workspace: Workspace, probe: Probe) -> None:
+    """Write `probe` down as the last one of its teacher."""
+    path = workspace.root / FOLDER / _file_name(probe.identity)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(probe.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def last_probe(workspace: Workspace, identity: str) -> Probe | None:
+    """The last probe of the engine with this identity (host, model, thinking switch); None when there is none that can
+    be read."""
+    probe = _read(workspace, _file_name(identity))
+    return probe if probe is not None and probe.identity == identity else None
+
+
+def probes(workspace: Workspace) -> Iterator[Probe]:
+    """Every probe that is kept, the newest first."""
+    names = sorted(path.name for path in (workspace.root / FOLDER).glob("*.json"))
+    found = [probe for name in names if (probe := _read(workspace, name)) is not None]
+    yield from sorted(found, key=lambda probe: probe.probed_at, reverse=True)
+
+
+def _file_name(identity: str) -> str:
+    """Readable, and one for each identity."""
+    readable = re.sub(r"[^a-z0-9.-]+", "_", identity.lower()).strip("._")[:80]
+    return f"{readable}-{content_id('teacher', identity).removeprefix('b2:')[:8]}.json"
+
+
+def _read(workspace: Workspace, name: str) -> Probe | None:
+    try:
+        return Probe.from_json(json.loads((workspace.root / FOLDER / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+class RejectionWatch:
+    """Fires once when the share of bad replies among the last ones has risen for good."""
+
+    WINDOW = 50
+    SHARE = 0.3
+    TIMES = 2.0
+
+    def __init__(self, before: float | None = None) -> None:
+        """before: the share of bad replies that is usual for this teacher; None takes that of the first window."""
+        self.before = before
+        self.fired = False
+        self._last: deque[bool] = deque(maxlen=self.WINDOW)
+        self._counted = 0
+
+    @property
+    def share(self) -> float:
+        """The share of bad replies in the window."""
+        return sum(self._last) / len(self._last) if self._last else 0.0
+
+    def saw(self, status: Status) -> bool:
+        """Take one reply in. True once: when of the last WINDOW replies more than SHARE are not complete, and at least
+        TIMES as many as usual."""
+        self._last.append(status != "complete")
+        self._counted += 1
+        if self._counted < self.WINDOW or self.fired:
+            return False
+        if self.before is None:
+            self.before = self.share
+            return False
+        self.fired = self.share > self.SHARE and self.share >= self.TIMES * self.before
+        return self.fired
+
+
+def recheck(engine: Engine, old: Probe | None, book: CallBook, cancel: Cancel,
+            keep: Callable[[Probe], None] | None = None) -> list[str]:
+    """Probe `engine` again and say what changed since `old`, one sentence each; what it costs goes into `book`.
+
+    Without `old` the sentences say what it is now. A probe that fails says why and raises nothing but Cancelled: a run
+    must not end of it. Engines that ask no server cannot change and give an empty list. `keep` gets the new probe.
+    """
+    from localdistill.engines.wire.engine import WireEngine
+    from localdistill.engines.wire.probe import probe
+
+    if not isinstance(engine, WireEngine):
+        return []
+    try:
+        new = probe(engine, book, cancel)
+    except Cancelled:
+        raise
+    except LocalDistillError as problem:
+        return [f"it could not be probed again: {shown(problem.message)}"]
+    if keep is not None:
+        keep(new)
+    if old is None:
+        return [f"its reasoning is {new.reasoning}: {new.evidence}", *new.notes]
+    return compare(old, new) or ["a probe finds it as it was"]

@@ -1,0 +1,142 @@
+"""Twenty thousand bodies that nobody would send on purpose: reading one never fails in a way that is not foreseen, and
+one hostile reply never concerns another request."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import Any
+
+import pytest
+
+from localdistill.engines.wire.chat_completions import ChatCompletions
+from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.messages import Messages
+from tests.engines.test_wire_shapes import ALL, STREAMS, Shape
+from tests.faults import Rule, Script, Step, fault_server
+from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right
+
+STATUSES = {"complete", "length", "refusal", "filtered", "empty", "reasoning_only", "truncated", "looping", "error"}
+DIALECTS: dict[str, Dialect] = {"openai_compatible": ChatCompletions(), "anthropic": Messages()}
+WEIRD: tuple[Any, ...] = (
+    None, True, False, 0, -1, 10**40, 1.5, -0.0, float("inf"), "", "\x00", "\ud800", "x" * 5000, [], {}, [[]], [None],
+    [{}], {"type": None}, {"type": "text"}, {"index": 10**30}, {"index": -1, "type": "thinking"}, {"text": {"text": 1}},
+    {"message": "x"}, {"error": ""}, {"error": {"code": "9" * 30}}, ["a", 1, {"type": "text", "text": []}],
+)
+
+
+def events_of(shape: Shape) -> list[Any]:
+    """The parsed events of a stream."""
+    lines = shape.body.decode().splitlines()
+    data = [line[5:].strip() for line in lines if line.startswith("data:")]
+    return [json.loads(text) for text in data if text != "[DONE]"]
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything inside."""
+    found: list[tuple[Any, Any]] = []
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        found.append((value, key))
+        found += places(inner)
+    return found
+
+
+def spoil(value: Any, rng: random.Random) -> Any:
+    """`value` with one to three parts replaced, removed, doubled or swapped."""
+    box = [copy.deepcopy(value)]
+    for _ in range(rng.randint(1, 3)):
+        spots = places(box)
+        holder, key = rng.choice(spots)
+        match rng.randrange(4):
+            case 0:
+                holder[key] = copy.deepcopy(rng.choice(WEIRD))
+            case 1:
+                del holder[key]
+                if not box:
+                    return None
+            case 2:
+                holder[key] = [holder[key], copy.deepcopy(holder[key])]
+            case _:
+                other, place = rng.choice(spots)
+                holder[key] = copy.deepcopy(other[place])
+    return box[0]
+
+
+def judge(dialect: Dialect, body: Any) -> None:
+    """Read a body as an engine would."""
+    if dialect.error_of(body) is not None:
+        return
+    try:
+        collected = dialect.collect(body)
+    except Malformed:
+        return
+    reply = reply_of(collected, "id", "", 1000, 0.1)
+    assert reply.status in STATUSES and isinstance(reply.reasoning, str) and isinstance(reply.answer, str)
+    usage = reply.usage
+    assert min(usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens, usage.cached_tokens) >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spoiled_bodies_are_read_or_refused(kind: str) -> None:
+    rng = random.Random(11)
+    bodies = [json.loads(shape.body) for shape in ALL if shape.engine == kind and not shape.stream]
+    for _ in range(6000):
+        judge(DIALECTS[kind], spoil(rng.choice(bodies), rng))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spoiled_events_are_joined_or_refused(kind: str) -> None:
+    rng = random.Random(12)
+    streams = [events_of(shape) for shape in STREAMS if shape.engine == kind]
+    for _ in range(5000):
+        events = list(rng.choice(streams))
+        for _ in range(rng.randint(1, 2)):
+            place = rng.randrange(len(events))
+            events[place] = spoil(events[place], rng)
+        if rng.random() < 0.1:
+            rng.shuffle(events)
+        fold = DIALECTS[kind].fold()
+        for event in events:
+            if isinstance(event, dict):
+                for is_reasoning, text in fold.take(event):
+                    assert isinstance(is_reasoning, bool) and isinstance(text, str)
+        body = fold.body()
+        json.dumps(body)
+        judge(DIALECTS[kind], body)
+
+
+def scramble(data: bytes, rng: random.Random) -> bytes:
+    """`data` with bits flipped, pieces cut out, put in or doubled."""
+    spoiled = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(spoiled) + 1)
+        end = min(len(spoiled), at + rng.randint(1, 40))
+        match rng.randrange(4):
+            case 0 if at < len(spoiled):
+                spoiled[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del spoiled[at:end]
+            case 2:
+                spoiled[at:at] = spoiled[at:end] * rng.randint(1, 3)
+            case _:
+                spoiled[at:at] = rng.choice((b"\x00", b"\xff", b"\n\n", b'"', b"{", b"]", b"data: ", b"[DONE]", b"\r"))
+    return bytes(spoiled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scrambled_bytes_concern_their_own_request_only(kind: str) -> None:
+    rng = random.Random(13)
+    shapes = [shape for shape in ALL if shape.engine == kind]
+    questions = doubles(300)
+    rules = []
+    for question in questions[::2]:
+        shape = rng.choice(shapes)
+        body = scramble(shape.body, rng).decode("latin-1")
+        rules.append(Rule(Step(body=body, content_type=shape.content_type), question=question))
+    with fault_server(Script(rules=tuple(rules))) as server:
+        replies = {r.request_id: r for r in ask(engine_for(server.url, kind, retries=0, concurrency=8), questions)}
+    assert set(replies) == set(questions) and {r.status for r in replies.values()} <= STATUSES
+    assert all(is_right(replies[question]) for question in questions[1::2])

@@ -1,0 +1,220 @@
+"""The collect stage with teachers behind a network: budgets, several teachers, pools, second tries, quarantine."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from localdistill import Store, Workspace, parse_recipe
+from localdistill.errors import BudgetReached, EngineUnavailable, LocalDistillError, PartialResult, UsageError
+from localdistill.events import Cancel, Counted, Event, Measured, Noted, Warned
+from localdistill.quarantine import read_quarantine
+from localdistill.records import Message, Sampling, Trace, request_id, request_namer
+from localdistill.run_folder import RunFolder
+from localdistill.stages import collect, grade, select
+from localdistill.stages.context import StageContext
+from tests.helpers import CountingServer, counting_server, write_questions
+
+FAST = "retries = 2\nbackoff_s = 0.01\npatience_s = 0.3\nfinish_s = 5"
+
+
+@dataclass
+class Chain:
+    """One workspace with a recipe; every call of `collect` is a new process's worth of state in the same run."""
+
+    root: Path
+    recipe: str
+    request: dict[str, object] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    run: RunFolder | None = None
+
+    def context(self) -> StageContext:
+        workspace = Workspace(self.root)
+        recipe = parse_recipe(self.recipe)
+        if self.run is None:
+            self.run = RunFolder.create(workspace.runs, recipe, self.recipe, {"base": str(self.root), **self.request})
+        self.events.clear()
+        return StageContext(workspace, self.run, recipe, Store(workspace.store_path), self.events.append, Cancel())
+
+    def collect(self) -> list[Trace]:
+        context = self.context()
+        collect.run(context)
+        return list(context.store.traces(context.run.ids("collect")))
+
+    def counts(self, what: str) -> dict[str, int]:
+        return dict(next(e.counts for e in self.events if isinstance(e, Counted) and e.what == what))
+
+
+def recipe_of(root: Path, count: int, *teachers: str, collecting: str = "", top: str = "") -> str:
+    questions = write_questions(root / "q.jsonl", count)
+    blocks = "\n".join(f'[[teacher]]\nuse = "openai_compatible"\n{FAST}\n{text}' for text in teachers)
+    return (f'name = "t"\n{top}\n[prompts]\nfiles = ["{questions}"]\n[collect]\nmax_tokens = 50\n{collecting}\n'
+            f'{blocks}\n[[grade]]\nuse = "exact"\n[[select.filter]]\nuse = "verified"\n')
+
+
+def at(server: CountingServer, more: str = "", model: str = "m") -> str:
+    return f'base_url = "{server.url}"\nmodel = "{model}"\n{more}'
+
+
+@pytest.fixture
+def server() -> Iterator[CountingServer]:
+    with counting_server() as made:
+        yield made
+
+
+def test_several_teachers_answer_the_same_prompts_side_by_side(tmp_path: Path, server: CountingServer) -> None:
+    with counting_server() as second:
+        chain = Chain(tmp_path, recipe_of(tmp_path, 20, at(server, 'name = "one"'), at(second, 'name = "two"', "n")))
+        traces = chain.collect()
+    assert Counter(trace.model.rsplit("/", 1)[1] for trace in traces) == {"m": 20, "n": 20}
+    assert len({trace.prompt_id for trace in traces}) == 20
+    assert sum(server.asked.values()) == sum(second.asked.values()) == 20
+    assert chain.collect() == traces and sum(server.asked.values()) == 20, "nothing is asked twice"
+
+
+def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, server: CountingServer) -> None:
+    server.wrong_tries = lambda number: {3: 1, 5: 2, 7: 9}.get(number, 0)
+    recipe = recipe_of(tmp_path, 10, at(server), collecting="samples = 4\nuntil_verified = true")
+    chain = Chain(tmp_path, recipe)
+    traces = chain.collect()
+    asked = {question: count for question, count in server.asked.items() if count > 1}
+    assert asked == {"Double 3": 2, "Double 5": 3, "Double 7": 4}
+    assert len(traces) == 10 + 1 + 2 + 3
+    assert chain.counts("tries until verified") == {"1": 7, "2": 1, "3": 1, ">4": 1}
+    context = chain.context()
+    labels = context.store.labels("tries")
+    by_question = {p.question: labels[p.id] for p in context.store.prompts()}
+    assert (by_question["Double 0"], by_question["Double 5"], by_question["Double 7"]) == ("1", "3", ">4")
+    chain.collect()
+    assert sum(server.asked.values()) == 16, "what is settled is not asked again"
+
+
+def test_second_tries_go_on_where_an_interrupted_run_left_them(tmp_path: Path, server: CountingServer) -> None:
+    server.wrong_tries = lambda number: 2
+    recipe = recipe_of(tmp_path, 4, at(server), collecting="samples = 2\nuntil_verified = true\nmay_fail = 1.0")
+    Chain(tmp_path, recipe).collect()
+    assert set(server.asked.values()) == {2}
+    longer = Chain(tmp_path, recipe.replace("samples = 2", "samples = 5"))
+    longer.collect()
+    assert set(server.asked.values()) == {3}, "the two rejected answers are remembered, the third is right"
+
+
+def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingServer) -> None:
+    server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
+    prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\nconcurrency = 4"
+    recipe = recipe_of(tmp_path, 40, at(server, prices), top="max_usd = 0.1")
+    chain = Chain(tmp_path, recipe)
+    with pytest.raises(BudgetReached, match="cap") as error:
+        chain.collect()
+    assert error.value.exit_code == 4
+    first = sum(server.asked.values())
+    context = chain.context()
+    assert 0 < first < 40 and context.book.spent_usd <= 0.1
+    assert len(list(context.store.traces())) == first, "what was paid for is kept"
+    with pytest.raises(BudgetReached):
+        chain.collect()
+    assert sum(server.asked.values()) == first, "the cap holds over restarts"
+    assert chain.run is not None
+    chain.run.amend_request(max_usd=5.0)
+    traces = chain.collect()
+    assert len(traces) == 40 and sum(server.asked.values()) == 40
+    spent = chain.context().book.spent_usd
+    assert spent == pytest.approx(40 * (10 * 1.0 + 50 * 100.0) / 1e6)
+    assert sum(trace.cost_usd or 0 for trace in traces) == pytest.approx(spent)
+
+
+def test_a_cap_without_a_price_is_refused_before_anything_is_sent(tmp_path: Path, server: CountingServer) -> None:
+    with pytest.raises(UsageError, match="price"):
+        Chain(tmp_path, recipe_of(tmp_path, 3, at(server), top="max_usd = 1.0")).collect()
+    assert not server.asked
+
+
+def test_the_cost_of_a_kept_trace_counts_the_rejected_ones(tmp_path: Path, server: CountingServer) -> None:
+    server.wrong_tries = lambda number: number % 2
+    prices = "usd_per_million_input = 0.0\nusd_per_million_output = 1000.0"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 10, at(server, prices)))
+    chain.collect()
+    context = chain.context()
+    grade.run(context)
+    select.run(context)
+    each = next(e.value for e in chain.events if isinstance(e, Measured) and e.name == "usd_per_kept_trace")
+    assert each == pytest.approx(10 * 9 * 1000 / 1e6 / 5)
+    assert any("per kept trace" in e.text for e in chain.events if isinstance(e, Noted))
+
+
+def test_unreadable_bodies_go_to_quarantine_with_their_bytes(tmp_path: Path, server: CountingServer) -> None:
+    server.broken = lambda number: number == 2
+    chain = Chain(tmp_path, recipe_of(tmp_path, 5, at(server), collecting="may_fail = 0.5"))
+    assert len(chain.collect()) == 4
+    assert chain.run is not None
+    (kept,) = read_quarantine(chain.run.quarantine)
+    assert kept.body == b"\xff\xfe<html>\x00" and "no JSON" in kept.error
+    assert any("quarantine" in e.hint for e in chain.events if isinstance(e, Warned))
+    server.broken = lambda number: False
+    assert len(chain.collect()) == 5, "a resume asks again for exactly that one"
+    assert server.asked["Double 1"] == 1
+
+
+def test_a_pool_goes_on_without_the_servers_that_fail(tmp_path: Path, server: CountingServer) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with counting_server() as broken, counting_server(0.002) as slow:
+        broken.fail_all = True
+        places = ", ".join(f'{{ base_url = "{url}" }}' for url in (server.url, slow.url, broken.url, gone))
+        pool = f'endpoints = [{places}]\nmodel = "m"\nconcurrency = 4'.replace(FAST, "")
+        chain = Chain(tmp_path, recipe_of(tmp_path, 200, pool).replace("retries = 2", "retries = 20"))
+        traces = chain.collect()
+        assert sum(slow.asked.values()) > 0 and sum(server.asked.values()) > 0
+        assert sum(slow.asked.values()) + sum(server.asked.values()) == 200
+    assert len(traces) == 200 and {trace.model for trace in traces} == {"pool/m"}
+    assert chain.counts("replies") == {"complete": 200}
+
+
+def test_a_pool_in_which_all_fail_ends_resumable(tmp_path: Path, server: CountingServer) -> None:
+    server.fail_all = True
+    with counting_server() as other:
+        other.fail_all = True
+        places = ", ".join(f'{{ base_url = "{url}" }}' for url in (server.url, other.url))
+        chain = Chain(tmp_path, recipe_of(tmp_path, 20, f'endpoints = [{places}]\nmodel = "m"'))
+        with pytest.raises((EngineUnavailable, PartialResult)) as error:
+            chain.collect()
+        assert error.value.exit_code == 3
+        other.fail_all = False
+        assert len(chain.collect()) == 20
+
+
+def test_an_error_of_one_teacher_keeps_what_the_other_said(tmp_path: Path, server: CountingServer) -> None:
+    with counting_server() as down:
+        down.fail_all = True
+        chain = Chain(tmp_path, recipe_of(tmp_path, 12, at(server), at(down, model="n")))
+        with pytest.raises(LocalDistillError) as error:
+            chain.collect()
+        assert error.value.exit_code == 3
+        stored = Counter(t.model.rsplit("/", 1)[1] for t in chain.context().store.traces())
+        assert set(stored) <= {"m"}
+        down.fail_all = False
+        assert Counter(t.model.rsplit("/", 1)[1] for t in chain.collect()) == {"m": 12, "n": 12}
+        assert set(server.asked.values()) == {1}
+
+
+def test_a_sample_asks_evenly_spaced_prompts_and_they_are_kept(tmp_path: Path, server: CountingServer) -> None:
+    recipe = recipe_of(tmp_path, 100, at(server))
+    assert len(Chain(tmp_path, recipe, {"sample": 5}).collect()) == 5
+    assert set(server.asked) == {f"Double {i}" for i in (0, 20, 40, 60, 80)}
+    assert len(Chain(tmp_path, recipe).collect()) == 100
+    assert set(server.asked.values()) == {1}
+
+
+def test_names_of_requests_are_the_same_by_either_way() -> None:
+    messages = (Message("system", "s“\ud800"), Message("user", 'a "b"\n'))
+    for sampling in (Sampling(), Sampling(7, 0.5, 0.9, 3, 11, ("x", "é")), Sampling(json_schema="{}")):
+        for thinks in (None, True, False):
+            name = request_namer("e", "m\"", sampling, thinks)
+            for index in (0, 3):
+                assert name(messages, index) == request_id("e", "m\"", messages, sampling, index, thinks)

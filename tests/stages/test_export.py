@@ -1,0 +1,240 @@
+"""export: the strictest terms, what stays of a failed gate, forms that cannot be run, and adapters of quantized
+training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.errors import Cancelled, EngineError, LocalDistillError
+from localdistill.events import Cancel, Emit, Event, Warned
+from localdistill.exporters.base import ExportJob
+from localdistill.recipe import Member, parse_recipe
+from localdistill.records import Prompt, Reply, Request
+from localdistill.run_folder import RunFolder
+from localdistill.stages import export, forms
+from localdistill.stages.context import StageContext
+from localdistill.stages.evaluate import Entrant, answers_of
+from localdistill.stages.forms import FormsMeasurer
+from localdistill.stages.measuring import Bench, benches
+from localdistill.store import Store
+from localdistill.workspace import Workspace
+from tests.store.test_store import ids, prompt_number, trace_number
+from tests.tiny_models import tiny_model
+
+RECIPE = """
+name = "r"
+[traces]
+files = ["x"]
+[student]
+model = "student"
+[[arm]]
+name = "one"
+format = "full_trace"
+[train]
+use = "torch_lora"
+[evaluate]
+max_tokens = 4
+[[evaluate.task]]
+use = "jsonl"
+path = "held_out.jsonl"
+[export]
+arm = "one"
+[[export.to]]
+use = "gguf"
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> StageContext:
+    """A stage of a run whose earlier stages are done."""
+    workspace, recipe = Workspace(tmp_path), parse_recipe(RECIPE)
+    tiny_model(tmp_path / "student", "llama", hidden=32)
+    rows = [{"messages": [{"role": "user", "content": f"Is {n} odd?"}], "reference": str(n)} for n in range(3)]
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": [], "base": str(tmp_path)})
+    store = Store(workspace.store_path)
+    store.add_prompts([prompt_number(n) for n in range(3)])
+    store.add_traces([trace_number(0, terms="allowed:good"), trace_number(1, terms="prohibited:strict"),
+                      trace_number(2, terms="conditional:between")])
+    events: list[Event] = []
+    made = StageContext(workspace, run, recipe, store, events.append, Cancel())
+    made.heard = events  # type: ignore[attr-defined]
+    return made
+
+
+@pytest.mark.parametrize(("said", "strictest", "providers"), [
+    ([], "", []),
+    ([""], "", []),
+    (["allowed:a", ""], "allowed", ["a (allowed)"]),
+    (["allowed:a", "conditional:b"], "conditional", ["a (allowed)", "b (conditional)"]),
+    (["unknown:c", "conditional:b", "allowed:a"], "unknown", ["a (allowed)", "b (conditional)", "c (unknown)"]),
+    (["prohibited:d", "unknown:c"], "prohibited", ["c (unknown)", "d (prohibited)"]),
+    (["nonsense:e", "allowed:a"], "unknown", ["a (allowed)", "e (unknown)"]),
+    (["prohibited"], "prohibited", ["prohibited"]),
+])
+def test_the_strictest_class_wins_and_every_provider_is_named(
+    said: list[str], strictest: str, providers: list[str]
+) -> None:
+    assert export.strictest_terms(said) == {"strictest": strictest, "providers": providers}
+
+
+def test_terms_are_those_of_the_rows_that_the_arm_was_trained_on(context: StageContext) -> None:
+    context.store.add_lineage("b2:data", [("r0", ids(0)[0]), ("r2", ids(2)[0])])
+    context.run.write_output("evaluate", {"scorecard": scorecard(context), "best": "one"})
+    arm = Entrant("one", 0, "", True, {"dataset": "b2:data", "thinks": True})
+    assert export._card(context, arm)["terms_of_use"] == {
+        "strictest": "conditional", "providers": ["between (conditional)", "good (allowed)"]}
+    assert export._card(context, Entrant("base", 0, "", None, {}))["terms_of_use"]["strictest"] == ""
+
+
+def scorecard(context: StageContext) -> str:
+    def build(staging: Path) -> None:
+        (staging / "scorecard.json").write_text("[]")
+
+    return context.workspace.make_artifact("scorecard", "b2:5c", {}, build)[0].digest
+
+
+class FailedGate:
+    """An exporter whose file did not behave."""
+
+    def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
+        (job.output / "parity.json").write_text(json.dumps({"passed": False, "items": ["kl"]}))
+        raise LocalDistillError("the GGUF does not behave like the merged model: kl", "parity.json holds every figure")
+
+
+def test_the_report_of_a_failed_gate_is_kept_with_the_run_and_named(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.run.write_output("evaluate", {"scorecard": scorecard(context), "best": "base"})
+    context.run.write_output("train", {"adapters": {}})
+    context.run.write_output("format", {"arms": {}})
+    context.recipe = context.recipe.model_copy(update={"export": context.recipe.export.model_copy(  # type: ignore[union-attr]
+        update={"arm": "base"})})
+    monkeypatch.setattr(StageContext, "member", lambda self, family, member: FailedGate())
+    with pytest.raises(LocalDistillError, match="kl") as caught:
+        export.run(context)
+    assert "runs/r-1/parity.json" in caught.value.hint
+    assert json.loads((context.run.path / "parity.json").read_text()) == {"passed": False, "items": ["kl"]}
+    assert context.workspace.list_artifacts()[-1].kind != "export"
+
+
+class Student:
+    """An engine that answers with a fixed text, or fails."""
+
+    name = "student"
+
+    def __init__(self, text: str, error: Exception | None = None) -> None:
+        self.text, self.error = text, error
+
+    def identity(self) -> str:
+        return self.text
+
+    def answer(self, requests: Any, emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        for request in requests:
+            if self.error:
+                raise self.error
+            assert isinstance(request, Request) and request.sampling.max_tokens == 4
+            yield Reply(request.id, "complete", answer=self.text, raw=self.text, finish_reason="stop")
+
+    def close(self) -> None:
+        pass
+
+
+def measurer(context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+             file: Student) -> tuple[FormsMeasurer, list[Member]]:
+    asked: list[Member] = []
+
+    def member(self: StageContext, family: Any, member: Member) -> Any:
+        asked.append(member)
+        return file if member.use == "llama_cpp" else Student("The answer is 1.")
+
+    monkeypatch.setattr(StageContext, "member", member)
+    return FormsMeasurer(context, Entrant("base", 0, "", None, {}), tmp_path / "student", "r-base"), asked
+
+
+def test_files_are_asked_what_the_trained_model_was_asked(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r-base-Q8_0.gguf").write_bytes(b"weights")
+    made, asked = measurer(context, tmp_path, monkeypatch, Student("The answer is 2."))
+    [card] = made([tmp_path / "r-base-Q8_0.gguf"])
+    assert [row.name for row in card.rows] == ["trained", "merged", "Q8_0"] and card.items == 3
+    found = {entry.first: entry for entry in card.comparisons}
+    assert (found["merged"].same_text, found["merged"].won, found["merged"].lost) == (3, 0, 0)
+    assert (found["Q8_0"].same_text, found["Q8_0"].won, found["Q8_0"].lost) == (0, 1, 1)
+    options = asked[-1].options
+    assert options["model"].endswith("Q8_0.gguf") and 4 < options["context_tokens"] <= 512
+    again, asked_again = measurer(context, tmp_path, monkeypatch, Student("nobody is asked twice"))
+    assert again([tmp_path / "r-base-Q8_0.gguf"]) == [card] and asked_again == []
+
+
+def test_a_file_that_cannot_be_run_is_said_to_be_so_and_the_rest_is_measured(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r-base-F16.gguf").write_bytes(b"weights")
+    made, _ = measurer(context, tmp_path, monkeypatch, Student("", EngineError("it died", "look")))
+    [card] = made([tmp_path / "r-base-F16.gguf"])
+    assert [row.name for row in card.rows] == ["trained", "merged"]
+    assert made.to_json()["not_measured"] == ["jsonl: F16: EngineError"]
+    warned = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
+    assert warned == ["F16 was not measured on jsonl: it died"]
+    made, _ = measurer(context, tmp_path, monkeypatch, Student("", Cancelled("stop")))
+    with pytest.raises(Cancelled):
+        made([tmp_path / "r-base-F16.gguf"])
+
+
+@pytest.mark.parametrize(("held", "expected"), [
+    ({"quantization": "nf4", "dtype": "bfloat16"}, {"quantization": "nf4", "dtype": "bfloat16"}),
+    ({"quantization": "none", "dtype": "bfloat16"}, {}),
+    ({}, {}),
+])
+def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch, held: dict[str, str], expected: dict[str, str]
+) -> None:
+    def build(staging: Path) -> None:
+        (staging / "adapter").mkdir()
+        (staging / "training.json").write_text(json.dumps({"base": held} if held else {}))
+
+    adapter, _ = context.workspace.make_artifact("adapter", "b2:ada", {}, build)
+    asked: list[Member] = []
+
+    def member(self: StageContext, family: Any, member: Member) -> Student:
+        asked.append(member)
+        return Student("1")
+
+    monkeypatch.setattr(StageContext, "member", member)
+    [bench] = benches(context)
+    answers_of(context, bench, Entrant("one", 0, adapter.digest, None, {}))
+    found = {key: value for key, value in asked[-1].options.items() if key not in ("model", "adapter")}
+    assert found == expected
+
+
+def test_replies_that_did_not_end_by_themselves_are_not_finished(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = iter(["stop", "length", ""])
+
+    class Ending(Student):
+        def answer(self, requests: Any, emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+            for reply in super().answer(requests, emit, cancel):
+                yield dataclasses.replace(reply, finish_reason=next(ends))
+
+    monkeypatch.setattr(StageContext, "member", lambda self, family, member: Ending("1"))
+    [bench] = benches(context)
+    _, items = answers_of(context, bench, Entrant("base", 0, "", None, {}))
+    assert [(item.finished, item.hit_limit) for item in items] == [(True, False), (False, True), (False, False)]
+
+
+def test_the_context_holds_the_longest_question_and_its_answer(context: StageContext, tmp_path: Path) -> None:
+    made = FormsMeasurer(context, Entrant("base", 0, "", None, {}), tmp_path / "student", "r-base")
+    [bench] = benches(context)
+    short = made._context_tokens(bench)
+    longer = dataclasses.replace(bench, prompts=[Prompt(bench.prompts[0].messages * 3)])
+    assert isinstance(bench, Bench) and short < made._context_tokens(longer) <= 512
+    assert forms.MERGED == "merged"

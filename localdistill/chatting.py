@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from localdistill.engines import ENGINES
+from localdistill.errors import ModelFileError
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Reply, Request, Sampling, content_id
-from localdistill.templates.thinking import TAG_PAIRS, split_thinking
+from localdistill.templates.thinking import TAG_PAIRS
 
 
 @dataclass(frozen=True)
@@ -22,39 +24,56 @@ class ChatPiece:
 
 
 class ChatSession:
-    """The turns so far and the engine that answers. Reasoning is not sent back in later turns."""
+    """The turns so far and the engine that answers. Reasoning is not sent back in later turns. One thread talks, any
+    other may call `stop`."""
 
-    def __init__(self, engine: object, title: str, sampling: Sampling) -> None:
+    def __init__(self, engine: object, title: str, sampling: Sampling, cancel: Cancel | None = None) -> None:
         self.engine = engine
         self.title = title
         self.sampling = sampling
         self.messages: list[Message] = []
-        self.cancel = Cancel()
+        self.last: Reply | None = None
+        """The newest reply, with its status, tokens and seconds."""
+        self._stopped = Event()
+        outside = cancel or Cancel()
+        self.cancel = Cancel(lambda: self._stopped.is_set() or outside.is_set())
 
     def reset(self) -> None:
         """Forget all turns."""
         self.messages = []
+        self.last = None
+
+    def stop(self) -> None:
+        """End the reply that is being written; what is there of it is kept. Asking again works as before."""
+        self._stopped.set()
 
     def _request(self, text: str) -> Request:
-        self.messages.append(Message("user", text))
-        messages = tuple(self.messages)
+        messages = (*self.messages, Message("user", text))
+        self._stopped.clear()
+        self.last = None
         return Request(content_id("chat", [[m.role, m.content] for m in messages]), messages, self.sampling)
+
+    def _keep(self, text: str, reply: Reply) -> None:
+        """Remember a turn. One without an answer (stopped while it thought) is as if it had not been asked."""
+        self.last = reply
+        if reply.answer:
+            self.messages += [Message("user", text), Message("assistant", reply.answer)]
 
     def ask(self, text: str) -> Reply:
         """The whole reply to `text`."""
         request = self._request(text)
         reply: Reply = next(iter(self.engine.answer([request], silent, self.cancel)))  # type: ignore[attr-defined]
-        self.messages.append(Message("assistant", reply.answer))
+        self._keep(text, reply)
         return reply
 
     def stream(self, text: str) -> Iterator[ChatPiece]:
-        """The reply to `text` as it is written, tags removed."""
-        splitter, raw = ThinkingSplitter(), []
+        """The reply to `text` as it is written, tags removed; `last` holds the whole afterwards. After an error
+        (EngineError: the conversation is too long) the conversation is as it was before the question."""
+        splitter = ThinkingSplitter()
         for piece in self.engine.stream(self._request(text), self.cancel):  # type: ignore[attr-defined]
-            raw.append(piece)
             yield from splitter.feed(piece)
         yield from splitter.end()
-        self.messages.append(Message("assistant", split_thinking("".join(raw)).answer))
+        self._keep(text, self.engine.last_reply)  # type: ignore[attr-defined]
 
 
 class ThinkingSplitter:
@@ -95,12 +114,20 @@ class ThinkingSplitter:
 
 
 @contextmanager
-def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0) -> Iterator[ChatSession]:
-    """A chat with the GGUF file `model`; ModelFileError when it is missing or damaged."""
+def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0,
+              cancel: Cancel | None = None) -> Iterator[ChatSession]:
+    """A chat with the GGUF file `model`, which is loaded into a process of its own that ends with the context.
+
+    `cancel` ends everything, loading too. Raises ModelFileError when the file is missing or damaged, Cancelled."""
+    if not model.is_file():
+        raise ModelFileError(f"{model} does not exist", "check the path of the model")
     cls = ENGINES.load("llama_cpp")
-    engine = cls(cls.Options(model=str(model), parallel=1))
+    engine = cls(cls.Options(model=str(model), parallel=1, processes=1))
+    outside = cancel or Cancel()
     try:
-        engine.identity()
-        yield ChatSession(engine, model.name, Sampling(max_tokens=max_tokens, temperature=temperature))
+        for _ in engine.answer((), silent, outside):
+            pass
+        outside.check()
+        yield ChatSession(engine, model.name, Sampling(max_tokens=max_tokens, temperature=temperature), outside)
     finally:
         engine.close()

@@ -58,7 +58,7 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
         status = run.status()
         young = now - run.started_at() < keep_days * 86400
         why = "running" if status.alive else f"younger than {keep_days:g} days" if young else ""
-        why = why or ("can be resumed" if status.state in ("partial", "cancelled", "interrupted") else "")
+        why = why or ("can be resumed" if status.state in ("partial", "paused", "cancelled", "interrupted") else "")
         items.append(PruneItem("run", run.id, status.state, run.path, _size(run.path), why))
         if why:
             used.update(dict.fromkeys(_digests(run), f"run {run.id}"))

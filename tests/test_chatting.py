@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localdistill.chatting import ThinkingSplitter
+from localdistill.chatting import ChatSession, ThinkingSplitter, open_chat
+from localdistill.errors import Cancelled, EngineError, ModelFileError
+from localdistill.events import Cancel
+from localdistill.modelfiles.shipped import shipped_path
+from localdistill.records import Reply, Request, Sampling
 
 
 def feed(pieces: list[str]) -> tuple[str, str]:
@@ -32,3 +40,69 @@ def test_text_without_tags_is_all_answer() -> None:
 
 def test_thinking_that_never_closes_is_not_an_answer() -> None:
     assert feed(["<think>", "on and on"]) == ("on and on", "")
+
+
+class PieceEngine:
+    """Writes what it is given, piece by piece, until it is told to stop."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+        self.asked: list[Request] = []
+        self.last_reply: Reply | None = None
+
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
+        self.asked.append(request)
+        written = ""
+        for piece in self.pieces:
+            if cancel.is_set():
+                break
+            if piece == "too long":
+                raise EngineError("the prompt is too long")
+            written += piece
+            yield piece
+        thinking, _, answer = written.partition("</think>")
+        status = "truncated" if cancel.is_set() else "complete"
+        self.last_reply = Reply(request.id, status, reasoning=thinking.removeprefix("<think>"), answer=answer)
+
+
+def test_a_turn_is_remembered_without_its_thinking() -> None:
+    engine = PieceEngine(["<think>", "two", "</think>", "It is ", "two."])
+    session = ChatSession(engine, "m", Sampling())
+    said = list(session.stream("How many?"))
+    assert [(p.text, p.is_thinking) for p in said] == [("two", True), ("It is ", False), ("two.", False)]
+    list(session.stream("Sure?"))
+    assert [(m.role, m.content) for m in engine.asked[1].messages] == [
+        ("user", "How many?"), ("assistant", "It is two."), ("user", "Sure?")]
+    assert session.last is not None and session.last.answer == "It is two."
+    session.reset()
+    assert session.messages == [] and session.last is None
+
+
+def test_a_stopped_answer_is_kept_and_the_next_question_is_answered() -> None:
+    engine = PieceEngine(["one ", "two ", "three"])
+    session = ChatSession(engine, "m", Sampling())
+    stream = session.stream("count")
+    next(stream)
+    session.stop()
+    list(stream)
+    assert session.last is not None and session.last.status == "truncated"
+    list(session.stream("again"))
+    assert session.last.status == "complete"
+
+
+def test_after_an_error_the_conversation_is_as_before() -> None:
+    engine = PieceEngine(["</think>fine"])
+    session = ChatSession(engine, "m", Sampling())
+    list(session.stream("first"))
+    engine.pieces = ["half", "too long"]
+    with pytest.raises(EngineError):
+        list(session.stream("second"))
+    assert [m.content for m in session.messages] == ["first", "fine"]
+
+
+def test_a_file_that_is_missing_or_a_wish_to_stop_ends_the_opening(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"), open_chat(tmp_path / "no.gguf"):
+        pass
+    pytest.importorskip("llama_cpp")
+    with pytest.raises(Cancelled), open_chat(shipped_path("pantry/teacher.gguf"), cancel=Cancel(lambda: True)):
+        pass

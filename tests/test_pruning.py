@@ -13,11 +13,14 @@ from localdistill.workspace import Workspace
 RECIPE = 'name = "r"\n[traces]\nfiles = ["x"]\n'
 
 
+def write_a_file(staging: Path) -> None:
+    (staging / "f").write_text("x")
+
+
 def test_artifacts_of_a_kept_run_and_their_inputs_stay(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for digest, inputs in (("b2:aa", []), ("b2:bb", ["b2:aa"]), ("b2:cc", [])):
-        with workspace.build_artifact("answers", digest, {"label": digest, "inputs": inputs}) as staging:
-            (staging / "f").write_text("x")
+        workspace.make_artifact("answers", digest, {"label": digest, "inputs": inputs}, write_a_file)
     run = RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE, {"stages": [], "base": "."})
     run.write_output("evaluate", {"scorecard": "b2:bb"})
     kept = {item.name: item.kept_by for item in plan_pruning(workspace, keep_days=1)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from localdistill.errors import RecipeError
-from localdistill.modelfiles.shipped import shipped_recipes
+from localdistill.modelfiles.shipped import recipe_file, shipped_recipes
 from localdistill.recipe import dump_recipe, load_recipe, parse_recipe, read_resolved, recipe_schema
 
 SMALL = """
@@ -94,3 +94,9 @@ def test_the_schema_documents_every_field() -> None:
     for model in [*members, *sections]:
         for name, field in model.get("properties", {}).items():
             assert field.get("description"), f"{model['title']}.{name} has no text"
+
+
+def test_a_folder_of_a_recipes_name_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pantry").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert recipe_file("pantry").name == "pantry.toml" and recipe_file("pantry").is_file()

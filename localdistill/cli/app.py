@@ -3,13 +3,14 @@ runs, so that `--help` stays fast."""
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
-from localdistill.cli import chat, doctor, recipes, running, traces
+from localdistill.cli import chat, doctor, exports, keys, recipes, running, scores, status, teachers, traces, ui
 
 app = typer.Typer(
     name="localdistill",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -19,17 +20,31 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def version(show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True)) -> None:
-    """Options of the program itself."""
+def version(
+    context: typer.Context,
+    show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    """Without a command: the terminal UI, on a terminal; else this help."""
     if show:
         import localdistill
 
         typer.echo(localdistill.__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            typer.echo(context.get_help())
+            raise typer.Exit(2)
+        ui.open_ui(None)
 
 
 running.register(app)
 recipes.register(app)
+status.register(app)
+teachers.register(app)
+ui.register(app)
 traces.register(app)
+scores.register(app)
+exports.register(app)
 chat.register(app)
+keys.register(app)
 doctor.register(app)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from localdistill.errors import RecipeError, nearest
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -31,6 +30,17 @@ SetOption = Annotated[
 SeedsOption = Annotated[
     int | None, typer.Option("--seeds", help="Trainings per arm; 3 or more give a verdict on formats.")
 ]
+MaxUsdOption = Annotated[
+    float | None,
+    typer.Option("--max-usd", min=0, help="Most US dollars that the run may spend; it pauses before passing it."),
+]
+AcceptTermsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-terms",
+        help="You have read the terms of use of this provider or host and want to go on. May be given many times.",
+    ),
+]
 RunArgument = Annotated[str, typer.Argument(help="A run's id; `last` is the newest.")]
 
 
@@ -41,25 +51,29 @@ def workspace_of(path: Path | None) -> Any:
     return Workspace.find(path)
 
 
-def recipe_file(name: str) -> Path:
-    """The file that a recipe argument means: a path, or a shipped recipe by name."""
-    from localdistill import shipped_recipes
-
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or path.exists():
-        return path
-    known = {p.stem: p for p in shipped_recipes()}
-    if name not in known:
-        raise RecipeError(f"there is no recipe '{name}'{nearest(name, known)}", f"shipped: {', '.join(known)}")
-    found: Path = known[name]
-    return found
-
-
 def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tuple[Any, str, Path]:
     """The recipe, its text, and the folder that its relative paths start from."""
-    from localdistill import load_recipe
+    from localdistill import load_recipe, recipe_file
 
     path = recipe_file(name)
     extra = [f"train.seeds={seeds}"] if seeds else []
     recipe = load_recipe(path, [*(settings or []), *extra])
     return recipe, path.read_text(encoding="utf-8"), path.resolve().parent
+
+
+def accept_terms(recipe: Any, workspace: Any, names: list[str]) -> None:
+    """Note the consents given as options, and on a terminal ask for the others: the provider's name has to be typed."""
+    from localdistill import consent
+    from localdistill.cli import output
+
+    consent.accept_terms(recipe, workspace, names)
+    for note in consent.notes(recipe):
+        output.talk(output.safe(note.text))
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    for question in consent.open_terms(recipe, workspace):
+        output.talk(output.safe(question.text))
+        typed = typer.prompt(f"Type {question.name} to go on, anything else to leave", default="", show_default=False,
+                             err=True)
+        if typed.strip() == question.name:
+            consent.give(workspace, question)

@@ -1,16 +1,14 @@
-"""Commands on recipes: list, new, check, schema."""
+"""Commands on recipes: list, new, set, check, schema."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from localdistill.cli import output
-from localdistill.cli.arguments import JsonOption, RecipeArgument, SetOption, read_recipe, recipe_file
-from localdistill.errors import InputError
+from localdistill.cli.arguments import JsonOption, RecipeArgument, SetOption, read_recipe
 
 app = typer.Typer(no_args_is_help=True, help="Work with recipes.")
 
@@ -44,13 +42,68 @@ def new(
     as_json: JsonOption = False,
 ) -> None:
     """Copy a recipe; an existing file is never overwritten."""
-    if path.exists():
-        raise InputError(f"{path} exists already", "choose another name")
-    shutil.copyfile(recipe_file(of), path)
+    from localdistill import new_recipe
+
+    new_recipe(path, of)
     if as_json:
         output.data_json({"recipe": str(path)})
     else:
         output.talk(f"wrote {path}; next: localdistill recipe check {path}")
+
+
+@app.command("set", help="Change values of a recipe file; its comments and its order stay.")
+def set_values(
+    path: Annotated[Path, typer.Argument(help="A recipe file of yours.")],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(help="KEY=VALUE, for example train.epochs=2 or arm.0.format=full_trace. The value is TOML; what "
+                       "is no TOML is text."),
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", help="Key, section or list item to take out, for example grade.1.")
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", help="LIST=MEMBER, one more table of a list, for example grade=math or arm=full_trace."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Problems that are left are said; the file is written all the same."""
+    from localdistill import RecipeDraft
+
+    draft = RecipeDraft.open(path)
+    for text in values or ():
+        draft.set(*_pair(text, "train.epochs=2", as_toml=True))
+    for text in add or ():
+        key, member = _pair(text, "grade=math", as_toml=False)
+        draft.add(key, {"format" if key == "arm" else "use": member})
+    for key in remove or ():
+        draft.remove(key)
+    draft.save()
+    problems = draft.problems()
+    if as_json:
+        output.data_json({"recipe": str(path), "problems": [[p.key, p.text] for p in problems]})
+        return
+    output.talk(f"wrote {path}")
+    for problem in problems:
+        output.talk(output.safe(f"  {problem.key}: {problem.text}" if problem.key else f"  {problem.text}"))
+
+
+def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
+    """`KEY=VALUE` taken apart."""
+    import tomllib
+
+    from localdistill.errors import UsageError
+
+    key, sep, value = text.partition("=")
+    if not sep or not key.strip():
+        raise UsageError(f"{text}: must look like KEY=VALUE", f"example: {example}")
+    if as_toml:
+        try:
+            return key.strip(), tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            pass
+    return key.strip(), value.strip()
 
 
 @app.command("check", help="Check a recipe and say every problem at once.")

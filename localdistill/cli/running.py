@@ -10,12 +10,15 @@ import typer
 
 from localdistill.cli import output
 from localdistill.cli.arguments import (
+    AcceptTermsOption,
     JsonOption,
+    MaxUsdOption,
     RecipeArgument,
     RunArgument,
     SeedsOption,
     SetOption,
     WorkspaceOption,
+    accept_terms,
     read_recipe,
     workspace_of,
 )
@@ -39,7 +42,7 @@ def register(app: typer.Typer) -> None:
         "run",
         help="Run a whole recipe in a process that outlives this terminal, and watch it. Ctrl-C asks it "
         "to stop at the next safe point, a second Ctrl-C stops it at once; both leave a run that resumes.",
-    )(run)
+    )(_stage_command(""))
     for stage, text in STAGE_HELP.items():
         app.command(stage, help=f"{text} Runs the recipe up to this stage; what is done is skipped.")(
             _stage_command(stage)
@@ -51,7 +54,10 @@ def register(app: typer.Typer) -> None:
     )(plan)
     app.command("attach", help="Watch a run. Ctrl-C leaves it running.")(attach)
     app.command("cancel", help="Ask a run to stop at its next safe point; asked again, it stops at once.")(cancel)
-    app.command("resume", help="Continue a run that failed, was cancelled or died.")(resume)
+    app.command("resume", help="Continue a run that failed, was cancelled, paused at its cap, or died.")(resume)
+    app.command("quarantine", help="Show the replies of a run that could not be read, with their first bytes.")(
+        show_quarantine
+    )
     runs = typer.Typer(invoke_without_command=True, help="List the runs of this workspace; `runs prune` frees disk.")
     runs.callback()(list_all)
     runs.command("prune", help="Remove artifacts and runs that nothing depends on.")(prune)
@@ -59,12 +65,20 @@ def register(app: typer.Typer) -> None:
 
 
 def _start(
-    name: str, settings: list[str] | None, seeds: int | None, workspace: Any, until: str, detach: bool, as_json: bool
+    name: str,
+    settings: list[str],
+    seeds: int | None,
+    accepted: list[str] | None,
+    workspace: Any,
+    until: str,
+    detach: bool,
+    as_json: bool,
 ) -> None:
     from localdistill import start
 
     recipe, text, base = read_recipe(name, settings, seeds)
     place = workspace_of(workspace)
+    accept_terms(recipe, place, accepted or [])
     folder = start(place, recipe, text, base, until)
     if detach:
         _say_started(folder, as_json)
@@ -108,28 +122,21 @@ def _say_finished(folder: Any, place: Any) -> None:
         output.data(f"localdistill chat {artifact.path / best}")
 
 
-def run(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    seeds: SeedsOption = None,
-    workspace: WorkspaceOption = None,
-    detach: DetachOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Run a whole recipe."""
-    _start(recipe, settings, seeds, workspace, "", detach, as_json)
-
-
 def _stage_command(stage: str) -> Any:
+    """The command that runs a recipe up to `stage`; all of it when empty."""
+
     def command(
         recipe: RecipeArgument,
         settings: SetOption = None,
         seeds: SeedsOption = None,
+        max_usd: MaxUsdOption = None,
+        accept_terms: AcceptTermsOption = None,
         workspace: WorkspaceOption = None,
         detach: DetachOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        _start(recipe, settings, seeds, workspace, stage, detach, as_json)
+        cap = [] if max_usd is None else [f"max_usd={max_usd}"]
+        _start(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json)
 
     return command
 
@@ -138,16 +145,26 @@ def plan(
     recipe: RecipeArgument,
     settings: SetOption = None,
     seeds: SeedsOption = None,
+    ask: Annotated[
+        int, typer.Option("--ask", min=0, help="First ask so many prompts, which costs what it costs; they are kept.")
+    ] = 0,
+    accepted: AcceptTermsOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a recipe will do."""
     import dataclasses
 
-    from localdistill import make_plan
+    from localdistill import make_plan, start
 
-    loaded, _, base = read_recipe(recipe, settings, seeds)
-    made = make_plan(workspace_of(workspace), loaded, base)
+    loaded, text, base = read_recipe(recipe, settings, seeds)
+    place = workspace_of(workspace)
+    if ask:
+        accept_terms(loaded, place, accepted or [])
+        code = _watch_quietly(start(place, loaded, text, base, "collect", sample=ask))
+        if code:
+            sys.exit(code)
+    made = make_plan(place, loaded, base)
     if as_json:
         output.data_json(dataclasses.asdict(made))
         return
@@ -155,6 +172,18 @@ def plan(
         output.data(output.safe(f"{line.label:<12} {line.text}"))
     for warning in made.warnings:
         output.talk(f"warning: {output.safe(warning)}")
+
+
+def _watch_quietly(folder: Any) -> int:
+    """Wait for a run whose facts nobody needs to see; its exit code. What went wrong is said."""
+    from localdistill import wait
+
+    status = wait(folder)
+    if status.state != "finished":
+        output.talk(f"error: {output.safe(str(status.data.get('message', status.state)))}")
+        output.talk(f"  try: {output.safe(str(status.data.get('hint', '')))}")
+        return int(status.data.get("exit_code") or 1)
+    return 0
 
 
 def attach(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -171,13 +200,28 @@ def attach(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_j
     sys.exit(watch(folder, as_json, leave))
 
 
-def cancel(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def cancel(
+    run_id: RunArgument = "last",
+    batches: Annotated[
+        bool, typer.Option("--batches", help="Cancel at the provider the batches that the run waits for, and no more.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Ask a run to stop."""
-    from localdistill import RunFolder
+    from localdistill import RunFolder, cancel_batches
     from localdistill import cancel as ask
 
     place = workspace_of(workspace)
     folder = RunFolder.open(place.runs, run_id)
+    if batches:
+        count = cancel_batches(place, folder.id)
+        if as_json:
+            output.data_json({"run": folder.id, "batches_cancelled": count})
+        else:
+            next_step = f"localdistill resume {folder.id} takes in what they answered"
+            output.talk(f"{count} batches were told to stop; {next_step}")
+        return
     again = ask(place, folder.id)
     if as_json:
         output.data_json({"run": folder.id, "at_once": again})
@@ -187,6 +231,9 @@ def cancel(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_j
 
 def resume(
     run_id: RunArgument = "last",
+    max_usd: Annotated[
+        float | None, typer.Option("--max-usd", min=0, help="New cap on what the run may spend in all.")
+    ] = None,
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -195,11 +242,34 @@ def resume(
     from localdistill import resume as go_on
 
     place = workspace_of(workspace)
-    folder = go_on(place, run_id)
+    folder = go_on(place, run_id, max_usd)
     if detach:
         _say_started(folder, as_json)
     else:
         _watch(folder, place, as_json)
+
+
+def show_quarantine(
+    run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Show unreadable replies."""
+    from localdistill import RunFolder, read_quarantine
+
+    rows = list(read_quarantine(RunFolder.open(workspace_of(workspace).runs, run_id).quarantine))
+    if as_json:
+        output.data_json([
+            {"request": r.request_id, "prompt": r.prompt_id, "teacher": r.teacher, "error": r.error, "at": r.at,
+             "size_bytes": len(r.body), "body": r.body.decode("utf-8", "backslashreplace")} for r in rows
+        ])
+        return
+    if not rows:
+        output.talk("nothing is in quarantine: every reply could be read")
+        return
+    output.table(
+        ["when", "teacher", "error", "bytes", "starts with"],
+        [(time.strftime("%H:%M:%S", time.localtime(r.at)), r.teacher, r.error[:60], f"{len(r.body):,}",
+          r.body[:40].decode("utf-8", "backslashreplace")) for r in rows],
+    )
 
 
 def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -75,6 +75,8 @@ def test_import_shows_rows_stores_them_and_traces_lists_them(tmp_path: Path, row
     assert len(listed) == 5
     found = json.loads(run("traces", "--where", "question like '%4 + 1%'", "--json", cwd=tmp_path).stdout)
     assert [row["question"] for row in found] == ["What is 4 + 1?"]
+    refused = run("traces", "--where", "questoin = 'x'", "--json", cwd=tmp_path)
+    assert refused.returncode == 2 and "questoin" in json.loads(refused.stdout)["error"]
     shown = run("show", listed[0]["trace_id"][:12], cwd=tmp_path)
     assert "[reasoning]\nadd one" in shown.stdout
     assert run("show", "b2:ffff", cwd=tmp_path).returncode == 2
@@ -105,7 +107,7 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
         recipe = tmp_path / "mine.toml"
         recipe.write_text(collecting_recipe(write_questions(tmp_path / "q.jsonl", 4), server.url))
         planned = run("plan", str(recipe), cwd=tmp_path)
-        assert "4 x 1 = 4 calls" in planned.stdout and "unknown: no price is known" in planned.stdout
+        assert "4 x 1 = 4 calls" in planned.stdout and "unknown: no document" in planned.stdout
         assert not server.asked
         out = run("run", str(recipe), cwd=tmp_path)
         assert out.returncode == 0, out.stderr

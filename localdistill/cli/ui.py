@@ -1,0 +1,33 @@
+"""The tui command. The UI is a package of its own, found by its entry point: the command line knows nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from localdistill.cli.arguments import WorkspaceOption
+
+GROUP = "localdistill.ui"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command("tui", help="Open the terminal UI; `localdistill` alone does the same on a terminal.")(tui)
+
+
+def tui(workspace: WorkspaceOption = None) -> None:
+    """Open the terminal UI."""
+    open_ui(workspace)
+
+
+def open_ui(workspace: Path | None) -> None:
+    """Open the UI on a workspace and stay until it is closed."""
+    from importlib.metadata import entry_points
+
+    from localdistill.errors import UsageError
+
+    found = next(iter(entry_points(group=GROUP)), None)
+    if found is None:
+        raise UsageError("no terminal UI is installed", "pip install --force-reinstall localdistill")
+    found.load()(workspace)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from localdistill.datasets import dataset_shapes
+from localdistill.errors import UsageError
+from localdistill.laying_out import lay_out_everywhere, layouter_of
+from localdistill.recipe import Member, parse_recipe
+from localdistill.run_folder import RunFolder
+from localdistill.runs import wait
+from localdistill.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
+from localdistill.workspace import Workspace
+from tests.tui.chain import QUESTIONS, doubling
+
+
+@pytest.fixture(scope="module")
+def workspace() -> Workspace:
+    return Workspace(doubling())
+
+
+@pytest.fixture(scope="module")
+def run(workspace: Workspace) -> RunFolder:
+    return RunFolder.open(workspace.runs, "doubling-1")
+
+
+def test_the_waterfall_says_what_each_filter_removed(run: RunFolder) -> None:
+    found = waterfall_of(run)
+    assert (found.asked, found.kept, found.name) == (QUESTIONS, QUESTIONS - 5, "doubling")
+    assert [(step.use, step.removed, step.is_cheap) for step in found.steps] == [
+        ("verified", 5, True), ("duplicates", 0, False)]
+    option = found.steps[0].options[0]
+    assert (option.name, option.value) == ("min_score", 1.0) and "Lowest score" in option.help
+
+
+def test_other_filters_are_counted_without_storing_anything(workspace: Workspace, run: RunFolder) -> None:
+    before = saved_selections(workspace)
+    filters = run.recipe().select.filters
+    assert try_filters(workspace, run, filters).kept == QUESTIONS - 5
+    assert try_filters(workspace, run, with_option(filters, 0, "min_score", "0")).kept == QUESTIONS
+    short = (*filters, Member(use="length", options={"minimum": 100}))
+    assert [step.removed for step in try_filters(workspace, run, short).steps] == [5, 0, QUESTIONS - 5]
+    assert try_filters(workspace, run, ()).kept == QUESTIONS
+    assert saved_selections(workspace) == before
+
+
+def test_with_many_traces_only_sql_is_counted(
+    workspace: Workspace, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localdistill.selecting.CHEAP_TRACES", 10)
+    found = try_filters(workspace, run, run.recipe().select.filters)
+    assert [step.removed for step in found.steps] == [5, None] and found.kept is None
+
+
+@pytest.mark.parametrize(("name", "text", "wrong"), [
+    ("min_score", "7", "less than or equal to 1"), ("min_score", "high", "valid number"),
+    ("mini", "1", "Extra input")])
+def test_an_option_that_cannot_be_is_refused(run: RunFolder, name: str, text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        with_option(run.recipe().select.filters, 0, name, text)
+
+
+def test_texts_and_lists_are_taken_as_toml_or_as_they_stand(run: RunFolder) -> None:
+    filters = (*run.recipe().select.filters, Member(use="teacher", options={}))
+    assert with_option(filters, 1, "per_prompt", "shortest")[1].options["per_prompt"] == "shortest"
+    assert with_option(filters, 2, "models", '["a*"]')[2].options["models"] == ["a*"]
+
+
+def test_a_new_run_selects_with_other_filters_and_asks_nobody_again(run: RunFolder, tmp_path: Path) -> None:
+    place = Workspace(shutil.copytree(doubling(), tmp_path / "copy"))
+    run = RunFolder.open(place.runs, "doubling-1")
+    again = run_again(place, run, "select", with_option(run.recipe().select.filters, 0, "min_score", "0.0"))
+    assert wait(again).state == "finished"
+    assert len(again.ids("select")) == QUESTIONS
+    written = parse_recipe((again.path / "recipe.toml").read_text())
+    assert written == again.recipe()
+    assert written.select.filters[0].options["min_score"] == 0.0
+    assert len(saved_selections(place)) == 2 and saved_selections(place)[0].kept == QUESTIONS
+
+
+def test_the_shape_of_the_datasets(workspace: Workspace, run: RunFolder) -> None:
+    short, long = dataset_shapes(workspace, run)
+    assert (short.arm, short.thinks, long.arm, long.thinks) == ("short", False, "long", True)
+    assert len(short.lengths) == QUESTIONS - 5 and short.limit == 64
+    assert list(long.lengths) == sorted(long.lengths) and long.longest == long.lengths[-1] > short.longest
+    assert short.lengths[0] <= short.median <= short.longest
+
+
+def test_one_trace_in_every_arm_and_format(workspace: Workspace, run: RunFolder) -> None:
+    rows = lay_out_everywhere(workspace, run.ids("select")[0], run, layouter_of(run))
+    assert [(row.name, row.is_arm) for row in rows] == [
+        ("short", True), ("long", True), ("original", False), ("reasoning_then_answer", False)]
+    short, long, original, _ = rows
+    assert [span.weight for span in short.spans] == [0.0, 1.0]
+    assert "The answer is" in short.spans[1].text and "Double" in short.spans[0].text
+    assert short.tokens == sum(span.tokens for span in short.spans)
+    assert short.trained_tokens == short.spans[1].tokens < long.trained_tokens
+    assert long.thinks and "<think>" in long.spans[1].text
+    assert original.skipped and not original.spans
+
+
+def test_a_trace_that_is_not_there(workspace: Workspace, run: RunFolder) -> None:
+    with pytest.raises(UsageError, match="there is no trace"):
+        lay_out_everywhere(workspace, "b2:nothing", run, layouter_of(run))
+
+
+def test_without_a_run_every_format_is_shown_for_the_shipped_student(workspace: Workspace, run: RunFolder) -> None:
+    rows = lay_out_everywhere(workspace, run.ids("select")[0], None, layouter_of(None))
+    assert len(rows) == 4 and not any(row.is_arm for row in rows)

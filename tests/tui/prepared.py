@@ -1,0 +1,328 @@
+"""A workspace as a finished run leaves it, the same on every machine, for pictures and tests of screens.
+
+What the machine decides would differ from one to the next (loss curves, scores, times, sizes of model files): it is
+written here instead of measured. What it does not decide (the store, the selection, the datasets) is made by the real
+stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from localdistill import RunFolder, Workspace, load_recipe, start, wait
+from localdistill.scorecard import Contestant, ItemResult, build_forms_card, build_score_card
+from localdistill.stages.context import build_tasks
+from localdistill.stages.forms import summary_of
+from localdistill.tasks.base import Task
+
+BEGAN = 1_790_000_000.0
+"""When the run began, seconds since the epoch."""
+ARMS = ("full_trace", "answer_only", "extract_answer")
+RECIPE = """name = "garden"
+description = "Stories about fruit, twenty-four of them."
+
+[traces]
+files = ["stories.jsonl"]
+
+[[grade]]
+use = "exact"
+
+[[select.filter]]
+use = "verified"
+
+[[select.filter]]
+use = "length"
+unit = "characters"
+maximum = 1200
+
+[[rewrite]]
+name = "extract"
+use = "extract"
+
+[student]
+model = "shipped:pantry/student"
+max_tokens = 512
+
+[[arm]]
+name = "full_trace"
+format = "full_trace"
+
+[[arm]]
+name = "answer_only"
+format = "answer_only"
+
+[[arm]]
+name = "extract_answer"
+format = "reasoning_then_answer"
+rewrite = "extract"
+
+[train]
+use = "torch_lora"
+epochs = 2
+
+[evaluate]
+max_tokens = 320
+
+[[evaluate.task]]
+use = "pantry"
+
+[[evaluate.task]]
+use = "pantry_guard"
+
+[export]
+arm = "best"
+
+[[export.to]]
+use = "gguf"
+
+[[export.to]]
+use = "ollama"
+"""
+_NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn")
+_THINGS = ("apples", "pears", "plums", "cherries")
+
+
+def stories() -> Iterator[dict[str, Any]]:
+    """Twenty-four questions with traces; every sixth answer is wrong, and one trace is very long."""
+    for number in range(24):
+        name, thing = _NAMES[number % 6], _THINGS[number % 4]
+        first, more = 3 + number, 2 + number % 7
+        told = first + more + (number % 6 == 5)
+        steps = [f"{name} begins with {first} {thing}.", f"Then {more} come along: {first} + {more} = {told}."]
+        if number == 13:
+            steps += [f"Once more, slowly: {n} and one is {n + 1}." for n in range(60)]
+        question = f"{name} has {first} {thing} and picks {more} more. How many {thing} has {name} now?"
+        reasoning = "\n".join([*steps, f"So there are {told}."])
+        yield {
+            "messages": [{"role": "user", "content": question},
+                         {"role": "assistant", "content": f"<think>\n{reasoning}\n</think>\n\nThe answer is {told}."}],
+            "reference": str(first + more), "model": "gardener-32b", "licence": "Apache-2.0", "source": "garden",
+        }
+
+
+def make(root: Path) -> Workspace:
+    """The workspace, in the empty folder `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "stories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stories()))
+    recipe_file = root / "garden.toml"
+    recipe_file.write_text(RECIPE)
+    workspace, recipe = Workspace(root), load_recipe(recipe_file)
+    run = start(workspace, recipe, RECIPE, root, until="format")
+    status = wait(run)
+    assert status.state == "finished", status.data
+    request = run.path / "request.json"
+    request.write_text(json.dumps({**json.loads(request.read_text()), "stages": list(recipe.stages())}))
+    adapters = _train(workspace, run)
+    scorecard, tasks = _evaluate(workspace, run)
+    exported = export(workspace, run, tasks)
+    _events(run, recipe.stages(), adapters, scorecard, exported)
+    os.utime(request, (BEGAN, BEGAN))
+    return workspace
+
+
+def _artifact(workspace: Workspace, kind: str, label: str, files: dict[str, bytes], **meta: object) -> str:
+    digest = "b2:" + hashlib.sha256(f"{kind} {label}".encode()).hexdigest()[:32]
+
+    def build(staging: Path) -> None:
+        for name, data in files.items():
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    artifact, _ = workspace.make_artifact(kind, digest, {"label": label, "inputs": [], **meta}, build)
+    manifest = artifact.path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "made_at": BEGAN}))
+    return digest
+
+
+def _train(workspace: Workspace, run: RunFolder) -> dict[str, str]:
+    adapters, out = {}, {}
+    for place, arm in enumerate(ARMS):
+        result = {"steps": 40, "epochs": 2.0, "trained_tokens": 900 + 700 * place, "final_loss": 0.4 + 0.1 * place,
+                  "elapsed_s": 61.0, "peak_memory_bytes": 1_200_000_000, "stopped_early": ""}
+        digest = _artifact(workspace, "adapter", f"{arm}, seed 0", {
+            "result.json": json.dumps(result).encode(), "training.json": json.dumps({"arm": arm}).encode(),
+            "adapter/adapter_config.json": b"{}", "adapter/adapter_model.safetensors": bytes(1000)}, seed=0)
+        adapters[arm] = digest
+        out[arm] = [{"adapter": digest, "seed": 0, **result}]
+    run.write_output("train", {"adapters": out})
+    return adapters
+
+
+def _results(task: Task, share: float, name: str, tokens: int) -> tuple[ItemResult, ...]:
+    results = []
+    for prompt in task.prompts():
+        draw = random.Random(f"{task.name} {prompt.id} {name}").random()
+        common = random.Random(prompt.id).random()
+        right = 0.7 * common + 0.3 * draw < share
+        said = prompt.reference or "a short sentence" if right else "7"
+        results.append(ItemResult(prompt.id, float(right), True, False, tokens + int(9 * draw), said,
+                                  f"The answer is {said}.", str(prompt.metadata.get("steps", ""))))
+    return tuple(results)
+
+
+def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
+    tasks = build_tasks(run.recipe(), workspace.root)
+    cards = []
+    for task in tasks:
+        shares = (0.3, 0.62, 0.45, 0.56) if not task.is_guard else (0.9, 0.88, 0.9, 0.89)
+        models = [Contestant("base", 0, "", False, 0, "", _results(task, shares[0], "base", 9))]
+        models += [Contestant(arm, 0, arm, arm == "full_trace", 900, "", _results(task, share, arm, 20))
+                   for arm, share in zip(ARMS, shares[1:])]
+        cards.append(build_score_card(models, base="base", task=task.name, grader=task.grader,
+                                      is_guard=task.is_guard).to_json())
+    digest = _artifact(workspace, "scorecard", "garden", {"scorecard.json": json.dumps(cards).encode(),
+                                                          "scorecard.txt": b"", "scorecard.md": b""})
+    run.write_output("evaluate", {"scorecard": digest, "best": "full_trace"})
+    return digest, tasks
+
+
+def _forms(tasks: Sequence[Task]) -> list[Any]:
+    cards = []
+    for task in tasks:
+        share = 0.88 if task.is_guard else 0.62
+        forms = [Contestant(form, 0, "full_trace", True, 0, "", _results(task, share - loss, f"full_trace{loss}", 20))
+                 for form, loss in (("trained", 0.0), ("merged", 0.0), ("F16", 0.0), ("Q8_0", 0.01), ("Q4_K_M", 0.05))]
+        cards.append(build_forms_card(forms, "trained", task.name, task.grader, task.is_guard, "arm 'full_trace'"))
+    return cards
+
+
+GATE = (("token_ids", 0, 0, "1000 strings, all equal"),
+        ("chat_template", 0, 0, "byte-equal; 6 of 6 prompts render as in training"),
+        ("bos", 0, 0, "prompts begin with 0 BOS, 0 in training"),
+        ("prompt_ids", 0, 0, "0 of 6 rendered prompts differ"),
+        ("stop_tokens", 0, 0, "1 stop tokens known to both"),
+        ("top1", 1.0, 0.98, "143 of 143 positions agree on the first token"),
+        ("kl", 1.4e-07, 1e-3, "mean KL 1.4e-07 nats over 143 positions"),
+        ("margin_error", 0.0084, 0.5, "top-two margins are off by at most 0.0084 nats"),
+        ("greedy", 0, 0, "6 of 6 continuations equal, 0 of them up to a near tie"),
+        ("stop_place", 0, 0, "6 of 6 stop alike"))
+
+
+def begun(root: Path) -> tuple[Workspace, RunFolder]:
+    """A workspace whose run `garden-1` exists and has done nothing yet."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "garden.toml").write_text(RECIPE)
+    recipe = load_recipe(root / "garden.toml")
+    workspace = Workspace(root)
+    return workspace, RunFolder.create(workspace.runs, recipe, RECIPE, {
+        "stages": list(recipe.stages()), "base": str(root)})
+
+
+def parity(failed: str = "") -> dict[str, Any]:
+    """A report of the parity gate, one item of it `failed`."""
+    items = [{"name": name, "passed": name != failed, "figure": figure, "threshold": threshold, "detail": detail}
+             for name, figure, threshold, detail in GATE]
+    return {"passed": not failed, "compute": "float32", "items": items}
+
+
+def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
+    """What the export stage leaves, with model files that hold zeros. Its digest."""
+    cards = _forms(tasks)
+    files = {f"garden-full-trace-{quant}.gguf": bytes(size) for quant, size in
+             (("F16", 5_946_816), ("Q8_0", 3_184_000), ("Q4_K_M", 1_878_912))}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    digest = _artifact(workspace, "export", "full_trace", {
+        **files, "SHA256SUMS": sums.encode(), "README.md": b"# garden\n",
+        "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n", "parity.json": json.dumps(parity()).encode(),
+        "measured.json": json.dumps({"cards": [card.to_json() for card in cards], "answers": [],
+                                     "not_measured": []}).encode()})
+    run.write_output("export", {
+        "export": digest, "arm": "full_trace", "files": sorted(files), "thinks": True,
+        "terms": {"strictest": "conditional", "providers": ["gardener (conditional)"]},
+        "measured": [summary_of(card) for card in cards], "not_measured": [], "answers": []})
+    return digest
+
+
+def _events(run: RunFolder, stages: Sequence[str], adapters: dict[str, str], scorecard: str, exported: str) -> None:
+    """The real facts of the real stages, and written ones of the others; all times are made up."""
+    facts = [json.loads(text) for text in (run.path / "events.jsonl").read_text().splitlines()]
+    facts = [fact for fact in facts if fact["kind"] not in ("run_started", "run_finished")]
+    out: list[dict[str, Any]] = [{"kind": "run_started", "run_id": run.id, "recipe": "garden", "stages": list(stages)}]
+    out += [{**fact, "elapsed_s": 2.0} if fact["kind"] == "stage_finished" else fact for fact in facts
+            if fact["kind"] != "measured"]
+    out.append({"kind": "stage_started", "stage": "train"})
+    for place, arm in enumerate(ARMS):
+        out.append({"kind": "counted", "stage": "train", "what": "dataset", "arm": arm,
+                    "counts": {"rows": 19, "tokens": 1600, "trained_tokens": 900, "longest_row": 110}})
+        out += list(_curve(arm, place))
+        out.append({"kind": "artifact_written", "artifact_kind": "adapter", "digest": adapters[arm],
+                    "label": f"{arm}, seed 0"})
+    out += [{"kind": "stage_finished", "stage": "train", "elapsed_s": 183.0},
+            {"kind": "stage_started", "stage": "evaluate"},
+            {"kind": "noted", "stage": "evaluate", "text": "pantry: 300 items, graded by exact, 1 seed per arm"},
+            {"kind": "artifact_written", "artifact_kind": "scorecard", "digest": scorecard, "label": "garden"},
+            {"kind": "stage_finished", "stage": "evaluate", "elapsed_s": 25.0},
+            {"kind": "stage_started", "stage": "export"},
+            {"kind": "noted", "stage": "export", "text": "parity gate passed; wrote 3 files"},
+            {"kind": "artifact_written", "artifact_kind": "export", "digest": exported, "label": "full_trace"},
+            {"kind": "stage_finished", "stage": "export", "elapsed_s": 42.0},
+            {"kind": "run_finished", "state": "finished", "elapsed_s": 260.0, "exit_code": 0}]
+    lines = [json.dumps({"at": BEGAN + number / 4, **fact}) + "\n" for number, fact in enumerate(out)]
+    (run.path / "events.jsonl").write_text("".join(lines))
+    status = {"state": "finished", "recipe": "garden", "stage": "export", "label": "", "done": 0, "total": 0,
+              "unit": "", "counters": {}, "tail": "", "latest": {}, "updated_at": BEGAN + 260}
+    (run.path / "status.json").write_text(json.dumps(status))
+
+
+def _curve(arm: str, place: int) -> Iterator[dict[str, Any]]:
+    """A falling loss with some noise, the learning rate, and the pace."""
+    noise = random.Random(arm)
+    for step in range(1, 41):
+        loss = 0.3 + 0.1 * place + 2.0 * math.exp(-step / 12) + 0.05 * noise.random()
+        rate = 3e-3 * (step / 2 if step < 2 else (1 + math.cos(math.pi * (step - 2) / 38)) / 2)
+        for name, value in (("loss", loss), ("learning_rate", rate), ("grad_norm", 0.5), ("tokens_per_s", 6700.0)):
+            yield {"kind": "measured", "stage": "train", "name": name, "value": round(value, 6), "step": step,
+                   "arm": arm}
+
+
+COLLECTING = """name = "asking"
+max_usd = 2.0
+
+[prompts]
+files = ["questions.jsonl"]
+
+[teacher]
+use = "openai_compatible"
+base_url = "http://127.0.0.1:9/v1"
+model = "gardener-32b"
+
+[[grade]]
+use = "exact"
+"""
+
+
+@contextmanager
+def collecting(root: Path) -> Iterator[Workspace]:
+    """A workspace in the empty folder `root` whose run asks a teacher as long as the context lasts."""
+    root.mkdir(parents=True, exist_ok=True)
+    rows = [{"messages": row["messages"][:1], "reference": row["reference"]} for row in stories()]
+    (root / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "asking.toml").write_text(COLLECTING)
+    recipe = load_recipe(root / "asking.toml")
+    run = RunFolder.create(Workspace(root).runs, recipe, COLLECTING, {
+        "stages": list(recipe.stages()), "base": str(root)})
+    facts: list[dict[str, Any]] = [
+        {"kind": "run_started", "run_id": run.id, "recipe": "asking", "stages": list(recipe.stages())},
+        {"kind": "stage_started", "stage": "collect"},
+        {"kind": "warned", "stage": "collect", "text": "the server asks to wait: 429",
+         "hint": "it slows down by itself"}]
+    (run.path / "events.jsonl").write_text("".join(
+        json.dumps({"at": BEGAN + number, **fact}) + "\n" for number, fact in enumerate(facts)))
+    tail = "Cleo begins with 5 plums.\nThen 4 come along: 5 + 4 = 9.\nSo there are"
+    with run.hold():
+        (run.path / "status.json").write_text(json.dumps({
+            "state": "running", "recipe": "asking", "pid": 1, "stage": "collect", "label": "asking gardener-32b",
+            "done": 14, "total": 24, "unit": "questions",
+            "counters": {"tokens": 5210, "usd": 0.0182, "errors": 1}, "tail": tail, "tail_of": "gardener-32b",
+            "tail_answer": "", "latest": {}, "updated_at": BEGAN + 9,
+            "tables": {"replies": {"complete": 12, "length": 1, "error": 1}, "errors": {"429 Too Many Requests": 1}}}))
+        os.utime(run.path / "request.json", (BEGAN, BEGAN))
+        yield Workspace(root)

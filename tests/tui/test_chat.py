@@ -1,0 +1,280 @@
+"""Chat drives real model files in processes of their own: streaming, folding, two sides, stopping, errors in place, and
+nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from textual.widgets import Input, OptionList, Static
+
+import tui.talk
+from localdistill import ChatPiece, shipped_path
+from localdistill.errors import EngineError
+from localdistill.records import Reply, Usage
+from tests.tui.driving import piloted, until
+from tui.app import LocalDistillApp
+from tui.talk import Talk, Turn
+from tui.widgets.chat_log import ChatLog
+
+pytest.importorskip("llama_cpp")
+TEACHER = shipped_path("pantry/teacher.gguf")
+QUESTION = "To begin with, 33 masks lay in the crate. A little later, 7 masks were carried out. How many are left?"
+
+
+def children() -> list[psutil.Process]:
+    """Processes with a model that this process started and that still run."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "llama_cpp_native" in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def page_of(app: LocalDistillApp) -> Any:
+    return app.screen
+
+
+def log(app: LocalDistillApp, side: str = "a") -> str:
+    return "\n".join(str(row.content) for row in app.screen.query_one(f"#log-{side}", ChatLog).query(Static))
+
+
+async def ask(pilot: Any, text: str) -> None:
+    pilot.app.screen.query_one("#line", Input).value = text
+    await pilot.press("enter")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> LocalDistillApp:
+    made = LocalDistillApp(tmp_path, start="chat")
+    made.chat_file = str(TEACHER)
+    return made
+
+
+@piloted
+async def test_a_conversation_streams_folds_copies_and_ends_with_the_screen(app: LocalDistillApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: page_of(app)._talks)
+        assert not children()
+        await ask(pilot, QUESTION)
+        page = page_of(app)
+        await until(pilot, lambda: page._talks[0].turns and page._talks[0].turns[0].state == "done")
+        turn = page._talks[0].turns[0]
+        assert turn.thinking and "answer" in turn.answer and turn.tokens > 10 and turn.rate > 0
+        assert turn.thinking.splitlines()[0] not in log(app) and "▸ thought" in log(app)
+        assert "tokens" in log(app)
+        await pilot.press("ctrl+t")
+        assert turn.thinking.splitlines()[0] in log(app)
+        await pilot.press("ctrl+y")
+        assert app.clipboard == turn.answer
+        assert len(children()) == 1
+        await pilot.press("escape", "1")
+        await until(pilot, lambda: app.screen.TITLE == "Home")
+        await until(pilot, lambda: not children())
+        await pilot.press("0")
+        await until(pilot, lambda: app.screen.TITLE == "Chat")
+        assert turn.answer in log(app)
+        await ask(pilot, "And now?")
+        await until(pilot, lambda: len(page._talks[0].turns) == 2 and page._talks[0].turns[1].state == "done")
+        assert [m.role for m in page._talks[0]._memory] == ["user", "assistant"] * 2
+    assert not children()
+
+
+@piloted
+async def test_two_files_answer_side_by_side_and_one_behind_the_other_where_it_is_narrow(app: LocalDistillApp) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        page = page_of(app)
+        await until(pilot, lambda: page._talks)
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: app.screen.query("#typed"))
+        app.screen.query_one("#typed", Input).focus().value = str(TEACHER)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(page._talks) == 2)
+        await ask(pilot, QUESTION)
+        await until(pilot, lambda: all(t.turns and t.turns[0].state == "done" for t in page._talks), 60)
+        assert log(app, "a") and page._talks[0].turns[0].answer == page._talks[1].turns[0].answer
+        assert app.screen.query_one("#side-a").display and app.screen.query_one("#side-b").display
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not app.screen.query_one("#side-a").display)
+        await pilot.press("f2")
+        assert app.screen.query_one("#side-a").display and not app.screen.query_one("#side-b").display
+        await pilot.press("ctrl+b")
+        assert len(page._talks) == 1
+        await until(pilot, lambda: len(children()) == 1)
+        await pilot.press("ctrl+n")
+        assert page._talks[0].turns == () and "loaded with the first question" in log(app)
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), (b"GGUF\x03", "not a usable GGUF"),
+                                               (b"\x1b]52;c;eA==\x07" * 9, "not a usable GGUF")])
+def test_a_file_that_cannot_be_used_is_said_in_place(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "broken [@click=app.bell]x.gguf"
+    if content is not None:
+        path.write_bytes(content)
+
+    @piloted
+    async def body() -> None:
+        app = LocalDistillApp(tmp_path, start="chat")
+        app.chat_file = str(path)
+        async with app.run_test(size=(80, 24)) as pilot:
+            page = page_of(app)
+            await until(pilot, lambda: page._talks)
+            await ask(pilot, "hello")
+            await until(pilot, lambda: page._talks[0].turns[0].state == "failed")
+            assert said in log(app) and "✗" in log(app) and len(app.screen_stack) == 2
+
+    body()
+
+
+@piloted
+async def test_a_question_that_is_too_long_is_refused_and_the_talk_goes_on(app: LocalDistillApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        page = page_of(app)
+        await until(pilot, lambda: page._talks)
+        await ask(pilot, "apple " * 6000)
+        await until(pilot, lambda: page._talks[0].turns and page._talks[0].turns[0].state == "failed")
+        assert "the context holds" in log(app) and "next: shorten" in log(app)
+        await ask(pilot, QUESTION)
+        await until(pilot, lambda: page._talks[0].turns[1].state == "done")
+        assert page._talks[0].turns[1].answer and len(page._talks[0]._memory) == 2
+
+
+class SlowSession:
+    """Writes one piece every few milliseconds until it is stopped."""
+
+    def __init__(self) -> None:
+        self.messages: list[object] = []
+        self.last: Reply | None = None
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def stream(self, text: str) -> Iterator[ChatPiece]:
+        if text == "die":
+            yield ChatPiece("half", False)
+            raise EngineError("llama.cpp died while it was writing", "ask again")
+        self.stopped, count = False, 0
+        while not self.stopped:
+            time.sleep(0.005)
+            count += 1
+            yield ChatPiece("word ", count < 4)
+        self.last = Reply("r", "truncated", reasoning="word word word", answer="word " * (count - 3),
+                          usage=Usage(9, count), elapsed_s=0.1)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A model that writes for ever; the list says what was opened and closed."""
+    said: list[str] = []
+
+    @contextmanager
+    def opened(path: Path, cancel: object = None) -> Iterator[SlowSession]:
+        said.append("open")
+        try:
+            yield SlowSession()
+        finally:
+            said.append("close")
+
+    monkeypatch.setattr(tui.talk, "open_chat", opened)
+    return said
+
+
+def test_escape_stops_an_answer_and_keeps_it(app: LocalDistillApp, slow: list[str]) -> None:
+    @piloted
+    async def body() -> None:
+        async with app.run_test(size=(80, 24)) as pilot:
+            page = page_of(app)
+            await until(pilot, lambda: page._talks)
+            await ask(pilot, "go on")
+            await until(pilot, lambda: "word word" in page._talks[0].turns[0].answer)
+            assert "writing" in log(app)
+            await ask(pilot, "again")
+            assert len(page._talks[0].turns) == 1
+            await pilot.press("escape")
+            await until(pilot, lambda: page._talks[0].turns[0].state == "done")
+            assert "stopped" in log(app) and page._talks[0].answer.startswith("word")
+            await pilot.press("escape")
+            assert not isinstance(app.focused, Input)
+            await pilot.press("i")
+            assert isinstance(app.focused, Input)
+            await ask(pilot, "die")
+            await until(pilot, lambda: page._talks[0].turns[-1].state == "failed")
+            assert "llama.cpp died" in log(app) and page._talks[0].turns[-1].answer == ""
+
+    body()
+    assert slow == ["open", "close"]
+
+
+def test_leaving_while_it_writes_ends_the_model_and_a_window_in_front_does_not(
+        app: LocalDistillApp, slow: list[str]) -> None:
+    @piloted
+    async def body() -> None:
+        async with app.run_test(size=(80, 24)) as pilot:
+            page = page_of(app)
+            await until(pilot, lambda: page._talks)
+            await ask(pilot, "go on")
+            await until(pilot, lambda: page._talks[0].turns[0].answer)
+            await pilot.press("f1")
+            await until(pilot, lambda: app.screen.is_modal)
+            assert slow == ["open"]
+            await pilot.press("escape")
+            app.go("home")
+            await until(pilot, lambda: slow == ["open", "close"])
+            await until(pilot, lambda: not page._talks[0].is_busy)
+
+    body()
+
+
+def test_the_end_is_followed_until_somebody_scrolls_up(app: LocalDistillApp, slow: list[str]) -> None:
+    @piloted
+    async def body() -> None:
+        async with app.run_test(size=(60, 20)) as pilot:
+            page = page_of(app)
+            await until(pilot, lambda: page._talks)
+            page._talks[0].turns = tuple(Turn(f"question {n}", "", "yes", "done") for n in range(30))
+            page._draw()
+            pane = app.screen.query_one("#log-a", ChatLog)
+            await until(pilot, lambda: pane.max_scroll_y > 0 and pane.scroll_y == pane.max_scroll_y)
+            await ask(pilot, "go on")
+            await until(pilot, lambda: page._talks[0].turns[-1].answer.count("word") > 60)
+            assert pane.scroll_y >= pane.max_scroll_y - 1
+            pane.scroll_home(animate=False)
+            seen = len(page._talks[0].turns[-1].answer)
+            await until(pilot, lambda: len(page._talks[0].turns[-1].answer) > seen + 200)
+            assert pane.scroll_y < 5
+            await pilot.press("escape")
+            await until(pilot, lambda: not page._talks[0].is_busy)
+
+    body()
+
+
+def test_a_talk_without_a_screen() -> None:
+    talk = Talk(Path(os.devnull), "x")
+    assert talk.answer == "" and not talk.is_busy and not talk.is_loaded
+    talk.begin("one")(lambda: None)
+    assert talk.turns[0].state == "failed" and "does not exist" in talk.turns[0].ending
+    talk.reset()
+    talk.close()
+    assert talk.turns == ()
+    assert Turn("q", tokens=10, seconds=2).rate == 5
+
+
+@piloted
+async def test_without_any_file_the_screen_says_what_to_do(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="chat")
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: "No run exported a model file yet" in log(app))
+        await ask(pilot, "hello")
+        await until(pilot, lambda: app.screen.query("#typed"))
+        assert not app.screen.query(OptionList)
+        await pilot.press("escape")

@@ -1,0 +1,141 @@
+"""Evaluate: the cards of a run with intervals and verdicts, forms and guard tasks, and the items that turned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.widgets import OptionList
+
+from localdistill import Workspace, score_card
+from tests.tui.driving import piloted, until
+from tests.tui.garden import copied, garden, text_of
+from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
+from tui.app import LocalDistillApp
+from tui.screens.evaluate import EvaluatePage
+
+
+def stands(app: LocalDistillApp) -> bool:
+    """A card is drawn."""
+    return isinstance(app.screen, EvaluatePage) and app.screen.query_one("#verdicts", OptionList).option_count > 0
+
+
+def change_card(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the first stored card."""
+    folder = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
+    cards = json.loads((folder / "scorecard.json").read_text())
+    change(cards[0])
+    data = json.dumps(cards)
+    (folder / "scorecard.json").write_text(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["scorecard.json"]["size_bytes"] = len(data)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@piloted
+async def test_the_card_shows_scores_intervals_and_verdicts_in_words() -> None:
+    card = score_card(Workspace(garden())).cards[0]
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app))
+        table, verdicts, screen = text_of(app, "#table"), text_of(app, "#verdicts"), screen_text(app)
+        for row in card.rows:
+            assert f"{100 * row.score:.1f}%" in table and row.name in table
+        assert table.count("●") == len(card.rows) and "┤" in table
+        assert verdicts.count(" against ") == len(card.comparisons)
+        assert {entry.verdict for entry in card.comparisons} <= {w for w in ("better", "worse", "cannot tell") if w
+                                                                 in verdicts}
+        assert f"sees {100 * card.comparisons[0].detectable:.1f} or more" in verdicts
+        assert "One seed per arm" in screen and "finished at limit" in screen, "the note on seeds is on the first page"
+
+
+@piloted
+async def test_c_goes_through_guard_task_and_forms() -> None:
+    scores = score_card(Workspace(garden()))
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app))
+        await pilot.press("c")
+        assert "guard task" in text_of(app, "#cards") and f"{scores.cards[1].items} items" in text_of(app, "#cards")
+        await pilot.press("c")
+        table = text_of(app, "#table")
+        assert all(form in table for form in ("trained", "merged", "Q8_0", "Q4_K_M"))
+        assert "merged against trained" in text_of(app, "#verdicts")
+        await pilot.press("c", "c")
+        assert "full_trace against base" in text_of(app, "#verdicts")
+
+
+@piloted
+async def test_enter_on_a_verdict_shows_what_turned_with_both_outputs() -> None:
+    scores = score_card(Workspace(garden()))
+    entry = scores.cards[0].comparisons[0]
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app))
+        app.screen.query_one("#verdicts").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query_one("#items").has_focus)
+        assert f"won {entry.won}, lost {entry.lost}" in text_of(app, "#turned-title")
+        assert "kept" in text_of(app, "#turned-title"), "only the first flips are stored, and that is said"
+        flip = entry.flips_won[1]
+        await pilot.press("down")
+        await until(pilot, lambda: scores.questions[flip.prompt_id] in text_of(app, "#both"))
+        both = text_of(app, "#both")
+        assert flip.first_output.strip() in both and flip.second_output.strip() in both
+        assert both.index("✓ right") < both.index("✗ wrong")
+        await pilot.press("f")
+        assert app.screen.query_one("#verdicts").has_focus
+
+
+@piloted
+async def test_outputs_of_models_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+
+    def turn(card: dict[str, Any]) -> None:
+        for flip in card["comparisons"][0]["flips_won"]:
+            flip.update(first_output=HOSTILE, second_output=LONG, first_extracted=HOSTILE)
+        card["rows"][1]["stopped_early"] = HOSTILE
+
+    change_card(root, turn)
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: stands(app) and "right to left" in text_of(app, "#both"))
+        assert "was stopped early" in assert_harmless(app)
+
+
+@piloted
+async def test_a_run_without_a_card_and_a_card_that_is_gone_say_so(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    card = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
+    (card / "manifest.json").unlink()
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "is gone from this workspace" in screen_text(app))
+        assert "localdistill resume garden-1" in screen_text(app)
+    (root / "runs/garden-1/stages/evaluate.json").unlink()
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "has no result of the stage" in screen_text(app))
+
+
+@piloted
+async def test_an_empty_workspace_says_what_to_press(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="evaluate")
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: "No score card yet" in screen_text(app))
+        await pilot.press("c", "f", "x", "u")
+        assert "s starts a recipe" in screen_text(app)
+
+
+@piloted
+async def test_with_several_seeds_an_output_says_whose_it_is(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    change_card(root, lambda card: [row.update(seeds=[0, 1], seed_scores=[row["score"]] * 2) for row in card["rows"]
+                                    if row["name"] == "full_trace"])
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: stands(app) and "✓ right in half or more of 2 seeds  seed 0 wrote:" in text_of(
+            app, "#both"))
+        assert "✗ wrong  taken for the answer" in text_of(app, "#both"), "the base has one seed"

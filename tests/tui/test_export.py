@@ -1,0 +1,168 @@
+"""What a run exported, as the API, the command line and the screen tell it: whole, gone, refused, not yet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import OptionList, Static
+from typer.testing import CliRunner
+
+from localdistill import Message, Prompt, Store, Trace, UsageError, chat_files, exports_of, shipped_path
+from localdistill.cli.app import app as cli
+from localdistill.stages.context import build_tasks
+from tests.tui import prepared
+from tests.tui.driving import piloted, until
+from tui.app import LocalDistillApp
+from tui.widgets.choose import Choose
+from tui.widgets.copy_line import CopyLine
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("export") / "garden"
+    workspace, run = prepared.begun(root)
+    prepared.export(workspace, run, build_tasks(run.recipe(), root))
+    return root
+
+
+def text_of(app: LocalDistillApp, selector: str) -> str:
+    return str(app.screen.query_one(selector, Static).content)
+
+
+def test_an_export_is_told_whole(exported: Path) -> None:
+    from localdistill import Workspace
+
+    (made,) = exports_of(Workspace(exported))
+    assert (made.run, made.state, made.arm, made.gate_passed) == ("garden-1", "whole", "full_trace", True)
+    assert [(file.quant, file.size_bytes) for file in made.files] == [
+        ("F16", 5_946_816), ("Q8_0", 3_184_000), ("Q4_K_M", 1_878_912)]
+    sums = dict(line.split()[::-1] for line in (made.files[0].path.parent / "SHA256SUMS").read_text().splitlines())
+    assert {file.path.name: file.sha256 for file in made.files} == sums
+    assert len(made.gate) == 10 and {item.name for item in made.gate} >= {"token_ids", "kl", "greedy"}
+    assert {score.form for score in made.scores} == {"trained", "merged", "F16", "Q8_0", "Q4_K_M"}
+    assert made.terms == "conditional" and made.unknown == ()
+    commands = dict(made.commands)
+    assert commands["talk"] == "localdistill chat garden-full-trace-Q8_0.gguf"
+    assert commands["Ollama"] == "ollama create garden-full-trace -f Modelfile"
+    assert made.anywhere("x").startswith("cd ") and str(made.folder) in made.anywhere("x")
+
+
+def test_licences_are_those_of_what_was_selected(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    store = Store(workspace.store_path)
+    prompts = [Prompt((Message("user", name),), licence=name) for name in ("MIT", "CC-BY-4.0", "GPL-3.0")]
+    store.add_prompts(prompts)
+    traces = [Trace(f"b2:{n}", prompt.id, "e", "m", reasoning="", answer="a", trace_kind="none")
+              for n, prompt in enumerate(prompts)]
+    store.add_traces(traces)
+    run.write_ids("select", [trace.id for trace in traces[:2]])
+    assert exports_of(workspace, "last")[0].licences == ("CC-BY-4.0", "MIT")
+
+
+def test_a_refused_export_shows_the_report_and_a_missing_one_says_so(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    assert exports_of(workspace)[0].state == "not yet"
+    (run.path / "parity.json").write_text(json.dumps(prepared.parity(failed="kl")))
+    (made,) = exports_of(workspace, run.id)
+    assert made.state == "refused" and made.gate_passed is False
+    assert [item.name for item in made.gate if not item.passed] == ["kl"]
+    prepared.export(workspace, run, [])
+    assert exports_of(workspace)[0].state == "whole"
+    folder = exports_of(workspace)[0].folder
+    assert folder is not None
+    shutil.rmtree(folder)
+    assert exports_of(workspace)[0].state == "gone"
+    with pytest.raises(UsageError, match="no run 'nothing'"):
+        exports_of(workspace, "nothing")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"items": [3, {"name": 4, "figure": "x"}]}', '{"items": 7}', "\x00\xff"])
+def test_damaged_files_are_said_and_never_raise(tmp_path: Path, text: str) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    folder = exports_of(workspace)[0].folder
+    assert folder is not None
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "parity.json").write_bytes(text.encode("latin-1"))
+    manifest["files"]["parity.json"]["size_bytes"] = len(text)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (made,) = exports_of(workspace)
+    assert made.state == "whole" and made.files
+    (run.path / "stages" / "export.json").write_text(text)
+    assert exports_of(workspace)[0].state in ("not yet", "gone")
+
+
+def test_files_to_talk_to_are_exports_and_then_teachers(exported: Path, tmp_path: Path) -> None:
+    from localdistill import RunFolder, Workspace, parse_recipe
+
+    labels = [file.label for file in chat_files(Workspace(exported))]
+    assert labels == ["garden-1 full_trace Q8_0", "garden-1 full_trace F16", "garden-1 full_trace Q4_K_M"]
+    text = ('name = "t"\n[prompts]\nfiles = ["shipped:pantry/prompts.jsonl"]\n[teacher]\nuse = "llama_cpp"\n'
+            'model = "shipped:pantry/teacher.gguf"\n')
+    RunFolder.create(tmp_path / "runs", parse_recipe(text), text, {"stages": ["collect"], "base": str(tmp_path)})
+    (file,) = chat_files(Workspace(tmp_path))
+    assert file.label == "teacher of t-1" and file.path.samefile(shipped_path("pantry/teacher.gguf"))
+
+
+def test_the_command_line_says_the_same(exported: Path) -> None:
+    out = CliRunner().invoke(cli, ["exports", "--workspace", str(exported)])
+    assert out.exit_code == 0 and "garden-full-trace-Q8_0.gguf" in out.stdout and "[x] token_ids" in out.stdout
+    (made,) = json.loads(CliRunner().invoke(cli, ["exports", "last", "--json", "-w", str(exported)]).stdout)
+    assert made["state"] == "whole" and made["gate_passed"] is True and made["files"][0]["quant"] == "F16"
+
+
+@piloted
+async def test_the_screen_shows_it_copies_commands_and_opens_chat(exported: Path) -> None:
+    app = LocalDistillApp(exported, start="export")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(app.screen.query(CopyLine)) == 4)
+        assert "5.9 MB" in text_of(app, "#files") and "passed" in text_of(app, "#gate")
+        assert "allowed under conditions (gardener (conditional))" in text_of(app, "#terms")
+        assert "same text" in text_of(app, "#scores")
+        (made,) = exports_of(app.workspace)
+        await pilot.press("c")
+        assert app.clipboard == made.anywhere("localdistill chat garden-full-trace-Q8_0.gguf")
+        app.screen.query(CopyLine)[1].focus()
+        await pilot.press("enter")
+        assert app.clipboard.endswith("ollama create garden-full-trace -f Modelfile")
+        await pilot.press("t")
+        await until(pilot, lambda: app.screen.TITLE == "Chat")
+        page: Any = app.screen
+        await until(pilot, lambda: page._talks)
+        assert page._talks[0].path.name == "garden-full-trace-Q8_0.gguf"
+
+
+@piloted
+async def test_a_recipe_is_run_up_to_its_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(prepared.RECIPE)
+    app = LocalDistillApp(tmp_path, start="export")
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(app, "start_recipe", lambda name, until="": asked.append((name, until)))
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: "Nothing is exported yet" in text_of(app, "#none"))
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, Choose) and app.screen.query(OptionList))
+        await pilot.press("enter")
+        await until(pilot, lambda: asked)
+    assert asked == [(str(tmp_path / "mine.toml"), "export")]
+
+
+@piloted
+async def test_runs_are_told_apart_and_a_failed_gate_is_marked(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    _, refused = prepared.begun(tmp_path)
+    (refused.path / "parity.json").write_text(json.dumps(prepared.parity(failed="top1")))
+    app = LocalDistillApp(tmp_path, start="export")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: app.screen.query_one("#runs", OptionList).option_count == 2)
+        await until(pilot, lambda: "garden-1" in text_of(app, "#about"))
+        app.screen.query_one("#runs", OptionList).focus()
+        await pilot.press("up")
+        await until(pilot, lambda: "refused by the parity gate" in text_of(app, "#about"))
+        assert "✗ top1" in text_of(app, "#gate") and "✓ kl" in text_of(app, "#gate")

@@ -1,0 +1,168 @@
+"""Home: the first run, imports, the examination, and workspaces that cannot be read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from textual.widgets import OptionList
+
+import tui.screens.home
+from localdistill import Finding, Store, Workspace
+from tests.helpers import REPO, write_questions
+from tests.tui.driving import piloted, until
+from tests.tui.garden import copied, garden, text_of
+from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
+from tui.app import LocalDistillApp
+from tui.screens.home import HomePage
+from tui.widgets.dialogs import ReportDialog
+from tui.widgets.facts import Facts
+from tui.widgets.import_dialog import ImportDialog
+from tui.widgets.shelf import Shelf
+
+HOLDER = """
+import duckdb, sys
+con = duckdb.connect(sys.argv[1]); con.execute('CREATE TABLE IF NOT EXISTS t (a INT)'); con.execute('BEGIN')
+print('held', flush=True); sys.stdin.read()
+"""
+
+
+def guided(app: LocalDistillApp) -> bool:
+    """The guide stands."""
+    return (isinstance(app.screen, HomePage) and bool(app.screen.query_one("#guide").display)
+            and "Three keys" in text_of(app, "#welcome"))
+
+
+@piloted
+async def test_an_empty_folder_offers_three_keys_that_do_something(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    app = LocalDistillApp(tmp_path)
+    started: list[str] = []
+    monkeypatch.setattr(app, "start_recipe", started.append)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("p")
+        assert started == ["pantry"]
+        await pilot.press("i")
+        assert isinstance(app.screen, ImportDialog)
+        await pilot.press("escape", "e")
+        await until(pilot, lambda: app.screen.query(Shelf) and "pantry" in text_of(app, "#shelf-list"))
+        await pilot.press("1", "enter")
+        assert started == ["pantry", "pantry"]
+
+
+@piloted
+async def test_a_file_is_looked_at_and_imported(tmp_path: Path) -> None:
+    write_questions(tmp_path / "q2.jsonl", 5)
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("i", *"q2")
+        assert isinstance(app.screen, ImportDialog), "a digit that is typed is text, and switches no screen"
+        await until(pilot, lambda: "q2.jsonl" in text_of(app, "#names"))
+        await pilot.press("tab")
+        await until(pilot, lambda: "row 3: Double 2" in text_of(app, "#said-text"))
+        assert not Workspace(tmp_path).store_path.exists(), "nothing is stored before enter"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, HomePage) and not app.screen.query_one("#guide").display)
+        assert Store(Workspace(tmp_path).store_path).counts().prompts == 5
+        await until(pilot, lambda: "5 prompts" in screen_text(app))
+
+
+@piloted
+async def test_the_row_that_cannot_be_used_is_named_and_nothing_is_stored(tmp_path: Path) -> None:
+    rows = [json.dumps({"messages": [{"role": "user", "content": f"{HOSTILE} {LONG}"}]}) for _ in range(6)]
+    (tmp_path / "bad\x1b]0;x\x07.jsonl").write_text("\n".join([*rows, '{"messages": 3}\n']))
+    (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"messages": 3}\n']))
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("i", *"bad")
+        await until(pilot, lambda: "bad.jsonl" in text_of(app, "#names"))
+        assert_harmless(app)
+        await pilot.press(*".jsonl")
+        await until(pilot, lambda: "row 3" in text_of(app, "#said-text"))
+        assert_harmless(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: "row 7" in text_of(app, "#said-text"))
+        assert isinstance(app.screen, ImportDialog)
+        assert not Workspace(tmp_path).store_path.exists()
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 45)])
+@piloted
+async def test_a_workspace_with_runs_shows_them_and_opens_one(size: tuple[int, int]) -> None:
+    app = LocalDistillApp(garden())
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "✓" in text_of(app, "#chain") and app.screen.query_one("#facts", Facts).rows)
+        await until(pilot, lambda: "garden-1" in text_of(app, "#recent"))
+        app.screen.query_one("#recent", OptionList).focus()
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.screen.TITLE == "Runs")
+
+
+@piloted
+async def test_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("python", "ok", "3.12"), Finding("torch", "missing", HOSTILE, "pip install torch"),
+             Finding("llama.cpp", "wrong", "RUNS ON THE CPU", "rebuild it")]
+    monkeypatch.setattr(tui.screens.home, "examine", lambda workspace: found)
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "torch" in screen_text(app))
+        text = assert_harmless(app)
+        assert text.index("✗ torch") < text.index("! llama.cpp") < text.index("✓ python")
+        assert "pip install torch" in text
+        await pilot.press("escape")
+        assert guided(app)
+
+
+@piloted
+async def test_a_store_that_another_process_holds_is_said_in_place_and_read_later(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    app = LocalDistillApp(root)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(Workspace(root).store_path)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == "held\n"
+    try:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "held by" in text_of(app, "#trouble"), 60)
+            assert str(holder.pid) in text_of(app, "#trouble")
+            assert isinstance(app.screen, HomePage) and "garden-1" in text_of(app, "#recent")
+            holder.stdin.close()
+            holder.wait()
+            await until(pilot, lambda: not app.screen.query_one("#trouble").display)
+            assert app.screen.query_one("#facts", Facts).rows
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+@piloted
+async def test_a_store_of_a_newer_version_is_said_in_place(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    script = ("import duckdb, sys; duckdb.connect(sys.argv[1]).execute("
+              "\"INSERT INTO store_version VALUES (99, 'later', current_localtimestamp())\")")
+    subprocess.run([sys.executable, "-c", script, str(Workspace(root).store_path)], check=True, cwd=REPO)
+    before = Workspace(root).store_path.read_bytes()
+    app = LocalDistillApp(root)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: "version 99" in text_of(app, "#trouble"))
+        assert "pip install --upgrade" in text_of(app, "#trouble")
+        await pilot.pause()
+    assert Workspace(root).store_path.read_bytes() == before
+
+
+@piloted
+async def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "cannot be written" in text_of(app, "#trouble"))
+        assert guided(app)

@@ -1,0 +1,189 @@
+"""Text of models, servers and files tries to steer the terminal through every screen of the real program on a real
+pseudo-terminal. Nothing of it may arrive as more than text, run an action, or bring a screen down."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill import RunFolder, Workspace, parse_recipe
+from tests.tui import chain, prepared
+from tests.tui.driving import piloted, until
+from tests.tui.hostile import assert_harmless
+from tests.tui.terminal import Terminal
+from tui.app import LocalDistillApp
+from tui.screens import places
+from tui.state import RunView, Said
+from tui.talk import Talk, Turn
+from tui.widgets.choose import Choose
+from tui.widgets.copy_line import CopyLine
+from tui.widgets.dialogs import ErrorDialog, Question
+
+EVIL = ("SEEN \x1b[2J\x1b[31mPWN \x1b]0;PWNTITLE\x07 \x1b]52;c;UFdORUQ=\x07 \x1b]8;;http://pwn.example\x1b\\link"
+        "\x1b]8;;\x1b\\ \x1bP+q544e\x1b\\ \x9b31mPWN \x9d52;c;UFdORUQ=\x9c \u202ePWN\u2066 \x00\x08\x7f "
+        "[@click=app.bell]click me[/] [/foo] [red]PWN[/red] [link=http://pwn.example]x[/link] \ud83d \r\n\u2028 "
+        "$PWN {0} %s")
+FORBIDDEN = (b"\x1b]0;PWN", b"UFdORUQ=\x07", b"\x1b]52;c;UFdORUQ", b"\x1b]8;;http://pwn", b"\x1bP+q544e", b"\xc2\x9b",
+             b"\xc2\x9d", b"\xe2\x80\xae", b"\xe2\x81\xa6", b"\x1b[31mPWN", b"\x1b[2J\x1b[31m", b"\xed\xa0\xbd",
+             b"\xe2\x80\xa8")
+LONG = "SEEN" + "y" * 100_000
+
+
+def evil_events() -> Iterator[dict[str, Any]]:
+    """Facts whose every text tries something, and some that make no sense."""
+    yield {"kind": "run_started", "run_id": EVIL, "recipe": EVIL, "stages": ["collect", EVIL, "train", "export"]}
+    yield {"kind": "stage_started", "stage": "collect"}
+    for text in (EVIL, LONG):
+        yield {"kind": "noted", "stage": "collect", "text": text}
+        yield {"kind": "warned", "stage": "collect", "text": text, "hint": text}
+    yield {"kind": "counted", "stage": "collect", "what": EVIL, "counts": {EVIL: 3, "b": 4}, "arm": EVIL}
+    yield {"kind": "counted", "stage": "select", "what": "waterfall", "counts": {EVIL: 3, f"- {EVIL}": 4}}
+    for step in range(5):
+        for name in ("loss", "learning_rate", "tokens_per_s", EVIL):
+            yield {"kind": "measured", "stage": "train", "name": name, "value": 1.0 / (step + 1), "step": step,
+                   "arm": EVIL}
+    yield {"kind": "measured", "stage": "train", "name": "loss", "value": float("nan"), "step": 6, "arm": EVIL}
+    yield {"kind": "measured", "stage": [], "name": {}, "value": "x", "step": None, "arm": 3}
+    yield {"kind": "artifact_written", "artifact_kind": EVIL, "digest": EVIL, "label": EVIL}
+    yield {"kind": "artifact_written", "artifact_kind": "adapter", "digest": EVIL, "label": f"{EVIL}, seed 0"}
+    yield {"kind": "stage_finished", "stage": EVIL, "elapsed_s": 3}
+    yield {"kind": EVIL, "x": 1}
+    yield {"kind": "failed", "stage": "collect", "text": EVIL, "hint": EVIL}
+
+
+def evil_run(workspace: Workspace) -> None:
+    """A run that failed, with hostile facts, status, log, quarantine, score card and export."""
+    text = prepared.RECIPE
+    run = RunFolder.create(workspace.runs, parse_recipe(text), text, {
+        "stages": ["collect", "train", "evaluate", "export"], "base": str(workspace.root)})
+    folder = run.path.rename(run.path.with_name("SEEN\x1b[2J\x1b]0;PWN\x07[@click=app.bell]x-1"))
+    lines = [json.dumps({"at": 1.0 + n, **fact}) for n, fact in enumerate(evil_events())]
+    (folder / "events.jsonl").write_text("\n".join([*lines, "not json", "\x1b]0;PWN\x07"]) + "\n")
+    (folder / "status.json").write_text(json.dumps({
+        "state": "failed", "recipe": EVIL, "stage": EVIL, "label": EVIL, "done": 3, "total": 9, "unit": EVIL,
+        "counters": {EVIL: 3.0, "errors": 2}, "tail": EVIL + LONG, "tail_answer": EVIL, "tail_of": EVIL,
+        "tables": {"replies": {EVIL: 3}, "errors": {EVIL: 9}, EVIL: {EVIL: 1}}, "message": EVIL, "hint": EVIL,
+        "updated_at": 1.0}))
+    (folder / "log.txt").write_bytes(EVIL.encode("utf-8", "surrogatepass") + b"\xff\xfe\x1b]0;PWN\x07\n")
+    (folder / "quarantine.jsonl").write_text(json.dumps({
+        "prompt_id": EVIL, "engine": EVIL, "error": EVIL, "body": EVIL, "text": EVIL}) + "\n")
+    (folder / "parity.json").write_text(json.dumps({"passed": False, "compute": EVIL, "items": [
+        {"name": EVIL, "passed": False, "figure": 1, "threshold": 0, "detail": EVIL},
+        {"name": LONG, "passed": True, "figure": 1, "threshold": 0, "detail": LONG}]}))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hostile traces, a hostile run, hostile recipes, and an export of hostile names."""
+    root = tmp_path_factory.mktemp("hostile") / "w"
+    shutil.copytree(chain.hostile(), root)
+    workspace = Workspace(root)
+    _, run = prepared.begun(root)
+    prepared.export(workspace, run, [])
+    made = json.loads((run.path / "stages" / "export.json").read_text())
+    made |= {"arm": EVIL, "terms": {"strictest": EVIL, "providers": [EVIL]}, "not_measured": [EVIL, LONG],
+             "measured": [{"task": EVIL, "items": 3, "forms": [
+                 {"form": EVIL, "score": 0.5, "interval": [0, 1], "verdict": EVIL, "difference": 0.1}]}]}
+    (run.path / "stages" / "export.json").write_text(json.dumps(made))
+    evil_run(workspace)
+    recipe = prepared.RECIPE.replace("Stories about fruit, twenty-four of them.",
+                                     "SEEN \\u001B]0;PWNTITLE\\u0007 [@click=app.bell]x[/] \\u202E")
+    (root / "SEEN\x1b[31mPWN[@click=app.bell].toml").write_text(recipe)
+    (root / "broken.toml").write_bytes(b"name = \x1b]0;PWN\x07\xff")
+    return root
+
+
+def harmless(output: bytes) -> None:
+    """AssertionError when something of the corpus arrived as more than text."""
+    for bad in FORBIDDEN:
+        place = output.find(bad)
+        assert place < 0, f"{bad!r} in {output[max(0, place - 60):place + 60]!r}"
+    assert b"\x00" not in output
+    own = re.sub(rb"\x1b\](?:0|22|52;c);[A-Za-z0-9+/= ]*\x07", b"", output)
+    assert b"\x07" not in own, f"the bell rang: {own[max(0, own.find(7) - 80):own.find(7) + 20]!r}"
+
+
+def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) -> None:
+    with Terminal(workspace, size=(110, 34)) as terminal:
+        terminal.until(" Home ")
+        terminal.settle()
+        for place in [*places()[1:], places()[0]]:
+            terminal.go(place.key, place.title)
+            terminal.settle()
+            for key in ("down", "down", "enter", "escape", "tab", "down", "escape"):
+                terminal.press(key)
+                terminal.settle(0.15, 5)
+            assert terminal.process.poll() is None, f"{place.title} ended the program: {terminal.text()[-3000:]}"
+        terminal.resize(60, 20)
+        terminal.settle()
+        for row in range(3, 19, 2):
+            terminal.click(30, row)
+            terminal.settle(0.1, 5)
+        terminal.press("escape", "f1")
+        terminal.settle()
+        output = bytes(terminal.output)
+        harmless(output)
+        assert terminal.text().count("SEEN") > 20, "the corpus was not on the screens at all"
+        terminal.press("escape", "escape", "ctrl+q")
+        terminal.wait_until(lambda: terminal.process.poll() is not None, "the end")
+    assert terminal.process.returncode == 0
+
+
+def evil_talk() -> Talk:
+    """A conversation that says hostile things."""
+    talk = Talk(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
+    talk.turns = (Turn(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), Turn(LONG, LONG, LONG, "done"),
+                  Turn(EVIL, "", "", "failed", EVIL, EVIL), Turn(EVIL, EVIL, "", "writing"))
+    return talk
+
+
+@pytest.mark.parametrize("name", [place.name for place in places()])
+@pytest.mark.parametrize("size", [(60, 20), (140, 45)])
+def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: tuple[int, int]) -> None:
+    """The strips of each screen hold no control character, no link and no action of the corpus."""
+    @piloted
+    async def body() -> None:
+        app = LocalDistillApp(workspace, start=name)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause(0.5)
+            evil = RunView(EVIL, recipe=EVIL, said=(Said("error", EVIL, EVIL, EVIL), Said("note", LONG)))
+            app.run_seen(evil)
+            await pilot.pause()
+            if name == "chat":
+                page: Any = app.screen
+                page._talks = [evil_talk(), evil_talk()]
+                page._unfolded = True
+                page._draw()
+            await pilot.pause(0.3)
+            assert_harmless(app)
+
+    body()
+
+
+@piloted
+async def test_windows_and_messages_show_hostile_text_as_text(workspace: Path) -> None:
+    from localdistill import LocalDistillError
+
+    app = LocalDistillApp(workspace)
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.show_error(LocalDistillError(EVIL, EVIL))
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        assert "SEEN" in assert_harmless(app)
+        for window in (Question(EVIL, lambda: None), Choose(EVIL, [(EVIL, EVIL, EVIL), (LONG, LONG, LONG)], print,
+                                                            typed=EVIL, note=EVIL)):
+            app.push_screen(window)
+            await pilot.pause()
+            assert "SEEN" in assert_harmless(app)
+        await app.screen.mount(CopyLine(EVIL, EVIL))
+        await pilot.pause()
+        app.screen.query_one(CopyLine).focus()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert_harmless(app)
+        assert app.clipboard, "what has no encoding is copied as it is shown"

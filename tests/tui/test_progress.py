@@ -1,0 +1,23 @@
+"""Bars, durations and counters as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tui.widgets.progress import bar, counter, duration
+
+
+@pytest.mark.parametrize(("share", "text"), [(0, "────"), (0.5, "██──"), (1, "████"), (0.03125, "▏"), (7, "████"),
+                                             (-1, "────")])
+def test_a_bar_fills_in_eighths_over_its_track(share: float, text: str) -> None:
+    assert bar(share, 4, "─") == text.ljust(4, "─")
+
+
+def test_durations_and_counters() -> None:
+    assert [duration(s) for s in (3.2, 61, 7384)] == ["3 s", "1:01 min", "2:03 h"]
+    assert [counter("usd", 0.0182), counter("errors", 3), counter("loss", 0.56712), counter("tokens_per_s", 2048.7),
+            counter("learning_rate", 2e-4)] == ["$0.0182", "3 errors", "0.567 loss", "2,049 tokens/s",
+                                                "0.0002 learning rate"]
+    assert counter("loss", math.nan) == "nan loss"

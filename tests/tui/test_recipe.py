@@ -1,0 +1,237 @@
+"""Recipe: copy, fill in, problems at their fields, save, conflict, unsaved edits, plan, run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, OptionList, Select
+
+from localdistill import RecipeDraft, new_recipe
+from tests.helpers import REPO
+from tests.tui.driving import piloted, until
+from tests.tui.garden import text_of
+from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
+from tui.app import LocalDistillApp
+from tui.screens.recipe import RecipePage
+from tui.widgets.dialogs import ChoiceDialog, ErrorDialog, Question, ReportDialog
+from tui.widgets.form import ValueRow
+from tui.widgets.text_dialog import TextDialog
+from tui.widgets.toml_pane import TomlPane, TomlText
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return new_recipe(tmp_path / "mine.toml", "pantry")
+
+
+def page(app: LocalDistillApp) -> RecipePage:
+    assert isinstance(app.screen, RecipePage)
+    return app.screen
+
+
+def row(app: LocalDistillApp, key: str) -> ValueRow:
+    """The row of a field."""
+    return next(found for found in app.screen.query(ValueRow) if found.field.key == key)
+
+
+def problem(app: LocalDistillApp, key: str) -> str:
+    """What is said below a field."""
+    return str(row(app, key).query_one(".problem").content)  # type: ignore[attr-defined]
+
+
+async def edited(pilot: object, app: LocalDistillApp, section: str = "") -> None:
+    """The first recipe of the folder is open, at this section."""
+    await until(pilot, lambda: app.screen.query("#shelf-list") and "mine.toml" in text_of(app, "#shelf-list"))  # type: ignore[arg-type]
+    await pilot.press("enter")  # type: ignore[attr-defined]
+    await until(pilot, lambda: page(app)._sections and "✓ can run" in text_of(app, "#state"))  # type: ignore[arg-type]
+    if section:
+        listing = app.screen.query_one("#sections", OptionList)
+        listing.highlighted = [s.key for s in page(app)._sections].index(section)
+        await until(pilot, lambda: any(r.field.key.startswith(f"{section}.") for r in app.screen.query(ValueRow)))  # type: ignore[arg-type]
+
+
+@piloted
+async def test_a_shipped_recipe_is_copied_before_it_is_changed(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "pantry" in text_of(app, "#shelf-list"))
+        listing = app.screen.query_one("#shelf-list", OptionList)
+        listing.highlighted = next(i for i, o in enumerate(listing.options) if str(o.id).endswith("pantry.toml"))
+        await until(pilot, lambda: "The pantry world" in text_of(app, "#preview-text"))
+        await pilot.press("enter")
+        assert isinstance(app.screen, TextDialog)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and "mine.toml" in text_of(app, "#state"))
+        assert (tmp_path / "mine.toml").read_text() == (REPO / "recipes/pantry.toml").read_text()
+
+
+@piloted
+async def test_typing_in_the_form_shows_in_the_text_with_problems_at_their_fields(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await edited(pilot, app, "collect")
+        box = row(app, "collect.samples").query_one(Input)
+        box.focus()
+        await pilot.press(*"r1e2")
+        assert isinstance(app.screen, RecipePage), "letters and digits that are typed switch no screen"
+        assert box.value == "r1e2"
+        await until(pilot, lambda: "integer" in problem(app, "collect.samples"))
+        assert "1 problem" in text_of(app, "#state") and "collect ✗ 1" in text_of(app, "#sections")
+        await pilot.press("backspace", "backspace", "backspace", "backspace", "3")
+        await until(pilot, lambda: problem(app, "collect.samples") == "✗ " and "✓ can run" in text_of(app, "#state"))
+        assert "samples = 3" in app.screen.query_one(TomlText).text
+        assert "not saved" in text_of(app, "#state") and "samples" not in mine.read_text()
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "samples = 3" in mine.read_text())
+        assert "# of 3,300; more prompts" in mine.read_text(), "comments stay"
+        await until(pilot, lambda: "not saved" not in text_of(app, "#state"))
+        await pilot.press("backspace")
+        await until(pilot, lambda: "samples" not in app.screen.query_one(TomlText).text)
+
+
+@piloted
+async def test_typing_in_the_text_shows_in_the_form(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app)
+        await pilot.press("ctrl+t")
+        area = app.screen.query_one(TomlText)
+        await until(pilot, lambda: area.has_focus)
+        area.move_cursor(area.document.end)
+        await pilot.press("enter", *"[colect]", "enter", *"x=1", "enter")
+        await until(pilot, lambda: "colect: unknown key; did you mean 'collect'?" in text_of(app, "#state"))
+        await pilot.press("ctrl+t")
+        assert any(r.field.key == "colect" for r in app.screen.query(ValueRow))
+        await pilot.press("ctrl+t", *'"')
+        await until(pilot, lambda: "not valid TOML" in text_of(app, "#state"))
+
+
+@piloted
+async def test_a_member_is_chosen_its_options_follow_and_it_goes_again(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await edited(pilot, app, "grade.0")
+        await pilot.press("ctrl+n")
+        assert isinstance(app.screen, ChoiceDialog)
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and any(
+            r.field.key == "grade.2.timeout_s" for r in app.screen.query(ValueRow)))
+        choice = row(app, "grade.2.use").query_one(Select)
+        choice.value = "exact"
+        await until(pilot, lambda: any(r.field.key == "grade.2.ignore_case" for r in app.screen.query(ValueRow)))
+        app.screen.query_one("#sections").focus()
+        await pilot.press("delete")
+        assert isinstance(app.screen, Question)
+        await pilot.press("y")
+        await until(pilot, lambda: "grade 3" not in text_of(app, "#sections"))
+
+
+@piloted
+async def test_a_file_written_elsewhere_is_noticed_and_both_versions_are_kept(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await edited(pilot, app, "collect")
+        row(app, "collect.samples").query_one(Input).focus()
+        await pilot.press("5")
+        await until(pilot, lambda: "samples = 5" in app.screen.query_one(TomlText).text)
+        mine.write_text("# theirs\n" + (REPO / "recipes/pantry.toml").read_text())
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert mine.read_text().startswith("# theirs"), "escape changes nothing"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: "samples = 5" in mine.read_text())
+        assert (mine.parent / "mine.theirs-1.toml").read_text().startswith("# theirs")
+
+
+@piloted
+async def test_edits_survive_a_lost_session(mine: Path) -> None:
+    first = LocalDistillApp(mine.parent, start="recipe")
+    async with first.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, first, "collect")
+        row(first, "collect.samples").query_one(Input).focus()
+        await pilot.press("6")
+        await until(pilot, lambda: list(mine.parent.glob(".mine.toml.unsaved")))
+    again = LocalDistillApp(mine.parent, start="recipe")
+    async with again.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "mine.toml" in text_of(again, "#shelf-list"))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(again.screen, ChoiceDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(again.screen, RecipePage) and "not saved" in text_of(again, "#state"))
+        assert page(again)._draft is not None and "samples = 6" in page(again)._draft.text
+
+
+@piloted
+async def test_a_folder_that_cannot_be_written_keeps_the_edits_on_screen(mine: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app, "collect")
+        row(app, "collect.samples").query_one(Input).focus()
+        await pilot.press("7")
+
+        def refused(path: Path, data: bytes) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "write_bytes", refused)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        assert "cannot be written" in screen_text(app)
+        await pilot.press("escape")
+        assert page(app)._draft is not None and page(app)._draft.value("collect.samples") == 7
+
+
+@piloted
+async def test_check_plan_and_run_up_to_a_stage(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(app, "start_recipe", lambda name, settings=(), until="": started.append((name, until)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app)
+        await pilot.press("ctrl+k")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "fine; stages" in screen_text(app))
+        await pilot.press("escape", "ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "calls to llama_cpp" in screen_text(app))
+        await pilot.press("escape", "ctrl+r")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: started)
+        assert started == [(str(mine), "grade")]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 45)])
+@piloted
+async def test_hostile_recipes_are_shown_and_steer_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
+    draft = RecipeDraft(tmp_path / "mine.toml", 'name = "mine"\n[traces]\nfiles = ["x.jsonl"]\n')
+    draft.set("description", HOSTILE.replace("\ud83d", ""))
+    draft.set("traces.files", ["x" * 100_000, "\x1b[2J"])
+    draft.add("grade", {"use": "\x1b]0;x\x07\u202e[red]"})
+    draft.set("\x1b[1mkey", 1)
+    draft.save()
+    (tmp_path / "broken\x1b[31m.toml").write_bytes(b"\x1b[2J\xff")
+    app = LocalDistillApp(tmp_path, start="recipe")
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "mine.toml" in text_of(app, "#shelf-list"))
+        assert_harmless(app)
+        for _ in range(2):
+            await pilot.press("down")
+            await pilot.pause()
+            assert_harmless(app)
+        page(app).open(tmp_path / "mine.toml")
+        await until(pilot, lambda: "problem" in text_of(app, "#state"))
+        assert_harmless(app)
+        listing = app.screen.query_one("#sections", OptionList)
+        for place, section in enumerate(page(app)._sections):
+            if section.is_present:
+                listing.highlighted = place
+                await pilot.pause()
+                assert_harmless(app)
+        assert page(app)._draft is not None and page(app)._draft.text == draft.text, "looking changes nothing"
+        assert app.screen.query_one(TomlPane).query_one("#raw").is_attached
+    assert not os.path.exists(tmp_path / ".mine.toml.unsaved")

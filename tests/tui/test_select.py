@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from localdistill import RunFolder, Workspace, wait
+from tests.tui.chain import QUESTIONS, doubling, empty, hostile
+from tests.tui.driving import piloted, until
+from tests.tui.hostile import assert_harmless
+from tui.app import LocalDistillApp
+from tui.widgets.paged_table import PagedTable
+
+
+async def shows(pilot: Pilot[None], app: LocalDistillApp, text: str) -> str:
+    """The screen's text once it holds `text`; everything on it was harmless."""
+    await until(pilot, lambda: text in assert_harmless(app))
+    return assert_harmless(app)
+
+
+def line_of(app: LocalDistillApp, start: str) -> str:
+    """The line of the screen that begins so."""
+    return next(text for text in assert_harmless(app).splitlines() if text.strip(" ›").startswith(start))
+
+
+async def change(pilot: Pilot[None], app: LocalDistillApp, value: str) -> None:
+    """Type a value for the option under the cursor."""
+    await pilot.press("enter")
+    await until(pilot, lambda: app.screen.query(Input))
+    app.screen.query_one(Input).value = value
+    await pilot.press("enter")
+
+
+@piloted
+async def test_the_waterfall_of_the_run() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces → {QUESTIONS - 5} kept")
+        assert "-5" in line_of(app, "● verified") and f"{QUESTIONS - 5}" in line_of(app, "● verified")
+        assert "-0" in line_of(app, "● duplicates")
+        await shows(pilot, app, "saved selections")
+        await pilot.press("down", "down")
+        await shows(pilot, app, "Lowest score that is kept")
+
+
+@piloted
+async def test_a_changed_option_is_counted_at_once_and_z_undoes_it() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "kept")
+        await pilot.press("down", "down")
+        await change(pilot, app, "7")
+        await shows(pilot, app, "should be less")
+        app.screen.query_one(Input).value = "0.0"
+        await pilot.press("enter")
+        await shows(pilot, app, f"{QUESTIONS} traces → {QUESTIONS} kept")
+        assert "-5" in line_of(app, "● verified")
+        await shows(pilot, app, "changed: w runs it")
+        await pilot.press("z")
+        await shows(pilot, app, f"{QUESTIONS} traces → {QUESTIONS - 5} kept")
+
+
+@piloted
+async def test_space_switches_a_filter_off_and_w_runs_what_stands_here() -> None:
+    root = Path(shutil.copytree(doubling(), doubling().with_name(doubling().name + "-select"), dirs_exist_ok=True))
+    app = LocalDistillApp(root, start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "kept")
+        await pilot.press("down", "space")
+        await shows(pilot, app, f"{QUESTIONS} traces → {QUESTIONS} kept")
+        await shows(pilot, app, "○ verified (off)")
+        await pilot.press("w")
+        await until(pilot, lambda: (root / "runs" / "doubling-2" / "status.json").exists())
+        run = RunFolder.open(root / "runs", "doubling-2")
+        await until(pilot, lambda: not run.is_alive())
+        assert wait(run).state == "finished"
+        assert len(run.ids("select")) == QUESTIONS
+        assert [member.use for member in run.recipe().select.filters] == ["duplicates"]
+        assert "verified" not in (run.path / "recipe.toml").read_text()
+        await shows(pilot, app, "doubling-2  selection")
+
+
+@piloted
+async def test_a_saved_selection_opens_in_traces() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "saved selections")
+        await pilot.press("a")
+        await until(pilot, lambda: app.screen.query_one("#saved", PagedTable).has_focus)
+        await pilot.press("enter")
+        text = await shows(pilot, app, f"{QUESTIONS - 5} traces")
+        assert "selection:" in text
+
+
+@piloted
+async def test_an_empty_workspace_says_what_to_do() -> None:
+    app = LocalDistillApp(empty(), start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "Nothing to select from yet")
+        await pilot.press("down", "enter", "space", "w", "z", "o", "a")
+        await shows(pilot, app, "Nothing to select from yet")
+
+
+@piloted
+async def test_hostile_names_of_selections_stay_harmless() -> None:
+    app = LocalDistillApp(hostile(), start="select")
+    for size in ((80, 24), (140, 45)):
+        app = LocalDistillApp(hostile(), start="select")
+        async with app.run_test(size=size) as pilot:
+            await shows(pilot, app, "␛[31mred")
+            await shows(pilot, app, "No run is followed")
+            await pilot.press("a", "enter")
+            await shows(pilot, app, "8 traces")
+
+
+def test_the_workspace_is_left_as_it_was() -> None:
+    run = RunFolder.open(Workspace(doubling()).runs, "last")
+    assert run.id == "doubling-1"

@@ -1,0 +1,187 @@
+"""The reducer: what a run's facts and statuses add up to, in any order, seen twice, damaged, and at full rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localdistill import (
+    ArtifactWritten,
+    Counted,
+    Event,
+    Failed,
+    Measured,
+    Noted,
+    RunFinished,
+    RunStarted,
+    RunStatus,
+    StageFinished,
+    StageStarted,
+    Warned,
+    event_from_json,
+)
+from localdistill.events import EVENTS
+from tui.state import MOST_LINES, MOST_POINTS, RunView, reduce, thinned
+
+
+def status(state: str = "running", at: float = 1.0, alive: bool = True, **data: Any) -> RunStatus:
+    return RunStatus("r-1", "r", state, str(data.get("stage", "collect")), alive, 0.0, at, data)
+
+
+def after(*items: Event | RunStatus, view: RunView | None = None) -> RunView:
+    view = view or RunView("r-1")
+    for item in items:
+        view = reduce(view, item)
+    return view
+
+
+A_RUN: tuple[Event, ...] = (
+    RunStarted("r-1", "r", ("collect", "train")),
+    StageStarted("collect"),
+    Counted("collect", "replies", {"complete": 3, "error": 1}),
+    Measured("collect", "spent_usd", 0.5),
+    Warned("collect", "1 replies failed: no", "look"),
+    StageFinished("collect", 2.0),
+    StageStarted("train"),
+    Counted("train", "dataset", {"rows": 3}, "a"),
+    *(Measured("train", "loss", 3.0 / step, step, "a") for step in range(1, 6)),
+    ArtifactWritten("adapter", "b2:1", "a, seed 0"),
+    *(Measured("train", "loss", 2.0 / step, step, "a") for step in range(1, 4)),
+    Noted("train", "a note"),
+    StageFinished("train", 3.0, True),
+    RunFinished("finished", 6.0),
+)
+
+
+def test_a_run_from_its_first_fact_to_its_last() -> None:
+    view = after(*A_RUN)
+    assert [(s.name, s.state, s.elapsed_s) for s in view.stages] == [("collect", "done", 2.0), ("train", "reused", 3.0)]
+    assert (view.state, view.elapsed_s, view.is_alive, view.failure) == ("finished", 6.0, False, None)
+    table = view.table("replies")
+    assert table is not None and table.counts == {"complete": 3, "error": 1}
+    assert view.latest("spent_usd") == 0.5 and view.latest("loss", "train") == pytest.approx(2 / 3)
+    assert [said.text for said in view.said_in("collect")] == ["collect", "replies: complete 3, error 1",
+                                                               "1 replies failed: no"]
+
+
+def test_the_next_seed_of_an_arm_begins_a_curve_of_its_own() -> None:
+    series = after(*A_RUN).series
+    assert [len(series["train", arm, "loss"]) for arm in ("a, seed 0", "a")] == [5, 3]
+
+
+def test_a_resumed_training_replaces_the_steps_it_repeats() -> None:
+    first = [Measured("train", "loss", float(step), step, "a") for step in range(1, 11)]
+    again = [Measured("train", "loss", -float(step), step, "a") for step in range(7, 13)]
+    points = after(*first, *again).series["train", "a", "loss"]
+    assert [step for step, _ in points] == list(range(1, 13))
+    assert [value for _, value in points[5:8]] == [6.0, -7.0, -8.0]
+
+
+def test_replaying_everything_changes_no_count() -> None:
+    once, twice = after(*A_RUN), after(*A_RUN, *A_RUN)
+    assert (twice.counts, twice.artifacts, twice.stages, twice.state) == (once.counts, once.artifacts, once.stages,
+                                                                          once.state)
+    assert twice.series["train", "a, seed 0", "loss"] == once.series["train", "a, seed 0", "loss"]
+
+
+def test_the_live_status_gives_pace_and_what_is_left() -> None:
+    view = after(*(status(at=100.0 + t, label="asking", done=10.0 * t, total=100.0, counters={"tokens": 50.0 * t})
+                   for t in range(6)))
+    assert (view.rate, view.tokens_per_s, view.remaining_s) == (10.0, 50.0, 5.0)
+    other = after(status(at=106.0, label="grading", done=0.0, total=7.0), view=view)
+    assert (other.rate, other.remaining_s) == (0.0, None), "another kind of work has a pace of its own"
+
+
+def test_thinking_answer_and_tables_are_kept_apart() -> None:
+    view = after(status(tail="because", tail_answer="so", tail_of="big", tables={"replies": {"complete": 2}}))
+    assert (view.tail, view.tail_answer, view.tail_of) == ("because", "so", "big")
+    assert view.tables == {"replies": {"complete": 2}}
+    assert after(StageStarted("grade"), view=view).tables == {}
+
+
+def test_a_run_that_died_leaves_its_stage_stopped_and_resuming_starts_it_again() -> None:
+    died = after(RunStarted("r-1", "r", ("collect",)), StageStarted("collect"), status("interrupted", alive=False))
+    assert (died.stages[0].state, died.is_alive) == ("stopped", False)
+    assert after(StageStarted("collect"), view=died).stages[0].state == "running"
+    failed = after(StageStarted("collect"), Failed("collect", "no disk", "free some"))
+    assert failed.failure is not None and failed.stages[0].state == "failed"
+    assert after(RunStarted("r-1", "r", ("collect",)), view=failed).failure is None
+
+
+WORDS = st.sampled_from(["collect", "train", "a", "b", "loss", ""])
+JUNK = st.one_of(st.none(), st.integers(-3, 9), st.floats(), WORDS, st.lists(st.integers(), max_size=2),
+                 st.dictionaries(WORDS, st.one_of(st.integers(0, 9), WORDS, st.none()), max_size=3))
+KINDS = ["run_started", "run_finished", "stage_started", "stage_finished", "artifact_written", "measured", "counted",
+         "noted", "warned", "failed"]
+
+
+@st.composite
+def damaged_facts(draw: st.DrawFn) -> Event:
+    """A fact whose fields hold anything at all, as a damaged file may."""
+    cls = EVENTS[draw(st.sampled_from(KINDS))]
+    return cls(**{field: draw(JUNK) for field in [f.name for f in dataclasses.fields(cls)]})
+
+
+@st.composite
+def damaged_statuses(draw: st.DrawFn) -> RunStatus:
+    names = ["label", "done", "total", "unit", "counters", "tables", "tail", "tail_answer", "tail_of"]
+    return status(draw(st.sampled_from(["running", "failed", "odd"])), draw(st.floats(0, 1e6)), draw(st.booleans()),
+                  **{name: draw(JUNK) for name in names})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(damaged_facts(), damaged_statuses(), st.sampled_from(A_RUN)), max_size=25))
+def test_nothing_that_a_file_can_hold_raises(items: list[Event | RunStatus]) -> None:
+    view = after(*items)
+    assert all(isinstance(value, float) for points in view.series.values() for _, value in points)
+    assert all(isinstance(said.text, str) for said in view.said)
+    for points in view.series.values():
+        assert [step for step, _ in points] == sorted({step for step, _ in points})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(A_RUN), st.integers(0, len(A_RUN)))
+def test_order_and_repetition_never_raise_and_never_count_twice(facts: list[Event], begin: int) -> None:
+    view = after(*facts, *facts[begin:])
+    assert view.damaged == 0
+    assert sum(table.what == "replies" for table in view.counts) == 1
+    assert len(view.artifacts) == 1
+
+
+def test_a_damaged_fact_is_counted() -> None:
+    view = after(Counted("s", "w", 5), Measured("s", "n", "much"), status(counters=[1]))  # type: ignore[arg-type]
+    assert view.damaged == 3 and view.series == {} and view.counts == ()
+
+
+def test_a_value_that_is_no_number_stays_visible() -> None:
+    text = '{"kind": "measured", "stage": "train", "name": "loss", "value": NaN, "step": 3}'
+    fact = event_from_json(json.loads(text))
+    assert fact is not None
+    assert math.isnan(after(fact).series["train", "", "loss"][0][1])
+
+
+def test_ten_thousand_facts_are_reduced_in_well_under_a_second() -> None:
+    facts = [Measured("train", name, 1.0 / step, step, arm) for step in range(1, 1251) for arm in "abcd"
+             for name in ("loss", "learning_rate")]
+    assert len(facts) == 10_000
+    began = time.perf_counter()
+    view = after(*facts)
+    took = time.perf_counter() - began
+    assert took < 0.9, f"{took:.2f} s"
+    assert len(view.series) == 8
+
+
+def test_curves_and_logs_stay_bounded() -> None:
+    view = after(*(Measured("train", "loss", 1.0, step) for step in range(MOST_POINTS + 500)),
+                 *(Noted("train", str(n)) for n in range(MOST_LINES + 10)))
+    points = view.series["train", "", "loss"]
+    assert len(points) <= MOST_POINTS and points[0][0] == 0 and points[-1][0] == MOST_POINTS + 499
+    assert len(view.said) == MOST_LINES
+    assert len(thinned(tuple((n, 0.0) for n in range(MOST_POINTS + 1)))) <= MOST_POINTS

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tests.tui.chain import QUESTIONS, doubling, empty, hostile
+from tests.tui.driving import piloted, until
+from tests.tui.hostile import LONG, assert_harmless
+from tui.app import LocalDistillApp
+from tui.screens.traces import TracesPage
+from tui.widgets.paged_table import PagedTable
+from tui.widgets.trace_text import LONGEST_PART, TraceText, verdict
+
+
+def page(app: LocalDistillApp) -> TracesPage:
+    found = app.screen
+    assert isinstance(found, TracesPage)
+    return found
+
+
+def table(app: LocalDistillApp) -> PagedTable:
+    return app.screen.query_one("#list", PagedTable)
+
+
+def row_of(app: LocalDistillApp, question: str) -> int:
+    """Where the trace of this question stands: replies come in any order."""
+    browser = page(app)._browser
+    assert browser is not None
+    return next(n for n in range(browser.count) if browser.row(n).question == question)  # type: ignore[union-attr]
+
+
+async def shows(pilot: Pilot[None], app: LocalDistillApp, text: str) -> str:
+    """The screen's text once it holds `text`; everything on it was harmless."""
+    await until(pilot, lambda: text in assert_harmless(app))
+    return assert_harmless(app)
+
+
+@piloted
+async def test_all_traces_are_listed_and_keys_reach_the_last() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        text = await shows(pilot, app, f"{QUESTIONS} traces")
+        await shows(pilot, app, "Double 0")
+        assert "✗ 0" in text or "✗" in await shows(pilot, app, "✗")
+        await pilot.press("end")
+        await shows(pilot, app, f"row {QUESTIONS}")
+        await shows(pilot, app, f"Double {QUESTIONS - 1}")
+
+
+@piloted
+async def test_a_search_narrows_and_escape_takes_it_back() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("slash", *"double 7", "enter")
+        text = await shows(pilot, app, "1 traces")
+        assert "search: double 7" in text
+        await shows(pilot, app, "Double 7")
+        await pilot.press("escape")
+        await shows(pilot, app, f"{QUESTIONS} traces")
+
+
+@piloted
+async def test_a_filter_that_cannot_be_used_says_why_and_a_good_one_filters() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("f")
+        app.screen.query_one("#ask", Input).value = "skore = 0"
+        await pilot.press("enter")
+        text = await shows(pilot, app, "skore")
+        await shows(pilot, app, "cannot be used")
+        assert f"{QUESTIONS} traces" in text
+        await pilot.press("f")
+        app.screen.query_one("#ask", Input).value = "score = 0"
+        await pilot.press("enter")
+        text = await shows(pilot, app, "5 traces")
+        assert "cannot be used" not in text
+
+
+@piloted
+async def test_sorting_puts_the_wrong_ones_first() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("s", "s")
+        await shows(pilot, app, "order: score")
+        await until(pilot, lambda: assert_harmless(app).count("✗ 0") == 5)
+        lines = [text for text in assert_harmless(app).splitlines() if "Double" in text]
+        assert all("✗ 0" in text for text in lines[:5]) and "✓ 1" in lines[5]
+
+
+@piloted
+async def test_enter_opens_a_trace_with_its_grade_and_lineage_and_escape_closes_it() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "Double 5")
+        chosen = table(app).cursor = row_of(app, "Double 5")
+        await pilot.press("enter")
+        text = await shows(pilot, app, "The answer is 10")
+        assert not table(app).display
+        assert "▸ thinking" in text and "5 + 5" not in text
+        await pilot.press("t")
+        await shows(pilot, app, "5 + 5 = 10")
+        app.screen.query_one(TraceText).scroll_end(animate=False)
+        text = await shows(pilot, app, "selected in doubling")
+        assert "exact@1" in text and "trained in  b2:" in text
+        await pilot.press("right")
+        await until(pilot, lambda: app.trace == page(app)._browser.row(chosen + 1).id)  # type: ignore[union-attr]
+        await pilot.press("escape")
+        await until(pilot, lambda: table(app).display)
+        assert table(app).cursor == chosen + 1
+
+
+@piloted
+async def test_on_a_wide_screen_the_trace_stands_beside_the_table_and_follows_the_cursor() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await shows(pilot, app, "Double 5")
+        table(app).cursor = row_of(app, "Double 7")
+        await pilot.press("enter")
+        await shows(pilot, app, "The answer is 14.")
+        await pilot.press("up" if table(app).cursor else "down")
+        await until(pilot, lambda: app.trace == page(app)._browser.row(table(app).cursor).id)  # type: ignore[union-attr]
+        assert table(app).display and table(app).has_focus
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not table(app).display)
+        assert_harmless(app)
+
+
+@piloted
+async def test_y_copies_the_id() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "Double 0")
+        await pilot.press("y")
+        await until(pilot, lambda: app.clipboard.startswith("b2:"))
+
+
+@piloted
+async def test_the_traces_of_a_selection() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("l", *"doubling", "enter")
+        await shows(pilot, app, f"{QUESTIONS - 5} traces")
+        await pilot.press("l")
+        app.screen.query_one("#ask", Input).value = "dubling"
+        await pilot.press("enter")
+        await shows(pilot, app, "did you mean 'doubling'")
+
+
+@piloted
+async def test_an_empty_workspace_says_where_traces_come_from_and_stays_empty() -> None:
+    app = LocalDistillApp(empty(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "No traces yet")
+        await pilot.press("down", "enter", "t", "y", "right", "u", "d", "s")
+        await shows(pilot, app, "No traces yet")
+    assert not any(empty().glob("*.duckdb"))
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 45)])
+def test_hostile_traces_never_steer_the_terminal(size: tuple[int, int]) -> None:
+    @piloted
+    async def driven() -> None:
+        app = LocalDistillApp(hostile(), start="traces")
+        async with app.run_test(size=size) as pilot:
+            await shows(pilot, app, "8 traces")
+            await shows(pilot, app, "␛[31m")
+            for row in (0, 6):
+                table(app).cursor = row
+                await pilot.press("enter")
+                await until(pilot, lambda row=row: app.screen.query_one(TraceText).detail is not None
+                            and app.trace == page(app)._browser.row(row).id)  # type: ignore[union-attr]
+                await until(pilot, lambda: app.screen.query_one(TraceText).detail.trace.id == app.trace)
+                await pilot.press("t", "end", "y")
+                assert_harmless(app)
+                await pilot.press("t", "escape")
+            await pilot.press("slash", *"\u202eright", "enter")
+            await shows(pilot, app, "traces")
+            assert app.is_running
+
+    driven()
+
+
+@piloted
+async def test_long_texts_are_drawn_in_part_and_m_shows_the_rest() -> None:
+    app = LocalDistillApp(hostile(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "8 traces")
+        table(app).cursor = 6
+        await pilot.press("enter")
+        text = app.screen.query_one(TraceText)
+        await until(pilot, lambda: text.detail is not None)
+        before = text.virtual_size.height
+        assert before * 76 < 3 * LONGEST_PART
+        await pilot.press("m")
+        await until(pilot, lambda: text.virtual_size.height * 78 > 2 * len(LONG))
+
+
+@piloted
+async def test_what_a_trace_became_and_came_from_are_one_key_away() -> None:
+    app = LocalDistillApp(hostile(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "8 traces")
+        table(app).cursor = 7
+        await pilot.press("enter")
+        text = app.screen.query_one(TraceText)
+        await until(pilot, lambda: text.detail is not None and text.detail.trace.id == "b2:child")
+        await pilot.press("u")
+        await until(pilot, lambda: text.detail is not None and text.detail.made_of_it)
+        assert_harmless(app)
+        await pilot.press("d")
+        await until(pilot, lambda: text.detail is not None and text.detail.trace.id == "b2:child")
+
+
+def test_a_verdict_is_readable_without_colour() -> None:
+    assert [verdict(score)[0] for score in (None, 0.0, 0.5, 1.0)] == ["-", "✗", "~", "✓"]
+
+
+@piloted
+async def test_a_store_that_a_stranger_damaged_has_its_state_on_the_screen() -> None:
+    root = Path(tempfile.mkdtemp(prefix="damaged-"))
+    (root / "localdistill.duckdb").write_bytes(b"no database" * 1000)
+    app = LocalDistillApp(root, start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "the traces cannot be read")
+        text = await shows(pilot, app, "Nothing is lost")
+        assert "damaged" in text
+        await pilot.press("ctrl+r", "down", "enter", "s")
+        await shows(pilot, app, "Nothing is lost")

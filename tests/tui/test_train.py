@@ -1,0 +1,107 @@
+"""Train: the curves of a run that ended, other curves, the log, several seeds, adapters that were used again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from localdistill import ArtifactWritten, Counted, Measured, RunStarted, StageStarted
+from tests.tui.driving import piloted, until
+from tests.tui.garden import copied, garden, text_of
+from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
+from tui.app import LocalDistillApp
+from tui.screens.train import TrainPage, arms_of
+from tui.state import RunView, reduce
+from tui.widgets.line_chart import LineChart
+
+
+def arms(app: LocalDistillApp) -> str:
+    return text_of(app, "#arms")
+
+
+@piloted
+async def test_curves_arms_memory_and_log_of_a_finished_run() -> None:
+    app = LocalDistillApp(garden(), start="train")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "trained" in arms(app))
+        await until(pilot, lambda: "planned" in text_of(app, "#plan"))
+        assert arms(app).count("✓ trained") == 3 and "6,700" in arms(app)
+        shown = screen_text(app)
+        assert all(f" {letter}" in shown for letter in "ABC") and "⠀" not in shown
+        assert sum(0x2800 < ord(char) < 0x2900 for char in shown) > 60
+        assert "3 arms" in shown and "+ adapter full_trace, seed 0" in shown
+        assert [len(line.points) for line in app.screen.query_one(LineChart).lines] == [40, 40, 40]
+
+
+@piloted
+async def test_g_shows_the_learning_rate_and_l_the_log_where_there_is_no_room_for_both() -> None:
+    app = LocalDistillApp(garden(), start="train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "trained" in arms(app))
+        before = app.screen.query_one(LineChart).lines
+        await pilot.press("g")
+        assert "learning rate" in text_of(app, "#curve-title")
+        after = app.screen.query_one(LineChart).lines
+        assert max(value for _, value in after[0].points) == pytest.approx(3e-3, rel=0.1) and after != before
+        assert not app.screen.query_one("#said-log").display or not app.screen.query_one("#said-log").region.height
+        await pilot.press("l")
+        await until(pilot, lambda: "+ adapter full_trace, seed 0" in screen_text(app))
+        assert not app.screen.query_one("#curves").region.height
+        await pilot.resize_terminal(140, 45)
+        await until(pilot, lambda: app.screen.query_one("#curves").region.height > 20)
+
+
+@piloted
+async def test_an_arm_with_a_hostile_name_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    facts = [{"kind": "run_started", "run_id": "garden-1", "recipe": "garden", "stages": ["train"]},
+             {"kind": "stage_started", "stage": "train"},
+             *({"kind": "measured", "stage": "train", "name": "loss", "arm": HOSTILE, "step": step,
+                "value": float("nan") if step == 3 else 1.0} for step in range(1, 6)),
+             {"kind": "warned", "stage": "train", "text": HOSTILE, "hint": HOSTILE}]
+    (root / "runs/garden-1/events.jsonl").write_text("".join(json.dumps(fact) + "\n" for fact in facts))
+    app = LocalDistillApp(root, start="train")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "1.0000" in arms(app))
+        assert "×" in assert_harmless(app)
+
+
+@piloted
+async def test_an_empty_workspace_says_what_to_press(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "Nothing was trained here yet" in screen_text(app))
+        await pilot.press("x", "u", "g", "l")
+        assert "s starts a recipe" in screen_text(app)
+
+
+def view_of(*items: object) -> RunView:
+    view = RunView("r-1")
+    for item in (RunStarted("r-1", "r", ("train",)), StageStarted("train"), *items):
+        view = reduce(view, item)  # type: ignore[arg-type]
+    return view
+
+
+def test_arms_are_done_under_way_or_to_come() -> None:
+    planned = [Counted("format", "dataset", {"rows": 1}, name) for name in "abc"]
+    view = view_of(*planned, Measured("train", "loss", 1.0, 1, "a"), ArtifactWritten("adapter", "b2:1", "a, seed 0"),
+                   Measured("train", "loss", 1.0, 1, "b"))
+    assert [(arm.title, arm.state) for arm in arms_of(view)] == [("a", "trained"), ("b", "trains"), ("c", "waits")]
+
+
+def test_seeds_are_named_only_where_there_are_several() -> None:
+    both = view_of(ArtifactWritten("adapter", "b2:1", "a, seed 0"), ArtifactWritten("adapter", "b2:2", "a, seed 1"))
+    assert [arm.title for arm in arms_of(both)] == ["a, seed 0", "a, seed 1"]
+
+
+@piloted
+async def test_adapters_that_were_used_again_have_no_curves_and_say_so(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    events = root / "runs/garden-1/events.jsonl"
+    kept = [text for text in events.read_text().splitlines() if '"measured"' not in text]
+    events.write_text("\n".join(kept) + "\n")
+    app = LocalDistillApp(root, start="train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "an earlier run trained these adapters" in screen_text(app))

@@ -1,0 +1,258 @@
+"""The app: one workspace, its screens, what is known now, and the few actions that work everywhere. Runs live outside;
+closing this changes nothing about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from localdistill import (
+    LocalDistillError,
+    RunFolder,
+    RunStatus,
+    TermsQuestion,
+    UsageError,
+    Workspace,
+    accept_terms,
+    cancel,
+    load_recipe,
+    open_terms,
+    recipe_file,
+    resume,
+    start,
+)
+from tui.commands import Command, Palette
+from tui.jobs import Jobs
+from tui.screens import Place, place, places
+from tui.settings import read_settings
+from tui.state import AppState, RunView
+from tui.text import line, safe
+from tui.widgets.dialogs import ErrorDialog, HelpDialog, Question
+
+TERMINAL_THEMES = {"terminal": "ansi-dark", "terminal-light": "ansi-light"}
+
+
+def _everywhere() -> tuple[Command, ...]:
+    """What can be done on every screen."""
+    return (
+        *(Command(f"go.{p.name}", f"open: {p.title}", p.twin, f"app.go('{p.name}')", p.key, in_footer=False)
+          for p in places()),
+        Command("help.show", "explain: this screen", "", "app.explain", "f1", "What this is and which keys it has."),
+        Command("theme.change", "change: theme", "", "app.change_theme"),
+        Command("app.quit", "quit: localdistill", "", "app.quit", "ctrl+q", "Runs go on without it."),
+    )
+
+
+class LocalDistillApp(App[None]):
+    """localdistill in a terminal."""
+
+    TITLE = "localdistill"
+    CSS_PATH = "app.tcss"
+    COMMANDS = {Palette}
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(c.key, c.action.removeprefix("app."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
+          for c in _everywhere() if c.key),
+        Binding("colon", "command_palette", "commands", id="palette.open"),
+    ]
+
+    def __init__(self, workspace: Path | None = None, start: str = "") -> None:
+        super().__init__()
+        self.workspace = Workspace.find(workspace)
+        self.jobs = Jobs(self)
+        self.state = AppState()
+        self.chat_file = ""
+        """The model file that Chat opens first."""
+        self.trace = ""
+        """The trace that was looked at last, for the screens that show one."""
+        self.selection = ""
+        """The saved selection that Traces opens next."""
+        self._start = start
+        self._chosen = ""
+        """The run that somebody asked to follow."""
+        self._pages: dict[str, Screen[None]] = {}
+
+    # ---- life
+
+    def on_mount(self) -> None:
+        """First paint comes before anything is read."""
+        self.go(self._start or "home")
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        try:
+            settings = read_settings(self.workspace.root)
+        except UsageError as error:
+            self.show_error(error)
+        else:
+            theme = TERMINAL_THEMES.get(settings.theme, settings.theme)
+            if theme in self.available_themes:
+                self.theme = theme
+            elif theme:
+                self.show_error(UsageError(f"there is no theme '{theme}'", "known: terminal, terminal-light, "
+                                           + ", ".join(self.available_themes)))
+            if settings.reduced_motion:
+                self.animation_level = "none"
+            self.set_keymap(settings.keys)
+        self.jobs.watch_workspace(self.workspace)
+
+    async def action_quit(self) -> None:
+        """Leave; runs go on."""
+        self.jobs.stop()
+        self.exit()
+
+    # ---- what is known
+
+    def runs_seen(self, runs: Sequence[RunStatus]) -> None:
+        """The list of runs changed. The newest living run is followed unless another one was chosen."""
+        self.tell(replace(self.state, runs=tuple(runs)))
+        living = [run for run in runs if run.alive]
+        watched = self.state.watched
+        follows = watched.run_id if watched and watched.is_alive else ""
+        if chosen := next((run for run in runs if run.run_id == self._chosen), None):
+            if chosen.alive and follows != chosen.run_id:
+                self.attach(chosen.run_id)
+        elif living and not follows:
+            self._join(living[-1].run_id)
+        elif watched is None and runs:
+            self._join(runs[-1].run_id)
+
+    def run_seen(self, view: RunView) -> None:
+        """The followed run changed."""
+        self.tell(replace(self.state, watched=view))
+
+    def tell(self, state: AppState) -> None:
+        """A new state, for the screen in front; the others are told when they come to the front."""
+        self.state = state
+        take = getattr(self.screen, "take", None)
+        if take is None and len(self.screen_stack) > 1:
+            take = getattr(self.screen_stack[-2], "take", None)
+        if take is not None:
+            take(state)
+
+    def attach(self, run_id: str) -> None:
+        """Follow this run, also when another one begins."""
+        self._chosen = run_id
+        self._join(run_id)
+
+    def _join(self, run_id: str) -> None:
+        self.guarded(lambda: self.jobs.watch_run(RunFolder.open(self.workspace.runs, run_id)))
+
+    def follow_run(self, folder: RunFolder) -> None:
+        """Follow a run that has just begun, and whatever lives after it."""
+        self._chosen = ""
+        self.jobs.watch_run(folder)
+
+    # ---- runs
+
+    def start_recipe(self, name: str, settings: Sequence[str] = (), until: str = "",
+                     accepted: Sequence[str] = (), then: str = "runs") -> None:
+        """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`.
+        Terms of use that nobody accepted are asked for first."""
+
+        def begin() -> RunFolder | list[TermsQuestion]:
+            path = recipe_file(name)
+            recipe = load_recipe(path, settings)
+            accept_terms(recipe, self.workspace, accepted)
+            if questions := open_terms(recipe, self.workspace):
+                return questions
+            return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until)
+
+        def begun(result: RunFolder | list[TermsQuestion]) -> None:
+            if isinstance(result, RunFolder):
+                self.follow_run(result)
+                self.go(then)
+                return
+            names = [question.name for question in result]
+            text = "\n\n".join(safe(question.text) for question in result)
+            self.push_screen(Question(f"{text}\n\nGo on all the same?",
+                                      lambda: self.start_recipe(name, settings, until, names, then)))
+
+        self.jobs.do(begin, begun)
+
+    def cancel_run(self, run_id: str) -> None:
+        """Ask a run to stop; asked again, it stops at once."""
+        def said(again: bool) -> None:
+            self.notify(f"{line(run_id)} stops " + ("at once" if again else "at its next safe point"), markup=False)
+
+        self.jobs.do(lambda: cancel(self.workspace, run_id), said)
+
+    def resume_run(self, run_id: str, max_usd: float | None = None) -> None:
+        """Continue a run and follow it."""
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd), self.follow_run)
+
+    def follow_step(self, command: str) -> None:
+        """Do what a next step of Home says: a command of the command line."""
+        verb, _, rest = command.partition(" ")
+        target = rest.split(" ")[0]
+        if verb == "run":
+            self.start_recipe(target)
+        elif verb == "attach":
+            self.attach(target)
+            self.go("runs")
+        elif verb == "resume" and "--max-usd" not in rest:
+            self.resume_run(target)
+            self.go("runs")
+        elif verb == "chat":
+            self.chat_file = rest
+            self.go("chat")
+        else:
+            self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs"}.get(verb, "home"))
+
+    # ---- actions
+
+    def go(self, name: str) -> None:
+        """Bring a screen to the front."""
+        if name not in self._pages:
+            self._pages[name] = place(name).load()()
+            self.install_screen(self._pages[name], name)
+        while len(self.screen_stack) > 1 and self.screen.is_modal:
+            self.pop_screen()
+        if len(self.screen_stack) == 1:
+            self.push_screen(name)
+        elif self.screen is not self._pages[name]:
+            self.switch_screen(name)
+
+    def action_go(self, name: str) -> None:
+        """Bring a screen to the front."""
+        self.go(name)
+
+    def action_explain(self) -> None:
+        """Say what the screen is for and which keys it has."""
+        self.push_screen(HelpDialog(self.screen, self.commands_now()))
+
+    def commands_now(self) -> list[Command]:
+        """What can be done here and now."""
+        page = next((s for s in reversed(self.screen_stack) if hasattr(s, "HELP") and s.COMMANDS), None)
+        return [*(page.COMMANDS if page else ()), *_everywhere()]
+
+    async def perform(self, command: Command) -> None:
+        """Do it."""
+        await self.run_action(command.action)
+
+    def show_error(self, error: LocalDistillError) -> None:
+        """What happened, what was kept, what to do."""
+        self.push_screen(ErrorDialog(safe(error.message), safe(error.hint)))
+
+    def guarded(self, work: Callable[[], None]) -> None:
+        """Do something short that may be refused."""
+        try:
+            work()
+        except LocalDistillError as error:
+            self.show_error(error)
+
+
+def all_places() -> tuple[Place, ...]:
+    """Every screen, for tests."""
+    return places()
+
+
+def main(workspace: Path | None = None) -> None:
+    """Open the UI and stay until it is closed."""
+    LocalDistillApp(workspace).run()

@@ -1,0 +1,75 @@
+"""Everything that can be done, as a table: what the palette lists, which key it has, and which command of the command
+line does the same. Screens add their own actions; nothing can be done that is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+if TYPE_CHECKING:
+    from tui.app import LocalDistillApp
+
+
+@dataclass(frozen=True)
+class Command:
+    """One action."""
+
+    id: str
+    """For `tui.toml`, for example `run.cancel`."""
+    title: str
+    """`verb: object`, as the palette shows it."""
+    twin: str
+    """The command of the command line that does the same, for example `runs prune`. Empty only for what moves around
+    in the UI itself."""
+    action: str
+    """Name of the Textual action that does it, for example `screen.cancel_run` or `app.go('home')`."""
+    key: str = ""
+    """Default key; empty: palette only."""
+    help: str = ""
+    """One sentence for the palette and F1."""
+    in_footer: bool = True
+    """Whether the key is shown at the bottom."""
+
+
+class Palette(Provider):
+    """The palette's list: the actions of the app and of the screen in front."""
+
+    @property
+    def _commands(self) -> list[tuple[Command, Callable[[], Any]]]:
+        app: LocalDistillApp = self.app  # type: ignore[assignment]
+        return [(command, partial(app.perform, command)) for command in app.commands_now()]
+
+    async def discover(self) -> Hits:
+        """Everything, before anything is typed."""
+        for command, callback in self._commands:
+            yield DiscoveryHit(command.title, callback, help=_help(command))
+
+    async def search(self, query: str) -> Hits:
+        """What matches."""
+        matcher = self.matcher(query)
+        for command, callback in self._commands:
+            if (score := matcher.match(command.title)) > 0:
+                yield Hit(score, matcher.highlight(command.title), callback, help=_help(command))
+
+
+def _help(command: Command) -> str:
+    twin = f"  ·  localdistill {command.twin}" if command.twin else ""
+    key = f"  [{command.key}]".replace("[", "(").replace("]", ")") if command.key else ""
+    return f"{command.help}{key}{twin}"
+
+
+def by_id(commands: Iterable[Command]) -> dict[str, Command]:
+    """Commands by their id; two with one id are a mistake."""
+    found: dict[str, Command] = {}
+    for command in commands:
+        if command.id in found:
+            raise ValueError(f"two actions are called {command.id}")
+        found[command.id] = command
+    return found
+
+
+Action = Callable[[], Awaitable[None] | None]

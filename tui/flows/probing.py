@@ -1,0 +1,188 @@
+"""A probe from the choice of a teacher to its report: terms of use, the price, the question, the small questions
+themselves. One at a time, and it can be stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localdistill import (
+    CallBook,
+    Cancel,
+    Examined,
+    LocalDistillError,
+    Subject,
+    TermsQuestion,
+    UsageError,
+    accept_terms,
+    asking_recipe,
+    examine_teacher,
+    findings_of,
+    load_recipe,
+    local_subject,
+    open_terms,
+    provider,
+    provider_subject,
+    recipe_file,
+    recipe_subjects,
+    tune_teacher,
+    worst_cost_usd,
+)
+from tui.flows.terms import ask_terms
+from tui.text import line, safe
+from tui.widgets.dialogs import Question, ReportDialog
+from tui.widgets.text_dialog import Field, PathDialog, TextDialog
+
+if TYPE_CHECKING:
+    from tui.app import LocalDistillApp
+
+CAP_USD = 0.05
+Rows = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What has to be known before a probe."""
+
+    terms: Sequence[TermsQuestion]
+    subjects: Sequence[Subject]
+    costs: Sequence[float | None]
+
+
+class Probing:
+    """The probes of one screen."""
+
+    def __init__(self, ui: LocalDistillApp, working: Callable[[str], None], probed: Callable[[], None]) -> None:
+        """working: told what is under way, empty when nothing is. probed: told when a report was kept."""
+        self._ui, self._working, self._probed = ui, working, probed
+        self._stop: threading.Event | None = None
+
+    def provider(self, name: str) -> None:
+        """Ask which model of a provider, then probe it."""
+        known = provider(name)
+        exact = next((model.match for model in known.models if not set(model.match) & set("*?[")), "")
+
+        def typed(values: Mapping[str, str]) -> None:
+            subject = provider_subject(name, values["model"], values["base_url"], values["key_env"])
+            self._prepare(lambda: [subject], number(values["cap"], "US dollars"))
+
+        self._ui.push_screen(TextDialog(f"Probe {safe(known.title)}", [
+            Field("model", "model", exact, "as the server calls it"),
+            Field("base_url", "address", "", f"empty: {safe(known.base_url)}"),
+            Field("key_env", "key", "", f"empty: {safe(known.api_key_env or 'none')}"),
+            Field("cap", "at most, US dollars", f"{CAP_USD:g}", "it stops before passing this")],
+            typed, "Some small questions; what they can cost is said first."))
+
+    def recipe(self, name: str) -> None:
+        """Probe the teachers of a recipe."""
+        def subjects() -> list[Subject]:
+            path = recipe_file(name)
+            return list(recipe_subjects(load_recipe(path), path.resolve().parent))
+
+        self._prepare(subjects, CAP_USD)
+
+    def file(self) -> None:
+        """Choose a GGUF file and ask it."""
+        self._ui.push_screen(PathDialog("Probe a GGUF file", lambda path: self._prepare(
+            lambda: [local_subject(path)], 0.0), self._ui.workspace.root, (".gguf",)))
+
+    def tune(self) -> None:
+        """Choose a GGUF file and measure which settings are fastest."""
+        self._ui.push_screen(PathDialog("Tune llama.cpp for a GGUF file", self._tune, self._ui.workspace.root,
+                                        (".gguf",), "It takes some minutes and every core."))
+
+    def _tune(self, path: Path) -> None:
+        report = ReportDialog(f"Settings for {line(path.name)}",
+                              waiting="measuring ... (closing this does not stop it)")
+        self._ui.push_screen(report)
+
+        def work() -> Rows:
+            rates = tune_teacher(path).rates.items()
+            return [(name, f"{rate:,.1f} tokens/s") for name, rate in sorted(rates, key=lambda row: -row[1])]
+
+        self._ui.jobs.do(work, report.fill, failed=report.fail)
+
+    def stop(self) -> None:
+        """Let the probe end at its next safe point."""
+        if self._stop is not None:
+            self._stop.set()
+
+    def _prepare(self, subjects: Callable[[], list[Subject]], cap_usd: float, accepted: Sequence[str] = ()) -> None:
+        if self._stop is not None:
+            raise UsageError("a probe is under way", "wait for it, or press x to stop it")
+        workspace = self._ui.workspace
+
+        def work() -> Price:
+            found = subjects()
+            recipe = asking_recipe(found)
+            accept_terms(recipe, workspace, accepted)
+            terms = open_terms(recipe, workspace)
+            return Price(terms, found, [] if terms else [worst_cost_usd(subject) for subject in found])
+
+        def priced(price: Price) -> None:
+            if price.terms:
+                ask_terms(self._ui, price.terms, lambda names: self._prepare(subjects, cap_usd, names))
+            elif all(cost == 0 for cost in price.costs):
+                self._probe(price.subjects, cap_usd)
+            else:
+                self._ui.push_screen(Question(price_text(price, cap_usd), lambda: self._probe(price.subjects, cap_usd)))
+
+        self._ui.jobs.do(work, priced, group="price")
+
+    def _probe(self, subjects: Sequence[Subject], cap_usd: float) -> None:
+        workspace, stop = self._ui.workspace, threading.Event()
+        self._stop = stop
+        self._working(f"asking {', '.join(line(subject.label, 60) for subject in subjects)} ...   x: stop")
+
+        def work() -> list[Examined]:
+            book, cancel = CallBook(cap_usd=cap_usd), Cancel(stop.is_set)
+            return [examine_teacher(workspace, subject, book, cancel) for subject in subjects]
+
+        def done(found: list[Examined]) -> None:
+            self._ended()
+            rows = [row for one in found for row in report_rows(one)]
+            self._ui.push_screen(ReportDialog("What the probe found", rows))
+            self._probed()
+
+        def failed(error: LocalDistillError) -> None:
+            self._ended()
+            self._ui.show_error(error)
+
+        self._ui.jobs.do(work, done, failed=failed)
+
+    def _ended(self) -> None:
+        self._stop = None
+        self._working("")
+
+
+def report_rows(found: Examined) -> Rows:
+    """The report of one probe and what changed since the one before."""
+    rows: Rows = [("", found.label), *findings_of(found.probe)]
+    if found.before is not None:
+        since = f"since {found.before.probed_at}"
+        rows += [("! changed", f"{change} ({since})") for change in found.changes] or [("changed", f"nothing {since}")]
+    return rows
+
+
+def price_text(price: Price, cap_usd: float) -> str:
+    """The question before a probe that costs money."""
+    rows = []
+    for subject, cost in zip(price.subjects, price.costs):
+        said = "an unknown amount: no price is known" if cost is None else f"at most about ${cost:.4f}"
+        rows.append(f"Probing {line(subject.label, 80)} costs {said}.")
+    rows.append("The cap cannot hold without a price." if None in price.costs else f"It stops at ${cap_usd:g}.")
+    return "\n".join(rows) + "\n\nAsk the questions?"
+
+
+def number(text: str, what: str) -> float:
+    """The number that was typed. UsageError when it is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1e12:
+        raise UsageError(f"'{line(text, 40)}' is no number of {what}", "for example 5")
+    return found

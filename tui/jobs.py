@@ -1,0 +1,108 @@
+"""All work that takes longer than a key press: every thread of the UI is started here, ends with its screen or the
+app, and hands its result to the event loop. Runs are not started here but in processes of their own: this file only
+watches them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from textual.worker import get_current_worker
+
+from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, follow, list_runs
+from tui.state import RunView, reduce
+
+if TYPE_CHECKING:
+    from tui.app import LocalDistillApp
+
+T = TypeVar("T")
+LOOK_EVERY_S = 2.0
+SHOW_EVERY_S = 0.1
+
+
+class Jobs:
+    """The workers of one app."""
+
+    def __init__(self, app: LocalDistillApp) -> None:
+        self._app = app
+        self._stop_following = threading.Event()
+
+    def do(self, work: Callable[[], T], done: Callable[[T], None] | None = None, *, group: str = "",
+           failed: Callable[[LocalDistillError], None] | None = None) -> None:
+        """Run `work` in a thread, then `done(result)` in the event loop. In a `group` the newest work counts: the
+        result of an older one is dropped. An error is shown as the app shows errors, or given to `failed`."""
+
+        def body() -> None:
+            worker = get_current_worker()
+            try:
+                result = work()
+            except LocalDistillError as error:
+                if not worker.is_cancelled:
+                    self._app.call_from_thread(failed or self._app.show_error, error)
+                return
+            except Exception as error:
+                if not worker.is_cancelled:
+                    wrapped = LocalDistillError(f"{type(error).__name__}: {error}", "this is a fault of localdistill")
+                    self._app.call_from_thread(failed or self._app.show_error, wrapped)
+                return
+            if done is not None and not worker.is_cancelled:
+                self._app.call_from_thread(done, result)
+
+        self._app.run_worker(body, thread=True, group=group or "work", exclusive=bool(group), exit_on_error=False)
+
+    def watch_workspace(self, workspace: Workspace) -> None:
+        """Look at the workspace's runs every two seconds and tell the app what changed."""
+
+        def body() -> None:
+            worker, before = get_current_worker(), None
+            while not worker.is_cancelled:
+                runs = tuple(folder.status() for folder in list_runs(workspace.runs))
+                key = tuple((run.run_id, run.state, run.stage) for run in runs)
+                if key != before:
+                    before = key
+                    self._app.call_from_thread(self._app.runs_seen, runs)
+                _sleep(LOOK_EVERY_S, lambda: worker.is_cancelled)
+
+        self._app.run_worker(body, thread=True, group="workspace", exclusive=True, exit_on_error=False)
+
+    def watch_run(self, folder: RunFolder) -> None:
+        """Follow one run from its first fact on; the one followed before is let go."""
+        self._stop_following.set()
+        stop = self._stop_following = threading.Event()
+
+        def body() -> None:
+            worker, view, shown_at = get_current_worker(), RunView(folder.id), 0.0
+            shown = view
+
+            def show() -> None:
+                nonlocal shown, shown_at
+                if view is not shown and not stop.is_set():
+                    shown, shown_at = view, time.monotonic()
+                    self._app.call_from_thread(self._app.run_seen, view)
+
+            def asked() -> bool:
+                """Asked whenever nothing more is there to be read: what was held back is shown."""
+                if not worker.is_cancelled:
+                    show()
+                return stop.is_set() or worker.is_cancelled
+
+            for item in follow(folder, stop=asked):
+                view = reduce(view, item)
+                ends = isinstance(item, RunStatus) and not item.alive
+                if ends or time.monotonic() - shown_at >= SHOW_EVERY_S:
+                    show()
+
+        self._app.run_worker(body, thread=True, group="follow", exit_on_error=False)
+
+    def stop(self) -> None:
+        """Let every thread end; runs go on."""
+        self._stop_following.set()
+        self._app.workers.cancel_all()
+
+
+def _sleep(seconds: float, ended: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not ended() and time.monotonic() < until:
+        time.sleep(0.05)

@@ -1,0 +1,114 @@
+"""What every screen is made of: a line on top that says where one is and what runs, the screen's own body, and the keys
+at the bottom. A screen is told of a new state by `show`; it never asks for one in a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from tui.commands import Command
+from tui.screens import places
+from tui.state import AppState, RunView
+from tui.text import joined, line, shown
+
+if TYPE_CHECKING:
+    from tui.app import LocalDistillApp
+
+
+class TopLine(Static):
+    """Where one is, and the run that is followed."""
+
+    def show(self, title: str, state: AppState, workspace: str) -> None:
+        """Draw the line."""
+        self.update(joined(shown(" localdistill ", "bold $text on $primary"), shown(f" {title} ", "bold"),
+                           shown(f" {workspace}  ", "$foreground-muted"), run_chip(state.watched)))
+
+
+class Menu(Static):
+    """The screens and their keys, the present one marked; short names where the screen is narrow."""
+
+    def show(self, here: str) -> None:
+        """Draw the menu for the screen titled `here`."""
+        self._here = here
+        wide = self.size.width >= sum(len(place.title) + 4 for place in places())
+        gap = "  " if wide else " "
+        parts: list[Content] = []
+        for place in places():
+            title = place.title if wide or place.title == here else place.title[:3]
+            parts += [shown(f"{place.key} ", "$accent"),
+                      shown(title, "bold reverse" if place.title == here else "$foreground-muted"), shown(gap)]
+        self.update(joined(*parts))
+
+    def on_resize(self) -> None:
+        """Names may have room now, or none any more."""
+        if here := getattr(self, "_here", ""):
+            self.show(here)
+
+
+def run_chip(view: RunView | None) -> Content:
+    """One run in a few words: state, stage, how far."""
+    if view is None:
+        return Content("")
+    styles = {"running": "$success", "starting": "$success", "finished": "$foreground-muted", "failed": "$error",
+              "paused": "$warning", "partial": "$warning", "interrupted": "$warning", "cancelled": "$warning"}
+    far = f" {100 * view.done / view.total:.0f} %" if view.is_alive and view.total else ""
+    stage = f" {line(view.stage)}" if view.is_alive else ""
+    return shown(f"● {line(view.run_id)} {view.state}{stage}{far}", styles.get(view.state, ""))
+
+
+class Page(Screen[None]):
+    """One screen of the menu."""
+
+    TITLE: ClassVar[str] = ""
+    COMMANDS: ClassVar[tuple[Command, ...]] = ()  # type: ignore[assignment]
+    """What can be done here, beside what can be done everywhere."""
+    HELP: ClassVar[str] = ""
+    """What this screen is for, in a few sentences, for F1."""
+
+    def __init_subclass__(cls) -> None:
+        """The keys of a screen are those of its actions."""
+        own: list[BindingType] = [
+            Binding(c.key, c.action.removeprefix("screen."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
+            for c in cls.COMMANDS if c.key]
+        cls.BINDINGS = [*cls.__dict__.get("BINDINGS", ()), *own]
+        super().__init_subclass__()
+
+    @property
+    def ui(self) -> LocalDistillApp:
+        """The app, with its type."""
+        app: LocalDistillApp = self.app  # type: ignore[assignment]
+        return app
+
+    def compose(self) -> ComposeResult:
+        """The frame around `body`."""
+        yield TopLine(id="top")
+        yield Menu(id="menu")
+        with Vertical(id="body"):
+            yield from self.body()
+        yield Footer(compact=True)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets of this screen."""
+        raise NotImplementedError
+
+    def on_screen_resume(self) -> None:
+        """The screen came to the front."""
+        self.take(self.ui.state)
+
+    def take(self, state: AppState) -> None:
+        """A new state, told by the app."""
+        if self.is_mounted:
+            self.query_one(TopLine).show(self.TITLE, state, line(self.ui.workspace.root.name or "/"))
+            self.query_one(Menu).show(self.TITLE)
+            self.show(state)
+
+    def show(self, state: AppState) -> None:
+        """Draw what changed."""

@@ -1,0 +1,254 @@
+"""Chat: talk to model files, one or two side by side. Each model lives in a process of its own from the first question
+until this screen is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from localdistill import ChatFile, chat_files
+from tui.commands import Command
+from tui.screens.base import Page
+from tui.state import AppState
+from tui.talk import Talk
+from tui.text import joined, line, safe, shown
+from tui.widgets.chat_log import ChatLog
+from tui.widgets.choose import Choose
+from tui.widgets.copy_line import copyable
+
+WIDE = 100
+"""Columns from which two conversations stand side by side."""
+_SIDES = ("a", "b")
+_NOTE = ("Only GGUF files can be talked to. The untrained base is one of them once a run exported it: "
+         "[export] with arm = \"base\".")
+
+
+class Written(Message):
+    """A conversation has something new to show; sent by workers."""
+
+
+class ChatPage(Page):
+    """Talking to what came out."""
+
+    TITLE = "Chat"
+    HELP = ("Type a question and press enter. With two files open the question goes to both, so that a student and "
+            "its base or teacher can be compared. Thinking is folded and never sent back. Escape stops an answer, or "
+            "leaves the line so that the keys of the menu work. The models end when this screen is left; what was said "
+            "stays.")
+    COMMANDS = (
+        Command("chat.ask", "write: question", "chat", "screen.write", "i", "Goes to the line at the bottom.",
+                in_footer=False),
+        Command("chat.stop", "stop: answer", "chat", "screen.stop_or_leave", "escape",
+                "Ends the answer that is being written and keeps what is there; else leaves the line."),
+        Command("chat.thinking", "think: shown or folded", "chat", "screen.fold", "ctrl+t", "Shows or folds thinking."),
+        Command("chat.copy", "copy: answer", "chat", "screen.copy_answer", "ctrl+y", "Copies the newest answer."),
+        Command("chat.choose", "file: choose", "chat", "screen.choose_file", "ctrl+o",
+                "Talks to another model file; a new conversation."),
+        Command("chat.compare", "both: second file", "chat", "screen.choose_second", "ctrl+b",
+                "Opens a second file beside the first, or closes it."),
+        Command("chat.switch", "other: side", "chat", "screen.switch_side", "f2",
+                "Goes to the other conversation; on narrow screens it comes to the front.", in_footer=False),
+        Command("chat.reset", "new: conversation", "chat", "screen.reset", "ctrl+n", "Forgets all turns."),
+    )
+    CSS_PATH = "chat.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._talks: list[Talk] = []
+        self._files: tuple[ChatFile, ...] | None = None
+        self._side = 0
+        self._unfolded = False
+
+    def body(self) -> Iterable[Widget]:
+        """Two conversations (one hidden until it is opened) and the line."""
+        with Horizontal(id="sides"):
+            for side in _SIDES:
+                with Vertical(id=f"side-{side}", classes="side"):
+                    yield Static(id=f"head-{side}", classes="head")
+                    yield ChatLog(id=f"log-{side}")
+        yield Input(placeholder="ask something", id="line")
+
+    # ---- files
+
+    def on_screen_resume(self) -> None:
+        """The screen came to the front: the file that was asked for is opened, else the newest export."""
+        super().on_screen_resume()
+        if asked := self.ui.chat_file:
+            self.ui.chat_file = ""
+            self._open(0, Path(asked), "")
+        self.ui.jobs.do(lambda: chat_files(self.ui.workspace), self._listed, group="chat-files",
+                        failed=lambda _: self._listed(()))
+        self.query_one("#line").focus()
+
+    def _listed(self, files: Sequence[ChatFile]) -> None:
+        self._files = tuple(files)
+        if not self._talks and self._files:
+            self._open(0, self._files[0].path, self._files[0].label)
+        self._draw()
+
+    def _open(self, side: int, path: Path, label: str) -> None:
+        """Talk to `path` on one side; nothing is loaded before the first question."""
+        path = path.expanduser()
+        known = next((file.label for file in self._files or () if file.path == path), "")
+        if side < len(self._talks):
+            self._talks[side].close()
+        self._talks[side:side + 1] = [Talk(path, label or known or path.name)]
+        self._side = side
+        self._draw()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen came to the front: the processes end. A window in front changes nothing."""
+        if not self.app.screen.is_modal:
+            self._close_all()
+
+    def on_unmount(self) -> None:
+        """The app ends: the processes end."""
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for talk in self._talks:
+            talk.close()
+
+    # ---- drawing
+
+    def show(self, state: AppState) -> None:
+        """Nothing here follows runs; the frame may have changed."""
+        self._draw()
+
+    def on_resize(self) -> None:
+        """One column more, or one less."""
+        self._draw()
+
+    def on_written(self, _: Written) -> None:
+        """A worker wrote something."""
+        self._draw()
+
+    def _draw(self) -> None:
+        if not self.is_mounted:
+            return
+        both = len(self._talks) == 2
+        wide = self.size.width >= WIDE
+        self.query_one("#sides").set_class(both and wide, "two")
+        for number, side in enumerate(_SIDES):
+            pane = self.query_one(f"#side-{side}")
+            pane.display = number < max(1, len(self._talks)) and (wide or not both or number == self._side)
+            pane.set_class(both and wide and number == self._side, "chosen")
+            self.query_one(f"#head-{side}", Static).update(self._head(number, both, wide))
+            turns = self._talks[number].turns if number < len(self._talks) else ()
+            self.query_one(f"#log-{side}", ChatLog).show(turns, self._unfolded, self._nothing(number))
+
+    def _head(self, number: int, both: bool, wide: bool) -> Content:
+        """Whom this side talks to; on narrow screens both sides, the one in front marked."""
+        if number >= len(self._talks):
+            return Content("")
+        sides = range(len(self._talks)) if both and not wide else [number]
+        parts: list[Content] = []
+        for side in sides:
+            talk = self._talks[side]
+            mark = f" {_SIDES[side].upper()} " if both else ""
+            parts.append(shown(mark, "bold reverse" if side == self._side else "$foreground-muted"))
+            parts.append(shown(f" {line(talk.label, 60)} ", "bold" if side == self._side else "$foreground-muted"))
+            doing = talk.turns[-1].state if talk.is_busy else "" if talk.is_loaded else "not loaded"
+            parts.append(shown(f" {doing} ", "$success" if talk.is_busy else "$foreground-muted"))
+        return joined(*parts)
+
+    def _nothing(self, number: int) -> Content:
+        """What an empty conversation says."""
+        if number < len(self._talks):
+            talk = self._talks[number]
+            return shown(f"{talk.path}\n\nThe model is loaded with the first question, in a process of its own.",
+                         "$foreground-muted")
+        if self._files is None:
+            return shown("looking for model files ...", "$foreground-muted")
+        return shown(f"No run exported a model file yet. Press escape, then 9 for Export; or ctrl+o for the path of a "
+                     f"GGUF file.\n\n{_NOTE}", "$foreground-muted")
+
+    # ---- talking
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Ask all sides."""
+        question = event.value.strip()
+        if not question:
+            return
+        if not self._talks:
+            self.action_choose_file()
+            return
+        if any(talk.is_busy for talk in self._talks):
+            self.notify("an answer is being written; escape stops it", markup=False, timeout=3)
+            return
+        event.input.clear()
+        for talk in self._talks:
+            self._ask(talk, question)
+        self._draw()
+
+    def _ask(self, talk: Talk, question: str) -> None:
+        work = talk.begin(question)
+        self.ui.jobs.do(lambda: work(lambda: self._tell()), lambda _: self._draw())
+
+    def _tell(self) -> None:
+        """Called by workers."""
+        self.post_message(Written())
+
+    # ---- actions
+
+    def action_write(self) -> None:
+        """To the line."""
+        self.query_one("#line").focus()
+
+    def action_stop_or_leave(self) -> None:
+        """Stop what is being written; else leave the line."""
+        busy = [talk for talk in self._talks if talk.is_busy]
+        for talk in busy:
+            talk.stop()
+        if not busy:
+            self.query_one(f"#log-{_SIDES[self._side]}").focus()
+
+    def action_fold(self) -> None:
+        """Show thinking or fold it."""
+        self._unfolded = not self._unfolded
+        self._draw()
+
+    def action_copy_answer(self) -> None:
+        """Copy the newest answer of the chosen side, made safe for a terminal it may be pasted into."""
+        answer = self._talks[self._side].answer if self._talks else ""
+        if answer:
+            self.app.copy_to_clipboard(copyable(safe(answer)))
+            self.notify("copied the answer", markup=False, timeout=2)
+
+    def action_reset(self) -> None:
+        """Forget all turns of both sides."""
+        for talk in self._talks:
+            talk.reset()
+        self._draw()
+
+    def action_switch_side(self) -> None:
+        """To the other side."""
+        if len(self._talks) == 2:
+            self._side = 1 - self._side
+            self._draw()
+
+    def action_choose_file(self) -> None:
+        """Pick the file of the chosen side."""
+        side = self._side if self._talks else 0
+        self._choose("Talk to", lambda path: self._open(side, Path(path), ""))
+
+    def action_choose_second(self) -> None:
+        """Open a second side, or close it."""
+        if len(self._talks) == 2:
+            self._talks.pop().close()
+            self._side = 0
+            self._draw()
+        elif self._talks:
+            self._choose("Talk to a second file as well", lambda path: self._open(1, Path(path), ""))
+        else:
+            self.action_choose_file()
+
+    def _choose(self, title: str, taken: Callable[[str], None]) -> None:
+        choices = [(str(file.path), file.label, file.path.name) for file in self._files or ()]
+        self.app.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))

@@ -1,0 +1,249 @@
+"""Export: what runs made for other programs - files with checksums, the parity gate item by item, what the files
+scored, terms, and the commands that use them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from localdistill import Exported, exports_of, shipped_recipes
+from tui.commands import Command
+from tui.screens.base import Page
+from tui.state import AppState
+from tui.text import joined, line, shown
+from tui.widgets.choose import Choose
+from tui.widgets.copy_line import CopyLine
+
+WIDE = 120
+"""Columns from which files and checks stand side by side."""
+_STATES = {"whole": ("✓ exported", "$success"), "gone": ("! files gone", "$warning"),
+           "refused": ("✗ refused by the parity gate", "$error"), "not yet": ("· not yet", "$foreground-muted")}
+_WHY = {
+    "gone": "The files were removed or are damaged. The same recipe makes them again: press m.",
+    "refused": "The GGUF did not behave like the merged model, so nothing was exported. The failed checks are marked; "
+               "the report is in the run's folder, parity.json.",
+    "not yet": "This run has not come to its export.",
+}
+_TERMS = {"": "no terms of use are known to apply", "allowed": "allowed", "conditional": "allowed under conditions",
+          "unknown": "nobody knows", "prohibited": "training on these answers is prohibited"}
+
+
+class ExportPage(Page):
+    """What came out."""
+
+    TITLE = "Export"
+    HELP = ("Every exported file was compared with the merged model before it got its name (the parity gate), and run "
+            "on the recipe's benchmarks. Tab goes to the commands; enter copies the one in focus.")
+    COMMANDS = (
+        Command("export.chat", "talk: to this export", "chat", "screen.chat", "t", "Opens Chat with the best file."),
+        Command("export.copy", "copy: command", "exports", "screen.copy", "c",
+                "Copies the command in focus, else the first one."),
+        Command("export.make", "make: export", "export", "screen.make", "m",
+                "Runs a recipe up to its export; what is done is not done again."),
+        Command("export.refresh", "look again: exports", "exports", "screen.refresh_exports", "ctrl+r",
+                in_footer=False),
+    )
+    CSS_PATH = "export.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: tuple[Exported, ...] | None = None
+        self._chosen = ""
+        self._runs: tuple[tuple[str, str], ...] | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """The runs on top, the chosen one's export below."""
+        yield Static(shown("looking for exports ...", "$foreground-muted"), classes="empty", id="none")
+        yield OptionList(id="runs", markup=False)
+        with VerticalScroll(id="detail"):
+            with Vertical(id="left"):
+                yield Static(id="about")
+                yield Static(id="files")
+                yield Vertical(id="commands")
+                yield Static(id="terms")
+            with Vertical(id="right"):
+                yield Static(id="gate")
+                yield Static(id="scores")
+
+    def on_mount(self) -> None:
+        """Look once the frame stands."""
+        self.query_one("#runs").display = self.query_one("#detail").display = False
+
+    def on_resize(self) -> None:
+        """Two columns where there is room."""
+        self.query_one("#detail").set_class(self.size.width >= WIDE, "wide")
+        if (made := self._made) is not None:
+            self._draw_gate(made)
+
+    def show(self, state: AppState) -> None:
+        """Look again when a run came, went or changed its state."""
+        runs = tuple((run.run_id, run.state) for run in state.runs)
+        if runs != self._runs or self._found is None:
+            self._runs = runs
+            self.action_refresh_exports()
+
+    def action_refresh_exports(self) -> None:
+        """Read what is there."""
+        self.ui.jobs.do(lambda: exports_of(self.ui.workspace), self._read, group="exports")
+
+    def _read(self, found: Sequence[Exported]) -> None:
+        before, self._found = self._found, tuple(found)
+        if before == self._found:
+            return
+        none, runs = self.query_one("#none", Static), self.query_one("#runs", OptionList)
+        none.display = not found
+        none.update(shown("Nothing is exported yet. m runs a recipe up to its export;\n"
+                          "on Home, p does so with the pantry world, in minutes.", "$foreground-muted"))
+        self.query_one("#detail").display = bool(found)
+        runs.display = len(found) > 1
+        names = [made.run for made in found]
+        if self._chosen not in names:
+            self._chosen = next((made.run for made in found if made.state == "whole"), names[0] if names else "")
+        runs.clear_options()
+        runs.add_options([Option(_run_line(made), id=made.run) for made in found])
+        if found:
+            runs.highlighted = names.index(self._chosen)
+            self._draw()
+
+    @property
+    def _made(self) -> Exported | None:
+        return next((made for made in self._found or () if made.run == self._chosen), None)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Show the export of the run under the cursor."""
+        if event.option_id and event.option_id != self._chosen:
+            self._chosen = event.option_id
+            self._draw()
+
+    def _draw(self) -> None:
+        if (made := self._made) is None:
+            return
+        self.query_one("#about", Static).update(_about(made))
+        self.query_one("#files", Static).update(_files(made))
+        commands = self.query_one("#commands")
+        commands.remove_children()
+        commands.mount_all([CopyLine(label, command, made.anywhere(command)) for label, command in made.commands])
+        self.query_one("#terms", Static).update(_terms(made))
+        self._draw_gate(made)
+        self.query_one("#scores", Static).update(_scores(made))
+        self.query_one("#detail").scroll_home(animate=False)
+
+    def _draw_gate(self, made: Exported) -> None:
+        """Details wrap under themselves, so their width must be known."""
+        room = self.size.width - 5
+        self.query_one("#gate", Static).update(_gate(made, room // 2 - 2 if self.size.width >= WIDE else room))
+
+    # ---- actions
+
+    def action_chat(self) -> None:
+        """Open Chat with the best file."""
+        made = self._made
+        if made is None or not made.files:
+            self.notify("there is no file to talk to yet", markup=False)
+            return
+        self.ui.chat_file = str(min(made.files, key=lambda file: (file.quant != "Q8_0", file.size_bytes)).path)
+        self.ui.go("chat")
+
+    def action_copy(self) -> None:
+        """Copy the command in focus, else the first one."""
+        focused = self.focused if isinstance(self.focused, CopyLine) else next(iter(self.query(CopyLine)), None)
+        if focused is not None:
+            focused.action_copy()
+
+    def action_make(self) -> None:
+        """Ask for the recipe and run it up to its export."""
+        root = self.ui.workspace.root
+        own = sorted(path for path in root.glob("*.toml") if path.name not in ("localdistill.toml", "tui.toml"))
+        choices = [(str(path), path.name, "in this workspace") for path in own]
+        choices += [(path.stem, path.stem, "shipped") for path in shipped_recipes()]
+        self.app.push_screen(Choose("Run up to its export", choices, lambda name: self.ui.start_recipe(
+            name, until="export"), typed="or the path of a recipe"))
+
+
+def _run_line(made: Exported) -> Content:
+    mark, style = _STATES[made.state]
+    return joined(shown(f"{line(made.run, 28):<28} "), shown(f"{mark}  ", style),
+                  shown(line(made.arm), "$foreground-muted"))
+
+
+def _about(made: Exported) -> Content:
+    mark, style = _STATES[made.state]
+    parts = [shown(line(made.run), "bold"), shown(f"  {mark}", style)]
+    if made.arm:
+        thinks = "thinks first" if made.thinks else "answers at once"
+        parts.append(shown(f"  arm {line(made.arm)}, {thinks}", "$foreground-muted"))
+    if made.state in _WHY:
+        parts.append(shown(f"\n\n{_WHY[made.state]}"))
+    parts += [shown(f"\n! {text}", "$warning") for text in made.unknown]
+    return joined(*parts)
+
+
+def _files(made: Exported) -> Content:
+    if not made.files:
+        return Content("")
+    parts = [shown("\nfiles", "bold"), shown("  with their SHA-256", "$foreground-muted")]
+    for file in made.files:
+        parts += [shown(f"\n  {line(file.quant):<7}", "bold"), shown(f"{_size(file.size_bytes):>9}  "),
+                  shown(line(file.path.name)), shown(f"\n  {line(file.sha256)}", "$foreground-muted")]
+    parts += [shown("\n\nuse them", "bold"), shown(f"  in {made.folder}  (the folder is copied too)",
+                                                    "$foreground-muted")]
+    return joined(*parts)
+
+
+def _terms(made: Exported) -> Content:
+    if made.state not in ("whole", "gone"):
+        return Content("")
+    said = _TERMS.get(made.terms, made.terms)
+    providers = f" ({', '.join(map(line, made.terms_of))})" if made.terms_of else ""
+    licences = ", ".join(map(line, made.licences)) or "none stated"
+    return joined(shown("terms     ", "$foreground-muted"), shown(f"{said}{providers}"),
+                  shown("\nlicences  ", "$foreground-muted"), shown(f"{licences} (of the questions)"))
+
+
+def _gate(made: Exported, width: int) -> Content:
+    if not made.gate:
+        return Content("")
+    good = sum(item.passed for item in made.gate)
+    word, style = ("passed", "$success") if made.gate_passed else ("failed", "bold $error")
+    parts = [shown("parity gate  ", "bold"), shown(word, style),
+             shown(f"  {good} of {len(made.gate)}, compared in {line(made.compute)}", "$foreground-muted")]
+    for item in made.gate:
+        mark, style = ("✓", "$success") if item.passed else ("✗", "bold $error")
+        parts += [shown(f"\n  {mark} ", style), shown(f"{line(item.name, 13):<14}")]
+        detail = textwrap.wrap(line(item.detail, 400), max(20, width - 18)) or [""]
+        parts.append(shown(("\n" + " " * 18).join(detail), "" if not item.passed else "$foreground-muted"))
+    return joined(*parts)
+
+
+def _scores(made: Exported) -> Content:
+    """The forms of the model on each benchmark, each against the model as it was trained."""
+    parts: list[Content] = []
+    for task in dict.fromkeys(score.task for score in made.scores):
+        scores = [score for score in made.scores if score.task == task]
+        parts.append(shown(f"\n{line(task)}", "bold"))
+        parts.append(shown(f"  {scores[0].items:,} items, difference to the trained model", "$foreground-muted"))
+        for score in scores:
+            low, high = (100 * v for v in score.interval)
+            parts.append(shown(f"\n  {line(score.form):<8} {100 * score.score:5.1f} %"))
+            parts.append(shown(f" {_range(low, high):>13}", "$foreground-muted"))
+            if score.difference is not None:
+                same = "" if score.same_text is None else f"  same text {score.same_text:,}"
+                parts.append(shown(f" {100 * score.difference:+5.1f}"))
+                parts.append(shown(f"  {line(score.verdict)}{same}", "$foreground-muted"))
+        parts.append(Content("\n"))
+    parts += [shown(f"\n! not measured: {line(text)}", "$warning") for text in made.not_measured]
+    return joined(*parts)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.1f} to {high:.1f}"

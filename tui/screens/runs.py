@@ -1,0 +1,281 @@
+"""Runs: all runs of the workspace, the one that is followed in full, and what can be done with it. A run that died, a
+folder that is gone and a damaged file each have their words here; none of them loses anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from localdistill import PruneItem, Quarantined, RunFolder, RunStatus, plan_pruning, read_quarantine, remove
+from tui.commands import Command
+from tui.run_page import RunPage, cap_command
+from tui.state import AppState, RunView
+from tui.text import joined, line, shown
+from tui.widgets.dialogs import ChoiceDialog, Question, ReportDialog, Way
+from tui.widgets.log import SaidLog
+from tui.widgets.pipeline import Pipeline
+from tui.widgets.progress import WorkLine
+
+_MUTED = "$foreground-muted"
+_STYLES = {"running": "$text-success", "starting": "$text-success", "finished": "", "failed": "$text-error"}
+_MARKS = {"running": "▶", "starting": "▶", "finished": "✓", "failed": "✗"}
+_MEANING = {
+    "interrupted": "Its process ended without a word: the machine went down, or it was killed. u resumes it; what is "
+                   "done is skipped, and every reply that came is kept.",
+    "cancelled": "It was told to stop. u resumes it.",
+    "partial": "Some questions have no answer yet. u asks only for those.",
+    "paused": "It reached its cap on money. m raises the cap and goes on.",
+}
+LOG_BYTES = 20_000
+"""How much of the end of a log is read."""
+KEEP_DAYS = 7.0
+MOST_LISTED = 200
+
+
+class RunsPage(RunPage):
+    """All runs, and one of them closely."""
+
+    TITLE = "Runs"
+    HELP = ("Runs live in processes of their own: closing this UI or losing the connection never stops one. Enter "
+            "follows a run; its facts are replayed from the beginning.")
+    COMMANDS = (
+        Command("run.start", "start: a recipe", "run", "screen.start_run", "s",
+                "Runs in a process of its own; what is stored is not done again."),
+        Command("run.cancel", "cancel: run", "cancel", "screen.cancel_run", "x",
+                "Stops at the next safe point; a second time, at once. The run can be resumed."),
+        Command("run.resume", "resume: run", "resume", "screen.resume_run", "u",
+                "Continues what failed, was cancelled, paused or died; what is done is skipped."),
+        cap_command("run"),
+        Command("run.attach", "attach: run", "attach", "screen.attach_run", "a", "Follow the chosen run.",
+                in_footer=False),
+        Command("run.log", "show: log of its processes", "attach", "screen.toggle_log", "l",
+                "What libraries and processes wrote, in place of what the run said."),
+        Command("run.quarantine", "show: unreadable replies", "quarantine", "screen.quarantine", "b",
+                "What came instead of replies, with its first bytes.", in_footer=False),
+        Command("runs.prune", "free: disk of old runs", "runs prune", "screen.prune", "d",
+                "Shows first what would go and why the rest stays."),
+    )
+    CSS_PATH = "runs.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: tuple[RunStatus, ...] = ()
+        self._looked = ""
+        self._damaged = 0
+
+    def body(self) -> Iterable[Widget]:
+        """A list on the left, the followed run on the right."""
+        with Horizontal(id="split"):
+            yield OptionList(id="list", markup=False)
+            with Vertical(id="one"):
+                yield Static(id="title")
+                yield Pipeline(id="stages")
+                yield WorkLine(id="work")
+                yield Static(id="meaning")
+                yield SaidLog(id="said-log")
+                with VerticalScroll(id="raw-log"):
+                    yield Static(id="raw-text")
+        yield Static(shown("No runs yet.\n\ns starts a recipe; or go Home (1) and press p:\nthe pantry world runs in "
+                           "minutes.", _MUTED), classes="empty", id="none")
+
+    # ---- drawing
+
+    def show(self, state: AppState) -> None:
+        """Redraw what changed."""
+        self.query_one("#none").display = not state.runs and state.watched is None
+        self.query_one("#split").display = bool(state.runs) or state.watched is not None
+        if state.runs != self._runs:
+            self._runs = state.runs
+            self._draw_list(state)
+        if state.watched is not None:
+            self._draw(state.watched)
+
+    def _draw_list(self, state: AppState) -> None:
+        listing = self.query_one("#list", OptionList)
+        chosen = self._chosen_id() or (state.watched.run_id if state.watched else "")
+        listing.clear_options()
+        newest_first = list(reversed(state.runs))
+        listing.add_options([Option(_run_line(run), id=run.run_id) for run in newest_first])
+        places = {run.run_id: place for place, run in enumerate(newest_first)}
+        listing.highlighted = places.get(chosen, 0) if newest_first else None
+
+    def _draw(self, view: RunView) -> None:
+        self._look_at_files(view)
+        self.put("#title", joined(shown(line(view.run_id), "bold"), shown(
+            f"  {line(view.recipe)}" if view.recipe else "", _MUTED)))
+        self.query_one(Pipeline).show([(stage.name, stage.state) for stage in view.stages])
+        self.query_one(WorkLine).show(view)
+        self.query_one(SaidLog).show(view.said)
+        meaning = _meaning(view, self._is_gone(view), self._damaged + view.damaged)
+        told = self.query_one("#meaning", Static)
+        told.display = bool(meaning)
+        told.update(joined(*meaning))
+
+    def _is_gone(self, view: RunView) -> bool:
+        """Its folder was there and is not any more."""
+        return view.run_id not in {run.run_id for run in self._runs} and not view.is_alive
+
+    def _look_at_files(self, view: RunView) -> None:
+        """Count damaged lines when the run changes its state, and read the log again when it shows."""
+        key = f"{view.run_id} {view.state} {view.stage} {self.has_class('-log')}"
+        if key == self._looked:
+            return
+        if not self._looked.startswith(f"{view.run_id} "):
+            self._damaged = 0
+        self._looked = key
+        folder = RunFolder(self.ui.workspace.runs / view.run_id)
+        self.ui.jobs.do(lambda: (folder.damaged_lines(), _end_of(folder.log)), self._files_seen, group="run-files")
+
+    def _files_seen(self, seen: tuple[int, str]) -> None:
+        damaged, log = seen
+        text = self.query_one("#raw-text", Static)
+        text.update(shown(log or "nothing was written", "" if log else _MUTED))
+        self.query_one("#raw-log", VerticalScroll).scroll_end(animate=False)
+        if damaged != self._damaged:
+            self._damaged = damaged
+            self.show(self.ui.state)
+
+    # ---- the chosen run
+
+    def _chosen_id(self) -> str:
+        listing = self.query_one("#list", OptionList)
+        place = listing.highlighted
+        if place is None or place >= listing.option_count:
+            return ""
+        return listing.get_option_at_index(place).id or ""
+
+    @property
+    def run_id(self) -> str:
+        """The run that is chosen in the list, else the followed one."""
+        return self._chosen_id() or super().run_id
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Follow the chosen run."""
+        if event.option_id:
+            self.ui.attach(event.option_id)
+
+    def action_attach_run(self) -> None:
+        """Follow the chosen run."""
+        if self.run_id:
+            self.ui.attach(self.run_id)
+
+    def action_toggle_log(self) -> None:
+        """What processes wrote, or what the run said."""
+        self.toggle_class("-log")
+        self.show(self.ui.state)
+
+    # ---- quarantine and pruning
+
+    def action_quarantine(self) -> None:
+        """List what could not be read."""
+        if not (run_id := self.run_id):
+            return
+        def look() -> list[tuple[str, str]]:
+            found = read_quarantine(RunFolder.open(self.ui.workspace.runs, run_id).quarantine)
+            return [_quarantined(item) for item in found][-MOST_LISTED:]
+
+        def seen(rows: list[tuple[str, str]]) -> None:
+            told = rows or [("none", "every reply of this run could be read")]
+            self.ui.push_screen(ReportDialog(f"Unreadable replies of {line(run_id)}", told))
+
+        self.ui.jobs.do(look, seen, group="quarantine")
+
+    def action_prune(self, keep_days: float = KEEP_DAYS) -> None:
+        """Show what would go; nothing goes without a yes."""
+        self.ui.jobs.do(lambda: plan_pruning(self.ui.workspace, keep_days),
+                        lambda items: self._offer_pruning(items, keep_days), group="prune")
+
+    def _offer_pruning(self, items: Sequence[PruneItem], keep_days: float) -> None:
+        going = [item for item in items if not item.kept_by]
+        total = _size(sum(item.size_bytes for item in going))
+        text = "\n".join(["Goes:", *_listed(going)] if going else ["Nothing would go."])
+        text += "\n" + "\n".join(["Stays:", *_reasons([item for item in items if item.kept_by])])
+        ways = [Way(f"remove what goes: {len(going)} folders, {total}", lambda: self._confirm(going, total),
+                    "asks once more")] if going else []
+        if keep_days:
+            ways.append(Way("look again without an age", lambda: self.action_prune(0.0),
+                            f"runs younger than {keep_days:g} days are kept now"))
+        ways.append(Way("leave everything as it is", lambda: None))
+        self.ui.push_screen(ChoiceDialog("Free disk", text, ways))
+
+    def _confirm(self, going: Sequence[PruneItem], total: str) -> None:
+        self.ui.push_screen(Question(
+            f"Remove {len(going)} folders of runs and artifacts, {total}, for good? Traces in the store stay.",
+            lambda: self.ui.jobs.do(lambda: remove(self.ui.workspace, going), lambda _: self._removed(total))))
+
+    def _removed(self, total: str) -> None:
+        self.ui.notify(f"{line(total)} are free again", markup=False)
+
+
+def _run_line(run: RunStatus) -> Content:
+    style, mark = _STYLES.get(run.state, "$text-warning"), _MARKS.get(run.state, "!")
+    at = time.strftime("%d %b %H:%M", time.localtime(run.started_at))
+    beside = f" in {line(run.stage, 12)}" if run.state != "finished" and run.stage else f"  {at}"
+    return joined(shown(f"{mark} ", style), shown(line(run.run_id, 40)), shown(f"\n  {line(run.state)}", style),
+                  shown(beside, _MUTED))
+
+
+def _meaning(view: RunView, is_gone: bool, damaged: int) -> list[Content]:
+    """What the state of the run means for the user, in sentences; nothing to say for one that goes well."""
+    parts = []
+    if is_gone:
+        parts.append(shown("Its folder is gone: somebody removed it. What is shown was read before. Its traces are in "
+                           "the store and its artifacts stay; only its own record is lost.\n", "$warning"))
+    elif view.failure is not None and not view.is_alive:
+        parts.append(joined(shown(f"{line(view.failure.text, 2000)}\n", "bold $error"),
+                            shown(f"next: {line(view.failure.hint, 2000)}\n" if view.failure.hint else "")))
+    if not is_gone and view.state in _MEANING:
+        parts.append(shown(_MEANING[view.state] + "\n", "$warning"))
+    if damaged:
+        parts.append(shown(f"{damaged:,} lines of its record of facts are damaged and were passed over; replies, "
+                           "traces and artifacts are not kept there.\n", "$warning"))
+    return parts
+
+
+def _quarantined(item: Quarantined) -> tuple[str, str]:
+    at = time.strftime("%H:%M:%S", time.localtime(item.at))
+    start = item.body[:200].decode("utf-8", "backslashreplace")
+    return at, f"{line(item.teacher)}: {line(item.error)}\n{len(item.body):,} bytes: {start}"
+
+
+def _listed(items: Sequence[PruneItem]) -> list[str]:
+    """One line per folder, the largest first."""
+    largest = sorted(items, key=lambda item: -item.size_bytes)
+    lines = [f"  {_size(item.size_bytes):>7}  {item.kind} {line(item.name, 30)}  {line(item.label, 30)}".rstrip()
+             for item in largest[:MOST_LISTED]]
+    return lines + ([f"  and {len(items) - MOST_LISTED} more"] if len(items) > MOST_LISTED else [])
+
+
+def _reasons(items: Sequence[PruneItem]) -> list[str]:
+    """What stays, by what keeps it."""
+    kept: dict[str, list[PruneItem]] = {}
+    for item in items:
+        what = "runs" if item.kind == "run" else "artifacts"
+        why = item.kept_by if item.kind == "run" else "a run or an artifact that stays needs them"
+        kept.setdefault(f"{what}: {why}", []).append(item)
+    return [f"  {_size(sum(item.size_bytes for item in group)):>7}  {len(group)} {why}" for why, group in kept.items()]
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} GB"
+
+
+def _end_of(path: Path) -> str:
+    """The last lines of a file; empty when it is not there."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(0, path.stat().st_size - LOG_BYTES))
+            return handle.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

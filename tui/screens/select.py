@@ -1,0 +1,297 @@
+"""Select: the filters of a run's recipe as a waterfall, what each would remove with other options, and the selections
+that were saved. Trying counts and stores nothing; only the run that is started with the changes does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from textual.widget import Widget
+from textual.widgets import Static
+
+from localdistill import (
+    LocalDistillError,
+    Member,
+    RunFolder,
+    SavedSelection,
+    Waterfall,
+    run_again,
+    saved_selections,
+    try_filters,
+    waterfall_of,
+    with_option,
+)
+from tui.commands import Command
+from tui.screens.base import Page
+from tui.state import AppState
+from tui.text import joined, line, safe, shown
+from tui.widgets.paged_table import ListRows, PagedTable
+from tui.widgets.text_dialog import Field, TextDialog
+from tui.widgets.waterfall import SAVED, STEPS, Step, option_text, saved_rows, waterfall_rows
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the screen can show."""
+
+    run: RunFolder | None
+    stored: Waterfall | None
+    filters: tuple[Member, ...]
+    saved: Sequence[SavedSelection]
+
+
+class SelectPage(Page):
+    """Filters and what they remove."""
+
+    TITLE = "Select"
+    HELP = ("What the filters remove, one after the other; a trace counts at the first filter that removes it. Change "
+            "an option or switch a filter off and the counts follow at once: nothing is stored until w starts a run "
+            "with the changes, up to the selection. What is collected is not asked again.")
+    COMMANDS = (
+        Command("select.run", "run: selection with these filters", "select", "screen.start_selecting", "w",
+                "Starts a run of the same recipe up to the selection."),
+        Command("select.change", "change: option of a filter", "select", "screen.change", "enter",
+                "On a saved selection: opens its traces.", in_footer=False),
+        Command("select.switch", "switch: filter on or off", "select", "screen.switch", "space"),
+        Command("select.undo", "undo: changed filters", "select", "screen.undo", "z", "Back to the run's own."),
+        Command("select.traces", "open: traces of the selection", "traces", "screen.open_traces", "o",
+                "In Traces; a saved one when the cursor stands on it."),
+        Command("select.saved", "show: saved selections", "selections", "screen.to_saved", "a", in_footer=False),
+        Command("select.grade", "grade: what the run collected", "grade", "screen.again('grade')", "",
+                "Starts a run of the same recipe up to its grades."),
+    )
+    CSS_PATH = "select.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._material: Material | None = None
+        self._key = ("", "")
+        self._filters: tuple[Member, ...] = ()
+        self._off: frozenset[int] = frozenset()
+        self._tried: Waterfall | None = None
+        self._trying = False
+        self._seen = False
+        """The waterfall was drawn once, and had the focus."""
+        self._steps: list[Step] = []
+
+    def body(self) -> Iterable[Widget]:
+        """Facts, the waterfall, a word about the line, the saved selections."""
+        yield Static(shown("looking ...", "$foreground-muted"), id="facts")
+        yield PagedTable(STEPS, id="steps")
+        yield Static(id="about")
+        yield Static(shown("saved selections", "bold"), id="saved-title")
+        yield PagedTable(SAVED, id="saved")
+        yield Static(id="nothing", classes="empty")
+
+    # ---- what there is
+
+    def show(self, state: AppState) -> None:
+        """Another run, or one that came further, is looked at again."""
+        watched = state.watched
+        done = ",".join(s.name + s.state for s in watched.stages if s.state != "running") if watched else ""
+        key = (watched.run_id if watched else "", done)
+        if key != self._key or self._material is None:
+            if key[0] != self._key[0]:
+                self._forget()
+            self._key = key
+            self._look()
+
+    def _look(self) -> None:
+        run_id, workspace = self._key[0], self.ui.workspace
+
+        def work() -> Material:
+            run = RunFolder.open(workspace.runs, run_id) if run_id else None
+            filters = run.recipe().select.filters if run else ()
+            return Material(run, waterfall_of(run) if run else None, filters, saved_selections(workspace))
+
+        self.ui.jobs.do(work, self._looked, group="select", failed=self._failed)
+
+    def _looked(self, material: Material) -> None:
+        self._material = material
+        if not self._is_changed:
+            self._filters = material.filters
+        nothing = material.run is None and not material.saved
+        for name in ("#steps", "#about", "#saved", "#saved-title", "#facts"):
+            self.query_one(name).display = not nothing
+        self.query_one("#nothing").display = nothing
+        if nothing:
+            self.query_one("#nothing", Static).update(shown(
+                "Nothing to select from yet. Press 1 for Home and p there: the pantry world runs in minutes.",
+                "$foreground-muted"))
+            return
+        self._draw_saved(material.saved)
+        stored = material.stored
+        if stored is not None and (stored.kept is None or self._is_changed) and stored.asked:
+            self._try()
+        self._draw()
+
+    def _failed(self, error: LocalDistillError) -> None:
+        self.query_one("#facts", Static).update(joined(shown(f"✗ {safe(error.message)}", "$text-error"),
+                                                       shown(f"\n{safe(error.hint)}", "$foreground-muted")))
+
+    def _forget(self) -> None:
+        self._off, self._tried, self._trying = frozenset(), None, False
+        self._filters = self._material.filters if self._material else ()
+
+    @property
+    def _is_changed(self) -> bool:
+        return bool(self._off) or (self._material is not None and bool(self._filters)
+                                   and self._filters != self._material.filters)
+
+    @property
+    def _active(self) -> tuple[Member, ...]:
+        return tuple(member for place, member in enumerate(self._filters) if place not in self._off)
+
+    # ---- changes
+
+    def _try(self) -> None:
+        material = self._material
+        if material is None or material.run is None:
+            return
+        run, active = material.run, self._active
+        self._trying = True
+
+        def tried(found: Waterfall) -> None:
+            self._trying, self._tried = False, found
+            self._draw()
+
+        def failed(error: LocalDistillError) -> None:
+            self._trying, self._tried = False, None
+            self._draw()
+            self.ui.show_error(error)
+
+        self.ui.jobs.do(lambda: try_filters(self.ui.workspace, run, active), tried, group="select-try", failed=failed)
+        self._draw()
+
+    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+        """Enter on a line."""
+        self.action_change()
+
+    def on_paged_table_moved(self, event: PagedTable.Moved) -> None:
+        """A word about the line."""
+        self._draw_about()
+
+    def action_change(self) -> None:
+        """Change the option under the cursor; on a saved selection, open it."""
+        if self.query_one("#saved").has_focus:
+            self.action_open_traces()
+            return
+        step = self._step
+        if step is None or not step.option:
+            self.action_switch()
+            return
+        member = self._filters[step.place]
+
+        def done(values: Mapping[str, str]) -> None:
+            self._filters = with_option(self._filters, step.place, step.option, values["value"])
+            self._try()
+
+        field = Field("value", f"{line(member.use)}.{line(step.option)}", option_text(member.options.get(step.option)))
+        self.app.push_screen(TextDialog("Try another value", [field], done, safe(step.help)))
+
+    def action_switch(self) -> None:
+        """Leave the filter out, or take it in again."""
+        step = self._step
+        if step is None or step.place < 0:
+            return
+        self._off = self._off ^ {step.place}
+        self._try()
+
+    def action_undo(self) -> None:
+        """The run's own filters again."""
+        self._forget()
+        if self._material and self._material.stored and self._material.stored.kept is None:
+            self._try()
+        self._draw()
+
+    def action_start_selecting(self) -> None:
+        """Start a run up to the selection, with the filters as they stand here."""
+        self._start("select", self._active if self._is_changed else None)
+
+    def action_again(self, until: str) -> None:
+        """Start a run of the same recipe up to a stage."""
+        self._start(until, None)
+
+    def _start(self, until: str, filters: Sequence[Member] | None) -> None:
+        run = self._material.run if self._material else None
+        if run is None:
+            return
+
+        def started(folder: RunFolder) -> None:
+            self.notify(f"{line(folder.id)} runs up to {line(until)}", markup=False)
+            self.ui.attach(folder.id)
+
+        self.ui.jobs.do(lambda: run_again(self.ui.workspace, run, until, filters), started)
+
+    def action_to_saved(self) -> None:
+        """To the list of saved selections."""
+        self.query_one("#saved").focus()
+
+    def action_open_traces(self) -> None:
+        """The traces of the saved selection under the cursor, else of this run's."""
+        material = self._material
+        if material is None:
+            return
+        table = self.query_one("#saved", PagedTable)
+        if table.has_focus and material.saved:
+            self.ui.selection = material.saved[table.cursor].id
+        elif material.stored is not None and material.stored.kept is not None:
+            own = (s.id for s in material.saved if s.definition.get("run") == material.stored.run_id)
+            self.ui.selection = next(own, material.stored.name)
+        else:
+            return
+        self.ui.go("traces")
+
+    # ---- drawing
+
+    @property
+    def _step(self) -> Step | None:
+        cursor = self.query_one("#steps", PagedTable).cursor
+        return self._steps[cursor] if cursor < len(self._steps) else None
+
+    def _draw(self) -> None:
+        material = self._material
+        if material is None or material.stored is None:
+            self.query_one("#facts", Static).update(
+                shown("No run is followed: Runs (r) lists them.", "$foreground-muted"))
+            self.query_one("#steps").display = False
+            return
+        stored = material.stored
+        shape = self._tried if self._is_changed or stored.kept is None else stored
+        rows, self._steps = waterfall_rows(stored, self._filters, self._off, shape)
+        table = self.query_one("#steps", PagedTable)
+        table.show(ListRows(rows), table.cursor)
+        kept = shape.kept if shape else None
+        parts = [shown(line(stored.run_id), "bold"), shown(f"  selection '{line(stored.name)}'  ", "$foreground-muted"),
+                 shown(f"{stored.asked:,} traces → " + ("?" if kept is None else f"{kept:,} kept"), "bold")]
+        if self._trying:
+            parts.append(shown("  counting ...", "$foreground-muted"))
+        elif self._is_changed:
+            parts.append(shown("  changed: w runs it, z undoes", "$text-warning"))
+        elif shape is self._tried and shape is not None:
+            parts.append(shown("  counted now; the run has not selected yet", "$foreground-muted"))
+        if shape is not None and any(step.removed is None for step in shape.steps):
+            parts.append(shown("\nFilters that are not SQL are counted by a run only: there are many traces.",
+                               "$foreground-muted"))
+        self.query_one("#facts", Static).update(joined(*parts))
+        if not self._seen:
+            self._seen = True
+            table.focus()
+        self._draw_about()
+
+    def _draw_about(self) -> None:
+        if self.query_one("#saved").has_focus:
+            text = "enter opens the traces of this selection"
+        else:
+            step = self._step
+            text = "" if step is None else f"{line(step.help, 400)}  enter changes it" if step.option else (
+                "space switches this filter off or on" if step.place >= 0 else "")
+        self.query_one("#about", Static).update(shown(text, "$foreground-muted"))
+
+    def on_descendant_focus(self) -> None:
+        """The other table."""
+        self._draw_about()
+
+    def _draw_saved(self, saved: Sequence[SavedSelection]) -> None:
+        self.query_one("#saved", PagedTable).show(ListRows(saved_rows(saved)))
+        self.query_one("#saved-title").display = bool(saved)

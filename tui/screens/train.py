@@ -1,0 +1,190 @@
+"""Train: what training needs and does - plan and memory, the curves of every arm, speed, checkpoints, and what it
+said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from localdistill import Plan, RunFolder, plan_training
+from tui.commands import Command
+from tui.run_page import RunPage, stage_commands
+from tui.state import AppState, RunView
+from tui.text import joined, line, shown
+from tui.widgets.line_chart import COLOURS, LETTERS, Line, LineChart
+from tui.widgets.log import SaidLog
+from tui.widgets.progress import WorkLine, duration
+
+STAGE = "train"
+CURVES = (("loss", "loss"), ("learning_rate", "learning rate"), ("grad_norm", "gradient norm"),
+          ("tokens_per_s", "tokens per second"))
+_MUTED = "$foreground-muted"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training as it is known now."""
+
+    name: str
+    """As its curves are called."""
+    title: str
+    state: str
+    """`trained`, `trains`, or `waits`."""
+
+
+class TrainPage(RunPage):
+    """The trainings of one run."""
+
+    TITLE = "Train"
+    HELP = ("One curve per arm and seed; the letter on a curve is that of its line below. Memory is estimated by the "
+            "plan and measured on the heaviest batch before step 1. A training that was stopped goes on from its "
+            "newest checkpoint with the same losses.")
+    STAGE = STAGE
+    COMMANDS = (
+        *stage_commands("train", STAGE),
+        Command("train.curve", "show: another curve", "attach", "screen.next_curve", "g",
+                "Loss, learning rate, gradient norm, tokens per second."),
+        Command("train.log", "show: the log", "attach", "screen.toggle_log", "l",
+                "What training said, in place of the curves where there is no room for both."),
+    )
+    CSS_PATH = "train.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._curve = 0
+        self._planned = ""
+        self._plan: Plan | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """Curves and arms, plan and log."""
+        with Vertical(id="live"):
+            yield WorkLine(id="work")
+            with Horizontal(id="split"):
+                with Vertical(id="curves"):
+                    yield Static(id="curve-title")
+                    yield LineChart(id="chart")
+                    yield Static(id="arms")
+                with Vertical(id="beside"):
+                    yield Static(id="plan")
+                    yield Static(id="more")
+                    yield SaidLog(id="said-log")
+        yield Static(shown("Nothing was trained here yet.\n\ns starts a recipe up to its training.", _MUTED),
+                     classes="empty", id="none")
+
+    def show(self, state: AppState) -> None:
+        """Redraw for the followed run."""
+        view = state.watched
+        self.query_one("#none").display = view is None
+        self.query_one("#live").display = view is not None
+        if view is None:
+            return
+        self._look_up_plan(view.run_id)
+        self.query_one(WorkLine).show(view)
+        name, title = CURVES[self._curve]
+        arms = arms_of(view)
+        lines = [Line(arm.title, view.series.get((STAGE, arm.name, name), ())) for arm in arms]
+        self.put("#curve-title", joined(shown(title, "bold"), shown(" over steps   g: another curve", _MUTED)))
+        self.query_one(LineChart).show(lines, _why_no_curve(view, arms))
+        self.put("#arms", _arm_table(view, arms))
+        self.put("#plan", _facts(view, self._plan))
+        self.put("#more", _plan_lines(self._plan))
+        self.query_one(SaidLog).show(view.said_in(STAGE))
+
+    def _look_up_plan(self, run_id: str) -> None:
+        if self._planned == run_id:
+            return
+        self._planned, self._plan = run_id, None
+
+        def look() -> Plan:
+            folder = RunFolder(self.ui.workspace.runs / run_id)
+            return plan_training(folder.recipe(), Path(folder.request()["base"]))
+
+        def seen(plan: Plan) -> None:
+            if self._planned == run_id:
+                self._plan = plan
+                self.show(self.ui.state)
+
+        self.ui.jobs.do(look, seen, group="train-plan", failed=lambda error: None)
+
+    def action_next_curve(self) -> None:
+        """The next measured number."""
+        self._curve = (self._curve + 1) % len(CURVES)
+        self.show(self.ui.state)
+
+    def action_toggle_log(self) -> None:
+        """Log or curves, where both have no room."""
+        self.toggle_class("-log")
+
+
+def arms_of(view: RunView) -> list[Arm]:
+    """Every training of the run: done, under way, or still to come."""
+    done = [label for kind, _, label in view.artifacts if kind == "adapter"]
+    measured = list(dict.fromkeys(arm for stage, arm, _ in view.series if stage == STAGE and arm))
+    planned = [table.arm for table in view.counts if table.what == "dataset" and table.stage == "format" and table.arm]
+    begun = {name.rpartition(", seed ")[0] or name for name in [*done, *measured]}
+    names = list(dict.fromkeys([*done, *measured, *(name for name in planned if name not in begun)]))
+    seeds = {name.rpartition(", seed ")[2] for name in names if ", seed " in name}
+    arms = []
+    for name in names:
+        state = "trained" if name in done else "trains" if name in measured and view.is_alive else "waits"
+        title = name.rpartition(", seed ")[0] if len(seeds) == 1 and ", seed " in name else name
+        arms.append(Arm(name, title, state))
+    return arms
+
+
+def _why_no_curve(view: RunView, arms: Sequence[Arm]) -> str:
+    stage = next((s for s in view.stages if s.name == STAGE), None)
+    if stage is None and view.stages:
+        return "this run trains nothing"
+    if arms and all(arm.state == "trained" for arm in arms):
+        return "no curves: an earlier run trained these adapters, and they were used again"
+    return "the curves begin with the first step"
+
+
+def _arm_table(view: RunView, arms: Sequence[Arm]) -> Content:
+    """One line per arm; its letter is the curve's."""
+    if not arms:
+        return shown("")
+    width = min(30, max(len(arm.title) for arm in arms))
+    parts = [shown(f"  {'arm':<{width}}  {'loss':>8}  {'rate':>8}  {'tokens/s':>8}  {'step':>6}  state\n", _MUTED)]
+    for index, arm in enumerate(arms):
+        loss, rate, speed = (view.series.get((STAGE, arm.name, name), ()) for name in
+                             ("loss", "learning_rate", "tokens_per_s"))
+        cells = (f"{loss[-1][1]:>8.4f}" if loss else f"{'-':>8}", f"{rate[-1][1]:>8.2g}" if rate else f"{'-':>8}",
+                 f"{speed[-1][1]:>8,.0f}" if speed else f"{'-':>8}", f"{loss[-1][0]:>6,}" if loss else f"{'-':>6}")
+        parts.append(shown(LETTERS[index % len(LETTERS)], f"bold {COLOURS[index % len(COLOURS)]}"))
+        parts.append(shown(f" {line(arm.title, width):<{width}}  {'  '.join(cells)}  "))
+        mark = {"trained": "✓ trained", "trains": "▶ trains", "waits": "· waits"}[arm.state]
+        parts.append(shown(mark + "\n", {"trained": "$success", "trains": "$primary"}.get(arm.state, _MUTED)))
+    return joined(*parts)
+
+
+def _plan_lines(plan: Plan | None) -> Content:
+    """What the plan says beside memory."""
+    lines = [item for item in plan.lines if item.label != "memory"] if plan else []
+    return joined(*(joined(shown(f"{line(item.label):<10}", _MUTED), shown(f"{line(item.text)}\n")) for item in lines))
+
+
+def _facts(view: RunView, plan: Plan | None) -> Content:
+    """Memory, planned and measured, checkpoints, what is left."""
+    rows: list[tuple[str, str]] = []
+    if view.stage == STAGE and view.is_alive and view.remaining_s is not None:
+        rows.append(("left", f"{duration(view.remaining_s)} for this training"))
+    planned = next((item.text.partition(" (")[0] for item in plan.lines if item.label == "memory"), "") if plan else ""
+    peaks = [points[-1][1] for (stage, _, name), points in view.series.items()
+             if stage == STAGE and name == "probe_peak_bytes" and points]
+    measured = f"measured {max(peaks) / 1e9:.2f} GB before step 1" if peaks else ""
+    if planned or measured:
+        rows.append(("memory", "; ".join(text for text in (measured, f"planned {planned}" if planned else "") if text)))
+    for (stage, arm, name), points in view.series.items():
+        if stage == STAGE and name == "checkpoint" and points:
+            rows.append(("saved", f"{arm}: checkpoint of step {points[-1][0]:,}"))
+    warnings = plan.warnings if plan else ()
+    parts = [joined(shown(f"{line(label):<10}", _MUTED), shown(f"{line(text)}\n")) for label, text in rows]
+    return joined(*parts, *(shown(f"! {line(text)}\n", "$warning") for text in warnings))

@@ -1,0 +1,50 @@
+"""What a user may set for the UI, in `tui.toml` of the workspace or of the user's config folder: theme, motion, keys.
+
+    theme = "textual-dark"        # or "terminal", which keeps the terminal's own colours
+    reduced_motion = true
+    [keys]
+    "go.home" = "h"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from platformdirs import user_config_path
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from localdistill import UsageError
+
+FILE = "tui.toml"
+
+
+class Settings(BaseModel):
+    """Checked settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    theme: str = ""
+    """Name of a theme; empty takes the default."""
+    reduced_motion: bool = False
+    """No animation."""
+    keys: dict[str, str] = {}
+    """Keys by the id of the action."""
+
+
+def read_settings(workspace: Path) -> Settings:
+    """The settings of the workspace, else of the user, else the defaults. UsageError names the file and the key."""
+    config = Path(os.environ["LOCALDISTILL_CONFIG"]) if "LOCALDISTILL_CONFIG" in os.environ else user_config_path(
+        "localdistill")
+    for path in (workspace / FILE, config / FILE):
+        if not path.is_file():
+            continue
+        try:
+            return Settings.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path}: {error}", "correct it or move it away") from None
+        except ValidationError as error:
+            where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
+            raise UsageError(f"{path}: {where} cannot be used", "known: theme, reduced_motion, keys") from None
+    return Settings()

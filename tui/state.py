@@ -1,0 +1,291 @@
+"""What the screens show, as values, and the one function that derives it from what runs report. Pure: knows no widget,
+no clock, no file."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any, Literal
+
+from localdistill import (
+    ArtifactWritten,
+    Counted,
+    Event,
+    Failed,
+    Measured,
+    Noted,
+    RunFinished,
+    RunStarted,
+    RunStatus,
+    StageFinished,
+    StageStarted,
+    Warned,
+)
+
+StageState = Literal["waiting", "running", "done", "reused", "failed", "stopped"]
+MOST_POINTS = 4000
+"""Points kept per curve; beyond that every second one of the older half is dropped."""
+MOST_LINES = 500
+RATE_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One stage of a run."""
+
+    name: str
+    state: StageState = "waiting"
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """One line of a run's log for people."""
+
+    kind: Literal["note", "warning", "error", "counts", "artifact", "stage"]
+    text: str
+    hint: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class CountTable:
+    """Counts as a stage reported them, newest per name."""
+
+    stage: str
+    what: str
+    counts: Mapping[str, int]
+    arm: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as it is known now."""
+
+    run_id: str
+    recipe: str = ""
+    state: str = "starting"
+    stages: tuple[StageView, ...] = ()
+    stage: str = ""
+    label: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
+    tail: str = ""
+    """End of the text that a model writes now; its thinking where `tail_answer` says the answer apart."""
+    tail_answer: str = ""
+    tail_of: str = ""
+    """Who writes it."""
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Passing counts by kind, for example replies by status, errors by text, answers by teacher."""
+    series: Mapping[tuple[str, str, str], tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """(stage, arm, name) -> (step, value), in order."""
+    counts: tuple[CountTable, ...] = ()
+    said: tuple[Said, ...] = ()
+    artifacts: tuple[tuple[str, str, str], ...] = ()
+    """(kind, digest, label)."""
+    failure: Said | None = None
+    elapsed_s: float = 0.0
+    exit_code: int = 0
+    pace: tuple[tuple[float, float], ...] = ()
+    """(time, done) of the last minute of the present work."""
+    token_pace: tuple[tuple[float, float], ...] = ()
+    """(time, tokens so far) of the same minute."""
+    damaged: int = 0
+    """Facts that could not be understood; they were passed over."""
+
+    @property
+    def is_alive(self) -> bool:
+        """It is being worked on."""
+        return self.state in ("starting", "running")
+
+    @property
+    def rate(self) -> float:
+        """Units per second over the last minute; 0 when unknown."""
+        return _slope(self.pace)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """New tokens per second over the last minute, all teachers together; 0 when unknown."""
+        return _slope(self.token_pace)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the present work is done; None when unknown."""
+        return (self.total - self.done) / self.rate if self.rate and self.total else None
+
+    def said_in(self, stage: str) -> tuple[Said, ...]:
+        """What was said while `stage` ran, by whomever."""
+        found, now = [], ""
+        for said in self.said:
+            now = said.stage if said.kind == "stage" else now
+            if now == stage:
+                found.append(said)
+        return tuple(found)
+
+    def latest(self, name: str, stage: str = "", arm: str = "") -> float | None:
+        """The newest value of a measured name; empty stage or arm match any."""
+        for (its_stage, its_arm, its_name), points in reversed(list(self.series.items())):
+            if its_name == name and stage in ("", its_stage) and arm in ("", its_arm) and points:
+                return points[-1][1]
+        return None
+
+    def table(self, what: str, arm: str = "") -> CountTable | None:
+        """The counts called `what`."""
+        return next((t for t in reversed(self.counts) if t.what == what and arm in ("", t.arm)), None)
+
+
+def reduce(view: RunView, item: Event | RunStatus) -> RunView:
+    """`view` after one more fact or status. Facts that are seen again after a resume replace themselves; one that makes
+    no sense (a damaged file) is counted and passed over."""
+    try:
+        return _reduced(view, item)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return replace(view, damaged=view.damaged + 1)
+
+
+def _reduced(view: RunView, item: Event | RunStatus) -> RunView:
+    match item:
+        case RunStatus():
+            return _with_status(view, item)
+        case RunStarted():
+            known = {stage.name: stage for stage in view.stages}
+            stages = tuple(known.get(name, StageView(name)) for name in map(str, item.stages))
+            return replace(view, recipe=str(item.recipe), stages=stages, state="running", failure=None)
+        case StageStarted():
+            stage = str(item.stage)
+            fresh = replace(view, stage=stage, **_NO_WORK)
+            return _say(_stage(fresh, stage, "running"), Said("stage", stage, stage=stage))
+        case StageFinished():
+            return _stage(view, str(item.stage), "reused" if item.reused else "done", float(item.elapsed_s))
+        case Failed():
+            said = Said("error", str(item.text), str(item.hint), str(item.stage))
+            return replace(_say(_stage(view, said.stage, "failed"), said), failure=said)
+        case RunFinished():
+            return replace(view, state=str(item.state), elapsed_s=float(item.elapsed_s), exit_code=int(item.exit_code),
+                           stages=_halted(view.stages))
+        case Measured():
+            return _measured(view, item)
+        case Counted():
+            counts = {str(name): int(count) for name, count in item.counts.items()}
+            table = CountTable(str(item.stage), str(item.what), counts, str(item.arm))
+            others = tuple(t for t in view.counts if (t.stage, t.what, t.arm) != (table.stage, table.what, table.arm))
+            text = f"{table.what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            return _say(replace(view, counts=(*others, table)), Said("counts", text, stage=table.stage))
+        case ArtifactWritten():
+            artifact = (str(item.artifact_kind), str(item.digest), str(item.label))
+            kept = tuple(a for a in view.artifacts if a != artifact)
+            text = f"{artifact[0]} {artifact[2]}" + (" (done before)" if item.reused else "")
+            view = _named_by_seed(view, artifact[2]) if artifact[0] == "adapter" else view
+            return _say(replace(view, artifacts=(*kept, artifact)), Said("artifact", text))
+        case Warned():
+            return _say(view, Said("warning", str(item.text), str(item.hint), str(item.stage)))
+        case Noted():
+            return _say(view, Said("note", str(item.text), stage=str(item.stage)))
+    return view
+
+
+_NO_WORK: Any = {"label": "", "done": 0.0, "total": 0.0, "pace": (), "token_pace": (), "counters": {}, "tables": {},
+                 "tail": "", "tail_answer": "", "tail_of": ""}
+
+
+def _measured(view: RunView, item: Measured) -> RunView:
+    """One more point. A step that was measured before (the work was resumed from an earlier one) replaces what
+    followed it."""
+    key = (str(item.stage), str(item.arm), str(item.name))
+    step, value = int(item.step), float(item.value)
+    points = view.series.get(key, ())
+    if points and points[-1][0] >= step:
+        points = points[:bisect_left(points, step, key=lambda point: point[0])]
+    return replace(view, series={**view.series, key: thinned((*points, (step, value)))})
+
+
+def _named_by_seed(view: RunView, label: str) -> RunView:
+    """Curves carry the arm's name while it trains; once its adapter is there they carry the adapter's, so that the
+    next seed begins a curve of its own."""
+    arm, comma, _ = label.rpartition(", seed ")
+    if not comma:
+        return view
+    series = {(stage, label if stage == "train" and its == arm else its, name): points
+              for (stage, its, name), points in view.series.items()}
+    return replace(view, series=series)
+
+
+def _say(view: RunView, said: Said) -> RunView:
+    return replace(view, said=(*view.said, said)[-MOST_LINES:])
+
+
+def _stage(view: RunView, name: str, state: StageState, elapsed_s: float = 0.0) -> RunView:
+    if name not in {stage.name for stage in view.stages}:
+        view = replace(view, stages=(*view.stages, StageView(name)))
+    stages = tuple(StageView(name, state, elapsed_s) if s.name == name else s for s in view.stages)
+    return replace(view, stages=stages)
+
+
+def _halted(stages: tuple[StageView, ...]) -> tuple[StageView, ...]:
+    """The stages of a run that nobody works on: what ran was stopped."""
+    return tuple(replace(stage, state="stopped") if stage.state == "running" else stage for stage in stages)
+
+
+def _with_status(view: RunView, status: RunStatus) -> RunView:
+    data = status.data
+    done, total = _finite(data.get("done")), _finite(data.get("total"))
+    counters = {str(name): float(value) for name, value in dict(data.get("counters") or {}).items()}
+    tables = {str(name): {str(kind): int(count) for kind, count in table.items()}
+              for name, table in dict(data.get("tables") or {}).items()}
+    goes_on = data.get("label") == view.label and done >= view.done
+    at = status.updated_at
+    stages = view.stages if status.alive or status.state in ("running", "starting") else _halted(view.stages)
+    return replace(
+        view, stages=stages, recipe=status.recipe, state=status.state, stage=status.stage or view.stage,
+        label=str(data.get("label") or ""), done=done, total=total, unit=str(data.get("unit") or ""),
+        counters=counters, tables=tables, tail=str(data.get("tail") or ""),
+        tail_answer=str(data.get("tail_answer") or ""), tail_of=str(data.get("tail_of") or ""),
+        pace=_paced(view.pace if goes_on else (), at, done),
+        token_pace=_paced(view.token_pace if goes_on else (), at, counters.get("tokens", 0.0)),
+    )
+
+
+def _finite(value: object) -> float:
+    """`value` as a number that one can reckon with; 0 for what is none."""
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return number if isfinite(number) else 0.0
+
+
+def _paced(pace: tuple[tuple[float, float], ...], at: float, value: float) -> tuple[tuple[float, float], ...]:
+    """The last minute with one more reading; a reading of the same moment is none."""
+    if pace and at <= pace[-1][0]:
+        return pace
+    return (*(p for p in pace if p[0] >= at - RATE_WINDOW_S), (at, value))[-600:]
+
+
+def _slope(pace: tuple[tuple[float, float], ...]) -> float:
+    if len(pace) < 2:
+        return 0.0
+    (begin, before), (end, after) = pace[0], pace[-1]
+    return max(0.0, (after - before) / (end - begin)) if end > begin else 0.0
+
+
+def thinned(points: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+    """At most `MOST_POINTS` points: the older half keeps every second one."""
+    if len(points) <= MOST_POINTS:
+        return points
+    half = len(points) // 2
+    return points[:half:2] + points[half:]
+
+
+@dataclass(frozen=True)
+class AppState:
+    """All that every screen may look at."""
+
+    runs: tuple[RunStatus, ...] = ()
+    """Runs of the workspace, oldest first."""
+    watched: RunView | None = None
+    """The run that is followed."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the workspace and the machine are: label -> text, for Home."""
+    problem: str = ""
+    """Why the workspace cannot be read, when it cannot."""

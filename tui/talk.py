@@ -1,0 +1,183 @@
+"""One conversation with one model file, as the chat screen drives it. The model lives in a process of its own from the
+first question until it is let go; every method that waits is called in a worker. Knows no widget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+
+from localdistill import Cancel, Cancelled, ChatSession, LocalDistillError, Message, open_chat
+
+TELL_EVERY_S = 0.05
+_ENDINGS = {"complete": "", "truncated": "stopped", "length": "cut at the token limit",
+            "looping": "cut: it repeated itself", "empty": "it said nothing",
+            "reasoning_only": "it thought and gave no answer"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and what came of it."""
+
+    question: str
+    thinking: str = ""
+    answer: str = ""
+    state: str = "loading"
+    """`loading`, `writing`, `done` or `failed`."""
+    ending: str = ""
+    """How it ended when it was not by itself; the error's text when it failed."""
+    hint: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """More may come."""
+        return self.state in ("loading", "writing")
+
+    @property
+    def rate(self) -> float:
+        """New tokens per second; 0 when unknown."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+class Talk:
+    """A file, the turns with it, and the process that answers."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self.path, self.label = path, label
+        self.turns: tuple[Turn, ...] = ()
+        self._memory: list[Message] = []
+        self._model: _Model | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """A process with the model runs."""
+        return self._model is not None and self._model.is_loaded
+
+    @property
+    def is_busy(self) -> bool:
+        """A reply is being written."""
+        return bool(self.turns) and self.turns[-1].is_open
+
+    @property
+    def answer(self) -> str:
+        """The newest answer; empty when there is none."""
+        return next((turn.answer for turn in reversed(self.turns) if turn.answer), "")
+
+    def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
+        """Note the question. Returns the work that gets the answer, for a worker: it calls the function it is given
+        whenever there is something new to show, and raises nothing."""
+        model = self._model = self._model or _Model(self.path)
+        self.turns = (*self.turns, Turn(question))
+        return lambda told: self._answer(model, question, told)
+
+    def stop(self) -> None:
+        """End the reply that is being written; what is there is kept."""
+        if self._model is not None:
+            self._model.stop()
+
+    def reset(self) -> None:
+        """Forget all turns, the one that is being written too; the model stays loaded."""
+        self.stop()
+        self.turns, self._memory = (), []
+
+    def close(self) -> None:
+        """End the process. The turns stay, and the next question loads the model again."""
+        model, self._model = self._model, None
+        if model is not None:
+            model.end()
+
+    def _answer(self, model: _Model, question: str, told: Callable[[], None]) -> None:
+        turn, mine = Turn(question), len(self.turns) - 1
+
+        def show(new: Turn) -> Turn:
+            if len(self.turns) > mine and self.turns[mine].is_open:
+                self.turns = (*self.turns[:mine], new)
+                told()
+            return new
+
+        try:
+            with model.session() as session:
+                session.messages = list(self._memory)
+                turn = self._stream(session, show(replace(turn, state="writing")), show)
+                if self.turns[mine:]:
+                    self._memory = session.messages
+            show(turn)
+        except Cancelled:
+            show(replace(turn, state="done", ending="stopped"))
+        except LocalDistillError as error:
+            show(replace(turn, state="failed", ending=error.message, hint=error.hint))
+        except Exception as error:
+            show(replace(turn, state="failed", ending=f"{type(error).__name__}: {error}", hint=""))
+
+    @staticmethod
+    def _stream(session: ChatSession, turn: Turn, show: Callable[[Turn], Turn]) -> Turn:
+        began = shown_at = time.monotonic()
+        thinking: list[str] = []
+        answer: list[str] = []
+        count = 0
+        for piece in session.stream(turn.question):
+            (thinking if piece.is_thinking else answer).append(piece.text)
+            count += 1
+            now = time.monotonic()
+            if now - shown_at >= TELL_EVERY_S:
+                shown_at = now
+                turn = show(replace(turn, thinking="".join(thinking), answer="".join(answer), tokens=count,
+                                    seconds=now - began))
+        reply = session.last
+        assert reply is not None
+        tokens = reply.usage.completion_tokens or count
+        return replace(turn, thinking=reply.reasoning.strip(), answer=reply.answer, state="done",
+                       ending=_ENDINGS.get(reply.status, reply.status), tokens=tokens,
+                       seconds=reply.elapsed_s or time.monotonic() - began)
+
+
+class _Model:
+    """One process with the model. It ends at once when nobody uses it, else as soon as its user lets go."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._stack = ExitStack()
+        self._session: ChatSession | None = None
+        self._is_used = self._stopped = self._ended = False
+
+    @property
+    def is_loaded(self) -> bool:
+        """The process is there and has the model."""
+        return self._session is not None and not self._ended
+
+    @contextmanager
+    def session(self) -> Iterator[ChatSession]:
+        """The session, with the model loaded."""
+        with self._lock:
+            self._stopped = False
+            self._is_used = True
+        try:
+            if self._session is None:
+                cancel = Cancel(lambda: self._ended or (self._stopped and self._session is None))
+                self._session = self._stack.enter_context(open_chat(self._path, cancel=cancel))
+            yield self._session
+        finally:
+            with self._lock:
+                self._is_used = False
+                if self._ended:
+                    self._stack.close()
+
+    def stop(self) -> None:
+        """End the present reply, or the loading."""
+        self._stopped = True
+        if self._session is not None:
+            self._session.stop()
+
+    def end(self) -> None:
+        """End the process."""
+        self.stop()
+        with self._lock:
+            self._ended = True
+            if not self._is_used:
+                self._stack.close()

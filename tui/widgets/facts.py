@@ -1,0 +1,74 @@
+"""Labels and texts in two columns: facts, findings, plans. Long texts wrap below themselves, never below the label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from textwrap import wrap
+
+from textual.content import Content
+from textual.widgets import Static
+
+from tui.text import joined, line, shown
+
+MUTED = "$foreground-muted"
+DIM = "dim"
+"""Muted text of a list: it stays readable under the cursor in every theme, which a colour of its own does not."""
+LONGEST_TEXT = 4000
+LONGEST_LABEL = 28
+_STYLES = {"✗": "$error", "!": "$warning"}
+
+
+class Facts(Static):
+    """Rows of (label, text); a row without a label is a heading, a label that begins with a mark has its colour."""
+
+    DEFAULT_CSS = "Facts { height: auto; }"
+
+    def __init__(self, rows: Iterable[tuple[str, str]] = (), *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.rows: tuple[tuple[str, str], ...] = tuple(rows)
+        self._width = 0
+
+    def on_mount(self) -> None:
+        """Draw what it was made with; the size comes later."""
+        self._draw()
+
+    def show(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Draw these rows."""
+        self.rows = tuple(rows)
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Texts wrap where the widget ends now."""
+        if self.size.width != self._width:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._width = self.size.width
+        self.update(_drawn(self.rows, self._width or 76))
+
+
+def _drawn(rows: Sequence[tuple[str, str]], width: int) -> Content:
+    parts: list[Content] = []
+    for kind, text in fact_lines(rows, width):
+        parts.append(shown(text, {"label": MUTED, "heading": "bold"}.get(kind, _STYLES.get(kind, ""))))
+    return joined(*parts)
+
+
+def fact_lines(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """Pieces of text with what they are (`heading`, `label`, `text`, or the mark of a label), line breaks included."""
+    longest = max((len(line(label, 60)) for label, _ in rows if label), default=0)
+    indent = min(longest, LONGEST_LABEL, max(8, width // 3)) + 2
+    pieces: list[tuple[str, str]] = []
+    for label, text in rows:
+        begin = "\n" if pieces else ""
+        if not label:
+            pieces.append(("heading", f"{begin}{line(text)}"))
+            continue
+        name = line(label, 60)
+        own_line = len(name) > indent - 2
+        body = wrap(line(text, LONGEST_TEXT), max(16, width - indent), break_on_hyphens=False) or [""]
+        if own_line:
+            name, body = line(label, max(8, width - 2)), ["", *body]
+        pieces.append((name[0] if name[:1] in _STYLES else "label", f"{begin}{name}" + " " * (indent - len(name))))
+        pieces.append(("text", ("\n" + " " * indent).join(body)))
+    return pieces

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from localdistill import RunFolder, Workspace
 from tests.helpers import collecting_recipe, counting_server, write_questions
 from tests.tui.terminal import Terminal
@@ -27,6 +29,7 @@ def replies(run: RunFolder) -> int:
     return len(run.journal.read_bytes().splitlines()) if run.journal.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_run_survives_dropped_connections(tmp_path: Path) -> None:
     questions = write_questions(tmp_path / "q.jsonl", COUNT)
     run = RunFolder(Workspace(tmp_path).runs / "collecting-1")

@@ -75,7 +75,7 @@ def test_facts_wrap_below_themselves(rows: list[tuple[str, str]], width: int) ->
     pieces = fact_lines(rows, width)
     for kind, text in pieces:
         if kind == "text":
-            assert all(row.startswith(" " * 8) for row in text.split("\n")[1:])
+            assert all(row.startswith("  ") for row in text.split("\n")[1:])
 
 
 def test_sections_are_found_in_the_text() -> None:

@@ -69,6 +69,7 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, P
         yield roots
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scene", "size"), CASES)
 def test_picture(scene: Scene, size: tuple[int, int], workspaces: dict[str, Path], snap_compare: Any,
                  monkeypatch: pytest.MonkeyPatch) -> None:

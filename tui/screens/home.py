@@ -257,7 +257,7 @@ def _welcome(root: str) -> Content:
 
 
 def _step(text: str, command: str) -> Content:
-    return joined(shown(line(text)), shown(f"\n  localdistill {line(command, 120)}", DIM))
+    return joined(shown(line(text)), shown(f"\n  localdistill {line(command)}", DIM))
 
 
 def _chain_title(run: str) -> Content:

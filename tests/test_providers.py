@@ -169,7 +169,7 @@ def test_costs_by_hand() -> None:
     assert cost_nano_usd(Price(0.0001, 0), Usage(prompt_tokens=1)) == 1, "a tenth of a nano-dollar is rounded up"
     assert cost_nano_usd(Price(0.0001, 0), Usage(prompt_tokens=10)) == 1, "and ten tenths are one"
     cached = Price(4, 20, 0.2, 5)
-    assert cost_nano_usd(cached, Usage(100, 0, 0, 20), cache_write_tokens=30) == 50 * 4_000 + 20 * 200 + 30 * 5_000
+    assert cost_nano_usd(cached, Usage(100, 0, 0, 20, cache_write_tokens=30)) == 50 * 4_000 + 20 * 200 + 30 * 5_000
     assert worst_nano_usd(cached, 100, 10) == 100 * 5_000 + 10 * 20_000
     assert Price(0.3, 1.2, 0.006).times(0.5) == Price(0.15, 0.6, 0.003)
 
@@ -189,7 +189,7 @@ tokens = st.integers(-5, 10**7)
 def test_a_cost_is_the_exact_sum_rounded_up_and_never_above_the_worst_case(
     price: Price, prompt: int, new: int, cached: int, written: int
 ) -> None:
-    cost = cost_nano_usd(price, Usage(prompt, new, 0, cached), written)
+    cost = cost_nano_usd(price, Usage(prompt, new, 0, cached, cache_write_tokens=written))
     prompt, new = max(0, prompt), max(0, new)
     cached = min(max(0, cached), prompt)
     written = min(max(0, written), prompt - cached)

@@ -12,11 +12,26 @@ from pydantic import ValidationError
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.providers.files import Batch, Limits, Provider, ProviderModel, Terms, TermsClass
 from localdistill.providers.hosts import host_of, is_loopback
-from localdistill.providers.prices import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
+from localdistill.providers.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
 
 __all__ = [
-    "NANO_PER_USD", "Batch", "Limits", "Price", "Provider", "ProviderModel", "Terms", "TermsClass", "cost_nano_usd",
-    "host_of", "is_loopback", "provider", "provider_names", "provider_of_url", "read_provider", "worst_nano_usd",
+    "NANO_PER_USD",
+    "Batch",
+    "Limits",
+    "Price",
+    "Provider",
+    "ProviderModel",
+    "Terms",
+    "TermsClass",
+    "cost_nano_usd",
+    "host_of",
+    "is_loopback",
+    "known_cost_nano_usd",
+    "provider",
+    "provider_names",
+    "provider_of_url",
+    "read_provider",
+    "worst_nano_usd",
 ]
 
 _FOLDER = Path(__file__).parent

@@ -68,20 +68,25 @@ def _rates(price: Price) -> _Rates:
     return _Rates(per_input, per_output, per_cached, per_write, per_reasoning, below)
 
 
-def cost_nano_usd(price: Price, usage: Usage, cache_write_tokens: int = 0) -> int:
+def cost_nano_usd(price: Price, usage: Usage) -> int:
     """What `usage` cost, in nano-dollars, rounded up.
 
-    `usage.prompt_tokens` includes the cached ones, which are priced apart, and the `cache_write_tokens` of them that
-    were written to the cache; `usage.completion_tokens` includes those of reasoning. Counts that contradict each
+    `usage.prompt_tokens` includes those read from the cache and those written to it, which are priced apart;
+    `usage.completion_tokens` includes those of reasoning. Counts that contradict each
     other are read so that the cost is never above the worst case of the same prompt.
     """
     rates = _rates(price)
     prompt, new = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
     cached = min(max(0, usage.cached_tokens), prompt)
-    written = min(max(0, cache_write_tokens), prompt - cached)
+    written = min(max(0, usage.cache_write_tokens), prompt - cached)
     reasoning = min(max(0, usage.reasoning_tokens), new)
     total = (prompt - cached - written) * rates.input + cached * rates.cached + written * rates.write
     return -(-(total + (new - reasoning) * rates.output + reasoning * rates.reasoning) // rates.below)
+
+
+def known_cost_nano_usd(price: Price | None, usage: Usage) -> int | None:
+    """`cost_nano_usd`; None when the price is unknown or the server did not count."""
+    return None if price is None or usage.estimated else cost_nano_usd(price, usage)
 
 
 def worst_nano_usd(price: Price, prompt_tokens: int, max_tokens: int) -> int:

@@ -14,8 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from localdistill.engines.wire.attempt import Refused, Target, Transient, _chunks, _judge, _parsed, _read, _text
 from localdistill.engines.wire.dispatcher import Rules
+from localdistill.engines.wire.http import (
+    Refused,
+    Target,
+    Transient,
+    chunks,
+    judge,
+    open_session,
+    parsed,
+    read,
+    timeout_of,
+)
 from localdistill.errors import EngineError
 from localdistill.events import Cancel
 
@@ -24,7 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LISTEN_S = 0.1
-_CONNECT_TIMEOUT_S = 15.0
 
 
 class Stopped(Exception):
@@ -83,8 +92,9 @@ class Caller:
         async def fetch() -> None:
             with open(into, "ab") as handle:
                 handle.write(b"\n")
-                async with self._open("GET", address, {"timeout": self._timeout(None)}) as (response, _):
-                    async for chunk in _chunks(response):
+                idle_s = self._rules.idle_s
+                async with self._open("GET", address, {"timeout": timeout_of(None, idle_s)}) as (response, _):
+                    async for chunk in chunks(response, idle_s):
                         if handle.tell() > most_bytes:
                             raise Refused(f"the results are larger than {most_bytes} bytes")
                         handle.write(chunk)
@@ -119,7 +129,7 @@ class Caller:
 
     async def _ask(self, method: str, path: str, how: dict[str, Any]) -> Any:
         async with self._open(method, self.base + path, how) as (response, target):
-            return _parsed(_text(target, await _read(response)))
+            return parsed(await read(response, target, self._rules.idle_s))
 
     @asynccontextmanager
     async def _open(self, method: str, url: str,
@@ -133,10 +143,10 @@ class Caller:
             async with self._connected().request(method, url, headers=headers, allow_redirects=False,
                                                  **how) as response:
                 if response.status not in (200, 201):
-                    raw = _text(target, await _read(response, bounded=True))
+                    raw = await read(response, target, self._rules.idle_s, bounded=True)
                     if response.status in (404, 405):
                         raise Missing(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
-                    _judge(response, target, raw)
+                    judge(response, target, raw)
                 yield response, target
         except TimeoutError:
             raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
@@ -146,14 +156,6 @@ class Caller:
             raise Transient(text, "server", billed=was_sent, counts=was_sent) from None
 
     def _connected(self) -> aiohttp.ClientSession:
-        import aiohttp
-
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout(self._rules.timeout_s), auto_decompress=False,
-                                                  headers={"Accept-Encoding": "identity"})
+            self._session = open_session(self._rules.timeout_s, self._rules.idle_s)
         return self._session
-
-    def _timeout(self, total_s: float | None) -> aiohttp.ClientTimeout:
-        import aiohttp
-
-        return aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._rules.idle_s)

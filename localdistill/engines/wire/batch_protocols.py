@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 
-from localdistill.engines.wire.attempt import Transient
 from localdistill.engines.wire.batch_calls import Caller
 from localdistill.engines.wire.batch_states import BatchState, Shelf
 from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.http import Transient
 from localdistill.events import Cancel
 
 _MB = 1_000_000

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from localdistill.callbook import NANO
-from localdistill.engines.wire.attempt import KEPT_BYTES, MAX_LINE_BYTES, Target
 from localdistill.engines.wire.batch_protocols import BatchProtocol, Item
 from localdistill.engines.wire.batch_states import BatchState
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.dispatcher import Rules
-from localdistill.providers import cost_nano_usd
+from localdistill.engines.wire.http import KEPT_BYTES, MAX_LINE_BYTES, Target
+from localdistill.providers import known_cost_nano_usd
 from localdistill.records import Reply, Request
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,64})"')
@@ -104,16 +104,14 @@ class Results:
         raw = json.dumps(item.body, ensure_ascii=False)
         most = request.sampling.max_tokens if request else 0
         reply = reply_of(collected, name, raw, most, 0.0, may_lack_finish=self._rules.may_lack_finish)
-        price, usage = self._rules.price, reply.usage
-        if price is None or usage.estimated:
-            return reply, worst
-        return reply, cost_nano_usd(price, usage, usage.cache_write_tokens)
+        cost = known_cost_nano_usd(self._rules.price, reply.usage)
+        return reply, worst if cost is None else cost
 
     def _priced(self, reply: Reply, cost: int) -> Reply:
         return replace(reply, cost_usd=None if self._rules.price is None else cost / NANO)
 
     def _text(self, data: bytes) -> str:
-        return self._target.clean(data.decode("utf-8", "surrogateescape"))
+        return self._target.text(data)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

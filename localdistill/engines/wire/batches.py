@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from localdistill.callbook import NANO
-from localdistill.engines.wire.attempt import MAX_LINE_BYTES, Refused, Slowed, Transient
 from localdistill.engines.wire.batch_calls import Caller, Missing, Stopped
 from localdistill.engines.wire.batch_drafts import Draft, Queue, cap_reached, room_nano
 from localdistill.engines.wire.batch_protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch_register import Batch, Register
 from localdistill.engines.wire.batch_results import Results
 from localdistill.engines.wire.batch_states import Shelf, amount, writing
+from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Transient
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.errors import EngineError, EngineUnavailable, UsageError
 from localdistill.events import Cancel, Emit, Noted, Progressed, Warned

@@ -3,18 +3,15 @@ at once; it is never counted twice and never lost."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.joining import REASONING_FIELDS, error_of, merge, number_of, unfold
 from localdistill.records import Usage
 
-REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-_TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
-                        "arguments", *REASONING_FIELDS})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -33,12 +30,13 @@ class ChatCompletions:
         try:
             choice = body["choices"][0]
             message = choice["message"]
-            finish = choice.get("finish_reason")
+            finish, named = choice.get("finish_reason"), body.get("id")
         except (KeyError, IndexError, TypeError, AttributeError):
             raise Malformed("the body has no choices[0].message") from None
         if not isinstance(message, Mapping):
             raise Malformed("choices[0].message is no object")
-        collected = Collected(finish=finish if isinstance(finish, str) and finish else None,
+        collected = Collected(id=named if isinstance(named, str) else "",
+                              finish=finish if isinstance(finish, str) and finish else None,
                               usage=_usage(body.get("usage")))
         for is_reasoning, name, text in _texts(message):
             if is_reasoning:
@@ -60,9 +58,10 @@ class ChatCompletions:
 
     def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
         """From `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
-        found = {name: Limits(
-            _number(headers.get(f"x-ratelimit-limit-{name}")), _number(headers.get(f"x-ratelimit-remaining-{name}")),
-            _duration_s(headers.get(f"x-ratelimit-reset-{name}"))) for name in ("requests", "tokens")}
+        found = {}
+        for name in ("requests", "tokens"):
+            limit, left, reset = (headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining", "reset"))
+            found[name] = Limits(number_of(limit), number_of(left), _duration_s(reset))
         return {name: limits for name, limits in found.items() if limits != Limits()}
 
 
@@ -130,68 +129,6 @@ class ChatFold:
         return {**self._top, "object": "chat.completion", "choices": [choice]}
 
 
-class _Parts(list[str]):
-    """The pieces of one text; joined once, at the end."""
-
-
-def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Add a delta: texts of text fields grow, lists of objects are joined by `index` (or end to end, neighbours of the
-    same type as one), everything else is replaced."""
-    for key, value in new.items():
-        if value is None:
-            into.setdefault(key, None)
-        elif isinstance(value, str) and key in _TEXT_KEYS:
-            before = into.get(key)
-            if isinstance(before, _Parts):
-                before.append(value)
-            elif isinstance(before, list):
-                if value:  # a content of typed parts goes on as plain text
-                    _merge_item(before, {"type": "text", "text": value})
-            else:
-                into[key] = _Parts([value])
-        elif isinstance(value, list):
-            rows = into.get(key)
-            if isinstance(rows, _Parts):
-                rows = into[key] = [{"type": "text", "text": rows}] if any(rows) else []
-            elif not isinstance(rows, list):
-                rows = into[key] = []
-            for item in value:
-                _merge_item(rows, item)
-        elif isinstance(value, dict):
-            inner = into.get(key)
-            if not isinstance(inner, dict):
-                inner = into[key] = {}
-            merge(inner, value)
-        else:
-            into[key] = value
-
-
-def _merge_item(rows: list[Any], item: Any) -> None:
-    if not isinstance(item, Mapping):
-        rows.append(item)
-        return
-    index, kind = item.get("index"), item.get("type")
-    same = None
-    if index is not None:
-        same = next((row for row in rows if isinstance(row, dict) and row.get("index") == index
-                     and row.get("type", kind) == kind), None)
-    elif rows and isinstance(rows[-1], dict) and kind is not None and rows[-1].get("type") == kind:
-        same = rows[-1]
-    if same is None:
-        same = {}
-        rows.append(same)
-    merge(same, item)
-
-
-def unfold(value: Any) -> Any:
-    """`value` with its pieces joined."""
-    if isinstance(value, _Parts):
-        return "".join(value)
-    if isinstance(value, dict):
-        return {key: unfold(item) for key, item in value.items()}
-    return [unfold(item) for item in value] if isinstance(value, list) else value
-
-
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
     """(is reasoning, name of the place, text) of a message or a delta."""
     for name in REASONING_FIELDS:
@@ -238,30 +175,11 @@ def _usage(usage: Any) -> Usage | None:
     return Usage(prompt, new, reasoning, min(cached, prompt))
 
 
-def error_of(body: Any) -> tuple[str, int] | None:
-    """(message, status) of an error object; None when there is none."""
-    error = body.get("error") if isinstance(body, Mapping) else None
-    if not error:
-        return None
-    if not isinstance(error, Mapping):
-        return str(error), 0
-    code = str(error.get("code") or error.get("status"))
-    return str(error.get("message") or json.dumps(error)), int(code) if code.isdecimal() and len(code) < 4 else 0
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else -1.0
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e12 else None
-
-
 def _duration_s(text: str | None) -> float | None:
     """Seconds of `6m0s`, `20ms`, `1h2m` or a plain number; None when unreadable."""
     if text is None:
         return None
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text.strip():
-        return _number(str(sum(float(number) * _SECONDS[unit] for number, unit in parts)))
-    return _number(text)
+        return number_of(str(sum(float(number) * _SECONDS[unit] for number, unit in parts)))
+    return number_of(text)

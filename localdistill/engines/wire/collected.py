@@ -26,6 +26,8 @@ class Malformed(Exception):
 class Collected:
     """The parts of one reply, as its dialect found them."""
 
+    id: str = ""
+    """The server's name for this reply."""
     content: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     """Reasoning by the name of the field that carried it."""

@@ -14,46 +14,40 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from localdistill.callbook import NANO, CallBook
-from localdistill.engines.wire.attempt import (
-    Answer,
-    OnPiece,
-    Refused,
-    Slowed,
-    Target,
-    Transient,
-    attempt,
-)
+from localdistill.engines.wire.attempt import Answer, OnPiece, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
 from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
 from localdistill.events import Event, Noted, Warned
-from localdistill.providers import Price, cost_nano_usd, worst_nano_usd
+from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
 from localdistill.records import Reply
 
 if TYPE_CHECKING:
     import aiohttp
 
 STAGE = "engine"
-_CONNECT_TIMEOUT_S = 15.0
 _FIRST_PATIENCE_S = 20.0
 _CHECK_EVERY_S = 0.25
 _LONG_PAUSE_S = 5.0
 _SAY_EVERY_S = 60.0
 _MANY_SLOWDOWNS = 100
+_REMEMBERED = 4096
+"""Replies, to know one again that comes twice: many more than are in flight at once."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """How patiently and at what price requests are asked."""
 
-    timeout_s: float = 1800.0
-    idle_s: float = 120.0
-    patience_s: float = 600.0
-    retries: int = 8
-    backoff_s: float = 0.5
-    price: Price | None = None
-    may_lack_finish: bool = False
+    timeout_s: float
+    idle_s: float
+    patience_s: float
+    retries: int
+    backoff_s: float
+    price: Price | None
+    may_lack_finish: bool
 
 
 @dataclass
@@ -95,7 +89,7 @@ class Dispatcher:
         self.servers, self.rules, self.book = list(servers), rules, book
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._pending: deque[Job] = deque()
-        self._in_flight: dict[asyncio.Task[None], Job] = {}
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._delayed = 0
         self._stopping = False
         self._fatal = False
@@ -103,6 +97,9 @@ class Dispatcher:
         self._typical_tokens = 0.0
         self._said_wait_at = float("-inf")
         self._session: aiohttp.ClientSession | None = None
+        self._left_sessions: list[aiohttp.ClientSession] = []
+        self._reuses = True
+        self._recent: dict[int, None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
         self._thread.start()
@@ -141,8 +138,9 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._session is not None:
-                await self._session.close()
+            for session in (*self._left_sessions, self._session):
+                if session is not None:
+                    await session.close()
 
         asyncio.run_coroutine_threadsafe(shut(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -204,14 +202,15 @@ class Dispatcher:
         """A ticket; True when nothing is known to cost anything; False when the budget has no room now."""
         if self.rules.price is None:
             return True
-        ticket = self.book.reserve(worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens))
+        worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
+        ticket = self.book.reserve(worst)
         if ticket is not None:
             return ticket
         if not self.book.reserved_nano:
             cap, spent = (self.book.cap_nano or 0) / NANO, self.book.spent_usd
             self._end(BudgetReached(
                 f"the cap of ${cap:.4f} is reached: ${spent:.4f} are spent, and the next call could cost "
-                f"${worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens) / NANO:.4f}",
+                f"${worst / NANO:.4f}",
                 "raise max_usd and resume; what was answered is kept"))
         return False
 
@@ -221,10 +220,10 @@ class Dispatcher:
     def _send(self, job: Job, server: Server, tokens: float, ticket: int | None) -> None:
         server.lane.sent(tokens)
         task = self._loop.create_task(self._one(job, server, ticket))
-        self._in_flight[task] = job
+        self._in_flight.add(task)
 
         def over(ended: asyncio.Task[None]) -> None:
-            del self._in_flight[ended]
+            self._in_flight.remove(ended)
             server.lane.left(tokens)
             if not ended.cancelled() and (problem := ended.exception()) is not None:
                 self._end(problem if isinstance(problem, LocalDistillError) else EngineError(
@@ -239,7 +238,9 @@ class Dispatcher:
         sent_at = time.monotonic()
         try:
             try:
-                answer = await attempt(await self._open(), server.target, job.body, job.on_piece)
+                session = self._connected()
+                answer = await attempt(session, server.target, job.body, job.on_piece)
+                self._refuse_echo(server, session, answer)
                 cost = self._took(job, server, answer, sent_at)
             except Malformed as problem:
                 raise Transient(str(problem), "request", billed=True) from None
@@ -253,7 +254,7 @@ class Dispatcher:
         except Slowed as problem:
             self._slowed(job, server, problem)
         except Refused as problem:
-            cost = None if problem.raw and ticket is not None and not str(problem).startswith("HTTP") else 0
+            cost = None if problem.billed else 0
             self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)))
         except Transient as problem:
             cost = None if problem.billed else 0
@@ -264,15 +265,31 @@ class Dispatcher:
             if ticket is not None:
                 job.spent_nano += self.book.settle(ticket, cost)
 
+    def _refuse_echo(self, server: Server, session: aiohttp.ClientSession, answer: Answer) -> None:
+        """Raise Transient when the reply is, or may be, that to another request. A server that sends one twice leaves
+        every later reply on that connection one request late; the first of those is known by its bytes. From then on
+        no connection is used twice, and what was under way on the old ones is asked again."""
+        if self._reuses and answer.collected.id:
+            mark = hash(answer.raw)
+            if mark in self._recent:
+                self._reuses = False
+                self._left_sessions.append(session)
+                self._session = None
+                self._say(server, "sends a reply twice: every request gets a connection of its own from here on")
+            self._recent[mark] = None
+            if len(self._recent) > _REMEMBERED:
+                del self._recent[next(iter(self._recent))]
+        if session is not self._session:
+            raise Transient("a reply that may belong to another request", "request", answer.raw, billed=True,
+                            counts=False)
+
     def _took(self, job: Job, server: Server, answer: Answer, sent_at: float) -> int | None:
         """Deliver a reply, or try again when it broke off. Returns its cost in nano-dollars, None when unknown."""
         now = time.monotonic()
         reply = reply_of(answer.collected, job.request_id, answer.raw, job.max_tokens, now - sent_at,
                          is_whole=answer.is_whole, may_lack_finish=self.rules.may_lack_finish)
         server.lane.heard(answer.limits, now)
-        price, usage = self.rules.price, reply.usage
-        known = price is not None and not usage.estimated
-        cost = cost_nano_usd(price, usage, usage.cache_write_tokens) if price is not None and known else None
+        usage, cost = reply.usage, known_cost_nano_usd(self.rules.price, reply.usage)
         job.odd_ends += answer.is_whole and reply.status == "truncated"
         # A server that leaves the reason out once will do so again: asking a second time is enough.
         if reply.status == "truncated" and job.odd_ends < 2:
@@ -283,7 +300,7 @@ class Dispatcher:
         size = usage.completion_tokens + 1.0
         self._typical_tokens += (size - self._typical_tokens) / 20 if self._typical_tokens else size
         server.lane.succeeded(sent_at, now, size, saturated)
-        self._deliver(job, replace(reply, cost_usd=None) if price is None else reply, cost)
+        self._deliver(job, reply, cost)
         return cost
 
     def _deliver(self, job: Job, reply: Reply, cost: int | None = 0) -> None:
@@ -311,9 +328,9 @@ class Dispatcher:
             server.lane.slowed(None, time.monotonic())
         job.failed_at = server
         if problem.scope == "server":
-            before = server.lane.failures
+            was_sound = server.lane.is_sound
             server.lane.failed(time.monotonic())
-            if before < 5 <= server.lane.failures:
+            if was_sound and not server.lane.is_sound:
                 self._say(server, f"fails, and is asked less often until it answers: {problem}")
         job.last = job.last if job.last and job.last.status == "truncated" else Reply(
             job.request_id, "error", raw=problem.raw, error=str(problem))
@@ -372,15 +389,7 @@ class Dispatcher:
     def _say(self, server: Server, text: str) -> None:
         self.outcomes.put(Noted(STAGE, f"{server.target.url} {text}"))
 
-    async def _open(self) -> aiohttp.ClientSession:
-        import aiohttp
-
+    def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            rules = self.rules
-            timeout = aiohttp.ClientTimeout(total=rules.timeout_s, sock_connect=_CONNECT_TIMEOUT_S,
-                                            sock_read=rules.idle_s)
-            # Limits are the lanes' work; compression would cost more time than it saves on a stream of small events.
-            self._session = aiohttp.ClientSession(
-                timeout=timeout, connector=aiohttp.TCPConnector(limit=0), auto_decompress=False,
-                headers={"Accept-Encoding": "identity"})
+            self._session = open_session(self.rules.timeout_s, self.rules.idle_s, self._reuses)
         return self._session

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from localdistill.callbook import CallBook
-from localdistill.engines.wire.attempt import Target
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.dispatcher import Dispatcher, Job, Rules, Server
+from localdistill.engines.wire.http import Target
 from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.errors import EngineError, LocalDistillError, UsageError
@@ -141,7 +141,7 @@ class WireEngine:
         """Pieces of the reply as they arrive, reasoning between think tags.
 
         `last_reply` holds the whole afterwards; one that ended without the server's word is `truncated`. Raises
-        EngineError when the server refuses. Tried again only as long as nothing has come.
+        EngineError when the server refuses or fails: only being asked to wait is not a failure.
         """
         wire, pieces = self.connected(), _Pieces()
         self.last_reply = None

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from localdistill.engines.wire.chat_completions import _number, error_of, merge, unfold
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.joining import error_of, merge, number_of, unfold
 from localdistill.records import Usage
 
 VERSION = "2023-06-01"
@@ -38,8 +38,9 @@ class Messages:
         blocks = body.get("content") if isinstance(body, Mapping) else None
         if not isinstance(blocks, list):
             raise Malformed("the body has no list 'content'")
-        reason = body.get("stop_reason")
-        collected = Collected(finish=reason if isinstance(reason, str) and reason else None,
+        reason, named = body.get("stop_reason"), body.get("id")
+        collected = Collected(id=named if isinstance(named, str) else "",
+                              finish=reason if isinstance(reason, str) and reason else None,
                               usage=_usage(body.get("usage")))
         thoughts: list[str] = []
         for block in blocks:
@@ -73,8 +74,8 @@ class Messages:
         for name, stem in (("requests", "requests"), ("tokens", "tokens"), ("input_tokens", "input-tokens"),
                            ("output_tokens", "output-tokens")):
             prefix = f"anthropic-ratelimit-{stem}"
-            found[name] = Limits(_number(headers.get(f"{prefix}-limit")), _number(headers.get(f"{prefix}-remaining")),
-                                 _until_s(headers.get(f"{prefix}-reset")))
+            limit, left, reset = (headers.get(f"{prefix}-{what}") for what in ("limit", "remaining", "reset"))
+            found[name] = Limits(number_of(limit), number_of(left), _until_s(reset))
         return {name: limits for name, limits in found.items() if limits != Limits()}
 
 

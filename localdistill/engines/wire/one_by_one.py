@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from localdistill.callbook import NANO, CallBook
-from localdistill.engines.wire.attempt import Refused, Slowed, Target, Transient, attempt
+from localdistill.engines.wire.attempt import attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
 from localdistill.engines.wire.xray import Exchange
 from localdistill.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable
 from localdistill.events import Cancel
-from localdistill.providers import Price, cost_nano_usd, worst_nano_usd
+from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
 from localdistill.records import Request
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ SETTINGS: dict[str, Any] = {"seed": 7, "temperature": 0.5}
 
 _LONGEST_REPLY_S = 300.0
 _LONGEST_PAUSE_S = 60.0
-_CONNECT_S = 15.0
 _TRIES = 3
 _FIRST_PAUSE_S = 0.25
 _LISTEN_S = 0.1
@@ -77,13 +77,8 @@ class OneByOne:
         """Everything that was answered, in order."""
 
     async def __aenter__(self) -> OneByOne:
-        import aiohttp
-
         options = self._engine.options
-        timeout = aiohttp.ClientTimeout(total=min(options.timeout_s, _LONGEST_REPLY_S), sock_connect=_CONNECT_S,
-                                        sock_read=options.idle_s)
-        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False,
-                                              headers={"Accept-Encoding": "identity"})
+        self._session = open_session(min(options.timeout_s, _LONGEST_REPLY_S), options.idle_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,7 +104,7 @@ class OneByOne:
                 cost = exchange.cost_nano
                 return exchange
             except Refused as problem:
-                cost = 0 if str(problem).startswith("HTTP") else None
+                cost = None if problem.billed else 0
                 raise
             except EngineError:
                 cost = 0
@@ -136,9 +131,7 @@ class OneByOne:
         known = self._engine.options.known()
         reply = reply_of(answer.collected, "probe", answer.raw, max_tokens, clock.elapsed_s(),
                          is_whole=answer.is_whole, may_lack_finish=known.may_lack_finish_reason if known else False)
-        usage, cost = reply.usage, None
-        if self.price is not None and not usage.estimated:
-            cost = cost_nano_usd(self.price, usage, usage.cache_write_tokens)
+        cost = known_cost_nano_usd(self.price, reply.usage)
         exchange = Exchange(answer.collected, reply, json.loads(answer.raw), answer.limits, clock.first_s, cost)
         self.exchanges.append(exchange)
         return exchange

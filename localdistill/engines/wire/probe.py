@@ -12,8 +12,8 @@ from typing import Any
 
 from localdistill.callbook import NANO, CallBook
 from localdistill.engines.wire import xray
-from localdistill.engines.wire.attempt import Refused
 from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.http import Refused
 from localdistill.engines.wire.one_by_one import CUT_TOKENS, SETTINGS, Cut, OneByOne, single_price
 from localdistill.engines.wire.xray import ABSURD_LIMIT, Exchange, Probe, shown
 from localdistill.errors import BudgetReached, EngineError, UsageError

@@ -1,0 +1,197 @@
+"""One exchange with a server, below what it says: the session, bodies within bounds, and what statuses and error
+objects amount to.
+
+Keys are sent in headers only, to the host they belong to: redirects are not followed, and what a server writes back
+is freed of the key before anybody else sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.waiting import is_retried, retry_after_s
+from localdistill.errors import EngineError, EngineUnavailable
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_CONNECT_TIMEOUT_S = 15.0
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
+KEPT_BYTES = 1024 * 1024
+"""So much of an unreadable body is kept as evidence."""
+_MAX_ERROR_CHARS = 500
+_SHORTEST_KEY = 8
+"""Shorter ones are no secrets, and cutting them out of texts would only damage those."""
+
+Scope = Literal["request", "server"]
+"""Whom a failure concerns: what was asked or how it was answered, or the server as a whole."""
+
+
+class Transient(Exception):
+    """May pass by itself. `raw` is what came instead of a reply; `billed`: it may have cost something."""
+
+    def __init__(self, message: str, scope: Scope, raw: str = "", *, billed: bool = False, counts: bool = True,
+                 slows: bool = False) -> None:
+        super().__init__(message[:_MAX_ERROR_CHARS])
+        self.scope, self.raw, self.billed, self.counts, self.slows = scope, raw, billed, counts, slows
+        """`counts`: as one of the request's tries. `slows`: the server also said that it is asked too much."""
+
+
+class Slowed(Exception):
+    """The server says that it is asked too much; `wait_s` is how long it wants to be left alone, if it said."""
+
+    def __init__(self, message: str, wait_s: float | None, raw: str) -> None:
+        super().__init__(message[:_MAX_ERROR_CHARS])
+        self.wait_s, self.raw = wait_s, raw
+
+
+class Refused(Exception):
+    """This request will never be answered. `raw` is what came instead; `billed`: it may have cost something."""
+
+    def __init__(self, message: str, raw: str = "", *, billed: bool = False) -> None:
+        super().__init__(message[:_MAX_ERROR_CHARS])
+        self.raw, self.billed = raw, billed
+
+
+@dataclass(frozen=True)
+class Target:
+    """One server as it is asked: the whole address, the key and its name (for messages)."""
+
+    url: str
+    key: str = field(repr=False)
+    key_name: str
+    dialect: Dialect
+
+    def clean(self, text: str) -> str:
+        """`text` without the key."""
+        return text.replace(self.key, "***") if len(self.key) >= _SHORTEST_KEY else text
+
+    def text(self, data: bytes | bytearray) -> str:
+        """`data` as text without the key; bytes that are no UTF-8 survive as lone surrogates."""
+        return self.clean(data.decode("utf-8", "surrogateescape"))
+
+
+def timeout_of(total_s: float | None, idle_s: float) -> aiohttp.ClientTimeout:
+    """How long an exchange may take: in all (None: without end) and without a single byte."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=idle_s)
+
+
+def open_session(total_s: float, idle_s: float, reuses: bool = True) -> aiohttp.ClientSession:
+    """A session without limits of its own: how many requests are in flight is for the lanes to say. Compression would
+    cost more time than it saves on a stream of small events. reuses False: a connection for every request."""
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        timeout=timeout_of(total_s, idle_s), connector=aiohttp.TCPConnector(limit=0, force_close=not reuses),
+        auto_decompress=False, headers={"Accept-Encoding": "identity"})
+
+
+def parsed(raw: str) -> Any:
+    """The JSON of a body. Raises Transient."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Transient(f"no JSON but {raw[:80]!r}", "request", raw[:KEPT_BYTES], billed=True) from None
+
+
+def raise_error(target: Target, data: Any, raw: str, billed: bool = False) -> None:
+    """Raise what an error object inside a 200 amounts to."""
+    found = target.dialect.error_of(data)
+    if found is None:
+        return
+    message, code = found
+    if code in (429, 529) and not billed:
+        raise Slowed(message, None, raw)
+    if is_retried(code) or billed or not code:
+        raise Transient(message, "request", raw, billed=billed, slows=code in (429, 529))
+    raise Refused(message, raw, billed=True)
+
+
+async def read(response: aiohttp.ClientResponse, target: Target, idle_s: float, bounded: bool = False) -> str:
+    """The body as text. `bounded` keeps only its start. Raises Refused when it is too large, else as `chunks`."""
+    data = bytearray()
+    async for chunk in chunks(response, idle_s):
+        data += chunk
+        if bounded and len(data) > KEPT_BYTES:
+            response.close()
+            break
+        if len(data) > MAX_BODY_BYTES:
+            response.close()
+            start = target.text(data[:KEPT_BYTES])
+            raise Refused(f"the reply is larger than {MAX_BODY_BYTES} bytes", start, billed=True)
+    return target.text(data)
+
+
+async def chunks(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterator[bytes]:
+    """The body piece by piece. Compression was not asked for; where it comes all the same, it is undone in bounds.
+    Raises TimeoutError when nothing came for `idle_s`, and Transient, Refused and what aiohttp raises."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        async for chunk in _arriving(response, idle_s):
+            yield chunk
+        return
+    if encoding not in ("gzip", "deflate"):
+        raise Refused(f"the reply is encoded as {encoding[:40]}, which was not asked for", billed=True)
+    inflate = zlib.decompressobj(31 if encoding == "gzip" else 15)
+    try:
+        async for chunk in _arriving(response, idle_s):
+            while chunk:
+                yield inflate.decompress(chunk, KEPT_BYTES)
+                chunk = inflate.unconsumed_tail
+    except zlib.error as error:
+        raise Transient(f"the {encoding} body is damaged: {error}", "request", billed=True) from None
+
+
+async def _arriving(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterator[bytes]:
+    """The body as it comes. The session's own watch over silence ends with the connection, and a body whose head came
+    with the one before it (a reply sent twice) can lose its connection without hearing of it."""
+    content, loop = response.content, asyncio.get_running_loop()
+    while True:
+        alarm = loop.call_later(idle_s, content.set_exception, TimeoutError())
+        try:
+            chunk = await content.readany()
+        finally:
+            alarm.cancel()
+        if not chunk:
+            return
+        yield chunk
+
+
+def judge(response: aiohttp.ClientResponse, target: Target, raw: str) -> None:
+    """Raise what a status other than 200 amounts to."""
+    status, url, detail = response.status, target.url, _error_text(target, raw)
+    if status in (401, 403):
+        named = f"the key in {target.key_name}" if target.key_name else "a request without a key"
+        raise EngineError(f"{url} refuses {named} (HTTP {status}): {detail}",
+                          f"set {target.key_name or 'api_key_env'} to a key of this server")
+    if status == 402:
+        raise EngineUnavailable(f"{url} wants to be paid first (HTTP 402): {detail}",
+                                "top up the account or lower max_tokens; localdistill resume continues from here")
+    if status in (404, 405):
+        raise EngineError(f"{url} answers HTTP {status}: {detail}", "check base_url and model")
+    if 300 <= status < 400:
+        where = target.clean(response.headers.get("Location", "elsewhere"))
+        raise EngineError(f"{url} redirects to {where}, which is not followed", "put the final address into base_url")
+    wait_s = retry_after_s(response.headers)
+    if status in (429, 529) or (status == 503 and wait_s is not None):
+        raise Slowed(f"HTTP {status}: {detail}", wait_s, raw)
+    if is_retried(status):
+        raise Transient(f"HTTP {status}: {detail}", "server", raw)
+    raise Refused(f"HTTP {status}: {detail}", raw)
+
+
+def _error_text(target: Target, raw: str) -> str:
+    try:
+        found = target.dialect.error_of(json.loads(raw))
+    except (ValueError, RecursionError):
+        found = None
+    return (found[0] if found else raw.strip() or "no body")[:_MAX_ERROR_CHARS]

@@ -1,0 +1,93 @@
+"""What the dialects share: deltas joined into one object, error objects, and numbers in headers. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
+                        "arguments", *REASONING_FIELDS})
+
+
+class _Parts(list[str]):
+    """The pieces of one text; joined once, at the end."""
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add a delta: texts of text fields grow, lists of objects are joined by `index` (or end to end, neighbours of the
+    same type as one), everything else is replaced."""
+    for key, value in new.items():
+        if value is None:
+            into.setdefault(key, None)
+        elif isinstance(value, str) and key in _TEXT_KEYS:
+            before = into.get(key)
+            if isinstance(before, _Parts):
+                before.append(value)
+            elif isinstance(before, list):
+                if value:  # a content of typed parts goes on as plain text
+                    _merge_item(before, {"type": "text", "text": value})
+            else:
+                into[key] = _Parts([value])
+        elif isinstance(value, list):
+            rows = into.get(key)
+            if isinstance(rows, _Parts):
+                rows = into[key] = [{"type": "text", "text": rows}] if any(rows) else []
+            elif not isinstance(rows, list):
+                rows = into[key] = []
+            for item in value:
+                _merge_item(rows, item)
+        elif isinstance(value, dict):
+            inner = into.get(key)
+            if not isinstance(inner, dict):
+                inner = into[key] = {}
+            merge(inner, value)
+        else:
+            into[key] = value
+
+
+def _merge_item(rows: list[Any], item: Any) -> None:
+    if not isinstance(item, Mapping):
+        rows.append(item)
+        return
+    index, kind = item.get("index"), item.get("type")
+    same = None
+    if index is not None:
+        same = next((row for row in rows if isinstance(row, dict) and row.get("index") == index
+                     and row.get("type", kind) == kind), None)
+    elif rows and isinstance(rows[-1], dict) and kind is not None and rows[-1].get("type") == kind:
+        same = rows[-1]
+    if same is None:
+        same = {}
+        rows.append(same)
+    merge(same, item)
+
+
+def unfold(value: Any) -> Any:
+    """`value` with its pieces joined."""
+    if isinstance(value, _Parts):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {key: unfold(item) for key, item in value.items()}
+    return [unfold(item) for item in value] if isinstance(value, list) else value
+
+
+def error_of(body: Any) -> tuple[str, int] | None:
+    """(message, status) of an error object; None when there is none."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not error:
+        return None
+    if not isinstance(error, Mapping):
+        return str(error), 0
+    code = str(error.get("code") or error.get("status"))
+    return str(error.get("message") or json.dumps(error)), int(code) if code.isdecimal() and len(code) < 4 else 0
+
+
+def number_of(text: str | None) -> float | None:
+    """A number of 0 or more; None when there is none."""
+    try:
+        value = float(text) if text is not None else -1.0
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e12 else None

@@ -70,6 +70,13 @@ def stage_process(run: RunFolder) -> psutil.Process | None:
         return None
 
 
+def _since_boot_error_s() -> float:
+    """Linux states the time of boot in whole seconds, and psutil counts every process's start from there."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - psutil.boot_time()
+
+
 def follow(begin: Callable[[], RunFolder]) -> tuple[RunFolder, Used]:
     """Run to the end and look at the stage's process meanwhile."""
     used, began = Used(), time.perf_counter()
@@ -80,7 +87,7 @@ def follow(begin: Callable[[], RunFolder]) -> tuple[RunFolder, Used]:
         if process is not None:
             try:
                 with process.oneshot():
-                    used.stage_started_at = process.create_time()
+                    used.stage_started_at = process.create_time() + _since_boot_error_s()
                     times = process.cpu_times()
                     used.cpu_s = times.user + times.system
                     used.peak_mb = max(used.peak_mb, process.memory_info().rss / 1e6)

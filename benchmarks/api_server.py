@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import random
 import subprocess
@@ -68,7 +69,7 @@ class State:
         self.working = 0
         text = (WORD * (behaviour.answer_chars // len(WORD) + 1))[: behaviour.answer_chars]
         self.body = json.dumps({
-            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "mock",
+            "id": NAME, "object": "chat.completion", "created": 1, "model": "mock",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
             "usage": USAGE}).encode()
         self.bursts = list(_bursts(text, behaviour))
@@ -77,7 +78,12 @@ class State:
     def clear(self) -> None:
         """Forget what was seen; storms begin anew with the next question."""
         self.seen = Seen()
+        self.names = itertools.count()
         self.random = random.Random(self.behaviour.seed)
+
+    def name(self) -> bytes:
+        """A fresh name for a reply."""
+        return b"chatcmpl-%010d" % next(self.names)
 
     def in_storm(self) -> bool:
         """Whether everything is refused now."""
@@ -85,6 +91,8 @@ class State:
         return any(begin <= since < end for begin, end in self.behaviour.storms)
 
 
+NAME = "chatcmpl-0000000000"
+"""Stands for the name of a reply; each gets its own, as everywhere."""
 USAGE = {"prompt_tokens": 20, "completion_tokens": 512, "total_tokens": 532}
 _STREAM_HEAD = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n")
@@ -96,7 +104,7 @@ def _bursts(text: str, behaviour: Behaviour) -> Iterator[bytes]:
     size = -(-len(text) // behaviour.events)
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
-    common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "mock"}
+    common = {"id": NAME, "object": "chat.completion.chunk", "created": 1, "model": "mock"}
     events: list[dict[str, Any]] = [
         {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     events.append({**common, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -113,7 +121,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection, one question at a time."""
 
     def __init__(self, state: State) -> None:
-        self.state, self.rest, self.question, self.streams = state, b"", "", False
+        self.state, self.rest, self.question, self.streams, self.name = state, b"", "", False, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -178,8 +186,11 @@ class Connection(asyncio.Protocol):
     def _burst(self, number: int, loop: asyncio.AbstractEventLoop, began: float) -> None:
         """Write the next part of a stream."""
         bursts = self.state.bursts
-        if number:
-            self.transport.write((_STREAM_HEAD if number == 1 else b"") + bursts[number - 1])
+        if number == 0:
+            self.name = self.state.name()
+        else:
+            burst = bursts[number - 1].replace(NAME.encode(), self.name)
+            self.transport.write((_STREAM_HEAD if number == 1 else b"") + burst)
         if number == len(bursts):
             self._end(0)
             return
@@ -196,7 +207,8 @@ class Connection(asyncio.Protocol):
             seen.answered[self.question] += 1
             seen.last_at = time.time()
         if status:
-            self._send(status, state.body if status == 200 else b'{"error": {"message": "out of order"}}')
+            good = state.body.replace(NAME.encode(), state.name(), 1)
+            self._send(status, good if status == 200 else b'{"error": {"message": "out of order"}}')
         if state.waiting:
             state.waiting.popleft()._work()
 

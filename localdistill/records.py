@@ -63,9 +63,9 @@ class Prompt:
     @cached_property
     def id(self) -> str:
         """Identity: the messages, the reference and the tests (not the source: two files may hold one question)."""
-        rest = (encode_basestring(text) if isinstance(text, str) else json.dumps(text)
-                for text in (self.reference, self.tests))
-        return _hashed(f'["prompt",[{_turns(self.messages)}],{",".join(rest)}]')
+        reference, tests = ("null" if text is None else encode_basestring(text)
+                            for text in (self.reference, self.tests))
+        return _hashed(f'["prompt",[{_turns(self.messages)}],{reference},{tests}]')
 
     @property
     def question(self) -> str:

@@ -36,8 +36,9 @@ def read_file(path: Path | str, layout: str | None = None) -> Iterator[tuple[int
     """
     path = Path(path)
     reader: Layout = LAYOUTS.load(layout or detect(path))()
+    name = path.name
     for number, row in rows_of(path):
-        yield number, reader.read(row, number, path.name)
+        yield number, reader.read(row, number, name)
 
 
 def read_prompts(path: Path, layout: str | None = None) -> Iterator[Prompt]:
@@ -111,13 +112,13 @@ def _first_byte(file: IO[bytes]) -> bytes:
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
-    number = 0
+    number, name = 0, path.name
     while line := file.readline(MAX_ROW_CHARS + 1):
         number += 1
         if len(line) > MAX_ROW_CHARS:
-            raise Place(path.name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
+            raise Place(name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
         if line.strip():
-            yield number, _decode(line, Place(path.name, number))
+            yield number, _decode(line, Place(name, number))
 
 
 def _decode(line: bytes, place: Place) -> Any:

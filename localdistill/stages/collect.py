@@ -73,6 +73,8 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
 
 def ask_messages(prompt: Prompt, system: str, suffix: str) -> tuple[Message, ...]:
     """The messages sent for a prompt: with the system prompt when it has none, and the suffix on its last user turn."""
+    if not (suffix or system):
+        return prompt.messages
     messages = list(prompt.messages)
     if suffix:
         last = max(i for i, m in enumerate(messages) if m.role == "user")
@@ -88,15 +90,13 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
         prompts = unique(item.prompt for item in read_section(context, section))
     if sample := int(context.run.request().get("sample", 0)):
         prompts = evenly(prompts, sample)
-    there = context.store.known_prompts(prompt.id for prompt in prompts)
-    if context.store.add_prompts(prompt for prompt in prompts if prompt.id not in there):
-        context.worked()
     with ExitStack() as stack:
         with making_many():
             teachers = _teachers(context, stack, prompts)
         context.take_in_journal()
         wanted = [request.id for teacher in teachers for request in teacher.requests()]
         known = context.store.known_traces(wanted)
+        _keep_prompts(context, teachers, known)
         verifier = None
         if options.until_verified:
             verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
@@ -111,6 +111,15 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
     if verifier is not None:
         _label_tries(context, teachers)
     return [key for key in wanted if key in stored]
+
+
+def _keep_prompts(context: StageContext, teachers: Sequence[Teacher], known: set[str]) -> None:
+    """Store the prompts of questions without an answer; those of stored answers are there."""
+    open_ones = {question.prompt.id: question.prompt for teacher in teachers for question in teacher.questions
+                 if not all(request.id in known for request in question.requests)}
+    there = context.store.known_prompts(open_ones)
+    if context.store.add_prompts(prompt for key, prompt in open_ones.items() if key not in there):
+        context.worked()
 
 
 def questions_for(recipe: Recipe, engine: Engine, prompts: Sequence[Prompt]) -> list[Question]:

@@ -74,6 +74,22 @@ def seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> dict[str, i
     return found
 
 
+def known(sessions: Sessions, name: TableName, ids: Sequence[str]) -> set[str]:
+    """Those of `ids` that are stored. Asks for the others: whoever resumes has most, and few strings come back."""
+    found = set(ids)
+    for start in range(0, len(ids), LOOKUP_IDS):
+        chunk = ids[start : start + LOOKUP_IDS]
+
+        def work(con: DuckDBPyConnection, chunk: Sequence[str] = chunk) -> list[tuple[str]]:
+            with incoming_ids(con, chunk):
+                missing: list[tuple[str]] = con.execute(
+                    f"SELECT id FROM incoming ANTI JOIN {name} USING (id)").fetchall()
+                return missing
+
+        found.difference_update(row[0] for row in sessions.run(work))
+    return found
+
+
 def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> list[int]:
     """The place of every id; StoreError names the first that is not stored."""
     places = seqs(sessions, name, ids)

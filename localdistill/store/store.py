@@ -151,11 +151,11 @@ class Store:
 
     def known_prompts(self, ids: Iterable[str]) -> set[str]:
         """The ids of prompts that are stored."""
-        return set(reading.seqs(self._sessions, "prompts", list(ids)))
+        return reading.known(self._sessions, "prompts", list(ids))
 
     def known_traces(self, ids: Iterable[str]) -> set[str]:
         """The ids that are stored."""
-        return set(reading.seqs(self._sessions, "traces", list(ids)))
+        return reading.known(self._sessions, "traces", list(ids))
 
     def usage_of(self, model: str, limit: int = 1000) -> list[tuple[int, int, float]]:
         """(prompt tokens, new tokens, seconds) of the last replies of `model` that were not copied from elsewhere."""

@@ -20,6 +20,7 @@ from localdistill.events import Cancel
 from localdistill.records import Reply
 from tests.faults import FaultServer, Rule, Script, Step, bodies, fault_server
 from tests.faults.asking import Engine, ask, engine_for, request_for
+from tests.faults.script import AUTO
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -198,7 +199,8 @@ def test_a_cut_stream_is_asked_for_again_and_comes_once(server: FaultServer, kin
     _, end = golden(server, kind)
     offsets = list(range(0, end, 23))
     cut = dataclasses.replace(GOLDEN[kind], cut_by_number=True)
-    server.play(Script(rules=(Rule(cut, times=1, per_question=True),), default=GOLDEN[kind]))
+    again = dataclasses.replace(GOLDEN[kind], id=AUTO)  # a reply that comes twice under one name is refused
+    server.play(Script(rules=(Rule(cut, times=1, per_question=True),), default=again))
     before = len(server.requests)
     replies = ask(asked(server, kind, retries=1), [f"cut {offset}" for offset in offsets])
     assert sorted(reply.request_id for reply in replies) == sorted(f"cut {offset}" for offset in offsets)

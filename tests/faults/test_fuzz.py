@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from localdistill.engines.wire.attempt import OnPiece, _Events
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient
 from localdistill.engines.wire.messages import Messages
 from tests.engines.test_wire_shapes import ALL, STREAMS, Shape
 from tests.faults import Rule, Script, Step, fault_server
@@ -77,6 +79,67 @@ def judge(dialect: Dialect, body: Any) -> None:
     assert reply.status in STATUSES and isinstance(reply.reasoning, str) and isinstance(reply.answer, str)
     usage = reply.usage
     assert min(usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens, usage.cached_tokens) >= 0
+
+
+TEXTS = ("a", " and", 'a "quoted" word', "back\\slash", "line\nbreak",
+         "Größe 数 🙂", "\ud83d", "\x00\x1f", "", "content", "0", "\u2028", "x" * 300)
+
+
+def longer(events: list[Any], rng: random.Random) -> list[Any]:
+    """The events of a stream, some of them several times in a row with other texts."""
+    made: list[Any] = []
+    for event in events:
+        made.append(event)
+        texts = [(holder, key) for holder, key in places([event]) if isinstance(holder[key], str)]
+        for _ in range(rng.choice((0, 0, 3, 6)) if texts else 0):
+            place, again = rng.randrange(len(texts)), copy.deepcopy(event)
+            holder, key = [(h, k) for h, k in places([again]) if isinstance(h[k], str)][place]
+            for _ in range(rng.randint(1, 4)):
+                holder[key] = rng.choice(TEXTS)
+                made.append(copy.deepcopy(again))
+    return made
+
+
+def heard(kind: str, pieces: list[bytes], on_piece: OnPiece | None) -> tuple[str, str]:
+    """What a stream amounts to: its joined body, or what is raised."""
+    events = _Events(Target("u", "", "", DIALECTS[kind]), on_piece)
+    try:
+        for piece in pieces:
+            events.feed(piece)
+            if events.over:
+                break
+        events.end()
+        return "", events.answer({}).raw
+    except (Malformed, Refused, Slowed, Transient) as problem:
+        return type(problem).__name__, str(problem)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_that_differ_in_a_text_alone_are_joined_as_all_others_are(kind: str) -> None:
+    rng = random.Random(13)
+    streams = [events_of(shape) for shape in STREAMS if shape.engine == kind]
+    for _ in range(1500):
+        events = longer(rng.choice(streams), rng)
+        if rng.random() < 0.3:
+            events[place] = spoil(events[place := rng.randrange(len(events))], rng)
+        ascii_only = rng.random() < 0.5
+        data = b"".join(b"data: %b\n\n" % json.dumps(event, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+                        for event in events)
+        if rng.random() < 0.2:
+            at = rng.randrange(len(data))
+            data = data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :]
+        cuts = sorted(rng.randrange(len(data)) for _ in range(8))
+        pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        # Whoever watches gets every event read as JSON: that is the plain way.
+        assert heard(kind, pieces, None) == heard(kind, pieces, lambda is_reasoning, text: None)
+
+
+def test_a_text_that_is_also_the_name_of_a_field_is_no_pattern() -> None:
+    deltas = [{"content": "content"}, {"reasoning": "content"}, {"content": "content"}]
+    data = b"".join(b"data: %b\n" % json.dumps({"choices": [{"delta": delta}]}).encode() for delta in deltas)
+    _, raw = heard("openai_compatible", [data], None)
+    message = json.loads(raw)["choices"][0]["message"]
+    assert message == {"content": "contentcontent", "reasoning": "content"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

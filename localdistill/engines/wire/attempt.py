@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from localdistill.engines.wire.http import (
     parsed,
     raise_error,
     read,
+    refuse_echo,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +57,12 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
             if response.status != 200:
                 judge(response, target, await read(response, target, idle_s, bounded=True))
             if response.content_type == "text/event-stream":
-                return await _streamed(response, target, limits, idle_s, on_piece)
-            raw = await read(response, target, idle_s)
+                answer = await _streamed(response, target, limits, idle_s, on_piece)
+            else:
+                raw = await read(response, target, idle_s)
+                data = parsed(raw)
+                raise_error(target, data, raw)
+                answer = Answer(target.dialect.collect(data), raw, True, limits)
     except TimeoutError:
         raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
     except aiohttp.ClientPayloadError as error:
@@ -65,9 +71,9 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
         text = target.clean(f"{type(error).__name__}: {error}")
         billed = not isinstance(error, aiohttp.ClientConnectorError)
         raise Transient(text, "server", billed=billed, counts=False) from None
-    data = parsed(raw)
-    raise_error(target, data, raw)
-    return Answer(target.dialect.collect(data), raw, True, limits)
+    if answer.collected.id:  # two replies without a name may well be the same words
+        refuse_echo(response, answer.raw)
+    return answer
 
 
 async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, Limits], idle_s: float,
@@ -104,6 +110,7 @@ class _Events:
         self._fold: Fold = target.dialect.fold()
         self._fold.shows = on_piece is not None
         self._rest, self._size, self._damaged, self._said_done = bytearray(), 0, "", False
+        self._more: _More | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take in bytes, cut anywhere. Raises what an error event amounts to."""
@@ -116,6 +123,8 @@ class _Events:
         *lines, last = bytes(self._rest).split(b"\n")
         self._rest = bytearray(last)
         for line in lines:
+            if not line or (self._more is not None and self._more.took(line)):
+                continue
             if line.startswith(b"data:"):
                 bad = self._take(line)
                 self._damaged = self._damaged or bad
@@ -165,4 +174,38 @@ class _Events:
             if self._on_piece is not None:
                 self._on_piece(is_reasoning, piece)
         self.over = self._fold.over
+        grown = None if self._on_piece is not None else self._fold.grown(event)
+        self._more = _More.after(line, *grown) if grown is not None else None
         return ""
+
+
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+
+
+@dataclass(frozen=True)
+class _More:
+    """What the next event will look like if it says what the last one said with another text in its place. Most do,
+    and to read such a one as JSON takes several times as long as to see that."""
+
+    before: bytes
+    behind: bytes
+    parts: list[str]
+
+    @classmethod
+    def after(cls, line: bytes, text: str, parts: list[str]) -> _More | None:
+        """From an event that made `parts` longer by `text`; None when its place in the line is not plain to see."""
+        quoted = b'"%b"' % text.encode("utf-8", "surrogatepass")
+        if line.count(quoted) != 1:
+            return None
+        before, _, behind = line.partition(quoted)
+        return cls(before + b'"', b'"' + behind, parts)
+
+    def took(self, line: bytes) -> bool:
+        """Add the text of `line` if it is such an event."""
+        begin, end = len(self.before), len(line) - len(self.behind)
+        if begin > end or not (line.startswith(self.before) and line.endswith(self.behind)):
+            return False
+        if _PLAIN.fullmatch(line, begin, end) is None:
+            return False
+        self.parts.append(line[begin:end].decode("utf-8", "surrogateescape"))
+        return True

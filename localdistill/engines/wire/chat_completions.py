@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.joining import REASONING_FIELDS, error_of, merge, number_of, unfold
+from localdistill.engines.wire.joining import REASONING_FIELDS, TEXT_KEYS, Parts, error_of, merge, number_of, unfold
 from localdistill.records import Usage
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
@@ -122,6 +122,17 @@ class ChatFold:
                     continue  # the same words under a second name
             pieces.append((is_reasoning, text))
         return pieces
+
+    def grown(self, event: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+        """See `Fold.grown`."""
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+        delta = choice.get("delta") if isinstance(choice, dict) and choice.get("finish_reason") is None else None
+        if not isinstance(delta, dict) or any(isinstance(value, (list, dict)) and value for value in delta.values()):
+            return None
+        texts = [(key, text) for key, text in delta.items() if key in TEXT_KEYS and isinstance(text, str) and text]
+        parts = self._message.get(texts[0][0]) if len(texts) == 1 else None
+        return (texts[0][1], parts) if isinstance(parts, Parts) else None
 
     def body(self) -> dict[str, Any]:
         """See `Fold.body`."""

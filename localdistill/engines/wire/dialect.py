@@ -32,6 +32,10 @@ class Fold(Protocol):
     def take(self, event: Mapping[str, Any]) -> list[tuple[bool, str]]:
         """Add one event; returns the (is reasoning, text) pieces that it brought, for showing."""
 
+    def grown(self, event: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+        """The one text by which an event just taken made the body longer, and the pieces it went to; None when the
+        event said anything else that is new."""
+
     def body(self) -> dict[str, Any]:
         """The joined body so far."""
 

@@ -33,8 +33,6 @@ _CHECK_EVERY_S = 0.25
 _LONG_PAUSE_S = 5.0
 _SAY_EVERY_S = 60.0
 _MANY_SLOWDOWNS = 100
-_REMEMBERED = 4096
-"""Replies, to know one again that comes twice: many more than are in flight at once."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,6 @@ class Dispatcher:
         self._typical_tokens = 0.0
         self._said_wait_at = float("-inf")
         self._session: aiohttp.ClientSession | None = None
-        self._left_sessions: list[aiohttp.ClientSession] = []
-        self._reuses = True
-        self._recent: dict[int, None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
         self._thread.start()
@@ -138,9 +133,8 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for session in (*self._left_sessions, self._session):
-                if session is not None:
-                    await session.close()
+            if self._session is not None:
+                await self._session.close()
 
         asyncio.run_coroutine_threadsafe(shut(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -238,9 +232,7 @@ class Dispatcher:
         sent_at = time.monotonic()
         try:
             try:
-                session = self._connected()
-                answer = await attempt(session, server.target, job.body, job.on_piece)
-                self._refuse_echo(server, session, answer)
+                answer = await attempt(self._connected(), server.target, job.body, job.on_piece)
                 cost = self._took(job, server, answer, sent_at)
             except Malformed as problem:
                 raise Transient(str(problem), "request", billed=True) from None
@@ -264,24 +256,6 @@ class Dispatcher:
         finally:
             if ticket is not None:
                 job.spent_nano += self.book.settle(ticket, cost)
-
-    def _refuse_echo(self, server: Server, session: aiohttp.ClientSession, answer: Answer) -> None:
-        """Raise Transient when the reply is, or may be, that to another request. A server that sends one twice leaves
-        every later reply on that connection one request late; the first of those is known by its bytes. From then on
-        no connection is used twice, and what was under way on the old ones is asked again."""
-        if self._reuses and answer.collected.id:
-            mark = hash(answer.raw)
-            if mark in self._recent:
-                self._reuses = False
-                self._left_sessions.append(session)
-                self._session = None
-                self._say(server, "sends a reply twice: every request gets a connection of its own from here on")
-            self._recent[mark] = None
-            if len(self._recent) > _REMEMBERED:
-                del self._recent[next(iter(self._recent))]
-        if session is not self._session:
-            raise Transient("a reply that may belong to another request", "request", answer.raw, billed=True,
-                            counts=False)
 
     def _took(self, job: Job, server: Server, answer: Answer, sent_at: float) -> int | None:
         """Deliver a reply, or try again when it broke off. Returns its cost in nano-dollars, None when unknown."""
@@ -391,5 +365,5 @@ class Dispatcher:
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = open_session(self.rules.timeout_s, self.rules.idle_s, self._reuses)
+            self._session = open_session(self.rules.timeout_s, self.rules.idle_s)
         return self._session

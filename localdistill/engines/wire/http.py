@@ -12,7 +12,9 @@ import json
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.waiting import is_retried, retry_after_s
@@ -29,6 +31,10 @@ KEPT_BYTES = 1024 * 1024
 _MAX_ERROR_CHARS = 500
 _SHORTEST_KEY = 8
 """Shorter ones are no secrets, and cutting them out of texts would only damage those."""
+
+_LATE = -1  # no hash is that
+_brought: WeakKeyDictionary[asyncio.BaseTransport, int] = WeakKeyDictionary()
+"""The last reply of each open connection, as a hash."""
 
 Scope = Literal["request", "server"]
 """Whom a failure concerns: what was asked or how it was answered, or the server as a whole."""
@@ -85,14 +91,46 @@ def timeout_of(total_s: float | None, idle_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=idle_s)
 
 
-def open_session(total_s: float, idle_s: float, reuses: bool = True) -> aiohttp.ClientSession:
+def open_session(total_s: float, idle_s: float) -> aiohttp.ClientSession:
     """A session without limits of its own: how many requests are in flight is for the lanes to say. Compression would
-    cost more time than it saves on a stream of small events. reuses False: a connection for every request."""
+    cost more time than it saves on a stream of small events."""
     import aiohttp
 
     return aiohttp.ClientSession(
-        timeout=timeout_of(total_s, idle_s), connector=aiohttp.TCPConnector(limit=0, force_close=not reuses),
-        auto_decompress=False, headers={"Accept-Encoding": "identity"})
+        timeout=timeout_of(total_s, idle_s), connector=aiohttp.TCPConnector(limit=0), auto_decompress=False,
+        headers={"Accept-Encoding": "identity"}, response_class=_response_class())
+
+
+@cache
+def _response_class() -> type[aiohttp.ClientResponse]:
+    import aiohttp
+
+    class Response(aiohttp.ClientResponse):
+        """Remembers what it came over; aiohttp forgets that once the body is there."""
+
+        transport: asyncio.BaseTransport | None = None
+
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            """See `ClientResponse.start`."""
+            self.transport = connection.transport
+            return await super().start(connection)
+
+    return Response
+
+
+def refuse_echo(response: aiohttp.ClientResponse, raw: str) -> None:
+    """Raise Transient when a reply may belong to another request. A server that sends one twice leaves every later
+    reply on that connection a request late; the first of those is, name and all, what the connection brought before."""
+    transport = getattr(response, "transport", None)
+    if transport is None:
+        return
+    mark = hash(raw)
+    if _brought.setdefault(transport, 0) in (mark, _LATE):
+        _brought[transport] = _LATE
+        transport.close()
+        raise Transient("the reply to an earlier request came again", "request", raw[:KEPT_BYTES], billed=True,
+                        counts=False)
+    _brought[transport] = mark
 
 
 def parsed(raw: str) -> Any:

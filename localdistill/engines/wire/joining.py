@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-_TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
-                        "arguments", *REASONING_FIELDS})
+TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
+                       "arguments", *REASONING_FIELDS})
 
 
-class _Parts(list[str]):
+class Parts(list[str]):
     """The pieces of one text; joined once, at the end."""
 
 
@@ -21,18 +21,18 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     for key, value in new.items():
         if value is None:
             into.setdefault(key, None)
-        elif isinstance(value, str) and key in _TEXT_KEYS:
+        elif isinstance(value, str) and key in TEXT_KEYS:
             before = into.get(key)
-            if isinstance(before, _Parts):
+            if isinstance(before, Parts):
                 before.append(value)
             elif isinstance(before, list):
                 if value:  # a content of typed parts goes on as plain text
                     _merge_item(before, {"type": "text", "text": value})
             else:
-                into[key] = _Parts([value])
+                into[key] = Parts([value])
         elif isinstance(value, list):
             rows = into.get(key)
-            if isinstance(rows, _Parts):
+            if isinstance(rows, Parts):
                 rows = into[key] = [{"type": "text", "text": rows}] if any(rows) else []
             elif not isinstance(rows, list):
                 rows = into[key] = []
@@ -66,7 +66,7 @@ def _merge_item(rows: list[Any], item: Any) -> None:
 
 def unfold(value: Any) -> Any:
     """`value` with its pieces joined."""
-    if isinstance(value, _Parts):
+    if isinstance(value, Parts):
         return "".join(value)
     if isinstance(value, dict):
         return {key: unfold(item) for key, item in value.items()}

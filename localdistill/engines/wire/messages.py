@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.joining import error_of, merge, number_of, unfold
+from localdistill.engines.wire.joining import Parts, error_of, merge, number_of, unfold
 from localdistill.records import Usage
 
 VERSION = "2023-06-01"
@@ -119,6 +119,15 @@ class MessagesFold:
         if isinstance(usage, Mapping):
             before = self._message.get("usage")
             self._message["usage"] = {**(before if isinstance(before, Mapping) else {}), **usage}
+
+    def grown(self, event: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+        """See `Fold.grown`."""
+        delta, index = event.get("delta"), event.get("index")
+        if event.get("type") != "content_block_delta" or not isinstance(delta, Mapping) or not isinstance(index, int):
+            return None
+        name = _DELTA_FIELD.get(str(delta.get("type")), "")
+        text, parts = delta.get(name), self._blocks.get(index, {}).get(name)
+        return (text, parts) if isinstance(text, str) and text and isinstance(parts, Parts) else None
 
     def body(self) -> dict[str, Any]:
         """See `Fold.body`."""

@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
         bursts = self.state.bursts
         if number == 0:
             self.name = self.state.name()
-        else:
+        elif not self.transport.is_closing():
             burst = bursts[number - 1].replace(NAME.encode(), self.name)
             self.transport.write((_STREAM_HEAD if number == 1 else b"") + burst)
         if number == len(bursts):
@@ -213,6 +213,8 @@ class Connection(asyncio.Protocol):
             state.waiting.popleft()._work()
 
     def _send(self, status: int, body: bytes, more: bytes = b"") -> None:
+        if self.transport.is_closing():
+            return
         self.transport.write(b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
                              % (status, _REASONS[status], more, len(body), body))
 

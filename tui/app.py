@@ -59,7 +59,7 @@ class LocalDistillApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(c.key, c.action.removeprefix("app."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
           for c in _everywhere() if c.key),
-        Binding("colon", "command_palette", "commands", id="palette.open"),
+        Binding("ctrl+p,colon", "command_palette", "commands", id="palette.open"),
     ]
 
     def __init__(self, workspace: Path | None = None, start: str = "") -> None:
@@ -229,8 +229,8 @@ class LocalDistillApp(App[None]):
 
     def commands_now(self) -> list[Command]:
         """What can be done here and now."""
-        page = next((s for s in reversed(self.screen_stack) if hasattr(s, "HELP") and s.COMMANDS), None)
-        return [*(page.COMMANDS if page else ()), *_everywhere()]
+        own = next(filter(None, (getattr(screen, "ACTIONS", ()) for screen in reversed(self.screen_stack))), ())
+        return [*own, *_everywhere()]
 
     async def perform(self, command: Command) -> None:
         """Do it."""

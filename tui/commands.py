@@ -57,9 +57,9 @@ class Palette(Provider):
 
 
 def _help(command: Command) -> str:
-    twin = f"  ·  localdistill {command.twin}" if command.twin else ""
-    key = f"  [{command.key}]".replace("[", "(").replace("]", ")") if command.key else ""
-    return f"{command.help}{key}{twin}"
+    parts = (command.help, f"({command.key})" if command.key else "",
+             f"localdistill {command.twin}" if command.twin else "")
+    return "  ·  ".join(filter(None, parts))
 
 
 def by_id(commands: Iterable[Command]) -> dict[str, Command]:

@@ -42,7 +42,7 @@ def cap_command(screen: str) -> Command:
 class RunPage(Page):
     """A screen about one run."""
 
-    COMMANDS: ClassVar[tuple[Command, ...]] = ()
+    ACTIONS: ClassVar[tuple[Command, ...]] = ()
     STAGE: ClassVar[str] = ""
     """The stage that `start` goes up to; empty goes to the end."""
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]

@@ -88,7 +88,7 @@ def test_the_lint_catches_a_breach() -> None:
 
 
 def all_commands() -> list[Command]:
-    return [*_everywhere(), *(command for place in places() for command in place.load().COMMANDS)]
+    return [*_everywhere(), *(command for place in places() for command in place.load().ACTIONS)]
 
 
 def cli_commands() -> set[str]:
@@ -127,7 +127,7 @@ def test_every_command_of_the_command_line_is_in_the_palette() -> None:
 def test_keys_do_not_clash() -> None:
     everywhere = {c.key for c in _everywhere() if c.key}
     for place in places():
-        keys = [c.key for c in place.load().COMMANDS if c.key]
+        keys = [c.key for c in place.load().ACTIONS if c.key]
         assert len(keys) == len(set(keys)), place.name
         assert not everywhere & set(keys), f"{place.name}: {everywhere & set(keys)}"
 

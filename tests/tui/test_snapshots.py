@@ -52,7 +52,7 @@ SCENES = (
     Scene("recipe", "recipe"),
     Scene("teachers", "teachers"),
     Scene("help", "home", ("f1",)),
-    Scene("palette", "home", ("ctrl+p",)),
+    Scene("palette", "home", ("colon",)),
 )
 _PRESENT = {place.name for place in places()}
 CASES = [pytest.param(scene, size, id=f"{scene.name}-{size[0]}x{size[1]}")

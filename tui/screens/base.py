@@ -12,12 +12,13 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tui.commands import Command
 from tui.screens import places
 from tui.state import AppState, RunView
 from tui.text import joined, line, shown
+from tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from tui.app import LocalDistillApp
@@ -29,7 +30,7 @@ class TopLine(Static):
     def show(self, title: str, state: AppState, workspace: str) -> None:
         """Draw the line."""
         self.update(joined(shown(" localdistill ", "bold $text on $primary"), shown(f" {title} ", "bold"),
-                           shown(f" {workspace}  ", "$foreground-muted"), run_chip(state.watched)))
+                           shown(f" {workspace}  ", "$foreground-muted"), run_chip(state.watched)), layout=False)
 
 
 class Menu(Static):
@@ -45,7 +46,7 @@ class Menu(Static):
             title = place.title if wide or place.title == here else place.title[:3]
             parts += [shown(f"{place.key} ", "$accent"),
                       shown(title, "bold reverse" if place.title == here else "$foreground-muted"), shown(gap)]
-        self.update(joined(*parts))
+        self.update(joined(*parts), layout=False)
 
     def on_resize(self) -> None:
         """Names may have room now, or none any more."""
@@ -68,7 +69,7 @@ class Page(Screen[None]):
     """One screen of the menu."""
 
     TITLE: ClassVar[str] = ""
-    COMMANDS: ClassVar[tuple[Command, ...]] = ()  # type: ignore[assignment]
+    ACTIONS: ClassVar[tuple[Command, ...]] = ()
     """What can be done here, beside what can be done everywhere."""
     HELP: ClassVar[str] = ""
     """What this screen is for, in a few sentences, for F1."""
@@ -77,7 +78,7 @@ class Page(Screen[None]):
         """The keys of a screen are those of its actions."""
         own: list[BindingType] = [
             Binding(c.key, c.action.removeprefix("screen."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
-            for c in cls.COMMANDS if c.key]
+            for c in cls.ACTIONS if c.key]
         cls.BINDINGS = [*cls.__dict__.get("BINDINGS", ()), *own]
         super().__init_subclass__()
 
@@ -93,7 +94,7 @@ class Page(Screen[None]):
         yield Menu(id="menu")
         with Vertical(id="body"):
             yield from self.body()
-        yield Footer(compact=True)
+        yield Keys()
 
     def body(self) -> Iterable[Widget]:
         """The widgets of this screen."""

@@ -41,7 +41,7 @@ class ChatPage(Page):
             "its base or teacher can be compared. Thinking is folded and never sent back. Escape stops an answer, or "
             "leaves the line so that the keys of the menu work. The models end when this screen is left; what was said "
             "stays.")
-    COMMANDS = (
+    ACTIONS = (
         Command("chat.ask", "write: question", "chat", "screen.write", "i", "Goes to the line at the bottom.",
                 in_footer=False),
         Command("chat.stop", "stop: answer", "chat", "screen.stop_or_leave", "escape",

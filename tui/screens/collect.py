@@ -31,7 +31,7 @@ class CollectPage(RunPage):
             "stored is asked. The cap on money is never passed; a run that reaches it pauses and can be resumed with a "
             "higher one.")
     STAGE = STAGE
-    COMMANDS = (*stage_commands("collect", STAGE), cap_command("collect"))
+    ACTIONS = (*stage_commands("collect", STAGE), cap_command("collect"))
     CSS_PATH = "collect.tcss"
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ class EvaluatePage(RunPage):
             "worse, or cannot tell, and says which difference could have been seen. Choose a comparison to see the "
             "items that turned, with both outputs.")
     STAGE = STAGE
-    COMMANDS = (
+    ACTIONS = (
         *stage_commands("evaluate", STAGE),
         Command("evaluate.card", "show: next score card", "scores", "screen.next_card", "c",
                 "Tasks, guard tasks, and the forms of the exported model."),

@@ -40,7 +40,7 @@ class ExportPage(Page):
     TITLE = "Export"
     HELP = ("Every exported file was compared with the merged model before it got its name (the parity gate), and run "
             "on the recipe's benchmarks. Tab goes to the commands; enter copies the one in focus.")
-    COMMANDS = (
+    ACTIONS = (
         Command("export.chat", "talk: to this export", "chat", "screen.chat", "t", "Opens Chat with the best file."),
         Command("export.copy", "copy: command", "exports", "screen.copy", "c",
                 "Copies the command in focus, else the first one."),

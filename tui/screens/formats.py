@@ -71,7 +71,7 @@ class FormatsPage(Page):
     HELP = ("How the layout decides what a student learns: the same trace as every arm of the run teaches it, then in "
             "the formats that no arm uses. █ marks what is trained, ░ what is only read. `thinks` says whether the "
             "student is to think. Below: how long the rows of the datasets are against the longest that it takes.")
-    COMMANDS = (
+    ACTIONS = (
         Command("formats.right", "turn: to the next format", "show", "screen.turn(1)", "right", in_footer=False),
         Command("formats.left", "turn: to the previous format", "show", "screen.turn(-1)", "left", in_footer=False),
         Command("formats.next", "next: trace", "show", "screen.step(1)", "n", "Of the run's selection, or as stored."),

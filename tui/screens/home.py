@@ -25,7 +25,7 @@ from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
 
 WAYS = (
-    ("p", "try the pantry world", "the whole chain, tiny and offline: about six minutes"),
+    ("p", "try the pantry world", "the whole chain, tiny and offline: about eight minutes"),
     ("e", "open a recipe", "what ships, explained; a copy becomes yours"),
     ("i", "import a file", "questions or traces; three rows are shown first"),
 )
@@ -56,9 +56,9 @@ class HomePage(Page):
     TITLE = "Home"
     HELP = ("What this workspace holds and what would be a sensible next step. Enter on a step or a run does it or "
             "opens it; the numbers open the other screens.")
-    COMMANDS = (
+    ACTIONS = (
         Command("home.pantry", "try: the pantry world", "run", "screen.pantry", "p",
-                "Runs the whole chain on a tiny embedded world, in about six minutes on two cores."),
+                "Runs the whole chain on a tiny embedded world, in about eight minutes on two cores."),
         Command("home.import", "import: a file", "import", "screen.import_file", "i",
                 "Shows three rows of it before anything is stored."),
         Command("home.doctor", "examine: this machine", "doctor", "screen.examine_machine", "d",

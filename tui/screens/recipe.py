@@ -37,7 +37,7 @@ class RecipePage(Page):
     TITLE = "Recipe"
     HELP = ("Every value of a recipe with its help, checked while you type, and the TOML beside it. Shipped recipes "
             "are copied before they are changed. Nothing runs and nothing is spent before you say so.")
-    COMMANDS = (
+    ACTIONS = (
         Command("recipe.new", "new: recipe from this one", "recipe new", "screen.new", "n",
                 "Copies the chosen recipe to a file of yours."),
         Command("recipe.save", "save: recipe", "recipe set", "screen.save", "ctrl+s",

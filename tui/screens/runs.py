@@ -45,7 +45,7 @@ class RunsPage(RunPage):
     TITLE = "Runs"
     HELP = ("Runs live in processes of their own: closing this UI or losing the connection never stops one. Enter "
             "follows a run; its facts are replayed from the beginning.")
-    COMMANDS = (
+    ACTIONS = (
         Command("run.start", "start: a recipe", "run", "screen.start_run", "s",
                 "Runs in a process of its own; what is stored is not done again."),
         Command("run.cancel", "cancel: run", "cancel", "screen.cancel_run", "x",

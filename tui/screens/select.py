@@ -47,7 +47,7 @@ class SelectPage(Page):
     HELP = ("What the filters remove, one after the other; a trace counts at the first filter that removes it. Change "
             "an option or switch a filter off and the counts follow at once: nothing is stored until w starts a run "
             "with the changes, up to the selection. What is collected is not asked again.")
-    COMMANDS = (
+    ACTIONS = (
         Command("select.run", "run: selection with these filters", "select", "screen.start_selecting", "w",
                 "Starts a run of the same recipe up to the selection."),
         Command("select.change", "change: option of a filter", "select", "screen.change", "enter",

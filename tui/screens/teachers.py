@@ -58,7 +58,7 @@ class TeachersPage(Page):
     HELP = ("Known providers and the recipes that ask them. A provider shows what is known of it and what the last "
             "probe found; a recipe shows what its teachers will take: calls, tokens, money, time. Nothing is asked and "
             "nothing is spent before a question that says how much.")
-    COMMANDS = (
+    ACTIONS = (
         Command("teacher.show", "show: teacher", "teacher show", "screen.show_teacher", "enter",
                 "All that is known of it, with documents and dates.", in_footer=False),
         Command("teacher.probe", "probe: teacher", "teacher probe", "screen.probe", "p",

@@ -31,7 +31,7 @@ class TracesPage(Page):
             "status, model, completion_tokens, cost_usd, rewrite, source, kind, steps, question, reasoning, answer, "
             "extracted and more. It is worked out in a process of its own. A search finds text in question, thinking "
             "and answer and shows the first hits first.")
-    COMMANDS = (
+    ACTIONS = (
         Command("traces.search", "search: text in traces", "traces", "screen.ask('search')", "slash",
                 "In question, thinking and answer, any case."),
         Command("traces.filter", "filter: traces by a condition", "traces", "screen.ask('filter')", "f",

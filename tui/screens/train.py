@@ -46,7 +46,7 @@ class TrainPage(RunPage):
             "plan and measured on the heaviest batch before step 1. A training that was stopped goes on from its "
             "newest checkpoint with the same losses.")
     STAGE = STAGE
-    COMMANDS = (
+    ACTIONS = (
         *stage_commands("train", STAGE),
         Command("train.curve", "show: another curve", "attach", "screen.next_curve", "g",
                 "Loss, learning rate, gradient norm, tokens per second."),

@@ -12,19 +12,35 @@ from tui.text import joined, line, shown
 _MARKS = {"done": ("✓", "$success"), "reused": ("✓", "$foreground-muted"), "running": ("▶", "$primary"),
           "waiting": ("·", "$foreground-muted"), "failed": ("✗", "$error"),
           "stopped": ("■", "$warning")}
+_ARROW = "  → "
 
 
 class Pipeline(Static):
     """The stages of a run, in order, with a mark for the state of each."""
 
+    _stages: tuple[tuple[str, str], ...] = ()
+
     def show(self, stages: Sequence[tuple[str, str]]) -> None:
-        """Draw (stage, state) pairs; `absent` ones are left out. Wraps where the screen is narrow."""
+        """Draw (stage, state) pairs; `absent` ones are left out. Wraps between stages where the screen is narrow."""
+        self._stages = tuple(stages)
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Another width breaks the line elsewhere."""
+        self._draw()
+
+    def _draw(self) -> None:
         parts: list[Content] = []
-        for name, state in stages:
+        used = 0
+        for name, state in self._stages:
             if state == "absent":
                 continue
             mark, style = _MARKS.get(state, ("?", "$warning"))
+            text = f"{mark} {line(name)}"
             if parts:
-                parts.append(shown("  → ", "$foreground-muted"))
-            parts.append(shown(f"{mark}\u00a0{line(name)}", f"bold {style}" if state == "running" else style))
+                breaks = used + len(_ARROW) + len(text) > (self.size.width or 80)
+                parts.append(shown(f"\n{_ARROW.lstrip()}" if breaks else _ARROW, "$foreground-muted"))
+                used = len(_ARROW.lstrip()) if breaks else used + len(_ARROW)
+            parts.append(shown(text, f"bold {style}" if state == "running" else style))
+            used += len(text)
         self.update(joined(*parts) if parts else shown("no stages", "$foreground-muted"))

@@ -20,12 +20,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
 from localdistill.events import Event, event_from_json
-from localdistill.recipe import Recipe, dump_recipe, read_resolved
 from localdistill.safety.files import atomic_write_text
+
+if TYPE_CHECKING:
+    from localdistill.recipe import Recipe
 
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
@@ -61,6 +63,8 @@ class RunFolder:
     @classmethod
     def create(cls, runs: Path, recipe: Recipe, text: str, request: Mapping[str, Any]) -> RunFolder:
         """A new folder, named by the recipe and the next free number."""
+        from localdistill.recipe import dump_recipe
+
         runs.mkdir(parents=True, exist_ok=True)
         number = 1 + max(
             (
@@ -98,6 +102,8 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """The checked recipe; UsageError when its file is gone or damaged."""
+        from localdistill.recipe import read_resolved  # to list runs needs none of what reading a recipe needs
+
         try:
             return read_resolved((self.path / "resolved.json").read_text())
         except (OSError, ValueError) as error:

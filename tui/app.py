@@ -1,5 +1,5 @@
 """The app: one workspace, its screens, what is known now, and the few actions that work everywhere. Runs live outside;
-closing this changes nothing about them."""
+closing this changes nothing about them. What the first picture does not need is imported where it is used."""
 
 from __future__ import annotations
 
@@ -12,25 +12,11 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from localdistill import (
-    LocalDistillError,
-    RunFolder,
-    RunStatus,
-    TermsQuestion,
-    UsageError,
-    Workspace,
-    accept_terms,
-    cancel,
-    load_recipe,
-    open_terms,
-    recipe_file,
-    resume,
-    start,
-)
+from localdistill import LocalDistillError, RunFolder, RunStatus, UsageError, Workspace
 from tui.commands import Command, Palette
 from tui.jobs import Jobs
 from tui.screens import Place, place, places
-from tui.settings import read_settings
+from tui.screens.base import Page
 from tui.state import AppState, RunView
 from tui.text import line, safe
 from tui.widgets.dialogs import ErrorDialog, HelpDialog, Question
@@ -76,6 +62,8 @@ class LocalDistillApp(App[None]):
         self._start = start
         self._chosen = ""
         """The run that somebody asked to follow."""
+        self._starts = False
+        """A run is being started: keys pressed meanwhile start no second one."""
         self._pages: dict[str, Screen[None]] = {}
 
     # ---- life
@@ -86,6 +74,8 @@ class LocalDistillApp(App[None]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        from tui.settings import read_settings
+
         try:
             settings = read_settings(self.workspace.root)
         except UsageError as error:
@@ -130,11 +120,12 @@ class LocalDistillApp(App[None]):
     def tell(self, state: AppState) -> None:
         """A new state, for the screen in front; the others are told when they come to the front."""
         self.state = state
-        take = getattr(self.screen, "take", None)
-        if take is None and len(self.screen_stack) > 1:
-            take = getattr(self.screen_stack[-2], "take", None)
-        if take is not None:
-            take(state)
+        if page := self._page():
+            page.take(state)
+
+    def _page(self) -> Page | None:
+        """The screen of the menu that is in front, be it behind a dialog."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
 
     def attach(self, run_id: str) -> None:
         """Follow this run, also when another one begins."""
@@ -155,6 +146,11 @@ class LocalDistillApp(App[None]):
                      accepted: Sequence[str] = (), then: str = "runs") -> None:
         """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`.
         Terms of use that nobody accepted are asked for first."""
+        from localdistill import TermsQuestion, accept_terms, load_recipe, open_terms, recipe_file, start
+
+        if self._starts:
+            return
+        self._starts = True
 
         def begin() -> RunFolder | list[TermsQuestion]:
             path = recipe_file(name)
@@ -164,7 +160,12 @@ class LocalDistillApp(App[None]):
                 return questions
             return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until)
 
+        def refused(error: LocalDistillError) -> None:
+            self._starts = False
+            self.show_error(error)
+
         def begun(result: RunFolder | list[TermsQuestion]) -> None:
+            self._starts = False
             if isinstance(result, RunFolder):
                 self.follow_run(result)
                 self.go(then)
@@ -174,10 +175,12 @@ class LocalDistillApp(App[None]):
             self.push_screen(Question(f"{text}\n\nGo on all the same?",
                                       lambda: self.start_recipe(name, settings, until, names, then)))
 
-        self.jobs.do(begin, begun)
+        self.jobs.do(begin, begun, failed=refused)
 
     def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop; asked again, it stops at once."""
+        from localdistill import cancel
+
         def said(again: bool) -> None:
             self.notify(f"{line(run_id)} stops " + ("at once" if again else "at its next safe point"), markup=False)
 
@@ -185,6 +188,8 @@ class LocalDistillApp(App[None]):
 
     def resume_run(self, run_id: str, max_usd: float | None = None) -> None:
         """Continue a run and follow it."""
+        from localdistill import resume
+
         self.jobs.do(lambda: resume(self.workspace, run_id, max_usd), self.follow_run)
 
     def follow_step(self, command: str) -> None:
@@ -229,8 +234,8 @@ class LocalDistillApp(App[None]):
 
     def commands_now(self) -> list[Command]:
         """What can be done here and now."""
-        own = next(filter(None, (getattr(screen, "ACTIONS", ()) for screen in reversed(self.screen_stack))), ())
-        return [*own, *_everywhere()]
+        page = self._page()
+        return [*(page.ACTIONS if page else ()), *_everywhere()]
 
     async def perform(self, command: Command) -> None:
         """Do it."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from textual.css.query import NoMatches
 from textual.worker import get_current_worker
 
 from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, follow, list_runs
@@ -44,13 +45,23 @@ class Jobs:
                 return
             except Exception as error:
                 if not worker.is_cancelled:
-                    wrapped = LocalDistillError(f"{type(error).__name__}: {error}", "this is a fault of localdistill")
-                    self._app.call_from_thread(failed or self._app.show_error, wrapped)
+                    self._app.call_from_thread(failed or self._app.show_error, _fault(error))
                 return
             if done is not None and not worker.is_cancelled:
-                self._app.call_from_thread(done, result)
+                self._app.call_from_thread(self._hand_over, done, result)
 
         self._app.run_worker(body, thread=True, group=group or "work", exclusive=bool(group), exit_on_error=False)
+
+    def _hand_over(self, done: Callable[[T], None], result: T) -> None:
+        """`done(result)`, in the event loop. The thread that waits for it would end with an error there, unheard."""
+        try:
+            done(result)
+        except NoMatches:
+            return  # what was to show it has been closed meanwhile
+        except LocalDistillError as error:
+            self._app.show_error(error)
+        except Exception as error:
+            self._app.show_error(_fault(error))
 
     def watch_workspace(self, workspace: Workspace) -> None:
         """Look at the workspace's runs every two seconds and tell the app what changed."""
@@ -62,7 +73,7 @@ class Jobs:
                 key = tuple((run.run_id, run.state, run.stage) for run in runs)
                 if key != before:
                     before = key
-                    self._app.call_from_thread(self._app.runs_seen, runs)
+                    self._app.call_from_thread(self._hand_over, self._app.runs_seen, runs)
                 _sleep(LOOK_EVERY_S, lambda: worker.is_cancelled)
 
         self._app.run_worker(body, thread=True, group="workspace", exclusive=True, exit_on_error=False)
@@ -80,7 +91,7 @@ class Jobs:
                 nonlocal shown, shown_at
                 if view is not shown and not stop.is_set():
                     shown, shown_at = view, time.monotonic()
-                    self._app.call_from_thread(self._app.run_seen, view)
+                    self._app.call_from_thread(self._hand_over, self._app.run_seen, view)
 
             def asked() -> bool:
                 """Asked whenever nothing more is there to be read: what was held back is shown."""
@@ -100,6 +111,10 @@ class Jobs:
         """Let every thread end; runs go on."""
         self._stop_following.set()
         self._app.workers.cancel_all()
+
+
+def _fault(error: Exception) -> LocalDistillError:
+    return LocalDistillError(f"{type(error).__name__}: {error}", "this is a fault of localdistill")
 
 
 def _sleep(seconds: float, ended: Callable[[], bool]) -> None:

@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from localdistill.consent import require
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.events import Event, silent
-from localdistill.recipe import STAGES, Recipe
 from localdistill.run_folder import RunFolder, RunStatus
 from localdistill.workspace import Workspace
+
+if TYPE_CHECKING:
+    from localdistill.recipe import Recipe
 
 POLL_S = 0.1
 START_TIMEOUT_S = 30.0
@@ -32,6 +34,8 @@ def start(
     ask only so many prompts, evenly spaced; 0 asks all. UsageError when the terms of use of a teacher are not
     accepted (see `localdistill.consent`).
     """
+    from localdistill.consent import require
+
     require(recipe, workspace)
     stages = recipe.stages()
     if until:
@@ -39,7 +43,7 @@ def start(
             raise UsageError(
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
-        stages = tuple(s for s in stages if STAGES.index(s) <= STAGES.index(until))
+        stages = stages[: stages.index(until) + 1]
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {})}
     run = RunFolder.create(workspace.runs, recipe, text, asked)
     _launch(run, workspace)

@@ -9,12 +9,13 @@ from typing import Any
 
 from textual.widgets import OptionList
 
-from localdistill import Workspace, score_card
+from localdistill import UsageError, Workspace, score_card
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.evaluate import EvaluatePage
+from tui.state import RunView
 
 
 def stands(app: LocalDistillApp) -> bool:
@@ -139,3 +140,18 @@ async def test_with_several_seeds_an_output_says_whose_it_is(tmp_path: Path) -> 
         await until(pilot, lambda: stands(app) and "✓ right in half or more of 2 seeds  seed 0 wrote:" in text_of(
             app, "#both"))
         assert "✗ wrong  taken for the answer" in text_of(app, "#both"), "the base has one seed"
+
+
+@piloted
+async def test_a_run_without_a_card_leaves_nothing_of_the_one_before() -> None:
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app))
+        await pilot.press("f")
+        page = app.screen
+        assert isinstance(page, EvaluatePage)
+        page._missing(RunView("another-1", state="finished"), UsageError("nothing was evaluated", "start it"))
+        for name in ("#verdicts", "#items"):
+            assert page.query_one(name, OptionList).option_count == 0
+        await pilot.press("f", "down", "enter", "c", "down", "enter")
+        await until(pilot, lambda: "nothing was evaluated" in screen_text(app))

@@ -6,19 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from textual.widgets import OptionList
 
-import tui.screens.home
-from localdistill import Finding, Store, Workspace
+from localdistill import Finding, Recipe, RunFolder, Store, UsageError, Workspace
 from tests.helpers import REPO, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.home import HomePage
+from tui.state import RunView
 from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.import_dialog import ImportDialog
@@ -109,7 +110,7 @@ async def test_a_workspace_with_runs_shows_them_and_opens_one(size: tuple[int, i
 async def test_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Finding("python", "ok", "3.12"), Finding("torch", "missing", HOSTILE, "pip install torch"),
              Finding("llama.cpp", "wrong", "RUNS ON THE CPU", "rebuild it")]
-    monkeypatch.setattr(tui.screens.home, "examine", lambda workspace: found)
+    monkeypatch.setattr("localdistill.doctor.examine", lambda workspace: found)
     app = LocalDistillApp(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: guided(app))
@@ -166,3 +167,39 @@ async def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path, monkeypat
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "cannot be written" in text_of(app, "#trouble"))
         assert guided(app)
+
+
+@piloted
+async def test_a_run_that_reports_while_a_dialog_is_open_reaches_the_screen_behind(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("i")
+        await until(pilot, lambda: isinstance(app.screen, ImportDialog))
+        app.run_seen(RunView("pantry-1", state="running", stage="collect"))
+        await pilot.press("escape")
+        await until(pilot, lambda: "pantry-1 running" in screen_text(app))
+
+
+@piloted
+async def test_keys_pressed_in_a_hurry_start_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    started: list[str] = []
+
+    def slow(workspace: Workspace, recipe: Recipe, *rest: object) -> RunFolder:
+        started.append(recipe.name)
+        begun.wait(20)
+        raise UsageError("enough", "nothing was started")
+
+    monkeypatch.setattr("localdistill.runs.start", slow)
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("p", "p", "p")
+        await until(pilot, lambda: started)
+        await pilot.press("p")
+        begun.set()
+        await until(pilot, lambda: "enough" in screen_text(app))
+        assert started == ["pantry"]
+        await pilot.press("escape", "p")
+        await until(pilot, lambda: len(started) == 2)

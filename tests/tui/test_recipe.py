@@ -45,7 +45,7 @@ async def edited(pilot: object, app: LocalDistillApp, section: str = "") -> None
     """The first recipe of the folder is open, at this section."""
     await until(pilot, lambda: app.screen.query("#shelf-list") and "mine.toml" in text_of(app, "#shelf-list"))  # type: ignore[arg-type]
     await pilot.press("enter")  # type: ignore[attr-defined]
-    await until(pilot, lambda: page(app)._sections and "✓ can run" in text_of(app, "#state"))  # type: ignore[arg-type]
+    await until(pilot, lambda: page(app)._sections and "✓ valid" in text_of(app, "#state"))  # type: ignore[arg-type]
     if section:
         listing = app.screen.query_one("#sections", OptionList)
         listing.highlighted = [s.key for s in page(app)._sections].index(section)
@@ -80,7 +80,7 @@ async def test_typing_in_the_form_shows_in_the_text_with_problems_at_their_field
         await until(pilot, lambda: "integer" in problem(app, "collect.samples"))
         assert "1 problem" in text_of(app, "#state") and "collect ✗ 1" in text_of(app, "#sections")
         await pilot.press("backspace", "backspace", "backspace", "backspace", "3")
-        await until(pilot, lambda: problem(app, "collect.samples") == "✗ " and "✓ can run" in text_of(app, "#state"))
+        await until(pilot, lambda: problem(app, "collect.samples") == "✗ " and "✓ valid" in text_of(app, "#state"))
         assert "samples = 3" in app.screen.query_one(TomlText).text
         assert "not saved" in text_of(app, "#state") and "samples" not in mine.read_text()
         await pilot.press("ctrl+s")

@@ -57,7 +57,7 @@ async def test_a_search_narrows_and_escape_takes_it_back() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, app, f"{QUESTIONS} traces")
         await pilot.press("slash", *"double 7", "enter")
-        text = await shows(pilot, app, "1 traces")
+        text = await shows(pilot, app, "1 trace ")
         assert "search: double 7" in text
         await shows(pilot, app, "Double 7")
         await pilot.press("escape")
@@ -234,3 +234,19 @@ async def test_a_store_that_a_stranger_damaged_has_its_state_on_the_screen() -> 
         assert "damaged" in text
         await pilot.press("ctrl+r", "down", "enter", "s")
         await shows(pilot, app, "Nothing is lost")
+
+
+@piloted
+async def test_a_search_that_finds_nothing_leaves_the_keys_working() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("slash", *"qqq", "enter")
+        await shows(pilot, app, "Nothing meets this")
+        await pilot.press("escape", "5")
+        await until(pilot, lambda: getattr(app.screen, "TITLE", "") == "Select")
+        await pilot.press("4")
+        await until(pilot, lambda: isinstance(app.screen, TracesPage))
+        assert not isinstance(app.focused, Input), "a line that is not there must not take what is typed"
+        await pilot.press("1")
+        await until(pilot, lambda: getattr(app.screen, "TITLE", "") == "Home")

@@ -21,6 +21,8 @@ class Place:
     cls: str
     twin: str
     """The command of the command line that shows the same."""
+    short: str
+    """Its title where there is no room."""
 
     def load(self) -> type[Page]:
         """The screen's class."""
@@ -29,18 +31,18 @@ class Place:
 
 
 _ALL = (
-    Place("home", "Home", "1", "HomePage", "status"),
-    Place("teachers", "Teachers", "2", "TeachersPage", "teacher list"),
-    Place("collect", "Collect", "3", "CollectPage", "collect"),
-    Place("traces", "Traces", "4", "TracesPage", "traces"),
-    Place("select", "Select", "5", "SelectPage", "select"),
-    Place("formats", "Formats", "6", "FormatsPage", "show"),
-    Place("train", "Train", "7", "TrainPage", "train"),
-    Place("evaluate", "Evaluate", "8", "EvaluatePage", "evaluate"),
-    Place("export", "Export", "9", "ExportPage", "export"),
-    Place("chat", "Chat", "0", "ChatPage", "chat"),
-    Place("runs", "Runs", "r", "RunsPage", "runs"),
-    Place("recipe", "Recipe", "e", "RecipePage", "recipe check"),
+    Place("home", "Home", "1", "HomePage", "status", "Hom"),
+    Place("teachers", "Teachers", "2", "TeachersPage", "teacher list", "Tea"),
+    Place("collect", "Collect", "3", "CollectPage", "collect", "Col"),
+    Place("traces", "Traces", "4", "TracesPage", "traces", "Trc"),
+    Place("select", "Select", "5", "SelectPage", "select", "Sel"),
+    Place("formats", "Formats", "6", "FormatsPage", "show", "For"),
+    Place("train", "Train", "7", "TrainPage", "train", "Trn"),
+    Place("evaluate", "Evaluate", "8", "EvaluatePage", "evaluate", "Eva"),
+    Place("export", "Export", "9", "ExportPage", "export", "Exp"),
+    Place("chat", "Chat", "0", "ChatPage", "chat", "Cha"),
+    Place("runs", "Runs", "r", "RunsPage", "runs", "Run"),
+    Place("recipe", "Recipe", "e", "RecipePage", "recipe check", "Rec"),
 )
 
 

@@ -34,16 +34,21 @@ class TopLine(Static):
 
 
 class Menu(Static):
-    """The screens and their keys, the present one marked; short names where the screen is narrow."""
+    """The screens and their keys, the present one marked; short names where the screen is narrow, keys alone
+    where it is very narrow."""
 
     def show(self, here: str) -> None:
         """Draw the menu for the screen titled `here`."""
         self._here = here
-        wide = self.size.width >= sum(len(place.title) + 4 for place in places())
+        width = self.size.width
+        wide, tight = width >= sum(len(p.title) + 4 for p in places()), width < sum(len(p.short) + 3 for p in places())
         gap = "  " if wide else " "
         parts: list[Content] = []
         for place in places():
-            title = place.title if wide or place.title == here else place.title[:3]
+            title = place.title if wide or place.title == here else "" if tight else place.short
+            if not title:
+                parts.append(shown(f"{place.key} ", "$accent"))
+                continue
             parts += [shown(f"{place.key} ", "$accent"),
                       shown(title, "bold reverse" if place.title == here else "$foreground-muted"), shown(gap)]
         self.update(joined(*parts), layout=False)

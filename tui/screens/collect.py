@@ -15,7 +15,7 @@ from tui.run_page import RunPage, cap_command, cap_of, spent_usd, stage_commands
 from tui.state import AppState, RunView
 from tui.text import fitted, joined, line, shown
 from tui.widgets.log import SaidLog
-from tui.widgets.progress import TRACK, WorkLine, bar, duration
+from tui.widgets.progress import TRACK, ShareBar, WorkLine, bar, duration
 
 STAGE = "collect"
 _MUTED = "$foreground-muted"
@@ -42,7 +42,7 @@ class CollectPage(RunPage):
         """Figures on the left, the newest reply on the right, what was said below."""
         with Vertical(id="live"):
             yield WorkLine(id="work")
-            yield Static(id="bar")
+            yield ShareBar(id="bar")
             with Horizontal(id="split"):
                 with VerticalScroll(id="figures"):
                     yield Static(id="facts")
@@ -61,6 +61,8 @@ class CollectPage(RunPage):
         """Name the panes."""
         self.query_one("#thinking").border_title = "thinking"
         self.query_one("#answer").border_title = "answer"
+        for pane in ("#thinking", "#answer"):
+            self.query_one(pane, VerticalScroll).anchor()
 
     def show(self, state: AppState) -> None:
         """Redraw for the followed run."""
@@ -71,12 +73,9 @@ class CollectPage(RunPage):
             return
         self._look_up_cap(view)
         collects = view.stage == STAGE and view.is_alive and view.total > 0
-        self.query_one(WorkLine).display, self.query_one("#bar").display = not collects, collects
+        self.query_one(WorkLine).display, self.query_one(ShareBar).display = not collects, collects
         if collects:
-            width = max(10, self.query_one("#bar").size.width - 7)
-            share = view.done / view.total
-            self.put("#bar", joined(shown(bar(share, width, TRACK), "$primary on $panel"),
-                                                         shown(f" {100 * share:>4.0f} %", "bold")))
+            self.query_one(ShareBar).show(view.done / view.total)
         else:
             self.query_one(WorkLine).show(view)
         self.put("#facts", _figures(view, self._cap[1]))
@@ -107,7 +106,6 @@ class CollectPage(RunPage):
             log.show(view.said_in(STAGE))
         for pane, text in (("thinking", view.tail), ("answer", view.tail_answer)):
             self.put(f"#{pane}-text", shown(text))
-            self.query_one(f"#{pane}", VerticalScroll).scroll_end(animate=False)
 
 
 def _why_no_reply(view: RunView) -> str:

@@ -102,7 +102,9 @@ class EvaluatePage(RunPage):
         none.display, self.query_one("#split").display = True, False
 
     def _missing(self, view: RunView, error: LocalDistillError) -> None:
-        self._scores = None
+        self._scores, self._items = None, []
+        for name in ("#verdicts", "#items"):
+            self.query_one(name, OptionList).clear_options()
         if view.stages and STAGE not in {stage.name for stage in view.stages}:
             self._say_none(f"The run {view.run_id} evaluates nothing:\nits recipe has no [evaluate], or stops before.")
         elif view.is_alive:
@@ -151,7 +153,9 @@ class EvaluatePage(RunPage):
                                   shown(card.scope, _MUTED), *(_groups(card) if self.size.height >= 40 else ())))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """A comparison: its items. An item: both outputs."""
+        """A comparison: its items. An item: both outputs. What was chosen may have gone meanwhile."""
+        if not self.cards:
+            return
         if event.option_list.id == "verdicts":
             self._draw_items(self.cards[self._card % len(self.cards)].comparisons[event.option_index])
         elif event.option_index < len(self._items):

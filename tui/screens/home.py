@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.containers import Container, Vertical
 from textual.content import Content
@@ -13,16 +14,18 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Finding, ImportReport, LocalDistillError, Overview, RunStatus, StoreLocked, examine, survey
+from localdistill import LocalDistillError, RunStatus, StoreLocked
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
 from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import DIM, MUTED, Facts
-from tui.widgets.import_dialog import ImportDialog
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from localdistill import Finding, ImportReport, Overview
 
 WAYS = (
     ("p", "try the pantry world", "the whole chain, tiny and offline: about eight minutes"),
@@ -109,6 +112,8 @@ class HomePage(Page):
         workspace = self.ui.workspace
 
         def work() -> Seen:
+            from localdistill import survey  # in the thread: the first picture does not wait for it
+
             return Seen(survey(workspace, STORE_WAIT_S), os.access(workspace.root, os.W_OK | os.X_OK))
 
         self.ui.jobs.do(work, self._surveyed, group="survey", failed=self._unreadable)
@@ -208,8 +213,12 @@ class HomePage(Page):
             self.ui.follow_step(command)
 
     def action_pantry(self) -> None:
-        """Start the shipped world."""
-        self.ui.start_recipe("pantry")
+        """Start the shipped world; go to it when it runs already."""
+        if running := next((run for run in self.ui.state.runs if run.alive and run.recipe == "pantry"), None):
+            self.ui.attach(running.run_id)
+            self.ui.go("runs")
+        else:
+            self.ui.start_recipe("pantry")
 
     def action_recipes(self) -> None:
         """Go where recipes are."""
@@ -217,6 +226,8 @@ class HomePage(Page):
 
     def action_import_file(self) -> None:
         """Choose a file, look at three rows, store it."""
+        from tui.widgets.import_dialog import ImportDialog
+
         self.ui.push_screen(ImportDialog(self.ui.workspace.root, self._imported))
 
     def _imported(self, report: ImportReport) -> None:
@@ -227,6 +238,8 @@ class HomePage(Page):
 
     def action_examine_machine(self) -> None:
         """Say what this machine is and what is missing."""
+        from localdistill import examine
+
         report = ReportDialog("This machine", waiting="looking at hardware and packages, and asking llama.cpp for one "
                               "token ...")
         self.ui.push_screen(report)

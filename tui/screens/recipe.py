@@ -326,7 +326,7 @@ class RecipePage(Page):
 def _state(draft: RecipeDraft, problems: int, elsewhere: bool, listed: Sequence[Problem]) -> Content:
     saved = shown("● not saved", "$warning") if draft.is_changed else shown("saved", MUTED)
     count = shown(f"   ✗ {problems} problem{'s' if problems > 1 else ''}", "$error") if problems else \
-        shown("   ✓ can run", "$success")
+        shown("   ✓ valid", "$success")
     moved = shown("   ! changed elsewhere: saving asks what to do", "$warning") if elsewhere else Content("")
     told = [shown(f"\n✗ {line(f'{p.key}: {p.text}' if p.key else p.text, 200)}", "$error") for p in listed[:3]]
     return joined(shown(f"{line(draft.path.name, 60)}  ", "bold"), saved, count, moved, *told)

@@ -80,7 +80,7 @@ class TracesPage(Page):
         yield Static(id="facts")
         with Horizontal(id="asking"):
             yield Static(id="ask-label")
-            yield Input(id="ask")
+            yield Input(id="ask", disabled=True)
         yield Static(id="ask-problem")
         with Horizontal(id="lists"):
             yield PagedTable(COLUMNS, id="list")
@@ -187,6 +187,7 @@ class TracesPage(Page):
         self.query_one("#asking").display = True
         self.query_one("#ask-label", Static).update(shown(labels[what]))
         ask = self.query_one("#ask", Input)
+        ask.disabled = False
         ask.placeholder = examples[what]
         ask.value = self._asked[what]
         ask.cursor_position = len(ask.value)
@@ -201,6 +202,7 @@ class TracesPage(Page):
     def _end_asking(self) -> None:
         self._asking = ""
         self.query_one("#asking").display = False
+        self.query_one("#ask", Input).disabled = True  # else a screen that comes back may give it the focus, unseen
         self.query_one("#ask-problem").display = False
         self._focus_view()
 
@@ -315,7 +317,8 @@ class TracesPage(Page):
             self.query_one("#facts", Static).update(shown("looking at the traces ...", "$foreground-muted"))
             return
         narrowed = [f"{what}: {line(text, 60)}" for what, text in self._asked.items() if text]
-        found = f"{browser.count:,} traces" + ("" if browser.complete else " so far, looking on ...")
+        found = f"{browser.count:,} trace{'s' * (browser.count != 1)}"
+        found += "" if browser.complete else " so far, looking on ..."
         place = f"  row {self.query_one(PagedTable).cursor + 1:,}" if browser.count else ""
         parts = [shown(found, "bold"), shown(f"{place}  order: {self._order}", "$foreground-muted")]
         parts += [shown(f"  {text}", "$text-accent") for text in narrowed]

@@ -22,33 +22,21 @@ class SaidLog(VerticalScroll):
     """Lines of a run."""
 
     _said: tuple[Said, ...] = ()
-    _follows = True
-    """The end was in sight when it was looked at last."""
 
     def compose(self) -> Iterable[Widget]:
         """One text that grows."""
         yield Static(id="said")
 
+    def on_mount(self) -> None:
+        """The end stays in sight until somebody scrolls."""
+        self.anchor()
+
     def show(self, said: Sequence[Said]) -> None:
         """Draw the last lines."""
         shown_now = tuple(said[-SHOWN_LINES:])
-        if shown_now == self._said:
-            return
-        self._said = shown_now
-        self.query_one("#said", Static).update(joined(*(part for item in shown_now for part in _parts(item))))
-        if self._follows:
-            self.scroll_end(animate=False)
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Somebody scrolled: follow the end, or let it go."""
-        super().watch_scroll_y(old_value, new_value)
-        if new_value < old_value or not self._follows:
-            self._follows = new_value >= self.max_scroll_y - 1
-
-    def on_resize(self) -> None:
-        """The end stays in sight."""
-        if self._follows:
-            self.scroll_end(animate=False)
+        if shown_now != self._said:
+            self._said = shown_now
+            self.query_one("#said", Static).update(joined(*(part for item in shown_now for part in _parts(item))))
 
 
 def _parts(said: Said) -> list[Content]:

@@ -37,11 +37,38 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
 
 
+class ShareBar(Static):
+    """A share of the whole, as long as there is room, and in per cent."""
+
+    _share = 0.0
+
+    def show(self, share: float) -> None:
+        """Draw `share`, 0 to 1."""
+        self._share = share
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Draw it as long as there is room now."""
+        drawn = bar(self._share, max(10, self.size.width - 7), TRACK)
+        self.update(joined(shown(drawn, "$primary on $panel"), shown(f" {100 * self._share:>4.0f} %", "bold")),
+                    layout=False)
+
+
 class WorkLine(Static):
     """The work of one run, on one or two lines."""
 
+    _view: RunView | None = None
+
     def show(self, view: RunView) -> None:
         """Draw what `view` says."""
+        self._view = view
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Draw it as wide as there is room now."""
+        view = self._view
+        if view is None:
+            return
         if not view.is_alive:
             took = f" after {duration(view.elapsed_s)}" if view.elapsed_s else ""
             self.update(shown(f"{line(view.run_id)} is {line(view.state)}{took}", "$foreground-muted"))

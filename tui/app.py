@@ -3,11 +3,13 @@ closing this changes nothing about them. What the first picture does not need is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -62,6 +64,10 @@ class LocalDistillApp(App[None]):
         self._start = start
         self._chosen = ""
         """The run that somebody asked to follow."""
+        self.tidies = False
+        """This process has no other use than this app: see `Jobs.tidy_when_quiet`."""
+        self.used_at = 0.0
+        """When a key or the mouse was used last, on the monotonic clock."""
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
         self._pages: dict[str, Screen[None]] = {}
@@ -91,6 +97,14 @@ class LocalDistillApp(App[None]):
                 self.animation_level = "none"
             self.set_keymap(settings.keys)
         self.jobs.watch_workspace(self.workspace)
+        if self.tidies:
+            self.jobs.tidy_when_quiet()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Remember when the app was used last."""
+        if isinstance(event, events.InputEvent):
+            self.used_at = time.monotonic()
+        await super().on_event(event)
 
     async def action_quit(self) -> None:
         """Leave; runs go on."""
@@ -260,4 +274,6 @@ def all_places() -> tuple[Place, ...]:
 
 def main(workspace: Path | None = None) -> None:
     """Open the UI and stay until it is closed."""
-    LocalDistillApp(workspace).run()
+    app = LocalDistillApp(workspace)
+    app.tidies = True
+    app.run()

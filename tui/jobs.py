@@ -4,6 +4,7 @@ watches them."""
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOOK_EVERY_S = 2.0
 SHOW_EVERY_S = 0.1
+TIDY_EVERY_S, QUIET_S = 30.0, 2.0
 
 
 class Jobs:
@@ -106,6 +108,18 @@ class Jobs:
                     show()
 
         self._app.run_worker(body, thread=True, group="follow", exit_on_error=False)
+
+    def tidy_when_quiet(self) -> None:
+        """From now on look for garbage among everything only while nobody waits for an answer to a key: that takes as
+        long as several pictures, and Python would do it in the middle of one."""
+        gc.freeze()
+        gc.set_threshold(*gc.get_threshold()[:2], 1_000_000)
+        self._app.set_interval(TIDY_EVERY_S, self.tidy)
+
+    def tidy(self) -> None:
+        """Look for garbage if it is quiet."""
+        if time.monotonic() - self._app.used_at > QUIET_S:
+            gc.collect()
 
     def stop(self) -> None:
         """Let every thread end; runs go on."""

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual.widgets import OptionList
@@ -203,3 +205,21 @@ async def test_keys_pressed_in_a_hurry_start_one_run(tmp_path: Path, monkeypatch
         assert started == ["pantry"]
         await pilot.press("escape", "p")
         await until(pilot, lambda: len(started) == 2)
+
+
+@piloted
+async def test_garbage_is_looked_for_in_quiet_moments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[float] = []
+    fake = SimpleNamespace(freeze=lambda: None, set_threshold=lambda *most: None, get_threshold=lambda: (700, 10, 10),
+                           collect=lambda: looked.append(time.monotonic()))
+    monkeypatch.setattr("tui.jobs.gc", fake)
+    app = LocalDistillApp(tmp_path)
+    app.tidies = True
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("down")
+        app.jobs.tidy()
+        assert not looked, "a key was pressed just now"
+        monkeypatch.setattr("tui.jobs.QUIET_S", 0.0)
+        app.jobs.tidy()
+        assert looked

@@ -232,6 +232,9 @@ class FormatsPage(Page):
 
     def action_lengths(self) -> None:
         """Open or close the histogram."""
+        if not (self._material and (self._material.datasets or self._material.problem)):
+            self.notify("no data set to measure: lengths come with the format stage of a run", markup=False)
+            return
         self._lengths = not self._lengths
         self._draw_lengths()
 

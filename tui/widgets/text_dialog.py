@@ -65,7 +65,8 @@ class TextDialog(Dialog[None]):
                     yield Static(_field_label(field), classes="label")
                     yield Input(safe(field.value), password=field.is_masked, id=f"field-{field.name}", compact=True)
             yield Static(id="problem")
-            yield Static(shown("enter: next, then go on   escape: close"), classes="keys")
+            goes_on = "enter: next, then go on" if len(self._fields) > 1 else "enter: go on"
+            yield Static(shown(f"{goes_on}   escape: close"), classes="keys")
 
     def on_mount(self) -> None:
         """The first field has the focus."""

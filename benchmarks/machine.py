@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
+from localdistill.hardware import processor
+
 MOST_LOAD_PER_CORE = 0.3
 
 
@@ -31,18 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that all benchmarks have."""
     parser.add_argument("--repeats", type=int, default=3, help="rounds of A B B A")
     parser.add_argument("--busy", action="store_true", help="measure although other programs run")
-
-
-def processor() -> str:
-    """The name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            for line in handle:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def describe(packages: Sequence[str]) -> None:

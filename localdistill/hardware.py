@@ -61,7 +61,7 @@ def look_at_hardware() -> Hardware:
     memory = psutil.virtual_memory()
     return Hardware(
         platform.system(),
-        _processor(),
+        processor(),
         psutil.cpu_count(logical=False) or os.cpu_count() or 1,
         memory.total,
         memory.available,
@@ -69,7 +69,8 @@ def look_at_hardware() -> Hardware:
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:
             for line in handle:

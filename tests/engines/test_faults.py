@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,27 +14,10 @@ from localdistill.errors import EngineError, EngineUnavailable
 from localdistill.events import Cancel, Event, Warned, silent
 from localdistill.records import Reply
 from tests.faults import FaultServer, Outage, Rule, Script, Step, fault_server, refused_url
-from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right, request_for
+from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, one, request_for
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 KEY = "sk-canary-0123456789"
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as running:
-        yield running
-
-
-def one(server: FaultServer, kind: str = "openai_compatible", **options: Any) -> Reply:
-    """The reply to one question."""
-    (reply,) = ask(engine_for(server.url, kind, **options), ["Double 7"])
-    return reply
-
-
-def first(step: Step, times: int = 1, per_question: bool = False) -> Script:
-    """A fault first, then good replies."""
-    return Script(rules=(Rule(step, times=times, per_question=per_question),))
 
 
 @pytest.mark.parametrize("stream", [True, False])

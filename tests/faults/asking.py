@@ -15,6 +15,7 @@ from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.events import Cancel, Event, silent
 from localdistill.records import Message, Reply, Request, Sampling
+from tests.faults import FaultServer, Rule, Script, Step
 
 Engine = OpenAICompatibleEngine | AnthropicEngine
 KINDS = ("openai_compatible", "anthropic")
@@ -42,6 +43,17 @@ def ask(engine: Engine, questions: Iterable[str], emit: Callable[[Event], None] 
         return list(engine.answer((request_for(q) for q in questions), emit, cancel or Cancel()))
     finally:
         engine.close()
+
+
+def one(server: FaultServer, kind: str = "openai_compatible", **options: Any) -> Reply:
+    """The reply to one question."""
+    (reply,) = ask(engine_for(server.url, kind, **options), ["Double 7"])
+    return reply
+
+
+def first(step: Step, times: int = 1, per_question: bool = False) -> Script:
+    """A fault first, then good replies."""
+    return Script(rules=(Rule(step, times=times, per_question=per_question),))
 
 
 def doubles(count: int) -> list[str]:

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from localdistill.records import Reply
-from tests.faults import FaultServer, Rule, Script, Step, bodies, fault_server
-from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right, peak_growth_mb
+from tests.faults import FaultServer, Rule, Script, Step, bodies
+from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right, one, peak_growth_mb
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as running:
-        yield running
-
-
-def one(server: FaultServer, kind: str = "openai_compatible", **options: Any) -> Reply:
-    """The reply to one question."""
-    (reply,) = ask(engine_for(server.url, kind, **options), ["Double 7"])
-    return reply
 
 
 @kinds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,28 +11,11 @@ from localdistill.callbook import CallBook
 from localdistill.errors import BudgetReached, LocalDistillError
 from localdistill.events import Cancel, silent
 from localdistill.records import Reply
-from tests.faults import FaultServer, Rule, Script, Step, fault_server
-from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right, request_for
+from tests.faults import FaultServer, Rule, Script, Step
+from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, request_for
 from tests.helpers import wait_for
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as running:
-        yield running
-
-
-def one(server: FaultServer, kind: str = "openai_compatible", **options: Any) -> Reply:
-    """The reply to one question."""
-    (reply,) = ask(engine_for(server.url, kind, **options), ["Double 7"])
-    return reply
-
-
-def first(step: Step, times: int = 1, per_question: bool = False) -> Script:
-    """A fault first, then good replies."""
-    return Script(rules=(Rule(step, times=times, per_question=per_question),))
 
 
 def counted(prompt: Any, new: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,28 +14,10 @@ from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.messages import Messages
 from localdistill.events import Cancel, Event, Noted
-from localdistill.records import Reply
-from tests.faults import FaultServer, Limit, Rule, Script, Step, fault_server
-from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right
+from tests.faults import FaultServer, Limit, Script, Step, fault_server
+from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, one
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with fault_server() as running:
-        yield running
-
-
-def one(server: FaultServer, kind: str = "openai_compatible", **options: Any) -> Reply:
-    """The reply to one question."""
-    (reply,) = ask(engine_for(server.url, kind, **options), ["Double 7"])
-    return reply
-
-
-def first(step: Step, times: int = 1, per_question: bool = False) -> Script:
-    """A fault first, then good replies."""
-    return Script(rules=(Rule(step, times=times, per_question=per_question),))
 
 
 def date_in(seconds: float) -> str:

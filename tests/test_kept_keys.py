@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
 from localdistill import UsageError, allow_key, forget_key, keep_key, key_target, list_keys
-from localdistill.keys import CONFIG_ENV
 
 CANARY = "sk-canary-51c2d0"
 
 
-@pytest.fixture(autouse=True)
-def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CONFIG_ENV, str(tmp_path / "config"))
-    monkeypatch.setitem(sys.modules, "keyring", None)
-    for name in list(os.environ):
-        if name.endswith("_API_KEY"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("own_config")
 
 
 def test_a_key_is_kept_listed_and_forgotten() -> None:

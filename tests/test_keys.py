@@ -20,21 +20,13 @@ from typer.testing import CliRunner
 from localdistill import key_store
 from localdistill.cli.keys import app
 from localdistill.errors import LocalDistillError, UsageError
-from localdistill.keys import CONFIG_ENV, Key, KeyEntry, allow, approvals, entries, find_key, keys_path, remove_key
+from localdistill.keys import Key, KeyEntry, allow, approvals, entries, find_key, keys_path, remove_key
 from localdistill.keys import store_key as store
 
 CANARY = "sk-canary-7f3a9b"
 
 
-@pytest.fixture(autouse=True)
-def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config folder of the test's own, no keyring, and no key of the real user."""
-    monkeypatch.setenv(CONFIG_ENV, str(tmp_path / "config"))
-    monkeypatch.setitem(sys.modules, "keyring", None)
-    for name in list(os.environ):
-        if name.endswith("_API_KEY"):
-            monkeypatch.delenv(name)
-    return tmp_path / "config"
+pytestmark = pytest.mark.usefixtures("own_config")
 
 
 def store_key(name: str, host: str, text: str) -> KeyEntry:

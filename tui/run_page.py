@@ -11,14 +11,13 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widgets import Static
 
-from localdistill import LocalDistillError, RunFolder, UsageError, shipped_recipes, start
+from localdistill import LocalDistillError, RunFolder, UsageError, start
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import RunView
 from tui.widgets.dialogs import ChoiceDialog, Question, Way
+from tui.widgets.shelf import recipes_of
 from tui.widgets.text_dialog import Field, PathDialog, TextDialog
-
-NO_RECIPES = ("tui.toml", "localdistill.toml")
 
 
 def stage_commands(screen: str, stage: str) -> tuple[Command, ...]:
@@ -70,9 +69,9 @@ class RunPage(Page):
     def action_start_run(self) -> None:
         """Choose a recipe and start it up to this stage."""
         ways = [Way(f"{self.run_id} once more", self._again, "the recipe and settings of this run")] * bool(self.run_id)
-        mine = sorted(path for path in self.ui.workspace.root.glob("*.toml") if path.name not in NO_RECIPES)
-        ways += [_recipe_way(self, path, "in this workspace") for path in mine]
-        ways += [_recipe_way(self, path, "ships with localdistill") for path in shipped_recipes()]
+        found = recipes_of(self.ui.workspace.root)
+        ways += [_recipe_way(self, path, "in this workspace") for path in found.own]
+        ways += [_recipe_way(self, path, "ships with localdistill") for path in found.shipped]
         ways.append(Way("another file ...", self._ask_file, "the path of a recipe"))
         self.ui.push_screen(ChoiceDialog(f"Start a recipe up to {self.STAGE}" if self.STAGE else "Start a recipe",
                                          "What is stored is not asked or made again.", ways))

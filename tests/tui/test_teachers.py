@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from textual.widgets import Input, OptionList
 
 import tui.flows.probing
 from localdistill import RunFolder, Workspace, list_keys, list_runs, shipped_path
-from localdistill.keys import CONFIG_ENV
 from tests.helpers import counting_server, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
@@ -26,13 +23,7 @@ from tui.widgets.text_dialog import PathDialog, TextDialog
 CANARY = "sk-canary-9d11"
 
 
-@pytest.fixture(autouse=True)
-def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CONFIG_ENV, str(tmp_path / "config"))
-    monkeypatch.setitem(sys.modules, "keyring", None)
-    for name in list(os.environ):
-        if name.endswith("_API_KEY"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("own_config")
 
 
 def priced_recipe(root: Path, url: str, extra: str = "") -> None:

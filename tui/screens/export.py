@@ -12,13 +12,14 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Exported, exports_of, shipped_recipes
+from localdistill import Exported, exports_of
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, shown
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
+from tui.widgets.shelf import recipes_of
 
 WIDE = 120
 """Columns from which files and checks stand side by side."""
@@ -158,10 +159,9 @@ class ExportPage(Page):
 
     def action_make(self) -> None:
         """Ask for the recipe and run it up to its export."""
-        root = self.ui.workspace.root
-        own = sorted(path for path in root.glob("*.toml") if path.name not in ("localdistill.toml", "tui.toml"))
-        choices = [(str(path), path.name, "in this workspace") for path in own]
-        choices += [(path.stem, path.stem, "shipped") for path in shipped_recipes()]
+        found = recipes_of(self.ui.workspace.root)
+        choices = [(str(path), path.name, "in this workspace") for path in found.own]
+        choices += [(path.stem, path.stem, "shipped") for path in found.shipped]
         self.app.push_screen(Choose("Run up to its export", choices, lambda name: self.ui.start_recipe(
             name, until="export"), typed="or the path of a recipe"))
 

@@ -35,7 +35,7 @@ from localdistill.journal import read
 from localdistill.records import Reply, Trace, Usage, trace_of
 from localdistill.run_folder import RunFolder
 from localdistill.runs import control
-from localdistill.stages.collect import questions_for
+from localdistill.stages.asking import Asker
 from localdistill.store import Store
 
 NEW, TARGET_S = 200, 2.0
@@ -53,7 +53,8 @@ def filled(folder: Path, text: str, prompts: Path, count: int) -> None:
     store.add_prompts(known)
 
     def traces() -> Iterator[Trace]:
-        for question in questions_for(recipe, engine, known):
+        asker = Asker(recipe, engine)
+        for question in map(asker.question, known):
             request = question.requests[0]
             reply = Reply(request.id, "complete", answer="short", raw="{}", usage=Usage(20, 2))
             yield trace_of(reply, request, question.prompt.id, engine.name, engine.identity(), terms)

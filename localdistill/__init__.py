@@ -25,7 +25,7 @@ _WHERE = {
     "localdistill.events": ("ArtifactWritten", "Cancel", "Counted", "Event", "Failed", "Measured", "Noted",
                             "RunFinished", "RunStarted", "StageFinished", "StageStarted", "Warned", "event_from_json"),
     "localdistill.exports": ("ChatFile", "Exported", "ExportedFile", "FormScore", "GateItem", "chat_files",
-                             "exports_of"),
+                             "exports_of", "model_to_chat"),
     "localdistill.importing": ("ImportReport", "Preview", "import_file", "preview_file"),
     "localdistill.kept_keys": ("KeyLine", "allow_key", "forget_key", "keep_key", "key_target", "list_keys"),
     "localdistill.laying_out": ("LaidOut", "Layouter", "TrainedSpan", "lay_out_everywhere", "layouter_of"),

@@ -243,8 +243,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _free_name(path: Path, word: str) -> Path:
+    """`my.toml.mine-1`: beside the recipe, and no recipe itself for those who list `*.toml`."""
     number = 1
-    while (free := path.with_name(f"{path.stem}.{word}-{number}.toml")).exists():
+    while (free := path.with_name(f"{path.name}.{word}-{number}")).exists():
         number += 1
     return free
 

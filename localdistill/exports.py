@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from localdistill.errors import LocalDistillError
+from localdistill.errors import LocalDistillError, UsageError
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.run_folder import RunFolder, list_runs
 from localdistill.store import Store
@@ -93,6 +93,11 @@ class Exported:
         """None when no report is there."""
         return all(item.passed for item in self.gate) if self.gate else None
 
+    @property
+    def for_chat(self) -> tuple[ExportedFile, ...]:
+        """The files, the one that a chat should open first: eight bits lose nothing that is heard, then the largest."""
+        return tuple(sorted(self.files, key=lambda file: (file.quant != "Q8_0", -file.size_bytes)))
+
     def anywhere(self, command: str) -> str:
         """One of `commands` as it can be typed in any folder."""
         return f"cd {shlex.quote(str(self.folder))} && {command}"
@@ -121,12 +126,24 @@ def exports_of(workspace: Workspace, run: str = "") -> list[Exported]:
     return found
 
 
+def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
+    """The model file that `name` means: a GGUF file, or the best file that the run of this name exported; `last` is the
+    newest run that exported something. UsageError when there is none."""
+    if name.endswith(_SUFFIX) or Path(name).is_file():
+        return Path(name)
+    for made in exports_of(workspace, "" if name == "last" else name):
+        if made.files:
+            return made.for_chat[0].path
+    raise UsageError("no run has exported a model yet" if name == "last" else f"{name} has exported no model",
+                     "localdistill export RECIPE makes one; localdistill chat FILE.gguf opens any GGUF file")
+
+
 def chat_files(workspace: Workspace) -> list[ChatFile]:
     """Model files to talk to: what runs exported, newest run first and the better quants of it first, then the
     teachers of runs that are GGUF files."""
     found: dict[Path, ChatFile] = {}
     for made in exports_of(workspace):
-        for file in sorted(made.files, key=lambda file: (file.quant != "Q8_0", -file.size_bytes)):
+        for file in made.for_chat:
             found.setdefault(file.path, ChatFile(file.path, f"{made.run} {made.arm} {file.quant}"))
     for folder in reversed(list_runs(workspace.runs)):
         for path in _teachers(folder):

@@ -65,7 +65,7 @@ def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
 
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
     if recipe.prompts and recipe.teachers:
-        prompts = unique(_prompts(recipe.prompts, base))
+        prompts = list(unique(_prompts(recipe.prompts, base)))
         for section in recipe.teachers:
             yield from quote(workspace, recipe, section, base, prompts, warnings)
         if recipe.max_usd is not None:

@@ -19,8 +19,7 @@ from localdistill.recipe import Recipe
 from localdistill.recipe.sections import TeacherSection
 from localdistill.records import Prompt, Usage
 from localdistill.run_folder import list_runs
-from localdistill.stages.asking import Question
-from localdistill.stages.collect import questions_for
+from localdistill.stages.asking import Asker, Question
 from localdistill.stages.context import build_member
 from localdistill.store import Store
 from localdistill.workspace import Workspace
@@ -61,7 +60,8 @@ def quote(workspace: Workspace, recipe: Recipe, section: TeacherSection, base: P
     engine: Engine = build_member(ENGINES, section, base)
     label = section.name or section.use
     try:
-        questions = questions_for(recipe, engine, prompts)
+        asker = Asker(recipe, engine)
+        questions = [asker.question(prompt) for prompt in prompts]
         open_calls, known_calls = _count(workspace, questions)
         yield PlanLine("prompts", f"{len(prompts):,} x {recipe.collect.samples}{_tries(recipe)} = "
                                   f"{open_calls + known_calls:,} calls to {label}; {known_calls:,} answers are stored "

@@ -116,14 +116,7 @@ def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None
     elif status.state != "finished":
         steps.append(NextStep(f"{run.id} is {status.state}: go on", f"resume {run.id}"))
     elif _has_output(run, "export"):
-        steps.append(NextStep("talk to what came out", f"chat {_exported(workspace, run)}"))
+        steps.append(NextStep("talk to what came out", f"chat {run.id}"))
     steps.append(NextStep("look at the traces", "traces"))
     steps.append(NextStep("examine this machine", "doctor"))
     return steps
-
-
-def _exported(workspace: Workspace, run: RunFolder) -> str:
-    made = run.output("export")
-    artifact = workspace.artifact("export", made.get("export", ""))
-    files = sorted(made.get("files") or [], key=lambda name: "Q8_0" not in name)
-    return str(artifact.path / files[0]) if artifact and files else "FILE.gguf"

@@ -131,7 +131,7 @@ def test_unsaved_edits_outlive_the_session(mine: Path) -> None:
     assert RecipeDraft.open(mine).left_over() == left
     later.set("seed", 8)
     later.keep()  # edits of this session set the older ones aside
-    assert "seed = 7" in (mine.parent / "mine.mine-1.toml").read_text()
+    assert "seed = 7" in (mine.parent / "mine.toml.mine-1").read_text()
 
     last = RecipeDraft.open(mine)
     kept = last.left_over()

@@ -45,7 +45,7 @@ class LocalDistillApp(App[None]):
     COMMANDS = {Palette}
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(c.key, c.action.removeprefix("app."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
+        *(Binding(c.key, c.action.removeprefix("app."), c.label, show=c.in_footer, id=c.id)
           for c in _everywhere() if c.key),
         Binding("ctrl+p,colon", "command_palette", "commands", id="palette.open"),
     ]
@@ -206,8 +206,15 @@ class LocalDistillApp(App[None]):
 
         self.jobs.do(lambda: resume(self.workspace, run_id, max_usd), self.follow_run)
 
+    def chat_with(self, model: Path) -> None:
+        """Open Chat with this file."""
+        self.chat_file = str(model)
+        self.go("chat")
+
     def follow_step(self, command: str) -> None:
         """Do what a next step of Home says: a command of the command line."""
+        from localdistill import model_to_chat
+
         verb, _, rest = command.partition(" ")
         target = rest.split(" ")[0]
         if verb == "run":
@@ -219,8 +226,7 @@ class LocalDistillApp(App[None]):
             self.resume_run(target)
             self.go("runs")
         elif verb == "chat":
-            self.chat_file = rest
-            self.go("chat")
+            self.jobs.do(lambda: model_to_chat(self.workspace, rest), self.chat_with)
         else:
             self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs"}.get(verb, "home"))
 

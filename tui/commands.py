@@ -33,6 +33,13 @@ class Command:
     """One sentence for the palette and F1."""
     in_footer: bool = True
     """Whether the key is shown at the bottom."""
+    word: str = ""
+    """What the key is called at the bottom; empty: the verb."""
+
+    @property
+    def label(self) -> str:
+        """The word beside the key at the bottom."""
+        return self.word or self.title.partition(":")[0]
 
 
 class Palette(Provider):

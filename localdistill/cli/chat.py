@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from localdistill.cli import output
-from localdistill.cli.arguments import JsonOption
+from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command("chat", help="Chat with a GGUF file. /think shows or folds thinking, /new starts over, Ctrl-D leaves.")(
-        chat
-    )
+    app.command("chat", help="Chat with what a run exported, or with any GGUF file. /think shows or folds thinking, "
+                             "/new starts over, Ctrl-D leaves.")(chat)
 
 
 def chat(
-    model: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    model: Annotated[str, typer.Argument(help="A GGUF file, or the id of a run that exported one.")] = "last",
     question: Annotated[str, typer.Option("--ask", help="Ask one question, print the answer and leave.")] = "",
     thinking: Annotated[bool, typer.Option("--thinking", help="Show thinking instead of folding it.")] = False,
     max_tokens: Annotated[int, typer.Option(help="Upper limit of new tokens in one answer.")] = 1024,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Chat with a GGUF file."""
-    from localdistill import open_chat
+    from localdistill import model_to_chat, open_chat
 
-    with open_chat(model, max_tokens=max_tokens, temperature=temperature) as session:
+    path = model_to_chat(workspace_of(workspace), model)
+    with open_chat(path, max_tokens=max_tokens, temperature=temperature) as session:
         if question or not sys.stdin.isatty():
             text = question or sys.stdin.read().strip()
             reply = session.ask(text)

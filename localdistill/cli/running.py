@@ -112,14 +112,11 @@ def _watch(folder: Any, place: Any, as_json: bool) -> None:
 
 def _say_finished(folder: Any, place: Any) -> None:
     """The line that opens a chat with what the run exported."""
-    if "export" not in folder.request()["stages"]:
-        return
-    made = folder.output("export")
-    artifact = place.artifact("export", made["export"])
-    if artifact and made["files"]:
-        best = min(made["files"], key=lambda name: "Q8_0" not in name)
-        output.talk("chat with it:")
-        output.data(f"localdistill chat {artifact.path / best}")
+    from localdistill import model_to_chat
+
+    if "export" in folder.request()["stages"]:
+        output.talk(f"chat with it: localdistill chat {folder.id}")
+        output.data(str(model_to_chat(place, folder.id)))
 
 
 def _stage_command(stage: str) -> Any:

@@ -8,15 +8,21 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from localdistill.engines.base import Engine
 from localdistill.graders.base import Grader
-from localdistill.records import Grade, Prompt, Request, Trace
+from localdistill.recipe import Recipe
+from localdistill.records import Grade, Message, Prompt, Request, Sampling, Trace, request_namer
 
 T = TypeVar("T")
+
+BLOCK_PROMPTS = 16_384
+"""Prompts whose answers are looked up at once: a session of the store costs as much as reading a thousand."""
 
 
 @dataclass
@@ -34,20 +40,57 @@ class Question:
         return self.tries < len(self.requests) and not (until_verified and self.accepted)
 
 
+class Asker:
+    """How a recipe asks one engine: the messages and the requests of a prompt, and their ids."""
+
+    def __init__(self, recipe: Recipe, engine: Engine) -> None:
+        self._options = options = recipe.collect
+        self._sampling = Sampling(
+            options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + recipe.seed,
+            grammar=options.grammar, json_schema=options.json_schema,
+        )
+        self._name = request_namer(engine.name, engine.identity(), self._sampling, options.thinks)
+
+    def ids(self, prompt: Prompt) -> list[str]:
+        """The ids of the requests that may be sent for `prompt`, in order, without making them."""
+        messages, name = self._messages(prompt), self._name
+        return [name(messages, index) for index in range(self._options.samples)]
+
+    def question(self, prompt: Prompt) -> Question:
+        """The requests that may be sent for `prompt`."""
+        options, messages = self._options, self._messages(prompt)
+        return Question(prompt, tuple(
+            Request(self._name(messages, index), messages, self._sampling, index, options.thinks, options.top_logprobs)
+            for index in range(options.samples)))
+
+    def _messages(self, prompt: Prompt) -> tuple[Message, ...]:
+        """With the system prompt when the prompt has none, and the suffix on its last user turn."""
+        system, suffix = self._options.system, self._options.suffix
+        if not (suffix or system):
+            return prompt.messages
+        messages = list(prompt.messages)
+        if suffix:
+            last = max(i for i, m in enumerate(messages) if m.role == "user")
+            messages[last] = Message("user", f"{messages[last].content}\n{suffix}")
+        if system and messages[0].role != "system":
+            messages.insert(0, Message("system", system))
+        return tuple(messages)
+
+
 @dataclass
 class Teacher:
     """One engine and what it is to be asked."""
 
     name: str
     engine: Engine
+    asker: Asker
     model: str
     """The engine's identity."""
     terms: str
+    ids: list[str] = field(default_factory=list)
+    """Of every request that may be sent, in the order of the prompts; also of those whose answer is stored."""
     questions: list[Question] = field(default_factory=list)
-
-    def requests(self) -> Iterator[Request]:
-        """Every request that may be sent."""
-        return (request for question in self.questions for request in question.requests)
+    """Those that are looked at one by one: the ones without an answer, and all of them when answers are verified."""
 
 
 class Line:
@@ -185,6 +228,51 @@ def making_many() -> Iterator[None]:
             gc.enable()
 
 
-def unique(prompts: Iterable[Prompt]) -> list[Prompt]:
+def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
     """Each prompt once, in order."""
-    return list({prompt.id: prompt for prompt in prompts}.values())
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.id not in seen:
+            seen.add(prompt.id)
+            yield prompt
+
+
+def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Callable[[list[str]], set[str]],
+              keeps_all: bool) -> tuple[set[str], int]:
+    """Give every teacher its ids and its questions; `stored` says which of some ids have an answer. What is answered is
+    not held unless `keeps_all`: a run that goes on holds what is left to do. Returns the answered ids among the
+    questions that are held, and how many there are in all."""
+    known: set[str] = set()
+    count = 0
+    with making_many(), ThreadPoolExecutor(1) as pool:
+
+        def looked_up() -> Iterator[tuple[list[Prompt], list[list[list[str]]], Future[set[str]]]]:
+            for block in _blocks(prompts, BLOCK_PROMPTS):
+                ids = [[teacher.asker.ids(prompt) for prompt in block] for teacher in teachers]
+                yield block, ids, pool.submit(stored, [key for own in ids for asked in own for key in asked])
+
+        for block, ids, answer in _one_behind(looked_up()):  # the store works while the next block is read
+            found = answer.result()
+            count += len(found)
+            for teacher, own in zip(teachers, ids, strict=True):
+                for prompt, asked in zip(block, own, strict=True):
+                    teacher.ids += asked
+                    if keeps_all or not found.issuperset(asked):
+                        teacher.questions.append(teacher.asker.question(prompt))
+                        known.update(found.intersection(asked))
+    return known, count
+
+
+def _one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Each item when the next one has been made."""
+    before: list[T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def _blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from localdistill.consent import terms_of
-from localdistill.engines.base import Engine
 from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult
 from localdistill.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.graders import GRADERS
 from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file
 from localdistill.quarantine import quarantine
-from localdistill.recipe import Recipe
 from localdistill.recipe.sections import PromptsSection
-from localdistill.records import Message, Prompt, Reply, Request, Sampling, request_namer, trace_of
-from localdistill.stages.asking import Line, Question, Teacher, Verifier, evenly, making_many, side_by_side, unique
+from localdistill.records import Prompt, Reply, Request, trace_of
+from localdistill.stages.asking import Asker, Line, Teacher, Verifier, evenly, find_open, side_by_side, unique
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 
@@ -71,31 +69,16 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
     return list(dict.fromkeys(trace.id for trace in traces))
 
 
-def ask_messages(prompt: Prompt, system: str, suffix: str) -> tuple[Message, ...]:
-    """The messages sent for a prompt: with the system prompt when it has none, and the suffix on its last user turn."""
-    if not (suffix or system):
-        return prompt.messages
-    messages = list(prompt.messages)
-    if suffix:
-        last = max(i for i, m in enumerate(messages) if m.role == "user")
-        messages[last] = Message("user", f"{messages[last].content}\n{suffix}")
-    if system and messages[0].role != "system":
-        messages.insert(0, Message("system", system))
-    return tuple(messages)
-
-
 def _ask(context: StageContext, section: PromptsSection) -> list[str]:
     options = context.recipe.collect
-    with making_many():
-        prompts = unique(item.prompt for item in read_section(context, section))
+    prompts: Iterable[Prompt] = unique(item.prompt for item in read_section(context, section))
     if sample := int(context.run.request().get("sample", 0)):
-        prompts = evenly(prompts, sample)
+        prompts = evenly(list(prompts), sample)
     with ExitStack() as stack:
-        with making_many():
-            teachers = _teachers(context, stack, prompts)
+        teachers = _teachers(context, stack)
         context.take_in_journal()
-        wanted = [request.id for teacher in teachers for request in teacher.requests()]
-        known = context.store.known_traces(wanted)
+        known, count = find_open(teachers, prompts, context.store.known_traces, options.until_verified)
+        wanted = [key for teacher in teachers for key in teacher.ids]
         _keep_prompts(context, teachers, known)
         verifier = None
         if options.until_verified:
@@ -105,7 +88,7 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
         lines = [Line(teacher, known, options.until_verified) for teacher in teachers]
         if any(lines):
             context.worked()
-            _Collecting(context, teachers, lines, verifier, len(known)).run()
+            _Collecting(context, teachers, lines, verifier, count).run()
     stored = context.store.known_traces(wanted)
     _say_what_is_lost(context, teachers, stored)
     if verifier is not None:
@@ -122,31 +105,14 @@ def _keep_prompts(context: StageContext, teachers: Sequence[Teacher], known: set
         context.worked()
 
 
-def questions_for(recipe: Recipe, engine: Engine, prompts: Sequence[Prompt]) -> list[Question]:
-    """What `engine` is to be asked for each prompt."""
-    options = recipe.collect
-    sampling = Sampling(
-        options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + recipe.seed,
-        grammar=options.grammar, json_schema=options.json_schema,
-    )
-    name = request_namer(engine.name, engine.identity(), sampling, options.thinks)
-    questions = []
-    for prompt in prompts:
-        messages = ask_messages(prompt, options.system, options.suffix)
-        questions.append(Question(prompt, tuple(
-            Request(name(messages, index), messages, sampling, index, options.thinks, options.top_logprobs)
-            for index in range(options.samples))))
-    return questions
-
-
-def _teachers(context: StageContext, stack: ExitStack, prompts: Sequence[Prompt]) -> list[Teacher]:
-    """Every teacher of the recipe with its questions."""
+def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
+    """Every teacher of the recipe."""
     teachers = []
     for section in context.recipe.teachers:
         engine = stack.enter_context(context.engine(section))
         terms = terms_of(section.use, section.options)
-        teachers.append(Teacher(section.name or engine.name, engine, engine.identity(), terms,
-                                questions_for(context.recipe, engine, prompts)))
+        asker = Asker(context.recipe, engine)
+        teachers.append(Teacher(section.name or engine.name, engine, asker, engine.identity(), terms))
     return teachers
 
 
@@ -167,12 +133,13 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
     """PartialResult when more prompts than allowed have no answer; a warning when a few have none."""
     options = context.recipe.collect
     total = lost = 0
-    for question in (question for teacher in teachers for question in teacher.questions):
+    for teacher in teachers:
         if options.until_verified:
-            total, lost = total + 1, lost + question.is_open(True)
+            total += len(teacher.questions)
+            lost += sum(question.is_open(True) for question in teacher.questions)
         else:
-            total += len(question.requests)
-            lost += sum(request.id not in stored for request in question.requests)
+            total += len(teacher.ids)
+            lost += sum(key not in stored for key in teacher.ids)
     if lost > options.may_fail * total:
         raise PartialResult(
             f"{lost} of {total} questions have no answer yet",

@@ -37,7 +37,7 @@ def test_the_pantry_recipe_runs_from_a_wheel_in_an_empty_environment(tmp_path: P
     assert (tmp_path / "localdistill.duckdb").exists()
     exported = next(e for e in events if e["kind"] == "artifact_written" and e["artifact_kind"] == "export")
     folder = tmp_path / "artifacts" / "export" / exported["digest"].removeprefix("b2:")
-    gguf = next(folder.glob("*Q8_0.gguf"))
+    assert next(folder.glob("*Q8_0.gguf"))
     question = "Anna had 4 cups. Then she bought 3 cups. How many cups did Anna have in the end?"
-    answer = json.loads(call(command, "chat", str(gguf), "--ask", question, "--json"))
+    answer = json.loads(call(command, "chat", "--ask", question, "--json"))
     assert answer["answer"]

@@ -11,12 +11,21 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, parse_recipe
-from localdistill.errors import BudgetReached, EngineUnavailable, LocalDistillError, PartialResult, UsageError
+from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
+from localdistill.errors import (
+    BudgetReached,
+    EngineUnavailable,
+    LocalDistillError,
+    PartialResult,
+    StoreError,
+    UsageError,
+)
 from localdistill.events import Cancel, Counted, Event, Measured, Noted, Warned
 from localdistill.quarantine import read_quarantine
-from localdistill.records import Message, Sampling, Trace, request_id, request_namer
+from localdistill.records import Message, Prompt, Sampling, Trace, request_id, request_namer
 from localdistill.run_folder import RunFolder
 from localdistill.stages import collect, grade, select
+from localdistill.stages.asking import Asker, Teacher, find_open
 from localdistill.stages.context import StageContext
 from tests.helpers import CountingServer, counting_server, write_questions
 
@@ -218,3 +227,35 @@ def test_names_of_requests_are_the_same_by_either_way() -> None:
             name = request_namer("e", "m\"", sampling, thinks)
             for index in (0, 3):
                 assert name(messages, index) == request_id("e", "m\"", messages, sampling, index, thinks)
+
+
+def test_what_is_answered_is_counted_and_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.stages.asking.BLOCK_PROMPTS", 3)
+    text = '[prompts]\nfiles = ["q.jsonl"]\n[[teacher]]\nuse = "replay"\npath = "x"\n[[grade]]\nuse = "exact"\n'
+    recipe = parse_recipe(f'name = "t"\n[collect]\nsamples = 2\nsuffix = "Think."\n{text}')
+    engine = OpenAICompatibleEngine(OpenAICompatibleOptions(model="m", base_url="http://127.0.0.1:9/v1"))
+    asker = Asker(recipe, engine)
+    prompts = [Prompt((Message("user", f"q{n}"),)) for n in range(8)]
+    every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
+    answered = {*every[:6], every[9]}
+    looked_up: list[int] = []
+
+    def stored(ids: list[str]) -> set[str]:
+        looked_up.append(len(ids))
+        return answered.intersection(ids)
+
+    for keeps_all, held in ((False, range(3, 8)), (True, range(8))):
+        teachers = [Teacher(name, engine, asker, "m", "") for name in "ab"]
+        known, count = find_open(teachers, iter(prompts), stored, keeps_all)
+        assert count == 7 and known == (answered if keeps_all else {every[9]})
+        for teacher in teachers:
+            assert teacher.ids == every
+            assert [question.prompt for question in teacher.questions] == [prompts[n] for n in held]
+            assert teacher.questions[-1] == asker.question(prompts[-1])
+    assert looked_up == [12, 12, 8] * 2
+    with pytest.raises(StoreError, match="gone"):
+        find_open(teachers, prompts, gone, False)
+
+
+def gone(ids: list[str]) -> set[str]:
+    raise StoreError("gone", "")

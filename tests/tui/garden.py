@@ -12,6 +12,7 @@ from textual.widgets import OptionList, Static
 
 from tests.tui import prepared
 from tui.app import LocalDistillApp
+from tui.widgets.drawn import Drawn
 
 
 @cache
@@ -34,5 +35,7 @@ def text_of(app: LocalDistillApp, selector: str) -> str:
     found: Any = app.screen.query_one(selector)
     if isinstance(found, OptionList):
         return "\n".join(str(found.get_option_at_index(i).prompt) for i in range(found.option_count))
+    if isinstance(found, Drawn):
+        return found.text
     assert isinstance(found, Static)
     return str(found.content)

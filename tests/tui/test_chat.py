@@ -4,6 +4,7 @@ nothing left behind."""
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 from textual.widgets import Input, OptionList, Static
 
 import tui.talk
-from localdistill import ChatPiece, shipped_path
+from localdistill import ChatFile, ChatPiece, Workspace, shipped_path
 from localdistill.errors import EngineError
 from localdistill.records import Reply, Usage
 from tests.tui.driving import piloted, until
@@ -112,6 +113,27 @@ async def test_two_files_answer_side_by_side_and_one_behind_the_other_where_it_i
         await until(pilot, lambda: len(children()) == 1)
         await pilot.press("ctrl+n")
         assert page._talks[0].turns == () and "loaded with the first question" in log(app)
+
+
+@piloted
+async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    known = threading.Event()
+
+    def slow(workspace: Workspace) -> list[ChatFile]:
+        known.wait(20)
+        return [ChatFile(TEACHER, "teacher")]
+
+    monkeypatch.setattr("tui.screens.chat.chat_files", slow)
+    app = LocalDistillApp(tmp_path, start="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "looking for model files" in log(app))
+        await ask(pilot, QUESTION)
+        assert app.screen.query_one("#line", Input).value == QUESTION and not app.screen.is_modal
+        known.set()
+        await until(pilot, lambda: page_of(app)._talks and page_of(app)._talks[0].turns)
+        assert page_of(app)._talks[0].turns[0].question == QUESTION
+        await pilot.press("escape")
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), (b"GGUF\x03", "not a usable GGUF"),

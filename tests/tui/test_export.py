@@ -11,7 +11,7 @@ import pytest
 from textual.widgets import OptionList, Static
 from typer.testing import CliRunner
 
-from localdistill import Message, Prompt, Store, Trace, UsageError, chat_files, exports_of, shipped_path
+from localdistill import Message, Prompt, Store, Trace, UsageError, chat_files, exports_of, model_to_chat, shipped_path
 from localdistill.cli.app import app as cli
 from localdistill.stages.context import build_tasks
 from tests.tui import prepared
@@ -100,6 +100,13 @@ def test_damaged_files_are_said_and_never_raise(tmp_path: Path, text: str) -> No
 def test_files_to_talk_to_are_exports_and_then_teachers(exported: Path, tmp_path: Path) -> None:
     from localdistill import RunFolder, Workspace, parse_recipe
 
+    workspace = Workspace(exported)
+    assert model_to_chat(workspace) == model_to_chat(workspace, "garden-1") == chat_files(workspace)[0].path
+    assert model_to_chat(workspace, "any.gguf") == Path("any.gguf")
+    with pytest.raises(UsageError, match="no run has exported"):
+        model_to_chat(Workspace(exported / "elsewhere"))
+    with pytest.raises(UsageError, match="garden-7"):
+        model_to_chat(workspace, "garden-7")
     labels = [file.label for file in chat_files(Workspace(exported))]
     assert labels == ["garden-1 full_trace Q8_0", "garden-1 full_trace F16", "garden-1 full_trace Q4_K_M"]
     text = ('name = "t"\n[prompts]\nfiles = ["shipped:pantry/prompts.jsonl"]\n[teacher]\nuse = "llama_cpp"\n'

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.home import HomePage
+from tui.screens.runs import RunsPage
 from tui.state import RunView
 from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import Facts
@@ -206,6 +208,21 @@ async def test_keys_pressed_in_a_hurry_start_one_run(tmp_path: Path, monkeypatch
         assert started == ["pantry"]
         await pilot.press("escape", "p")
         await until(pilot, lambda: len(started) == 2)
+
+
+@piloted
+async def test_a_pantry_run_that_is_there_is_opened_and_not_repeated(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    app = LocalDistillApp(copied(tmp_path))
+    started: list[str] = []
+    monkeypatch.setattr(app, "start_recipe", started.append)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.state.runs)
+        app.tell(replace(app.state, runs=tuple(replace(run, recipe="pantry") for run in app.state.runs)))
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, RunsPage))
+        await until(pilot, lambda: any("s starts another run" in n.message for n in app._notifications))
+        assert not started
 
 
 @piloted

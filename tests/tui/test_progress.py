@@ -6,6 +6,9 @@ import math
 
 import pytest
 
+from tui.state import Said
+from tui.widgets.log import SaidText
+from tui.widgets.pipeline import Pipeline
 from tui.widgets.progress import bar, counter, duration
 
 
@@ -21,3 +24,18 @@ def test_durations_and_counters() -> None:
             counter("learning_rate", 2e-4)] == ["$0.0182", "3 errors", "0.567 loss", "2,049 tokens/s",
                                                 "0.0002 learning rate"]
     assert counter("loss", math.nan) == "nan loss"
+
+
+def test_sentences_wrap_below_themselves_and_tables_are_cut() -> None:
+    text = SaidText()
+    text.show([Said("warning", "one two three four five", "six seven eight"),
+               Said("note", "a table\n" + "x" * 40)])
+    assert text.drawn(22).plain == ("! one two three four\n  five\n    next: six seven eight\n"
+                                    "  a table\n  " + "x" * 19 + "…\n")
+
+
+def test_a_chain_breaks_between_stages() -> None:
+    chain = Pipeline()
+    chain._stages = (("collect", "done"), ("rewrite", "absent"), ("grade", "running"), ("select", "waiting"))
+    assert chain.drawn(80).plain == "✓ collect  → ▶ grade  → · select"
+    assert chain.drawn(24).plain == "✓ collect  → ▶ grade\n→ · select"

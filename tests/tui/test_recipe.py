@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -109,6 +110,24 @@ async def test_typing_in_the_text_shows_in_the_form(mine: Path) -> None:
 
 
 @piloted
+async def test_what_is_typed_while_the_form_follows_is_never_taken_back(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app)
+        await pilot.press("ctrl+t")
+        area = app.screen.query_one(TomlText)
+        await until(pilot, lambda: area.has_focus)
+        area.move_cursor(area.document.end)
+        for letter in "\n# a sentence that is typed faster than it is drawn":
+            area.insert(letter)
+            await asyncio.sleep(0)  # some of the messages about it have come, some have not
+        await until(pilot, lambda: area.text.endswith("faster than it is drawn"))
+        await pilot.pause(0.2)
+        assert area.text.endswith("faster than it is drawn")
+        assert area.cursor_location == area.document.end
+
+
+@piloted
 async def test_a_member_is_chosen_its_options_follow_and_it_goes_again(mine: Path) -> None:
     app = LocalDistillApp(mine.parent, start="recipe")
     async with app.run_test(size=(140, 45)) as pilot:
@@ -146,7 +165,7 @@ async def test_a_file_written_elsewhere_is_noticed_and_both_versions_are_kept(mi
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
         await pilot.press("enter")
         await until(pilot, lambda: "samples = 5" in mine.read_text())
-        assert (mine.parent / "mine.theirs-1.toml").read_text().startswith("# theirs")
+        assert (mine.parent / "mine.toml.theirs-1").read_text().startswith("# theirs")
 
 
 @piloted

@@ -18,10 +18,14 @@ from tui.commands import Command
 from tui.screens import places
 from tui.state import AppState, RunView
 from tui.text import joined, line, shown
+from tui.widgets.drawn import Drawn
 from tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from tui.app import LocalDistillApp
+
+SMALLEST = (40, 12)
+"""Columns and lines below which a screen shows nothing but that."""
 
 
 class TopLine(Static):
@@ -33,30 +37,28 @@ class TopLine(Static):
                            shown(f" {workspace}  ", "$foreground-muted"), run_chip(state.watched)), layout=False)
 
 
-class Menu(Static):
-    """The screens and their keys, the present one marked; short names where the screen is narrow, keys alone
+class Menu(Drawn):
+    """The screens and their keys, the one titled `here` marked; short names where the screen is narrow, keys alone
     where it is very narrow."""
 
-    def show(self, here: str) -> None:
-        """Draw the menu for the screen titled `here`."""
+    def __init__(self, here: str, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._here = here
-        width = self.size.width
+
+    def drawn(self, width: int) -> Content:
+        """One line."""
         wide, tight = width >= sum(len(p.title) + 4 for p in places()), width < sum(len(p.short) + 3 for p in places())
         gap = "  " if wide else " "
         parts: list[Content] = []
         for place in places():
-            title = place.title if wide or place.title == here else "" if tight else place.short
+            title = place.title if wide or place.title == self._here else "" if tight else place.short
             if not title:
                 parts.append(shown(f"{place.key} ", "$accent"))
                 continue
             parts += [shown(f"{place.key} ", "$accent"),
-                      shown(title, "bold reverse" if place.title == here else "$foreground-muted"), shown(gap)]
-        self.update(joined(*parts), layout=False)
-
-    def on_resize(self) -> None:
-        """Names may have room now, or none any more."""
-        if here := getattr(self, "_here", ""):
-            self.show(here)
+                      shown(title, "bold reverse" if place.title == self._here else "$foreground-muted"),
+                      shown(gap)]
+        return joined(*parts)
 
 
 def run_chip(view: RunView | None) -> Content:
@@ -82,7 +84,7 @@ class Page(Screen[None]):
     def __init_subclass__(cls) -> None:
         """The keys of a screen are those of its actions."""
         own: list[BindingType] = [
-            Binding(c.key, c.action.removeprefix("screen."), c.title.partition(":")[0], show=c.in_footer, id=c.id)
+            Binding(c.key, c.action.removeprefix("screen."), c.label, show=c.in_footer, id=c.id)
             for c in cls.ACTIONS if c.key]
         cls.BINDINGS = [*cls.__dict__.get("BINDINGS", ()), *own]
         super().__init_subclass__()
@@ -96,14 +98,23 @@ class Page(Screen[None]):
     def compose(self) -> ComposeResult:
         """The frame around `body`."""
         yield TopLine(id="top")
-        yield Menu(id="menu")
+        yield Menu(self.TITLE, id="menu")
         with Vertical(id="body"):
             yield from self.body()
         yield Keys()
+        yield Static(id="too-small")
 
     def body(self) -> Iterable[Widget]:
         """The widgets of this screen."""
         raise NotImplementedError
+
+    def on_resize(self) -> None:
+        """A window in which nothing could be read says so, and how large it has to be."""
+        is_small = self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
+        self.set_class(is_small, "-too-small")
+        if is_small:
+            self.query_one("#too-small", Static).update(shown(
+                f"{self.size.width}x{self.size.height}: too small\nuse 60x20 or more\nruns go on\nctrl+q leaves"))
 
     def on_screen_resume(self) -> None:
         """The screen came to the front."""
@@ -113,7 +124,6 @@ class Page(Screen[None]):
         """A new state, told by the app."""
         if self.is_mounted:
             self.query_one(TopLine).show(self.TITLE, state, line(self.ui.workspace.root.name or "/"))
-            self.query_one(Menu).show(self.TITLE)
             self.show(state)
 
     def show(self, state: AppState) -> None:

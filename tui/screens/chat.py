@@ -64,6 +64,8 @@ class ChatPage(Page):
         self._files: tuple[ChatFile, ...] | None = None
         self._side = 0
         self._unfolded = False
+        self._asks = False
+        """A question waits for the list of files."""
 
     def body(self) -> Iterable[Widget]:
         """Two conversations (one hidden until it is opened) and the line."""
@@ -91,6 +93,9 @@ class ChatPage(Page):
         if not self._talks and self._files:
             self._open(0, self._files[0].path, self._files[0].label)
         self._draw()
+        if self._asks:
+            self._asks = False
+            self.call_later(self.query_one("#line", Input).action_submit)
 
     def _open(self, side: int, path: Path, label: str) -> None:
         """Talk to `path` on one side; nothing is loaded before the first question."""
@@ -177,7 +182,9 @@ class ChatPage(Page):
         if not question:
             return
         if not self._talks:
-            self.action_choose_file()
+            self._asks = self._files is None  # asked before the files are known: answered when they are
+            if not self._asks:
+                self.action_choose_file()
             return
         if any(talk.is_busy for talk in self._talks):
             self.notify("an answer is being written; escape stops it", markup=False, timeout=3)

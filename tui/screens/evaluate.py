@@ -38,9 +38,9 @@ class EvaluatePage(RunPage):
     ACTIONS = (
         *stage_commands("evaluate", STAGE),
         Command("evaluate.card", "show: next score card", "scores", "screen.next_card", "c",
-                "Tasks, guard tasks, and the forms of the exported model."),
+                "Tasks, guard tasks, and the forms of the exported model.", word="card"),
         Command("evaluate.flips", "show: items won and lost", "scores", "screen.toggle_flips", "f",
-                "What turned between the two models of the chosen comparison, with both outputs."),
+                "What turned between the two models of the chosen comparison, with both outputs.", word="won/lost"),
     )
     CSS_PATH = "evaluate.tcss"
 

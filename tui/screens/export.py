@@ -148,8 +148,7 @@ class ExportPage(Page):
         if made is None or not made.files:
             self.notify("there is no file to talk to yet", markup=False)
             return
-        self.ui.chat_file = str(min(made.files, key=lambda file: (file.quant != "Q8_0", file.size_bytes)).path)
-        self.ui.go("chat")
+        self.ui.chat_with(made.for_chat[0].path)
 
     def action_copy(self) -> None:
         """Copy the command in focus, else the first one."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -215,7 +214,7 @@ class FormatsPage(Page):
 
     # ---- drawing
 
-    def on_resize(self, event: Resize) -> None:
+    def on_resize(self) -> None:
         """As many columns as fit."""
         self._draw()
         self._draw_lengths()
@@ -280,7 +279,7 @@ class FormatsPage(Page):
         problem = self._material.problem if self._material else ""
         chart.display = bool(datasets or problem) and self._lengths
         if problem:
-            chart.update(shown(f"✗ {line(problem)}", "$text-error"))
+            chart.fail(problem)
         if not datasets or not chart.display:
             return
         middle = self.size.width >= WITH_MEDIAN
@@ -289,7 +288,7 @@ class FormatsPage(Page):
                         + (f", {sum(data.left_out.values()):,} left out" if data.left_out else ""), data.lengths)
                 for data in datasets]
         tall = self.size.height >= TALL + 6 * len(rows) // 2
-        self.call_after_refresh(chart.show, rows, datasets[0].limit, tall)
+        chart.show(rows, datasets[0].limit, tall)
 
 
 def _index(ids: Sequence[str], trace_id: str, before: int) -> int:

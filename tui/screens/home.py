@@ -213,10 +213,14 @@ class HomePage(Page):
             self.ui.follow_step(command)
 
     def action_pantry(self) -> None:
-        """Start the shipped world; go to it when it runs already."""
-        if running := next((run for run in self.ui.state.runs if run.alive and run.recipe == "pantry"), None):
-            self.ui.attach(running.run_id)
+        """Start the shipped world; go to its newest run when there is one."""
+        if found := next((run for run in reversed(self.ui.state.runs) if run.recipe == "pantry"), None):
+            self.ui.attach(found.run_id)
             self.ui.go("runs")
+            if not found.alive:
+                self.notify(f"{line(found.run_id)} is {line(found.state)}: "
+                            + ("s starts another run" if found.state == "finished" else "u goes on with it"),
+                            markup=False)
         else:
             self.ui.start_recipe("pantry")
 

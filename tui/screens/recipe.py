@@ -191,9 +191,10 @@ class RecipePage(Page):
             self._draft.text = text
             self._changed()
 
-    def on_toml_pane_changed(self, event: TomlPane.Changed) -> None:
-        """What is typed in the text shows in the form."""
-        self._edited(event.text)
+    def on_toml_pane_changed(self) -> None:
+        """What is typed in the text shows in the form. The text as it is now: an older one would be drawn over what
+        was typed since."""
+        self._edited(self.query_one(TomlPane).text)
 
     def on_value_row_changed(self, event: ValueRow.Changed) -> None:
         """What is typed in the form shows in the text."""

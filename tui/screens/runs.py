@@ -56,7 +56,7 @@ class RunsPage(RunPage):
         Command("run.attach", "attach: run", "attach", "screen.attach_run", "a", "Follow the chosen run.",
                 in_footer=False),
         Command("run.log", "show: log of its processes", "attach", "screen.toggle_log", "l",
-                "What libraries and processes wrote, in place of what the run said."),
+                "What libraries and processes wrote, in place of what the run said.", word="log"),
         Command("run.quarantine", "show: unreadable replies", "quarantine", "screen.quarantine", "b",
                 "What came instead of replies, with its first bytes.", in_footer=False),
         Command("runs.prune", "free: disk of old runs", "runs prune", "screen.prune", "d",
@@ -216,7 +216,8 @@ class RunsPage(RunPage):
 
 def _run_line(run: RunStatus) -> Content:
     style, mark = _STYLES.get(run.state, "$text-warning"), _MARKS.get(run.state, "!")
-    at = time.strftime("%d %b %H:%M", time.localtime(run.started_at))
+    # Beside the state stands when it was reached.
+    at = time.strftime("%d %b %H:%M", time.localtime(run.started_at if run.alive else run.updated_at))
     beside = f" in {line(run.stage, 12)}" if run.state != "finished" and run.stage else f"  {at}"
     return joined(shown(f"{mark} ", style), shown(line(run.run_id, 40)), shown(f"\n  {line(run.state)}", style),
                   shown(beside, _MUTED))

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from textual.containers import Horizontal
-from textual.events import Resize
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -294,7 +293,7 @@ class TracesPage(Page):
 
     # ---- drawing
 
-    def on_resize(self, event: Resize) -> None:
+    def on_resize(self) -> None:
         """Side by side where there is room."""
         self._place()
 
@@ -320,8 +319,8 @@ class TracesPage(Page):
         found = f"{browser.count:,} trace{'s' * (browser.count != 1)}"
         found += "" if browser.complete else " so far, looking on ..."
         place = f"  row {self.query_one(PagedTable).cursor + 1:,}" if browser.count else ""
-        parts = [shown(found, "bold"), shown(f"{place}  order: {self._order}", "$foreground-muted")]
-        parts += [shown(f"  {text}", "$text-accent") for text in narrowed]
+        parts = [shown(found, "bold"), *(shown(f"  {text}", "$text-accent") for text in narrowed),
+                 shown(f"{place}  order: {self._order}", "$foreground-muted")]
         watched = self.ui.state.watched
         if watched is not None and watched.is_alive and watched.stage == "collect":
             parts.append(shown("  ctrl+r takes in what is collected", "$foreground-muted"))

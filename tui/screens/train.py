@@ -17,6 +17,7 @@ from tui.commands import Command
 from tui.run_page import RunPage, stage_commands
 from tui.state import AppState, RunView
 from tui.text import joined, line, shown
+from tui.widgets.facts import Facts
 from tui.widgets.line_chart import COLOURS, LETTERS, Line, LineChart
 from tui.widgets.log import SaidLog
 from tui.widgets.progress import WorkLine, duration
@@ -49,9 +50,9 @@ class TrainPage(RunPage):
     ACTIONS = (
         *stage_commands("train", STAGE),
         Command("train.curve", "show: another curve", "attach", "screen.next_curve", "g",
-                "Loss, learning rate, gradient norm, tokens per second."),
+                "Loss, learning rate, gradient norm, tokens per second.", word="curve"),
         Command("train.log", "show: the log", "attach", "screen.toggle_log", "l",
-                "What training said, in place of the curves where there is no room for both."),
+                "What training said, in place of the curves where there is no room for both.", word="log"),
     )
     CSS_PATH = "train.tcss"
 
@@ -71,8 +72,8 @@ class TrainPage(RunPage):
                     yield LineChart(id="chart")
                     yield Static(id="arms")
                 with Vertical(id="beside"):
-                    yield Static(id="plan")
-                    yield Static(id="more")
+                    yield Facts(id="plan")
+                    yield Facts(id="more")
                     yield SaidLog(id="said-log")
         yield Static(shown("Nothing was trained here yet.\n\ns starts a recipe up to its training.", _MUTED),
                      classes="empty", id="none")
@@ -92,8 +93,9 @@ class TrainPage(RunPage):
         self.put("#curve-title", joined(shown(title, "bold"), shown(" over steps   g: another curve", _MUTED)))
         self.query_one(LineChart).show(lines, _why_no_curve(view, arms))
         self.put("#arms", _arm_table(view, arms))
-        self.put("#plan", _facts(view, self._plan))
-        self.put("#more", _plan_lines(self._plan))
+        self.query_one("#plan", Facts).show(_facts(view, self._plan))
+        self.query_one("#more", Facts).show(
+            [(item.label, item.text) for item in self._plan.lines if item.label != "memory"] if self._plan else [])
         self.query_one(SaidLog).show(view.said_in(STAGE))
 
     def _look_up_plan(self, run_id: str) -> None:
@@ -165,13 +167,7 @@ def _arm_table(view: RunView, arms: Sequence[Arm]) -> Content:
     return joined(*parts)
 
 
-def _plan_lines(plan: Plan | None) -> Content:
-    """What the plan says beside memory."""
-    lines = [item for item in plan.lines if item.label != "memory"] if plan else []
-    return joined(*(joined(shown(f"{line(item.label):<10}", _MUTED), shown(f"{line(item.text)}\n")) for item in lines))
-
-
-def _facts(view: RunView, plan: Plan | None) -> Content:
+def _facts(view: RunView, plan: Plan | None) -> list[tuple[str, str]]:
     """Memory, planned and measured, checkpoints, what is left."""
     rows: list[tuple[str, str]] = []
     if view.stage == STAGE and view.is_alive and view.remaining_s is not None:
@@ -185,6 +181,4 @@ def _facts(view: RunView, plan: Plan | None) -> Content:
     for (stage, arm, name), points in view.series.items():
         if stage == STAGE and name == "checkpoint" and points:
             rows.append(("saved", f"{arm}: checkpoint of step {points[-1][0]:,}"))
-    warnings = plan.warnings if plan else ()
-    parts = [joined(shown(f"{line(label):<10}", _MUTED), shown(f"{line(text)}\n")) for label, text in rows]
-    return joined(*parts, *(shown(f"! {line(text)}\n", "$warning") for text in warnings))
+    return rows + [("!", text) for text in (plan.warnings if plan else ())]

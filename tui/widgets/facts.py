@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from textual.content import Content
-from textual.widgets import Static
 
 from tui.text import joined, line, shown
+from tui.widgets.drawn import Drawn
 
 MUTED = "$foreground-muted"
 DIM = "dim"
@@ -18,40 +18,25 @@ LONGEST_LABEL = 28
 _STYLES = {"✗": "$error", "!": "$warning"}
 
 
-class Facts(Static):
+class Facts(Drawn):
     """Rows of (label, text); a row without a label is a heading, a label that begins with a mark has its colour."""
-
-    DEFAULT_CSS = "Facts { height: auto; }"
 
     def __init__(self, rows: Iterable[tuple[str, str]] = (), *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.rows: tuple[tuple[str, str], ...] = tuple(rows)
-        self._width = 0
-
-    def on_mount(self) -> None:
-        """Draw what it was made with; the size comes later."""
-        self._draw()
 
     def show(self, rows: Iterable[tuple[str, str]]) -> None:
         """Draw these rows."""
-        self.rows = tuple(rows)
-        self._draw()
+        if self.rows != (told := tuple(rows)):
+            self.rows = told
+            self.redraw()
 
-    def on_resize(self) -> None:
-        """Texts wrap where the widget ends now."""
-        if self.size.width != self._width:
-            self._draw()
-
-    def _draw(self) -> None:
-        self._width = self.size.width
-        self.update(_drawn(self.rows, self._width or 76))
-
-
-def _drawn(rows: Sequence[tuple[str, str]], width: int) -> Content:
-    parts: list[Content] = []
-    for kind, text in fact_lines(rows, width):
-        parts.append(shown(text, {"label": MUTED, "heading": "bold"}.get(kind, _STYLES.get(kind, ""))))
-    return joined(*parts)
+    def drawn(self, width: int) -> Content:
+        """The rows, texts wrapped below themselves."""
+        parts: list[Content] = []
+        for kind, text in fact_lines(self.rows, width):
+            parts.append(shown(text, {"label": MUTED, "heading": "bold"}.get(kind, _STYLES.get(kind, ""))))
+        return joined(*parts)
 
 
 def fact_lines(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:

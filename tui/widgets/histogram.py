@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
-from textual.widgets import Static
 
 from tui.text import joined, line, shown
+from tui.widgets.drawn import Drawn
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 TALL_LINES = 4
@@ -50,14 +50,30 @@ def axis(width: int, top: int, limit: int) -> str:
     return "".join(cells)
 
 
-class Histogram(Static):
+class Histogram(Drawn):
     """Lengths of some datasets, one below the other."""
 
     DEFAULT_CSS = "Histogram { text-wrap: nowrap; text-overflow: ellipsis; }"
 
+    _shows: tuple[Sequence[Lengths], int, bool] = ((), 0, False)
+    _problem = ""
+
     def show(self, datasets: Sequence[Lengths], limit: int, tall: bool) -> None:
         """Draw; `limit` 0 draws none. `tall` gives each chart several lines below its name, else it stands beside."""
-        room = max(NARROWEST, (self.size.width or 80) - 1)
+        self._shows, self._problem = (datasets, limit, tall), ""
+        self.redraw()
+
+    def fail(self, problem: str) -> None:
+        """Say in place of charts why there are none."""
+        self._shows, self._problem = ((), 0, False), problem
+        self.redraw()
+
+    def drawn(self, width: int) -> Content:
+        """Charts as wide as there is room."""
+        if self._problem:
+            return shown(f"✗ {line(self._problem)}", "$text-error")
+        datasets, limit, tall = self._shows
+        room = max(NARROWEST, width - 1)
         label = min(24, max((len(line(data.name)) for data in datasets), default=0))
         longest = max((len(line(data.facts)) for data in datasets), default=0)
         width = room if tall else max(NARROWEST, room - label - longest - 3)
@@ -79,4 +95,4 @@ class Histogram(Static):
             indent = "" if tall else " " * (label + 1)
             parts.append(shown(f"{indent}{axis(width, top, limit)}", "$foreground-muted"))
             parts.append(shown(("\n" if tall else " ") + words, "$foreground-muted"))
-        self.update(joined(*parts))
+        return joined(*parts)

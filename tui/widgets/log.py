@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
 
 from tui.state import Said
-from tui.text import joined, shown
+from tui.text import joined, safe, shown
+from tui.widgets.drawn import Drawn
 
 _STYLES = {"error": "bold $error", "warning": "$warning", "stage": "bold", "counts": "", "note": "",
            "artifact": "$foreground-muted"}
@@ -21,11 +22,9 @@ SHOWN_LINES = 200
 class SaidLog(VerticalScroll):
     """Lines of a run."""
 
-    _said: tuple[Said, ...] = ()
-
     def compose(self) -> Iterable[Widget]:
         """One text that grows."""
-        yield Static(id="said")
+        yield SaidText(id="said")
 
     def on_mount(self) -> None:
         """The end stays in sight until somebody scrolls."""
@@ -33,14 +32,35 @@ class SaidLog(VerticalScroll):
 
     def show(self, said: Sequence[Said]) -> None:
         """Draw the last lines."""
-        shown_now = tuple(said[-SHOWN_LINES:])
-        if shown_now != self._said:
-            self._said = shown_now
-            self.query_one("#said", Static).update(joined(*(part for item in shown_now for part in _parts(item))))
+        self.query_one(SaidText).show(said[-SHOWN_LINES:])
 
 
-def _parts(said: Said) -> list[Content]:
-    parts = [shown(f"{_MARKS[said.kind]}{said.text}\n", _STYLES[said.kind])]
-    if said.hint:
-        parts.append(shown(f"    next: {said.hint}\n", "$foreground-muted"))
-    return parts
+class SaidText(Drawn):
+    """The lines themselves. Sentences wrap below their own beginning; what has lines of its own, a table, is cut where
+    the widget ends, because wrapped it could not be read."""
+
+    _said: tuple[Said, ...] = ()
+
+    def show(self, said: Sequence[Said]) -> None:
+        """Draw these."""
+        if self._said != (told := tuple(said)):
+            self._said = told
+            self.redraw()
+
+    def drawn(self, width: int) -> Content:
+        """Everything, the newest last."""
+        parts = []
+        for said in self._said:
+            parts.append(shown("\n".join(_lines(_MARKS[said.kind], said.text, width)) + "\n", _STYLES[said.kind]))
+            if said.hint:
+                parts.append(shown("\n".join(_lines("    next: ", said.hint, width)) + "\n", "$foreground-muted"))
+        return joined(*parts)
+
+
+def _lines(mark: str, text: str, width: int) -> list[str]:
+    given = safe(text).splitlines() or [""]
+    indent, room = " " * len(mark), max(16, width - len(mark))
+    if len(given) == 1:
+        given = wrap(given[0], room, break_on_hyphens=False) or [""]
+    cut = [one if len(one) <= room else f"{one[:room - 1]}…" for one in given]
+    return [mark + cut[0], *(indent + one for one in cut[1:])]

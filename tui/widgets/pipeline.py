@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.content import Content
-from textual.widgets import Static
 
 from tui.text import joined, line, shown
+from tui.widgets.drawn import Drawn
 
 _MARKS = {"done": ("✓", "$success"), "reused": ("✓", "$foreground-muted"), "running": ("▶", "$primary"),
           "waiting": ("·", "$foreground-muted"), "failed": ("✗", "$error"),
@@ -15,21 +15,20 @@ _MARKS = {"done": ("✓", "$success"), "reused": ("✓", "$foreground-muted"), "
 _ARROW = "  → "
 
 
-class Pipeline(Static):
-    """The stages of a run, in order, with a mark for the state of each."""
+class Pipeline(Drawn):
+    """The stages of a run, in order, with a mark for the state of each; `absent` ones are left out. Breaks between
+    stages where the screen is narrow."""
 
     _stages: tuple[tuple[str, str], ...] = ()
 
     def show(self, stages: Sequence[tuple[str, str]]) -> None:
-        """Draw (stage, state) pairs; `absent` ones are left out. Wraps between stages where the screen is narrow."""
-        self._stages = tuple(stages)
-        self._draw()
+        """Draw (stage, state) pairs."""
+        if self._stages != tuple(stages):
+            self._stages = tuple(stages)
+            self.redraw()
 
-    def on_resize(self) -> None:
-        """Another width breaks the line elsewhere."""
-        self._draw()
-
-    def _draw(self) -> None:
+    def drawn(self, width: int) -> Content:
+        """The chain, broken between stages where it is longer than `width`."""
         parts: list[Content] = []
         used = 0
         for name, state in self._stages:
@@ -38,9 +37,9 @@ class Pipeline(Static):
             mark, style = _MARKS.get(state, ("?", "$warning"))
             text = f"{mark} {line(name)}"
             if parts:
-                breaks = used + len(_ARROW) + len(text) > (self.size.width or 80)
+                breaks = used + len(_ARROW) + len(text) > width
                 parts.append(shown(f"\n{_ARROW.lstrip()}" if breaks else _ARROW, "$foreground-muted"))
                 used = len(_ARROW.lstrip()) if breaks else used + len(_ARROW)
             parts.append(shown(text, f"bold {style}" if state == "running" else style))
             used += len(text)
-        self.update(joined(*parts) if parts else shown("no stages", "$foreground-muted"))
+        return joined(*parts) if parts else shown("no stages", "$foreground-muted")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from textual.widgets import Static
+from textual.content import Content
 
 from tui.state import RunView
 from tui.text import joined, line, shown
+from tui.widgets.drawn import Drawn
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -37,24 +38,24 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
 
 
-class ShareBar(Static):
+class ShareBar(Drawn):
     """A share of the whole, as long as there is room, and in per cent."""
 
     _share = 0.0
 
     def show(self, share: float) -> None:
         """Draw `share`, 0 to 1."""
-        self._share = share
-        self.on_resize()
+        if self._share != share:
+            self._share = share
+            self.redraw()
 
-    def on_resize(self) -> None:
-        """Draw it as long as there is room now."""
-        drawn = bar(self._share, max(10, self.size.width - 7), TRACK)
-        self.update(joined(shown(drawn, "$primary on $panel"), shown(f" {100 * self._share:>4.0f} %", "bold")),
-                    layout=False)
+    def drawn(self, width: int) -> Content:
+        """One line."""
+        return joined(shown(bar(self._share, max(10, width - 7), TRACK), "$primary on $panel"),
+                      shown(f" {100 * self._share:>4.0f} %", "bold"))
 
 
-class WorkLine(Static):
+class WorkLine(Drawn):
     """The work of one run, on one or two lines."""
 
     _view: RunView | None = None
@@ -62,21 +63,19 @@ class WorkLine(Static):
     def show(self, view: RunView) -> None:
         """Draw what `view` says."""
         self._view = view
-        self.on_resize()
+        self.redraw()
 
-    def on_resize(self) -> None:
-        """Draw it as wide as there is room now."""
+    def drawn(self, width: int) -> Content:
+        """What is done, a bar, the pace, what is left."""
         view = self._view
         if view is None:
-            return
+            return Content("")
         if not view.is_alive:
             took = f" after {duration(view.elapsed_s)}" if view.elapsed_s else ""
-            self.update(shown(f"{line(view.run_id)} is {line(view.state)}{took}", "$foreground-muted"))
-            return
-        width = max(8, min(40, self.size.width - 44))
+            return shown(f"{line(view.run_id)} is {line(view.state)}{took}", "$foreground-muted")
         parts = [shown(f"{line(view.stage)}: {line(view.label)}  ", "bold")]
         if view.total:
-            parts += [shown(bar(view.done / view.total, width, TRACK), "$primary on $panel"),
+            parts += [shown(bar(view.done / view.total, max(8, min(40, width - 44)), TRACK), "$primary on $panel"),
                       shown(f" {view.done:,.0f}/{view.total:,.0f} {line(view.unit)}")]
         if view.rate:
             parts.append(shown(f"  {view.rate:,.1f}/s", "$foreground-muted"))
@@ -86,4 +85,4 @@ class WorkLine(Static):
             if value:
                 style = "$error" if name == "errors" else "$foreground-muted"
                 parts.append(shown(f"  {counter(name, value)}", style))
-        self.update(joined(*parts))
+        return joined(*parts)

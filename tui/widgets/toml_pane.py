@@ -35,11 +35,7 @@ class TomlPane(Vertical):
     """
 
     class Changed(Message):
-        """Somebody typed."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+        """Somebody typed. What stands there now is `text`: when this arrives, more may have been typed."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -50,6 +46,12 @@ class TomlPane(Vertical):
         yield TomlText(compact=True)
         with VerticalScroll():
             yield Static(id="raw")
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        area = self.query_one(TomlText)
+        return area.text if area.display else self._text
 
     def show(self, text: str) -> None:
         """Show this text; the place one looks at stays."""
@@ -83,7 +85,7 @@ class TomlPane(Vertical):
         event.stop()
         if event.text_area.text != self._text:
             self._text = event.text_area.text
-            self.post_message(self.Changed(self._text))
+            self.post_message(self.Changed())
 
 
 def is_editable(text: str) -> bool:

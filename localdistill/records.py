@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Literal
 
@@ -60,9 +60,15 @@ class Prompt:
     licence: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def id(self) -> str:
         """Identity: the messages, the reference and the tests (not the source: two files may hold one question)."""
+        known: str | None = self.__dict__.get("_id")  # `cached_property` takes a lock, longer than all the rest
+        if known is None:
+            known = self.__dict__["_id"] = self._content_id()
+        return known
+
+    def _content_id(self) -> str:
         reference, tests = ("null" if text is None else encode_basestring(text)
                             for text in (self.reference, self.tests))
         return _hashed(f'["prompt",[{_turns(self.messages)}],{reference},{tests}]')

@@ -27,6 +27,8 @@ MAX_ROW_CHARS = 32 * 1024 * 1024
 _SAMPLE_ROWS = 5
 _CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
+_JSON_SPACE = " \t\r\n"
+_DECODER = json.JSONDecoder()
 
 
 def read_file(path: Path | str, layout: str | None = None) -> Iterator[tuple[int, Imported]]:
@@ -118,16 +120,24 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
         if len(line) > MAX_ROW_CHARS:
             raise Place(name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
         if line.strip():
-            yield number, _decode(line, Place(name, number))
+            try:
+                value = _decoded(line)
+            except UnicodeDecodeError as error:
+                raise Place(name, number).error(f"is not UTF-8 (byte {error.start + 1} of the row)",
+                                                "save the file as UTF-8") from error
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise Place(name, number).error(f"is not JSON ({error})",
+                                                "each line must be one JSON object") from error
+            yield number, value
 
 
-def _decode(line: bytes, place: Place) -> Any:
-    try:
-        return _without_lone_surrogates(json.loads(line.decode("utf-8")), rb"\ud" in line.lower())
-    except UnicodeDecodeError as error:
-        raise place.error(f"is not UTF-8 (byte {error.start + 1} of the row)", "save the file as UTF-8") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise place.error(f"is not JSON ({error})", "each line must be one JSON object") from error
+def _decoded(line: bytes) -> Any:
+    """The JSON value that is all of `line`, read in half the time that `json.loads` takes for a short one."""
+    text = line.decode("utf-8").strip(_JSON_SPACE)
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return _without_lone_surrogates(value, True) if b"\\" in line and rb"\ud" in line.lower() else value
 
 
 def _array(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
@@ -151,7 +161,7 @@ class _Text:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path
         self._buffer, self._at = "", 0
-        self._utf8, self._json = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     def peek(self) -> str:
         """The next character that is not white space, empty at the end of the file."""
@@ -174,7 +184,7 @@ class _Text:
         self.peek()
         while True:
             try:
-                value, end = self._json.raw_decode(self._buffer, self._at)
+                value, end = _DECODER.raw_decode(self._buffer, self._at)
             except RecursionError as error:
                 raise place.error("is nested too deeply") from error
             except json.JSONDecodeError as error:

@@ -28,11 +28,11 @@ class PromptsLayout:
         """The prompt; InputError for unknown keys, without a user turn, or with text that is not text."""
         place = Place(source, number)
         turns = row.get("messages")
-        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        if not isinstance(turns, list) or not all([isinstance(turn, dict) for turn in turns]):
             raise place.error("'messages' is not a list of turns")
-        if unknown := sorted(set(row) - OWN_KEYS):
-            raise place.error(f"unknown key '{unknown[0]}'", f"known: {', '.join(sorted(OWN_KEYS))}")
-        messages = tuple(message_of(turn.get("role"), turn.get("content"), place) for turn in turns)
+        if not row.keys() <= OWN_KEYS:
+            raise place.error(f"unknown key '{min(set(row) - OWN_KEYS)}'", f"known: {', '.join(sorted(OWN_KEYS))}")
+        messages = tuple([message_of(turn.get("role"), turn.get("content"), place) for turn in turns])
         return Imported(prompt_of(messages, row, source, place))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:

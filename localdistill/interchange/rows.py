@@ -98,7 +98,7 @@ def message_of(role: object, content: object, place: Place) -> Message:
 
 def need_user(messages: tuple[Message, ...], place: Place) -> tuple[Message, ...]:
     """`messages`, when one of them is a user turn that says something."""
-    if not any(message.role == "user" and message.content.strip() for message in messages):
+    if not any([message.role == "user" and message.content.strip() for message in messages]):
         raise place.error("there is no user turn", "every row needs a turn of the user before the answer")
     return messages
 

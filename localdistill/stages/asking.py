@@ -8,7 +8,6 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,8 +20,8 @@ from localdistill.records import Grade, Message, Prompt, Request, Sampling, Trac
 
 T = TypeVar("T")
 
-BLOCK_PROMPTS = 16_384
-"""Prompts whose answers are looked up at once: a session of the store costs as much as reading a thousand."""
+BLOCK_PROMPTS = 32_768
+"""Prompts whose answers are looked up at once."""
 
 
 @dataclass
@@ -244,32 +243,22 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
     questions that are held, and how many there are in all."""
     known: set[str] = set()
     count = 0
-    with making_many(), ThreadPoolExecutor(1) as pool:
-
-        def looked_up() -> Iterator[tuple[list[Prompt], list[list[list[str]]], Future[set[str]]]]:
-            for block in _blocks(prompts, BLOCK_PROMPTS):
-                ids = [[teacher.asker.ids(prompt) for prompt in block] for teacher in teachers]
-                yield block, ids, pool.submit(stored, [key for own in ids for asked in own for key in asked])
-
-        for block, ids, answer in _one_behind(looked_up()):  # the store works while the next block is read
-            found = answer.result()
+    with making_many():
+        for block in _blocks(prompts, BLOCK_PROMPTS):
+            ids = [[key for prompt in block for key in teacher.asker.ids(prompt)] for teacher in teachers]
+            found = stored([key for own in ids for key in own])
             count += len(found)
             for teacher, own in zip(teachers, ids, strict=True):
-                for prompt, asked in zip(block, own, strict=True):
-                    teacher.ids += asked
+                teacher.ids += own
+                if found.issuperset(own) and not keeps_all:
+                    continue
+                each = len(own) // len(block)
+                for place, prompt in enumerate(block):
+                    asked = own[place * each:(place + 1) * each]
                     if keeps_all or not found.issuperset(asked):
                         teacher.questions.append(teacher.asker.question(prompt))
                         known.update(found.intersection(asked))
     return known, count
-
-
-def _one_behind(items: Iterable[T]) -> Iterator[T]:
-    """Each item when the next one has been made."""
-    before: list[T] = []
-    for item in items:
-        yield from before
-        before = [item]
-    yield from before
 
 
 def _blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:

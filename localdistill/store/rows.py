@@ -96,7 +96,7 @@ def prompt_of(row: Sequence[Any]) -> Prompt:
         tuple(Message(role, content) for role, content in json.loads(messages)),
         reference, original, tests, source, licence, json.loads(metadata),
     )  # fmt: skip
-    prompt.__dict__["id"] = identity  # what `cached_property` would compute: the stored name stays the name
+    prompt.__dict__["_id"] = identity  # what `Prompt.id` would compute: the stored name stays the name
     return prompt
 
 

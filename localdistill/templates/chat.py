@@ -15,7 +15,6 @@ from typing import Any
 
 from localdistill.errors import ModelFileError
 from localdistill.records import Message
-from localdistill.templates.sandbox import TemplateFailure, render_here
 from localdistill.templates.thinking import opens_thinking_tag
 
 _MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -61,6 +60,8 @@ class ChatTemplate:
                thinks: bool | None = None) -> str:
         """The conversation as text. `thinks` sets the switches `enable_thinking` and `thinking`; None leaves the
         template's own default. Raises ModelFileError when the template is wrong, refuses or exceeds its limits."""
+        from localdistill.templates.sandbox import TemplateFailure, render_here  # jinja: not needed to split a reply
+
         context: dict[str, Any] = {
             **self.special_tokens, "bos_token": self.bos, "eos_token": self.eos,
             "messages": [{"role": m.role, "content": m.content} for m in messages],

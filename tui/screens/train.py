@@ -72,8 +72,8 @@ class TrainPage(RunPage):
                     yield LineChart(id="chart")
                     yield Static(id="arms")
                 with Vertical(id="beside"):
-                    yield Facts(id="plan")
-                    yield Facts(id="more")
+                    yield Facts(id="plan", labels=len("training"))
+                    yield Facts(id="more", labels=len("training"))
                     yield SaidLog(id="said-log")
         yield Static(shown("Nothing was trained here yet.\n\ns starts a recipe up to its training.", _MUTED),
                      classes="empty", id="none")

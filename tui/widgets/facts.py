@@ -21,8 +21,10 @@ _STYLES = {"✗": "$error", "!": "$warning"}
 class Facts(Drawn):
     """Rows of (label, text); a row without a label is a heading, a label that begins with a mark has its colour."""
 
-    def __init__(self, rows: Iterable[tuple[str, str]] = (), *, id: str | None = None) -> None:
+    def __init__(self, rows: Iterable[tuple[str, str]] = (), *, id: str | None = None, labels: int = 0) -> None:
+        """labels: columns that labels take at least, so that neighbours stand in line."""
         super().__init__(id=id)
+        self._labels = labels
         self.rows: tuple[tuple[str, str], ...] = tuple(rows)
 
     def show(self, rows: Iterable[tuple[str, str]]) -> None:
@@ -34,14 +36,14 @@ class Facts(Drawn):
     def drawn(self, width: int) -> Content:
         """The rows, texts wrapped below themselves."""
         parts: list[Content] = []
-        for kind, text in fact_lines(self.rows, width):
+        for kind, text in fact_lines(self.rows, width, self._labels):
             parts.append(shown(text, {"label": MUTED, "heading": "bold"}.get(kind, _STYLES.get(kind, ""))))
         return joined(*parts)
 
 
-def fact_lines(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+def fact_lines(rows: Sequence[tuple[str, str]], width: int, labels: int = 0) -> list[tuple[str, str]]:
     """Pieces of text with what they are (`heading`, `label`, `text`, or the mark of a label), line breaks included."""
-    longest = max((len(line(label, 60)) for label, _ in rows if label), default=0)
+    longest = max([labels, *(len(line(label, 60)) for label, _ in rows if label)])
     indent = min(longest, LONGEST_LABEL, max(8, width // 3)) + 2
     pieces: list[tuple[str, str]] = []
     for label, text in rows:

@@ -98,6 +98,7 @@ class Dispatcher:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
         self._thread.start()
+        self._loop.call_soon_threadsafe(self._connected)  # while the first requests are still being fetched
 
     # ---- from other threads
 

@@ -98,7 +98,7 @@ class Sampling:
     """JSON Schema, as JSON text, that the reply must follow, for engines that can."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to an engine. `id` comes back on the reply."""
 

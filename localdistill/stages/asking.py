@@ -24,7 +24,7 @@ BLOCK_PROMPTS = 32_768
 """Prompts whose answers are looked up at once."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Question:
     """One prompt for one teacher: the requests that may be sent for it, in order."""
 

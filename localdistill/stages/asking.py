@@ -20,8 +20,10 @@ from localdistill.records import Grade, Message, Prompt, Request, Sampling, Trac
 
 T = TypeVar("T")
 
-BLOCK_PROMPTS = 32_768
+BLOCK_PROMPTS = 16_384
 """Prompts whose answers are looked up at once."""
+HELD_QUESTIONS = 8192
+"""Questions that are held; the others are read again when these are asked."""
 
 
 @dataclass(slots=True)
@@ -88,52 +90,78 @@ class Teacher:
     terms: str
     ids: list[str] = field(default_factory=list)
     """Of every request that may be sent, in the order of the prompts; also of those whose answer is stored."""
+    unasked: set[str] = field(default_factory=set)
+    """The ids among them without an answer that were not in line yet."""
     questions: list[Question] = field(default_factory=list)
-    """Those that are looked at one by one: the ones without an answer, and all of them when answers are verified."""
+    """The first ones with something to ask, the others are read again; all of them when answers are verified."""
 
 
 class Line:
     """The requests of one teacher that are to be sent now. With `until_verified` one at a time per prompt: the next is
     put in line when its answer was rejected, so the line can grow while it is served."""
 
-    def __init__(self, teacher: Teacher, known: set[str], until_verified: bool) -> None:
+    def __init__(self, teacher: Teacher, prompts: Callable[[], Iterable[Prompt]], until_verified: bool) -> None:
+        """prompts: reads all of them once more; called when there are more questions than are held."""
         self._until_verified = until_verified
-        self._fresh: deque[Request] = deque()
-        self._again: deque[Request] = deque()
-        self.by_request: dict[str, Question] = {}
+        self._again: deque[tuple[Question, Request]] = deque()
+        self._asked: dict[str, Question] = {}
         self._lock = threading.Lock()
-        for question in teacher.questions:
-            if until_verified:
-                if question.is_open(True):
-                    self._put(self._fresh, question, question.requests[question.tries])
-            else:
-                for request in question.requests:
-                    if request.id not in known:
-                        self._put(self._fresh, question, request)
-
-    def _put(self, line: deque[Request], question: Question, request: Request) -> None:
-        self.by_request[request.id] = question
-        line.append(request)
+        self._fresh: Iterator[tuple[Question, Request]]
+        if until_verified:
+            is_open = [question for question in teacher.questions if question.is_open(True)]
+            self._fresh = ((question, question.requests[question.tries]) for question in is_open)
+            self._left = len(is_open)
+        else:
+            self._fresh, self._left = _unasked(teacher, prompts), len(teacher.unasked)
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._again)
+        return self._left
 
     def take(self, count: int) -> list[Request]:
         """Up to `count` requests: second tries first, so that the last prompts do not wait for several rounds."""
         with self._lock:
-            taken: list[Request] = []
-            while len(taken) < count and (self._again or self._fresh):
-                taken.append((self._again or self._fresh).popleft())
-            return taken
+            second = [self._again.popleft() for _ in range(min(count, len(self._again)))]
+            taken = [*second, *islice(self._fresh, count - len(second))]
+            # What is no more in its file when it is read again is nobody's to ask: it stays without an answer.
+            self._left = self._left - len(taken) if len(taken) == count else len(self._again)
+            self._asked.update((request.id, question) for question, request in taken)
+            return [request for _, request in taken]
+
+    def question(self, request_id: str) -> Question:
+        """What a request that was taken asks."""
+        return self._asked[request_id]
+
+    def failed(self, request_id: str) -> None:
+        """No answer came, and none will in this round."""
+        with self._lock:
+            self._asked.pop(request_id)
 
     def answered(self, request_id: str, accepted: bool) -> None:
         """An answer came; a rejected one puts the prompt's next try in line."""
-        question = self.by_request[request_id]
         with self._lock:
+            question = self._asked.pop(request_id)
             question.tries += 1
             question.accepted |= accepted
             if self._until_verified and question.is_open(True):
-                self._put(self._again, question, question.requests[question.tries])
+                self._again.append((question, question.requests[question.tries]))
+                self._left += 1
+
+
+def _unasked(teacher: Teacher, prompts: Callable[[], Iterable[Prompt]]) -> Iterator[tuple[Question, Request]]:
+    """Every request without an answer, once, with its question."""
+    held, teacher.questions = deque(teacher.questions), []
+    while held:
+        yield from _open_ones(teacher, held.popleft())
+    for prompt in prompts() if teacher.unasked else ():
+        if not teacher.unasked.isdisjoint(teacher.asker.ids(prompt)):
+            yield from _open_ones(teacher, teacher.asker.question(prompt))
+
+
+def _open_ones(teacher: Teacher, question: Question) -> Iterator[tuple[Question, Request]]:
+    for request in question.requests:
+        if request.id in teacher.unasked:
+            teacher.unasked.remove(request.id)
+            yield question, request
 
 
 class Verifier:
@@ -237,28 +265,42 @@ def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
 
 
 def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Callable[[list[str]], set[str]],
-              keeps_all: bool) -> tuple[set[str], int]:
-    """Give every teacher its ids and its questions; `stored` says which of some ids have an answer. What is answered is
-    not held unless `keeps_all`: a run that goes on holds what is left to do. Returns the answered ids among the
-    questions that are held, and how many there are in all."""
-    known: set[str] = set()
+              keep: Callable[[list[Prompt]], None], keeps_all: bool) -> int:
+    """Give every teacher its ids and its first questions, and `keep` the prompts of all that are open; returns how many
+    answers are there. `stored` says which of some ids have one. What is answered is not held unless `keeps_all`, nor
+    more than HELD_QUESTIONS: memory does not grow with the file."""
     count = 0
     with making_many():
-        for block in _blocks(prompts, BLOCK_PROMPTS):
-            ids = [[key for prompt in block for key in teacher.asker.ids(prompt)] for teacher in teachers]
-            found = stored([key for own in ids for key in own])
+        for block in _blocks(_named_once(teachers, prompts), BLOCK_PROMPTS):
+            found = stored([key for _, named in block for ids in named for key in ids])
             count += len(found)
-            for teacher, own in zip(teachers, ids, strict=True):
+            is_open: dict[str, Prompt] = {}
+            for place, teacher in enumerate(teachers):
+                own = [key for _, named in block for key in named[place]]
                 teacher.ids += own
                 if found.issuperset(own) and not keeps_all:
                     continue
-                each = len(own) // len(block)
-                for place, prompt in enumerate(block):
-                    asked = own[place * each:(place + 1) * each]
-                    if keeps_all or not found.issuperset(asked):
+                teacher.unasked.update(own)
+                teacher.unasked -= found
+                for prompt, named in block:
+                    has_all = found.issuperset(named[place])
+                    if not has_all:
+                        is_open[prompt.id] = prompt
+                    if keeps_all or (not has_all and len(teacher.questions) < HELD_QUESTIONS):
                         teacher.questions.append(teacher.asker.question(prompt))
-                        known.update(found.intersection(asked))
-    return known, count
+            if is_open:
+                keep(list(is_open.values()))
+    return count
+
+
+def _named_once(teachers: Sequence[Teacher], prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, list[list[str]]]]:
+    """Each prompt with the ids of its requests to every teacher; what asks the same as one before it is left out."""
+    seen: set[str] = set()
+    for prompt in prompts:
+        named = [teacher.asker.ids(prompt) for teacher in teachers]
+        if (first := named[0][0]) not in seen:
+            seen.add(first)
+            yield prompt, named
 
 
 def _blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:

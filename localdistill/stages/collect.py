@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from localdistill.consent import terms_of
 from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult
@@ -71,21 +72,24 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
 
 def _ask(context: StageContext, section: PromptsSection) -> list[str]:
     options = context.recipe.collect
-    prompts: Iterable[Prompt] = unique(item.prompt for item in read_section(context, section))
-    if sample := int(context.run.request().get("sample", 0)):
-        prompts = evenly(list(prompts), sample)
+
+    def prompts() -> Iterable[Prompt]:
+        found = (item.prompt for item in read_section(context, section))
+        sample = int(context.run.request().get("sample", 0))
+        return evenly(list(unique(found)), sample) if sample else found
+
     with ExitStack() as stack:
         teachers = _teachers(context, stack)
         context.take_in_journal()
-        known, count = find_open(teachers, prompts, context.store.known_traces, options.until_verified)
+        count = find_open(teachers, prompts(), context.store.known_traces, partial(_keep, context),
+                          options.until_verified)
         wanted = [key for teacher in teachers for key in teacher.ids]
-        _keep_prompts(context, teachers, known)
         verifier = None
         if options.until_verified:
             verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
             stack.callback(verifier.close)
-            _recall(context, teachers, known, verifier)
-        lines = [Line(teacher, known, options.until_verified) for teacher in teachers]
+            _recall(context, teachers, verifier)
+        lines = [Line(teacher, prompts, options.until_verified) for teacher in teachers]
         if any(lines):
             context.worked()
             _Collecting(context, teachers, lines, verifier, count).run()
@@ -96,12 +100,10 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
     return [key for key in wanted if key in stored]
 
 
-def _keep_prompts(context: StageContext, teachers: Sequence[Teacher], known: set[str]) -> None:
+def _keep(context: StageContext, prompts: Sequence[Prompt]) -> None:
     """Store the prompts of questions without an answer; those of stored answers are there."""
-    open_ones = {question.prompt.id: question.prompt for teacher in teachers for question in teacher.questions
-                 if not all(request.id in known for request in question.requests)}
-    there = context.store.known_prompts(open_ones)
-    if context.store.add_prompts(prompt for key, prompt in open_ones.items() if key not in there):
+    there = context.store.known_prompts(prompt.id for prompt in prompts)
+    if context.store.add_prompts(prompt for prompt in prompts if prompt.id not in there):
         context.worked()
 
 
@@ -116,10 +118,11 @@ def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
     return teachers
 
 
-def _recall(context: StageContext, teachers: Sequence[Teacher], known: set[str], verifier: Verifier) -> None:
+def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifier) -> None:
     """Where each question stands, from the answers that are stored."""
-    asked = {request.id: question for t in teachers for question in t.questions for request in question.requests}
-    ids = [key for key in asked if key in known]
+    asked = {request.id: question for t in teachers for question in t.questions for request in question.requests
+             if request.id not in t.unasked}
+    ids = list(asked)
     stated = context.store.grades(ids)
     for prompt, trace in context.pairs(ids):
         context.cancel.check()
@@ -240,7 +243,8 @@ class _Collecting:
 
     def _take(self, journal: JournalledWriter, place: int, reply: Reply) -> None:
         teacher, line = self._teachers[place], self._lines[place]
-        prompt = line.by_request[reply.request_id].prompt
+        question = line.question(reply.request_id)
+        prompt = question.prompt
         self._counts[reply.status] += 1
         if self._watches[place].saw(reply.status):
             self._look_again(teacher)
@@ -248,9 +252,10 @@ class _Collecting:
             self._errors[reply.error] += 1
             if reply.raw:
                 quarantine(self._context.run.quarantine, reply, prompt.id, teacher.model)
+            line.failed(reply.request_id)
             self._show(teacher, None)
             return
-        request = next(r for r in line.by_request[reply.request_id].requests if r.id == reply.request_id)
+        request = next(r for r in question.requests if r.id == reply.request_id)
         trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
         grades = self._verifier.grades(prompt, trace) if self._verifier else []
         journal.add(trace, grades)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from localdistill.quarantine import read_quarantine
 from localdistill.records import Message, Prompt, Sampling, Trace, request_id, request_namer
 from localdistill.run_folder import RunFolder
 from localdistill.stages import collect, grade, select
-from localdistill.stages.asking import Asker, Teacher, find_open
+from localdistill.stages.asking import Asker, Line, Teacher, find_open
 from localdistill.stages.context import StageContext
 from tests.helpers import CountingServer, counting_server, write_questions
 
@@ -229,32 +229,88 @@ def test_names_of_requests_are_the_same_by_either_way() -> None:
                 assert name(messages, index) == request_id("e", "m\"", messages, sampling, index, thinks)
 
 
-def test_what_is_answered_is_counted_and_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def engine() -> OpenAICompatibleEngine:
+    return OpenAICompatibleEngine(OpenAICompatibleOptions(model="m", base_url="http://127.0.0.1:9/v1"))
+
+
+def asked_by(text: str = "") -> tuple[Asker, list[Prompt]]:
+    members = '[prompts]\nfiles = ["q.jsonl"]\n[[teacher]]\nuse = "replay"\npath = "x"\n[[grade]]\nuse = "exact"\n'
+    recipe = parse_recipe(f'name = "t"\n[collect]\nsamples = 2\nsuffix = "Think."\n{text}\n{members}')
+    return Asker(recipe, engine()), [Prompt((Message("user", f"q{n}"),)) for n in range(8)]
+
+
+@pytest.mark.parametrize("held", [0, 2, 100])
+def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch: pytest.MonkeyPatch,
+                                                                    held: int) -> None:
     monkeypatch.setattr("localdistill.stages.asking.BLOCK_PROMPTS", 3)
-    text = '[prompts]\nfiles = ["q.jsonl"]\n[[teacher]]\nuse = "replay"\npath = "x"\n[[grade]]\nuse = "exact"\n'
-    recipe = parse_recipe(f'name = "t"\n[collect]\nsamples = 2\nsuffix = "Think."\n{text}')
-    engine = OpenAICompatibleEngine(OpenAICompatibleOptions(model="m", base_url="http://127.0.0.1:9/v1"))
-    asker = Asker(recipe, engine)
-    prompts = [Prompt((Message("user", f"q{n}"),)) for n in range(8)]
+    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", held)
+    asker, prompts = asked_by()
     every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
     answered = {*every[:6], every[9]}
+    kept: list[Prompt] = []
     looked_up: list[int] = []
+    reads: list[None] = []
 
     def stored(ids: list[str]) -> set[str]:
         looked_up.append(len(ids))
         return answered.intersection(ids)
 
-    for keeps_all, held in ((False, range(3, 8)), (True, range(8))):
-        teachers = [Teacher(name, engine, asker, "m", "") for name in "ab"]
-        known, count = find_open(teachers, iter(prompts), stored, keeps_all)
-        assert count == 7 and known == (answered if keeps_all else {every[9]})
-        for teacher in teachers:
-            assert teacher.ids == every
-            assert [question.prompt for question in teacher.questions] == [prompts[n] for n in held]
-            assert teacher.questions[-1] == asker.question(prompts[-1])
-    assert looked_up == [12, 12, 8] * 2
+    def again() -> list[Prompt]:
+        reads.append(None)
+        return [*prompts, prompts[7]]
+
+    teachers = [Teacher(name, engine(), asker, "m", "") for name in "ab"]
+    same = [replace(prompts[n], reference="another") for n in (0, 6)]
+    assert find_open(teachers, iter(prompts + same), stored, kept.extend, False) == 7
+    assert kept == prompts[3:] and looked_up == [12, 12, 8]
+    for teacher in teachers:
+        assert teacher.ids == every and teacher.unasked == set(every) - answered
+        assert len(teacher.questions) == min(held, 5)
+        line = Line(teacher, again, False)
+        assert len(line) == 9
+        taken = [request for size in (2, 4, 100) for request in line.take(size)]
+        assert [request.id for request in taken] == [key for key in every if key not in answered]
+        assert [line.question(request.id).prompt for request in taken] == [
+            prompts[every.index(request.id) // 2] for request in taken]
+        assert not line and not line.take(1)
+        line.answered(taken[0].id, True)
+        line.failed(taken[1].id)
+        assert not line
+    assert len(reads) == (0 if held == 100 else 2)
+
+
+def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 0)
+    asker, prompts = asked_by("until_verified = true")
+    every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
+    teacher = Teacher("a", engine(), asker, "m", "")
+    find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
+    assert [question.prompt for question in teacher.questions] == prompts
+    teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
+    line = Line(teacher, list, True)
+    assert len(line) == 7
+    first = line.take(2)
+    assert [request.id for request in first] == [every[2], every[4]]
+    line.answered(every[2], False)
+    line.answered(every[4], True)
+    assert len(line) == 6 and [request.id for request in line.take(2)] == [every[3], every[6]]
+    line.answered(every[3], False)
+    assert len(line) == 4, "both tries of this one are used up"
+
+
+def test_a_prompt_that_left_its_file_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 1)
+    asker, prompts = asked_by()
+    teacher = Teacher("a", engine(), asker, "m", "")
+    find_open([teacher], prompts, lambda ids: set(), lambda _: None, False)
+    line = Line(teacher, lambda: prompts[:3], False)
+    assert len(line.take(100)) == 6 and not line
+
+
+def test_a_store_that_fails_ends_the_reading() -> None:
+    asker, prompts = asked_by()
     with pytest.raises(StoreError, match="gone"):
-        find_open(teachers, prompts, gone, False)
+        find_open([Teacher("a", engine(), asker, "m", "")], prompts, gone, lambda _: None, False)
 
 
 def gone(ids: list[str]) -> set[str]:

@@ -4,9 +4,11 @@ given in one place and fails closed: what cannot be read is no host, and no name
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 
+@lru_cache(maxsize=256)  # asked about one address for every request
 def host_of(address: str) -> str:
     """The host of a URL, of `host:port` or of a bare host, in lower case; an empty string when there is none."""
     text = address.strip()
@@ -20,6 +22,7 @@ def host_of(address: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """True when `host` is this machine by name or number, without asking a resolver."""
     if host == "localhost":

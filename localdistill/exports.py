@@ -4,6 +4,7 @@ and the commands that use them. Reads what is there; makes and changes nothing, 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,10 +128,13 @@ def exports_of(workspace: Workspace, run: str = "") -> list[Exported]:
 
 
 def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
-    """The model file that `name` means: a GGUF file, or the best file that the run of this name exported; `last` is the
-    newest run that exported something. UsageError when there is none."""
-    if name.endswith(_SUFFIX) or Path(name).is_file():
-        return Path(name)
+    """The model file that `name` means: the best file that the run of this name exported (`last`: the newest run that
+    exported something), else a file. UsageError when there is none."""
+    if name != "last" and name not in {folder.id for folder in list_runs(workspace.runs)}:
+        if name.endswith(_SUFFIX) or os.path.isfile(name):
+            return Path(name)
+        raise UsageError(f"there is no run and no file '{name}'",
+                         "localdistill runs lists the runs; localdistill chat FILE.gguf opens any GGUF file")
     for made in exports_of(workspace, "" if name == "last" else name):
         if made.files:
             return made.for_chat[0].path

@@ -62,7 +62,7 @@ class LocalDistillApp(App[None]):
         self.selection = ""
         """The saved selection that Traces opens next."""
         self._start = start
-        self._chosen = ""
+        self.chosen = ""
         """The run that somebody asked to follow."""
         self.tidies = False
         """This process has no other use than this app: see `Jobs.tidy_when_quiet`."""
@@ -119,7 +119,7 @@ class LocalDistillApp(App[None]):
         living = [run for run in runs if run.alive]
         watched = self.state.watched
         follows = watched.run_id if watched and watched.is_alive else ""
-        if chosen := next((run for run in runs if run.run_id == self._chosen), None):
+        if chosen := next((run for run in runs if run.run_id == self.chosen), None):
             if chosen.alive and follows != chosen.run_id:
                 self.attach(chosen.run_id)
         elif living and not follows:
@@ -143,7 +143,7 @@ class LocalDistillApp(App[None]):
 
     def attach(self, run_id: str) -> None:
         """Follow this run, also when another one begins."""
-        self._chosen = run_id
+        self.chosen = run_id
         self._join(run_id)
 
     def _join(self, run_id: str) -> None:
@@ -151,7 +151,7 @@ class LocalDistillApp(App[None]):
 
     def follow_run(self, folder: RunFolder) -> None:
         """Follow a run that has just begun, and whatever lives after it."""
-        self._chosen = ""
+        self.chosen = ""
         self.jobs.watch_run(folder)
 
     # ---- runs
@@ -226,7 +226,9 @@ class LocalDistillApp(App[None]):
             self.resume_run(target)
             self.go("runs")
         elif verb == "chat":
-            self.jobs.do(lambda: model_to_chat(self.workspace, rest), self.chat_with)
+            here = self.screen
+            self.jobs.do(lambda: model_to_chat(self.workspace, rest),
+                         lambda model: self.chat_with(model) if self.screen is here else None)
         else:
             self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs"}.get(verb, "home"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from typing import Annotated, Any
@@ -111,12 +112,13 @@ def _watch(folder: Any, place: Any, as_json: bool) -> None:
 
 
 def _say_finished(folder: Any, place: Any) -> None:
-    """The line that opens a chat with what the run exported."""
-    from localdistill import model_to_chat
+    """The command that opens a chat with what the run exported."""
+    from localdistill import Workspace, exports_of
 
-    if "export" in folder.request()["stages"]:
-        output.talk(f"chat with it: localdistill chat {folder.id}")
-        output.data(str(model_to_chat(place, folder.id)))
+    if "export" in folder.request()["stages"] and any(made.files for made in exports_of(place, folder.id)):
+        is_here = Workspace.find(None).root == place.root
+        output.talk("chat with it:")
+        output.data(f"localdistill chat {folder.id}" + ("" if is_here else f" -w {shlex.quote(str(place.root))}"))
 
 
 def _stage_command(stage: str) -> Any:

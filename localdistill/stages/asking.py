@@ -23,7 +23,9 @@ T = TypeVar("T")
 BLOCK_PROMPTS = 16_384
 """Prompts whose answers are looked up at once."""
 HELD_QUESTIONS = 8192
-"""Questions that are held; the others are read again when these are asked."""
+"""Questions that are held for each teacher; the prompts of the others wait in the store."""
+FETCHED_PROMPTS = 1024
+"""Prompts that are fetched from there at once."""
 
 
 @dataclass(slots=True)
@@ -93,15 +95,17 @@ class Teacher:
     unasked: set[str] = field(default_factory=set)
     """The ids among them without an answer that were not in line yet."""
     questions: list[Question] = field(default_factory=list)
-    """The first ones with something to ask, the others are read again; all of them when answers are verified."""
+    """The first ones with something to ask; all there are when answers are verified."""
+    later: deque[str] = field(default_factory=deque)
+    """Ids of the other prompts with something to ask: the store holds them until their turn comes."""
 
 
 class Line:
     """The requests of one teacher that are to be sent now. With `until_verified` one at a time per prompt: the next is
     put in line when its answer was rejected, so the line can grow while it is served."""
 
-    def __init__(self, teacher: Teacher, prompts: Callable[[], Iterable[Prompt]], until_verified: bool) -> None:
-        """prompts: reads all of them once more; called when there are more questions than are held."""
+    def __init__(self, teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]], until_verified: bool) -> None:
+        """fetch: the stored prompts of some ids, asked for when their turn comes."""
         self._until_verified = until_verified
         self._again: deque[tuple[Question, Request]] = deque()
         self._asked: dict[str, Question] = {}
@@ -112,7 +116,7 @@ class Line:
             self._fresh = ((question, question.requests[question.tries]) for question in is_open)
             self._left = len(is_open)
         else:
-            self._fresh, self._left = _unasked(teacher, prompts), len(teacher.unasked)
+            self._fresh, self._left = _unasked(teacher, fetch), len(teacher.unasked)
 
     def __len__(self) -> int:
         return self._left
@@ -122,8 +126,7 @@ class Line:
         with self._lock:
             second = [self._again.popleft() for _ in range(min(count, len(self._again)))]
             taken = [*second, *islice(self._fresh, count - len(second))]
-            # What is no more in its file when it is read again is nobody's to ask: it stays without an answer.
-            self._left = self._left - len(taken) if len(taken) == count else len(self._again)
+            self._left -= len(taken)
             self._asked.update((request.id, question) for question, request in taken)
             return [request for _, request in taken]
 
@@ -131,8 +134,8 @@ class Line:
         """What a request that was taken asks."""
         return self._asked[request_id]
 
-    def failed(self, request_id: str) -> None:
-        """No answer came, and none will in this round."""
+    def gave_up(self, request_id: str) -> None:
+        """This request, which was taken, gets no answer in this round."""
         with self._lock:
             self._asked.pop(request_id)
 
@@ -147,21 +150,20 @@ class Line:
                 self._left += 1
 
 
-def _unasked(teacher: Teacher, prompts: Callable[[], Iterable[Prompt]]) -> Iterator[tuple[Question, Request]]:
+def _unasked(teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]]) -> Iterator[tuple[Question, Request]]:
     """Every request without an answer, once, with its question."""
-    held, teacher.questions = deque(teacher.questions), []
-    while held:
-        yield from _open_ones(teacher, held.popleft())
-    for prompt in prompts() if teacher.unasked else ():
-        if not teacher.unasked.isdisjoint(teacher.asker.ids(prompt)):
-            yield from _open_ones(teacher, teacher.asker.question(prompt))
-
-
-def _open_ones(teacher: Teacher, question: Question) -> Iterator[tuple[Question, Request]]:
-    for request in question.requests:
-        if request.id in teacher.unasked:
-            teacher.unasked.remove(request.id)
-            yield question, request
+    questions, teacher.questions = deque(teacher.questions), []
+    while True:
+        while questions:
+            question = questions.popleft()
+            for request in question.requests:
+                if request.id in teacher.unasked:
+                    teacher.unasked.remove(request.id)
+                    yield question, request
+        if not teacher.later:
+            return
+        ids = [teacher.later.popleft() for _ in range(min(FETCHED_PROMPTS, len(teacher.later)))]
+        questions.extend(map(teacher.asker.question, fetch(ids)))
 
 
 class Verifier:
@@ -256,11 +258,11 @@ def making_many() -> Iterator[None]:
 
 
 def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    """Each prompt once, in order."""
-    seen: set[str] = set()
+    """Each question once, in order: what asks the same as one before it has the same answer, whatever its reference."""
+    seen: set[tuple[Message, ...]] = set()
     for prompt in prompts:
-        if prompt.id not in seen:
-            seen.add(prompt.id)
+        if prompt.messages not in seen:
+            seen.add(prompt.messages)
             yield prompt
 
 
@@ -268,7 +270,7 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
               keep: Callable[[list[Prompt]], None], keeps_all: bool) -> int:
     """Give every teacher its ids and its first questions, and `keep` the prompts of all that are open; returns how many
     answers are there. `stored` says which of some ids have one. What is answered is not held unless `keeps_all`, nor
-    more than HELD_QUESTIONS: memory does not grow with the file."""
+    more than HELD_QUESTIONS: of the others only ids are, about 250 bytes a request."""
     count = 0
     with making_many():
         for block in _blocks(_named_once(teachers, prompts), BLOCK_PROMPTS):
@@ -288,13 +290,15 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
                         is_open[prompt.id] = prompt
                     if keeps_all or (not has_all and len(teacher.questions) < HELD_QUESTIONS):
                         teacher.questions.append(teacher.asker.question(prompt))
+                    elif not has_all:
+                        teacher.later.append(prompt.id)
             if is_open:
                 keep(list(is_open.values()))
     return count
 
 
 def _named_once(teachers: Sequence[Teacher], prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, list[list[str]]]]:
-    """Each prompt with the ids of its requests to every teacher; what asks the same as one before it is left out."""
+    """Each prompt with the ids of its requests to every teacher, and each question once, as `unique` has it."""
     seen: set[str] = set()
     for prompt in prompts:
         named = [teacher.asker.ids(prompt) for teacher in teachers]

@@ -72,24 +72,25 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
 
 def _ask(context: StageContext, section: PromptsSection) -> list[str]:
     options = context.recipe.collect
+    prompts: Iterable[Prompt] = (item.prompt for item in read_section(context, section))
+    if sample := int(context.run.request().get("sample", 0)):
+        prompts = evenly(list(unique(prompts)), sample)
 
-    def prompts() -> Iterable[Prompt]:
-        found = (item.prompt for item in read_section(context, section))
-        sample = int(context.run.request().get("sample", 0))
-        return evenly(list(unique(found)), sample) if sample else found
+    def answered(ids: list[str]) -> set[str]:
+        context.cancel.check()
+        return context.store.known_traces(ids)
 
     with ExitStack() as stack:
         teachers = _teachers(context, stack)
         context.take_in_journal()
-        count = find_open(teachers, prompts(), context.store.known_traces, partial(_keep, context),
-                          options.until_verified)
+        count = find_open(teachers, prompts, answered, partial(_keep, context), options.until_verified)
         wanted = [key for teacher in teachers for key in teacher.ids]
         verifier = None
         if options.until_verified:
             verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
             stack.callback(verifier.close)
             _recall(context, teachers, verifier)
-        lines = [Line(teacher, prompts, options.until_verified) for teacher in teachers]
+        lines = [Line(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
         if any(lines):
             context.worked()
             _Collecting(context, teachers, lines, verifier, count).run()
@@ -237,6 +238,9 @@ class _Collecting:
         count, most = CLAIM_ROWS
         while chunk := line.take(count):
             granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
+            for request in chunk:
+                if request.id not in granted:
+                    line.gave_up(request.id)
             self._foreign += len(chunk) - len(granted)
             yield from (request for request in chunk if request.id in granted)
             count = min(most, count * 4)
@@ -252,7 +256,7 @@ class _Collecting:
             self._errors[reply.error] += 1
             if reply.raw:
                 quarantine(self._context.run.quarantine, reply, prompt.id, teacher.model)
-            line.failed(reply.request_id)
+            line.gave_up(reply.request_id)
             self._show(teacher, None)
             return
         request = next(r for r in question.requests if r.id == reply.request_id)

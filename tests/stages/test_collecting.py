@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -244,20 +244,21 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
                                                                     held: int) -> None:
     monkeypatch.setattr("localdistill.stages.asking.BLOCK_PROMPTS", 3)
     monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", held)
+    monkeypatch.setattr("localdistill.stages.asking.FETCHED_PROMPTS", 2)
     asker, prompts = asked_by()
     every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
     answered = {*every[:6], every[9]}
     kept: list[Prompt] = []
     looked_up: list[int] = []
-    reads: list[None] = []
+    fetched: list[list[str]] = []
 
     def stored(ids: list[str]) -> set[str]:
         looked_up.append(len(ids))
         return answered.intersection(ids)
 
-    def again() -> list[Prompt]:
-        reads.append(None)
-        return [*prompts, prompts[7]]
+    def fetch(ids: list[str]) -> list[Prompt]:
+        fetched.append(ids)
+        return [prompt for prompt in prompts if prompt.id in ids]
 
     teachers = [Teacher(name, engine(), asker, "m", "") for name in "ab"]
     same = [replace(prompts[n], reference="another") for n in (0, 6)]
@@ -266,7 +267,7 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
     for teacher in teachers:
         assert teacher.ids == every and teacher.unasked == set(every) - answered
         assert len(teacher.questions) == min(held, 5)
-        line = Line(teacher, again, False)
+        line = Line(teacher, fetch, False)
         assert len(line) == 9
         taken = [request for size in (2, 4, 100) for request in line.take(size)]
         assert [request.id for request in taken] == [key for key in every if key not in answered]
@@ -274,9 +275,10 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
             prompts[every.index(request.id) // 2] for request in taken]
         assert not line and not line.take(1)
         line.answered(taken[0].id, True)
-        line.failed(taken[1].id)
+        line.gave_up(taken[1].id)
         assert not line
-    assert len(reads) == (0 if held == 100 else 2)
+    later = [prompt.id for prompt in prompts[3 + held:]]
+    assert fetched == [later[at:at + 2] for at in range(0, len(later), 2)] * 2
 
 
 def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +289,7 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
     assert [question.prompt for question in teacher.questions] == prompts
     teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
-    line = Line(teacher, list, True)
+    line = Line(teacher, lambda _: [], True)
     assert len(line) == 7
     first = line.take(2)
     assert [request.id for request in first] == [every[2], every[4]]
@@ -298,13 +300,22 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     assert len(line) == 4, "both tries of this one are used up"
 
 
-def test_a_prompt_that_left_its_file_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 1)
-    asker, prompts = asked_by()
-    teacher = Teacher("a", engine(), asker, "m", "")
-    find_open([teacher], prompts, lambda ids: set(), lambda _: None, False)
-    line = Line(teacher, lambda: prompts[:3], False)
-    assert len(line.take(100)) == 6 and not line
+def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(
+    tmp_path: Path, server: CountingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 2)
+    monkeypatch.setattr("localdistill.stages.asking.FETCHED_PROMPTS", 5)
+    chain = Chain(tmp_path, recipe_of(tmp_path, 40, at(server)))
+    keep = collect._keep
+
+    def keep_and_remove(context: StageContext, prompts: Sequence[Prompt]) -> None:
+        keep(context, prompts)
+        (tmp_path / "q.jsonl").unlink()
+
+    monkeypatch.setattr(collect, "_keep", keep_and_remove)
+    traces = chain.collect()
+    assert len(traces) == 40 and set(server.asked.values()) == {1}
+    assert len(list(chain.context().store.pairs([trace.id for trace in traces]))) == 40
 
 
 def test_a_store_that_fails_ends_the_reading() -> None:

@@ -133,7 +133,31 @@ async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_pa
         known.set()
         await until(pilot, lambda: page_of(app)._talks and page_of(app)._talks[0].turns)
         assert page_of(app)._talks[0].turns[0].question == QUESTION
+        assert app.screen.query_one("#line", Input).value == ""
         await pilot.press("escape")
+
+
+@piloted
+async def test_a_question_asked_too_early_is_dropped_with_the_screen(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    known = threading.Event()
+
+    def slow(workspace: Workspace) -> list[ChatFile]:
+        known.wait(20)
+        return [ChatFile(TEACHER, "teacher")]
+
+    monkeypatch.setattr("tui.screens.chat.chat_files", slow)
+    app = LocalDistillApp(tmp_path, start="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "looking for model files" in log(app))
+        page = page_of(app)
+        await ask(pilot, QUESTION)
+        app.go("home")
+        await pilot.pause()
+        known.set()
+        await until(pilot, lambda: page._talks)
+        await pilot.pause(0.1)
+        assert not page._talks[0].turns and not children()
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), (b"GGUF\x03", "not a usable GGUF"),

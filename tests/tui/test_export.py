@@ -105,8 +105,9 @@ def test_files_to_talk_to_are_exports_and_then_teachers(exported: Path, tmp_path
     assert model_to_chat(workspace, "any.gguf") == Path("any.gguf")
     with pytest.raises(UsageError, match="no run has exported"):
         model_to_chat(Workspace(exported / "elsewhere"))
-    with pytest.raises(UsageError, match="garden-7"):
-        model_to_chat(workspace, "garden-7")
+    for odd in ("garden-7", "", "x" * 300, str(exported)):
+        with pytest.raises(UsageError, match="there is no run and no file"):
+            model_to_chat(workspace, odd)
     labels = [file.label for file in chat_files(Workspace(exported))]
     assert labels == ["garden-1 full_trace Q8_0", "garden-1 full_trace F16", "garden-1 full_trace Q4_K_M"]
     text = ('name = "t"\n[prompts]\nfiles = ["shipped:pantry/prompts.jsonl"]\n[teacher]\nuse = "llama_cpp"\n'

@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from textual.app import App, ComposeResult
+from textual.widgets import Input
 
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, text_of
+from tests.tui.hostile import screen_text
 from tui.app import LocalDistillApp
 from tui.widgets.facts import Facts
 from tui.widgets.pipeline import Pipeline
 
 STAGES = [(name, "done") for name in ("collect", "grade", "select", "rewrite", "format", "train", "evaluate")]
+
+
+def seen(app: LocalDistillApp) -> list[str]:
+    """The lines of the screen that hold anything."""
+    return [line.strip() for line in screen_text(app).splitlines() if line.strip()]
 
 
 class Wrapping(App[None]):
@@ -46,12 +53,26 @@ async def test_a_window_that_is_too_small_says_so_and_loses_nothing(tmp_path: Pa
     async with app.run_test(size=(20, 5)) as pilot:
         await until(pilot, lambda: "20x5: too small" in text_of(app, "#too-small"))
         page = app.screen
-        assert [widget.id for widget in page.children if widget.display] == ["too-small"]
+        assert seen(app) == ["20x5: too small", "use 60x20 or more", "runs go on", "ctrl+q leaves"]
         await pilot.press("4")
         await until(pilot, lambda: app.screen is not page)
-        assert [widget.id for widget in app.screen.children if widget.display] == ["too-small"]
+        await until(pilot, lambda: seen(app)[0] == "20x5: too small")
         await pilot.resize_terminal(60, 20)
-        await until(pilot, lambda: not app.screen.query_one("#too-small").display)
-        assert app.screen.query_one("#menu").display
+        await until(pilot, lambda: seen(app)[0].startswith("localdistill") and "Traces" in seen(app)[1])
         await pilot.resize_terminal(12, 3)
-        await until(pilot, lambda: "12x3" in text_of(app, "#too-small"))
+        await until(pilot, lambda: seen(app)[0].startswith("12x3: too"))
+
+
+@piloted
+async def test_what_is_typed_goes_on_after_a_window_was_too_small_for_a_moment(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="chat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        box = app.screen.query_one("#line", Input)
+        await until(pilot, lambda: box.has_focus)
+        await pilot.press(*"what")
+        await pilot.resize_terminal(80, 8)
+        await until(pilot, lambda: "too small" in seen(app)[0])
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "localdistill" in seen(app)[0])
+        await pilot.press("3")
+        assert box.has_focus and box.value == "what3"

@@ -116,9 +116,10 @@ async def test_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.Monke
              Finding("llama.cpp", "wrong", "RUNS ON THE CPU", "rebuild it")]
     monkeypatch.setattr("localdistill.doctor.examine", lambda workspace: found)
     app = LocalDistillApp(tmp_path)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(100, 45)) as pilot:
         await until(pilot, lambda: guided(app))
         await pilot.press("d")
+        # High enough for all of it: where it just fits, whether its scroll bar takes room depends on what stood before.
         marked = ("✗ torch", "! llama.cpp", "✓ python")
         await until(pilot, lambda: isinstance(app.screen, ReportDialog) and all(m in screen_text(app) for m in marked))
         text = assert_harmless(app)

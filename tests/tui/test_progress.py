@@ -29,9 +29,10 @@ def test_durations_and_counters() -> None:
 def test_sentences_wrap_below_themselves_and_tables_are_cut() -> None:
     text = SaidText()
     text.show([Said("warning", "one two three four five", "six seven eight"),
-               Said("note", "a table\n" + "x" * 40)])
+               Said("note", "a table\n" + "x" * 40), Said("error", "it failed, as said\nby somebody else now")])
     assert text.drawn(22).plain == ("! one two three four\n  five\n    next: six seven eight\n"
-                                    "  a table\n  " + "x" * 19 + "…\n")
+                                    "  a table\n  " + "x" * 19 + "…\n"
+                                    "✗ it failed, as said\n  by somebody else now\n")
 
 
 def test_a_chain_breaks_between_stages() -> None:

@@ -57,6 +57,22 @@ async def test_a_run_is_chosen_and_its_facts_replay(tmp_path: Path) -> None:
 
 
 @piloted
+async def test_a_run_attached_elsewhere_is_the_one_that_keys_act_on(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    shutil.copytree(root / "runs/garden-1", root / "runs/other-7")
+    app = LocalDistillApp(root, start="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app, "garden-1") or stands(app, "other-7"))
+        wanted = "other-7" if stands(app, "garden-1") else "garden-1"
+        app.go("home")
+        await pilot.pause()
+        app.attach(wanted)
+        app.go("runs")
+        await until(pilot, lambda: stands(app, wanted))
+        assert app.screen.run_id == wanted
+
+
+@piloted
 async def test_the_log_of_the_processes_is_one_key_away(tmp_path: Path) -> None:
     root = copied(tmp_path)
     (root / "runs/garden-1/log.txt").write_bytes(f"libraries say {HOSTILE}\n".encode("utf-8", "replace"))

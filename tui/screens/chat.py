@@ -64,8 +64,8 @@ class ChatPage(Page):
         self._files: tuple[ChatFile, ...] | None = None
         self._side = 0
         self._unfolded = False
-        self._asks = False
-        """A question waits for the list of files."""
+        self._early = ""
+        """A question that was asked before the files were known."""
 
     def body(self) -> Iterable[Widget]:
         """Two conversations (one hidden until it is opened) and the line."""
@@ -93,9 +93,12 @@ class ChatPage(Page):
         if not self._talks and self._files:
             self._open(0, self._files[0].path, self._files[0].label)
         self._draw()
-        if self._asks:
-            self._asks = False
-            self.call_later(self.query_one("#line", Input).action_submit)
+        early, self._early = self._early, ""
+        if early and self._talks and self.is_current:
+            box = self.query_one("#line", Input)
+            if box.value.strip() == early:
+                box.clear()
+            self._ask_all(early)
 
     def _open(self, side: int, path: Path, label: str) -> None:
         """Talk to `path` on one side; nothing is loaded before the first question."""
@@ -110,6 +113,7 @@ class ChatPage(Page):
     def on_screen_suspend(self) -> None:
         """Another screen came to the front: the processes end. A window in front changes nothing."""
         if not self.app.screen.is_modal:
+            self._early = ""
             self._close_all()
 
     def on_unmount(self) -> None:
@@ -182,14 +186,18 @@ class ChatPage(Page):
         if not question:
             return
         if not self._talks:
-            self._asks = self._files is None  # asked before the files are known: answered when they are
-            if not self._asks:
+            if self._files is None:
+                self._early = question
+            else:
                 self.action_choose_file()
             return
         if any(talk.is_busy for talk in self._talks):
             self.notify("an answer is being written; escape stops it", markup=False, timeout=3)
             return
         event.input.clear()
+        self._ask_all(question)
+
+    def _ask_all(self, question: str) -> None:
         for talk in self._talks:
             self._ask(talk, question)
         self._draw()

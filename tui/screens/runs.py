@@ -69,6 +69,7 @@ class RunsPage(RunPage):
         self._runs: tuple[RunStatus, ...] = ()
         self._looked = ""
         self._damaged = 0
+        self._attached = ""
 
     def body(self) -> Iterable[Widget]:
         """A list on the left, the followed run on the right."""
@@ -91,15 +92,18 @@ class RunsPage(RunPage):
         """Redraw what changed."""
         self.query_one("#none").display = not state.runs and state.watched is None
         self.query_one("#split").display = bool(state.runs) or state.watched is not None
-        if state.runs != self._runs:
+        is_new = self.ui.chosen != self._attached
+        self._attached = self.ui.chosen
+        if state.runs != self._runs or is_new:
             self._runs = state.runs
-            self._draw_list(state)
+            self._draw_list(state, self._attached if is_new else "")
         if state.watched is not None:
             self._draw(state.watched)
 
-    def _draw_list(self, state: AppState) -> None:
+    def _draw_list(self, state: AppState, attached: str) -> None:
+        """The runs; the cursor stays where it is, unless somebody asked to follow the run `attached`."""
         listing = self.query_one("#list", OptionList)
-        chosen = self._chosen_id() or (state.watched.run_id if state.watched else "")
+        chosen = attached or self._chosen_id() or (state.watched.run_id if state.watched else "")
         listing.clear_options()
         newest_first = list(reversed(state.runs))
         listing.add_options([Option(_run_line(run), id=run.run_id) for run in newest_first])

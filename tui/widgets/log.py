@@ -36,8 +36,8 @@ class SaidLog(VerticalScroll):
 
 
 class SaidText(Drawn):
-    """The lines themselves. Sentences wrap below their own beginning; what has lines of its own, a table, is cut where
-    the widget ends, because wrapped it could not be read."""
+    """The lines themselves. Sentences wrap below their own beginning; a note with lines of its own is a table, and cut
+    where the widget ends, because wrapped it could not be read."""
 
     _said: tuple[Said, ...] = ()
 
@@ -51,16 +51,18 @@ class SaidText(Drawn):
         """Everything, the newest last."""
         parts = []
         for said in self._said:
-            parts.append(shown("\n".join(_lines(_MARKS[said.kind], said.text, width)) + "\n", _STYLES[said.kind]))
+            is_table = "\n" in said.text and said.kind in ("note", "counts")
+            lines = _lines(_MARKS[said.kind], said.text, width, wraps=not is_table)
+            parts.append(shown("\n".join(lines) + "\n", _STYLES[said.kind]))
             if said.hint:
                 parts.append(shown("\n".join(_lines("    next: ", said.hint, width)) + "\n", "$foreground-muted"))
         return joined(*parts)
 
 
-def _lines(mark: str, text: str, width: int) -> list[str]:
-    given = safe(text).splitlines() or [""]
+def _lines(mark: str, text: str, width: int, wraps: bool = True) -> list[str]:
+    given = safe(text).splitlines()
     indent, room = " " * len(mark), max(16, width - len(mark))
-    if len(given) == 1:
-        given = wrap(given[0], room, break_on_hyphens=False) or [""]
-    cut = [one if len(one) <= room else f"{one[:room - 1]}…" for one in given]
+    if wraps:
+        given = [piece for one in given for piece in wrap(one, room, break_on_hyphens=False)]
+    cut = [one if len(one) <= room else f"{one[:room - 1]}…" for one in given] or [""]
     return [mark + cut[0], *(indent + one for one in cut[1:])]

@@ -105,7 +105,9 @@ async def test_typing_in_the_text_shows_in_the_form(mine: Path) -> None:
         await until(pilot, lambda: "colect: unknown key; did you mean 'collect'?" in text_of(app, "#state"))
         await pilot.press("ctrl+t")
         assert any(r.field.key == "colect" for r in app.screen.query(ValueRow))
-        await pilot.press("ctrl+t", *'"')
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: area.has_focus)
+        await pilot.press('"')
         await until(pilot, lambda: "not valid TOML" in text_of(app, "#state"))
 
 

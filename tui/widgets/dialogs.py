@@ -204,11 +204,12 @@ class ReportDialog(Dialog[None]):
         self.query_one("#report-scroll").focus()
 
     def fill(self, rows: Iterable[tuple[str, str]]) -> None:
-        """The report is there. Harmless after the window was closed."""
+        """The report is there. Harmless before the window stands, and after it was closed."""
         self._rows = list(rows)
-        if self.is_mounted:
+        # Not `is_mounted`: for a moment `on_mount` has run already and that is not true yet.
+        for facts in self.query("#report").results(Facts):
             self.query_one("#report-waiting").display = False
-            self.query_one("#report", Facts).show(self._rows)
+            facts.show(self._rows)
 
     def fail(self, error: LocalDistillError) -> None:
         """There will be no report; say why in its place."""

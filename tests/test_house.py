@@ -208,3 +208,9 @@ def test_help_loads_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_speed_is_no_test(path: Path) -> None:
+    """A test that times itself fails on a busy machine. Speed is a ratio, measured in benchmarks/."""
+    assert path == Path(__file__) or "perf_counter" not in path.read_text(encoding="utf-8")

@@ -157,9 +157,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
     """A connection that sees the store's file and nothing else."""
-    import duckdb
-
-    con = duckdb.connect(":memory:", config=configuration())
+    con = empty_database()
     how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
     try:
         quoted = str(path).replace("'", "''")
@@ -173,7 +171,17 @@ def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
     return con
 
 
-def configuration() -> dict[str, str | bool | int | float | list[str]]:
+def empty_database(**settings: str) -> DuckDBPyConnection:
+    """A database in memory, with `settings` over ours, that draws nothing: where a query takes longer than two seconds
+    the library puts a bar on standard output, over whatever is there."""
+    import duckdb
+
+    con = duckdb.connect(":memory:", config={**_configuration(), **settings})
+    con.execute("SET enable_progress_bar = false")
+    return con
+
+
+def _configuration() -> dict[str, str | bool | int | float | list[str]]:
     """No extensions and no Python variables; at most one merge of small row groups when a session closes."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",

@@ -159,15 +159,15 @@ def test_a_server_that_says_nothing_at_all_is_given_up_in_time(server: FaultServ
     assert is_right(one(server, kind, idle_s=0.2))
     server.play(Script(default=Step(drip_bytes=1, drip_s=0.05)))
     begin = time.monotonic()
-    assert one(server, kind, timeout_s=0.3, idle_s=5, retries=1).status in ("truncated", "error")
-    assert time.monotonic() - begin < 5
+    assert one(server, kind, timeout_s=0.3, idle_s=60, retries=1).status in ("truncated", "error")
+    assert time.monotonic() - begin < 30
 
 
 @kinds
 def test_a_server_that_keeps_the_line_open_after_the_end_is_not_waited_for(server: FaultServer, kind: str) -> None:
     server.play(Script(default=Step(cut=1_000_000, ending="stall")))
     begin = time.monotonic()
-    assert is_right(one(server, kind, idle_s=8)) and time.monotonic() - begin < 4
+    assert is_right(one(server, kind, idle_s=60)) and time.monotonic() - begin < 30
     assert len(server.requests) == 1
 
 
@@ -192,7 +192,7 @@ def test_a_short_outage_with_many_in_flight_is_short(kind: str) -> None:
         begin = time.monotonic()
         replies = ask(engine_for(server.url, kind, concurrency=64, backoff_s=0.05), doubles(200))
         assert len(replies) == 200 and all(is_right(r) for r in replies)
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 30
 
 
 @kinds

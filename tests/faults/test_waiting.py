@@ -37,7 +37,7 @@ def test_any_retry_after_is_obeyed_or_overlooked(
     server.play(first(Step(status=status, headers=headers), times=2))
     assert is_right(one(server, kind, retries=2))
     waits = [b.at_s - a.at_s for a, b in zip(server.requests, server.requests[1:])]
-    assert len(waits) == 2 and all(least_s <= wait < least_s + 2 for wait in waits)
+    assert len(waits) == 2 and all(least_s <= wait < least_s + 10 for wait in waits)
 
 
 def test_a_date_to_wait_for_is_obeyed(server: FaultServer) -> None:
@@ -82,7 +82,7 @@ def test_what_limit_headers_leave_is_not_exceeded(server: FaultServer, kind: str
     replies = ask(engine_for(server.url, kind, concurrency=1), doubles(3))
     assert all(is_right(r) for r in replies)
     waits = [b.at_s - a.at_s for a, b in zip(server.requests, server.requests[1:])]
-    assert len(waits) == 2 and all(0.17 <= wait < 2 for wait in waits)
+    assert len(waits) == 2 and all(0.17 <= wait < 10 for wait in waits)
 
 
 def test_reset_times_of_anthropic_are_obeyed(server: FaultServer) -> None:

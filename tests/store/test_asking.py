@@ -4,7 +4,6 @@ in a child without holding the file."""
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -84,13 +83,12 @@ def test_a_bomb_is_stopped_and_never_holds_the_file(
 
     asker = threading.Thread(target=ask)
     asker.start()
-    longest = 0.0
+    counted = 0
     while asker.is_alive():
-        began = time.monotonic()
         Store(store.path, wait_s=1.0).counts()
-        longest = max(longest, time.monotonic() - began)
+        counted += 1
     asker.join()
-    assert len(errors) == 1 and killed == [False] and longest < 1.0
+    assert len(errors) == 1 and killed == [False] and counted > 2, "one that waits for the end counts once or twice"
 
 
 def test_a_child_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 from hypothesis import given
@@ -39,9 +38,7 @@ def test_a_falling_curve_begins_above_and_ends_below() -> None:
 
 def test_a_spike_survives_ten_thousand_points() -> None:
     points = [(step, 1.0 if step != 5_003 else 9.0) for step in range(10_000)]
-    began = time.perf_counter()
     rows = draw([Line("a", points)], 80, 12).text()
-    assert time.perf_counter() - began < 0.5
     assert any(braille(row) for row in rows[:2]), "the one high value is not drawn"
 
 

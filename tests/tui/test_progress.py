@@ -35,6 +35,13 @@ def test_sentences_wrap_below_themselves_and_tables_are_cut() -> None:
                                     "✗ it failed, as said\n  by somebody else now\n")
 
 
+def test_where_tables_are_folded_their_titles_stay() -> None:
+    text = SaidText(folds=True)
+    text.show([Said("note", "a score card of seven\n" + "x" * 40), Said("error", "it failed\ntwice"),
+               Said("note", "one line")])
+    assert text.drawn(20).plain == "  a score card of\n  seven …\n✗ it failed\n  twice\n  one line\n"
+
+
 def test_a_chain_breaks_between_stages() -> None:
     chain = Pipeline()
     chain._stages = (("collect", "done"), ("rewrite", "absent"), ("grade", "running"), ("select", "waiting"))

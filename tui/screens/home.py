@@ -100,7 +100,7 @@ class HomePage(Page):
                 yield Static(shown("looking at the workspace ...", MUTED), id="looking")
                 yield Facts(id="facts")
                 yield Static(shown("last said", "bold"), classes="title", id="said-title")
-                yield SaidLog(id="last-said")
+                yield SaidLog(folds=True, id="last-said")
 
     def on_mount(self) -> None:
         """Look once the frame stands."""

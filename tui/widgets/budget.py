@@ -41,13 +41,11 @@ class BudgetLine(Static):
 
         def done(budget: Budget) -> None:
             self.budget = budget
-            if self.is_mounted:
-                self.update(_budget(budget, view.state, budget.spent_usd))
+            self.update(_budget(budget, view.state, budget.spent_usd))
 
         def failed(error: LocalDistillError) -> None:
             self.budget = None
-            if self.is_mounted:
-                self.update(shown(f"budget: {line(error.message, 200)}", MUTED))
+            self.update(shown(f"budget: {line(error.message, 200)}", MUTED))
 
         ui.jobs.do(lambda: budget_of(RunFolder.open(runs, view.run_id)), done, group="budget", failed=failed)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from textual.widgets import Static
-
 from localdistill import ImportReport, LocalDistillError, Preview, import_file, preview_file
 from tui.text import joined, line, shown
 from tui.widgets.dialogs import MUTED
@@ -32,22 +30,21 @@ class ImportDialog(PathDialog):
         if self._busy:
             return
         if not str(path).endswith(ENDINGS):
-            self.query_one("#said-text", Static).update("")
+            self.tell(shown(""))
             return
         self.ui.jobs.do(lambda: preview_file(path), partial(self._show, path), group="preview", failed=self._failed)
 
     def _show(self, path: Path, preview: Preview) -> None:
-        if self.is_mounted and not self._busy:
-            rows = [shown(f"\n{row}", longest=LONGEST_ROW) for row in preview.rows]
-            self.query_one("#said-text", Static).update(joined(
-                shown(f"{line(path.name)}: ", "bold"), shown(f"layout {line(preview.layout)}", MUTED), *rows))
+        if not self._busy:
+            self.tell(joined(shown(f"{line(path.name)}: ", "bold"), shown(f"layout {line(preview.layout)}", MUTED),
+                             *(shown(f"\n{row}", longest=LONGEST_ROW) for row in preview.rows)))
 
     def take(self, path: Path) -> None:
         """Read the whole file and store it; the window stays open when a row cannot be used."""
         if self._busy:
             return
         self._busy = True
-        self.query_one("#said-text", Static).update(shown(f"reading {line(path.name)} ...", MUTED))
+        self.tell(shown(f"reading {line(path.name)} ...", MUTED))
         self.ui.jobs.do(lambda: import_file(self.ui.workspace, path), self._stored, failed=self._failed)
 
     def _stored(self, report: ImportReport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
+from typing import Any
 
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -20,11 +21,15 @@ SHOWN_LINES = 200
 
 
 class SaidLog(VerticalScroll):
-    """Lines of a run."""
+    """Lines of a run. `folds`: of a table only its title is shown, for places where it is not what one came for."""
+
+    def __init__(self, *, folds: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._folds = folds
 
     def compose(self) -> Iterable[Widget]:
         """One text that grows."""
-        yield SaidText(id="said")
+        yield SaidText(folds=self._folds, id="said")
 
     def on_mount(self) -> None:
         """The end stays in sight until somebody scrolls."""
@@ -41,6 +46,10 @@ class SaidText(Drawn):
 
     _said: tuple[Said, ...] = ()
 
+    def __init__(self, *, folds: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._folds = folds
+
     def show(self, said: Sequence[Said]) -> None:
         """Draw these."""
         if self._said != (told := tuple(said)):
@@ -52,7 +61,8 @@ class SaidText(Drawn):
         parts = []
         for said in self._said:
             is_table = "\n" in said.text and said.kind in ("note", "counts")
-            lines = _lines(_MARKS[said.kind], said.text, width, wraps=not is_table)
+            text = said.text.partition("\n")[0] + " …" if is_table and self._folds else said.text
+            lines = _lines(_MARKS[said.kind], text, width, wraps=text is not said.text or not is_table)
             parts.append(shown("\n".join(lines) + "\n", _STYLES[said.kind]))
             if said.hint:
                 parts.append(shown("\n".join(_lines("    next: ", said.hint, width)) + "\n", "$foreground-muted"))

@@ -169,19 +169,24 @@ class PathDialog(Dialog[None]):
         self.ui.jobs.do(lambda: names_in(folder, stem, self._endings), self._listed, group="names", failed=self.said)
 
     def _listed(self, names: list[Path]) -> None:
-        if not self.is_mounted:
-            return
         self._names = names
-        listing = self.query_one("#names", OptionList)
-        listing.clear_options()
-        listing.add_options([Option(_name(path)) for path in names])
-        if not names:
-            listing.add_option(Option(shown("nothing here fits", MUTED), disabled=True))
+        for listing in self.query("#names").results(OptionList):  # none once the window is closed
+            listing.clear_options()
+            listing.add_options([Option(_name(path)) for path in names])
+            if not names:
+                listing.add_option(Option(shown("nothing here fits", MUTED), disabled=True))
 
     def said(self, error: LocalDistillError) -> None:
         """Show what went wrong in the window itself."""
-        if self.is_mounted:
-            self.query_one("#said-text", Static).update(_problem(error))
+        self.tell(_problem(error))
+
+    def tell(self, text: Content) -> None:
+        """Say something below the names. Harmless once the window is closed.
+
+        Who asks `is_mounted` instead loses what is there at once: for a moment `on_mount` has run already and that is
+        not true yet."""
+        for said in self.query("#said-text").results(Static):
+            said.update(text)
 
     def action_complete(self) -> None:
         """Take over what all names that fit have in common."""

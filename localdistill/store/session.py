@@ -3,6 +3,7 @@ session waits its turn and nobody keeps the file. Nothing here knows what is sto
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import random
@@ -29,6 +30,10 @@ BUDGET_S = 0.12
 way and the closing, nobody waits longer than 250 ms for one session."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.004, 0.06
+_LOCKED = "Could not set lock"
+"""What DuckDB says of a file that another process has open."""
+_ENDINGS = ("", ".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")
+"""Files of one database."""
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCKS: dict[Path, threading.Lock] = {}
 _LOCKS_GUARD = threading.Lock()
@@ -69,17 +74,16 @@ class Sessions:
             raise self._explained(error) from error
 
     def _once(self, work: Callable[[DuckDBPyConnection], T], deadline: float) -> T:
-        import duckdb
-
         con = self._open(deadline)
         try:
             if not self.read_only:
                 migrate(con, self._migrations)
-            return work(con)
-        finally:
-            # What was committed is in the WAL by now; a checkpoint that fails on closing loses nothing.
-            with contextlib.suppress(duckdb.Error):
-                con.close()
+            result = work(con)
+        except BaseException:
+            _close(con)
+            raise
+        _detach(self.path, con)
+        return result
 
     @contextmanager
     def _turn_of_thread(self) -> Iterator[None]:
@@ -104,7 +108,7 @@ class Sessions:
             except duckdb.Error as error:
                 if "replaying WAL" in str(error) and log is not None:
                     self._set_log_aside(log)
-                elif "Could not set lock" not in str(error):
+                elif _LOCKED not in str(error):
                     raise
                 elif time.monotonic() + pause > deadline:
                     raise self._locked(str(error)) from None
@@ -155,20 +159,100 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+class _Spare:
+    """The database in memory that the last session of this process left, for the next one on the same file: to make
+    one takes ten times as long as to attach a file to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: tuple[Path, DuckDBPyConnection] | None = None
+
+    def take(self, path: Path) -> DuckDBPyConnection | None:
+        """The one for `path`, if that is what is there."""
+        left = self._swap(None)
+        if left is None or left[0] == path:
+            return left[1] if left else None
+        _close(left[1])
+        return None
+
+    def keep(self, path: Path, con: DuckDBPyConnection) -> None:
+        """`con` has nothing attached any more."""
+        if before := self._swap((path, con)):
+            _close(before[1])
+
+    def close(self) -> None:
+        """The process ends."""
+        if left := self._swap(None):
+            _close(left[1])
+
+    def _swap(self, new: tuple[Path, DuckDBPyConnection] | None) -> tuple[Path, DuckDBPyConnection] | None:
+        with self._lock:
+            old, self._left = self._left, new
+            return old
+
+
+_SPARE = _Spare()
+atexit.register(_SPARE.close)
+
+
 def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
-    """A connection that sees the store's file and nothing else."""
-    con = empty_database()
+    """A connection that sees the store's file and nothing else. DuckDB's error when that cannot be attached."""
+    import duckdb
+
+    con = _SPARE.take(path) or _shut_in(path)
     how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
     try:
-        quoted = str(path).replace("'", "''")
-        con.execute(f"ATTACH '{quoted}' AS store ({how})")
+        con.execute(f"ATTACH {_quoted(_real(path))} AS store ({how})")
         con.execute("USE store")
+    except BaseException as error:
+        if isinstance(error, duckdb.IOException) and _LOCKED in str(error):
+            _SPARE.keep(path, con)
+        else:
+            _close(con)
+        raise
+    return con
+
+
+def _detach(path: Path, con: DuckDBPyConnection) -> None:
+    """Let go of the file. What was committed is in the WAL by now; a checkpoint that fails meanwhile loses nothing."""
+    import duckdb
+
+    try:
+        con.execute("USE memory")
+        con.execute("DETACH store")
+    except duckdb.Error:
+        _close(con)
+    else:
+        _SPARE.keep(path, con)
+
+
+def _close(con: DuckDBPyConnection) -> None:
+    import duckdb
+
+    with contextlib.suppress(duckdb.Error):
+        con.close()
+
+
+def _shut_in(path: Path) -> DuckDBPyConnection:
+    """An empty database that will never see other files than those of the store at `path`."""
+    con, store = empty_database(), str(_real(path))
+    try:
+        files = ", ".join(_quoted(store + ending) for ending in _ENDINGS)
+        con.execute(f"SET allowed_paths = [{files}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     except BaseException:
-        con.close()
+        _close(con)
         raise
     return con
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _quoted(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def empty_database(**settings: str) -> DuckDBPyConnection:

@@ -658,3 +658,25 @@ def test_no_session_holds_the_file_long(tmp_path: Path, monkeypatch: pytest.Monk
     found = reading.pick(store._sessions, range(1, 41), reading.rows_query("traces", ["id"]))
     assert [row[1] for row in found] == ids(*range(40))
     assert len(opened) == 10
+
+
+def test_a_session_sees_no_file_but_its_own_and_leaves_it_to_others(tmp_path: Path) -> None:
+    store, other = filled(tmp_path, 3), tmp_path / "other.csv"
+    other.write_text("a\n1\n")
+    for _ in range(2):  # the second works with what the first left
+        for sql in (f"SELECT * FROM read_csv('{other}')", f"ATTACH '{tmp_path / 'x.duckdb'}'",
+                    f"COPY (SELECT 1) TO '{tmp_path / 'y.csv'}'", "SET enable_external_access = true"):
+            with pytest.raises(StoreError, match=r"disabled by configuration|locked|Cannot change"):
+                Sessions(store.path).run(lambda con, sql=sql: con.execute(sql).fetchall())  # type: ignore[misc]
+        assert store.counts().traces == 3
+        opened = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('CREATE OR REPLACE TABLE held (a INT)')"
+        subprocess.run([sys.executable, "-c", opened, str(store.path)], check=True)
+
+
+def test_a_session_that_failed_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    sessions = Sessions(filled(tmp_path, 3).path)
+    for sql in ("BEGIN; INSERT INTO labels VALUES (1)", "CREATE TEMP TABLE incoming AS SELECT 1 AS id; SELECT oops"):
+        with pytest.raises(StoreError):
+            sessions.run(lambda con, sql=sql: con.execute(sql).fetchall())  # type: ignore[misc]
+        assert sessions.run(lambda con: con.execute("SELECT count(*) FROM traces").fetchone()) == (3,)
+        assert sessions.run(lambda con: con.execute("SELECT * FROM duckdb_tables() WHERE temporary").fetchall()) == []

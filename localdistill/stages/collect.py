@@ -18,7 +18,17 @@ from localdistill.interchange.files import read_file
 from localdistill.quarantine import quarantine
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt, Reply, Request, trace_of
-from localdistill.stages.asking import Asker, Line, Teacher, Verifier, evenly, find_open, side_by_side, unique
+from localdistill.stages.asking import (
+    Asker,
+    Line,
+    Teacher,
+    Verifier,
+    evenly,
+    find_open,
+    making_few,
+    side_by_side,
+    unique,
+)
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 
@@ -194,7 +204,7 @@ class _Collecting:
         """Ask for everything in line. Raises what ends the asking early; what came is kept."""
         context, began = self._context, time.monotonic()
         try:
-            with context.journal() as journal:
+            with context.journal() as journal, making_few():
                 # Rejected answers put further tries in line; what came too late for one round starts the next.
                 while any(self._lines) and not context.cancel.is_set():
                     for place, reply in side_by_side([self._stream(place) for place in range(len(self._lines))]):

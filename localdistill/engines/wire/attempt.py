@@ -19,12 +19,14 @@ from localdistill.engines.wire.http import (
     Refused,
     Target,
     Transient,
+    Watch,
     chunks,
     judge,
     parsed,
     raise_error,
     read,
     refuse_echo,
+    unwatched,
 )
 
 if TYPE_CHECKING:
@@ -49,20 +51,13 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
     """Ask once. Raises Transient, Slowed, Refused, EngineError (key or address refused), EngineUnavailable (402)."""
     import aiohttp
 
-    idle_s = session.timeout.sock_read or math.inf
     try:
-        async with session.post(target.url, json=body, headers=target.dialect.headers(target.key),
-                                allow_redirects=False) as response:
-            limits = target.dialect.limits(response.headers)
-            if response.status != 200:
-                judge(response, target, await read(response, target, idle_s, bounded=True))
-            if response.content_type == "text/event-stream":
-                answer = await _streamed(response, target, limits, idle_s, on_piece)
-            else:
-                raw = await read(response, target, idle_s)
-                data = parsed(raw)
-                raise_error(target, data, raw)
-                answer = Answer(target.dialect.collect(data), raw, True, limits)
+        async with Watch(session.timeout.total, session.timeout.sock_read or math.inf) as watch:
+            async with watch.head():
+                response = await session.post(target.url, json=body, headers=target.dialect.headers(target.key),
+                                              allow_redirects=False, timeout=unwatched())
+            async with response:
+                answer = await _answer(response, target, watch, on_piece)
     except TimeoutError:
         raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
     except aiohttp.ClientPayloadError as error:
@@ -76,14 +71,27 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
     return answer
 
 
-async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, Limits], idle_s: float,
+async def _answer(response: aiohttp.ClientResponse, target: Target, watch: Watch,
+                  on_piece: OnPiece | None) -> Answer:
+    limits = target.dialect.limits(response.headers)
+    if response.status != 200:
+        judge(response, target, await read(response, target, watch, bounded=True))
+    if response.content_type == "text/event-stream":
+        return await _streamed(response, target, limits, watch, on_piece)
+    raw = await read(response, target, watch)
+    data = parsed(raw)
+    raise_error(target, data, raw)
+    return Answer(target.dialect.collect(data), raw, True, limits)
+
+
+async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, Limits], watch: Watch,
                     on_piece: OnPiece | None) -> Answer:
     """The joined body of a stream. One that breaks off after its first event is an answer too: a truncated one."""
     import aiohttp
 
     events = _Events(target, on_piece)
     try:
-        async for chunk in chunks(response, idle_s):
+        async for chunk in chunks(response, watch):
             events.feed(chunk)
             if events.over:
                 break

@@ -19,6 +19,7 @@ from localdistill.engines.wire.http import (
     Refused,
     Target,
     Transient,
+    Watch,
     chunks,
     judge,
     open_session,
@@ -92,9 +93,9 @@ class Caller:
         async def fetch() -> None:
             with open(into, "ab") as handle:
                 handle.write(b"\n")
-                idle_s = self._rules.idle_s
-                async with self._open("GET", address, {"timeout": timeout_of(None, idle_s)}) as (response, _):
-                    async for chunk in chunks(response, idle_s):
+                without_end = {"timeout": timeout_of(None, self._rules.idle_s)}
+                async with self._open("GET", address, without_end) as (response, _, watch):
+                    async for chunk in chunks(response, watch):
                         if handle.tell() > most_bytes:
                             raise Refused(f"the results are larger than {most_bytes} bytes")
                         handle.write(chunk)
@@ -128,26 +129,28 @@ class Caller:
         return future.result()
 
     async def _ask(self, method: str, path: str, how: dict[str, Any]) -> Any:
-        async with self._open(method, self.base + path, how) as (response, target):
-            return parsed(await read(response, target, self._rules.idle_s))
+        async with self._open(method, self.base + path, how) as (response, target, watch):
+            return parsed(await read(response, target, watch))
 
     @asynccontextmanager
     async def _open(self, method: str, url: str,
-                    how: dict[str, Any]) -> AsyncIterator[tuple[aiohttp.ClientResponse, Target]]:
-        """A response with status 200 (or 201); anything else is raised as what it amounts to."""
+                    how: dict[str, Any]) -> AsyncIterator[tuple[aiohttp.ClientResponse, Target, Watch]]:
+        """A response with status 200 (or 201) and the watch over its body; anything else is raised as what it amounts
+        to."""
         import aiohttp
 
         target = dataclasses.replace(self._target, url=url.partition("?")[0])
         headers = {**target.dialect.headers(target.key), **how.pop("headers", {})}
         try:
-            async with self._connected().request(method, url, headers=headers, allow_redirects=False,
-                                                 **how) as response:
+            asked = self._connected().request(method, url, headers=headers, allow_redirects=False, **how)
+            # Sending a file may take long without a word, so that aiohttp watches until the head is there.
+            async with asked as response, Watch(None, self._rules.idle_s) as watch:
                 if response.status not in (200, 201):
-                    raw = await read(response, target, self._rules.idle_s, bounded=True)
+                    raw = await read(response, target, watch, bounded=True)
                     if response.status in (404, 405):
                         raise Missing(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
                     judge(response, target, raw)
-                yield response, target
+                yield response, target, watch
         except TimeoutError:
             raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 KEPT_BYTES = 1024 * 1024
 """So much of an unreadable body is kept as evidence."""
 _MAX_ERROR_CHARS = 500
+_MOMENT_S = 0.05
+"""Between the two looks that make a silence: what came while this process was busy with other things is read first."""
 _SHORTEST_KEY = 8
 """Shorter ones are no secrets, and cutting them out of texts would only damage those."""
 
@@ -84,11 +87,17 @@ class Target:
         return self.clean(data.decode("utf-8", "surrogateescape"))
 
 
-def timeout_of(total_s: float | None, idle_s: float) -> aiohttp.ClientTimeout:
-    """How long an exchange may take: in all (None: without end) and without a single byte."""
+def timeout_of(total_s: float | None, idle_s: float | None) -> aiohttp.ClientTimeout:
+    """How long an exchange may take, in all and without a single byte; None: without end."""
     import aiohttp
 
     return aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=idle_s)
+
+
+@cache
+def unwatched() -> aiohttp.ClientTimeout:
+    """For an exchange with a `Watch` of its own: only the connection has to be made in time."""
+    return timeout_of(None, None)
 
 
 def open_session(total_s: float, idle_s: float) -> aiohttp.ClientSession:
@@ -154,10 +163,10 @@ def raise_error(target: Target, data: Any, raw: str, billed: bool = False) -> No
     raise Refused(message, raw, billed=True)
 
 
-async def read(response: aiohttp.ClientResponse, target: Target, idle_s: float, bounded: bool = False) -> str:
+async def read(response: aiohttp.ClientResponse, target: Target, watch: Watch, bounded: bool = False) -> str:
     """The body as text. `bounded` keeps only its start. Raises Refused when it is too large, else as `chunks`."""
     data = bytearray()
-    async for chunk in chunks(response, idle_s):
+    async for chunk in chunks(response, watch):
         data += chunk
         if bounded and len(data) > KEPT_BYTES:
             response.close()
@@ -169,19 +178,19 @@ async def read(response: aiohttp.ClientResponse, target: Target, idle_s: float, 
     return target.text(data)
 
 
-async def chunks(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterator[bytes]:
+async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncIterator[bytes]:
     """The body piece by piece. Compression was not asked for; where it comes all the same, it is undone in bounds.
-    Raises TimeoutError when nothing came for `idle_s`, and Transient, Refused and what aiohttp raises."""
+    Raises TimeoutError when the watch says so, and Transient, Refused and what aiohttp raises."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
-        async for chunk in _arriving(response, idle_s):
+        async for chunk in _arriving(response.content, watch):
             yield chunk
         return
     if encoding not in ("gzip", "deflate"):
         raise Refused(f"the reply is encoded as {encoding[:40]}, which was not asked for", billed=True)
     inflate = zlib.decompressobj(31 if encoding == "gzip" else 15)
     try:
-        async for chunk in _arriving(response, idle_s):
+        async for chunk in _arriving(response.content, watch):
             while chunk:
                 yield inflate.decompress(chunk, KEPT_BYTES)
                 chunk = inflate.unconsumed_tail
@@ -189,19 +198,61 @@ async def chunks(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterat
         raise Transient(f"the {encoding} body is damaged: {error}", "request", billed=True) from None
 
 
-async def _arriving(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterator[bytes]:
-    """The body as it comes. The session's own watch over silence ends with the connection, and a body whose head came
-    with the one before it (a reply sent twice) can lose its connection without hearing of it."""
-    content, loop = response.content, asyncio.get_running_loop()
-    while True:
-        alarm = loop.call_later(idle_s, content.set_exception, TimeoutError())
-        try:
-            chunk = await content.readany()
-        finally:
-            alarm.cancel()
-        if not chunk:
-            return
+async def _arriving(content: aiohttp.StreamReader, watch: Watch) -> AsyncIterator[bytes]:
+    """The body as it comes."""
+    watch.over(content)
+    while chunk := await content.readany():
+        watch.heard()
         yield chunk
+
+
+class Watch:
+    """Over one exchange: how long it may take in all (None: without end) and without a single byte. For `async with`.
+
+    One timer, which looks when it rings whether anything was heard meanwhile: a timer for every piece that comes, as
+    aiohttp has them, costs more than the piece. And aiohttp's watch over silence ends with the connection, while a body
+    whose head came with the one before it (a reply sent twice) can lose its connection without hearing of it."""
+
+    def __init__(self, total_s: float | None, idle_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle_s, self._heard_at = idle_s, self._loop.time()
+        self._ends_at = math.inf if total_s is None else self._heard_at + total_s
+        self._content: aiohttp.StreamReader | None = None
+        self._head: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
+
+    async def __aenter__(self) -> Watch:
+        self._look()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def head(self) -> asyncio.Timeout:
+        """For `async with` around what waits for the head of the response; raises TimeoutError when that is late."""
+        self._head = asyncio.timeout(None)
+        return self._head
+
+    def over(self, content: aiohttp.StreamReader) -> None:
+        """The head is there: from now on whoever reads `content` gets the TimeoutError."""
+        self._content = content
+        self.heard()
+
+    def heard(self) -> None:
+        """Something came."""
+        self._heard_at = self._loop.time()
+
+    def _look(self) -> None:
+        due, now = min(self._heard_at + self._idle_s, self._ends_at), self._loop.time()
+        was_late, self._is_late = self._is_late, now >= due
+        if not (self._is_late and was_late):
+            self._timer = self._loop.call_at(max(due, now + _MOMENT_S), self._look)
+        elif self._content is not None:
+            self._content.set_exception(TimeoutError())
+        elif self._head is not None:
+            self._head.reschedule(0.0)
 
 
 def judge(response: aiohttp.ClientResponse, target: Target, raw: str) -> None:

@@ -162,9 +162,9 @@ class HomePage(Page):
         self.query_one("#next-title").display = self.query_one("#steps").display = has_steps
         self.query_one("#runs-title").display = self.query_one("#recent").display = bool(self.ui.state.runs)
         if is_empty and not was_empty:
-            self.query_one("#ways").focus()
+            self.query_one("#ways").focus(scroll_visible=False)
         elif not is_empty and self.focused is None and seen is not None and trouble is None:
-            self.query_one("#steps").focus()
+            self.query_one("#steps").focus(scroll_visible=False)  # the page begins at its top
 
     def show(self, state: AppState) -> None:
         """The chain follows the run that is watched; the list follows the runs."""

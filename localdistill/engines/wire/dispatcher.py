@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from localdistill.callbook import NANO, CallBook
 from localdistill.engines.wire.attempt import Answer, OnPiece, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.few import FewAtATime
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
 from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.waiting import backoff_s
@@ -95,7 +96,7 @@ class Dispatcher:
         self._typical_tokens = 0.0
         self._said_wait_at = float("-inf")
         self._session: aiohttp.ClientSession | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop(FewAtATime())
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
         self._thread.start()
         self._loop.call_soon_threadsafe(self._connected)  # while the first requests are still being fetched

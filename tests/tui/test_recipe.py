@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, OptionList, Select
+from textual.widgets import Input, OptionList, Select, Static
 
 from localdistill import RecipeDraft, new_recipe
 from tests.helpers import REPO
@@ -104,6 +104,7 @@ async def test_typing_in_the_text_shows_in_the_form(mine: Path) -> None:
         await pilot.press("enter", *"[colect]", "enter", *"x=1", "enter")
         await until(pilot, lambda: "colect: unknown key; did you mean 'collect'?" in text_of(app, "#state"))
         await pilot.press("ctrl+t")
+        await until(pilot, lambda: not area.has_focus)
         assert any(r.field.key == "colect" for r in app.screen.query(ValueRow))
         await pilot.press("ctrl+t")
         await until(pilot, lambda: area.has_focus)
@@ -256,3 +257,28 @@ async def test_hostile_recipes_are_shown_and_steer_nothing(tmp_path: Path, size:
         assert page(app)._draft is not None and page(app)._draft.text == draft.text, "looking changes nothing"
         assert app.screen.query_one(TomlPane).query_one("#raw").is_attached
     assert not os.path.exists(tmp_path / ".mine.toml.unsaved")
+
+
+@piloted
+async def test_switching_twice_in_a_hurry_ends_where_it_began(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app)
+        page, area = app.screen, app.screen.query_one(TomlText)
+        for times, in_text in ((1, True), (2, True), (3, False), (2, False)):
+            for _ in range(times):
+                page.action_switch_text()  # type: ignore[attr-defined]
+            await until(pilot, lambda wanted=in_text: area.has_focus is wanted)  # type: ignore[misc]
+            assert page.query_one("#panes").has_class("-text") is in_text
+
+
+@piloted
+async def test_a_problem_that_is_known_while_its_row_is_being_built_is_shown(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await edited(pilot, app, "student")
+        early = ValueRow(next(iter(app.screen.query(ValueRow))).field)
+        early.problem("it cannot be that")
+        await app.screen.query_one("#rows").mount(early)
+        await until(pilot, lambda: "✗ it cannot be that" in str(early.query_one(".problem", Static).content))
+        assert early.query_one(".problem").display and early.has_class("wrong")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from localdistill import RunFolder, Workspace, wait
+from localdistill import RunFolder, Workspace, saved_selections, wait
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
@@ -92,6 +94,19 @@ async def test_a_saved_selection_opens_in_traces() -> None:
         await pilot.press("enter")
         text = await shows(pilot, app, f"{QUESTIONS - 5} traces")
         assert "selection:" in text
+
+
+@piloted
+async def test_nothing_can_be_chosen_before_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_look = threading.Event()
+    monkeypatch.setattr("tui.screens.select.saved_selections", lambda w: (may_look.wait(30), saved_selections(w))[1])
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert "saved selections" not in await shows(pilot, app, "looking ...")
+        await pilot.press("a", "enter", "space")
+        may_look.set()
+        await shows(pilot, app, "saved selections")
+        await until(pilot, lambda: app.screen.query_one("#steps", PagedTable).has_focus)
 
 
 @piloted

@@ -66,6 +66,8 @@ class RecipePage(Page):
         self._at = ""
         self._problems: list[Problem] = []
         self._elsewhere = False
+        self._in_text = False
+        """Of form and text, the text is worked in."""
 
     def body(self) -> Iterable[Widget]:
         """The shelf, and the editor in its place once a recipe is open."""
@@ -258,13 +260,17 @@ class RecipePage(Page):
         if self._draft is None:
             return
         panes, pane = self.query_one("#panes"), self.query_one(TomlPane)
-        to_text = not pane.has_focus_within
+        self._in_text = to_text = not self._in_text
         panes.set_class(to_text, "-text")
         self._draw_state()
         if to_text:
             pane.enter()
         else:
             self.query_one("#sections").focus()
+
+    def on_descendant_focus(self) -> None:
+        """Somebody went there on another way; a focus that was only asked for comes a moment later."""
+        self._in_text = self.query_one(TomlPane).has_focus_within
 
     # ---- checking and doing
 
@@ -283,9 +289,9 @@ class RecipePage(Page):
     def _checked(self, result: tuple[list[Problem], bool]) -> None:
         self._problems, self._elsewhere = result
         if self._draft is not None:
+            self._draw_state()
             self._draw_sections()
             self._mark()
-            self._draw_state()
 
     def _draw_state(self) -> None:
         """Where the file stands; problems are listed here when no field of the form shows them."""

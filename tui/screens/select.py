@@ -71,7 +71,7 @@ class SelectPage(Page):
         self._tried: Waterfall | None = None
         self._trying = False
         self._seen = False
-        """The waterfall was drawn once, and had the focus."""
+        """Somebody went to the saved selections, or the waterfall had the focus once: it asks for it no more."""
         self._steps: list[Step] = []
 
     def body(self) -> Iterable[Widget]:
@@ -82,6 +82,11 @@ class SelectPage(Page):
         yield Static(shown("saved selections", "bold"), id="saved-title")
         yield PagedTable(SAVED, id="saved")
         yield Static(id="nothing", classes="empty")
+
+    def on_mount(self) -> None:
+        """Nothing can be chosen before it is known what there is."""
+        for name in ("#steps", "#saved", "#saved-title"):
+            self.query_one(name).display = False
 
     # ---- what there is
 
@@ -124,6 +129,8 @@ class SelectPage(Page):
         if stored is not None and (stored.kept is None or self._is_changed) and stored.asked:
             self._try()
         self._draw()
+        if self.focused is None and material.stored is None:
+            self.query_one("#saved").focus()
 
     def _failed(self, error: LocalDistillError) -> None:
         self.query_one("#facts", Static).update(joined(shown(f"✗ {safe(error.message)}", "$text-error"),
@@ -225,7 +232,9 @@ class SelectPage(Page):
 
     def action_to_saved(self) -> None:
         """To the list of saved selections."""
-        self.query_one("#saved").focus()
+        if self._material is not None:
+            self._seen = True
+            self.query_one("#saved").focus()
 
     def action_open_traces(self) -> None:
         """The traces of the saved selection under the cursor, else of this run's."""

@@ -39,6 +39,7 @@ class ValueRow(Vertical):
     def __init__(self, field: RecipeField) -> None:
         super().__init__()
         self.field = field
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         """Name and box on one line, the problem below."""
@@ -74,14 +75,15 @@ class ValueRow(Vertical):
 
     def problem(self, text: str) -> None:
         """Say what is wrong with it; empty when nothing is."""
-        below = self.query_one(".problem", Static)
-        below.display = bool(text)
-        below.update(shown(f"✗ {line(text, 1000)}"))
+        self._problem = text
+        for below in self.query(".problem").results(Static):  # none while the row is being built
+            below.display = bool(text)
+            below.update(shown(f"✗ {line(text, 1000)}"))
         self.set_class(bool(text), "wrong")
 
     def on_mount(self) -> None:
-        """Nothing is known to be wrong yet."""
-        self.problem("")
+        """What became known to be wrong meanwhile."""
+        self.problem(self._problem)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell the form's owner."""

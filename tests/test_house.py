@@ -210,7 +210,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert json.loads(out.stdout) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_speed_is_no_test(path: Path) -> None:
+def test_speed_is_no_test() -> None:
     """A test that times itself fails on a busy machine. Speed is a ratio, measured in benchmarks/."""
-    assert path == Path(__file__) or "perf_counter" not in path.read_text(encoding="utf-8")
+    others = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    assert others and [path for path in others if "perf_counter" in path.read_text(encoding="utf-8")] == []

@@ -14,7 +14,7 @@ from localdistill.errors import LocalDistillError, UsageError
 from localdistill.safety.children import Line, limit_memory, serve
 from localdistill.store.reading import MOST_ROWS, SPAN_ROWS, checked_condition, refused, sweep
 from localdistill.store.schema import LONG_COLUMNS, VIEW_COLUMNS
-from localdistill.store.session import Sessions, empty_database
+from localdistill.store.session import Sessions, shut_in
 from localdistill.store.view import arrow_query, search_condition
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _matches(request: dict[str, Any], line: Line) -> Iterator[list[int]]:
     holds, params = search_condition(request["search"])
     most_rows = SPAN_ROWS if set(columns) & set(LONG_COLUMNS) or holds else MOST_ROWS
     sessions = Sessions(Path(request["store"]), request["wait_s"], read_only=True)
-    con = _sandbox(request["memory_bytes"])
+    con = shut_in(memory_limit=f"{request['memory_bytes'] >> 20}MB", temp_directory="", threads="1")
     query = arrow_query(columns, holds, params)
     line.write({"testing": 0})
     yield _test(con, no_rows(columns), condition, where)
@@ -76,13 +76,6 @@ def no_rows(columns: list[str]) -> pa.Table:
     kinds = {**dict.fromkeys(numbers, pa.int64()), "score": pa.float64(), "cost_usd": pa.float64(),
              "created_at": pa.timestamp("us")}
     return pa.schema([("seq", pa.int64()), *((name, kinds.get(name, pa.string())) for name in columns)]).empty_table()
-
-
-def _sandbox(memory_bytes: int) -> DuckDBPyConnection:
-    con = empty_database(memory_limit=f"{memory_bytes >> 20}MB", temp_directory="", threads="1")
-    con.execute("SET enable_external_access = false")
-    con.execute("SET lock_configuration = true")
-    return con
 
 
 def _test(con: DuckDBPyConnection, rows: pa.Table, condition: str, where: str) -> list[int]:

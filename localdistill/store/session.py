@@ -168,11 +168,12 @@ class _Spare:
         self._left: tuple[Path, DuckDBPyConnection] | None = None
 
     def take(self, path: Path) -> DuckDBPyConnection | None:
-        """The one for `path`, if that is what is there."""
+        """The one for `path`; one for another file is closed."""
         left = self._swap(None)
-        if left is None or left[0] == path:
-            return left[1] if left else None
-        _close(left[1])
+        if left is not None and left[0] == path:
+            return left[1]
+        if left is not None:
+            _close(left[1])
         return None
 
     def keep(self, path: Path, con: DuckDBPyConnection) -> None:
@@ -197,15 +198,14 @@ atexit.register(_SPARE.close)
 
 def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
     """A connection that sees the store's file and nothing else. DuckDB's error when that cannot be attached."""
-    import duckdb
-
-    con = _SPARE.take(path) or _shut_in(path)
+    file = os.path.abspath(path)
+    con = _SPARE.take(path) or shut_in([file + ending for ending in _ENDINGS])
     how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
     try:
-        con.execute(f"ATTACH {_quoted(_real(path))} AS store ({how})")
+        con.execute(f"ATTACH {_quoted(file)} AS store ({how})")
         con.execute("USE store")
     except BaseException as error:
-        if isinstance(error, duckdb.IOException) and _LOCKED in str(error):
+        if _LOCKED in str(error):
             _SPARE.keep(path, con)
         else:
             _close(con)
@@ -233,12 +233,16 @@ def _close(con: DuckDBPyConnection) -> None:
         con.close()
 
 
-def _shut_in(path: Path) -> DuckDBPyConnection:
-    """An empty database that will never see other files than those of the store at `path`."""
-    con, store = empty_database(), str(_real(path))
+def shut_in(files: Sequence[str] = (), **settings: str) -> DuckDBPyConnection:
+    """An empty database in memory, with `settings` over ours, that will never see other files than `files` (absolute
+    paths) and draws nothing: where a query takes longer than two seconds the library puts a bar on standard output,
+    over whatever is there."""
+    import duckdb
+
+    con = duckdb.connect(":memory:", config={**_configuration(), **settings})
     try:
-        files = ", ".join(_quoted(store + ending) for ending in _ENDINGS)
-        con.execute(f"SET allowed_paths = [{files}]")
+        con.execute("SET enable_progress_bar = false")
+        con.execute(f"SET allowed_paths = [{', '.join(map(_quoted, files))}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     except BaseException:
@@ -247,22 +251,8 @@ def _shut_in(path: Path) -> DuckDBPyConnection:
     return con
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.abspath(path))
-
-
-def _quoted(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-def empty_database(**settings: str) -> DuckDBPyConnection:
-    """A database in memory, with `settings` over ours, that draws nothing: where a query takes longer than two seconds
-    the library puts a bar on standard output, over whatever is there."""
-    import duckdb
-
-    con = duckdb.connect(":memory:", config={**_configuration(), **settings})
-    con.execute("SET enable_progress_bar = false")
-    return con
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _configuration() -> dict[str, str | bool | int | float | list[str]]:

@@ -115,16 +115,22 @@ async def test_two_files_answer_side_by_side_and_one_behind_the_other_where_it_i
         assert page._talks[0].turns == () and "loaded with the first question" in log(app)
 
 
-@piloted
-async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_path: Path,
-                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    known = threading.Event()
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Until this is set, the list of files is being made."""
+    event = threading.Event()
 
     def slow(workspace: Workspace) -> list[ChatFile]:
-        known.wait(20)
+        event.wait(20)
         return [ChatFile(TEACHER, "teacher")]
 
     monkeypatch.setattr("tui.screens.chat.chat_files", slow)
+    return event
+
+
+@piloted
+async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_path: Path,
+                                                                          known: threading.Event) -> None:
     app = LocalDistillApp(tmp_path, start="chat")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "looking for model files" in log(app))
@@ -138,15 +144,7 @@ async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_pa
 
 
 @piloted
-async def test_a_question_asked_too_early_is_dropped_with_the_screen(tmp_path: Path,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    known = threading.Event()
-
-    def slow(workspace: Workspace) -> list[ChatFile]:
-        known.wait(20)
-        return [ChatFile(TEACHER, "teacher")]
-
-    monkeypatch.setattr("tui.screens.chat.chat_files", slow)
+async def test_a_question_asked_too_early_is_dropped_with_the_screen(tmp_path: Path, known: threading.Event) -> None:
     app = LocalDistillApp(tmp_path, start="chat")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "looking for model files" in log(app))

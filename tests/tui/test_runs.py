@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from localdistill import RunFolder, Workspace, list_runs, start, wait
@@ -38,16 +41,22 @@ def collected(root: Path, broken: bool = False) -> Workspace:
     return Workspace(root)
 
 
-@piloted
-async def test_a_run_is_chosen_and_its_facts_replay(tmp_path: Path) -> None:
+@asynccontextmanager
+async def two_runs(tmp_path: Path) -> AsyncIterator[tuple[Pilot[None], LocalDistillApp, str]]:
+    """Runs of a workspace that has two; the name of the one that does not stand there."""
     root = copied(tmp_path)
     shutil.copytree(root / "runs/garden-1", root / "runs/other-7")
     app = LocalDistillApp(root, start="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: stands(app, "garden-1") or stands(app, "other-7"))
+        yield pilot, app, "other-7" if stands(app, "garden-1") else "garden-1"
+
+
+@piloted
+async def test_a_run_is_chosen_and_its_facts_replay(tmp_path: Path) -> None:
+    async with two_runs(tmp_path) as (pilot, app, wanted):
         listing = app.screen.query_one("#list", OptionList)
         assert listing.option_count == 2
-        wanted = "other-7" if stands(app, "garden-1") else "garden-1"
         listing.highlighted = listing.get_option_index(wanted)
         listing.focus()
         await pilot.press("enter")
@@ -58,12 +67,7 @@ async def test_a_run_is_chosen_and_its_facts_replay(tmp_path: Path) -> None:
 
 @piloted
 async def test_a_run_attached_elsewhere_is_the_one_that_keys_act_on(tmp_path: Path) -> None:
-    root = copied(tmp_path)
-    shutil.copytree(root / "runs/garden-1", root / "runs/other-7")
-    app = LocalDistillApp(root, start="runs")
-    async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: stands(app, "garden-1") or stands(app, "other-7"))
-        wanted = "other-7" if stands(app, "garden-1") else "garden-1"
+    async with two_runs(tmp_path) as (pilot, app, wanted):
         app.go("home")
         await pilot.pause()
         app.attach(wanted)

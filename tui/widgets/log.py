@@ -60,9 +60,10 @@ class SaidText(Drawn):
         """Everything, the newest last."""
         parts = []
         for said in self._said:
-            is_table = "\n" in said.text and said.kind in ("note", "counts")
-            text = said.text.partition("\n")[0] + " …" if is_table and self._folds else said.text
-            lines = _lines(_MARKS[said.kind], text, width, wraps=text is not said.text or not is_table)
+            text, is_table = said.text, "\n" in said.text and said.kind in ("note", "counts")
+            if is_table and self._folds:
+                text, is_table = text.partition("\n")[0] + " …", False
+            lines = _lines(_MARKS[said.kind], text, width, wraps=not is_table)
             parts.append(shown("\n".join(lines) + "\n", _STYLES[said.kind]))
             if said.hint:
                 parts.append(shown("\n".join(_lines("    next: ", said.hint, width)) + "\n", "$foreground-muted"))

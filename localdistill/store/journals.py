@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill import journal
 from localdistill.records import Grade
+from localdistill.store.borders import BORDERS
 from localdistill.store.rows import grade_row, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction
-from localdistill.store.writing import BATCH_BYTES, BATCH_ROWS, insert_traces, upsert_grades
+from localdistill.store.writing import insert_traces, upsert_grades
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -112,7 +113,7 @@ def _batches(path: Path, start: int, reading: journal.Reading) -> Iterator[_Batc
             batch.grades += grades
             batch.ends[trace.id] = end
             size += size_of(row)
-        if len(batch.traces) == BATCH_ROWS or size >= BATCH_BYTES:
+        if len(batch.traces) >= BORDERS.batch_rows or size >= BORDERS.batch_bytes:
             yield batch
             batch, size, taken = _Batch([], [], {}, end), 0, end
     if batch.end > taken:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from localdistill.errors import StoreError, UsageError, nearest
 from localdistill.records import Grade, Prompt, Trace
 from localdistill.store.asking import matching_seqs
-from localdistill.store.reading import MOST_ROWS, SPAN_ROWS, Query, seqs, stored_seqs, sweep
+from localdistill.store.borders import BORDERS
+from localdistill.store.reading import Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
     GRADE_TYPES,
     PROMPT_COLUMNS,
@@ -95,7 +96,7 @@ def stored_places(sessions: Sessions, where: str = "", search: str = "") -> Iter
         return
     holds, params = search_condition(search)
     if holds:
-        found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), SPAN_ROWS))
+        found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), BORDERS.span_rows))
         yield from _pieces(found)
         return
     for table in sweep(sessions, "traces", _narrow("SELECT seq FROM traces WHERE seq BETWEEN ? AND ? ORDER BY seq")):
@@ -157,7 +158,7 @@ def _pieces(found: Iterator[int]) -> Iterator[array[int]]:
         piece.append(seq)
         if len(piece) >= most:
             yield piece
-            piece, most = array("q"), min(2 * most, MOST_ROWS)
+            piece, most = array("q"), min(2 * most, BORDERS.most_rows)
     if piece:
         yield piece
 

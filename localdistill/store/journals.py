@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill import journal
-from localdistill.records import Grade
 from localdistill.store.borders import BORDERS
-from localdistill.store.rows import grade_row, size_of, trace_from_json, trace_row
+from localdistill.store.rows import grade_from_json, grade_row, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction
 from localdistill.store.writing import insert_traces, upsert_grades
 
@@ -104,7 +103,7 @@ def _batches(path: Path, start: int, reading: journal.Reading) -> Iterator[_Batc
         if "trace" in record:
             try:
                 trace = trace_from_json(record["trace"])
-                grades = [grade_row(Grade(**grade)) for grade in record.get("grades", ())]
+                grades = [grade_row(grade_from_json(grade, trace.id)) for grade in record.get("grades", ())]
                 row = trace_row(trace)
             except (TypeError, KeyError, ValueError, AttributeError):
                 reading.damaged_lines += 1

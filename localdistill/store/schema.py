@@ -157,6 +157,14 @@ sample_index, score, grade_reason, extracted, created_at FROM (
             ),
         ),
     ),
+    Migration(
+        # NULL where a reply came before its column.
+        "tokens written to caches, damaged lines of journals",
+        (
+            "ALTER TABLE traces ADD COLUMN cache_write_tokens BIGINT",
+            "ALTER TABLE journal_offsets ADD COLUMN damaged BIGINT DEFAULT 0",
+        ),
+    ),
 )
 
 

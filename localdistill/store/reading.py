@@ -20,6 +20,7 @@ TableName = Literal["prompts", "traces"]
 Query = Callable[["DuckDBPyConnection", int, int, "list[int] | None"], list[T]]
 """Rows of the window low..high of `seq`, in that order; only those in the list when there is one."""
 
+LOST_HINT = "`localdistill traces` says what is missing here and what brings it back"
 _SLOW_S, _FAST_S = 0.08, 0.03
 
 
@@ -92,10 +93,8 @@ def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> list
     places = seqs(sessions, name, ids)
     missing = [i for i in ids if i not in places]
     if missing:
-        raise StoreError(
-            f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
-            "resume the run that made them, or import their file again",
-        )
+        raise StoreError(f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
+                         LOST_HINT)
     return [places[i] for i in ids]
 
 

@@ -15,7 +15,7 @@ from localdistill.errors import UsageError
 from localdistill.records import Grade, Prompt, Trace
 from localdistill.store import journals, ledger, reading, view
 from localdistill.store.borders import BORDERS
-from localdistill.store.journals import CatchUp
+from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.ledger import Selection
 from localdistill.store.rows import (
     GRADE_TYPES,
@@ -33,6 +33,7 @@ from localdistill.store.rows import (
 from localdistill.store.session import WAIT_S, Sessions, transaction
 from localdistill.store.view import SearchHit
 from localdistill.store.writing import (
+    adopt_traces,
     batched_rows,
     chunked,
     grant_claims,
@@ -279,9 +280,28 @@ class Store:
         """Give back all claims of a run."""
         self._rows("DELETE FROM claims WHERE run_id = ?", [run_id])
 
+    def claimants(self) -> list[str]:
+        """The runs that hold claims."""
+        return [row[0] for row in self._rows("SELECT DISTINCT run_id FROM claims ORDER BY 1")]
+
     def catch_up(self, paths: Iterable[Path]) -> CatchUp:
         """Take in what the journals hold and the store does not. Harmless to repeat."""
         return journals.catch_up(self._sessions, paths)
+
+    def lacking(self, paths: Iterable[Path]) -> list[Lack]:
+        """What the journals hold and the store does not."""
+        return journals.lacking(self._sessions, paths)
+
+    def without_prompt(self) -> dict[str, str]:
+        """Of every trace whose prompt is not stored, the prompt's id by the trace's."""
+        return dict(self._rows("SELECT id, prompt_id FROM traces WHERE prompt_seq IS NULL ORDER BY seq"))
+
+    def give_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Let stored traces without a prompt, and what was rewritten from them, be answers to these stored prompts
+        (trace id -> prompt id): a prompt that asked the same may bear another id now, as its reference was changed."""
+        rows = ({"trace_id": trace, "prompt_id": prompt} for trace, prompt in prompts.items())
+        for _ in self._in_transactions(rows, adopt_traces):
+            pass
 
     def counts(self) -> StoreCounts:
         """How much is stored."""

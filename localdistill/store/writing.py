@@ -109,6 +109,16 @@ def insert_traces(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> li
     return [row["id"] for row in new]
 
 
+def adopt_traces(con: DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give traces without a prompt, and what was rewritten from them, these stored prompts."""
+    with incoming(con, table(rows, {"trace_id": "string", "prompt_id": "string"})):
+        for own in ("id", "parent_id"):
+            con.execute(
+                "UPDATE traces SET prompt_id = p.id, prompt_seq = p.seq FROM incoming i JOIN prompts p "
+                f"ON p.id = i.prompt_id WHERE traces.prompt_seq IS NULL AND i.trace_id = traces.{own}"
+            )
+
+
 def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
     """Add verdicts; a second one of the same grader replaces the first. StoreError when a trace is not stored."""
     latest = {(row["trace_id"], row["grader"]): row for row in rows}

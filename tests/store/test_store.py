@@ -609,7 +609,7 @@ SHIPPED = {
     "first tables": "fc732afa3c1dd691f03ee923f2cdb35d5d43bd30b17b0c77565ad15a7384effd",
     "terms of use": "b5908c38c6fd5829e73911d483a75a9fe54cf04d8504e22d5cd35e0c526d798c",
     "no indexes on what grows": "18ab441f2b30c87b20915f8d1b43b8e1097986aa07328b86cc960bf7591a4f30",
-    "tokens written to caches, damaged lines of journals": "af9bdd84986576c64daa53a35781840ad132f7b6d0e19ee1ac7cf9afad3f8bca",
+    "cache writes and damaged lines": "af9bdd84986576c64daa53a35781840ad132f7b6d0e19ee1ac7cf9afad3f8bca",
 }
 
 

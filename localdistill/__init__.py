@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "localdistill.browsing": ("TRACE_ORDERS", "Browser", "TraceDetail", "TraceRow", "browse", "list_traces",
-                              "trace_detail"),
+                              "missing_traces", "trace_detail"),
     "localdistill.budgets": ("Budget", "budget_of"),
     "localdistill.callbook": ("CallBook",),
     "localdistill.chatting": ("ChatPiece", "ChatSession", "open_chat"),
@@ -39,6 +39,7 @@ _WHERE = {
     "localdistill.quarantine": ("Quarantined", "read_quarantine"),
     "localdistill.recipe": ("STAGES", "Member", "Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
     "localdistill.records": ("Grade", "Message", "Prompt", "Span", "Trace"),
+    "localdistill.recovery": ("Missing", "open_store"),
     "localdistill.run_folder": ("RunFolder", "RunStatus", "list_runs"),
     "localdistill.runs": ("cancel", "cancel_batches", "follow", "resume", "start", "wait"),
     "localdistill.modelfiles.shipped": ("recipe_file", "shipped_path", "shipped_recipes"),

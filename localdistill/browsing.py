@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
+from localdistill.recovery import Missing, missing_in, open_store
 from localdistill.store import Store
 from localdistill.store.pages import (
     ORDERS,
@@ -50,6 +51,8 @@ class Browser:
         self.where, self.search, self.order, self.selection = where, search, order, selection
         self.complete = False
         """Every matching trace was found."""
+        self.missing: tuple[Missing, ...] = ()
+        """What the store should hold and does not, and what brings it back."""
         self._store = store
         self._places = array("q")
         self._pages: OrderedDict[int, list[TraceRow | None]] = OrderedDict()
@@ -158,8 +161,7 @@ def list_traces(workspace: Workspace, where: str = "", search: str = "", order: 
                 limit: int = 20) -> list[dict[str, Any]]:
     """The first `limit` traces of such a view, as `Store.listing` gives them."""
     check_order(order)
-    store = Store(workspace.store_path)
-    store.catch_up(workspace.journals())
+    store = open_store(workspace)
     if order == "stored" and not selection:
         return store.listing(where or None, search, limit)
     browser = Browser(store, where, search, order, selection)
@@ -170,13 +172,18 @@ def list_traces(workspace: Workspace, where: str = "", search: str = "", order: 
 def browse(workspace: Workspace, where: str = "", search: str = "", order: str = "stored",
            selection: str = "") -> Browser:
     """A view of the workspace's traces; what lies in journals of runs is taken in first."""
-    store = Store(workspace.store_path)
-    if journals := workspace.journals():
-        store.catch_up(journals)
-    return Browser(store, where, search, order, selection)
+    store = open_store(workspace)
+    browser = Browser(store, where, search, order, selection)
+    browser.missing = tuple(missing_in(workspace, store))
+    return browser
+
+
+def missing_traces(workspace: Workspace) -> list[Missing]:
+    """What the store of the workspace should hold and does not, each with what brings it back."""
+    return missing_in(workspace, open_store(workspace))
 
 
 def trace_detail(workspace: Workspace, trace_id: str) -> TraceDetail:
     """The trace with exactly this id and what hangs on it; StoreError when it is not stored."""
-    sessions = readers(workspace.store_path)
+    sessions = readers(open_store(workspace).path)
     return detail_at(sessions, place_of(sessions, trace_id))

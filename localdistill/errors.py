@@ -7,7 +7,8 @@
     |   `-- MissingExtra         2  an optional package is not installed
     |-- ModelFileError           1  a model file is missing, damaged or refused
     |-- StoreError               1  the store is damaged or from a newer version
-    |   `-- StoreLocked          5  another process holds it
+    |   |-- StoreLocked          5  another process holds it
+    |   `-- StoreReadOnly        1  it lies where nobody may write
     |-- EngineError              1  an engine cannot do what was asked
     |   `-- EngineUnavailable    3  an engine stopped answering; the run can be resumed
     |-- PartialResult            3  something is done, the rest can be resumed
@@ -70,6 +71,10 @@ class StoreLocked(StoreError):
     """Another process held the store for longer than the waiting time."""
 
     exit_code = 5
+
+
+class StoreReadOnly(StoreError):
+    """The store can be read and not written."""
 
 
 class EngineError(LocalDistillError):

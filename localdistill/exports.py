@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from localdistill.errors import LocalDistillError, UsageError
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.recovery import open_store
 from localdistill.run_folder import RunFolder, list_runs
-from localdistill.store import Store
 from localdistill.workspace import Artifact, Workspace
 
 ExportState = Literal["whole", "gone", "refused", "not yet"]
@@ -222,7 +222,7 @@ def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tu
     if not ids or not workspace.store_path.exists():
         return ()
     try:
-        return tuple(Store(workspace.store_path).licences(ids))
+        return tuple(open_store(workspace).licences(ids))
     except LocalDistillError as error:
         unknown.append(f"licences: {error.message}")
         return ()

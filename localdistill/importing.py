@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.interchange.files import detect, read_file
-from localdistill.store import Store
+from localdistill.recovery import open_store
 from localdistill.workspace import Workspace
 
 BATCH_ROWS = 1000
@@ -61,7 +61,7 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto") -> Impor
     """Store all rows of a file. The whole file is read before anything is stored, so a bad row stores nothing."""
     name = detect(path) if layout == "auto" else layout
     items = [item for _, item in read_file(path, name)]
-    store = Store(workspace.store_path)
+    store = open_store(workspace)
     prompts = store.add_prompts(item.prompt for item in items)
     traces = store.add_traces(item.trace for item in items if item.trace)
     ends = [item.trace.status for item in items if item.trace and item.trace.status != "complete"]

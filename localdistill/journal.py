@@ -33,7 +33,7 @@ def decode(line: bytes) -> dict[str, Any] | None:
         if int(check, 16) != zlib.crc32(body):
             return None
         record = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -123,6 +123,8 @@ class Reading:
     """How a reading of a journal went."""
 
     damaged_lines: int = 0
+    end: int = 0
+    """Offset behind the last whole line, whatever it held."""
 
 
 def read(path: Path, offset: int = 0, reading: Reading | None = None) -> Iterator[tuple[dict[str, Any], int]]:
@@ -136,6 +138,8 @@ def read(path: Path, offset: int = 0, reading: Reading | None = None) -> Iterato
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
+            if reading:
+                reading.end = offset
             record = decode(line[:-1])
             if record is not None:
                 yield record, offset

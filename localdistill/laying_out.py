@@ -15,6 +15,7 @@ from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
 from localdistill.records import Prompt, Skip, Trace
+from localdistill.recovery import open_store
 from localdistill.run_folder import RunFolder
 from localdistill.store import Store
 from localdistill.store.pages import made_of, readers
@@ -103,7 +104,7 @@ def layouter_of(run: RunFolder | None) -> Layouter:
 def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | None, layouter: Layouter) -> list[LaidOut]:
     """The trace in every arm of `run`, then in every format that no arm uses. An arm with a rewrite shows the trace
     that the rewrite made of this one. UsageError when there is no such trace."""
-    store = Store(workspace.store_path)
+    store = open_store(workspace)
     trace = store.find_trace(trace_id) if workspace.store_path.exists() else None
     if trace is None:
         raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")

@@ -18,10 +18,10 @@ from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nan
 from localdistill.recipe import Recipe
 from localdistill.recipe.sections import TeacherSection
 from localdistill.records import Prompt, Usage
+from localdistill.recovery import open_store
 from localdistill.run_folder import list_runs
 from localdistill.stages.asking import Asker, Question
 from localdistill.stages.context import build_member
-from localdistill.store import Store
 from localdistill.workspace import Workspace
 
 BYTES_PER_TOKEN = 4.0
@@ -85,12 +85,14 @@ def _tries(recipe: Recipe) -> str:
 def _count(workspace: Workspace, questions: Sequence[Question]) -> tuple[int, int]:
     """Calls that are still to be made, and answers that are there."""
     ids = [request.id for question in questions for request in question.requests]
-    known = Store(workspace.store_path).known_traces(ids) if workspace.store_path.exists() else set()
+    store = open_store(workspace)
+    known = store.known_traces(ids) if store.path.exists() else set()
     return len(ids) - len(known), len(known)
 
 
 def _replies(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
-    found = Store(workspace.store_path).usage_of(model) if workspace.store_path.exists() else []
+    store = open_store(workspace)
+    found = store.usage_of(model) if store.path.exists() else []
     return found if len(found) >= LEAST_REPLIES else []
 
 

@@ -14,11 +14,11 @@ from localdistill.errors import UsageError
 from localdistill.events import Cancel, Counted
 from localdistill.filters import FILTERS
 from localdistill.recipe import Member
+from localdistill.recovery import open_store
 from localdistill.run_folder import RunFolder
 from localdistill.runs import start
 from localdistill.stages.context import StageContext
 from localdistill.stages.select import choose
-from localdistill.store import Store
 from localdistill.store.pages import SavedSelection, readers
 from localdistill.store.pages import saved_selections as _saved
 from localdistill.workspace import Workspace
@@ -65,7 +65,7 @@ class Waterfall:
 
 def saved_selections(workspace: Workspace) -> list[SavedSelection]:
     """Every saved selection, the newest first."""
-    return _saved(readers(workspace.store_path)) if workspace.store_path.exists() else []
+    return _saved(readers(open_store(workspace).path)) if workspace.store_path.exists() else []
 
 
 def waterfall_of(run: RunFolder) -> Waterfall:
@@ -122,7 +122,7 @@ def try_filters(
     """What `filters` would leave of the run's traces. With more than `CHEAP_TRACES` a filter that is not SQL is passed
     over: its step and the sum are not counted. Cancelled when told to stop."""
     recipe = run.recipe()
-    context = StageContext(workspace, run, recipe, Store(workspace.store_path), lambda event: None, cancel or Cancel())
+    context = StageContext(workspace, run, recipe, open_store(workspace), lambda event: None, cancel or Cancel())
     asked = run.ids("collect")
     kept, steps, whole = asked, [], True
     for member in filters:

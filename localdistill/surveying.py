@@ -10,8 +10,8 @@ from pathlib import Path
 from localdistill.errors import UsageError
 from localdistill.hardware import look_at_hardware
 from localdistill.recipe import STAGES
+from localdistill.recovery import missing_in, open_store
 from localdistill.run_folder import RunFolder, RunStatus, list_runs
-from localdistill.store import Store
 from localdistill.store.session import WAIT_S
 from localdistill.workspace import Workspace
 
@@ -60,11 +60,13 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
 
 def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, str]]:
     facts = []
-    if workspace.store_path.exists():
-        counts = Store(workspace.store_path, wait_s).counts()
+    store = open_store(workspace, wait_s)
+    if store.path.exists():
+        counts = store.counts()
         cost = f", ${counts.cost_usd:.2f} paid" if counts.cost_usd else ""
         facts.append(("stored", f"{counts.prompts:,} prompts, {counts.traces:,} traces "
                                 f"({counts.rewritten:,} rewritten), {counts.grades:,} grades{cost}"))
+        facts += [("missing", f"{one.text}. {one.hint}") for one in missing_in(workspace, store)]
     else:
         facts.append(("stored", "nothing yet"))
     facts.append(("runs", f"{runs:,}"))

@@ -67,6 +67,7 @@ RANKS = {
     "recipe": 3,
     "workspace": 3,
     "run_folder": 4,
+    "recovery": 4,
     "consent": 4,
     "stages": 5,
     "runs": 6,
@@ -162,6 +163,14 @@ def test_only_the_store_says_duckdb_and_only_the_cli_draws(path: Path) -> None:
     assert "duckdb" not in tops or own == "store"
     assert not tops & {"typer", "rich"} or own == "cli"
     assert "textual" not in tops and "tui" not in tops
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_store_is_opened_with_all_that_the_journals_hold(path: Path) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    made = any(isinstance(call, ast.Name) and call.id == "Store" for call in calls)
+    assert not made or path.relative_to(ROOT).as_posix() in ("localdistill/recovery.py",
+                                                            "localdistill/stages/__main__.py")
 
 
 def test_importing_any_member_loads_nothing_heavy() -> None:

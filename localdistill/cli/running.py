@@ -323,4 +323,5 @@ def prune(
         return
     if not yes and not typer.confirm("remove them?", default=False):
         return
-    remove(place, going)
+    for item in remove(place, going):
+        output.talk(f"{item.kind} {item.name} stays: {item.kept_by}")

@@ -78,9 +78,12 @@ def traces(
     as_json: JsonOption = False,
 ) -> None:
     """List traces."""
-    from localdistill import list_traces
+    from localdistill import list_traces, missing_traces
 
-    rows = list_traces(workspace_of(workspace), where, search, order, selection, limit)
+    place = workspace_of(workspace)
+    rows = list_traces(place, where, search, order, selection, limit)
+    for missing in missing_traces(place):
+        output.talk(f"{missing.text}\n  {missing.hint}")
     if as_json:
         output.data_json(rows)
         return
@@ -93,7 +96,7 @@ def traces(
                 r["status"],
                 "-" if r["score"] is None else f"{r['score']:g}",
                 r["completion_tokens"],
-                r["question"][:60],
+                "(its prompt is not stored)" if r["question"] is None else r["question"][:60],
             )
             for r in rows
         ],
@@ -147,9 +150,9 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one trace."""
-    from localdistill import Store, render_trace
+    from localdistill import open_store, render_trace
 
-    shown = render_trace(Store(workspace_of(workspace).store_path), trace, form, student)
+    shown = render_trace(open_store(workspace_of(workspace)), trace, form, student)
     if as_json:
         output.data_json(shown.data)
     else:

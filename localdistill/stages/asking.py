@@ -7,7 +7,7 @@ import gc
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -283,10 +283,12 @@ def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
 
 
 def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Callable[[list[str]], set[str]],
-              keep: Callable[[list[Prompt]], None], keeps_all: bool) -> int:
+              keep: Callable[[list[Prompt]], None], keeps_all: bool, orphans: Collection[str] = (),
+              give_prompts: Callable[[dict[str, str]], None] = lambda prompts: None) -> int:
     """Give every teacher its ids and its first questions, and `keep` the prompts of all that are open; returns how many
     answers are there. `stored` says which of some ids have one. What is answered is not held unless `keeps_all`, nor
-    more than HELD_QUESTIONS: of the others only ids are, about 250 bytes a request."""
+    more than HELD_QUESTIONS: of the others only ids are, about 250 bytes a request. `orphans` are answers whose prompt
+    is not stored: it is kept too, and given to them."""
     count = 0
     with making_many():
         for block in _blocks(_named_once(teachers, prompts), BLOCK_PROMPTS):
@@ -308,8 +310,12 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
                         teacher.questions.append(teacher.asker.question(prompt))
                     elif not has_all:
                         teacher.later.append(prompt.id)
-            if is_open:
-                keep(list(is_open.values()))
+            lost = {key: prompt for prompt, named in block for ids in named for key in ids
+                    if key in orphans} if orphans else {}
+            if is_open or lost:
+                keep(list({**is_open, **{prompt.id: prompt for prompt in lost.values()}}.values()))
+            if lost:
+                give_prompts({key: prompt.id for key, prompt in lost.items()})
     return count
 
 

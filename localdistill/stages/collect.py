@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -45,12 +45,15 @@ TAIL = 1000
 def run(context: StageContext) -> None:
     """Leave `collect.ids` (traces, in prompt order) and the counts per status."""
     ids: list[str] = []
+    unanswered = 0
     if context.recipe.traces:
         ids += _import(context, context.recipe.traces)
     if context.recipe.prompts:
-        ids += _ask(context, context.recipe.prompts)
+        asked, unanswered = _ask(context, context.recipe.prompts)
+        ids += asked
     context.run.write_ids("collect", ids)
-    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.book.spent_usd})
+    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.book.spent_usd,
+                                         "unanswered": unanswered})
 
 
 def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:
@@ -80,7 +83,8 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
     return list(dict.fromkeys(trace.id for trace in traces))
 
 
-def _ask(context: StageContext, section: PromptsSection) -> list[str]:
+def _ask(context: StageContext, section: PromptsSection) -> tuple[list[str], int]:
+    """The ids of the answers, and how many questions have none."""
     options = context.recipe.collect
     prompts: Iterable[Prompt] = (item.prompt for item in read_section(context, section))
     if sample := int(context.run.request().get("sample", 0)):
@@ -92,8 +96,12 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
 
     with ExitStack() as stack:
         teachers = _teachers(context, stack)
-        context.take_in_journal()
-        count = find_open(teachers, prompts, answered, partial(_keep, context), options.until_verified)
+        context.take_in_journals()
+        context.release_claims_of_the_dead()
+        orphans = context.store.without_prompt()
+        count = find_open(teachers, prompts, answered, partial(_keep, context), options.until_verified,
+                          orphans, context.store.give_prompts)
+        _say_what_came_back(context, orphans)
         wanted = [key for teacher in teachers for key in teacher.ids]
         verifier = None
         if options.until_verified:
@@ -105,17 +113,23 @@ def _ask(context: StageContext, section: PromptsSection) -> list[str]:
             context.worked()
             _Collecting(context, teachers, lines, verifier, count).run()
     stored = context.store.known_traces(wanted)
-    _say_what_is_lost(context, teachers, stored)
+    lost = _say_what_is_lost(context, teachers, stored)
     if verifier is not None:
         _label_tries(context, teachers)
-    return [key for key in wanted if key in stored]
+    return [key for key in wanted if key in stored], lost
 
 
 def _keep(context: StageContext, prompts: Sequence[Prompt]) -> None:
-    """Store the prompts of questions without an answer; those of stored answers are there."""
+    """Store the prompts of questions without an answer, and of answers whose prompt is lost."""
     there = context.store.known_prompts(prompt.id for prompt in prompts)
     if context.store.add_prompts(prompt for prompt in prompts if prompt.id not in there):
         context.worked()
+
+
+def _say_what_came_back(context: StageContext, orphans: Mapping[str, str]) -> None:
+    if orphans and (back := len(orphans) - len(context.store.without_prompt())):
+        context.worked()
+        context.note("collect", f"{back} stored answers had lost their prompt; it is stored again")
 
 
 def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
@@ -143,8 +157,8 @@ def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifi
         question.accepted |= verifier.accepts(prompt, trace, grades)
 
 
-def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> None:
-    """PartialResult when more prompts than allowed have no answer; a warning when a few have none."""
+def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> int:
+    """How many prompts have no answer. PartialResult when these are more than allowed; a warning when a few."""
     options = context.recipe.collect
     total = lost = 0
     for teacher in teachers:
@@ -165,6 +179,7 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
             f"{lost} of {total} questions have no answer and are left out",
             f"localdistill resume {context.run.id} asks for those again",
         )
+    return lost
 
 
 def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
@@ -244,15 +259,17 @@ class _Collecting:
         return answers
 
     def _claimed(self, line: Line) -> Iterator[Request]:
-        """The requests in line that no other run is asking, claimed just before they are sent."""
+        """The requests in line that no other run asks or has asked meanwhile, claimed just before they are sent."""
         count, most = CLAIM_ROWS
         while chunk := line.take(count):
             granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
+            answered = self._context.answered_elsewhere(granted)
             for request in chunk:
-                if request.id not in granted:
+                if request.id not in granted or request.id in answered:
                     line.gave_up(request.id)
+            self._done += len(answered)
             self._foreign += len(chunk) - len(granted)
-            yield from (request for request in chunk if request.id in granted)
+            yield from (request for request in chunk if request.id in granted and request.id not in answered)
             count = min(most, count * 4)
 
     def _take(self, journal: JournalledWriter, place: int, reply: Reply) -> None:

@@ -4,7 +4,7 @@ the files it names, and journalled writes of traces."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from localdistill.callbook import NANO, CallBook
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.errors import LocalDistillError, StoreError, UsageError
 from localdistill.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
 from localdistill.interchange.files import read_prompts
 from localdistill.journal import JournalWriter
@@ -22,6 +22,7 @@ from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
 from localdistill.records import Grade, Prompt, Trace
+from localdistill.recovery import missing_prompts, take_in
 from localdistill.registry import Family
 from localdistill.run_folder import RunFolder
 from localdistill.store import Store
@@ -161,24 +162,53 @@ class StageContext:
     @contextmanager
     def journal(self) -> Iterator[JournalledWriter]:
         """A writer whose traces are in the journal first and in the store soon after."""
-        self.take_in_journal()
+        self.take_in_journals()
         writer = JournalledWriter(self.run.journal, self.store)
         try:
             yield writer
         finally:
             writer.close()
 
-    def take_in_journal(self) -> None:
-        """Let the store read what an interrupted process left in the run's journal, and say what was mended."""
-        caught = self.store.catch_up([self.run.journal])
+    def take_in_journals(self) -> None:
+        """Let the store read what interrupted processes left in the journals of all runs, so that nothing is asked
+        again which any of them has, and say what was mended and what cannot be."""
+        caught = take_in(self.workspace, self.store)
         if caught.healed:
-            self.warn("store", f"the store had lost {caught.healed} replies; they are back from the journal")
+            self.warn("store", f"the store had lost {caught.healed} replies; they are back from the journals")
+        if caught.rows > caught.healed:
+            self.note("store", f"{caught.rows - caught.healed} replies that interrupted runs had left in their "
+                               "journals were taken in")
         if caught.damaged:
-            self.warn("store", f"{caught.damaged} lines of the journal are damaged and were passed over")
+            self.warn("store", f"{caught.damaged} lines of the journals are damaged and were passed over")
+        for problem in caught.unread:
+            self.warn("store", f"a journal cannot be read, and what it holds may be asked again: {problem}",
+                      "let it be read, and resume")
+
+    def answered_elsewhere(self, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that another run has an answer to by now."""
+        if not ids:
+            return set()
+        self.store.catch_up(path for path in self.workspace.journals() if path != self.run.journal)
+        return self.store.known_traces(ids)
+
+    def release_claims_of_the_dead(self) -> None:
+        """Give back what runs had claimed that do not live any more: nobody else will ask for it."""
+        for run_id in self.store.claimants():
+            if run_id != self.run.id and not RunFolder(self.workspace.runs / run_id).is_alive():
+                self.store.release(run_id)
 
     def pairs(self, trace_ids: Sequence[str]) -> Iterator[tuple[Prompt, Trace]]:
-        """Prompts and traces of `trace_ids`, streamed from the store."""
+        """Prompts and traces of `trace_ids`, streamed from the store. StoreError says what is missing."""
+        self.require_prompts(trace_ids)
         return self.store.pairs(trace_ids)
+
+    def require_prompts(self, trace_ids: Sequence[str]) -> None:
+        """StoreError when the prompt of one of these traces is not stored, with the commands that bring it back."""
+        orphans = self.store.without_prompt()
+        own = {key: orphans[key] for key in trace_ids if key in orphans} if orphans else {}
+        if own:
+            missing = missing_prompts(self.workspace, own, len(trace_ids))
+            raise StoreError(missing.text, missing.hint)
 
 
 class JournalledWriter:

@@ -41,7 +41,7 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
         label = f"{rewrite.name}@{rewrite.version}"
         if engine:
             label += "/" + content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11]
-        context.take_in_journal()
+        context.take_in_journals()
         missing = context.store.without_child(parents, label)
         if missing:
             context.worked()

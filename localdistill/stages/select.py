@@ -55,7 +55,9 @@ def _say_cost(context: StageContext, kept: Sequence[str]) -> None:
 
 
 def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:
-    """The ids that every filter keeps, in order, and how many each removed."""
+    """The ids that every filter keeps, in order, and how many each removed. StoreError when a prompt is missing:
+    filters look at it."""
+    context.require_prompts(ids)
     kept, removed = list(ids), dict[str, int]()
     for member in members:
         context.cancel.check()

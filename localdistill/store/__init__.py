@@ -1,9 +1,9 @@
 """The store: prompts, traces, grades and what follows from them, in one DuckDB file per workspace. The only package
 that knows the database."""
 
-from localdistill.store.journals import CatchUp
+from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.ledger import Selection
 from localdistill.store.store import Store, StoreCounts
 from localdistill.store.view import SearchHit
 
-__all__ = ["CatchUp", "SearchHit", "Selection", "Store", "StoreCounts"]
+__all__ = ["CatchUp", "Lack", "SearchHit", "Selection", "Store", "StoreCounts"]

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from localdistill import errors
 from localdistill.errors import LocalDistillError, UsageError
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, describe_exit
+from localdistill.store.borders import BORDERS
 from localdistill.store.session import Sessions
 
 CHILD = "localdistill.store.asking_child"
@@ -33,6 +34,7 @@ def matching_seqs(sessions: Sessions, where: str, search: str = "") -> Generator
     child = JsonChild(CHILD)
     try:
         child.send({"store": str(sessions.path), "wait_s": sessions.wait_s, "where": where, "search": search,
+                    "borders": vars(BORDERS),
                     "memory_bytes": MEMORY_BYTES, "address_bytes": ADDRESS_BYTES, "cpu_s": int(TOTAL_S)})
         yield from _received(child, where, _START_S + sessions.wait_s)
     except ChildDied as death:

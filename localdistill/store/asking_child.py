@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import LocalDistillError, UsageError
 from localdistill.safety.children import Line, limit_memory, serve
-from localdistill.store.reading import MOST_ROWS, SPAN_ROWS, checked_condition, refused, sweep
+from localdistill.store.borders import BORDERS
+from localdistill.store.reading import checked_condition, refused, sweep
 from localdistill.store.schema import LONG_COLUMNS, VIEW_COLUMNS
 from localdistill.store.session import Sessions, shut_in
 from localdistill.store.view import arrow_query, search_condition
@@ -27,6 +28,7 @@ def main() -> None:
     line = serve()
     request = next(iter(line))
     _limit(request["address_bytes"], request["cpu_s"])
+    vars(BORDERS).update(request["borders"])
     try:
         for seqs in _matches(request, line):
             line.write({"seqs": seqs})
@@ -57,7 +59,7 @@ def _matches(request: dict[str, Any], line: Line) -> Iterator[list[int]]:
     condition = checked_condition(where)
     columns = needed_columns(where)
     holds, params = search_condition(request["search"])
-    most_rows = SPAN_ROWS if set(columns) & set(LONG_COLUMNS) or holds else MOST_ROWS
+    most_rows = BORDERS.span_rows if set(columns) & set(LONG_COLUMNS) or holds else BORDERS.most_rows
     sessions = Sessions(Path(request["store"]), request["wait_s"], read_only=True)
     con = shut_in(memory_limit=f"{request['memory_bytes'] >> 20}MB", temp_directory="", threads="1")
     query = arrow_query(columns, holds, params)

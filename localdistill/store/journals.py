@@ -8,21 +8,22 @@ user is told how many came back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill import journal
-from localdistill.records import Grade
-from localdistill.store.rows import grade_row, size_of, trace_from_json, trace_row
+from localdistill.store.borders import BORDERS
+from localdistill.store.rows import grade_from_json, grade_row, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction
-from localdistill.store.writing import BATCH_BYTES, BATCH_ROWS, insert_traces, upsert_grades
+from localdistill.store.writing import insert_traces, upsert_grades
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -40,36 +41,114 @@ class CatchUp:
     """Those among them that the store held before and had lost."""
     damaged: int = 0
     """Journal lines that cannot be read; they stay in the journal."""
+    unread: tuple[str, ...] = ()
+    """Journals that could not be opened or read to their end, each with the reason."""
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why a journal may hold replies that are not in the store."""
+
+    path: Path
+    untaken: int
+    """Lines that were not taken in."""
+    damaged: int
+    """Lines that were read and are damaged."""
+    error: str
+    """Why it cannot be read; empty when it can."""
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"its journal cannot be read ({self.error})"
+        if self.untaken:
+            return f"{self.untaken:,} lines of its journal are not in the store"
+        return f"{self.damaged:,} lines of its journal are damaged"
 
 
 @dataclass
 class _Batch:
     """Part of a journal, ready to be stored."""
 
-    traces: list[dict[str, Any]]
-    grades: list[dict[str, Any]]
-    ends: dict[str, int]
+    traces: list[dict[str, Any]] = field(default_factory=list)
+    grades: list[dict[str, Any]] = field(default_factory=list)
+    ends: dict[str, int] = field(default_factory=dict)
     """Offset behind the record of each trace."""
-    end: int
+    end: int = 0
+    damaged: int = 0
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far the store has read one journal."""
+
+    read_bytes: int
+    tail: str
+    damaged: int = 0
+    """Lines before it that could not be read."""
 
 
 def catch_up(sessions: Sessions, journals: Iterable[Path]) -> CatchUp:
-    """Take in the rest of every journal that is longer than the store knows."""
-    sums = Counter[str]()
+    """Take in the rest of every journal that is longer than the store knows, or that is another file than it was.
+    Looks at nothing but the size of the others."""
+    sizes: dict[Path, int] = {}
+    unread: list[str] = []
     for path in journals:
-        if not path.exists():
+        try:
+            sizes[path] = path.stat().st_size
+        except FileNotFoundError:
             continue
+        except OSError as error:
+            unread.append(f"{path}: {error.strerror}")
+    places = _places(sessions) if any(sizes.values()) else {}
+    sums = Counter[str]()
+    for path, size in sizes.items():
         key = _key(sessions.path, path)
-        start = _start(sessions, key, path)
-        remembered = _remembered(sessions.path).get(key, 0) if start < path.stat().st_size else 0
+        place = places.get(key)
+        if size == (place.read_bytes if place else 0):
+            continue
+        try:
+            _take_in(sessions, path, key, place, sums)
+        except OSError as error:
+            unread.append(f"{path}: {error.strerror}")
+    return CatchUp(sums["rows"], sums["healed"], sums["damaged"], tuple(unread))
+
+
+def lacking(sessions: Sessions, journals: Iterable[Path]) -> list[Lack]:
+    """What the journals hold and the store does not. Reads only those that are longer than the store knows."""
+    places, found = _places(sessions) if sessions.path.exists() else {}, []
+    for path in journals:
+        place = places.get(_key(sessions.path, path), _Place(0, ""))
         reading = journal.Reading()
-        for batch in _batches(path, start, reading):
-            tail = _tail(path, batch.end)
-            new = sessions.run(partial(_store, store=sessions.path, key=key, batch=batch, tail=tail))
+        untaken, error = 0, ""
+        try:
+            if path.stat().st_size != place.read_bytes:
+                untaken = sum(1 for _ in journal.read(path, _start(place, path), reading)) + reading.damaged_lines
+        except OSError as problem:
+            error = problem.strerror or str(problem)
+        if untaken or error or place.damaged:
+            found.append(Lack(path, untaken, place.damaged, error))
+    return found
+
+
+def _take_in(sessions: Sessions, path: Path, key: str, place: _Place | None, sums: Counter[str]) -> None:
+    """Store the rest of one journal. Where another process takes it in meanwhile, go on behind what that one stored."""
+    while True:
+        start = _start(place, path)
+        remembered = _remembered(sessions.path).get(key, 0)
+        for batch in _batches(path, start):
+            damaged = batch.damaged + (place.damaged if place and start else 0)
+            after = _Place(batch.end, _tail(path, batch.end), damaged)
+            new = sessions.run(partial(_store, store=sessions.path, key=key, batch=batch, before=place, after=after))
+            if new is None:
+                break
             sums["rows"] += len(new)
             sums["healed"] += sum(batch.ends[i] <= remembered for i in new)
-        sums["damaged"] += reading.damaged_lines
-    return CatchUp(sums["rows"], sums["healed"], sums["damaged"])
+            sums["damaged"] += batch.damaged
+            place = after
+            start = batch.end
+        else:
+            return
+        place = _places(sessions).get(key)
 
 
 def _key(store: Path, path: Path) -> str:
@@ -78,14 +157,17 @@ def _key(store: Path, path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _start(sessions: Sessions, key: str, path: Path) -> int:
-    """How far the journal was read: 0 when another file took its place."""
+def _places(sessions: Sessions) -> dict[str, _Place]:
+    def work(con: DuckDBPyConnection) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = con.execute(_PLACES).fetchall()
+        return rows
 
-    def work(con: DuckDBPyConnection) -> tuple[Any, ...] | None:
-        return first_row(con, "SELECT read_bytes, tail FROM journal_offsets WHERE path = ?", [key])
+    return {key: _Place(*row) for key, *row in sessions.run(work)}
 
-    row = sessions.run(work)
-    return int(row[0]) if row and _tail(path, row[0]) == row[1] else 0
+
+def _start(place: _Place | None, path: Path) -> int:
+    """Where to go on: 0 when another file took the journal's place."""
+    return place.read_bytes if place and _tail(path, place.read_bytes) == place.tail else 0
 
 
 def _tail(path: Path, end: int) -> str:
@@ -96,39 +178,50 @@ def _tail(path: Path, end: int) -> str:
         return hashlib.blake2b(handle.read(end - start), digest_size=16).hexdigest()
 
 
-def _batches(path: Path, start: int, reading: journal.Reading) -> Iterator[_Batch]:
-    batch, size, taken = _Batch([], [], {}, start), 0, start
+def _batches(path: Path, start: int) -> Iterator[_Batch]:
+    batch, size, taken, counted, reading = _Batch(end=start), 0, start, 0, journal.Reading(end=start)
     for record, end in journal.read(path, start, reading):
         batch.end = end
         if "trace" in record:
             try:
                 trace = trace_from_json(record["trace"])
-                grades = [grade_row(Grade(**grade)) for grade in record.get("grades", ())]
+                grades = [grade_row(grade_from_json(grade, trace.id)) for grade in record.get("grades", ())]
                 row = trace_row(trace)
-            except (TypeError, KeyError, ValueError, AttributeError):
+            except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
                 reading.damaged_lines += 1
                 continue
             batch.traces.append(row)
             batch.grades += grades
             batch.ends[trace.id] = end
             size += size_of(row)
-        if len(batch.traces) == BATCH_ROWS or size >= BATCH_BYTES:
+        if len(batch.traces) >= BORDERS.batch_rows or size >= BORDERS.batch_bytes:
+            batch.damaged, counted = reading.damaged_lines - counted, reading.damaged_lines
             yield batch
-            batch, size, taken = _Batch([], [], {}, end), 0, end
+            batch, size, taken = _Batch(end=end), 0, end
+    batch.end, batch.damaged = reading.end, reading.damaged_lines - counted
     if batch.end > taken:
         yield batch
 
 
-def _store(con: DuckDBPyConnection, store: Path, key: str, batch: _Batch, tail: str) -> list[str]:
-    """Store a batch and the place behind it; returns the ids that were new."""
+_PLACES = "SELECT path, read_bytes, tail, coalesce(damaged, 0) FROM journal_offsets"
+
+
+def _store(
+    con: DuckDBPyConnection, store: Path, key: str, batch: _Batch, before: _Place | None, after: _Place
+) -> list[str] | None:
+    """Store a batch and the place behind it; returns the ids that were new. Stores nothing and returns None when the
+    journal was read to another place than `before` since that was looked up."""
+    row = first_row(con, f"{_PLACES} WHERE path = ?", [key])
+    if (_Place(*row[1:]) if row else None) != before:
+        return None
     with transaction(con):
         new = insert_traces(con, batch.traces)
         if batch.grades:
             upsert_grades(con, batch.grades)
         con.execute(
-            "INSERT INTO journal_offsets (path, read_bytes, tail) VALUES (?, ?, ?) "
-            "ON CONFLICT (path) DO UPDATE SET read_bytes = excluded.read_bytes, tail = excluded.tail",
-            [key, batch.end, tail],
+            "INSERT INTO journal_offsets (path, read_bytes, tail, damaged) VALUES (?, ?, ?, ?) ON CONFLICT (path) "
+            "DO UPDATE SET read_bytes = excluded.read_bytes, tail = excluded.tail, damaged = excluded.damaged",
+            [key, after.read_bytes, after.tail, after.damaged],
         )
     _remember(store, key, batch.end)
     return new
@@ -149,5 +242,6 @@ def _remembered(store: Path) -> dict[str, int]:
 def _remember(store: Path, key: str, end: int) -> None:
     """Not synced: it only tells lost rows from rows that were never there. The open session keeps others away."""
     partial = _memory(store).with_suffix(".partial")
-    partial.write_text(json.dumps({**_remembered(store), key: end}))
-    os.replace(partial, _memory(store))
+    with contextlib.suppress(OSError):
+        partial.write_text(json.dumps({**_remembered(store), key: end}))
+        os.replace(partial, _memory(store))

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
 from localdistill.records import content_id
+from localdistill.store.borders import BORDERS
 from localdistill.store.rows import restored, storable, table
 from localdistill.store.session import Sessions, first_row, transaction
 from localdistill.store.writing import incoming
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-PIECE_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,17 @@ def datasets_of(sessions: Sessions, trace_id: str) -> list[str]:
 
 def _list(sessions: Sessions, sql: str, key: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a list in order, a piece in each session. `sql` ends with the column that `key` stands in."""
-    for start in count(0, PIECE_ROWS):
+    for start in count(0, BORDERS.list_rows):
 
         def work(con: DuckDBPyConnection, start: int = start) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = con.execute(
-                f"{sql} = ? AND position BETWEEN ? AND ? ORDER BY position", [key, start, start + PIECE_ROWS - 1]
+                f"{sql} = ? AND position BETWEEN ? AND ? ORDER BY position", [key, start, start + BORDERS.list_rows - 1]
             ).fetchall()
             return rows
 
         piece = sessions.run(work)
         yield from piece
-        if len(piece) < PIECE_ROWS:
+        if len(piece) < BORDERS.list_rows:
             return
 
 
@@ -124,8 +123,8 @@ def _replace_list(
     sessions: Sessions, name: str, key_column: str, key: str, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Make `rows` the rows of `key`, the first piece in the transaction that removes what was there."""
-    for start in range(0, max(1, len(rows)), PIECE_ROWS):
-        piece = rows[start : start + PIECE_ROWS]
+    for start in range(0, max(1, len(rows)), BORDERS.list_rows):
+        piece = rows[start : start + BORDERS.list_rows]
 
         def work(con: DuckDBPyConnection, start: int = start, piece: Sequence[Mapping[str, Any]] = piece) -> None:
             with transaction(con):

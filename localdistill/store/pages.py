@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from localdistill.errors import StoreError, UsageError, nearest
 from localdistill.records import Grade, Prompt, Trace
 from localdistill.store.asking import matching_seqs
-from localdistill.store.reading import MOST_ROWS, SPAN_ROWS, Query, seqs, stored_seqs, sweep
+from localdistill.store.borders import BORDERS
+from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
     GRADE_TYPES,
     PROMPT_COLUMNS,
@@ -40,6 +41,8 @@ ORDERS: Mapping[str, tuple[str, str]] = {
 }
 """Orders that cost one pass over a narrow column: name -> (column, direction). Unknown values come last."""
 
+NO_PROMPT = "(its prompt is not stored)"
+"""Stands for the question of a trace without a prompt."""
 EXCERPT_CHARS = 240
 """Characters of a question in a short row."""
 
@@ -51,7 +54,7 @@ class ShortRow:
     seq: int
     id: str
     question: str
-    """The first characters of the last user turn; what a model wrote is not safe for a terminal."""
+    """The first characters of the last user turn, or NO_PROMPT; what a model wrote is not safe for a terminal."""
     model: str
     status: str
     score: float | None
@@ -95,7 +98,7 @@ def stored_places(sessions: Sessions, where: str = "", search: str = "") -> Iter
         return
     holds, params = search_condition(search)
     if holds:
-        found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), SPAN_ROWS))
+        found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), BORDERS.span_rows))
         yield from _pieces(found)
         return
     for table in sweep(sessions, "traces", _narrow("SELECT seq FROM traces WHERE seq BETWEEN ? AND ? ORDER BY seq")):
@@ -157,7 +160,7 @@ def _pieces(found: Iterator[int]) -> Iterator[array[int]]:
         piece.append(seq)
         if len(piece) >= most:
             yield piece
-            piece, most = array("q"), min(2 * most, MOST_ROWS)
+            piece, most = array("q"), min(2 * most, BORDERS.most_rows)
     if piece:
         yield piece
 
@@ -196,8 +199,9 @@ def _at(con: DuckDBPyConnection, sql: str, places: Sequence[int]) -> list[tuple[
 
 
 def _short_row(row: tuple[Any, ...], score: float | None, question: str) -> ShortRow:
-    seq, identity, model, status, tokens, cost, rewrite, _ = row
-    return ShortRow(seq, restored(identity), restored(question), restored(model or ""), restored(status), score,
+    seq, identity, model, status, tokens, cost, rewrite, prompt_seq = row
+    question = NO_PROMPT if prompt_seq is None else restored(question)
+    return ShortRow(seq, restored(identity), question, restored(model or ""), restored(status), score,
                     tokens or 0, cost, restored(rewrite or ""))
 
 
@@ -231,8 +235,10 @@ def detail_at(sessions: Sessions, place: int) -> TraceDetail:
                              [place]).fetchall()
         prompts = con.execute(f"SELECT {', '.join(PROMPT_COLUMNS)} FROM prompts WHERE seq = ?",
                               [traces[0][-1]]).fetchall() if traces else []
+        if not traces:
+            raise StoreError("the trace is not in this store any more", "look again: ctrl+r")
         if not prompts:
-            raise StoreError("the trace or its prompt is not in this store any more", "look again: ctrl+r")
+            raise StoreError("the prompt of this trace is not in this store", LOST_HINT)
         trace = trace_of_row(traces[0][:-1])
         grades = con.execute(f"SELECT {', '.join(GRADE_TYPES)} FROM grades WHERE trace_seq = ? ORDER BY grader",
                              [place]).fetchall()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from localdistill.errors import StoreError, UsageError
+from localdistill.store.borders import BORDERS
 from localdistill.store.session import BUDGET_S, Sessions
 from localdistill.store.writing import incoming_ids, last_seq
 
@@ -19,19 +20,16 @@ TableName = Literal["prompts", "traces"]
 Query = Callable[["DuckDBPyConnection", int, int, "list[int] | None"], list[T]]
 """Rows of the window low..high of `seq`, in that order; only those in the list when there is one."""
 
-FIRST_ROWS, FEWEST_ROWS, MOST_ROWS = 1024, 64, 65_536
-SPAN_ROWS = 2048
-"""Rows that are decoded together; ids nearer than this are fetched with one query."""
-CHUNK_IDS = 4096
-LOOKUP_IDS = 50_000
+LOST_HINT = "`localdistill traces` says what is missing here and what brings it back"
 _SLOW_S, _FAST_S = 0.08, 0.03
 
 
-def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int = MOST_ROWS) -> Iterator[T]:
+def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int | None = None) -> Iterator[T]:
     """What `query` finds in every window of the table, in stored order. Rows stored meanwhile are left out.
     `most_rows` bounds a window where its rows are large."""
     last = sessions.run(lambda con: last_seq(con, name))
-    low, rows = 1, min(FIRST_ROWS, most_rows)
+    most = BORDERS.most_rows if most_rows is None else most_rows
+    low, rows = 1, min(BORDERS.first_rows, most)
     while low <= last:
 
         def work(con: DuckDBPyConnection, low: int = low, rows: int = rows) -> tuple[list[T], int, int]:
@@ -42,7 +40,7 @@ def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int =
                 found += query(con, low, min(low + rows - 1, last), None)
                 low += rows
                 started, now = now, time.monotonic()
-                rows = paced(rows, now - started, most_rows)
+                rows = paced(rows, now - started, most)
                 if low > last or now - began >= BUDGET_S:
                     return found, low, rows
 
@@ -53,15 +51,15 @@ def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int =
 def paced(rows: int, took_s: float, most_rows: int) -> int:
     """The size of the next window after one of `rows` took so long."""
     if took_s > _SLOW_S:
-        return max(FEWEST_ROWS, rows // 2)
+        return max(BORDERS.fewest_rows, rows // 2)
     return min(2 * rows, most_rows) if took_s < _FAST_S else rows
 
 
 def seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> dict[str, int]:
     """The place in the stored order of each id that is stored."""
     found: dict[str, int] = {}
-    for start in range(0, len(ids), LOOKUP_IDS):
-        chunk = ids[start : start + LOOKUP_IDS]
+    for start in range(0, len(ids), BORDERS.lookup_ids):
+        chunk = ids[start : start + BORDERS.lookup_ids]
 
         def work(con: DuckDBPyConnection, chunk: Sequence[str] = chunk) -> list[tuple[str, int]]:
             with incoming_ids(con, chunk):
@@ -77,8 +75,8 @@ def seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> dict[str, i
 def known(sessions: Sessions, name: TableName, ids: Sequence[str]) -> set[str]:
     """Those of `ids` that are stored. Asks for the others: whoever resumes has most, and few strings come back."""
     found = set(ids)
-    for start in range(0, len(ids), LOOKUP_IDS):
-        chunk = ids[start : start + LOOKUP_IDS]
+    for start in range(0, len(ids), BORDERS.lookup_ids):
+        chunk = ids[start : start + BORDERS.lookup_ids]
 
         def work(con: DuckDBPyConnection, chunk: Sequence[str] = chunk) -> list[tuple[str]]:
             with incoming_ids(con, chunk):
@@ -95,10 +93,8 @@ def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> list
     places = seqs(sessions, name, ids)
     missing = [i for i in ids if i not in places]
     if missing:
-        raise StoreError(
-            f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
-            "resume the run that made them, or import their file again",
-        )
+        raise StoreError(f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
+                         LOST_HINT)
     return [places[i] for i in ids]
 
 
@@ -128,7 +124,7 @@ def pick(sessions: Sessions, wanted: Sequence[int], query: Query[T]) -> list[T]:
 def _neighbours(ordered: Sequence[int]) -> Iterator[list[int]]:
     group: list[int] = []
     for seq in ordered:
-        if group and seq - group[0] >= SPAN_ROWS:
+        if group and seq - group[0] >= BORDERS.span_rows:
             yield group
             group = []
         group.append(seq)
@@ -158,12 +154,12 @@ def records(
     """Records in stored order, or those of `ids` in that order."""
     query = rows_query(name, columns)
     if ids is None:
-        for row in sweep(sessions, name, query, SPAN_ROWS):
+        for row in sweep(sessions, name, query, BORDERS.span_rows):
             yield build(row[1:])
         return
     places = stored_seqs(sessions, name, ids)
-    for start in range(0, len(places), CHUNK_IDS):
-        chunk = places[start : start + CHUNK_IDS]
+    for start in range(0, len(places), BORDERS.chunk_ids):
+        chunk = places[start : start + BORDERS.chunk_ids]
         found = {row[0]: row[1:] for row in pick(sessions, chunk, query)}
         for seq in chunk:
             yield build(found[seq])

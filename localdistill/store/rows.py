@@ -1,4 +1,5 @@
-"""Records to rows and back. Text comes back exactly as it went in, also text that is no valid Unicode.
+"""Records to rows and back, by one table of fields for each kind of record: a field is named there and nowhere else.
+Text comes back exactly as it went in, also text that is no valid Unicode.
 
 DuckDB and Arrow hold UTF-8 and nothing else, but model output and JSON files hold lone surrogates. Such a code point is
 stored as U+FDD0 (a code point that means nothing in any text) and its four hex digits, and so is U+FDD0 itself.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,26 +22,6 @@ if TYPE_CHECKING:
 _MARK = "\ufdd0"
 _UNSTORABLE = re.compile("[\ud800-\udfff\ufdd0]")
 _MARKED = re.compile("\ufdd0([0-9a-f]{4})")
-
-PROMPT_TYPES: Mapping[str, str] = {
-    "id": "string", "messages": "string", "question": "string", "reference": "string", "original": "string",
-    "tests": "string", "source": "string", "licence": "string", "metadata": "string", "kind": "string",
-    "steps": "int64", "created_at": "time",
-}  # fmt: skip
-TRACE_TYPES: Mapping[str, str] = {
-    "id": "string", "prompt_id": "string", "engine": "string", "model": "string", "reasoning": "string",
-    "answer": "string", "status": "string", "trace_kind": "string", "raw": "string", "finish_reason": "string",
-    "sample_index": "int64", "sampling": "string", "prompt_tokens": "int64", "completion_tokens": "int64",
-    "reasoning_tokens": "int64", "cached_tokens": "int64", "usage_estimated": "bool", "cost_usd": "double",
-    "elapsed_s": "double", "parent_id": "string", "rewrite": "string", "source": "string", "terms": "string",
-    "created_at": "time",
-}  # fmt: skip
-GRADE_TYPES: Mapping[str, str] = {
-    "trace_id": "string", "grader": "string", "score": "double", "reason": "string", "extracted": "string",
-}  # fmt: skip
-
-PROMPT_COLUMNS = ("messages", "reference", "original", "tests", "source", "licence", "metadata", "id")
-TRACE_COLUMNS = tuple(name for name in TRACE_TYPES if name != "created_at")
 
 
 def storable(text: str) -> str:
@@ -56,16 +38,108 @@ def restored(text: str) -> str:
     return _MARKED.sub(lambda found: chr(int(found.group(1), 16)), text)
 
 
-def _optional(text: str | None) -> str | None:
-    return None if text is None else storable(text)
+@dataclass(frozen=True)
+class Kind:
+    """How a field of one type is kept."""
+
+    arrow: str
+    """Type of the column, as `table` knows it."""
+    store: Callable[[Any], Any]
+    restore: Callable[[Any], Any]
+    """What was stored; also of a row that is older than the column and holds NULL."""
+    accepts: Callable[[Any], bool]
+    """Whether a value read from JSON can be stored."""
 
 
 def _json(value: Any) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | bool) or _is_whole(value)
+
+
+def _or_none(kind: Kind) -> Kind:
+    """The same, or None."""
+    return Kind(
+        kind.arrow,
+        lambda value: None if value is None else kind.store(value),
+        lambda cell: None if cell is None else kind.restore(cell),
+        lambda value: value is None or kind.accepts(value),
+    )
+
+
+TEXT = Kind("string", storable, lambda cell: restored(cell or ""), _is_text)
+INTEGER = Kind("int64", lambda value: value, lambda cell: cell or 0, _is_whole)
+FLAG = Kind("bool", lambda value: value, bool, lambda value: isinstance(value, bool))
+NUMBER = Kind("double", float, lambda cell: cell or 0.0, _is_number)
+MAPPING = Kind("string", lambda value: _json(dict(value)), lambda cell: json.loads(restored(cell)),
+               lambda value: isinstance(value, dict))
+MESSAGES = Kind(
+    "string",
+    lambda value: _json([[getattr(turn, part.name) for part in fields(Message)] for turn in value]),
+    lambda cell: tuple(Message(*turn) for turn in json.loads(restored(cell))),
+    lambda value: isinstance(value, list),
+)
+
+PROMPT_FIELDS: Mapping[str, Kind] = {
+    "messages": MESSAGES, "reference": _or_none(TEXT), "original": _or_none(TEXT), "tests": _or_none(TEXT),
+    "source": TEXT, "licence": TEXT, "metadata": MAPPING,
+}  # fmt: skip
+TRACE_FIELDS: Mapping[str, Kind] = {
+    "id": TEXT, "prompt_id": TEXT, "engine": TEXT, "model": TEXT, "reasoning": TEXT, "answer": TEXT, "status": TEXT,
+    "trace_kind": TEXT, "raw": TEXT, "finish_reason": TEXT, "sample_index": INTEGER, "sampling": MAPPING,
+    "cost_usd": _or_none(NUMBER), "elapsed_s": NUMBER, "parent_id": _or_none(TEXT), "rewrite": TEXT, "source": TEXT,
+    "terms": TEXT,
+}  # fmt: skip
+"""Of a trace, without its usage."""
+USAGE_FIELDS: Mapping[str, Kind] = {
+    "prompt_tokens": INTEGER, "completion_tokens": INTEGER, "reasoning_tokens": INTEGER, "cached_tokens": INTEGER,
+    "estimated": FLAG, "cache_write_tokens": INTEGER,
+}  # fmt: skip
+GRADE_FIELDS: Mapping[str, Kind] = {
+    "trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": TEXT, "extracted": TEXT,
+}  # fmt: skip
+
+_USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}
+
+
+def _types(columns: Mapping[str, Kind]) -> dict[str, str]:
+    return {name: kind.arrow for name, kind in columns.items()}
+
+
+PROMPT_TYPES: Mapping[str, str] = {
+    "id": "string", **_types(PROMPT_FIELDS), "question": "string", "kind": "string", "steps": "int64",
+    "created_at": "time",
+}  # fmt: skip
+TRACE_TYPES: Mapping[str, str] = {
+    **_types(TRACE_FIELDS), **{_USAGE_COLUMNS[name]: kind for name, kind in _types(USAGE_FIELDS).items()},
+    "created_at": "time",
+}  # fmt: skip
+GRADE_TYPES: Mapping[str, str] = _types(GRADE_FIELDS)
+
+PROMPT_COLUMNS = (*PROMPT_FIELDS, "id")
+TRACE_COLUMNS = tuple(name for name in TRACE_TYPES if name != "created_at")
+
+
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _stored(record: Any, columns: Mapping[str, Kind]) -> dict[str, Any]:
+    return {name: kind.store(getattr(record, name)) for name, kind in columns.items()}
+
+
+def _restored(cells: Sequence[Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
+    return {name: kind.restore(cell) for (name, kind), cell in zip(columns.items(), cells, strict=True)}
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
@@ -73,100 +147,64 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     kind, steps = prompt.metadata.get("kind"), prompt.metadata.get("steps")
     return {
         "id": prompt.id,
-        "messages": _json([[m.role, m.content] for m in prompt.messages]),
+        **_stored(prompt, PROMPT_FIELDS),
         "question": storable(prompt.question),
-        "reference": _optional(prompt.reference),
-        "original": _optional(prompt.original),
-        "tests": _optional(prompt.tests),
-        "source": storable(prompt.source),
-        "licence": storable(prompt.licence),
-        "metadata": _json(dict(prompt.metadata)),
         "kind": None if kind is None else storable(str(kind)),
-        "steps": steps if isinstance(steps, int) and not isinstance(steps, bool) else None,
+        "steps": steps if _is_whole(steps) else None,
         "created_at": _now(),
     }
 
 
 def prompt_of(row: Sequence[Any]) -> Prompt:
     """The prompt of the columns `PROMPT_COLUMNS`."""
-    messages, reference, original, tests, source, licence, metadata, identity = (
-        restored(value) if isinstance(value, str) else value for value in row
-    )
-    prompt = Prompt(
-        tuple(Message(role, content) for role, content in json.loads(messages)),
-        reference, original, tests, source, licence, json.loads(metadata),
-    )  # fmt: skip
-    prompt.__dict__["_id"] = identity  # what `Prompt.id` would compute: the stored name stays the name
+    prompt = Prompt(**_restored(row[:-1], PROMPT_FIELDS))
+    prompt.__dict__["_id"] = row[-1]  # what `Prompt.id` would compute: the stored name stays the name
     return prompt
 
 
 def trace_row(trace: Trace) -> dict[str, Any]:
     """The columns `TRACE_TYPES` of a trace."""
-    usage = trace.usage
-    return {
-        "id": trace.id,
-        "prompt_id": trace.prompt_id,
-        "engine": storable(trace.engine),
-        "model": storable(trace.model),
-        "reasoning": storable(trace.reasoning),
-        "answer": storable(trace.answer),
-        "status": trace.status,
-        "trace_kind": trace.trace_kind,
-        "raw": storable(trace.raw),
-        "finish_reason": storable(trace.finish_reason),
-        "sample_index": trace.sample_index,
-        "sampling": _json(dict(trace.sampling)),
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "usage_estimated": usage.estimated,
-        "cost_usd": trace.cost_usd,
-        "elapsed_s": trace.elapsed_s,
-        "parent_id": trace.parent_id,
-        "rewrite": storable(trace.rewrite),
-        "source": storable(trace.source),
-        "terms": storable(trace.terms),
-        "created_at": _now(),
-    }
+    usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
+    return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": _now()}
 
 
 def trace_of_row(row: Sequence[Any]) -> Trace:
     """The trace of the columns `TRACE_COLUMNS`."""
-    value: dict[str, Any] = {
-        name: restored(cell) if isinstance(cell, str) else cell for name, cell in zip(TRACE_COLUMNS, row, strict=True)
-    }
-    usage = Usage(
-        value.pop("prompt_tokens"), value.pop("completion_tokens"), value.pop("reasoning_tokens"),
-        value.pop("cached_tokens"), value.pop("usage_estimated"),
-    )  # fmt: skip
-    return Trace(**{**value, "sampling": json.loads(value["sampling"]), "usage": usage})
+    own = len(TRACE_FIELDS)
+    return Trace(**_restored(row[:own], TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
 
 
 def trace_from_json(data: Mapping[str, Any]) -> Trace:
-    """The trace that `dataclasses.asdict` made `data` of. TypeError, KeyError or ValueError when it is not one."""
-    trace = Trace(**{**data, "usage": Usage(**data["usage"])})
-    texts = (trace.id, trace.prompt_id, trace.engine, trace.model, trace.reasoning, trace.answer, trace.status)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("a text of the trace is not a text")
-    return trace
+    """The trace that `dataclasses.asdict` made `data` of. TypeError, KeyError or ValueError when it is not one, or
+    holds what cannot be stored."""
+    usage = _checked(data["usage"], USAGE_FIELDS)
+    rest = {name: value for name, value in data.items() if name != "usage"}
+    return Trace(**_checked(rest, TRACE_FIELDS), usage=Usage(**usage))
+
+
+def grade_from_json(data: Mapping[str, Any], trace_id: str) -> Grade:
+    """The grade that `vars` made `data` of; the same errors, also for a grade of another trace than `trace_id`."""
+    grade = Grade(**_checked(data, GRADE_FIELDS))
+    if grade.trace_id != trace_id:
+        raise ValueError("a grade that stands beside a trace is for another one")
+    return grade
+
+
+def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
+    for name, value in data.items():
+        if not columns[name].accepts(value):
+            raise ValueError(f"{name} holds a {type(value).__name__}")
+    return dict(data)
 
 
 def grade_row(grade: Grade) -> dict[str, Any]:
     """The columns `GRADE_TYPES` of a grade."""
-    return {
-        "trace_id": grade.trace_id,
-        "grader": storable(grade.grader),
-        "score": float(grade.score),
-        "reason": storable(grade.reason),
-        "extracted": storable(grade.extracted),
-    }
+    return _stored(grade, GRADE_FIELDS)
 
 
 def grade_of(row: Sequence[Any]) -> Grade:
     """The grade of the columns `GRADE_TYPES`."""
-    trace_id, grader, score, reason, extracted = row
-    return Grade(trace_id, restored(grader), score, restored(reason or ""), restored(extracted or ""))
+    return Grade(**_restored(row, GRADE_FIELDS))
 
 
 def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Table:

@@ -157,18 +157,31 @@ sample_index, score, grade_reason, extracted, created_at FROM (
             ),
         ),
     ),
+    Migration(
+        # NULL where a reply came before its column.
+        "cache writes and damaged lines",
+        (
+            "ALTER TABLE traces ADD COLUMN cache_write_tokens BIGINT",
+            "ALTER TABLE journal_offsets ADD COLUMN damaged BIGINT DEFAULT 0",
+        ),
+    ),
 )
+
+
+def version_of(con: DuckDBPyConnection) -> int:
+    """How many steps were taken; 0 for a store that is empty."""
+    import duckdb
+
+    try:
+        return int(con.execute("SELECT max(version) FROM store_version").fetchall()[0][0] or 0)
+    except duckdb.CatalogException:
+        return 0
 
 
 def migrate(con: DuckDBPyConnection, migrations: Sequence[Migration] = MIGRATIONS) -> int:
     """Bring the store to the newest version, each step in one transaction; returns how many steps were taken.
     StoreError when the file is from a newer localdistill."""
-    import duckdb
-
-    try:
-        version = int(con.execute("SELECT max(version) FROM store_version").fetchall()[0][0] or 0)
-    except duckdb.CatalogException:
-        version = 0
+    version = version_of(con)
     if version > len(migrations):
         raise StoreError(
             f"this store has version {version}; this localdistill knows versions up to {len(migrations)}",

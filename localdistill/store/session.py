@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import os
 import random
-import re
 import sys
 import threading
 import time
@@ -16,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localdistill.errors import StoreError, StoreLocked
-from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate
+from localdistill.errors import StoreLocked
+from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate, version_of
+from localdistill.store.troubles import FORBIDDEN, LOCKED, explained, free_name, locked, only_readable, says
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,11 +30,8 @@ BUDGET_S = 0.12
 way and the closing, nobody waits longer than 250 ms for one session."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.004, 0.06
-_LOCKED = "Could not set lock"
-"""What DuckDB says of a file that another process has open."""
 _ENDINGS = ("", ".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")
 """Files of one database."""
-_HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCKS: dict[Path, threading.Lock] = {}
 _LOCKS_GUARD = threading.Lock()
 
@@ -63,7 +60,7 @@ class Sessions:
             except duckdb.FatalException:
                 return self._translated(work, deadline)
             except duckdb.Error as error:
-                raise self._explained(error) from error
+                raise explained(self.path, error) from error
 
     def _translated(self, work: Callable[[DuckDBPyConnection], T], deadline: float) -> T:
         import duckdb
@@ -71,13 +68,15 @@ class Sessions:
         try:
             return self._once(work, deadline)
         except duckdb.Error as error:
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
 
     def _once(self, work: Callable[[DuckDBPyConnection], T], deadline: float) -> T:
-        con = self._open(deadline)
+        con, writable = self._open(deadline)
         try:
-            if not self.read_only:
+            if writable:
                 migrate(con, self._migrations)
+            elif not self.read_only and version_of(con) != len(self._migrations):
+                raise only_readable(self.path, "is older than this localdistill and cannot be brought up to date here")
             result = work(con)
         except BaseException:
             _close(con)
@@ -96,22 +95,27 @@ class Sessions:
         finally:
             lock.release()
 
-    def _open(self, deadline: float) -> DuckDBPyConnection:
+    def _open(self, deadline: float) -> tuple[DuckDBPyConnection, bool]:
+        """A connection, and whether it can write: a file that may only be read is opened all the same."""
         import duckdb
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        pause = _FIRST_PAUSE_S
+        with contextlib.suppress(OSError):  # where it is needed and cannot be made, the database says so
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        pause, read_only = _FIRST_PAUSE_S, self.read_only
         while True:
             log = _identity(self._log)
             try:
-                return _connect(self.path, self.read_only)
+                return _connect(self.path, read_only), not read_only
             except duckdb.Error as error:
+                if not read_only and self.path.is_file() and says(error, FORBIDDEN):
+                    read_only = True
+                    continue
                 if "replaying WAL" in str(error) and log is not None:
                     self._set_log_aside(log)
-                elif _LOCKED not in str(error):
+                elif not says(error, LOCKED):
                     raise
                 elif time.monotonic() + pause > deadline:
-                    raise self._locked(str(error)) from None
+                    raise locked(self.path, error, self.wait_s) from None
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -122,32 +126,9 @@ class Sessions:
     def _set_log_aside(self, seen: tuple[int, ...]) -> None:
         """Keep a write-ahead log that cannot be replayed, as evidence, and go on without it: the journals hold its
         replies. One that changed since it was `seen` belongs to a process that got here first."""
-        number = 1
-        while (aside := self._log.with_name(f"{self._log.name}.damaged-{number}")).exists():
-            number += 1
         if _identity(self._log) == seen:
             with contextlib.suppress(FileNotFoundError):
-                self._log.rename(aside)
-
-    def _locked(self, text: str) -> StoreLocked:
-        found = _HOLDER.search(text)
-        holder = process_name(int(found.group(1))) if found else "another process"
-        return StoreLocked(
-            f"{self.path.name} is held by {holder}; waited {self.wait_s:g} s",
-            "end that process, or close the other program that opened the file",
-        )
-
-    def _explained(self, error: Exception) -> StoreError:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "No space left" in text or "disk quota" in text.lower():
-            return StoreError(f"the disk is full: {self.path.name} cannot grow",
-                              "free some disk and resume; nothing that was acknowledged is lost")
-        if "not a valid DuckDB" in text or "Corrupt" in text or "checksum" in text:
-            return StoreError(
-                f"{self.path} is damaged: {text}",
-                "move it aside: a new store takes in the replies of all runs from their journals when they resume",
-            )
-        return StoreError(f"{self.path.name}: {text}", "")
+                self._log.rename(free_name(self._log))
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -205,7 +186,7 @@ def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
         con.execute(f"ATTACH {_quoted(file)} AS store ({how})")
         con.execute("USE store")
     except BaseException as error:
-        if _LOCKED in str(error):
+        if says(error, LOCKED):
             _SPARE.keep(path, con)
         else:
             _close(con)
@@ -268,20 +249,6 @@ def _configuration() -> dict[str, str | bool | int | float | list[str]]:
     if sys.platform == "darwin":
         settings["fsync_mode"] = "FULL"
     return settings
-
-
-def process_name(pid: int) -> str:
-    """`name (PID n)`; a Python program goes by its script's name."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        name, arguments = process.name(), process.cmdline()
-        if name.startswith("python") and len(arguments) > 1 and not arguments[1].startswith("-"):
-            name = Path(arguments[1]).name
-    except psutil.Error:
-        name = "a process"
-    return f"{name} (PID {pid})"
 
 
 def first_row(

@@ -3,6 +3,7 @@ the file between two calls, nor while a consumer works through an iterator."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from localdistill.errors import UsageError
 from localdistill.records import Grade, Prompt, Trace
 from localdistill.store import journals, ledger, reading, view
-from localdistill.store.journals import CatchUp
+from localdistill.store.borders import BORDERS
+from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.ledger import Selection
 from localdistill.store.rows import (
     GRADE_TYPES,
@@ -31,6 +33,7 @@ from localdistill.store.rows import (
 from localdistill.store.session import WAIT_S, Sessions, transaction
 from localdistill.store.view import SearchHit
 from localdistill.store.writing import (
+    adopt_traces,
     batched_rows,
     chunked,
     grant_claims,
@@ -114,10 +117,10 @@ class Store:
         while True:
             rows = self._rows(
                 "SELECT subject_id, value FROM labels WHERE name = ? AND subject_id > ? ORDER BY 1 LIMIT ?",
-                [storable(name), last, reading.LOOKUP_IDS],
+                [storable(name), last, BORDERS.lookup_ids],
             )
             found.update((subject, restored(value)) for subject, value in rows)
-            if len(rows) < reading.LOOKUP_IDS:
+            if len(rows) < BORDERS.lookup_ids:
                 return found
             last = rows[-1][0]
 
@@ -131,7 +134,7 @@ class Store:
 
     def pairs(self, ids: Sequence[str]) -> Iterator[tuple[Prompt, Trace]]:
         """Each trace of `ids`, in that order, with its prompt; StoreError when one of either is not stored."""
-        for traces in chunked(self.traces(ids), reading.CHUNK_IDS):
+        for traces in chunked(self.traces(ids), BORDERS.chunk_ids):
             wanted = list(dict.fromkeys(trace.prompt_id for trace in traces))
             found = dict(zip(wanted, self.prompts(wanted), strict=True))
             yield from ((found[trace.prompt_id], trace) for trace in traces)
@@ -168,8 +171,8 @@ class Store:
     def cost_of(self, trace_ids: Sequence[str]) -> tuple[float, int]:
         """What the traces cost in US dollars, and of how many the cost is unknown."""
         sql = "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM traces JOIN incoming USING (id)"
-        ((known, unknown),) = self._joined(trace_ids, sql)
-        return float(known), int(unknown)
+        parts = list(self._joined(trace_ids, sql))
+        return math.fsum(known for known, _ in parts), sum(unknown for _, unknown in parts)
 
     def without_child(self, parents: Sequence[str], rewrite: str) -> list[str]:
         """The parents that have no trace made by `rewrite`, in the order given."""
@@ -277,9 +280,28 @@ class Store:
         """Give back all claims of a run."""
         self._rows("DELETE FROM claims WHERE run_id = ?", [run_id])
 
+    def claimants(self) -> list[str]:
+        """The runs that hold claims."""
+        return [row[0] for row in self._rows("SELECT DISTINCT run_id FROM claims ORDER BY 1")]
+
     def catch_up(self, paths: Iterable[Path]) -> CatchUp:
         """Take in what the journals hold and the store does not. Harmless to repeat."""
         return journals.catch_up(self._sessions, paths)
+
+    def lacking(self, paths: Iterable[Path]) -> list[Lack]:
+        """What the journals hold and the store does not."""
+        return journals.lacking(self._sessions, paths)
+
+    def without_prompt(self) -> dict[str, str]:
+        """Of every trace whose prompt is not stored, the prompt's id by the trace's."""
+        return dict(self._rows("SELECT id, prompt_id FROM traces WHERE prompt_seq IS NULL ORDER BY seq"))
+
+    def give_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Let stored traces without a prompt, and what was rewritten from them, be answers to these stored prompts
+        (trace id -> prompt id): a prompt that asked the same may bear another id now, as its reference was changed."""
+        rows = ({"trace_id": trace, "prompt_id": prompt} for trace, prompt in prompts.items())
+        for _ in self._in_transactions(rows, adopt_traces):
+            pass
 
     def counts(self) -> StoreCounts:
         """How much is stored."""
@@ -295,9 +317,9 @@ class Store:
     def _joined(
         self, ids: Sequence[str], sql: str, values: Sequence[Any] | Mapping[str, Any] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        """Rows of `sql`, which joins the table `incoming(position, id)`, asked for a part of `ids` at a time."""
-        for start in range(0, len(ids), reading.LOOKUP_IDS):
-            chunk = list(ids[start : start + reading.LOOKUP_IDS])
+        """Rows of `sql`, which joins the table `incoming(position, id)`, asked for a part of `ids` at a time, each id
+        once. What adds up or orders rows must do so again over the parts."""
+        for chunk in chunked(dict.fromkeys(ids), BORDERS.lookup_ids):
 
             def work(con: DuckDBPyConnection, chunk: list[str] = chunk) -> list[tuple[Any, ...]]:
                 with incoming_ids(con, chunk):

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
 from localdistill.store.asking import matching_seqs
+from localdistill.store.borders import BORDERS
 from localdistill.store.reading import (
-    CHUNK_IDS,
-    MOST_ROWS,
-    SPAN_ROWS,
     Query,
     checked_condition,
     pick,
@@ -99,12 +97,12 @@ def arrow_batches(
     check_columns(columns)
     query = arrow_query(columns, where)
     if ids is None:
-        for found in sweep(sessions, "traces", query, SPAN_ROWS):
+        for found in sweep(sessions, "traces", query, BORDERS.span_rows):
             yield from found.select(list(columns)).combine_chunks().to_batches()
         return
     places = stored_seqs(sessions, "traces", ids)
-    for start in range(0, len(places), CHUNK_IDS):
-        chunk = places[start : start + CHUNK_IDS]
+    for start in range(0, len(places), BORDERS.chunk_ids):
+        chunk = places[start : start + BORDERS.chunk_ids]
         yield from _ordered(pick(sessions, chunk, query), chunk, columns)
 
 
@@ -154,7 +152,7 @@ def listed(sessions: Sessions, places: Sequence[int]) -> list[dict[str, Any]]:
 def _holding(sessions: Sessions, search: str) -> Generator[int]:
     """The `seq` of each trace that holds `search`, of every one when that is empty."""
     holds, params = search_condition(search)
-    most_rows = SPAN_ROWS if holds else MOST_ROWS
+    most_rows = BORDERS.span_rows if holds else BORDERS.most_rows
     yield from (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), most_rows))
 
 
@@ -182,7 +180,7 @@ def hits(sessions: Sessions, text: str) -> Iterator[SearchHit]:
     select = f"trace_id, CASE {' '.join(pieces)} END AS found"
     holds, params = search_condition(text)
     for trace_id, (field, whole, place) in sweep(
-        sessions, "traces", view_query(select, holds, params or {"text": ""}), SPAN_ROWS
+        sessions, "traces", view_query(select, holds, params or {"text": ""}), BORDERS.span_rows
     ):
         start = max(0, int(place) - 1 - _AROUND)
         yield SearchHit(trace_id, field, restored(whole[start : int(place) - 1 + len(text) + _AROUND]))

@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.errors import StoreError
+from localdistill.store.borders import BORDERS
 from localdistill.store.rows import GRADE_TYPES, PROMPT_TYPES, TRACE_TYPES, size_of, table
 from localdistill.store.session import first_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
-
-BATCH_ROWS = 1000
-BATCH_BYTES = 4 << 20
 
 T = TypeVar("T")
 
@@ -40,7 +38,7 @@ def batched_rows(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
     for row in rows:
         batch.append(row)
         size += size_of(row)
-        if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
+        if len(batch) >= BORDERS.batch_rows or size >= BORDERS.batch_bytes:
             yield batch
             batch, size = [], 0
     if batch:
@@ -109,6 +107,16 @@ def insert_traces(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> li
             "FROM incoming i LEFT JOIN prompts p ON p.id = i.prompt_id ORDER BY i.seq"
         )
     return [row["id"] for row in new]
+
+
+def adopt_traces(con: DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give traces without a prompt, and what was rewritten from them, these stored prompts."""
+    with incoming(con, table(rows, {"trace_id": "string", "prompt_id": "string"})):
+        for own in ("id", "parent_id"):
+            con.execute(
+                "UPDATE traces SET prompt_id = p.id, prompt_seq = p.seq FROM incoming i JOIN prompts p "
+                f"ON p.id = i.prompt_id WHERE traces.prompt_seq IS NULL AND i.trace_id = traces.{own}"
+            )
 
 
 def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:

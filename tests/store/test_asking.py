@@ -32,11 +32,13 @@ def test_conditions_find_the_same_as_in_process(tmp_path: Path) -> None:
     assert found(store, "score = 7") == []
 
 
+@pytest.mark.whole
 def test_only_columns_that_a_condition_names_are_read() -> None:
     assert needed_columns("Score = 1 and kind = 'x'") == ["kind", "score"]
     assert needed_columns("len(COLUMNS('a.*')) > 1") == list(VIEW_COLUMNS) == needed_columns("trace_view::VARCHAR = ''")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -63,6 +65,7 @@ def test_a_condition_reaches_nothing_and_its_refusal_is_clear(tmp_path: Path, wh
     assert store.counts().traces == 3
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("where", [
     "(SELECT sum(x) FROM range(1000000000000000) a(x)) > steps",
     "(SELECT sum(x + steps) FROM range(1000000000000000) a(x)) > 0",
@@ -91,12 +94,14 @@ def test_a_bomb_is_stopped_and_never_holds_the_file(
     assert len(errors) == 1 and killed == [False] and counted > 2, "one that waits for the end counts once or twice"
 
 
+@pytest.mark.whole
 def test_a_child_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "ADDRESS_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="brought the database down"):
         found(filled(tmp_path, 3), "steps = 1")
 
 
+@pytest.mark.whole
 def test_a_locked_store_is_said_to_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import duckdb
 
@@ -110,6 +115,7 @@ def test_a_locked_store_is_said_to_be_locked(tmp_path: Path, monkeypatch: pytest
         con.close()
 
 
+@pytest.mark.whole
 def test_rows_that_are_only_in_the_log_are_found(tmp_path: Path) -> None:
     """A read-only session replays what a killed writer left in the write-ahead log."""
     import subprocess

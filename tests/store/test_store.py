@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from localdistill.errors import StoreError, StoreLocked, UsageError
 from localdistill.journal import JournalWriter, encode, read
 from localdistill.records import Grade, Message, Prompt, Trace, Usage, content_id
-from localdistill.store import CatchUp, Store, reading, session, writing
+from localdistill.store import CatchUp, Store, reading, session
+from localdistill.store.borders import BORDERS
 from localdistill.store.rows import restored, storable
 from localdistill.store.schema import MIGRATIONS, VIEW_COLUMNS, Migration
 from localdistill.store.session import BUDGET_S, Sessions
@@ -93,6 +94,7 @@ def test_text_comes_back_as_it_went_in(tmp_path: Path, text: str) -> None:
     assert store.labels("note") == {prompt.id: text}
 
 
+@pytest.mark.whole
 @given(st.text(st.characters(codec=None)))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_storable_text_is_unicode_and_can_be_restored(text: str) -> None:
@@ -100,7 +102,7 @@ def test_storable_text_is_unicode_and_can_be_restored(text: str) -> None:
     assert restored(storable(text)) == text
 
 
-def test_a_trace_keeps_every_field(tmp_path: Path) -> None:
+def test_traces_of_every_kind_come_back_equal(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.duckdb")
     store.add_prompts([prompt_number(1)])
     whole = trace_number(1, parent_id="b2:parent", rewrite="shorten@1", status="length", sample_index=3, source="file",
@@ -119,12 +121,10 @@ def test_storing_twice_stores_once_and_order_is_kept(tmp_path: Path) -> None:
     assert [p.id for p in store.prompts(wanted)] == wanted
 
 
+@pytest.mark.whole
 def test_many_batches_and_scattered_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "BATCH_ROWS", 7)
-    monkeypatch.setattr(reading, "SPAN_ROWS", 5)
-    monkeypatch.setattr(reading, "CHUNK_IDS", 11)
-    monkeypatch.setattr(reading, "LOOKUP_IDS", 13)
-    monkeypatch.setattr(reading, "FIRST_ROWS", 3)
+    for name, size in (("batch_rows", 7), ("span_rows", 5), ("chunk_ids", 11), ("lookup_ids", 13), ("first_rows", 3)):
+        monkeypatch.setattr(BORDERS, name, size)
     store = filled(tmp_path, 30)
     order = list(range(30))
     random.Random(1).shuffle(order)
@@ -262,9 +262,7 @@ def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
 
 
 def test_selections_keep_order_and_the_newest_of_a_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from localdistill.store import ledger
-
-    monkeypatch.setattr(ledger, "PIECE_ROWS", 2)
+    monkeypatch.setattr(BORDERS, "list_rows", 2)
     store = filled(tmp_path, 6)
     first = store.save_selection("good", {"filters": ["verified"]}, ids(4, 1, 3, 0, 5), {"verified": 1})
     second = store.save_selection("good", {"filters": []}, ids(2), {})
@@ -316,6 +314,20 @@ def test_how_often_a_prompt_was_tried_is_a_column(tmp_path: Path) -> None:
     assert [row["trace_id"] for row in store.listing("tries = 1")] == ids(2)
     assert Sessions(store.path).run(
         lambda con: con.execute("SELECT trace_id FROM trace_view WHERE tries = 3").fetchall()) == [(ids(1)[0],)]
+
+
+def test_what_traces_cost_adds_up_however_many_are_asked_for(tmp_path: Path) -> None:
+    store = filled(tmp_path, 5)
+    store.add_traces([trace_number(7, cost_usd=None), trace_number(8, cost_usd=None)])
+    assert store.cost_of(ids(0, 7, 1, 2, 8, 3, 4)) == (1.25, 2)
+    assert store.cost_of(ids(3)) == (0.25, 0) and store.cost_of([]) == (0.0, 0)
+    assert store.cost_of(ids(1, 7, 2, 1, 7, 1)) == (0.5, 1), "a trace that is named twice was paid once"
+
+
+def test_a_trace_that_is_named_twice_has_its_verdicts_once(tmp_path: Path) -> None:
+    store, verdict = filled(tmp_path, 4), Grade(ids(1)[0], "a@1", 1.0, "right")
+    store.add_grades([verdict])
+    assert store.grades(ids(1, 2, 3, 1, 1)) == {ids(1)[0]: [verdict]}
 
 
 def test_licences_say_what_is_unknown(tmp_path: Path) -> None:
@@ -417,6 +429,7 @@ def acknowledged_until_killed(folder: Path, lines: int, pause_s: float) -> int:
     return int(rest[-1]) if rest else 0
 
 
+@pytest.mark.whole
 def test_kill_9_loses_no_acknowledged_reply_and_doubles_none(tmp_path: Path) -> None:
     chance, store, path = random.Random(3), Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
     for _ in range(3):
@@ -444,6 +457,7 @@ store.catch_up([Path(sys.argv[1]) / "replies.jsonl"])
 """
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("damage", ["emptied", "halved", "flipped"])
 def test_a_damaged_wal_heals_from_the_journal(tmp_path: Path, damage: str) -> None:
     store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
@@ -484,12 +498,14 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         child.communicate("\n")
 
 
+@pytest.mark.whole
 def test_a_store_that_stays_locked_names_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(StoreLocked, match=rf"held by .+ \(PID {holder.pid}\)") as caught:
         Store(tmp_path / "s.duckdb", wait_s=0.2).counts()
     assert caught.value.exit_code == 5
 
 
+@pytest.mark.whole
 def test_a_store_that_is_released_in_time_is_waited_for(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     found: list[int] = []
     waiting = threading.Thread(target=lambda: found.append(Store(tmp_path / "s.duckdb").counts().traces))
@@ -499,6 +515,7 @@ def test_a_store_that_is_released_in_time_is_waited_for(tmp_path: Path, holder: 
     assert found == [0]
 
 
+@pytest.mark.whole
 def test_threads_take_turns(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.duckdb")
     threads = [
@@ -519,6 +536,7 @@ def test_the_file_is_free_while_a_consumer_works(tmp_path: Path) -> None:
         store.add_traces([trace_number(1000 + number)])
 
 
+@pytest.mark.whole
 def test_a_session_that_became_invalid_is_opened_again(tmp_path: Path) -> None:
     import duckdb
 
@@ -541,6 +559,7 @@ def test_a_session_that_became_invalid_is_opened_again(tmp_path: Path) -> None:
         sessions.run(never)
 
 
+@pytest.mark.whole
 def test_a_session_reaches_nothing_but_the_store(tmp_path: Path) -> None:
     sessions, secret = Sessions(tmp_path / "s.duckdb"), tmp_path / "secret.csv"
     secret.write_text("a\n1\n")
@@ -556,6 +575,7 @@ def test_a_session_reaches_nothing_but_the_store(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.whole
 def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     path.write_bytes(b"something else entirely " * 300)
@@ -568,6 +588,7 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
 # --- migrations -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 def test_migrations_run_once_in_order_and_keep_what_is_there(tmp_path: Path) -> None:
     filled(tmp_path, 3)
     path = tmp_path / "s.duckdb"
@@ -588,9 +609,11 @@ SHIPPED = {
     "first tables": "fc732afa3c1dd691f03ee923f2cdb35d5d43bd30b17b0c77565ad15a7384effd",
     "terms of use": "b5908c38c6fd5829e73911d483a75a9fe54cf04d8504e22d5cd35e0c526d798c",
     "no indexes on what grows": "18ab441f2b30c87b20915f8d1b43b8e1097986aa07328b86cc960bf7591a4f30",
+    "cache writes and damaged lines": "af9bdd84986576c64daa53a35781840ad132f7b6d0e19ee1ac7cf9afad3f8bca",
 }
 
 
+@pytest.mark.whole
 def test_a_migration_that_has_shipped_is_never_changed() -> None:
     found = {m.name: hashlib.sha256("\n".join(m.statements).encode()).hexdigest() for m in MIGRATIONS}
     assert {name: found[name] for name in SHIPPED} == SHIPPED
@@ -622,6 +645,7 @@ def test_a_store_of_the_first_version_opens_and_keeps_its_rows(tmp_path: Path) -
     assert Sessions(path).run(lambda con: con.execute("SELECT count(tries) FROM trace_view").fetchall()) == [(0,)]
 
 
+@pytest.mark.whole
 def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
     store = filled(tmp_path, 3)
     bad = (*MIGRATIONS, Migration("half", ("CREATE TABLE extra (n INTEGER)", "no sql at all")))
@@ -633,23 +657,26 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> 
 # --- scale ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 def test_100000_ids_are_looked_up_in_few_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, sessions = filled(tmp_path, 500), list[Path]()
     connect = session._connect
     monkeypatch.setattr(session, "_connect", lambda path, only: (sessions.append(path), connect(path, only))[1])
     asked = [content_id("test", n) for n in range(100_000)]
-    assert store.known_traces(asked) == set(asked[:500]) and len(sessions) == 100_000 // reading.LOOKUP_IDS
+    assert store.known_traces(asked) == set(asked[:500]) and len(sessions) == 100_000 // BORDERS.lookup_ids
 
 
+@pytest.mark.whole
 def test_a_slow_query_draws_nothing(tmp_path: Path) -> None:
     setting = "SELECT current_setting('enable_progress_bar')"
     assert Sessions(filled(tmp_path, 1).path).run(lambda con: con.execute(setting).fetchone()) == (False,)
 
 
+@pytest.mark.whole
 def test_no_session_holds_the_file_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in pieces of work, not in seconds, so that a busy machine does not matter."""
     store = filled(tmp_path, 40)
-    monkeypatch.setattr(reading, "SPAN_ROWS", 4)
+    monkeypatch.setattr(BORDERS, "span_rows", 4)
     clock = iter(n * 1.01 * BUDGET_S for n in range(10**6))
     monkeypatch.setattr(reading, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     opened: list[int] = []
@@ -660,6 +687,7 @@ def test_no_session_holds_the_file_long(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(opened) == 10
 
 
+@pytest.mark.whole
 def test_a_session_sees_no_file_but_its_own_and_leaves_it_to_others(tmp_path: Path) -> None:
     store, other = filled(tmp_path, 3), tmp_path / "other.csv"
     other.write_text("a\n1\n")
@@ -673,6 +701,7 @@ def test_a_session_sees_no_file_but_its_own_and_leaves_it_to_others(tmp_path: Pa
         subprocess.run([sys.executable, "-c", opened, str(store.path)], check=True)
 
 
+@pytest.mark.whole
 def test_a_session_that_failed_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     sessions = Sessions(filled(tmp_path, 3).path)
     for sql in ("BEGIN; INSERT INTO labels VALUES (1)", "CREATE TEMP TABLE incoming AS SELECT 1 AS id; SELECT oops"):

@@ -212,9 +212,13 @@ class RunsPage(RunPage):
     def _confirm(self, going: Sequence[PruneItem], total: str) -> None:
         self.ui.push_screen(Question(
             f"Remove {len(going)} folders of runs and artifacts, {total}, for good? Traces in the store stay.",
-            lambda: self.ui.jobs.do(lambda: remove(self.ui.workspace, going), lambda _: self._removed(total))))
+            lambda: self.ui.jobs.do(lambda: remove(self.ui.workspace, going), lambda stay: self._removed(total, stay))))
 
-    def _removed(self, total: str) -> None:
+    def _removed(self, total: str, stay: Sequence[PruneItem]) -> None:
+        if stay:
+            reasons = "\n".join(f"{item.kind} {line(item.name, 30)}: {line(item.kept_by)}" for item in stay)
+            self.ui.notify(f"{len(stay)} folders stay, as they are needed by now:\n{reasons}", markup=False)
+            return
         self.ui.notify(f"{line(total)} are free again", markup=False)
 
 

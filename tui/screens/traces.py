@@ -122,6 +122,8 @@ class TracesPage(Page):
         before, self._browser, self._problem = self._browser, browser, ""
         kept = self.query_one(PagedTable).cursor if before and before.order == browser.order else 0
         self._loading = False
+        for missing in browser.missing:
+            self.ui.notify(f"{line(missing.text, 200)}\n{safe(missing.hint)}", severity="warning", markup=False)
         self.query_one("#ask-problem").display = False
         self.query_one(PagedTable).show(BrowserRows(browser, self.fetch), 0)
 

@@ -1,0 +1,136 @@
+"""Nothing of a record is lost on its way through the store: values are made for every field that a record has, whatever
+it is called, so one that is added to a record and not to the store fails here."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localdistill.journal import JournalWriter
+from localdistill.records import Grade, Message, Prompt, Trace
+from localdistill.run_folder import RunFolder
+from localdistill.stages.context import JournalledWriter
+from localdistill.store import Store
+from localdistill.store.pages import detail_at, place_of, readers
+from localdistill.store.schema import MIGRATIONS
+from localdistill.store.session import Sessions
+
+
+def values(kind: Any, numbers: Iterator[int]) -> Any:
+    """A value of the type `kind` that no field has by default, and no two fields alike."""
+    number = next(numbers)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return parts[1]
+    if origin in (typing.Union, types.UnionType):
+        return values(parts[0], numbers)
+    if origin is tuple:
+        return (values(parts[0], numbers), values(parts[0], numbers))
+    if is_dataclass(kind):
+        return made(typing.cast("type[Any]", kind), numbers)
+    if kind in (str, Any):
+        return f"text {number} \ud83d"
+    if kind is bool:
+        return True
+    if kind in (int, float):
+        return kind(number)
+    assert origin in (Mapping, dict) or kind in (dict, Mapping), f"say here how a {kind} looks"
+    return {f"key {number}": [number, None, "text"]}
+
+
+def made(cls: type[Any], numbers: Iterator[int] | None = None) -> Any:
+    """A record of `cls` in which every field holds something of its own."""
+    numbers = count(2) if numbers is None else numbers
+    hints = typing.get_type_hints(cls)
+    record = cls(**{part.name: values(hints[part.name], numbers) for part in fields(cls)})
+    for part in fields(cls):
+        assert part.default is MISSING or getattr(record, part.name) != part.default, part.name
+    return record
+
+
+def ascii_ids(trace: Trace, prompt: Prompt) -> Trace:
+    """The same with ids as records have them, of `prompt`."""
+    return Trace(**{**vars(trace), "id": "b2:1", "prompt_id": prompt.id, "parent_id": "b2:2"})
+
+
+@pytest.fixture
+def records() -> tuple[Prompt, Trace, Grade]:
+    prompt = made(Prompt)
+    trace = ascii_ids(made(Trace), prompt)
+    return prompt, trace, Grade(**{**vars(made(Grade)), "trace_id": trace.id})
+
+
+def test_every_field_comes_back(tmp_path: Path, records: tuple[Prompt, Trace, Grade]) -> None:
+    prompt, trace, grade = records
+    store = Store(tmp_path / "s.duckdb")
+    store.add_prompts([prompt])
+    store.add_traces([trace])
+    store.add_grades([grade])
+    assert asdict(next(store.prompts())) == asdict(prompt)
+    assert asdict(next(store.traces([trace.id]))) == asdict(trace)
+    assert store.grades([trace.id]) == {trace.id: [grade]}
+    seen = detail_at(reading := readers(store.path), place_of(reading, trace.id))
+    assert (seen.prompt, seen.trace, seen.grades) == (prompt, trace, (grade,))
+
+
+def test_every_field_comes_back_by_way_of_the_journal(tmp_path: Path, records: tuple[Prompt, Trace, Grade]) -> None:
+    _, trace, grade = records
+    run, store = RunFolder(tmp_path / "runs" / "r-1"), Store(tmp_path / "s.duckdb")
+    writer = JournalledWriter(run.journal, store)
+    writer.add(trace, [grade])
+    writer.close()
+    assert (list(store.traces()), store.grades([trace.id])) == ([trace], {trace.id: [grade]})
+
+
+def test_every_turn_keeps_every_field(tmp_path: Path) -> None:
+    prompt = Prompt(tuple(made(Message, count(n)) for n in (2, 40, 80)))
+    store = Store(tmp_path / "s.duckdb")
+    store.add_prompts([prompt])
+    assert next(store.prompts()).messages == prompt.messages
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("part", "value"), [
+    ("sample_index", "1"), ("sample_index", 2**70), ("sampling", [1]), ("cost_usd", "free"), ("engine", None),
+    ("prompt_id", 7), ("usage", {"prompt_tokens": 1.5}), ("usage", {"estimated": 1}), ("usage", None), ("later", 1),
+])
+def test_a_line_that_holds_what_no_column_takes_is_damaged_and_stops_no_other(
+    tmp_path: Path, records: tuple[Prompt, Trace, Grade], part: str, value: object
+) -> None:
+    _, trace, grade = records
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    row = {**vars(trace), "usage": vars(trace.usage)}
+    writer = JournalWriter(path)
+    writer.append({"kind": "trace", "trace": {**row, "id": "b2:odd", part: value}})
+    writer.append({"kind": "trace", "trace": {**row, "id": "b2:7"}, "grades": [vars(grade)]})
+    writer.append({"kind": "trace", "trace": row, "grades": [vars(grade)]})
+    writer.close()
+    caught = store.catch_up([path])
+    assert (caught.rows, caught.damaged) == (1, 2), "of the second the grade is for another trace"
+    assert list(store.traces()) == [trace]
+
+
+@pytest.mark.whole
+def test_a_store_from_before_the_newest_columns_opens_and_keeps_its_rows(
+    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+) -> None:
+    path, (prompt, trace, _) = tmp_path / "s.duckdb", records
+    Sessions(path, migrations=MIGRATIONS[:3]).run(lambda con: con.execute(
+        "INSERT INTO traces (seq, id, prompt_id, engine, model, reasoning, answer, status, trace_kind, raw, "
+        "finish_reason, sample_index, sampling, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, "
+        "usage_estimated, elapsed_s, rewrite, source, terms) VALUES (1, 'b2:old', 'b2:p', 'e', 'm', 'r', 'a', "
+        "'complete', 'raw', '', 'stop', 0, '{}', 10, 5, 2, 3, false, 1.0, '', 's', '')"))
+    store = Store(path)
+    store.add_prompts([prompt])
+    store.add_traces([trace])
+    old, new = store.traces()
+    assert (old.id, old.usage.prompt_tokens, old.usage.cached_tokens, old.usage.cache_write_tokens) == ("b2:old", 10, 3,
+                                                                                                     0)
+    assert new == trace

@@ -13,7 +13,7 @@ from localdistill.interchange.files import read_file
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.quoting import PlanLine, quote
-from localdistill.recipe import Recipe
+from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt
 from localdistill.stages.asking import unique
@@ -33,7 +33,7 @@ class Plan:
 
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
-    warnings: list[str] = []
+    warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     lines += _collecting(workspace, recipe, base, warnings)
     if recipe.student:

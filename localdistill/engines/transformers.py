@@ -84,6 +84,10 @@ class TransformersEngine:
             return self.folder.digest()
         return f"{self.folder.digest()}+{AdapterFolder.open(self.options.adapter, self.folder).digest()}"
 
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`."""
+        return request.sampling.greedy_by
+
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """Replies to `requests`, the shortest prompts of each window first."""
         waiting = iter(requests)

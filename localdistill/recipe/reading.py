@@ -72,7 +72,7 @@ class _Reader:
             self._named(f"{label}.grader", options.get("grader", ""), GRADERS, "")
             self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
         for label, table in _tables(data, ("rewrite",)):
-            name = table.get("use")
+            name = str(table.get("use"))
             asks = name in REWRITES.members and REWRITES.load(name).needs_engine
             if asks and not (table.get("engine") or data.get("teacher")):
                 self.problems.append(f"{label}.engine: '{name}' needs an engine that writes: add engine = "

@@ -111,7 +111,10 @@ def _llama_token() -> Finding:
 
 def gpu_kinds(hardware: Hardware) -> dict[str, str]:
     """The GPUs of this machine: the kind of llama.cpp build that uses each, and the name of its first."""
-    return {gpu.kind: gpu.name for gpu in reversed(hardware.gpus)}
+    kinds: dict[str, str] = {}
+    for gpu in hardware.gpus:
+        kinds.setdefault(gpu.kind, gpu.name)
+    return kinds
 
 
 def judge_device(facts: Mapping[str, Any], gpus: Mapping[str, str]) -> Finding:

@@ -379,6 +379,18 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(monkeyp
     assert pick_device("cpu").type == "cpu" and pick_device("auto").type == "cpu"
 
 
+@pytest.mark.parametrize(("computes", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_bfloat16_that_a_gpu_only_imitates_is_not_picked(
+    monkeypatch: pytest.MonkeyPatch, computes: bool, dtype: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    from localdistill.modelfiles.loading import pick_dtype
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: including_emulation or computes)
+    assert pick_dtype("auto", torch.device("cuda")) == getattr(torch, dtype)
+
+
 # ---- how much it needs: one estimate
 
 

@@ -58,7 +58,7 @@ def test_gpus_are_seen_without_a_library(tmp_path: Path) -> None:
     (tmp_path / "dev" / "nvidia0").touch()
     (tmp_path / "dev" / "kfd").touch()
     found = Hardware("Linux", "a processor", 2, 1, 1, find_gpus(tmp_path, {})[0])
-    assert gpu_kinds(found) == {"cuda": "NVIDIA GPU", "hip": "AMD GPU"}
+    assert list(gpu_kinds(found).items()) == [("cuda", "NVIDIA GPU"), ("hip", "AMD GPU")]
     card = Hardware("Linux", "a processor", 2, 1, 1, (Gpu("Card 9", 1, 1), Gpu("Card 10", 1, 1)))
     assert gpu_kinds(card) == {"cuda": "Card 9"}
 

@@ -42,7 +42,7 @@ class TransformersEngine:
         adapter: FileName = ""
         """Folder of an adapter to add; empty answers with the base model."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-        """Arithmetic; `auto` is float32 on a CPU and bfloat16 on CUDA."""
+        """Arithmetic; `auto` is float32 on a CPU, and on a GPU bfloat16 where it computes that, else float16."""
         quantization: Literal["none", "nf4"] = "none"
         """How the student's weights are held. `nf4` answers as a student whose adapter was trained on NF4 weights: the
         adapter stays beside them. `none` merges the adapter into the stored weights."""

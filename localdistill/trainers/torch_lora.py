@@ -65,8 +65,8 @@ class TorchLoraTrainer:
         quantization: Literal["auto", "none", "nf4"] = "auto"
         """How frozen weights are held: `nf4` needs a quarter of the memory. `auto` is nf4 on CUDA, none on a CPU."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-        """Arithmetic of the frozen student. `auto` is bfloat16 where the hardware computes it, else float32. The
-        adapter itself is always float32."""
+        """Arithmetic of the frozen student. `auto` is bfloat16 where the hardware computes it, else float16 on a GPU
+        and float32 on a CPU. The adapter itself is always float32."""
         device: DeviceName = "auto"
         """`auto` takes the NVIDIA or AMD GPU with the most memory, else the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`."""
         gradient_checkpointing: bool = False

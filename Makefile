@@ -35,7 +35,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "  macOS:                xcode-select --install"; exit 1; }
 	@test -x $(VENV)/bin/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing torch (the CPU build on Linux without an NVIDIA GPU)"
-	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && [ ! -e /proc/driver/nvidia/version ] \
+	  && [ ! -e /usr/lib/wsl/lib/libcuda.so ]; then \
 	  $(PIP) "$(TORCH)+cpu" 2>/dev/null || $(PIP) "$(TORCH)" --index-url $(TORCH_CPU_INDEX) 2>/dev/null || $(PIP) "$(TORCH)"; \
 	else $(PIP) "$(TORCH)"; fi
 	@echo "installing localdistill; llama.cpp is compiled the first time, which takes some minutes"

@@ -37,7 +37,7 @@ _WHERE = {
     "localdistill.providers": ("Provider", "provider", "provider_names"),
     "localdistill.pruning": ("PruneItem", "plan_pruning", "remove"),
     "localdistill.quarantine": ("Quarantined", "read_quarantine"),
-    "localdistill.recipe": ("STAGES", "Member", "Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
+    "localdistill.recipe": ("STAGES", "Member", "Recipe", "advice_on", "load_recipe", "parse_recipe", "recipe_schema"),
     "localdistill.records": ("Grade", "Message", "Prompt", "Span", "Trace"),
     "localdistill.recovery": ("Missing", "open_store"),
     "localdistill.run_folder": ("RunFolder", "RunStatus", "list_runs"),

@@ -8,12 +8,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from localdistill.engines import ENGINES
 from localdistill.errors import LocalDistillError
 from localdistill.hardware import Hardware, look_at_hardware, students_that_fit
+from localdistill.installing import install_command, pip
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.workspace import Workspace
 
@@ -48,18 +48,33 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(
         "memory", "ok", f"{hardware.free_memory_bytes / 1e9:.1f} of {hardware.memory_bytes / 1e9:.1f} GB free"
     )
-    for gpu in hardware.gpus:
-        yield Finding("GPU", "ok", f"{gpu.name}, {gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free")
-    if not hardware.gpus:
-        yield Finding(
-            "GPU",
-            "note",
-            "no NVIDIA GPU seen: training runs on the CPU",
-            "" if importlib.util.find_spec("pynvml") else "pip install 'localdistill[nvidia]'  (to see one)",
-        )
+    yield from gpu_findings(hardware)
     yield Finding("students", "ok", students_that_fit(hardware))
     free = shutil.disk_usage(workspace.root).free
     yield Finding("disk", "ok" if free > 2e9 else "note", f"{free / 1e9:.1f} GB free in the workspace")
+
+
+def gpu_findings(hardware: Hardware) -> Iterator[Finding]:
+    """Every GPU, what hides others, and where a training runs, as plan and trainer see it."""
+    for gpu in hardware.gpus:
+        memory = "how much memory it has is not known"
+        if gpu.total_bytes is not None and gpu.free_bytes is not None:
+            memory = f"{gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free"
+        elif gpu.kind == "metal":
+            memory = "it shares main memory"
+        yield Finding("GPU", "ok", f"{gpu.name}, {memory} (found by {gpu.found_by or 'its driver'})")
+    if hardware.hidden_gpus:
+        yield Finding("GPU", "note", f"hidden from here: {hardware.hidden_gpus}")
+    place = hardware.place()
+    if place.gpu is not None:
+        yield Finding("training", "ok", f"runs {place.name}")
+    elif place.idle is None:
+        yield Finding("training", "note", "runs on the CPU" + ("" if hardware.hidden_gpus else ": no GPU is seen"))
+    elif place.idle.kind == "metal":
+        yield Finding("training", "note", f"runs on the CPU: {place.unused}", place.fix)
+    else:
+        yield Finding("training", "wrong", "RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU "
+                      f"({place.idle.name}): {place.unused}", place.fix)
 
 
 def _packages() -> Iterator[Finding]:
@@ -67,7 +82,7 @@ def _packages() -> Iterator[Finding]:
         for module in modules:
             name = DISTRIBUTIONS.get(module, module)
             if importlib.util.find_spec(module) is None:
-                yield Finding(name, "missing", "not installed", f"pip install 'localdistill[{extra}]'")
+                yield Finding(name, "missing", "not installed", install_command(extra))
             else:
                 yield Finding(name, "ok", importlib.metadata.version(name))
 
@@ -81,7 +96,7 @@ def _compiler() -> Iterator[Finding]:
 def _llama_token() -> Finding:
     """One token of the shipped teacher through llama.cpp, and the device that computed it."""
     if importlib.util.find_spec("llama_cpp") is None:
-        return Finding("llama.cpp", "missing", "cannot be tried", "pip install 'localdistill[llama]'")
+        return Finding("llama.cpp", "missing", "cannot be tried", install_command("llama"))
     cls = ENGINES.load("llama_cpp")
     try:
         engine = cls(cls.Options(model=str(shipped_path("pantry/teacher.gguf"))))
@@ -94,18 +109,11 @@ def _llama_token() -> Finding:
     return judge_device(facts, gpu_kinds(look_at_hardware()))
 
 
-def gpu_kinds(hardware: Hardware, root: Path = Path("/")) -> dict[str, str]:
-    """The GPUs of this machine: the kind of llama.cpp build that uses each, and its name. Seen without any library,
-    from what drivers leave in the file system."""
+def gpu_kinds(hardware: Hardware) -> dict[str, str]:
+    """The GPUs of this machine: the kind of llama.cpp build that uses each, and the name of its first."""
     kinds: dict[str, str] = {}
-    if hardware.gpus:
-        kinds["cuda"] = hardware.gpus[0].name
-    elif (root / "dev/nvidia0").exists() or (root / "proc/driver/nvidia/gpus").is_dir() or (root / "dev/dxg").exists():
-        kinds["cuda"] = "NVIDIA GPU"
-    if (root / "dev/kfd").exists():
-        kinds["hip"] = "AMD GPU"
-    if hardware.is_apple_silicon:
-        kinds["metal"] = "Apple GPU"
+    for gpu in hardware.gpus:
+        kinds.setdefault(gpu.kind, gpu.name)
     return kinds
 
 
@@ -133,4 +141,4 @@ def judge_device(facts: Mapping[str, Any], gpus: Mapping[str, str]) -> Finding:
 def rebuild_command(kind: str) -> str:
     """The command that builds llama.cpp for GPUs of a `kind` (cuda, hip, metal)."""
     exact = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
-    return f"CMAKE_ARGS=-DGGML_{kind.upper()}=on pip install --force-reinstall --no-cache-dir --no-deps '{exact}'"
+    return f"CMAKE_ARGS=-DGGML_{kind.upper()}=on {pip('--force-reinstall', '--no-cache-dir', '--no-deps', exact)}"

@@ -11,11 +11,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from localdistill.errors import InputError, LocalDistillError, RecipeError, UsageError
 from localdistill.modelfiles.shipped import recipe_file
-from localdistill.recipe import parse_recipe
+from localdistill.recipe import advice_on, parse_recipe
 from localdistill.safety.files import atomic_write_text
 
 _WHERE = "recipe"
@@ -27,11 +27,13 @@ MOST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a recipe."""
+    """One thing that is wrong with a recipe, or probably not meant."""
 
     key: str
     """Dotted, list items by number, for example `grade.0.use`; empty when it belongs to no single key."""
     text: str
+    kind: Literal["error", "warning"] = "error"
+    """A recipe with warnings alone can run."""
 
 
 class ChangedElsewhere(UsageError):
@@ -39,12 +41,13 @@ class ChangedElsewhere(UsageError):
 
 
 def problems_in(text: str) -> list[Problem]:
-    """Everything that is wrong with the recipe `text`; empty when it can run."""
+    """Everything that is wrong with the recipe `text`. It can run when there is no error among it; warnings are looked
+    for once there is none."""
     try:
-        parse_recipe(text, _WHERE)
+        recipe = parse_recipe(text, _WHERE)
     except RecipeError as error:
         return [_located(row.removeprefix(f"{_WHERE}: ")) for row in error.message.splitlines()]
-    return []
+    return [Problem(key, text, "warning") for key, text in advice_on(recipe)]
 
 
 def _located(row: str) -> Problem:
@@ -132,7 +135,7 @@ class RecipeDraft:
         self.text = text
 
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with it now."""
+        """Everything that is wrong with it now, warnings included."""
         return problems_in(self.text)
 
     def is_changed_elsewhere(self) -> bool:

@@ -56,7 +56,9 @@ class MissingExtra(UsageError):
     @classmethod
     def of(cls, extra: str, package: str) -> MissingExtra:
         """The error for a missing `package` that the extra `extra` brings."""
-        return cls(f"this needs {package}, which is not installed", f"pip install 'localdistill[{extra}]'")
+        from localdistill.installing import install_command
+
+        return cls(f"this needs {package}, which is not installed", install_command(extra))
 
 
 class ModelFileError(LocalDistillError):

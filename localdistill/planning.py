@@ -4,16 +4,17 @@ nobody knows are said to be unknown."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localdistill.hardware import Hardware, look_at_hardware, training_memory_bytes
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.quoting import PlanLine, quote
-from localdistill.recipe import Recipe
+from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt
 from localdistill.stages.asking import unique
@@ -33,7 +34,7 @@ class Plan:
 
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
-    warnings: list[str] = []
+    warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     lines += _collecting(workspace, recipe, base, warnings)
     if recipe.student:
@@ -88,15 +89,24 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         yield PlanLine(
             "training", f"{len(recipe.arms)} arms x {recipe.train.seeds} seeds = {count} trainings, one at a time"
         )
-        need = training_memory_bytes(folder, recipe.train.options, recipe.student.max_tokens, hardware)
-        have = hardware.training_memory_bytes
-        yield PlanLine(
-            "memory",
-            f"about {need / 1e9:.2g} GB of {have / 1e9:.1f} GB {hardware.training_device} (estimated; "
-            "measured on the longest row before step 1)",
-        )
-        if need > have:
-            warnings.append(f"training may need {need / 1e9:.1f} GB, and {have / 1e9:.1f} GB is free")
+        yield _memory(folder, recipe.train.options, recipe.student.max_tokens, hardware, warnings)
+
+
+def _memory(folder: ModelFolder, options: Mapping[str, Any], max_tokens: int, hardware: Hardware,
+            warnings: list[str]) -> PlanLine:
+    """What a training needs, of what is free where it runs."""
+    need = training_memory_bytes(folder, options, max_tokens, hardware)
+    place = hardware.place(str(options.get("device", "auto")))
+    have = "an unknown amount" if place.free_bytes is None else f"{place.free_bytes / 1e9:.1f} GB"
+    if place.unused and place.idle and place.idle.kind != "metal":
+        warnings.append(f"training runs on the CPU although this machine has a GPU ({place.idle.name}): "
+                        f"{place.unused}; {place.fix}")
+    if hardware.hidden_gpus:
+        warnings.append(f"GPUs are hidden: {hardware.hidden_gpus}")
+    if place.free_bytes is not None and need > place.free_bytes:
+        warnings.append(f"training may need {need / 1e9:.1f} GB, and {have} is free")
+    return PlanLine("memory", f"about {need / 1e9:.2g} GB of {have} {place.name} (estimated; measured on the longest "
+                              "row before step 1)")
 
 
 def _evaluating(recipe: Recipe, base: Path) -> Iterator[PlanLine]:

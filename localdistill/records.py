@@ -79,6 +79,10 @@ class Prompt:
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
+LEAST_TOP_P = 0.01
+"""Below this mass the likeliest token is in practice all that a nucleus holds."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How an engine is to pick tokens."""
@@ -96,6 +100,15 @@ class Sampling:
     """GBNF grammar that the reply must follow, for engines that can."""
     json_schema: str = ""
     """JSON Schema, as JSON text, that the reply must follow, for engines that can."""
+
+    @property
+    def greedy_by(self) -> Literal["", "temperature", "top_k", "top_p"]:
+        """The setting that leaves nothing but the likeliest token, whatever the seed; empty when none does."""
+        if self.temperature <= 0:
+            return "temperature"
+        if self.top_k == 1:
+            return "top_k"
+        return "top_p" if self.top_p < LEAST_TOP_P else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,9 +71,10 @@ def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, st
         facts.append(("stored", "nothing yet"))
     facts.append(("runs", f"{runs:,}"))
     machine = look_at_hardware()
-    gpus = ", ".join(f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)" for gpu in machine.gpus)
+    gpus = ", ".join(gpu.name if gpu.free_bytes is None else f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)"
+                     for gpu in machine.gpus)
     facts.append(("machine", f"{machine.cores} cores, {machine.free_memory_bytes / 1e9:.1f} GB of memory free, "
-                             + (gpus or "no NVIDIA GPU seen")))
+                             + (gpus or "no GPU seen")))
     disk = shutil.disk_usage(workspace.root if workspace.root.exists() else Path.cwd())
     facts.append(("disk", f"{disk.free / 1e9:.1f} GB free"))
     return facts

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from localdistill.cli import doctor as doctor_command
+from localdistill.devices import find_gpus
 from localdistill.doctor import Finding, gpu_kinds, judge_device
 from localdistill.hardware import Gpu, Hardware
 
@@ -52,13 +53,14 @@ def test_the_cpu_beside_an_idle_gpu_is_wrong(changes: dict[str, Any], gpus: dict
 
 
 def test_gpus_are_seen_without_a_library(tmp_path: Path) -> None:
-    assert gpu_kinds(CPU_ONLY, tmp_path) == {}
+    assert gpu_kinds(CPU_ONLY) == {}
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "nvidia0").touch()
     (tmp_path / "dev" / "kfd").touch()
-    assert gpu_kinds(CPU_ONLY, tmp_path) == {"cuda": "NVIDIA GPU", "hip": "AMD GPU"}
-    card = Hardware("Linux", "a processor", 2, 1, 1, (Gpu("Card 9", 1, 1),))
-    assert gpu_kinds(card, tmp_path / "none") == {"cuda": "Card 9"}
+    found = Hardware("Linux", "a processor", 2, 1, 1, find_gpus(tmp_path, {})[0])
+    assert list(gpu_kinds(found).items()) == [("cuda", "NVIDIA GPU"), ("hip", "AMD GPU")]
+    card = Hardware("Linux", "a processor", 2, 1, 1, (Gpu("Card 9", 1, 1), Gpu("Card 10", 1, 1)))
+    assert gpu_kinds(card) == {"cuda": "Card 9"}
 
 
 def test_the_command_warns_loudly_and_still_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

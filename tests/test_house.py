@@ -45,6 +45,7 @@ HEAVY = (
 # A module may import modules of its own rank or below; families are of one rank and may not import each other.
 RANKS = {
     "errors": 0,
+    "installing": 0,
     "events": 0,
     "options": 0,
     "registry": 0,
@@ -61,6 +62,7 @@ RANKS = {
     "keys": 1,
     "logprobs": 1,
     "scorecard": 1,
+    "devices": 1,
     "hardware": 1,
     **{family.package.split(".")[1]: 2 for family in FAMILIES},
     "store": 3,
@@ -91,6 +93,7 @@ RANKS = {
     "showing": 7,
     "__init__": 8,
     "cli": 9,
+    "__main__": 9,
 }
 # A trainer is given an objective: its contract names the other contract, nothing else.
 ALLOWED_BETWEEN_FAMILIES = {("trainers", "objectives.base")}

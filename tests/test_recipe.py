@@ -77,6 +77,68 @@ def test_settings_are_toml_and_reach_list_items_by_name() -> None:
     assert "section.key=value" in problems(text, ("arm",))
 
 
+WHOLE = SMALL + """
+[student]
+model = "m"
+[[arm]]
+name = "a"
+format = "answer_only"
+[train]
+[evaluate]
+[[evaluate.task]]
+use = "pantry"
+"""
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ("engine_options = { batch_row = 4 }",
+     "evaluate.engine_options.batch_row: unknown key; did you mean 'batch_rows'?"),
+    ("engine_options = { batch_rows = 'many' }", "evaluate.engine_options.batch_rows: Input should be a valid"),
+    ("engine_options = { dtype = 'bf16' }", "evaluate.engine_options.dtype: "),
+    ("engine_options = { device = 'gpu' }", "evaluate.engine_options.device: "),
+    ("engine_options = { model = 'other' }", "evaluate.engine_options.model: is filled in by the evaluation itself"),
+    ("engine_options = { adapter = 'other' }", "evaluate.engine_options.adapter: is filled in"),
+    ("[[evaluate.task]]\nuse = 'jsonl'\npath = 'x'\ngrader = 'exakt'",
+     "evaluate.task[1].grader: there is no grader named 'exakt'; did you mean 'exact'?"),
+    ("[[evaluate.task]]\nuse = 'jsonl'\npath = 'x'\nlayout = 'gsm9k'",
+     "evaluate.task[1].layout: there is no layout named 'gsm9k'; did you mean 'gsm8k'?"),
+    ("[[export.to]]\nuse = 'gguf'\nquants = ['Q8_0']\n[[export.to]]\nuse = 'ollama'\nquant = 'Q8_O'",
+     "export.to[1].quant: no exporter before it writes Q8_O; did you mean 'Q8_0'?"),
+    ("[[export.to]]\nuse = 'ollama'\nquant = 'Q8_0'\n[[export.to]]\nuse = 'gguf'",
+     "export.to[0].quant: no exporter before it writes Q8_0"),
+    ("[[rewrite]]\nname = 's'\nuse = 'summarize'", "rewrite[0].engine: 'summarize' needs an engine that writes"),
+    ("[train.objective]\nuse = 'sft'\nlabel_smoothing = 1.0", "train.objective.label_smoothing: "),
+])
+def test_what_would_be_found_after_training_is_found_when_the_recipe_is_read(more: str, expected: str) -> None:
+    head, tail = WHOLE.split("[[evaluate.task]]")
+    assert expected in problems(head + (more if more.startswith("engine") else "") + "\n[[evaluate.task]]" + tail
+                                + ("" if more.startswith("engine") else more))
+
+
+@pytest.mark.parametrize(("setting", "expected"), [
+    ('train.targets="q_prox"', "train.targets: a student has no layers named 'q_prox'; did you mean 'q_proj'?"),
+    ('train.targets="q_proj,all-linear"', "no layers named 'all-linear'"),
+    ('train.device="gpu0"', "train.device: "),
+])
+def test_layers_and_devices_are_known_names(setting: str, expected: str) -> None:
+    assert expected in problems(WHOLE, (setting,))
+    recipe = parse_recipe(WHOLE, settings=('train.targets="q_proj, v_proj"', 'train.device="cuda:1"'))
+    assert recipe.train is not None and recipe.train.options["device"] == "cuda:1"
+
+
+def test_options_of_the_evaluation_keep_what_was_given_and_nothing_else() -> None:
+    recipe = parse_recipe(WHOLE, settings=("evaluate.engine_options={ batch_rows = 4, dtype = 'float32' }",))
+    assert recipe.evaluate is not None
+    given = {"batch_rows": 4, "dtype": "float32"}
+    assert recipe.evaluate.engine_options == given, "a default would hide how it trained"
+
+
+@pytest.mark.parametrize("setting", ["arm.x=1", "arm.9=1", "arm.-1=1", "arm.²=1", "name.first=1", "name.a.b=1",
+                                     "grade.0.use.x=1"])
+def test_settings_that_lead_nowhere_are_one_clear_line(setting: str) -> None:
+    assert f"--set {setting}: " in problems(WHOLE, (setting,))
+
+
 def test_a_resolved_recipe_reads_back_equal() -> None:
     for path in shipped_recipes():
         recipe = load_recipe(path)

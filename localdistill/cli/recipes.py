@@ -82,11 +82,14 @@ def set_values(
     draft.save()
     problems = draft.problems()
     if as_json:
-        output.data_json({"recipe": str(path), "problems": [[p.key, p.text] for p in problems]})
+        output.data_json({"recipe": str(path), **{
+            f"{name}s": [[p.key, p.text] for p in problems if p.kind == kind]
+            for kind, name in (("error", "problem"), ("warning", "warning"))}})
         return
     output.talk(f"wrote {path}")
     for problem in problems:
-        output.talk(output.safe(f"  {problem.key}: {problem.text}" if problem.key else f"  {problem.text}"))
+        mark = "  warning: " if problem.kind == "warning" else "  "
+        output.talk(output.safe(mark + (f"{problem.key}: {problem.text}" if problem.key else problem.text)))
 
 
 def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
@@ -108,12 +111,17 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
 
 @app.command("check", help="Check a recipe and say every problem at once.")
 def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
-    """Exit code 2 when there are problems."""
+    """Exit code 2 when there are problems; warnings change no exit code."""
+    from localdistill import advice_on
+
     loaded, _, _ = read_recipe(recipe, settings, None)
+    advice = advice_on(loaded)
     if as_json:
-        output.data_json(loaded.model_dump(mode="json", by_alias=True))
+        output.data_json({**loaded.model_dump(mode="json", by_alias=True), "warnings": advice})
     else:
         output.data(f"{loaded.name}: fine; stages: {' > '.join(loaded.stages())}")
+    for key, text in advice:
+        output.talk(output.safe(f"warning: {key}: {text}"))
 
 
 @app.command("schema", help="Print the JSON Schema of recipes, with the options of every family member.")

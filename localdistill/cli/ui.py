@@ -29,5 +29,7 @@ def open_ui(workspace: Path | None) -> None:
 
     found = next(iter(entry_points(group=GROUP)), None)
     if found is None:
-        raise UsageError("no terminal UI is installed", "pip install --force-reinstall localdistill")
+        from localdistill.installing import repair_command
+
+        raise UsageError("no terminal UI is installed", repair_command())
     found.load()(workspace)

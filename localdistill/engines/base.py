@@ -34,6 +34,10 @@ class Engine(Protocol):
         pulling, ends what is in flight and returns.
         """
 
+    def greedy_by(self, request: Request) -> str:
+        """The setting (`temperature`, `top_k` or `top_p`) because of which every further sample of `request` would be
+        the same reply; empty when samples can differ. Asks nobody."""
+
     def close(self) -> None:
         """Free processes and memory. Harmless to call twice."""
 

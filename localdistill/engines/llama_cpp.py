@@ -104,6 +104,10 @@ class LlamaCppEngine:
             self._identity = f"sha256:{digest}{suffix}"
         return self._identity
 
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`."""
+        return request.sampling.greedy_by
+
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """See `Engine.answer`. Raises ModelFileError when the file cannot be used.
 

@@ -54,6 +54,10 @@ class ReplayEngine:
             raise InputError(f"{self._path} does not exist", "check the path of the recording")
         return sha256_file(self._path)
 
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`. Samples are the recording's own rows, however they were made."""
+        return ""
+
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """See `Engine.answer`. Raises InputError that names the row when the recording cannot be read."""
         for request in requests:

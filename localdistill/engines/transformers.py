@@ -19,7 +19,7 @@ from localdistill.events import Cancel, Emit, Progressed
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.options import FileName
+from localdistill.options import DeviceName, FileName
 from localdistill.options import Options as BaseOptions
 from localdistill.records import Reply, Request, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
@@ -42,12 +42,12 @@ class TransformersEngine:
         adapter: FileName = ""
         """Folder of an adapter to add; empty answers with the base model."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-        """Arithmetic; `auto` is float32 on a CPU and bfloat16 on CUDA."""
+        """Arithmetic; `auto` is float32 on a CPU, and on a GPU bfloat16 where it computes that, else float16."""
         quantization: Literal["none", "nf4"] = "none"
         """How the student's weights are held. `nf4` answers as a student whose adapter was trained on NF4 weights: the
         adapter stays beside them. `none` merges the adapter into the stored weights."""
-        device: str = "auto"
-        """`auto` takes the first CUDA GPU, else the CPU."""
+        device: DeviceName = "auto"
+        """`auto` takes the NVIDIA or AMD GPU with the most memory, else the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`."""
         batch_rows: int = Field(32, ge=1)
         """Prompts answered at once at most."""
         max_batch_tokens: int = Field(32768, ge=1)
@@ -83,6 +83,10 @@ class TransformersEngine:
         if not self.options.adapter:
             return self.folder.digest()
         return f"{self.folder.digest()}+{AdapterFolder.open(self.options.adapter, self.folder).digest()}"
+
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`."""
+        return request.sampling.greedy_by
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """Replies to `requests`, the shortest prompts of each window first."""

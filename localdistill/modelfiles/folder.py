@@ -25,6 +25,9 @@ ARCHITECTURES: Mapping[str, str] = {
 }
 """Architectures that are trusted, with the `model_type` that each must state."""
 
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a block, by the names that all of them use."""
+
 _DROPPED_KEYS = ("auto_map", "custom_pipelines", "torchscript", "_commit_hash", "_name_or_path", "name_or_path")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
 _PLAIN_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")

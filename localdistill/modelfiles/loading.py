@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.devices import best_of
+from localdistill.errors import MissingExtra, ModelFileError, UsageError
 from localdistill.modelfiles.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ _OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "TOKENIZERS_PARALLELISM": "false",
 }
 
-_SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+_SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """OpenMP's threads spin while they wait; where another program wants the same cores, that makes training ten times
-slower. Read by the runtime when torch is first imported."""
+slower. GPUs are numbered as their driver does, so that the one that a plan names is the one that is taken. Read by the
+runtimes when torch is first imported."""
 
 _CLASSES = {
     "LlamaForCausalLM": "LlamaConfig", "Qwen2ForCausalLM": "Qwen2Config", "Qwen3ForCausalLM": "Qwen3Config",
@@ -60,22 +62,41 @@ def import_transformers() -> Any:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; anything else is taken as torch names it."""
+    """`auto` is the GPU with the most memory that CUDA (or ROCm, which goes by that name) offers, else the CPU;
+    anything else is taken as torch names it. UsageError when that is not there."""
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        if count < 2:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        best = best_of([torch.cuda.get_device_properties(index).total_memory for index in range(count)])
+        torch.cuda.set_device(best)
+        return torch.device("cuda", best)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"device = \"{name}\": torch {torch.__version__} sees {count} such GPUs",
+                         'see localdistill doctor, or take device = "auto"')
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f'device = "mps": torch {torch.__version__} sees no Apple GPU', 'take device = "auto"')
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device as people know it: `cuda (NVIDIA T4)`, `cpu`."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on CUDA chips that have it (else float16) and float32 on the CPU."""
+    """`auto` is bfloat16 on CUDA chips that compute it (float16 on those that only imitate it), float32 elsewhere."""
     import torch
 
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.float32
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from localdistill.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ class SftObjective:
     class Options(BaseOptions):
         """Options of supervised fine-tuning."""
 
-        label_smoothing: float = 0.0
+        label_smoothing: float = Field(0.0, ge=0, lt=1)
         """Share of the target probability spread over the whole vocabulary, 0 to below 1; 0 is plain cross entropy."""
 
     name = "sft"

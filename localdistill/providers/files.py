@@ -179,6 +179,8 @@ class Provider(Options):
     """Whether `seed` may be sent."""
     accepts_temperature: bool = True
     """Whether `temperature` may be sent."""
+    ignores_temperature_while_thinking: bool = False
+    """Whether a temperature is taken but counts for nothing while the model thinks."""
     accepts_top_k: bool = False
     """Whether `top_k` may be sent."""
     accepts_stream_usage: bool = True
@@ -217,6 +219,10 @@ class Provider(Options):
     def model(self, name: str) -> ProviderModel | None:
         """What is known of the model `name`: the first entry that matches, or None."""
         return next((model for model in self.models if fnmatchcase(name, model.match)), None)
+
+    def counts_temperature(self, thinks: bool | None) -> bool:
+        """Whether a temperature that is sent is heeded; `thinks` is None where the provider's default is left."""
+        return thinks is False or not self.ignores_temperature_while_thinking
 
     def accepts(self, field: SwitchableField, model: str = "") -> bool:
         """Whether the request field `field` may be sent to `model`."""

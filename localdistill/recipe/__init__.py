@@ -1,6 +1,8 @@
 """Recipes: TOML in, frozen models out."""
 
+from localdistill.recipe.advice import advice_on
 from localdistill.recipe.reading import dump_recipe, load_recipe, parse_recipe, read_resolved, recipe_schema
 from localdistill.recipe.sections import STAGES, Member, Recipe
 
-__all__ = ["STAGES", "Member", "Recipe", "dump_recipe", "load_recipe", "parse_recipe", "read_resolved", "recipe_schema"]
+__all__ = ["STAGES", "Member", "Recipe", "advice_on", "dump_recipe", "load_recipe", "parse_recipe", "read_resolved",
+           "recipe_schema"]

@@ -39,6 +39,10 @@ _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
 )
 
 
+_OF_THE_STAGE = {"model": "-", "adapter": ""}
+"""Options of the engine that runs the students which say which student."""
+
+
 class _Reader:
     """Reads one recipe and collects its problems."""
 
@@ -56,10 +60,53 @@ class _Reader:
             self._member(label, table, FORMATS, own, "format")
         for keys in (("prompts",), ("traces",)):
             for label, table in _tables(data, keys):
-                layout = table.get("layout", "auto")
-                if layout != "auto" and layout not in LAYOUTS.members:
-                    close = nearest(str(layout), LAYOUTS.members)
-                    self.problems.append(f"{label}.layout: there is no layout named '{layout}'{close}")
+                self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
+        for label, table in _tables(data, ("evaluate", "engine_options")):
+            self._given(label, table, ENGINES.load("transformers").Options, _OF_THE_STAGE)
+        self._between_families(data)
+
+    def _between_families(self, data: Mapping[str, Any]) -> None:
+        """What one member says of another family, which it cannot check itself."""
+        for label, table in _tables(data, ("evaluate", "task")):
+            options = table.get("options", {})
+            self._named(f"{label}.grader", options.get("grader", ""), GRADERS, "")
+            self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
+        for label, table in _tables(data, ("rewrite",)):
+            name = str(table.get("use"))
+            asks = name in REWRITES.members and REWRITES.load(name).needs_engine
+            if asks and not (table.get("engine") or data.get("teacher")):
+                self.problems.append(f"{label}.engine: '{name}' needs an engine that writes: add engine = "
+                                     '{ use = "llama_cpp", model = "FILE.gguf" }, or a [teacher]')
+        self._served_files(data)
+
+    def _served_files(self, data: Mapping[str, Any]) -> None:
+        """A Modelfile serves one of the files that are written before it."""
+        written: list[str] = []
+        for label, table in _tables(data, ("export", "to")):
+            options = table.get("options", {})
+            written += options.get("quants", ())
+            if (quant := options.get("quant")) and quant not in written:
+                close = nearest(quant, written)
+                self.problems.append(f"{label}.quant: no exporter before it writes {quant}{close}")
+
+    def _named(self, key: str, name: Any, family: Family, nothing: str) -> None:
+        """A problem when `name` is neither `nothing` nor a member."""
+        if name != nothing and name not in family.members:
+            close = nearest(str(name), family.members)
+            self.problems.append(f"{key}: there is no {family.noun} named '{name}'{close}")
+
+    def _given(self, label: str, table: dict[str, Any], options: Any, of_the_stage: Mapping[str, str]) -> None:
+        """Check a table of options of which a stage fills in `of_the_stage` itself. What is not given stays unsaid, so
+        that the stage can tell it from what is."""
+        for key in of_the_stage.keys() & table.keys():
+            self.problems.append(f"{label}.{key}: is filled in by the evaluation itself; take it out")
+        rest = {key: value for key, value in table.items() if key not in of_the_stage}
+        try:
+            checked = options.model_validate({**of_the_stage, **rest}).model_dump(mode="json")
+        except ValidationError as error:
+            self.add(label, error, set(options.model_fields) - of_the_stage.keys())
+        else:
+            table.update({key: checked[key] for key in rest})
 
     def _member(self, label: str, table: dict[str, Any], family: Family, own: frozenset[str], key: str) -> None:
         name = table.get(key, "torch_lora" if family is TRAINERS else None)
@@ -130,27 +177,25 @@ def merge_settings(data: dict[str, Any], settings: Sequence[str]) -> dict[str, A
             value = text
         target: Any = data
         keys = path.strip().split(".")
-        for key in keys[:-1]:
+        for place, key in enumerate(keys[:-1], start=1):
             if isinstance(target, list):
-                target = _index(target, key, setting)
+                target = target[_index(target, key, setting)]
             else:
                 target = target.setdefault(key, {})
-        if isinstance(target, list):
-            target[int(keys[-1])] = value
-        elif isinstance(target, dict):
-            target[keys[-1]] = value
-        else:
-            raise RecipeError(f"--set {setting}: {'.'.join(keys[:-1])} is not a table", "")
+            if not isinstance(target, dict | list):
+                raise RecipeError(f"--set {setting}: {'.'.join(keys[:place])} is not a table",
+                                  "`localdistill recipe schema` prints every key")
+        target[_index(target, keys[-1], setting) if isinstance(target, list) else keys[-1]] = value
     return data
 
 
-def _index(items: list[Any], key: str, setting: str) -> Any:
-    """The item of a list that `key` names: an index, or the `name` or `use` of a table."""
-    if key.isdigit() and int(key) < len(items):
-        return items[int(key)]
-    for item in items:
+def _index(items: list[Any], key: str, setting: str) -> int:
+    """The place in a list that `key` names: an index, or the `name` or `use` of a table."""
+    if key.isdecimal() and int(key) < len(items):
+        return int(key)
+    for place, item in enumerate(items):
         if isinstance(item, dict) and key in (item.get("name"), item.get("use")):
-            return item
+            return place
     raise RecipeError(f"--set {setting}: there is no item '{key}'", f"use an index from 0 to {len(items) - 1}")
 
 

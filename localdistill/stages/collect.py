@@ -16,6 +16,7 @@ from localdistill.graders import GRADERS
 from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file
 from localdistill.quarantine import quarantine
+from localdistill.recipe import advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt, Reply, Request, trace_of
 from localdistill.stages.asking import (
@@ -44,6 +45,8 @@ TAIL = 1000
 
 def run(context: StageContext) -> None:
     """Leave `collect.ids` (traces, in prompt order) and the counts per status."""
+    for key, text in advice_on(context.recipe):
+        context.warn("collect", f"{key}: {text}")
     ids: list[str] = []
     unanswered = 0
     if context.recipe.traces:

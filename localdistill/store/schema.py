@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localdistill.errors import StoreError
+from localdistill.installing import upgrade_command
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -185,7 +186,7 @@ def migrate(con: DuckDBPyConnection, migrations: Sequence[Migration] = MIGRATION
     if version > len(migrations):
         raise StoreError(
             f"this store has version {version}; this localdistill knows versions up to {len(migrations)}",
-            "pip install --upgrade localdistill",
+            upgrade_command(),
         )
     for number, step in enumerate(migrations[version:], start=version + 1):
         con.execute("BEGIN")

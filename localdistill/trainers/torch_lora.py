@@ -10,11 +10,13 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from localdistill.errors import InputError, UsageError
-from localdistill.events import Cancel, Counted, Emit, Noted
-from localdistill.modelfiles.folder import ModelFolder
+from localdistill.errors import InputError, UsageError, nearest
+from localdistill.events import Cancel, Counted, Emit, Noted, Warned
+from localdistill.hardware import Hardware, look_at_hardware
+from localdistill.modelfiles.folder import LINEAR_LAYERS, ModelFolder
+from localdistill.options import DeviceName
 from localdistill.options import Options as BaseOptions
 from localdistill.records import content_id
 from localdistill.trainers.base import TrainingJob, TrainingResult
@@ -38,7 +40,7 @@ class TorchLoraTrainer:
         dropout: float = Field(0.0, ge=0, lt=1)
         """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
         targets: str = "all-linear"
-        """Layers to adapt: `all-linear`, or names such as `q_proj,v_proj`."""
+        """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`."""
         learning_rate: float = Field(2e-4, gt=0)
         """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3."""
         epochs: float = Field(2.0, gt=0)
@@ -63,10 +65,10 @@ class TorchLoraTrainer:
         quantization: Literal["auto", "none", "nf4"] = "auto"
         """How frozen weights are held: `nf4` needs a quarter of the memory. `auto` is nf4 on CUDA, none on a CPU."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-        """Arithmetic of the frozen student. `auto` is bfloat16 where the hardware computes it, else float32. The
-        adapter itself is always float32."""
-        device: str = "auto"
-        """`auto` takes the first CUDA GPU, else the CPU."""
+        """Arithmetic of the frozen student. `auto` is bfloat16 where the hardware computes it, else float16 on a GPU
+        and float32 on a CPU. The adapter itself is always float32."""
+        device: DeviceName = "auto"
+        """`auto` takes the NVIDIA or AMD GPU with the most memory, else the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`."""
         gradient_checkpointing: bool = False
         """Recompute activations to save memory; switched on by itself when a single row does not fit."""
         checkpoint_every_s: float = Field(300.0, ge=0)
@@ -75,6 +77,15 @@ class TorchLoraTrainer:
         """Steps between checkpoints; 0 is never by steps."""
         threads: int = Field(0, ge=0)
         """CPU threads; 0 leaves torch's choice."""
+
+        @field_validator("targets")
+        @classmethod
+        def _are_layers(cls, value: str) -> str:
+            for name in value.split(","):
+                if value != "all-linear" and name.strip() not in LINEAR_LAYERS:
+                    close = nearest(name.strip(), ("all-linear", *LINEAR_LAYERS))
+                    raise ValueError(f"a student has no layers named '{name.strip()}'{close}")
+            return value
 
     name = "torch_lora"
 
@@ -86,7 +97,7 @@ class TorchLoraTrainer:
 
         Raises InputError for rows that must not be trained on, Cancelled after writing a checkpoint.
         """
-        from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device
+        from localdistill.modelfiles.loading import device_name, import_torch, load_causal_model, pick_device
 
         torch = import_torch()
         from localdistill.trainers._attention import use_short_rows
@@ -108,6 +119,8 @@ class TorchLoraTrainer:
             "rows": len(rows), "tokens": rows.starts[-1], "trained_tokens": int((rows.weights > 0).sum()),
             "longest_row": max(rows.lengths)}, arm=job.arm))
         device = pick_device(options.device)
+        if device.type == "cpu" and options.device == "auto":
+            emit_idle_gpu(emit, look_at_hardware())
         dtype = training_dtype(options.dtype, device)
         quantization = options.quantization
         if quantization == "auto":
@@ -122,7 +135,8 @@ class TorchLoraTrainer:
         use_short_rows(model, max(rows.lengths))
         trained |= attach_tags(model, tags, folder.tied_embeddings)
         emit(Noted("train", f"{sum(p.numel() for p in trained.values()):,} trained of {folder.parameter_count:,} "
-                            f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, {device}"))
+                            f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, "
+                            f"{device_name(device)}"))
         stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
         loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
         result = loop.run()
@@ -154,6 +168,16 @@ class TorchLoraTrainer:
         partial.write_text(json.dumps(report, indent=1, sort_keys=True))
         partial.replace(job.output / "training.json")
         shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
+
+
+def emit_idle_gpu(emit: Emit, hardware: Hardware) -> None:
+    """Warn of a GPU that a training on the CPU leaves idle."""
+    place = hardware.place()
+    idle = place.gpu or place.idle
+    if idle is not None and idle.kind != "metal":
+        unused = place.unused or f"torch {hardware.torch.version} cannot use it"
+        emit(Warned("train", f"training runs on the CPU although this machine has a GPU ({idle.name}): {unused}",
+                    place.fix or "localdistill doctor says more"))
 
 
 def training_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device) -> torch.dtype:

@@ -103,6 +103,16 @@ def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, ser
     assert sum(server.asked.values()) == 16, "what is settled is not asked again"
 
 
+def test_a_run_that_asks_for_one_answer_several_times_says_so(tmp_path: Path, server: CountingServer) -> None:
+    def warned(collecting: str) -> list[str]:
+        chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server), collecting=collecting))
+        chain.collect()
+        return [event.text for event in chain.events if isinstance(event, Warned)]
+
+    assert [text.split(":")[0] for text in warned("samples = 2")] == ["collect.temperature"]
+    assert warned("samples = 2\ntemperature = 0.5") == []
+
+
 def test_second_tries_go_on_where_an_interrupted_run_left_them(tmp_path: Path, server: CountingServer) -> None:
     server.wrong_tries = lambda number: 2
     recipe = recipe_of(tmp_path, 4, at(server), collecting="samples = 2\nuntil_verified = true\nmay_fail = 1.0")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from localdistill.errors import Cancelled, InputError, LocalDistillError, UsageError
+from localdistill.errors import Cancelled, InputError, LocalDistillError
 from localdistill.events import Cancel, Event, Measured, Warned, silent
 from localdistill.objectives.sft import SftObjective
 from localdistill.trainers.torch_lora import TorchLoraTrainer
@@ -150,8 +151,8 @@ def test_a_row_that_teaches_the_wrong_thing_is_named(student: Path, tmp_path: Pa
 def test_an_empty_dataset_and_an_unknown_layer_are_refused(student: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
         trainer().train(job(student, tmp_path, []), silent, Cancel())
-    with pytest.raises(UsageError, match="no linear layer"):
-        trainer(targets="nonsense").train(job(student, tmp_path, random_rows(2)), silent, Cancel())
+    with pytest.raises(ValidationError, match="no layers named 'nonsense'"):
+        trainer(targets="nonsense")
 
 
 KILLED = """

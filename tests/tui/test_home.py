@@ -16,6 +16,7 @@ import pytest
 from textual.widgets import OptionList
 
 from localdistill import Finding, Recipe, RunFolder, Store, UsageError, Workspace
+from localdistill.installing import upgrade_command
 from tests.helpers import REPO, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
@@ -161,7 +162,7 @@ async def test_a_store_of_a_newer_version_is_said_in_place(tmp_path: Path) -> No
     app = LocalDistillApp(root)
     async with app.run_test(size=(60, 20)) as pilot:
         await until(pilot, lambda: "version 99" in text_of(app, "#trouble"))
-        assert "pip install --upgrade" in text_of(app, "#trouble")
+        assert upgrade_command() in text_of(app, "#trouble")
         await pilot.pause()
     assert Workspace(root).store_path.read_bytes() == before
 

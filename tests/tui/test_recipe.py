@@ -69,6 +69,24 @@ async def test_a_shipped_recipe_is_copied_before_it_is_changed(tmp_path: Path) -
 
 
 @piloted
+async def test_what_is_probably_not_meant_is_a_warning_at_its_field_and_hinders_nothing(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await edited(pilot, app, "collect")
+        row(app, "collect.samples").query_one(Input).focus()
+        await pilot.press("4")
+        await until(pilot, lambda: "✓ valid   ! 1 warning" in text_of(app, "#state"))
+        await until(pilot, lambda: problem(app, "collect.temperature").startswith("! samples = 4 asks for the same"))
+        assert "✗" not in text_of(app, "#sections")
+        row(app, "collect.temperature").query_one(Input).focus()
+        await pilot.press(*"0.7")
+        await until(pilot, lambda: "warning" not in text_of(app, "#state") and "✓ valid" in text_of(app, "#state"))
+        assert not row(app, "collect.temperature").has_class("doubtful")
+        await pilot.press("ctrl+k")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "fine; stages" in screen_text(app))
+
+
+@piloted
 async def test_typing_in_the_form_shows_in_the_text_with_problems_at_their_fields(mine: Path) -> None:
     app = LocalDistillApp(mine.parent, start="recipe")
     async with app.run_test(size=(140, 45)) as pilot:

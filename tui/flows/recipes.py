@@ -22,6 +22,7 @@ from localdistill import (
 from tui.flows.asking import plan_rows
 from tui.text import line, safe
 from tui.widgets.dialogs import ChoiceDialog, ReportDialog, Way
+from tui.widgets.form import PROBLEM_MARKS
 from tui.widgets.text_dialog import Field, TextDialog
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def check_recipe(ui: LocalDistillApp, path: Path, text: str | None) -> None:
     def work() -> list[tuple[str, str]]:
         said = RecipeDraft.open(path).text if text is None else text
         found = problems_in(said)
-        if not found:
-            return [("✓", f"fine; stages: {' > '.join(parse_recipe(said).stages())}")]
-        return [(f"✗ {problem.key}", problem.text) for problem in found]
+        rows = [(f"{PROBLEM_MARKS[problem.kind]} {problem.key}", problem.text) for problem in found]
+        if any(problem.kind == "error" for problem in found):
+            return rows
+        return [("✓", f"fine; stages: {' > '.join(parse_recipe(said).stages())}"), *rows]
 
     def told(rows: list[tuple[str, str]]) -> None:
         ui.push_screen(ReportDialog(f"Check of {line(path.name)}", rows))

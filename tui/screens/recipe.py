@@ -23,7 +23,7 @@ from tui.screens.base import Page
 from tui.text import joined, line, shown
 from tui.widgets.dialogs import ChoiceDialog, Question, Way
 from tui.widgets.facts import MUTED
-from tui.widgets.form import Form, ValueRow
+from tui.widgets.form import PROBLEM_MARKS, Form, ValueRow
 from tui.widgets.sections import Sections
 from tui.widgets.shelf import Shelf
 from tui.widgets.toml_pane import TomlPane, line_of
@@ -158,10 +158,13 @@ class RecipePage(Page):
         self.call_next(self._mark)
 
     def _draw_sections(self) -> None:
-        self.query_one(Sections).show(self._sections, self._problems, self._at)
+        self.query_one(Sections).show(self._sections, _of_kind("error", self._problems), self._at)
 
     def _mark(self) -> None:
-        self.query_one(Form).problems({problem.key: problem.text for problem in reversed(self._problems)})
+        wrong, doubtful = (
+            {problem.key: problem.text for problem in reversed(_of_kind(kind, self._problems))}
+            for kind in ("error", "warning"))
+        self.query_one(Form).problems(wrong, doubtful)
 
     def _go_to(self, key: str) -> None:
         if key != self._at and self._draft is not None:
@@ -299,7 +302,7 @@ class RecipePage(Page):
             by_text = self.query_one("#panes").has_class("-text")
             fields = {field.key for section in self._sections for field in section.fields}
             listed = [problem for problem in self._problems if by_text or problem.key not in fields]
-            self.query_one("#state", Static).update(_state(self._draft, len(self._problems), self._elsewhere, listed))
+            self.query_one("#state", Static).update(_state(self._draft, self._problems, self._elsewhere, listed))
 
     def action_new(self) -> None:
         """Copy the chosen recipe to a file in the workspace, and open it."""
@@ -330,10 +333,21 @@ class RecipePage(Page):
             recipes.run_recipe(self.ui, path)
 
 
-def _state(draft: RecipeDraft, problems: int, elsewhere: bool, listed: Sequence[Problem]) -> Content:
+def _of_kind(kind: str, problems: Sequence[Problem]) -> list[Problem]:
+    return [problem for problem in problems if problem.kind == kind]
+
+
+def _counted(mark: str, word: str, count: int, style: str) -> Content:
+    return shown(f"   {mark} {count} {word}{'s' if count > 1 else ''}", style)
+
+
+def _state(draft: RecipeDraft, problems: Sequence[Problem], elsewhere: bool, listed: Sequence[Problem]) -> Content:
     saved = shown("● not saved", "$warning") if draft.is_changed else shown("saved", MUTED)
-    count = shown(f"   ✗ {problems} problem{'s' if problems > 1 else ''}", "$error") if problems else \
-        shown("   ✓ valid", "$success")
+    wrong, doubtful = len(_of_kind("error", problems)), len(_of_kind("warning", problems))
+    count = _counted(PROBLEM_MARKS["error"], "problem", wrong, "$error") if wrong else shown("   ✓ valid", "$success")
+    if doubtful:
+        count = joined(count, _counted(PROBLEM_MARKS["warning"], "warning", doubtful, "$warning"))
     moved = shown("   ! changed elsewhere: saving asks what to do", "$warning") if elsewhere else Content("")
-    told = [shown(f"\n✗ {line(f'{p.key}: {p.text}' if p.key else p.text, 200)}", "$error") for p in listed[:3]]
+    told = [shown(f"\n{PROBLEM_MARKS[p.kind]} {line(f'{p.key}: {p.text}' if p.key else p.text, 200)}",
+                  "$error" if p.kind == "error" else "$warning") for p in listed[:3]]
     return joined(shown(f"{line(draft.path.name, 60)}  ", "bold"), saved, count, moved, *told)

@@ -16,6 +16,7 @@ from textual.widgets import Input, Select, Static
 from tui.recipe_fields import RecipeField, text_of
 from tui.text import joined, line, shown
 
+PROBLEM_MARKS = {"error": "✗", "warning": "!"}
 LONGEST_VALUE = 20_000
 """A longer value is shown, not edited: a line of a terminal is no place for it."""
 
@@ -39,7 +40,7 @@ class ValueRow(Vertical):
     def __init__(self, field: RecipeField) -> None:
         super().__init__()
         self.field = field
-        self._problem = ""
+        self._problem = self._doubt = ""
 
     def compose(self) -> ComposeResult:
         """Name and box on one line, the problem below."""
@@ -73,17 +74,19 @@ class ValueRow(Vertical):
                 with choice.prevent(Select.Changed):
                     choice.value = wanted
 
-    def problem(self, text: str) -> None:
-        """Say what is wrong with it; empty when nothing is."""
-        self._problem = text
+    def problem(self, text: str, doubt: str = "") -> None:
+        """Say what is wrong with it, or else what is probably not meant; empty when nothing is."""
+        self._problem, self._doubt = text, doubt
+        mark = PROBLEM_MARKS["warning" if doubt and not text else "error"]
         for below in self.query(".problem").results(Static):  # none while the row is being built
-            below.display = bool(text)
-            below.update(shown(f"✗ {line(text, 1000)}"))
+            below.display = bool(text or doubt)
+            below.update(shown(f"{mark} {line(text or doubt, 1000)}"))
         self.set_class(bool(text), "wrong")
+        self.set_class(bool(doubt) and not text, "doubtful")
 
     def on_mount(self) -> None:
         """What became known to be wrong meanwhile."""
-        self.problem(self._problem)
+        self.problem(self._problem, self._doubt)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell the form's owner."""
@@ -142,6 +145,7 @@ class Form(Vertical):
     ValueRow Input { background: $panel; }
     ValueRow Input:focus { background: $primary 30%; }
     ValueRow .problem { height: auto; padding-left: 2; color: $error; }
+    ValueRow.doubtful .problem { color: $warning; }
     """
 
     def __init__(self, id: str | None = None) -> None:
@@ -167,10 +171,10 @@ class Form(Vertical):
         await place.mount_all([ValueRow(field) for field in fields])
         self._explain(None)
 
-    def problems(self, found: Mapping[str, str]) -> None:
-        """Say at each field what is wrong with it: key -> text."""
+    def problems(self, found: Mapping[str, str], doubts: Mapping[str, str] | None = None) -> None:
+        """Say at each field what is wrong with it, or probably not meant: key -> text."""
         for row in self.query(ValueRow):
-            row.problem(found.get(row.field.key, ""))
+            row.problem(found.get(row.field.key, ""), (doubts or {}).get(row.field.key, ""))
 
     def focus_first(self) -> None:
         """Into the first field."""

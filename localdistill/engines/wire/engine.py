@@ -19,7 +19,7 @@ from localdistill.errors import EngineError, LocalDistillError, UsageError
 from localdistill.events import Cancel, Emit, Event
 from localdistill.keys import find_key
 from localdistill.providers import Price, host_of
-from localdistill.records import Reply, Request, content_id
+from localdistill.records import Reply, Request, Sampling, content_id
 
 _LISTEN_S = 0.1
 _FEWEST_FED = 16
@@ -67,6 +67,19 @@ class WireEngine:
         asks = self._asks()
         suffix = "+" + content_id("asks", *asks).removeprefix("b2:")[:12] if any(asks) else ""
         return f"{self.options.host()}/{self.options.model}{suffix}"
+
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`. What goes over the wire decides: `extra` goes before the recipe, what the provider
+        refuses is not sent, and what it ignores counts for nothing."""
+        known = self.options.known()
+        try:
+            body = self._body(request)
+        except UsageError:
+            return ""
+        if known is not None and not known.counts_temperature(request.thinks):
+            return ""
+        told = {key: body[key] for key in ("temperature", "top_k", "top_p") if isinstance(body.get(key), int | float)}
+        return Sampling(**{"temperature": 1.0, **told}).greedy_by
 
     def price(self) -> Price | None:
         """What the answers cost, None when unknown."""

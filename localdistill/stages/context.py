@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.callbook import NANO, CallBook
+from localdistill.consent import who_answers
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.errors import LocalDistillError, UsageError
@@ -83,12 +84,13 @@ class StageContext:
         """An engine, closed at the end. One whose answers cost money writes into the run's book of calls; UsageError
         when there is a cap and nobody knows the price."""
         engine: Engine = self.member(ENGINES, member)
+        price = engine.price() if isinstance(engine, Metered) else None
+        if self.cap_usd is not None and price is None and who_answers(member.use, member.options).costs:
+            raise UsageError(
+                f"there is a cap of ${self.cap_usd} and the price of {engine.identity()} is not known",
+                "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
+            )
         if isinstance(engine, Metered):
-            if self.book.cap_nano is not None and engine.price() is None:
-                raise UsageError(
-                    f"there is a cap of ${self.cap_usd} and the price of {engine.identity()} is not known",
-                    "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
-                )
             engine.book = self.book
             engine.folder = self.workspace.batches
         try:

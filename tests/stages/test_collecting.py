@@ -24,9 +24,10 @@ from localdistill.events import Cancel, Counted, Event, Measured, Noted, Warned
 from localdistill.quarantine import read_quarantine
 from localdistill.records import Message, Prompt, Sampling, Trace, request_id, request_namer
 from localdistill.run_folder import RunFolder
-from localdistill.stages import collect, grade, select
+from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, Line, Teacher, find_open
 from localdistill.stages.context import StageContext
+from localdistill.stages.export import strictest_terms
 from tests.helpers import CountingServer, counting_server, write_questions
 
 FAST = "retries = 2\nbackoff_s = 0.01\npatience_s = 0.3\nfinish_s = 5"
@@ -141,6 +142,33 @@ def test_a_cap_without_a_price_is_refused_before_anything_is_sent(tmp_path: Path
     with pytest.raises(UsageError, match="price"):
         Chain(tmp_path, recipe_of(tmp_path, 3, at(server), top="max_usd = 1.0")).collect()
     assert not server.asked
+
+
+@pytest.mark.usefixtures("unheard_of")
+def test_the_words_of_a_stranger_carry_terms_that_nobody_knows(tmp_path: Path) -> None:
+    """From the engine's silence over the trace to the model card."""
+    questions = write_questions(tmp_path / "q.jsonl", 2)
+    recipe = f'name = "t"\n[prompts]\nfiles = ["{questions}"]\n[teacher]\nuse = "unheard_of"\n'
+    chain = Chain(tmp_path, recipe)
+    traces = chain.collect()
+    assert [trace.terms for trace in traces] == ["unknown:unheard_of"] * 2
+    said = strictest_terms(chain.context().store.terms([trace.id for trace in traces]))
+    assert said == {"strictest": "unknown", "providers": ["unheard_of (unknown)"]}
+    with pytest.raises(UsageError, match="price"):
+        Chain(tmp_path / "capped", recipe.replace("[prompts]", "max_usd = 1.0\n[prompts]")).collect()
+
+
+@pytest.mark.usefixtures("unheard_of")
+def test_what_a_stranger_rewrote_carries_its_terms(tmp_path: Path, server: CountingServer) -> None:
+    rewriting = '[[rewrite]]\nname = "short"\nuse = "summarize"\nengine = { use = "unheard_of" }\n'
+    chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server)) + rewriting)
+    asked = chain.collect()
+    for stage in (grade, select, rewrite):
+        context = chain.context()
+        stage.run(context)
+    written = [trace for trace in context.store.traces() if trace.parent_id]
+    assert len(written) == 2 and {trace.terms for trace in asked} == {""}
+    assert context.store.terms([trace.id for trace in written]) == ["unknown:unheard_of"]
 
 
 def test_the_cost_of_a_kept_trace_counts_the_rejected_ones(tmp_path: Path, server: CountingServer) -> None:

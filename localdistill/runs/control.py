@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import TYPE_CHECKING
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.events import Event, silent
 from localdistill.run_folder import RunFolder, RunStatus
+from localdistill.runs.supervisor import secrets_of
+from localdistill.safety.children import NOTHING, start_module
 from localdistill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ def _launch(run: RunFolder, workspace: Workspace) -> None:
     """Start the supervisor and wait until it holds the lock."""
     (run.path / "status.json").unlink(missing_ok=True)
     with open(run.log, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "localdistill.runs.supervisor", str(run.path)],
+        process = start_module(
+            "localdistill.runs.supervisor",
+            str(run.path),
+            secrets=secrets_of(run.recipe()),
+            is_offline=False,
             cwd=workspace.root,
-            stdin=subprocess.DEVNULL,
+            stdin=NOTHING,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -107,11 +107,14 @@ class StageContext:
     @cached_property
     def book(self) -> CallBook:
         """What the run's calls cost, and the cap."""
-        return CallBook(self.run.calls, self.cap_usd)
+        return CallBook(self.run.calls, self.cap_usd, self.run.proof_of_calls)
 
     def say_spending(self, stage: str) -> None:
         """Say what the run has spent, when it has."""
         book = self.book
+        if book.problem:
+            self.warn(stage, f"more may be spent than the book of calls says: {book.problem}",
+                      f"localdistill resume {self.run.id} --spent USD says what it was")
         if book.spent_nano:
             assumed = f" (${book.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
             self.note(stage, f"spent so far: ${book.spent_usd:.4f}{assumed if book.assumed_nano else ''}")

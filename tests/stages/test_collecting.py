@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, parse_recipe
+from localdistill import Store, Workspace, budget_of, parse_recipe
+from localdistill.callbook import state_spent
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.errors import (
     BudgetReached,
     EngineUnavailable,
     LocalDistillError,
     PartialResult,
+    SpendingUnknown,
     StoreError,
     UsageError,
 )
@@ -136,6 +139,47 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     spent = chain.context().book.spent_usd
     assert spent == pytest.approx(40 * (10 * 1.0 + 50 * 100.0) / 1e6)
     assert sum(trace.cost_usd or 0 for trace in traces) == pytest.approx(spent)
+
+
+@pytest.mark.parametrize("lost", ["book", "book and size", "book, size and journal", "end of the book"])
+def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_was_spent(
+        tmp_path: Path, server: CountingServer, lost: str) -> None:
+    server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
+    prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\nconcurrency = 4"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 40, at(server, prices), top="max_usd = 0.1"))
+    with pytest.raises(BudgetReached):
+        chain.collect()
+    asked, run = sum(server.asked.values()), chain.run
+    assert run is not None and asked
+    spent = budget_of(run).spent_usd
+    run.path.joinpath("events.jsonl").write_text(
+        "".join(json.dumps(e.to_json()) + "\n" for e in chain.events if e.is_fact))
+    if lost == "end of the book":
+        run.calls.write_bytes(run.calls.read_bytes()[:-300])
+    else:
+        run.calls.unlink()
+    if "size" in lost:
+        run.calls.with_name("calls.jsonl.size").unlink()
+    if "journal" in lost:
+        run.journal.unlink()
+    with pytest.raises(SpendingUnknown) as caught:
+        chain.collect()
+    assert f"resume {run.id} --spent USD" in caught.value.hint and sum(server.asked.values()) == asked
+    assert budget_of(run).problem
+    state_spent(run.calls, spent)
+    with pytest.raises(BudgetReached, match="the cap of"):
+        chain.collect()
+    assert sum(server.asked.values()) == asked and budget_of(run).problem == ""
+    run.amend_request(max_usd=5.0)
+    assert len(chain.collect()) == 40
+
+
+def test_a_capped_run_that_asked_nobody_needs_no_book(tmp_path: Path, server: CountingServer) -> None:
+    prices = "usd_per_million_input = 1.0\nusd_per_million_output = 1.0"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server, prices), top="max_usd = 0.1"))
+    chain.context()
+    assert chain.run is not None and budget_of(chain.run).problem == ""
+    assert len(chain.collect()) == 2
 
 
 def test_a_cap_without_a_price_is_refused_before_anything_is_sent(tmp_path: Path, server: CountingServer) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from benchmarks.api_server import Behaviour, Served, served
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Request, Sampling
+from localdistill.safety.children import PIPE, start
 
 IN_FLIGHT = 256
 TARGET_MS = 0.3
@@ -55,10 +55,11 @@ def ours(server: Served, count: int, stream: bool, concurrency: int = IN_FLIGHT)
 def peer(python: str, script: Path, server: Served, **how: Any) -> dict[str, float]:
     """Wall and CPU seconds of a peer's script in the peer's interpreter."""
     given = {"url": server.url, **how}
-    done = subprocess.run([python, str(script), json.dumps(given)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{script.name} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    with start([python, str(script), json.dumps(given)], stdout=PIPE, stderr=PIPE) as child:
+        out, problem = child.communicate()
+    if child.returncode:
+        raise SystemExit(f"{script.name} failed:\n{problem.decode(errors='replace')[-3000:]}")
+    found: dict[str, float] = json.loads(out.splitlines()[-1])
     return found
 
 

@@ -12,7 +12,6 @@ import http.client
 import itertools
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter, deque
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from localdistill.safety.children import PIPE, start_module
 
 WORD = "lorem ipsum dolor sit amet consectetur "
 
@@ -239,8 +240,7 @@ class Served:
 @contextmanager
 def served(behaviour: Behaviour) -> Iterator[Served]:
     """A server in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.api_server", json.dumps(asdict(behaviour))]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start_module("benchmarks.api_server", json.dumps(asdict(behaviour)), stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None and process.stdout is not None
     try:
         yield Served(int(process.stdout.readline()))

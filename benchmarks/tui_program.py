@@ -19,7 +19,6 @@ import select
 import shutil
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import termios
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import add_arguments, check_idle, describe, say
 from localdistill import RunFolder, Workspace, parse_recipe
+from localdistill.safety.children import PIPE, start
 
 RECIPE = ('name = "busy"\n[prompts]\nfiles = ["q.jsonl"]\n[teacher]\nuse = "openai_compatible"\n'
           'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n')
@@ -52,11 +52,10 @@ class Program:
     def __init__(self, workspace: Path) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", SIZE[1], SIZE[0], 0, 0))
-        env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        shows = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.began = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-c", "from localdistill.cli import main; main()", "tui"],
-                                        stdin=slave, stdout=slave, stderr=slave, cwd=workspace, env=env,
-                                        start_new_session=True)
+        self.process = start([sys.executable, "-c", "from localdistill.cli import main; main()", "tui"], shows,
+                             stdin=slave, stdout=slave, stderr=slave, cwd=workspace, start_new_session=True)
         os.close(slave)
 
     def read(self, wait_s: float) -> bytes:
@@ -162,8 +161,9 @@ def first_paint(repeats: int) -> None:
         f"(first, cold: {times[0]:.3f} s); target under 0.5 s")
     script = ("import sys, tui.app\nfrom tui.screens import place\nplace('home').load()\n"
               "print([m for m in ('torch', 'transformers', 'llama_cpp', 'duckdb', 'numpy') if m in sys.modules])")
-    heavy = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    say(f"heavy packages imported by then: {heavy.stdout.strip()}; target none")
+    with start([sys.executable, "-c", script], stdout=PIPE) as child:
+        heavy = child.communicate()[0].decode().strip() or "unknown: the import failed"
+    say(f"heavy packages imported by then: {heavy}; target none")
 
 
 def key_to_repaint(presses: int = 60) -> None:

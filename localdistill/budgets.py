@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from localdistill.callbook import NANO
+from localdistill.callbook import NANO, read_book
 from localdistill.errors import LocalDistillError
-from localdistill.journal import decode
 from localdistill.run_folder import RunFolder
 
 
@@ -24,28 +23,15 @@ class Budget:
     """What is reserved for calls whose end is not written down yet."""
     cap_usd: float | None
     """None: no cap."""
+    problem: str = ""
+    """Why more may have been spent: what is wrong with the book. Empty when it is whole."""
 
 
 def budget_of(run: RunFolder) -> Budget:
-    """The money of `run` now. Lines that cannot be read are passed over, as the run itself does."""
-    reserved: dict[int, int] = {}
-    calls = spent = 0
-    try:
-        with open(run.calls, "rb") as handle:
-            for line in handle:
-                record = decode(line.rstrip(b"\n"))
-                if record is None:
-                    continue
-                ticket = int(record["call"])
-                if "reserved" in record:
-                    reserved[ticket] = int(record["reserved"])
-                    calls += 1
-                elif ticket in reserved:
-                    worst, cost = reserved.pop(ticket), record.get("cost")
-                    spent += worst if cost is None else int(cost)
-    except FileNotFoundError:
-        pass
-    return Budget(run.id, calls, spent / NANO, sum(reserved.values()) / NANO, _cap_of(run))
+    """The money of `run` now."""
+    book = read_book(run.calls, run.proof_of_calls)
+    return Budget(run.id, book.calls, (book.settled + book.assumed) / NANO, sum(book.open.values()) / NANO,
+                  _cap_of(run), book.problem)
 
 
 def _cap_of(run: RunFolder) -> float | None:

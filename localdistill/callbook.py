@@ -2,6 +2,9 @@
 
 Money is counted in whole nano-dollars, rounded up, so that sums are exact. A call whose end nobody saw (the process
 was killed, the connection broke) counts with all that was reserved for it: the cap holds across restarts too.
+
+Beside the book lies its size, so that a book that was cut or deleted is known to be. What a book that is not whole once
+said is unknown: under a cap nothing more is reserved until a person states what was spent, which begins a new book.
 """
 
 from __future__ import annotations
@@ -9,51 +12,189 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import LocalDistillError
+from localdistill.errors import LocalDistillError, SpendingUnknown
 from localdistill.journal import decode, encode
+from localdistill.safety.files import sync_folder
 
 NANO = 1_000_000_000
+VERSION = 1
+
+Proof = Callable[[], str]
+"""Why calls must have been made although the book holds none; empty when nothing says so."""
+
+
+@dataclass
+class Entries:
+    """What a book says."""
+
+    calls: int = 0
+    settled: int = 0
+    """Nano-dollars of calls whose cost was seen, and what a person stated."""
+    assumed: int = 0
+    """Nano-dollars of calls that ended without it."""
+    open: dict[int, int] = field(default_factory=dict)
+    """What is reserved for calls whose end is not written down, by ticket."""
+    next: int = 0
+    """The first free ticket."""
+    lost: str = ""
+    """Why it was not whole when it was opened before; nobody has stated anything since."""
+    problem: str = ""
+    """Why it may not be all."""
+    is_newer: bool = False
+    """A newer version wrote it: nothing may be added."""
+    is_known: bool = False
+    """It says of itself that it is a book, so that one without a call is one of a run that made none."""
+    size: int = 0
+    """Bytes of whole lines; what is behind them was never acknowledged."""
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Add one line. Raises ValueError, KeyError or TypeError when it is none of ours."""
+        if "book" in record:
+            self.is_newer |= _whole(record["book"]) > VERSION
+            self.is_known = True
+        elif "lost" in record:
+            self.lost = str(record["lost"])
+        elif "stated" in record:
+            self.settled, self.assumed, self.open, self.lost = _whole(record["stated"]), 0, {}, ""
+            self.next = max(self.next, _whole(record["next"]))
+        elif "reserved" in record:
+            ticket = _whole(record["call"])
+            self.open[ticket] = _whole(record["reserved"])
+            self.next, self.calls = max(self.next, ticket + 1), self.calls + 1
+        else:
+            ticket, cost = _whole(record["call"]), record["cost"]
+            amount = None if cost is None else _whole(cost)
+            reserved = self.open.pop(ticket)
+            self.assumed += reserved if amount is None else 0
+            self.settled += amount or 0
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("not a whole number")
+    return value
+
+
+def read_book(path: Path, proof: Proof | None = None) -> Entries:
+    """What the book at `path` says, and whether that is all. Raises nothing, and is safe beside whoever writes."""
+    entries, damaged = Entries(), 0
+    kept = _kept_size(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        entries.problem = f"it cannot be read: {error.strerror}"
+        return entries
+    *lines, rest = data.split(b"\n")
+    entries.size = len(data) - len(rest)
+    for line in filter(bytes.strip, lines):
+        try:
+            entries.take(decode(line) or {})
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+    if entries.is_newer:
+        entries.problem = "a newer version of localdistill wrote it"
+    elif entries.lost:
+        entries.problem = entries.lost
+    elif damaged:
+        entries.problem = f"{damaged} of its lines cannot be read"
+    elif kept is None and entries.is_known:
+        entries.problem = "how long it was is not known any more"
+    elif entries.size < (kept or 0) or (kept is None and rest.strip()):
+        entries.problem = "a part of it is missing" if data else "it is gone"
+    elif not (entries.is_known or entries.calls) and proof is not None:
+        entries.problem = proof()
+    return entries
+
+
+def state_spent(path: Path, usd: float) -> None:
+    """Begin a new book at `path` in which `usd` are spent, as a person says; the one before is kept beside it."""
+    before, number = read_book(path), 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    fresh = path.with_name(f"{path.name}.partial")
+    # Tickets of the book before may still be remembered elsewhere, whatever can be read of it.
+    stated = {"stated": round(usd * NANO), "next": max(before.next, int(time.time())), "at": round(time.time())}
+    data = encode({"book": VERSION}) + encode(stated)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(data)
+        if path.exists():
+            os.replace(path, kept)
+        _size_file(path).unlink(missing_ok=True)
+        os.replace(fresh, path)
+        _size_file(path).write_bytes(b"%020d\n" % len(data))
+        sync_folder(path.parent)
+    except OSError as error:
+        raise LocalDistillError(f"the book of calls cannot be written: {error.strerror}",
+                                "free some disk and state it again") from error
+
+
+def _size_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.size")
+
+
+def _kept_size(path: Path) -> int | None:
+    """How large the book was; None when that was not kept or cannot be read."""
+    try:
+        return int(_size_file(path).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 class CallBook:
     """Reserves before a call and settles after it. Threads and several engines may share one book."""
 
-    def __init__(self, path: Path | None = None, cap_usd: float | None = None) -> None:
-        """path: the file that survives restarts; None keeps the book in memory. cap_usd: None sets no cap."""
+    def __init__(self, path: Path | None = None, cap_usd: float | None = None, proof: Proof | None = None) -> None:
+        """path: the file that survives restarts; None keeps the book in memory. cap_usd: None sets no cap. proof: what
+        else says that calls were made, asked where the book holds none."""
         self._lock = threading.Lock()
         self._open: dict[int, int] = {}
         self._left: dict[int, int] = {}
         self._settled = self._assumed = 0
         self._next = 0
+        self._may_write = True
         self.cap_nano = None if cap_usd is None else int(cap_usd * NANO)
         self.path = path
+        self.problem = ""
+        """Why more may have been spent than `spent_nano`; empty when the book is whole."""
         self._file: int | None = None
+        self._size: int | None = None
         if path is not None:
-            self._read(path)
+            entries = read_book(path, proof)
+            self._settled, self._left, self._next = entries.settled, entries.open, entries.next
+            self._assumed = entries.assumed + sum(entries.open.values())
+            self.problem, self._may_write = entries.problem, not entries.is_newer
+            self._open_file(path, entries)
+
+    def _open_file(self, path: Path, entries: Entries) -> None:
+        """Open the book for further lines, which begin on a line of their own; what is missing of it stays said."""
+        if not self._may_write:
+            return
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            os.write(self._file, b"\n" * (self._next > 0))  # a torn last line ends here
+            if not entries.problem:
+                os.ftruncate(self._file, entries.size)  # half a line that was never acknowledged
+            elif not entries.lost:
+                os.write(self._file, b"\n" + encode({"lost": entries.problem}))
+            if not entries.is_known:
+                os.write(self._file, encode({"book": VERSION}))
+            self._size = os.open(_size_file(path), os.O_WRONLY | os.O_CREAT, 0o644)
+            self._keep_size()
+        except OSError as error:
+            self.problem, self._may_write = self.problem or f"it cannot be written: {error.strerror}", False
 
-    def _read(self, path: Path) -> None:
-        """Fold the lines of earlier processes; what they left open is assumed to be spent."""
-        open_before: dict[int, int] = {}
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as handle:
-            for line in handle:
-                record = decode(line.rstrip(b"\n"))
-                if record is None:
-                    continue
-                ticket = int(record["call"])
-                self._next = max(self._next, ticket + 1)
-                if "reserved" in record:
-                    open_before[ticket] = int(record["reserved"])
-                elif ticket in open_before:
-                    reserved = open_before.pop(ticket)
-                    self._count(reserved, record.get("cost"))
-        self._left = open_before
-        self._assumed += sum(open_before.values())
+    def _keep_size(self) -> None:
+        if self._file is not None and self._size is not None:
+            os.pwrite(self._size, b"%020d\n" % os.fstat(self._file).st_size, 0)
 
     def _count(self, reserved: int, cost: int | None) -> None:
         if cost is None:
@@ -81,9 +222,23 @@ class CallBook:
         """What the calls now under way may cost at most."""
         return sum(self._open.values())
 
+    def require_known(self) -> None:
+        """SpendingUnknown when there is a cap and nobody knows what of it is left, or when the book takes no line."""
+        if self.path is None or not self.problem or (self.cap_nano is None and self._may_write):
+            return
+        run = self.path.parent.name
+        raise SpendingUnknown(
+            f"what run {run} has spent is not known (${self.spent_usd:.4f} at least), for its book of "
+            f"calls, {self.path.name}, is not whole: {self.problem}",
+            f"say what it was, calls under way included, as the provider's bill shows it: localdistill resume {run} "
+            "--spent USD")
+
     def reserve(self, nano: int) -> int | None:
         """A ticket for a call that may cost `nano` at most, or None when the cap leaves no room for it now: when
-        nothing is reserved any more either, there is none at all. LocalDistillError when it cannot be written."""
+        nothing is reserved any more either, there is none at all. SpendingUnknown as `require_known`, unless the call
+        costs nothing; LocalDistillError when it cannot be written."""
+        if nano or not self._may_write:
+            self.require_known()
         with self._lock:
             if self.cap_nano is not None and self.spent_nano + self.reserved_nano + nano > self.cap_nano:
                 return None
@@ -118,6 +273,7 @@ class CallBook:
             return
         try:
             os.write(self._file, encode(record))
+            self._keep_size()
         except OSError as error:
             raise LocalDistillError(
                 f"the book of calls cannot be written: {error.strerror}", "free some disk and resume"
@@ -131,3 +287,6 @@ class CallBook:
                     os.fsync(self._file)
                 os.close(self._file)
                 self._file = None
+            if self._size is not None:
+                os.close(self._size)
+                self._size = None

@@ -15,21 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localdistill.engines import ENGINES
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.providers import (
     Provider,
     TermsClass,
-    host_of,
+    Who,
     is_loopback,
     provider,
     provider_names,
     provider_of_url,
+    unsaid,
+    who_of,
 )
 from localdistill.recipe.sections import Recipe
+from localdistill.rewrites import REWRITES
 from localdistill.safety.files import atomic_write_text
 from localdistill.workspace import Workspace
 
-API_ENGINES = ("openai_compatible", "anthropic")
 _FILE = "consents.json"
 _ASKED: tuple[TermsClass, ...] = ("prohibited", "unknown")
 _STRICTEST_FIRST: tuple[TermsClass, ...] = ("prohibited", "unknown", "conditional", "allowed", "model")
@@ -40,7 +43,7 @@ class TermsQuestion:
     """Whose terms count for one engine of a recipe, and what they are known to say."""
 
     name: str
-    """The provider's name, or the host when nobody known answers there."""
+    """The provider's name, or the host when nobody known answers there, or the engine's name when it names neither."""
     host: str
     terms_class: TermsClass
     roles: tuple[str, ...]
@@ -70,7 +73,7 @@ def terms_in(recipe: Recipe) -> list[TermsQuestion]:
     """Whose terms count for the recipe's teacher and rewriters, one entry per provider or host; engines on this
     machine bring none."""
     found: dict[str, TermsQuestion] = {}
-    for role, engine, options in _engines(recipe):
+    for _, role, engine, options in engines_in(recipe):
         for terms in _terms(engine, options):
             known = found.setdefault(terms.name, terms)
             found[terms.name] = dataclasses.replace(known, roles=tuple(dict.fromkeys((*known.roles, role))))
@@ -166,32 +169,32 @@ def _path(workspace: Workspace) -> Path:
     return workspace.root / _FILE
 
 
-def _engines(recipe: Recipe) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Role, engine name and options of everything in the recipe that writes training text."""
+def who_answers(engine: str, options: Mapping[str, Any]) -> Who:
+    """Who answers behind the engine called `engine`; a stranger where there is none of that name."""
+    return who_of(ENGINES.load(engine), options) if engine in ENGINES.members else unsaid(options)
+
+
+def engines_in(recipe: Recipe) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Stage, role, engine name and options of everything in the recipe that writes training text."""
     for teacher in recipe.teachers:
-        yield "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
+        yield "collect", "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
     for rewrite in recipe.rewrites:
-        if rewrite.engine:
-            yield f"rewrite {rewrite.name}", rewrite.engine.use, rewrite.engine.options
+        writer = rewrite.engine or (recipe.teacher if REWRITES.load(rewrite.use).needs_engine else None)
+        if writer:
+            yield "rewrite", f"rewrite {rewrite.name}", writer.use, writer.options
 
 
 def _terms(engine: str, options: Mapping[str, Any]) -> Iterator[TermsQuestion]:
     """The terms of every server that the engine may ask, and of the provider that the recipe says is behind it."""
-    if engine not in API_ENGINES:
-        return
-    declared = _provider_named(str(options.get("provider") or ("anthropic" if engine == "anthropic" else "")))
-    hosts = [host_of(address) for address in _addresses(options)]
-    if not hosts and declared is not None:
-        hosts = [declared.hosts[0]]
-    abroad = [host for host in dict.fromkeys(hosts) if not is_loopback(host)] if hosts else [""]
-    for host in abroad:
+    who = who_answers(engine, options)
+    declared = provider(who.provider) if who.provider in provider_names() else None
+    for host in dict.fromkeys(host for host in who.hosts if not is_loopback(host)):
         known = provider_of_url(f"https://{host}") if host else None
         if known is not None:
             yield from _said_by(known, host)
             continue
-        name = host or "a server without an address"
-        yield TermsQuestion(name, host, "unknown", (), "Nothing is known about who answers there.")
-        if declared is not None and options.get("provider"):
+        yield TermsQuestion(host or engine, host, "unknown", (), "Nothing is known about who answers there.")
+        if declared is not None:
             yield from _said_by(declared, host)
 
 
@@ -201,13 +204,3 @@ def _said_by(owner: Provider, host: str) -> Iterator[TermsQuestion]:
     if terms.class_ != "model":
         day = terms.date.isoformat() if terms.date else ""
         yield TermsQuestion(owner.name, host, terms.class_, (), terms.note, terms.url, day)
-
-
-def _provider_named(name: str) -> Provider | None:
-    return provider(name) if name in provider_names() else None
-
-
-def _addresses(options: Mapping[str, Any]) -> list[str]:
-    """Every base address that the options name."""
-    pool = [str(row.get("base_url") or "") for row in options.get("endpoints") or () if isinstance(row, Mapping)]
-    return [address for address in (str(options.get("base_url") or ""), *pool) if address]

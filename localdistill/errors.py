@@ -13,6 +13,7 @@
     |   `-- EngineUnavailable    3  an engine stopped answering; the run can be resumed
     |-- PartialResult            3  something is done, the rest can be resumed
     |-- BudgetReached            4  the money cap
+    |   `-- SpendingUnknown      4  nobody knows what of it is spent
     `-- Cancelled              130  somebody asked to stop
 """
 
@@ -99,6 +100,10 @@ class BudgetReached(LocalDistillError):
     """The next call could have cost more than the cap allows."""
 
     exit_code = 4
+
+
+class SpendingUnknown(BudgetReached):
+    """There is a cap, and what was spent cannot be told: a person has to say it."""
 
 
 class Cancelled(LocalDistillError):

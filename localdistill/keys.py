@@ -29,6 +29,7 @@ from localdistill.key_store import (
     write_keys,
 )
 from localdistill.providers import Provider, host_of, is_loopback, provider, provider_names
+from localdistill.safety.children import hold_back
 
 __all__ = [
     "CONFIG_ENV", "Approval", "Key", "KeyEntry", "allow", "approvals", "entries", "find_key", "keys_path",
@@ -58,6 +59,7 @@ def find_key(env_name: str, host: str) -> Key | None:
     host = host_of(host)
     if not env_name or not host:
         return None
+    hold_back(env_name)
     found = Key(os.environ.get(env_name, ""), env_name, host, "environment")
     if not found.is_empty and may_go_to(env_name, host):
         return _checked(found)

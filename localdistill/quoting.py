@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from localdistill.consent import who_answers
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
@@ -27,6 +28,7 @@ from localdistill.workspace import Workspace
 BYTES_PER_TOKEN = 4.0
 LEAST_REPLIES = 3
 """So many replies of a teacher are needed before a range is given."""
+_FREE = "nothing: the teacher runs here"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def quote(workspace: Workspace, recipe: Recipe, section: TeacherSection, base: P
             return
         replies = _replies(workspace, engine.identity())
         yield PlanLine("tokens", _tokens(recipe, questions, open_calls, replies))
-        yield PlanLine("money", _money(recipe, engine, questions, open_calls, replies, warnings, label))
+        costs = who_answers(section.use, section.options).costs
+        money = _money(recipe, engine, questions, open_calls, replies, warnings, label) if costs else _FREE
+        yield PlanLine("money", money)
         yield PlanLine("time", _time(workspace, recipe, section, open_calls, replies))
     except LocalDistillError as error:
         warnings.append(f"{label}: {error.message}")
@@ -113,9 +117,7 @@ def _tokens(recipe: Recipe, questions: Sequence[Question], calls: int,
 
 def _money(recipe: Recipe, engine: Engine, questions: Sequence[Question], calls: int,
            replies: Sequence[tuple[int, int, float]], warnings: list[str], label: str) -> str:
-    if not isinstance(engine, Metered):
-        return "nothing: the teacher runs here"
-    price = engine.price()
+    price = engine.price() if isinstance(engine, Metered) else None
     if price is None:
         if recipe.max_usd is not None:
             warnings.append(f"there is a cap and the price of {label} is unknown: state usd_per_million_input and "

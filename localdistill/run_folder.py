@@ -6,7 +6,7 @@ nothing here starts a process.
     request.json     stages asked for, base path  log.txt        everything else that processes say
     stages/          what each stage left         lock           held with flock while the run lives
     replies.jsonl    the journal                  cancel         exists once somebody asked to stop
-    calls.jsonl      what calls cost              quarantine.jsonl  bodies that could not be read
+    calls.jsonl      what calls cost (and .size)  quarantine.jsonl  bodies that could not be read
     logprobs/        log-probabilities, when asked for
 """
 
@@ -16,6 +16,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.errors import UsageError, nearest
-from localdistill.events import Event, event_from_json
+from localdistill.events import Event, Measured, event_from_json
 from localdistill.safety.files import atomic_write_text
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
+_COST = re.compile(rb'(?<!\\)"cost_usd":(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
+"""The cost in a journal's line; inside a text every quote has a backslash in front."""
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
 
@@ -226,6 +229,20 @@ class RunFolder:
     def calls(self) -> Path:
         """The book of paid calls."""
         return self.path / "calls.jsonl"
+
+    def proof_of_calls(self) -> str:
+        """What shows that paid calls were made, should their book be silent: a paid reply, what stages said they had
+        spent, or a batch at a provider. Empty when nothing does."""
+        for event, _ in self.events():
+            if isinstance(event, Measured) and event.name == "spent_usd" and event.value > 0:
+                return f"the run said that it had spent ${event.value:.4f}"
+        if self.journal.exists():
+            with open(self.journal, "rb") as handle:
+                if any(float(found[1]) > 0 for line in handle for found in _COST.finditer(line)):
+                    return "replies that were paid for are in the run's journal"
+        mark = json.dumps(f"{self.id}/{self.calls.name}").encode()
+        batches = (self.path.parent.parent / "batches").glob("*.json")
+        return "a batch of this run is remembered" if any(mark in batch.read_bytes() for batch in batches) else ""
 
     @property
     def quarantine(self) -> Path:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from localdistill.budgets import budget_of
 from localdistill.errors import UsageError
 from localdistill.hardware import look_at_hardware
 from localdistill.recipe import STAGES
@@ -114,6 +115,8 @@ def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None
     steps = []
     if status.alive:
         steps.append(NextStep(f"watch {run.id}", f"attach {run.id}"))
+    elif status.state == "paused" and budget_of(run).problem:
+        steps.append(NextStep(f"what {run.id} has spent is not known: say it", f"resume {run.id} --spent USD"))
     elif status.state == "paused":
         steps.append(NextStep(f"{run.id} reached its cap: raise it", f"resume {run.id} --max-usd N"))
     elif status.state != "finished":

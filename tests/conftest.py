@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from localdistill.engines import ENGINES
+from localdistill.events import Cancel, Emit
 from localdistill.keys import CONFIG_ENV
+from localdistill.options import Options
+from localdistill.records import Reply, Request, Usage
 
 
 @pytest.fixture
@@ -20,3 +26,40 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
     return tmp_path / "config"
+
+
+class UnheardOfEngine:
+    """An engine of somebody else's making, which says nothing of who answers."""
+
+    class Options(Options):
+        """Options of `unheard_of`."""
+
+        base_url: str = ""
+        """Where it asks."""
+
+    name = "unheard_of"
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def identity(self) -> str:
+        """Always the same."""
+        return "unheard-of/1"
+
+    def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        """Doubles nothing, but answers."""
+        for request in requests:
+            yield Reply(request.id, "complete", answer="The answer is 2.", usage=Usage(1, 1))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.fixture
+def unheard_of(monkeypatch: pytest.MonkeyPatch) -> type[UnheardOfEngine]:
+    """That engine, listed among the others."""
+    module = ModuleType("localdistill.engines.unheard_of")
+    module.UnheardOfEngine = UnheardOfEngine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(ENGINES.members, "unheard_of", "UnheardOfEngine")  # type: ignore[arg-type]
+    return UnheardOfEngine

@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.callbook import NANO, CallBook
-from localdistill.errors import LocalDistillError
+from localdistill.callbook import NANO, CallBook, read_book, state_spent
+from localdistill.errors import LocalDistillError, SpendingUnknown
+from localdistill.journal import encode
 
 
 def test_a_call_is_reserved_settled_and_remembered(tmp_path: Path) -> None:
@@ -100,6 +102,116 @@ def test_a_killed_process_leaves_its_reservations_behind(tmp_path: Path) -> None
     book = CallBook(path, cap_usd=1000.0)
     least = said // 3 * 1 + (said - said // 3 - 1) * 1000
     assert book.spent_nano >= least, "every call that was announced is counted"
+
+
+def spent_book(path: Path) -> None:
+    """Two calls of half a dollar that ended, in a book that was closed."""
+    book = CallBook(path, cap_usd=5.0)
+    for ticket in [book.reserve(NANO // 2) for _ in range(2)]:
+        assert ticket is not None
+        book.settle(ticket, NANO // 2)
+    book.close()
+
+
+def without_a_line(path: Path, number: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[number]
+    path.write_bytes(b"".join(lines))
+
+
+def made_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "deleted": lambda path: path.unlink(),
+    "emptied": lambda path: path.write_bytes(b""),
+    "its last line gone": lambda path: without_a_line(path, -1),
+    "a line in the middle gone": lambda path: without_a_line(path, 2),
+    "its last bytes gone": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "one letter changed": lambda path: path.write_bytes(path.read_bytes().replace(b"cost", b"c0st", 1)),
+    "zeros in it": lambda path: path.write_bytes(path.read_bytes()[:50] + bytes(20) + path.read_bytes()[70:]),
+    "a line of another kind": lambda path: path.write_bytes(path.read_bytes() + encode({"refund": 5})),
+    "a line without its ticket": lambda path: path.write_bytes(path.read_bytes() + encode({"reserved": 5})),
+    "amounts that are none": lambda path: path.write_bytes(path.read_bytes() + encode({"call": 9, "reserved": "5"})),
+    "a cost of no call": lambda path: path.write_bytes(path.read_bytes() + encode({"call": 77, "cost": 5})),
+    "a newer version": lambda path: path.write_bytes(path.read_bytes() + encode({"book": 99})),
+    "unreadable": made_a_folder,
+    "its size gone": lambda path: path.with_name(f"{path.name}.size").unlink(),
+    "a torn line from before sizes were kept": lambda path: (
+        path.with_name(f"{path.name}.size").unlink(),
+        path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(keepends=True) if b"book" not in line)
+                         + b"0000dead {half")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_under_a_cap_a_book_that_is_not_whole_stops_until_a_person_says_what_was_spent(
+        tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "run-3" / "calls.jsonl"
+    spent_book(path)
+    DAMAGE[damage](path)
+    for _ in range(2):  # nor does opening it mend it
+        book = CallBook(path, cap_usd=100.0)
+        with pytest.raises(SpendingUnknown) as caught:
+            book.reserve(1)
+        assert caught.value.exit_code == 4 and "resume run-3 --spent USD" in caught.value.hint
+        assert book.reserved_nano == 0 and read_book(path).problem == book.problem != ""
+        book.close()
+    state_spent(path, 1.25)
+    book = CallBook(path, cap_usd=2.0)
+    assert (book.problem, book.spent_nano) == ("", NANO * 5 // 4)
+    assert book.reserve(NANO) is None
+    ticket = book.reserve(NANO // 2)
+    assert ticket is not None and ticket > 10, "a ticket of the book before stands for nothing here"
+    assert not book.adopt(1)
+    book.close()
+    assert CallBook(path, cap_usd=2.0).spent_nano == NANO * 7 // 4, "the statement is written down"
+    if damage not in ("deleted",):
+        assert path.with_name("calls.jsonl.damaged-1").exists(), "what was left of the old one stays"
+
+
+def test_without_a_cap_damage_is_said_and_stays_said(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    spent_book(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    book = CallBook(path)
+    assert book.problem and book.reserve(1) is not None
+    for _ in range(20):
+        book.reserve(NANO)
+    book.close()
+    assert path.stat().st_size > 1000 and CallBook(path, 100.0).problem == book.problem, "longer than it ever was"
+
+
+def test_free_calls_go_on_whatever_was_spent(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    spent_book(path)
+    path.unlink()
+    assert CallBook(path, cap_usd=1.0).reserve(0) is not None
+
+
+def test_a_missing_book_is_damage_only_where_calls_were_made(tmp_path: Path) -> None:
+    assert CallBook(tmp_path / "a" / "calls.jsonl", 1.0, lambda: "").reserve(1) is not None
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "calls.jsonl").touch()
+    assert CallBook(tmp_path / "b" / "calls.jsonl", 1.0, lambda: "").reserve(1) is not None
+    with pytest.raises(SpendingUnknown, match="replies were paid for"):
+        CallBook(tmp_path / "c" / "calls.jsonl", 1.0, lambda: "replies were paid for").reserve(1)
+    whole = CallBook(tmp_path / "d" / "calls.jsonl", 1.0)
+    whole.close()
+    again = CallBook(tmp_path / "d" / "calls.jsonl", 1.0, lambda: "replies that another run paid for")
+    assert again.reserve(1) is not None, "a whole book that says so is believed"
+
+
+def test_a_book_from_before_sizes_were_kept_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_bytes(encode({"call": 0, "reserved": 9}) + encode({"call": 0, "cost": 4}) + b"\n"
+                     + encode({"call": 1, "reserved": 9}))
+    book = CallBook(path, 1.0)
+    assert (book.problem, book.spent_nano) == ("", 13) and book.reserve(1) == 2
+    book.close()
+    assert CallBook(path, 1.0).spent_nano == 14
 
 
 def test_a_full_disk_stops_before_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from localdistill import __version__
 from localdistill.consent import accept_terms, consents, give, notes, open_terms, require, strictest, terms_in, terms_of
 from localdistill.errors import LocalDistillError, UsageError
-from localdistill.providers import provider, provider_names
-from localdistill.recipe.sections import Recipe
+from localdistill.providers import THIS_MACHINE, Who, provider, provider_names
+from localdistill.recipe.sections import Member, Recipe
 from localdistill.workspace import Workspace
 
 API = "openai_compatible"
@@ -158,6 +158,42 @@ def test_terms_go_with_every_trace() -> None:
     assert terms_of(API, {"provider": "deepseek"}) == "allowed:deepseek"
     assert terms_of(API, {"base_url": "https://gpu.example.com:8443/v1"}) == "unknown:gpu.example.com"
     assert terms_of("anthropic", {"provider": "anthropic"}) == "prohibited:anthropic"
+
+
+@pytest.mark.usefixtures("unheard_of")
+def test_an_engine_that_does_not_say_who_answers_is_a_strangers(place: Workspace) -> None:
+    def names(options: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(q.name, q.terms_class) for q in open_terms(recipe(options, use="unheard_of"), place)]
+
+    assert names({}) == [("unheard_of", "unknown")]
+    assert names({"base_url": "http://127.0.0.1:1/v1"}) == [("unheard_of", "unknown")], "it said nothing"
+    assert names({"base_url": "https://api.openai.com/v1"}) == [("openai", "prohibited"), ("unheard_of", "unknown")]
+    with pytest.raises(UsageError) as caught:
+        require(recipe({}, use="unheard_of"), place)
+    assert "--accept-terms unheard_of" in caught.value.hint
+    assert terms_of("unheard_of", {}) == "unknown:unheard_of"
+    accept_terms(recipe({}, use="unheard_of"), place, ["unheard_of"])
+    require(recipe({}, use="unheard_of"), place)
+    rewriter = recipe({"base_url": "http://127.0.0.1:1/v1"}, {})
+    unsaid = rewriter.rewrites[0].model_copy(update={"engine": Member(use="unheard_of")})
+    assert terms_in(rewriter.model_copy(update={"rewrites": (unsaid,)}))[0].roles == ("rewrite w0",)
+
+
+def test_an_engine_says_itself_that_it_is_local(unheard_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unheard_of, "who", lambda options: THIS_MACHINE, raising=False)
+    assert terms_of("unheard_of", {}) == ""
+    monkeypatch.setattr(unheard_of, "who", lambda options: Who(("api.openai.com", "127.0.0.1")), raising=False)
+    assert terms_of("unheard_of", {}) == "prohibited:openai"
+    monkeypatch.setattr(unheard_of, "who", lambda options: None, raising=False)
+    assert terms_of("unheard_of", {}) == "unknown:unheard_of", "what is no answer is none"
+
+
+def test_a_rewrite_that_borrows_the_teacher_is_one_of_its_roles() -> None:
+    both = recipe({"provider": "openai"}, {})
+    borrowing = both.rewrites[0].model_copy(update={"engine": None})
+    ruled = borrowing.model_copy(update={"name": "rule", "use": "extract"})
+    roles = terms_in(both.model_copy(update={"rewrites": (borrowing, ruled)}))[0].roles
+    assert roles == ("teacher", "rewrite w0")
 
 
 def test_the_strictest_of_several() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from localdistill.engines import ENGINES
 from localdistill.options import Options
+from localdistill.providers import Who
 from localdistill.registry import Family
 from tests.test_house import FAMILIES
 
@@ -48,6 +50,13 @@ def test_a_member_has_the_methods_of_its_contract_with_their_parameters(family: 
         offered = list(inspect.signature(getattr(member, method)).parameters)
         needed = list(inspect.signature(wanted).parameters)
         assert offered[: len(needed)] == needed, f"{name}.{method}{offered} is not {needed}"
+
+
+@pytest.mark.parametrize("name", ENGINES.names())
+def test_an_engine_says_who_answers(name: str) -> None:
+    """One that did not would be asked about as a stranger's; said with options as they stand in a draft."""
+    who = ENGINES.load(name).who({})
+    assert isinstance(who, Who) and (who.costs or not who.hosts)
 
 
 @pytest.mark.parametrize(("family", "name"), MEMBERS)

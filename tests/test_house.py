@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,46 @@ def test_a_store_is_opened_with_all_that_the_journals_hold(path: Path) -> None:
     made = any(isinstance(call, ast.Name) and call.id == "Store" for call in calls)
     assert not made or path.relative_to(ROOT).as_posix() in ("localdistill/recovery.py",
                                                             "localdistill/stages/__main__.py")
+
+
+DOOR = "localdistill/safety/children.py"
+STARTERS = {"subprocess", "multiprocessing"}
+STARTING = re.compile(r"(os\.(fork|forkpty|system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*)"
+                      r"|pty\.(fork|spawn)|.*\.?create_subprocess_\w+|.*\.subprocess_(exec|shell)|.*\.?ProcessPoolExecutor)")
+MAY_START = {"localdistill/runs/supervisor.py": {"os.fork"}}
+"""The supervisor leaves its parent by forking itself: its environment is the one that it was started with."""
+
+
+def starts(path: Path, root: Path = ROOT) -> set[str]:
+    """Everything in `path` that starts a process, without what its place may use."""
+    place, found = path.relative_to(root).as_posix(), set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in STARTERS}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name.split(".")[0] in STARTERS or STARTING.fullmatch(name)}
+        elif isinstance(node, ast.Attribute) and STARTING.fullmatch(ast.unparse(node)):
+            found.add(ast.unparse(node))
+    return set() if place == DOOR else found - MAY_START.get(place, set())
+
+
+@pytest.mark.parametrize("folder", ["localdistill", "tui", "benchmarks"])
+def test_every_process_is_started_through_one_door(folder: str) -> None:
+    """The door holds secrets back: whoever starts a process past it hands it every key of the user."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files and {str(path): found for path in files if (found := starts(path))} == {}
+
+
+@pytest.mark.parametrize("line", [
+    "import subprocess", "from subprocess import run", "import multiprocessing.pool", "import os\nos.system('ls')",
+    "from os import execvp", "import os\nos.posix_spawn('a', [], {})",
+    "import asyncio\nasyncio.create_subprocess_exec('a')",
+    "from concurrent.futures import ProcessPoolExecutor", "import pty\npty.spawn('a')",
+])
+def test_the_rule_of_the_door_catches_a_breach(line: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(line + "\n")
+    assert starts(tmp_path / "bad.py", tmp_path)
 
 
 def test_importing_any_member_loads_nothing_heavy() -> None:

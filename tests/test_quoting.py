@@ -56,6 +56,15 @@ def test_everything_stored_costs_nothing_more(tmp_path: Path) -> None:
     assert "4 answers are stored" in line_of(plan, "prompts") and not line_of(plan, "money")
 
 
+@pytest.mark.usefixtures("unheard_of")
+def test_what_a_stranger_takes_is_unknown_and_not_nothing(tmp_path: Path) -> None:
+    write_questions(tmp_path / "q.jsonl", 2)
+    recipe = parse_recipe('name = "q"\nmax_usd = 1.0\n[prompts]\nfiles = ["q.jsonl"]\n[teacher]\nuse = "unheard_of"\n')
+    plan = make_plan(Workspace(tmp_path), recipe, tmp_path)
+    assert "unknown" in line_of(plan, "money")
+    assert any("cap" in warning for warning in plan.warnings)
+
+
 def test_ranges_widen_with_scatter_and_shrink_with_replies() -> None:
     few, many = total_of([1.0, 3.0] * 2, 1000), total_of([1.0, 3.0] * 200, 1000)
     assert few.middle == many.middle == 2000

@@ -200,11 +200,11 @@ class LocalDistillApp(App[None]):
 
         self.jobs.do(lambda: cancel(self.workspace, run_id), said)
 
-    def resume_run(self, run_id: str, max_usd: float | None = None) -> None:
+    def resume_run(self, run_id: str, max_usd: float | None = None, spent_usd: float | None = None) -> None:
         """Continue a run and follow it."""
         from localdistill import resume
 
-        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd), self.follow_run)
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd), self.follow_run)
 
     def chat_with(self, model: Path) -> None:
         """Open Chat with this file."""

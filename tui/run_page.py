@@ -11,8 +11,9 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widgets import Static
 
-from localdistill import LocalDistillError, RunFolder, UsageError, start
+from localdistill import LocalDistillError, RunFolder, UsageError, budget_of, start
 from tui.commands import Command
+from tui.flows.asking import raise_cap
 from tui.screens.base import Page
 from tui.state import RunView
 from tui.widgets.dialogs import ChoiceDialog, Question, Way
@@ -108,9 +109,15 @@ class RunPage(Page):
 
     def action_raise_cap(self) -> None:
         """Ask for a new cap, then for a yes, then resume with it."""
+        def look(run_id: str) -> tuple[float | None, str]:
+            folder = RunFolder.open(self.ui.workspace.runs, run_id)
+            return cap_of(folder), budget_of(folder).problem
+
+        def ask(run_id: str, cap: float | None, problem: str) -> None:
+            raise_cap(self.ui, run_id, cap, problem) if problem else self._ask_cap(run_id, cap)
+
         if run_id := self.run_id:
-            self.ui.jobs.do(lambda: cap_of(RunFolder.open(self.ui.workspace.runs, run_id)),
-                            lambda cap: self._ask_cap(run_id, cap), group="cap")
+            self.ui.jobs.do(lambda: look(run_id), lambda found: ask(run_id, *found), group="cap")
 
     def _ask_cap(self, run_id: str, cap: float | None) -> None:
         spent = spent_usd(self.run_view) if self.run_view else None

@@ -233,6 +233,10 @@ def resume(
     max_usd: Annotated[
         float | None, typer.Option("--max-usd", min=0, help="New cap on what the run may spend in all.")
     ] = None,
+    spent: Annotated[
+        float | None,
+        typer.Option(min=0, help="US dollars that the run has spent, when its book of calls is damaged or gone."),
+    ] = None,
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -241,7 +245,7 @@ def resume(
     from localdistill import resume as go_on
 
     place = workspace_of(workspace)
-    folder = go_on(place, run_id, max_usd)
+    folder = go_on(place, run_id, max_usd, spent)
     if detach:
         _say_started(folder, as_json)
     else:

@@ -38,6 +38,7 @@ class AnthropicEngine(WireEngine):
 
     Options: ClassVar[type[Options]] = AnthropicOptions
     name: ClassVar[str] = "anthropic"
+    default_provider: ClassVar[str] = "anthropic"
     options: AnthropicOptions
 
     def _dialect(self) -> Dialect:

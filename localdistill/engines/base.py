@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from localdistill.callbook import CallBook
 from localdistill.events import Cancel, Emit
 from localdistill.options import Options
-from localdistill.providers import Price
+from localdistill.providers import Price, Who, unsaid
 from localdistill.records import Reply, Request
 
 
@@ -21,6 +21,11 @@ class Engine(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+
+    @classmethod
+    def who(cls, options: Mapping[str, Any]) -> Who:
+        """Who answers with these options, checked or not: terms, keys and money follow. By default a stranger."""
+        return unsaid(options)
 
     def identity(self) -> str:
         """What answers: `sha256:...` of a model file, or host and model name. Goes into trace ids."""

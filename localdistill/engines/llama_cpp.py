@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from array import array
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.errors import Cancelled, EngineError, ModelFileError
 from localdistill.events import Cancel, Emit, Warned, silent
 from localdistill.options import FileName, Options
+from localdistill.providers import THIS_MACHINE, Who
 from localdistill.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
@@ -90,6 +91,11 @@ class LlamaCppEngine:
         self._identity = ""
         self.last_reply: Reply | None = None
         """The reply that the last `stream` amounted to."""
+
+    @classmethod
+    def who(cls, options: Mapping[str, Any]) -> Who:
+        """Nobody is asked."""
+        return THIS_MACHINE
 
     def identity(self) -> str:
         """`sha256:...` of the file; with a suffix when a system prompt or another template changes what is asked."""

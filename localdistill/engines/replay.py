@@ -16,6 +16,7 @@ from pydantic import Field
 from localdistill.errors import InputError
 from localdistill.events import Cancel, Emit
 from localdistill.options import FileName, Options
+from localdistill.providers import THIS_MACHINE, Who
 from localdistill.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
 from localdistill.templates import join_thinking, split_thinking
 
@@ -45,6 +46,11 @@ class ReplayEngine:
         self._rows: dict[str, list[Mapping[str, Any]]] | None = None
         self.last_reply: Reply | None = None
         """The reply that the last `stream` amounted to."""
+
+    @classmethod
+    def who(cls, options: Mapping[str, Any]) -> Who:
+        """Nobody is asked: whose words a recording holds was for whoever recorded them to decide."""
+        return THIS_MACHINE
 
     def identity(self) -> str:
         """`sha256:...` of the recording."""

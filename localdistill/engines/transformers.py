@@ -6,11 +6,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.options import DeviceName, FileName
 from localdistill.options import Options as BaseOptions
+from localdistill.providers import THIS_MACHINE, Who
 from localdistill.records import Reply, Request, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
@@ -63,6 +64,11 @@ class TransformersEngine:
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
+
+    @classmethod
+    def who(cls, options: Mapping[str, Any]) -> Who:
+        """Nobody is asked."""
+        return THIS_MACHINE
 
     @property
     def folder(self) -> ModelFolder:

@@ -11,10 +11,7 @@ import json
 import os
 import queue
 import select
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -22,6 +19,7 @@ from pydantic import Field
 from localdistill.graders.extraction import TAIL_CHARS
 from localdistill.options import Options as BaseOptions
 from localdistill.records import Grade, Prompt, Trace
+from localdistill.safety.children import NOTHING, PIPE, start_module
 
 _START_S = 60.0
 """How long a fresh child may take to load sympy before the first verdict counts as hung."""
@@ -93,12 +91,8 @@ class _Child:
     """One judging process and its pipes."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "localdistill.graders.math_child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
-        )
+        self._process = start_module("localdistill.graders.math_child", stdin=PIPE, stdout=PIPE, stderr=NOTHING,
+                                     start_new_session=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from localdistill.consent import API_ENGINES
 from localdistill.engines import ENGINES
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.options import WireOptions
 from localdistill.errors import UsageError, nearest
 from localdistill.providers import provider
 from localdistill.recipe.sections import PromptsSection, Recipe, TeacherSection
@@ -28,14 +30,18 @@ class Subject:
 
     def build(self) -> Any:
         """Its engine. UsageError when an option is wrong, or when there is nothing to probe."""
-        if self.section.use not in (*API_ENGINES, "llama_cpp"):
+        if not _can_be_probed(self.section.use):
             raise UsageError(f"{self.label}: the engine {self.section.use} has nothing to probe",
-                             f"engines that can be probed: {', '.join(API_ENGINES)}, llama_cpp")
+                             f"engines that can be probed: {', '.join(filter(_can_be_probed, ENGINES.names()))}")
         try:
             return build_member(ENGINES, self.section, self.base)
         except ValidationError as problem:
             said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in problem.errors())
             raise UsageError(f"{self.label}: {said}", "localdistill teacher probe --help") from None
+
+
+def _can_be_probed(engine: str) -> bool:
+    return issubclass(ENGINES.load(engine), WireEngine | LlamaCppEngine)
 
 
 def asking_recipe(subjects: Sequence[Subject]) -> Recipe:
@@ -75,6 +81,7 @@ def recipe_subjects(recipe: Recipe, base: Path, name: str = "", model: str = "",
     found = []
     for label, teacher in zip(labels, recipe.teachers):
         if not name or label == name:
-            options = {**teacher.options, **(changes if teacher.use in API_ENGINES else {})}
+            asks_a_server = issubclass(ENGINES.load(teacher.use).Options, WireOptions)
+            options = {**teacher.options, **(changes if asks_a_server else {})}
             found.append(Subject(label, teacher.model_copy(update={"options": options}), base))
     return found

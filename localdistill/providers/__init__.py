@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.providers.files import Batch, Limits, Provider, ProviderModel, Terms, TermsClass
-from localdistill.providers.hosts import host_of, is_loopback
+from localdistill.providers.hosts import THIS_MACHINE, Who, host_of, is_loopback, stated, unsaid, who_of
 from localdistill.providers.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
 
 __all__ = [
     "NANO_PER_USD",
+    "THIS_MACHINE",
     "Batch",
     "Limits",
     "Price",
@@ -23,6 +24,7 @@ __all__ = [
     "ProviderModel",
     "Terms",
     "TermsClass",
+    "Who",
     "cost_nano_usd",
     "host_of",
     "is_loopback",
@@ -31,6 +33,9 @@ __all__ = [
     "provider_names",
     "provider_of_url",
     "read_provider",
+    "stated",
+    "unsaid",
+    "who_of",
     "worst_nano_usd",
 ]
 

@@ -6,16 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localdistill.callbook import NANO, read_book, state_spent
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.events import Event, silent
 from localdistill.run_folder import RunFolder, RunStatus
+from localdistill.runs.supervisor import secrets_of
+from localdistill.safety.children import NOTHING, start_module
 from localdistill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,14 +51,26 @@ def start(
     return run
 
 
-def resume(workspace: Workspace, run_id: str, max_usd: float | None = None) -> RunFolder:
+def resume(
+    workspace: Workspace, run_id: str, max_usd: float | None = None, spent_usd: float | None = None
+) -> RunFolder:
     """Continue a run that failed, was cancelled, paused or died; what is done is skipped.
 
-    max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it.
+    max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
+    what it has spent so far, for a run whose book of calls is not whole; UsageError when the book is.
     """
     run = RunFolder.open(workspace.runs, run_id)
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
+    if spent_usd is not None:
+        book = read_book(run.calls, run.proof_of_calls)
+        if not book.problem:
+            known = (book.settled + book.assumed + sum(book.open.values())) / NANO
+            raise UsageError(f"the book of calls of run {run.id} is whole: ${known:.4f} are spent or reserved",
+                             f"localdistill resume {run.id}, without --spent")
+        if not 0 <= spent_usd < float("inf"):
+            raise UsageError("what was spent is 0 or more US dollars", f"localdistill resume {run.id} --spent 1.25")
+        state_spent(run.calls, spent_usd)
     if max_usd is not None:
         run.amend_request(max_usd=max_usd)
     run.clear_cancel()
@@ -69,10 +82,13 @@ def _launch(run: RunFolder, workspace: Workspace) -> None:
     """Start the supervisor and wait until it holds the lock."""
     (run.path / "status.json").unlink(missing_ok=True)
     with open(run.log, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "localdistill.runs.supervisor", str(run.path)],
+        process = start_module(
+            "localdistill.runs.supervisor",
+            str(run.path),
+            secrets=secrets_of(run.recipe()),
+            is_offline=False,
             cwd=workspace.root,
-            stdin=subprocess.DEVNULL,
+            stdin=NOTHING,
             stdout=log,
             stderr=log,
             start_new_session=True,

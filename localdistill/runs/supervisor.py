@@ -8,11 +8,10 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.events import (
     Event,
@@ -26,8 +25,29 @@ from localdistill.events import (
     event_from_json,
 )
 from localdistill.run_folder import EVENTS_FD_VARIABLE, RunFolder
+from localdistill.safety.children import NOTHING, Process, start_module
+
+if TYPE_CHECKING:
+    from localdistill.recipe import Recipe
 
 STATUS_EVERY_S = 0.1
+_HUB = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy",
+        "http_proxy", "all_proxy")
+"""What opens the way to models of the hub: its key, and proxies, whose addresses may hold a password."""
+_WITHOUT_STUDENT = ("collect", "grade", "select", "rewrite")
+
+
+def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:
+    """The environment variables with secrets that the process of `stage` may have: keys of the engines that it asks,
+    and what loads its models from the hub. With an empty `stage`, those of all."""
+    from localdistill.consent import engines_in, who_answers
+
+    mine = [(use, options) for asks, _, use, options in engines_in(recipe) if stage in ("", asks)]
+    names = {name for use, options in mine for name in who_answers(use, options).key_names}
+    models = [str(options) for _, options in mine]
+    if recipe.student and stage not in _WITHOUT_STUDENT:
+        models.append(recipe.student.model)
+    return names | set(_HUB) if any("hf://" in model for model in models) else names
 
 
 class Recorder:
@@ -94,7 +114,7 @@ class Supervisor:
         self.run = run
         self.recipe = run.recipe()
         self.stages: list[str] = list(run.request()["stages"])
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: Process | None = None
         self.stop_now = False
 
     def main(self) -> int:
@@ -134,14 +154,18 @@ class Supervisor:
         recorder.flush(force=True)
         read_fd, write_fd = os.pipe()
         with open(self.run.log, "ab") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "localdistill.stages", str(self.run.path), stage],
-                stdin=subprocess.DEVNULL,
+            self.child = start_module(
+                "localdistill.stages",
+                str(self.run.path),
+                stage,
+                environment={EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
+                secrets=secrets_of(self.recipe, stage),
+                is_offline=False,
+                stdin=NOTHING,
                 stdout=log,
                 stderr=log,
                 pass_fds=(write_fd,),
                 start_new_session=True,
-                env={**os.environ, EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
             )
         os.close(write_fd)
         failed = self._listen(os.fdopen(read_fd, "rb"), recorder)

@@ -3,6 +3,8 @@
 Parent side: `JsonChild`. Child side: `serve`. The child's own standard output and error, which native libraries
 write to at will, go to an unnamed temporary file whose tail explains a death; they never mix with the protocol.
 Nothing here knows what the lines mean.
+
+Children of every other kind are started by `start` too: the one door, which holds secrets back.
 """
 
 from __future__ import annotations
@@ -17,12 +19,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$", re.IGNORECASE)
+Process = subprocess.Popen[bytes]
+NOTHING, PIPE = subprocess.DEVNULL, subprocess.PIPE
+
+_SECRET_NAME = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|CREDENTIAL|AUTH|BEARER|COOKIE)S?\d*(_|$)|_(PAT|PWD)\d*$",
+    re.IGNORECASE)
+_SECRET_VALUE = re.compile(
+    r"(sk|rk|gsk|xai|nvapi|hf|r8|pplx|gh[opsu]|glpat)[-_][\w-]{16,}|AIza[\w-]{30,}|A[KS]IA[A-Z0-9]{16}"
+    r"|.*://[^/\s:@]*:[^/\s@]+@.*", re.DOTALL)
+_HELD_BACK = "LOCALDISTILL_HELD_BACK"
+"""Names of the secrets that this process was given for itself: whatever they look like, its children get none."""
 _LOG_TAIL_BYTES = 4096
+_held_back: set[str] = set()
 
 
 class ChildDied(Exception):
@@ -49,15 +62,49 @@ def describe_exit(returncode: int | None) -> str:
     return f"killed by signal {-returncode}"
 
 
-def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without secrets, with this package importable and library telemetry off."""
-    environment = {name: value for name, value in os.environ.items() if not _SECRET_NAME.search(name)}
+def hold_back(name: str) -> None:
+    """The environment variable `name` holds a secret, however it is called: no child gets it unless it is named."""
+    _held_back.add(name)
+
+
+def child_environment(extra: Mapping[str, str] | None = None, secrets: Iterable[str] = (),
+                      is_offline: bool = True) -> dict[str, str]:
+    """This process's environment without secrets but those named in `secrets`, with this package importable and
+    library telemetry off. `is_offline`: libraries load nothing from a network."""
+    given = {name for name in secrets if name in os.environ}
+    held = _held_back.union(os.environ.get(_HELD_BACK, "").split(","))
+    environment = {name: value for name, value in os.environ.items()
+                   if name in given or not (name in held or _is_secret(name, value))}
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    environment.update({"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
+    environment.update({"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
+    environment.update({"HF_HUB_OFFLINE": "1"} if is_offline else {})
+    environment[_HELD_BACK] = ",".join(sorted(given))
     environment.update(extra or {})
     return environment
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.fullmatch(value.strip()))
+
+
+def start(command: Sequence[str], environment: Mapping[str, str] | None = None, secrets: Iterable[str] = (),
+          is_offline: bool = True, **how: Any) -> Process:
+    """Start a process with `child_environment(environment, secrets, is_offline)`. `how` goes to Popen."""
+    return subprocess.Popen(command, env=child_environment(environment, secrets, is_offline), **how)
+
+
+def start_module(module: str, *arguments: str, **how: Any) -> Process:
+    """`start` of `python -m module`."""
+    return start([sys.executable, "-m", module, *arguments], **how)
+
+
+def ends_within(child: Process, timeout_s: float) -> bool:
+    """Wait until `child` has ended, at most so long; whether it has."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=timeout_s)
+    return child.poll() is not None
 
 
 class JsonChild:
@@ -66,10 +113,8 @@ class JsonChild:
     def __init__(self, module: str, arguments: Sequence[str] = (),
                  environment: Mapping[str, str] | None = None) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, env=child_environment(environment), bufsize=0, start_new_session=True,
-        )
+        self._process = start_module(module, *arguments, environment=environment, stdin=PIPE, stdout=PIPE,
+                                     stderr=self._log, bufsize=0, start_new_session=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._buffer = bytearray()
@@ -122,8 +167,7 @@ class JsonChild:
             return ""
 
     def _death(self) -> ChildDied:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
+        ends_within(self._process, 5)
         return ChildDied(self._process.returncode, self.log_tail())
 
     def kill(self) -> None:
@@ -140,8 +184,7 @@ class JsonChild:
         """Close the child's input, which asks it to leave; kill it when it does not."""
         with contextlib.suppress(OSError):
             self._stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=timeout_s)
+        ends_within(self._process, timeout_s)
         self.kill()
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from localdistill.consent import terms_of
-from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult
+from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult, SpendingUnknown
 from localdistill.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.graders import GRADERS
 from localdistill.interchange.base import Imported
@@ -233,9 +233,10 @@ class _Collecting:
                 f"localdistill resume {context.run.id} continues. {error.hint}".strip(),
             ) from None
         except BudgetReached as error:
-            raise BudgetReached(
-                f"{error.message}; {self._done} of {self._total} answers are kept",
-                f"localdistill resume {context.run.id} --max-usd N goes on under a higher cap",
+            is_unknown = isinstance(error, SpendingUnknown)
+            hint = f"localdistill resume {context.run.id} --max-usd N goes on under a higher cap"
+            raise type(error)(
+                f"{error.message}; {self._done} of {self._total} answers are kept", error.hint if is_unknown else hint
             ) from None
         finally:
             if self._scores is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.callbook import NANO, CallBook
+from localdistill.consent import who_answers
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.errors import LocalDistillError, StoreError, UsageError
@@ -84,12 +85,13 @@ class StageContext:
         """An engine, closed at the end. One whose answers cost money writes into the run's book of calls; UsageError
         when there is a cap and nobody knows the price."""
         engine: Engine = self.member(ENGINES, member)
+        price = engine.price() if isinstance(engine, Metered) else None
+        if self.cap_usd is not None and price is None and who_answers(member.use, member.options).costs:
+            raise UsageError(
+                f"there is a cap of ${self.cap_usd} and the price of {engine.identity()} is not known",
+                "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
+            )
         if isinstance(engine, Metered):
-            if self.book.cap_nano is not None and engine.price() is None:
-                raise UsageError(
-                    f"there is a cap of ${self.cap_usd} and the price of {engine.identity()} is not known",
-                    "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
-                )
             engine.book = self.book
             engine.folder = self.workspace.batches
         try:
@@ -106,11 +108,14 @@ class StageContext:
     @cached_property
     def book(self) -> CallBook:
         """What the run's calls cost, and the cap."""
-        return CallBook(self.run.calls, self.cap_usd)
+        return CallBook(self.run.calls, self.cap_usd, self.run.proof_of_calls)
 
     def say_spending(self, stage: str) -> None:
         """Say what the run has spent, when it has."""
         book = self.book
+        if book.problem:
+            self.warn(stage, f"more may be spent than the book of calls says: {book.problem}",
+                      f"localdistill resume {self.run.id} --spent USD says what it was")
         if book.spent_nano:
             assumed = f" (${book.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
             self.note(stage, f"spent so far: ${book.spent_usd:.4f}{assumed if book.assumed_nano else ''}")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
+from localdistill.consent import strictest, terms_of
 from localdistill.engines.base import Engine
 from localdistill.errors import PartialResult, UsageError
 from localdistill.events import Counted, Progressed
@@ -45,7 +46,8 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
         missing = context.store.without_child(parents, label)
         if missing:
             context.worked()
-            _write(context, section, rewrite, label, missing, engine)
+            terms = terms_of(teacher.use, teacher.options) if engine and teacher else ""
+            _write(context, section, rewrite, label, missing, engine, terms)
             context.say_spending("rewrite")
     children = context.store.children(parents, label)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
@@ -68,13 +70,15 @@ def _write(
     label: str,
     missing: list[str],
     engine: Engine | None,
+    terms: str,
 ) -> None:
-    """Make and journal the rewritten traces of `missing`."""
+    """Make and journal the rewritten traces of `missing`. terms: those of whoever writes."""
     ask = _asker(context, engine, section.max_tokens) if engine else None
     with context.journal() as journal:
         for done, (trace, grade) in enumerate(rewrite.rewrite(context.pairs(missing), ask), start=1):
             context.cancel.check()
             trace, grade = _labelled(trace, grade, label)
+            trace = dataclasses.replace(trace, terms=strictest((trace.terms, terms)))
             journal.add(trace, [grade])
             context.emit(Progressed("rewrite", section.name, done, len(missing), "traces"))
 

@@ -128,3 +128,24 @@ def test_a_missing_teacher_file_is_named(tmp_path: Path) -> None:
     write_questions(tmp_path / "q.jsonl", 2)
     out = run("run", str(recipe), cwd=tmp_path)
     assert out.returncode == 1 and "no.gguf" in out.stderr
+
+
+def test_a_run_whose_book_is_gone_stops_until_it_is_said_what_was_spent(tmp_path: Path) -> None:
+    with counting_server() as server:
+        server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
+        prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\n[collect]\nmax_tokens = 50"
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 30), server.url, extra=prices)
+        (tmp_path / "mine.toml").write_text("max_usd = 0.08\n" + text)
+        assert run("collect", "mine.toml", cwd=tmp_path).returncode == 4
+        asked, folder = sum(server.asked.values()), tmp_path / "runs" / "collecting-1"
+        refused = run("resume", "--spent", "0", cwd=tmp_path)
+        assert refused.returncode == 2 and "is whole" in refused.stderr
+        (folder / "calls.jsonl").unlink()
+        stopped = run("resume", "--max-usd", "5", cwd=tmp_path)
+        assert stopped.returncode == 4 and "resume collecting-1 --spent USD" in stopped.stderr
+        assert sum(server.asked.values()) == asked
+        assert "--spent" in run("status", cwd=tmp_path).stdout
+        went_on = run("resume", "collecting-1", "--spent", "0.08", cwd=tmp_path)
+        assert went_on.returncode == 0, went_on.stderr
+    assert sum(server.asked.values()) == 30
+    assert '"stated":80000000' in (folder / "calls.jsonl").read_text()

@@ -397,6 +397,28 @@ def test_statuses_and_missing_usage_are_judged_as_of_single_replies(
     assert unsaid.usage.estimated and (unsaid.cost_usd or 0) > 0.0015 > (replies["Double 0"].cost_usd or 1)
 
 
+def test_items_cost_nothing_only_where_they_were_turned_down(server: FaultServer, tmp_path: Path) -> None:
+    server.play(Script(rules=tuple(Rule(Step(status=status), question=f"Double {n}")
+                                   for n, status in enumerate((400, 429, 500, 504)))))
+    book = CallBook(None, 1.0)
+    replies = {r.request_id: r for r in ask(engine_of(server, "openai_compatible", tmp_path, book, **PRICES),
+                                            doubles(4))}
+    assert [(replies[q].cost_usd or 0) > 0.0015 for q in doubles(4)] == [False, False, True, True]
+    assert book.spent_nano == sum(round((r.cost_usd or 0) * NANO) for r in replies.values())
+
+
+def test_results_that_are_gone_were_paid_for(server: FaultServer, tmp_path: Path) -> None:
+    def lose(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+        row = json.loads(body) if path.endswith("_1") else {}
+        return (status, json.dumps({**row, "results_url": None}).encode()) if "results_url" in row else (status, body)
+
+    tamper(server, lose)
+    book = CallBook(None, 1.0)
+    replies = ask(engine_of(server, "anthropic", tmp_path, book, **PRICES), doubles(2))
+    assert ["not available" in reply.error for reply in replies] == [True, True]
+    assert book.spent_usd > 2 * 0.0015
+
+
 def test_a_batch_that_fails_as_a_whole_costs_nothing(server: FaultServer, tmp_path: Path) -> None:
     server.play(Script(batch=BatchPlan(fails="line 1 is no request")))
     book = CallBook(None, 1.0)

@@ -15,6 +15,7 @@ from localdistill.errors import UsageError
 from localdistill.events import Failed
 from localdistill.journal import read
 from localdistill.run_folder import RunFolder
+from localdistill.runs.supervisor import secrets_of
 from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
 
 
@@ -74,6 +75,30 @@ def test_kill_at_random_points_loses_no_acknowledged_reply_and_asks_only_what_wa
         # In flight at a kill: what the engine had sent, and what had come but was not yet on disk (50 ms of replies).
         again = sum(server.asked.values()) - count
         assert again <= kills * (concurrency + concurrency * 4), server.asked.most_common(5)
+
+
+def test_a_run_holds_the_keys_of_its_own_engines_and_of_nobody_else(
+        tmp_path: Path, own_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MINE", "SOMEBODYS_API_KEY"):
+        monkeypatch.setenv(name, "canary")
+    seen = list[dict[str, str]]()
+
+    def look(_: int) -> int:
+        pids = RunFolder.open(workspace.runs, "last").status().data["pid"]
+        seen.extend(process.environ() for process in (psutil.Process(pids), *psutil.Process(pids).children()))
+        return 0
+
+    workspace = Workspace(tmp_path)
+    with counting_server() as server:
+        server.wrong_tries = look
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 1), server.url).replace(
+            'model =', 'api_key_env = "MINE"\nmodel =')
+        _, run = begin(tmp_path, text, "collect")
+        assert wait(run).state == "finished"
+    assert len(seen) == 2 and all(environment["MINE"] == "canary" for environment in seen)
+    assert not any("SOMEBODYS_API_KEY" in environment for environment in seen)
+    recipe = parse_recipe(text)
+    assert [secrets_of(recipe, stage) for stage in ("collect", "grade", "select")] == [{"MINE"}, set(), set()]
 
 
 def test_cancel_stops_at_a_safe_point_and_resume_finishes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, parse_recipe
+from localdistill import Store, Workspace, budget_of, parse_recipe
+from localdistill.callbook import state_spent
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.errors import (
     BudgetReached,
     EngineUnavailable,
     LocalDistillError,
     PartialResult,
+    SpendingUnknown,
     StoreError,
     UsageError,
 )
@@ -24,9 +27,10 @@ from localdistill.events import Cancel, Counted, Event, Measured, Noted, Warned
 from localdistill.quarantine import read_quarantine
 from localdistill.records import Message, Prompt, Sampling, Trace, request_id, request_namer
 from localdistill.run_folder import RunFolder
-from localdistill.stages import collect, grade, select
+from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, Line, Teacher, find_open
 from localdistill.stages.context import StageContext
+from localdistill.stages.export import strictest_terms
 from tests.helpers import CountingServer, counting_server, write_questions
 
 FAST = "retries = 2\nbackoff_s = 0.01\npatience_s = 0.3\nfinish_s = 5"
@@ -147,10 +151,78 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     assert sum(trace.cost_usd or 0 for trace in traces) == pytest.approx(spent)
 
 
+@pytest.mark.parametrize("lost", ["book", "book and size", "book, size and journal", "end of the book"])
+def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_was_spent(
+        tmp_path: Path, server: CountingServer, lost: str) -> None:
+    server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
+    prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\nconcurrency = 4"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 40, at(server, prices), top="max_usd = 0.1"))
+    with pytest.raises(BudgetReached):
+        chain.collect()
+    asked, run = sum(server.asked.values()), chain.run
+    assert run is not None and asked
+    spent = budget_of(run).spent_usd
+    run.path.joinpath("events.jsonl").write_text(
+        "".join(json.dumps(e.to_json()) + "\n" for e in chain.events if e.is_fact))
+    if lost == "end of the book":
+        run.calls.write_bytes(run.calls.read_bytes()[:-300])
+    else:
+        run.calls.unlink()
+    if "size" in lost:
+        run.calls.with_name("calls.jsonl.size").unlink()
+    if "journal" in lost:
+        run.journal.unlink()
+    with pytest.raises(SpendingUnknown) as caught:
+        chain.collect()
+    assert f"resume {run.id} --spent USD" in caught.value.hint and sum(server.asked.values()) == asked
+    assert budget_of(run).problem
+    state_spent(run.calls, spent)
+    with pytest.raises(BudgetReached, match="the cap of"):
+        chain.collect()
+    assert sum(server.asked.values()) == asked and budget_of(run).problem == ""
+    run.amend_request(max_usd=5.0)
+    assert len(chain.collect()) == 40
+
+
+def test_a_capped_run_that_asked_nobody_needs_no_book(tmp_path: Path, server: CountingServer) -> None:
+    prices = "usd_per_million_input = 1.0\nusd_per_million_output = 1.0"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server, prices), top="max_usd = 0.1"))
+    chain.context()
+    assert chain.run is not None and budget_of(chain.run).problem == ""
+    assert len(chain.collect()) == 2
+
+
 def test_a_cap_without_a_price_is_refused_before_anything_is_sent(tmp_path: Path, server: CountingServer) -> None:
     with pytest.raises(UsageError, match="price"):
         Chain(tmp_path, recipe_of(tmp_path, 3, at(server), top="max_usd = 1.0")).collect()
     assert not server.asked
+
+
+@pytest.mark.usefixtures("unheard_of")
+def test_the_words_of_a_stranger_carry_terms_that_nobody_knows(tmp_path: Path) -> None:
+    """From the engine's silence over the trace to the model card."""
+    questions = write_questions(tmp_path / "q.jsonl", 2)
+    recipe = f'name = "t"\n[prompts]\nfiles = ["{questions}"]\n[teacher]\nuse = "unheard_of"\n'
+    chain = Chain(tmp_path, recipe)
+    traces = chain.collect()
+    assert [trace.terms for trace in traces] == ["unknown:unheard_of"] * 2
+    said = strictest_terms(chain.context().store.terms([trace.id for trace in traces]))
+    assert said == {"strictest": "unknown", "providers": ["unheard_of (unknown)"]}
+    with pytest.raises(UsageError, match="price"):
+        Chain(tmp_path / "capped", recipe.replace("[prompts]", "max_usd = 1.0\n[prompts]")).collect()
+
+
+@pytest.mark.usefixtures("unheard_of")
+def test_what_a_stranger_rewrote_carries_its_terms(tmp_path: Path, server: CountingServer) -> None:
+    rewriting = '[[rewrite]]\nname = "short"\nuse = "summarize"\nengine = { use = "unheard_of" }\n'
+    chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server)) + rewriting)
+    asked = chain.collect()
+    for stage in (grade, select, rewrite):
+        context = chain.context()
+        stage.run(context)
+    written = [trace for trace in context.store.traces() if trace.parent_id]
+    assert len(written) == 2 and {trace.terms for trace in asked} == {""}
+    assert context.store.terms([trace.id for trace in written]) == ["unknown:unheard_of"]
 
 
 def test_the_cost_of_a_kept_trace_counts_the_rejected_ones(tmp_path: Path, server: CountingServer) -> None:

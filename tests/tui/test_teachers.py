@@ -8,7 +8,17 @@ import pytest
 from textual.widgets import Input, OptionList
 
 import tui.flows.probing
-from localdistill import RunFolder, Workspace, list_keys, list_runs, shipped_path
+from localdistill import (
+    RunFolder,
+    Workspace,
+    budget_of,
+    list_keys,
+    list_runs,
+    parse_recipe,
+    shipped_path,
+    start,
+    wait,
+)
 from tests.helpers import counting_server, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
@@ -191,6 +201,33 @@ async def test_raising_a_cap_asks_and_resumes(tmp_path: Path, monkeypatch: pytes
             await pilot.press("y")
             await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 60)
             assert RunFolder.open(Workspace(tmp_path).runs, "last").request()["max_usd"] == 2.0
+
+
+@piloted
+async def test_a_run_that_lost_its_book_is_asked_what_it_spent(tmp_path: Path) -> None:
+    with counting_server() as server:
+        server.usage = {"prompt_tokens": 1000, "completion_tokens": 9}
+        priced_recipe(tmp_path, server.url, "concurrency = 1")
+        text = (tmp_path / "mine.toml").read_text().replace("max_usd = 1.0", "max_usd = 0.006")
+        recipe, workspace = parse_recipe(text), Workspace(tmp_path)
+        run = start(workspace, recipe, text, tmp_path)
+        assert wait(run).state == "paused"
+        run.calls.unlink()
+        app = LocalDistillApp(tmp_path, start="teachers")
+        async with app.run_test(size=(120, 30)) as pilot:
+            await stands(pilot, app)
+            app.follow_run(run)
+            await until(pilot, lambda: "at least" in text_of(app, "#budget"))
+            assert "it is gone" in text_of(app, "#budget")
+            await pilot.press("c")
+            await until(pilot, lambda: isinstance(app.screen, TextDialog))
+            app.screen.query_one("#field-cap", Input).value = "2"
+            app.screen.query_one("#field-spent", Input).value = "0.5"
+            await pilot.press("enter", "enter")
+            assert isinstance(app.screen, Question) and "spent $0.50, as you say" in screen_text(app)
+            await pilot.press("y")
+            await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 60)
+    assert budget_of(run).problem == "" and budget_of(run).spent_usd > 0.5
 
 
 @piloted

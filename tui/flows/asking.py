@@ -92,16 +92,21 @@ def _start(ui: LocalDistillApp, name: str, count: int, begun: Callable[[RunFolde
     ui.jobs.do(work, lambda run: begun(run, count))
 
 
-def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None) -> None:
-    """Ask for a new cap of a run, ask whether, and let the run go on. cap_usd: the present one; None is none."""
+def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None, problem: str = "") -> None:
+    """Ask for a new cap of a run, ask whether, and let the run go on. cap_usd: the present one; None is none. problem:
+    why nobody knows what it has spent; then that is asked too."""
 
     def typed(values: Mapping[str, str]) -> Then:
         wanted = number(values["cap"], "US dollars")
+        spent = number(values["spent"], "US dollars") if problem else None
+        said = "" if spent is None else f"{line(run_id, 60)} has spent ${spent:,.2f}, as you say. It"
         question = Question(
-            f"{line(run_id, 60)} may then spend ${wanted:,.2f} in all, what it spent before included. Go on?",
-            lambda: ui.resume_run(run_id, wanted))
+            f"{said or line(run_id, 60)} may then spend ${wanted:,.2f} in all, what it spent before included. Go on?",
+            lambda: ui.resume_run(run_id, wanted, spent))
         return lambda: ui.push_screen(question)
 
-    ui.push_screen(TextDialog(f"New cap for {line(run_id, 60)}", [
-        Field("cap", "US dollars in all", "" if cap_usd is None else f"{2 * cap_usd:g}",
-              "there is no cap now" if cap_usd is None else f"now {cap_usd:g}")], typed))
+    fields = [Field("cap", "US dollars in all", "" if cap_usd is None else f"{2 * cap_usd:g}",
+                    "there is no cap now" if cap_usd is None else f"now {cap_usd:g}")]
+    if problem:
+        fields.append(Field("spent", "spent so far", "", f"its book of calls: {line(problem)}"))
+    ui.push_screen(TextDialog(f"New cap for {line(run_id, 60)}", fields, typed))

@@ -266,7 +266,7 @@ class TeachersPage(Page):
             self.ui.show_error(UsageError("no run is followed", "choose one on the screen Runs"))
             return
         budget = self.query_one(BudgetLine).budget
-        raise_cap(self.ui, view.run_id, budget.cap_usd if budget is not None else None)
+        raise_cap(self.ui, view.run_id, budget.cap_usd if budget else None, budget.problem if budget else "")
 
 
 def _heading(text: str) -> Content:

@@ -52,8 +52,12 @@ class BudgetLine(Static):
 
 def _budget(budget: Budget, state: str, spent: float) -> Content:
     cap = "no cap" if budget.cap_usd is None else f"cap ${budget.cap_usd:,.2f}"
-    left = "" if budget.cap_usd is None else f", ${max(0.0, budget.cap_usd - spent):,.4f} left"
+    left = "" if budget.cap_usd is None or budget.problem else f", ${max(0.0, budget.cap_usd - spent):,.4f} left"
     reserved = f", ${budget.open_usd:,.4f} reserved" if budget.open_usd else ""
     paused = shown("   paused at its cap: c raises it", "$warning") if state == "paused" else Content("")
-    return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: ${spent:,.4f} spent{reserved}; "),
+    if budget.problem:
+        why = line(budget.problem, 80)
+        paused = shown(f"   its book of calls is not whole ({why}): c asks what was spent", "$warning")
+    least = "at least " if budget.problem else ""
+    return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: {least}${spent:,.4f} spent{reserved}; "),
                   shown(f"{cap}{left}", MUTED), paused)

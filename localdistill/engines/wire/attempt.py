@@ -27,6 +27,7 @@ from localdistill.engines.wire.http import (
     read,
     refuse_echo,
     unwatched,
+    was_sent,
 )
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
                                               allow_redirects=False, timeout=unwatched())
             async with response:
                 answer = await _answer(response, target, watch, on_piece)
-    except TimeoutError:
-        raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
+    except TimeoutError as error:
+        raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server",
+                        billed=was_sent(error)) from None
     except aiohttp.ClientPayloadError as error:
-        raise Transient(f"the connection broke: {target.clean(str(error))}", "server", billed=True) from None
+        raise Transient(f"the connection broke: {target.clean(str(error))}", "server") from None
     except (aiohttp.ClientError, OSError) as error:
         text = target.clean(f"{type(error).__name__}: {error}")
-        billed = not isinstance(error, aiohttp.ClientConnectorError)
-        raise Transient(text, "server", billed=billed, counts=False) from None
+        raise Transient(text, "server", billed=was_sent(error), counts=False) from None
     if answer.collected.id:  # two replies without a name may well be the same words
         refuse_echo(response, answer.raw)
     return answer
@@ -98,7 +99,7 @@ async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: di
             if events.is_too_large():
                 response.close()
                 raise Refused(f"the stream is larger than {MAX_BODY_BYTES} bytes, or one line of it is",
-                              target.text(events.evidence), billed=True)
+                              target.text(events.evidence))
     except (TimeoutError, aiohttp.ClientError, OSError):
         if not events.evidence.strip():
             raise
@@ -152,12 +153,12 @@ class _Events:
         """What the stream amounts to. Raises Transient when it is none or damaged."""
         target, is_whole = self._target, self._fold.ended or self._said_done
         if not self.evidence.strip():
-            raise Transient("the stream was empty", "request", billed=True)
+            raise Transient("the stream was empty", "request")
         if b"data:" not in self.evidence or (self._damaged and is_whole):
             start = target.text(self.evidence)
             what = (f"an event of the stream is damaged: {self._damaged[:80]!r}" if self._damaged
                     else f"no events but {start[:80]!r}")
-            raise Transient(what, "request", start, billed=True)
+            raise Transient(what, "request", start)
         body = self._fold.body()
         joined = json.dumps({**body, "stream": "whole" if is_whole else "cut"}, ensure_ascii=False)
         raw = target.clean(joined)
@@ -177,7 +178,7 @@ class _Events:
             return text
         if not isinstance(event, dict):
             return text
-        raise_error(self._target, event, text[:KEPT_BYTES], billed=True)
+        raise_error(self._target, event, text[:KEPT_BYTES], began=True)
         for is_reasoning, piece in self._fold.take(event):
             if self._on_piece is not None:
                 self._on_piece(is_reasoning, piece)

@@ -26,6 +26,7 @@ from localdistill.engines.wire.http import (
     parsed,
     read,
     timeout_of,
+    was_sent,
 )
 from localdistill.errors import EngineError
 from localdistill.events import Cancel
@@ -151,12 +152,12 @@ class Caller:
                         raise Missing(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
                     judge(response, target, raw)
                 yield response, target, watch
-        except TimeoutError:
-            raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=True) from None
+        except TimeoutError as error:
+            raise Transient("no answer within the time allowed (timeout_s, idle_s)", "server", billed=was_sent(error),
+                            counts=was_sent(error)) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             text = target.clean(f"{type(error).__name__}: {error}")
-            was_sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise Transient(text, "server", billed=was_sent, counts=was_sent) from None
+            raise Transient(text, "server", billed=was_sent(error), counts=was_sent(error)) from None
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:

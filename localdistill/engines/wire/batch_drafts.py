@@ -98,7 +98,8 @@ class Queue:
 
 
 def room_nano(book: CallBook) -> int | None:
-    """What the cap leaves; None without a cap."""
+    """What the cap leaves; None without a cap. SpendingUnknown when nobody knows."""
+    book.require_known()
     return None if book.cap_nano is None else book.cap_nano - book.spent_nano - book.reserved_nano
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from localdistill.engines.wire.batch_calls import Caller
 from localdistill.engines.wire.batch_states import BatchState, Shelf
 from localdistill.engines.wire.dialect import Dialect
-from localdistill.engines.wire.http import Transient
+from localdistill.engines.wire.http import Transient, refuses_at_once
 from localdistill.events import Cancel
 
 _MB = 1_000_000
@@ -26,6 +26,7 @@ _SLACK_S = 900.0
 _PAGES, _PAGE = 20, 100
 _PROBLEMS = {"completed": "", "failed": "the batch was refused", "expired": "the batch expired",
              "cancelled": "the batch was cancelled"}
+_NEVER_BEGUN = ("batch_expired", "batch_cancelled")
 _UNSEEN = "the server answered without an id"
 
 
@@ -42,6 +43,8 @@ class View:
     """How many results there must be at least, as the provider counts them."""
     problem: str = ""
     """Why there may be fewer results than requests."""
+    rest_is_free: bool = False
+    """A request without a result was surely not worked on: the batch was refused, or ended before its turn came."""
     is_too_much: bool = False
     """It was refused because too much is waiting already."""
 
@@ -53,8 +56,8 @@ class Item:
     index: int
     body: Any = None
     error: str = ""
-    is_damaged: bool = False
-    """The line itself could not be read: an answer that was paid for may have been in it."""
+    is_free: bool = False
+    """The error proves that nothing was written, or the provider's documents say that it is not billed."""
 
 
 class BatchProtocol(Protocol):
@@ -143,7 +146,7 @@ class OpenAIBatches:
             problem = f"{problem or 'the batch ended'}: {str(told[0]['message'])[:300]}"
         return View(True, done, len(state.ids),
                     tuple(f"{caller.base}/files/{quote(name, safe='')}/content" for name in files), done, problem,
-                    any(error.get("code") == "token_limit_exceeded" for error in told))
+                    status != "completed", any(error.get("code") == "token_limit_exceeded" for error in told))
 
     def call_off(self, caller: Caller, state: BatchState, cancel: Cancel) -> None:
         """See `BatchProtocol.call_off`."""
@@ -157,13 +160,15 @@ class OpenAIBatches:
         error, response = row.get("error"), row.get("response")
         if error:
             said = dialect.error_of({"error": error})
-            return Item(index, error=said[0] if said else "the item failed")
+            code = error.get("code") if isinstance(error, Mapping) else None
+            return Item(index, error=said[0] if said else "the item failed", is_free=code in _NEVER_BEGUN)
         if not isinstance(response, Mapping):
             return Item(index, error="the item has neither a response nor an error")
         body, status = response.get("body"), response.get("status_code")
         said = dialect.error_of(body)
         if said or status != 200:
-            return Item(index, error=f"HTTP {status}: {said[0] if said else 'no reason given'}")
+            is_free = isinstance(status, int) and status != 200 and refuses_at_once(status, json.dumps(body))
+            return Item(index, error=f"HTTP {status}: {said[0] if said else 'no reason given'}", is_free=is_free)
         return Item(index, body)
 
 
@@ -218,7 +223,7 @@ class AnthropicBatches:
         lacks = _count(counts, "canceled") + _count(counts, "expired")
         lines = lacks + _count(counts, "succeeded") + _count(counts, "errored")
         problem = "the batch was cancelled or expired" if lacks else ""
-        return View(True, done, len(state.ids), (results,), lines, problem)
+        return View(True, done, len(state.ids), (results,), lines, problem, rest_is_free=bool(lacks))
 
     def call_off(self, caller: Caller, state: BatchState, cancel: Cancel) -> None:
         """See `BatchProtocol.call_off`."""
@@ -236,9 +241,9 @@ class AnthropicBatches:
         if kind == "errored":
             error = result.get("error")
             said = dialect.error_of(error) or dialect.error_of({"error": error})
-            return Item(index, error=said[0] if said else "the item failed")
+            return Item(index, error=said[0] if said else "the item failed", is_free=True)
         told = {"canceled": "the item was cancelled", "expired": "the item expired"}
-        return Item(index, error=told.get(str(kind), "the item has no result of a known type"))
+        return Item(index, error=told.get(str(kind), "the item has no result of a known type"), is_free=kind in told)
 
 
 PROTOCOLS: dict[str, BatchProtocol] = {"openai": OpenAIBatches(), "anthropic": AnthropicBatches()}
@@ -259,7 +264,7 @@ def _id_of(data: Any) -> str:
     """The id of what was made or listed. Transient when there is none: it may have been made all the same."""
     name = data.get("id") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or not 0 < len(name) <= 256:
-        raise Transient(_UNSEEN, "server", billed=True)
+        raise Transient(_UNSEEN, "server")
     return name
 
 

@@ -51,8 +51,8 @@ class Results:
             return True
         return count < least
 
-    def replies(self, path: Path) -> Iterator[Reply]:
-        """A reply for every wanted item, be it an error."""
+    def replies(self, path: Path, rest_is_free: bool = False) -> Iterator[Reply]:
+        """A reply for every wanted item, be it an error. rest_is_free: what has no result was not worked on."""
         seen = bytearray(len(self._state.ids))
         for line in _lines(path):
             item = self._item(line)
@@ -68,8 +68,7 @@ class Results:
                 yield self._priced(reply, cost)
         for index, was_seen in enumerate(seen):
             if not was_seen:
-                # A batch that ended early bills only what it did; of one that ended well an answer was lost.
-                cost = 0 if self._problem else self._state.worst[index]
+                cost = 0 if rest_is_free else self._state.worst[index]
                 self.cost_nano += cost
                 if index in self._wanted:
                     error = self._problem or "the batch ended without a result for this request"
@@ -88,7 +87,7 @@ class Results:
         if index is None:
             return None
         fault = "longer than allowed" if len(line) > MAX_LINE_BYTES else "no JSON"
-        return Item(index, error=f"the line of results is {fault}", is_damaged=True)
+        return Item(index, error=f"the line of results is {fault}")
 
     def _judged(self, item: Item, line: bytes) -> tuple[Reply, int]:
         """The reply (of an unwanted item, anybody's) and its cost in nano-dollars."""
@@ -96,7 +95,7 @@ class Results:
         name = request.id if request else self._state.ids[item.index]
         worst, kept = self._state.worst[item.index], self._text(line[:KEPT_BYTES])
         if item.error:
-            return Reply(name, "error", raw=kept, error=item.error[:500]), worst if item.is_damaged else 0
+            return Reply(name, "error", raw=kept, error=item.error[:500]), 0 if item.is_free else worst
         try:
             collected = self._target.dialect.collect(item.body)
         except Malformed as problem:

@@ -14,8 +14,8 @@ from localdistill.engines.wire.batch_drafts import Draft, Queue, cap_reached, ro
 from localdistill.engines.wire.batch_protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch_register import Batch, Register
 from localdistill.engines.wire.batch_results import Results
-from localdistill.engines.wire.batch_states import Shelf, amount, writing
-from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Transient
+from localdistill.engines.wire.batch_states import BatchState, Shelf, amount, writing
+from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Transient, cost_after
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.errors import EngineError, EngineUnavailable, UsageError
 from localdistill.events import Cancel, Emit, Noted, Progressed, Warned
@@ -243,16 +243,21 @@ class _Answering:
                 self.shelf.save(state)
             raise
         except (Missing, Refused) as problem:
-            self._register.forget(batch, 0)
+            self._register.forget(batch, self._cost_of_refusal(state, problem))
             hint = "a provider with a batch endpoint" if isinstance(problem, Missing) else "what the message asks for"
             raise EngineError(f"the batch was refused: {problem}", f"take {hint}, or batch = false") from None
-        except EngineError:
-            self._register.forget(batch, 0)
+        except EngineError as problem:
+            self._register.forget(batch, self._cost_of_refusal(state, problem))
             raise
         self._register.accepted(batch)
         batch.next_at = time.monotonic() + self._options.batch_poll_s
         worst = f", for ${sum(state.worst) / NANO:.4f} at most" if self._rules.price else ""
         self._note(f"batch {state.label} of {amount(len(state.ids))} is handed in{worst}")
+
+    @staticmethod
+    def _cost_of_refusal(state: BatchState, problem: Exception) -> int | None:
+        """Nothing where the provider has no batch: it was not asked to make one yet, or said so in its own words."""
+        return 0 if state.stage == "new" or isinstance(problem, Missing) else cost_after(problem)
 
     def _is_to_be_sent_again(self, batch: Batch) -> bool:
         """Look for a batch that an interrupted call may have made. False: it was found, or is given up."""
@@ -294,9 +299,10 @@ class _Answering:
             state.stage, state.batch_id, batch.next_at = "sent", "", 0.0
             self.shelf.save(state)
             return
-        if batch.failures < _DOWNLOADS and results.are_cut(path, view.lines):
-            raise Transient("the results broke off", "server", billed=True)
-        yield from results.replies(path)
+        is_cut = results.are_cut(path, view.lines)
+        if is_cut and batch.failures < _DOWNLOADS:
+            raise Transient("the results broke off", "server")
+        yield from results.replies(path, view.rest_is_free and not is_cut)
         time.sleep(_JOURNALLED_S)
         if results.strays:
             self._warn(f"{results.strays} lines of the results of batch {state.label} belong to no request")

@@ -17,7 +17,7 @@ from localdistill.callbook import NANO, CallBook
 from localdistill.engines.wire.attempt import Answer, OnPiece, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.few import FewAtATime
-from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
 from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
@@ -230,30 +230,29 @@ class Dispatcher:
 
     async def _one(self, job: Job, server: Server, ticket: int | None) -> None:
         """One try of `job` at `server`, settled and judged."""
-        cost: int | None = 0
+        cost: int | None = None
         sent_at = time.monotonic()
         try:
             try:
                 answer = await attempt(self._connected(), server.target, job.body, job.on_piece)
                 cost = self._took(job, server, answer, sent_at)
             except Malformed as problem:
-                raise Transient(str(problem), "request", billed=True) from None
+                raise Transient(str(problem), "request") from None
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as problem:
                 # One hostile reply must not end the work on all others.
                 text = f"a reply that cannot be read: {type(problem).__name__}"
-                raise Transient(text, "request", billed=True) from None
-        except asyncio.CancelledError:
-            cost = None
-            raise
+                raise Transient(text, "request") from None
         except Slowed as problem:
+            cost = cost_after(problem)
             self._slowed(job, server, problem)
         except Refused as problem:
-            cost = None if problem.billed else 0
-            self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)))
+            cost = cost_after(problem)
+            self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)), cost)
         except Transient as problem:
-            cost = None if problem.billed else 0
-            self._failed(job, server, problem)
+            cost = cost_after(problem)
+            self._failed(job, server, problem, cost)
         except EngineError as problem:
+            cost = cost_after(problem)
             self._lost(job, server, problem)
         finally:
             if ticket is not None:
@@ -265,12 +264,14 @@ class Dispatcher:
         reply = reply_of(answer.collected, job.request_id, answer.raw, job.max_tokens, now - sent_at,
                          is_whole=answer.is_whole, may_lack_finish=self.rules.may_lack_finish)
         server.lane.heard(answer.limits, now)
-        usage, cost = reply.usage, known_cost_nano_usd(self.rules.price, reply.usage)
+        usage = reply.usage
+        # What a stream counted until it broke off is not what the server counts.
+        cost = known_cost_nano_usd(self.rules.price, usage) if answer.is_whole else None
         job.odd_ends += answer.is_whole and reply.status == "truncated"
         # A server that leaves the reason out once will do so again: asking a second time is enough.
         if reply.status == "truncated" and job.odd_ends < 2:
             job.last = reply
-            self._failed(job, server, Transient("the stream ended without its finish signal", "request", billed=True))
+            self._failed(job, server, Transient("the stream ended without its finish signal", "request"), cost)
             return cost
         saturated = bool(self._pending)
         size = usage.completion_tokens + 1.0
@@ -279,7 +280,7 @@ class Dispatcher:
         self._deliver(job, reply, cost)
         return cost
 
-    def _deliver(self, job: Job, reply: Reply, cost: int | None = 0) -> None:
+    def _deliver(self, job: Job, reply: Reply, cost: int | None) -> None:
         if self.rules.price is not None:
             worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
             reply = replace(reply, cost_usd=(job.spent_nano + (worst if cost is None else cost)) / NANO)
@@ -297,7 +298,7 @@ class Dispatcher:
         if not self._stopping:
             self._pending.appendleft(job)
 
-    def _failed(self, job: Job, server: Server, problem: Transient) -> None:
+    def _failed(self, job: Job, server: Server, problem: Transient, cost: int | None) -> None:
         """Try again later, elsewhere if there is an elsewhere; give the job up after its tries."""
         server.lane.has_answered |= problem.counts
         if problem.slows:
@@ -314,7 +315,7 @@ class Dispatcher:
         retries = self.rules.retries if job.retries is None else job.retries
         if job.tries > retries or self._stopping:
             error = f"{job.last.error or problem} (after {job.tries} tries)"
-            self._deliver(job, job.last if job.last.status == "truncated" else replace(job.last, error=error))
+            self._deliver(job, job.last if job.last.status == "truncated" else replace(job.last, error=error), cost)
             return
         self._delayed += 1
         self._loop.call_later(backoff_s(max(0, job.tries - 1), self.rules.backoff_s), self._again, job)

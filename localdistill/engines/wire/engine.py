@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.errors import EngineError, LocalDistillError, UsageError
 from localdistill.events import Cancel, Emit, Event
 from localdistill.keys import find_key
-from localdistill.providers import Price, host_of
+from localdistill.providers import Price, Who, host_of, provider, provider_names, provider_of_url, stated
 from localdistill.records import Reply, Request, Sampling, content_id
 
 _LISTEN_S = 0.1
@@ -33,6 +33,8 @@ class WireEngine:
     """Shared by all members; a member gives `_dialect` and `_body`. Not for use by two threads at once."""
 
     name: ClassVar[str]
+    default_provider: ClassVar[str] = ""
+    """The provider that is asked when the options name neither one nor an address."""
 
     def __init__(self, options: WireOptions) -> None:
         self.options = options
@@ -61,6 +63,17 @@ class WireEngine:
         return [self.options.extra]
 
     # ---- the contract
+
+    @classmethod
+    def who(cls, options: Mapping[str, Any]) -> Who:
+        """The hosts of the addresses, else that of the provider; a server on this machine costs what its price says."""
+        named = str(options.get("provider") or cls.default_provider)
+        known = provider(named) if named in provider_names() else None
+        addresses, keys = stated(options, "base_url"), stated(options, "api_key_env")
+        hosts = tuple(dict.fromkeys(map(host_of, addresses))) or ((known.hosts[0],) if known else ("",))
+        owners = [known, *map(provider_of_url, addresses)]
+        theirs = [owner.api_key_env for owner in owners if owner is not None and owner.api_key_env]
+        return Who(hosts, str(options.get("provider") or ""), tuple(dict.fromkeys((*keys, *theirs))))
 
     def identity(self) -> str:
         """Host and model name; with a suffix when options change what is asked."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -43,10 +44,13 @@ Scope = Literal["request", "server"]
 """Whom a failure concerns: what was asked or how it was answered, or the server as a whole."""
 
 
-class Transient(Exception):
-    """May pass by itself. `raw` is what came instead of a reply; `billed`: it may have cost something."""
+# Whatever goes wrong may have cost something: the model may have written before it did. `billed` is False only for what
+# `refuses_at_once` and the few errors before anything is sent prove.
 
-    def __init__(self, message: str, scope: Scope, raw: str = "", *, billed: bool = False, counts: bool = True,
+class Transient(Exception):
+    """May pass by itself. `raw` is what came instead of a reply."""
+
+    def __init__(self, message: str, scope: Scope, raw: str = "", *, billed: bool = True, counts: bool = True,
                  slows: bool = False) -> None:
         super().__init__(message[:_MAX_ERROR_CHARS])
         self.scope, self.raw, self.billed, self.counts, self.slows = scope, raw, billed, counts, slows
@@ -56,17 +60,36 @@ class Transient(Exception):
 class Slowed(Exception):
     """The server says that it is asked too much; `wait_s` is how long it wants to be left alone, if it said."""
 
-    def __init__(self, message: str, wait_s: float | None, raw: str) -> None:
+    def __init__(self, message: str, wait_s: float | None, raw: str, *, billed: bool = True) -> None:
         super().__init__(message[:_MAX_ERROR_CHARS])
-        self.wait_s, self.raw = wait_s, raw
+        self.wait_s, self.raw, self.billed = wait_s, raw, billed
 
 
 class Refused(Exception):
-    """This request will never be answered. `raw` is what came instead; `billed`: it may have cost something."""
+    """This request will never be answered. `raw` is what came instead."""
 
-    def __init__(self, message: str, raw: str = "", *, billed: bool = False) -> None:
+    def __init__(self, message: str, raw: str = "", *, billed: bool = True) -> None:
         super().__init__(message[:_MAX_ERROR_CHARS])
         self.raw, self.billed = raw, billed
+
+
+class Denied(EngineError):
+    """The server refuses whatever it is asked: the key, the address or the model."""
+
+    def __init__(self, message: str, hint: str = "", *, billed: bool = True) -> None:
+        super().__init__(message, hint)
+        self.billed = billed
+
+
+class Unpaid(Denied, EngineUnavailable):
+    """The server wants money first."""
+
+
+def cost_after(problem: Exception) -> int | None:
+    """What a call that ended in `problem` cost, in nano-dollars: 0 where it proves that nothing was written, else
+    nobody knows."""
+    is_proof = isinstance(problem, Transient | Slowed | Refused | Denied) and not problem.billed
+    return 0 if is_proof else None
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,13 @@ def _response_class() -> type[aiohttp.ClientResponse]:
     return Response
 
 
+def was_sent(error: Exception) -> bool:
+    """False for the errors of a connection that was never made: no such name, refused, too late, TLS that failed."""
+    import aiohttp
+
+    return not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+
+
 def refuse_echo(response: aiohttp.ClientResponse, raw: str) -> None:
     """Raise Transient when a reply may belong to another request. A server that sends one twice leaves every later
     reply on that connection a request late; the first of those is, name and all, what the connection brought before."""
@@ -137,8 +167,7 @@ def refuse_echo(response: aiohttp.ClientResponse, raw: str) -> None:
     if _brought.setdefault(transport, 0) in (mark, _LATE):
         _brought[transport] = _LATE
         transport.close()
-        raise Transient("the reply to an earlier request came again", "request", raw[:KEPT_BYTES], billed=True,
-                        counts=False)
+        raise Transient("the reply to an earlier request came again", "request", raw[:KEPT_BYTES], counts=False)
     _brought[transport] = mark
 
 
@@ -147,20 +176,21 @@ def parsed(raw: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        raise Transient(f"no JSON but {raw[:80]!r}", "request", raw[:KEPT_BYTES], billed=True) from None
+        raise Transient(f"no JSON but {raw[:80]!r}", "request", raw[:KEPT_BYTES]) from None
 
 
-def raise_error(target: Target, data: Any, raw: str, billed: bool = False) -> None:
-    """Raise what an error object inside a 200 amounts to."""
+def raise_error(target: Target, data: Any, raw: str, began: bool = False) -> None:
+    """Raise what an error object inside a 200 amounts to: whoever says 200 has taken the request up. `began`: it came
+    in a stream."""
     found = target.dialect.error_of(data)
     if found is None:
         return
     message, code = found
-    if code in (429, 529) and not billed:
+    if code in (429, 529) and not began:
         raise Slowed(message, None, raw)
-    if is_retried(code) or billed or not code:
-        raise Transient(message, "request", raw, billed=billed, slows=code in (429, 529))
-    raise Refused(message, raw, billed=True)
+    if is_retried(code) or began or not code:
+        raise Transient(message, "request", raw, slows=code in (429, 529))
+    raise Refused(message, raw)
 
 
 async def read(response: aiohttp.ClientResponse, target: Target, watch: Watch, bounded: bool = False) -> str:
@@ -174,7 +204,7 @@ async def read(response: aiohttp.ClientResponse, target: Target, watch: Watch, b
         if len(data) > MAX_BODY_BYTES:
             response.close()
             start = target.text(data[:KEPT_BYTES])
-            raise Refused(f"the reply is larger than {MAX_BODY_BYTES} bytes", start, billed=True)
+            raise Refused(f"the reply is larger than {MAX_BODY_BYTES} bytes", start)
     return target.text(data)
 
 
@@ -187,7 +217,7 @@ async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncIterato
             yield chunk
         return
     if encoding not in ("gzip", "deflate"):
-        raise Refused(f"the reply is encoded as {encoding[:40]}, which was not asked for", billed=True)
+        raise Refused(f"the reply is encoded as {encoding[:40]}, which was not asked for")
     inflate = zlib.decompressobj(31 if encoding == "gzip" else 15)
     try:
         async for chunk in _arriving(response.content, watch):
@@ -195,7 +225,7 @@ async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncIterato
                 yield inflate.decompress(chunk, KEPT_BYTES)
                 chunk = inflate.unconsumed_tail
     except zlib.error as error:
-        raise Transient(f"the {encoding} body is damaged: {error}", "request", billed=True) from None
+        raise Transient(f"the {encoding} body is damaged: {error}", "request") from None
 
 
 async def _arriving(content: aiohttp.StreamReader, watch: Watch) -> AsyncIterator[bytes]:
@@ -255,27 +285,59 @@ class Watch:
             self._head.reschedule(0.0)
 
 
+_AT_ONCE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422})
+"""Statuses with which an API turns a request down before it takes it up, when they come in words of its own. Not among
+them: 408, 409 and 5xx, which may come after the model wrote, as do a gateway's 502 and 504."""
+_WRITTEN_KEYS = ("choices", "content", "completion", "output", "usage", "failed_generation")
+_WROTE = re.compile(
+    r"\b(output|generated|completion|response)\b.{0,80}\b(inappropriate|filter|flag|block|moderat|violat)"
+    r"|\bfailed to (generate|parse)\b", re.IGNORECASE | re.DOTALL)
+"""Words of an error about what the model had written by then."""
+
+
+def refuses_at_once(status: int, raw: str, wait_s: float | None = None) -> bool:
+    """Whether a response with another status than 200 proves that nothing was written for it.
+
+    It does when its body holds nothing of a reply and it is: a redirect; a 429 or 529, whoever sends it; one of
+    `_AT_ONCE`, or a 503, as a JSON object, which gateways do not write; a 503 that says when to come again.
+    """
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        data = None
+    if raw.lstrip().startswith(("data:", "event:")) or _WROTE.search(raw[:KEPT_BYTES]):
+        return False
+    parts = [data, data.get("error")] if isinstance(data, dict) else []
+    if any(isinstance(part, dict) and any(part.get(key) for key in _WRITTEN_KEYS) for part in parts):
+        return False
+    is_own = isinstance(data, dict)
+    return (300 <= status < 400 or status in (429, 529) or (status in _AT_ONCE and is_own)
+            or (status == 503 and (is_own or wait_s is not None)))
+
+
 def judge(response: aiohttp.ClientResponse, target: Target, raw: str) -> None:
     """Raise what a status other than 200 amounts to."""
     status, url, detail = response.status, target.url, _error_text(target, raw)
+    wait_s = retry_after_s(response.headers)
+    billed = not refuses_at_once(status, raw, wait_s)
     if status in (401, 403):
         named = f"the key in {target.key_name}" if target.key_name else "a request without a key"
-        raise EngineError(f"{url} refuses {named} (HTTP {status}): {detail}",
-                          f"set {target.key_name or 'api_key_env'} to a key of this server")
+        raise Denied(f"{url} refuses {named} (HTTP {status}): {detail}",
+                     f"set {target.key_name or 'api_key_env'} to a key of this server", billed=billed)
     if status == 402:
-        raise EngineUnavailable(f"{url} wants to be paid first (HTTP 402): {detail}",
-                                "top up the account or lower max_tokens; localdistill resume continues from here")
+        raise Unpaid(f"{url} wants to be paid first (HTTP 402): {detail}",
+                     "top up the account or lower max_tokens; localdistill resume continues from here", billed=billed)
     if status in (404, 405):
-        raise EngineError(f"{url} answers HTTP {status}: {detail}", "check base_url and model")
+        raise Denied(f"{url} answers HTTP {status}: {detail}", "check base_url and model", billed=billed)
     if 300 <= status < 400:
         where = target.clean(response.headers.get("Location", "elsewhere"))
-        raise EngineError(f"{url} redirects to {where}, which is not followed", "put the final address into base_url")
-    wait_s = retry_after_s(response.headers)
+        raise Denied(f"{url} redirects to {where}, which is not followed", "put the final address into base_url",
+                     billed=billed)
     if status in (429, 529) or (status == 503 and wait_s is not None):
-        raise Slowed(f"HTTP {status}: {detail}", wait_s, raw)
+        raise Slowed(f"HTTP {status}: {detail}", wait_s, raw, billed=billed)
     if is_retried(status):
-        raise Transient(f"HTTP {status}: {detail}", "server", raw)
-    raise Refused(f"HTTP {status}: {detail}", raw)
+        raise Transient(f"HTTP {status}: {detail}", "server", raw, billed=billed)
+    raise Refused(f"HTTP {status}: {detail}", raw, billed=billed)
 
 
 def _error_text(target: Target, raw: str) -> str:

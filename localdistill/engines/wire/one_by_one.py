@@ -13,7 +13,7 @@ from localdistill.callbook import NANO, CallBook
 from localdistill.engines.wire.attempt import attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.engine import WireEngine
-from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
 from localdistill.engines.wire.xray import Exchange
 from localdistill.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable
 from localdistill.events import Cancel
@@ -103,16 +103,13 @@ class OneByOne:
                 exchange = await self._once(body, request.sampling.max_tokens, cuts)
                 cost = exchange.cost_nano
                 return exchange
-            except Refused as problem:
-                cost = None if problem.billed else 0
-                raise
-            except EngineError:
-                cost = 0
+            except (Refused, EngineError) as problem:
+                cost = cost_after(problem)
                 raise
             except Slowed as problem:
-                cost, pause_s, last = 0, problem.wait_s, f"{self.target.url} asks to wait: {problem}"
+                cost, pause_s, last = cost_after(problem), problem.wait_s, f"{self.target.url} asks to wait: {problem}"
             except Transient as problem:
-                cost, last = None if problem.billed else 0, f"{self.target.url} does not answer: {problem}"
+                cost, last = cost_after(problem), f"{self.target.url} does not answer: {problem}"
             except Malformed as problem:
                 last = f"{self.target.url} answers something else: {problem}"
             finally:
@@ -131,7 +128,7 @@ class OneByOne:
         known = self._engine.options.known()
         reply = reply_of(answer.collected, "probe", answer.raw, max_tokens, clock.elapsed_s(),
                          is_whole=answer.is_whole, may_lack_finish=known.may_lack_finish_reason if known else False)
-        cost = known_cost_nano_usd(self.price, reply.usage)
+        cost = known_cost_nano_usd(self.price, reply.usage) if answer.is_whole else None
         exchange = Exchange(answer.collected, reply, json.loads(answer.raw), answer.limits, clock.first_s, cost)
         self.exchanges.append(exchange)
         return exchange

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from localdistill.errors import LocalDistillError, MissingExtra
 from localdistill.events import Cancel
-from localdistill.safety.children import child_environment, describe_exit
+from localdistill.safety.children import NOTHING, Process, describe_exit, ends_within, start_module
 
 _POLL_S = 0.1
 _KEPT_LINES = 3
@@ -27,9 +25,8 @@ def run_llama(job: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
         job_file, result_file, log_file = (Path(folder) / name for name in ("job.json", "result.json", "log.txt"))
         job_file.write_text(json.dumps(job | {"result": str(result_file)}), encoding="utf-8")
         with log_file.open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "localdistill.exporters.gguf_parts.llama_child", str(job_file)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment(_QUIET_WAITING))
+            child = start_module("localdistill.exporters.gguf_parts.llama_child", str(job_file),
+                                 environment=_QUIET_WAITING, stdin=NOTHING, stdout=log, stderr=log)
             code = _wait(child, cancel)
         if code != 0 or not result_file.is_file():
             raise LocalDistillError(f"{what} failed: {_ending(code, log_file)}",
@@ -53,13 +50,11 @@ def _require_llama() -> None:
         raise MissingExtra.of("llama", "llama-cpp-python")
 
 
-def _wait(child: subprocess.Popen[bytes], cancel: Cancel) -> int:
+def _wait(child: Process, cancel: Cancel) -> int:
     try:
-        while True:
-            try:
-                return child.wait(timeout=_POLL_S)
-            except subprocess.TimeoutExpired:
-                cancel.check()
+        while not ends_within(child, _POLL_S):
+            cancel.check()
+        return child.wait()
     except BaseException:
         child.kill()
         child.wait()

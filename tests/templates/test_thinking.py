@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localdistill.templates.thinking import TAG_PAIRS, Split, join_thinking, opens_thinking_tag, split_thinking
+from localdistill.templates.marks import MARKS
+from localdistill.templates.thinking import Split, join_thinking, opens_thinking_tag, split_thinking
+
+PAIRS = [(mark.opening, mark.closing) for mark in MARKS]
 
 
-@pytest.mark.parametrize(("opening", "closing"), TAG_PAIRS)
+@pytest.mark.parametrize(("opening", "closing"), PAIRS)
 def test_each_pair_of_tags_splits(opening: str, closing: str) -> None:
     assert split_thinking(f"{opening}\nr\n{closing}\n\na") == Split("r", "a", True, True)
     assert split_thinking(f"r{closing}a") == Split("r", "a", True, True)
@@ -60,13 +63,13 @@ def test_what_is_joined_comes_apart_the_same(reasoning: str, answer: str, opened
 
 
 pieces = st.sampled_from([
-    *(t for pair in TAG_PAIRS for t in pair), "<answer>", "</answer>", "```\n", "`", "\n", "word ", " ", "x"])
+    *(t for pair in PAIRS for t in pair), "<answer>", "</answer>", "```\n", "`", "\n", "word ", " ", "x"])
 
 
 @given(st.lists(pieces, max_size=12), st.booleans())
 def test_splitting_loses_nothing_but_tags_and_whitespace(parts: list[str], opened: bool) -> None:
     def letters(text: str) -> str:
-        for tag in ("<answer>", "</answer>", *(t for pair in TAG_PAIRS for t in pair)):
+        for tag in ("<answer>", "</answer>", *(t for pair in PAIRS for t in pair)):
             text = text.replace(tag, "")
         return "".join(sorted(text.replace("\n", "").replace(" ", "")))
 

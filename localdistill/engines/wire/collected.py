@@ -8,7 +8,7 @@ from typing import Any
 
 from localdistill.records import Reply, Status, TraceKind, Usage
 from localdistill.templates import Split, split_thinking
-from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.templates.marks import begins_with_mark
 
 _CHARS_PER_TOKEN = 4
 _FINISH: dict[str, Status] = {
@@ -67,7 +67,7 @@ def _split(collected: Collected) -> Split:
     named, content = collected.reasoning(), collected.content
     if not named:
         return split_thinking(content)
-    if not content.lstrip().startswith(tuple(pair[0] for pair in TAG_PAIRS)):
+    if not begins_with_mark(content):
         return Split(named, content.strip(), found=True, closed=True)
     inline = split_thinking(content)
     same = inline.reasoning in named or named in inline.reasoning

@@ -17,6 +17,7 @@ from localdistill.templates.marks import (
     Hit,
     Mark,
     bare,
+    begins_with_mark,
     hit_at,
     hits,
     opened_by,
@@ -79,6 +80,17 @@ class _Marked:
     body: str
     hits: list[Hit]
     code: list[tuple[int, int]]
+
+
+def split_beside(named: str, text: str) -> Split:
+    """Reasoning and answer of a reply whose reasoning came apart, as `named`: what stands in marks at the beginning of
+    `text` as well belongs to it, and is not taken twice."""
+    if not begins_with_mark(text):
+        return Split(named, text.strip(), found=bool(named), closed=bool(named))
+    inline = split_thinking(text)
+    same = inline.reasoning in named or named in inline.reasoning
+    both = max(named, inline.reasoning, key=len) if same else f"{named}\n\n{inline.reasoning}"
+    return Split(both, inline.answer, inline.found, inline.closed)
 
 
 def _split_marked(text: _Marked, opened: bool) -> Split:

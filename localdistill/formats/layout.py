@@ -8,10 +8,12 @@ from collections.abc import Collection
 
 from localdistill.options import Options
 from localdistill.records import Example, Prompt, Skip, Span, Trace, Turn
-from localdistill.templates.marks import marks_in
+from localdistill.templates.marks import WRAPPERS, marks_in
 from localdistill.templates.unknown_marks import unknown_mark
 
-_ANSWER_TAGS = re.compile(r"</?answer>\s*")
+_WRAPPERS = [re.escape(text) for wrapper in WRAPPERS if not wrapper.needs_reasoning
+             for text in (wrapper.opening, wrapper.closing)]
+_ANSWER_TAGS = re.compile(rf"(?:{'|'.join(_WRAPPERS)})\s*", re.IGNORECASE)
 
 
 class TextOptions(Options):
@@ -35,7 +37,7 @@ def example(prompt: Prompt, trace: Trace, spans: tuple[Span, ...], thinks: bool)
 
 
 def clean_answer(text: str) -> str:
-    """`text` without `<answer>` tags and outer blanks."""
+    """`text` without the tags around answers and outer blanks."""
     return _ANSWER_TAGS.sub("", text).strip()
 
 

@@ -75,6 +75,9 @@ WRAPPERS = (
 HARMONY_THOUGHT = "<|channel|>analysis<|message|>"
 """How gpt-oss opens reasoning; its channels are more than a pair of marks."""
 
+HARMONY_STARTS = ("<|channel|>", "<|start|>assistant")
+"""How its replies begin."""
+
 PROMPT_ENDS = (*(mark.opening for mark in MARKS if mark.opening), HARMONY_THOUGHT, "Here are my reasoning steps:")
 """A prompt that ends so has opened the reasoning already."""
 

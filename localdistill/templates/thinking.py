@@ -10,6 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from localdistill.templates.marks import (
+    HARMONY_STARTS,
     HARMONY_THOUGHT,
     MARKS,
     OURS,
@@ -32,7 +33,6 @@ _CHANNEL = re.compile(
     r"(?:<\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
-_CHANNEL_STARTS = ("<|channel|>", "<|start|>assistant")
 _BARE_CHANNELS = re.compile(r"(?:assistant\n*)?(?:analysis|commentary)(?=[A-Z]|.*assistant\n*final)", re.DOTALL)
 _BARE_CHANNEL = re.compile(r"(?:\A|assistant\n*)(analysis|commentary|final)(?=\W|[A-Z0-9])")
 THOUGHT_BEGIN, THOUGHT_END = f"{OURS.opening}\n", f"\n{OURS.closing}\n\n"
@@ -189,9 +189,9 @@ def code_ranges(body: str) -> list[tuple[int, int]]:
 def _split_channels(body: str, opened: bool) -> Split | None:
     """Harmony channels, also with their special tokens left out: `final` is the answer, everything else reasoning.
     None when the text has none."""
-    if opened and "<|channel|>" in body and not body.startswith(_CHANNEL_STARTS):
+    if opened and "<|channel|>" in body and not body.startswith(HARMONY_STARTS):
         body = HARMONY_THOUGHT + body
-    if body.startswith(_CHANNEL_STARTS):
+    if body.startswith(HARMONY_STARTS):
         # What is addressed to a tool is a call: neither reasoning nor answer.
         found = [("call" if "to=" in before + behind and channel != "final" else channel, content)
                  for before, channel, behind, content in _CHANNEL.findall(body)]

@@ -39,6 +39,9 @@ _KNOWN = frozenset(
     text.casefold() for text in (*(t for m in MARKS for t in (m.opening, m.closing)),
                                  *(t for w in WRAPPERS for t in (w.opening, w.closing)), *TURN_ENDS))
 
+MARK_HINT = ("formats leave them out. Where it is text, name it in the arm's option text_marks; where it is a mark, "
+             "put <think> and </think> in its place and import the file")
+
 
 def unknown_mark(text: str, known_text: Collection[str] = ()) -> str:
     """What in `text`, a reply without its reasoning, looks like a mark of reasoning that nobody knows; empty when

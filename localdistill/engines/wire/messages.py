@@ -113,8 +113,7 @@ class MessagesFold:
         elif kind == "message_delta":
             self._take_end(event)
         elif kind == "message_stop":
-            self.over = True
-            self.ended = named_end(self._message.get("stop_reason")) is not None
+            self.ended = self.over = True
         return []
 
     def _take_end(self, event: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from localdistill.engines.wire.collected import Collected
 from localdistill.engines.wire.dialect import Limits
 from localdistill.records import Reply
 from localdistill.safety.text import display_safe
-from localdistill.templates.marks import bare, closing_alone, hit_at, opened_by
+from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
 
 FORMAT = 1
 ABSURD_LIMIT = 99_999_999
@@ -181,7 +181,7 @@ def carriers(collected: Collected) -> tuple[str, ...]:
     names = {"details": "reasoning_details", "parts": "parts of content"}
     found = [names.get(name, name) for name, text in collected.fields.items() if text.strip()]
     content = bare(collected.content)
-    if content.startswith(("<|channel|>", "<|start|>assistant<|channel|>")):
+    if content.startswith(HARMONY_STARTS):
         found.append("<|channel|> in the text")
     first = hit_at(content)
     if first is not None and opened_by(first.text):

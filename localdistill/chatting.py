@@ -12,7 +12,7 @@ from localdistill.engines import ENGINES
 from localdistill.errors import ModelFileError
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Reply, Request, Sampling, content_id
-from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,35 @@ class ThinkingSplitter:
 
     def __init__(self) -> None:
         self.held = ""
-        self.is_thinking = False
+        self._mark: Mark | None = None
         self._at_start = True
+
+    @property
+    def is_thinking(self) -> bool:
+        """A block of reasoning is open."""
+        return self._mark is not None
 
     def feed(self, piece: str) -> Iterator[ChatPiece]:
         """The pieces that are certain after `piece`."""
         self.held += piece
-        while True:
-            tags = [pair[1] for pair in TAG_PAIRS] if self.is_thinking else [pair[0] for pair in TAG_PAIRS]
-            found = [(self.held.find(tag), tag) for tag in tags if tag in self.held]
-            if not found or (not self.is_thinking and not self._at_start):
-                break
-            position, tag = min(found)
-            yield from self._say(self.held[:position])
-            self.held = self.held[position + len(tag) :].lstrip("\n")
-            self._at_start = self.is_thinking = not self.is_thinking
-        keep = max((n for tag in tags for n in range(1, len(tag)) if self.held.endswith(tag[:n])), default=0)
+        if self._at_start:
+            self.held = self.held.lstrip()
+            if may_grow_into_opening(self.held):
+                return
+            first = hit_at(self.held)
+            self._mark = opened_by(first.text) if first else None
+            self._at_start = False
+            if first is not None and self._mark is not None:
+                self.held = self.held[first.end:].lstrip("\n")
+        keep = 0
+        if self._mark is not None:
+            closing = next((hit for hit in hits(self.held) if hit.text == self._mark.closing), None)
+            if closing is not None:
+                yield from self._say(self.held[:closing.start])
+                self.held, self._mark = self.held[closing.end:].lstrip("\n"), None
+            else:
+                end = self._mark.closing.casefold()
+                keep = max((n for n in range(1, len(end)) if self.held[-n:].casefold() == end[:n]), default=0)
         certain, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         yield from self._say(certain)
 
@@ -106,9 +119,6 @@ class ThinkingSplitter:
         self.held = ""
 
     def _say(self, text: str) -> Iterator[ChatPiece]:
-        if not self.is_thinking and self._at_start:
-            text = text.lstrip()
-            self._at_start = not text
         if text:
             yield ChatPiece(text, self.is_thinking)
 

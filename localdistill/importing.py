@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from localdistill.interchange.files import detect, read_file
+from localdistill.records import Trace
 from localdistill.recovery import open_store
+from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace import Workspace
 
 BATCH_ROWS = 1000
 PREVIEW_ROWS = 3
+MARKS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class ImportReport:
     new_prompts: int
     new_traces: int
     note: str = ""
+    """Why some of the rows will not be trained on, and what can be done about it; empty when all can."""
+    unknown_marks: Mapping[str, int] = field(default_factory=dict)
+    """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
 
 
 def _clip(text: str, limit: int = 300) -> str:
@@ -51,6 +59,8 @@ def preview_file(path: Path, layout: str = "auto") -> Preview:
         if item.trace:
             lines.append(f"  reasoning: {_clip(item.trace.reasoning) or '(none)'}")
             lines.append(f"  answer:    {_clip(item.trace.answer) or '(none)'}   [{item.trace.status}]")
+            if mark := unknown_mark(item.trace.answer):
+                lines.append(f"  {mark} looks like a mark of reasoning and is none that we know")
         rows.append("\n".join(lines))
         if len(rows) == PREVIEW_ROWS:
             break
@@ -64,6 +74,19 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto") -> Impor
     store = open_store(workspace)
     prompts = store.add_prompts(item.prompt for item in items)
     traces = store.add_traces(item.trace for item in items if item.trace)
-    ends = [item.trace.status for item in items if item.trace and item.trace.status != "complete"]
-    note = f"{len(ends)} are not complete ({', '.join(sorted(set(ends)))}) and stay out of training" if ends else ""
-    return ImportReport(path.name, name, len(items), prompts, traces, note)
+    found = [item.trace for item in items if item.trace]
+    marks = Counter(mark for trace in found if (mark := unknown_mark(trace.answer)))
+    return ImportReport(path.name, name, len(items), prompts, traces, _note(found, marks), dict(marks.most_common()))
+
+
+def _note(traces: Iterable[Trace], marks: Mapping[str, int]) -> str:
+    ends = Counter(trace.status for trace in traces if trace.status != "complete")
+    notes = []
+    if ends:
+        notes.append(f"{ends.total()} are not complete ({', '.join(sorted(ends))}) and stay out of training")
+    if marks:
+        named = ", ".join(f"{count} x {mark}" for mark, count in Counter(marks).most_common(MARKS_NAMED))
+        more = f" and {len(marks) - MARKS_NAMED} more" if len(marks) > MARKS_NAMED else ""
+        notes.append(f"{sum(marks.values())} hold what looks like a mark of reasoning and is none that we know "
+                     f"({named}{more}): {MARK_HINT}")
+    return "; ".join(notes)

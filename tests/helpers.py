@@ -25,6 +25,8 @@ class CountingServer:
         self.wrong_tries: Callable[[int], int] = lambda number: 0
         """How many of the first answers to question `number` are wrong."""
         self.usage = {"prompt_tokens": 5, "completion_tokens": 9}
+        self.preface = ""
+        """What every answer begins with."""
         self.broken: Callable[[int], bool] = lambda number: False
         """Whether question `number` gets bytes that are no reply."""
         self._lock = threading.Lock()
@@ -50,7 +52,7 @@ class CountingServer:
                 wrong = tries <= outer.wrong_tries(number)
                 message = {
                     "role": "assistant",
-                    "content": f"The answer is {2 * number + wrong}.",
+                    "content": f"{outer.preface}The answer is {2 * number + wrong}.",
                     "reasoning_content": f"{number} + {number} = {2 * number}.",
                 }
                 self._send(

@@ -18,7 +18,7 @@ from localdistill.events import Cancel, Emit
 from localdistill.options import FileName, Options
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
-from localdistill.templates import join_thinking, split_thinking
+from localdistill.templates import join_thinking, named_end, split_thinking, status_of_end
 
 _CHARS_PER_TOKEN = 4
 _POLL_S = 0.02
@@ -29,7 +29,7 @@ class ReplayOptions(Options):
 
     path: FileName
     """JSONL file of recorded replies: `messages` or `question`, `answer`, and optionally `reasoning`, `raw`, `status`,
-    `trace_kind`. Several rows of one question are its samples, in order."""
+    `trace_kind`, `finish_reason`. Several rows of one question are its samples, in order."""
     delay_s: float = Field(default=0.0, ge=0)
     """Seconds to wait before each reply, to look like a model at work. 0 answers at once."""
 
@@ -134,13 +134,21 @@ def _row(line: str, where: str) -> tuple[str, Mapping[str, Any]]:
 
 def _reply_of(row: Mapping[str, Any], request_id: str) -> Reply:
     reasoning, answer, raw = (str(row.get(key) or "") for key in ("reasoning", "answer", "raw"))
+    ended: Status | None = "complete"
     if not reasoning and not answer:
         split = split_thinking(raw)
         reasoning, answer = split.reasoning, split.answer
+        ended = "truncated" if split.found and not split.closed else ended
     raw = raw or (join_thinking(reasoning, answer) if reasoning else answer)
-    status: Status = row.get("status") or ("complete" if answer else "reasoning_only" if reasoning else "empty")
+    reason, error = named_end(row.get("finish_reason")), str(row.get("error") or "")
+    ended = status_of_end(reason) if reason else ended
+    if ended == "complete":
+        ended = "complete" if answer else "reasoning_only" if reasoning else "empty"
+    status: Status = row.get("status") or ended or "error"
+    if status == "error" and ended is None:
+        error = error or f"unknown finish reason {reason!r}"
     kind: TraceKind = row.get("trace_kind") or ("raw" if reasoning else "none")
     tokens = len(raw) // _CHARS_PER_TOKEN
     usage = Usage(0, tokens, len(reasoning) // _CHARS_PER_TOKEN, estimated=True)
-    return Reply(request_id, status, reasoning, answer, raw, kind, finish_reason="replay", usage=usage, cost_usd=0.0,
-                 error=str(row.get("error") or ""))
+    return Reply(request_id, status, reasoning, answer, raw, kind, finish_reason=reason or "replay", usage=usage,
+                 cost_usd=0.0, error=error)

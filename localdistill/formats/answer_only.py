@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from localdistill.formats.layout import clean_answer, example, skip, why_no_answer
-from localdistill.options import Options as BaseOptions
+from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_answer
 from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 
 
@@ -16,15 +15,15 @@ class AnswerOnlyFormat:
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
 
-    class Options(BaseOptions):
-        """There is nothing to set."""
+    class Options(TextOptions):
+        """What is trained on."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """The answer as the only trained text, or why it cannot be."""
-        reason = why_no_answer(prompt, trace)
+        reason = why_no_answer(prompt, trace, self.options.text_marks)
         if reason:
             return skip(prompt, trace, reason)
         return example(prompt, trace, (Span(clean_answer(trace.answer)),), self.thinks)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.formats.layout import clean_answer, example, skip, why_no_reasoning
-from localdistill.options import Options as BaseOptions
+from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_reasoning
 from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
+from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 
 class FullTraceFormat:
@@ -19,7 +19,7 @@ class FullTraceFormat:
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = True
 
-    class Options(BaseOptions):
+    class Options(TextOptions):
         """How much the parts count."""
 
         reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
@@ -33,13 +33,13 @@ class FullTraceFormat:
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """The trace as a thinking reply, or why it cannot be."""
-        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries)
+        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries, self.options.text_marks)
         if reason:
             return skip(prompt, trace, reason)
         spans = (
-            Span("<think>\n", 1.0, "tag"),
+            Span(THOUGHT_BEGIN, 1.0, "tag"),
             Span(trace.reasoning.strip(), self.options.reasoning_weight, "reasoning"),
-            Span("\n</think>\n\n", 1.0, "tag"),
+            Span(THOUGHT_END, 1.0, "tag"),
             Span(clean_answer(trace.answer)),
         )
         return example(prompt, trace, spans, self.thinks)

@@ -4,11 +4,25 @@ Formats choose and order text; they never reword it."""
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
+from localdistill.options import Options
 from localdistill.records import Example, Prompt, Skip, Span, Trace, Turn
+from localdistill.templates.marks import WRAPPERS, marks_in
+from localdistill.templates.unknown_marks import unknown_mark
 
-_ANSWER_TAGS = re.compile(r"</?answer>\s*")
-_THINK_TAGS = re.compile(r"</?think(?:ing)?>")
+_WRAPPERS = [re.escape(text) for wrapper in WRAPPERS if not wrapper.needs_reasoning
+             for text in (wrapper.opening, wrapper.closing)]
+_ANSWER_TAGS = re.compile(rf"(?:{'|'.join(_WRAPPERS)})\s*", re.IGNORECASE)
+
+
+class TextOptions(Options):
+    """What counts as text."""
+
+    text_marks: tuple[str, ...] = ()
+    """Marks that are part of the texts, for example `["<analysis>"]`: rows that hold them are trained on as they are.
+    Rows with any other mark of reasoning, or with what looks like one and is none that we know, are left out with that
+    reason."""
 
 
 def skip(prompt: Prompt, trace: Trace, reason: str) -> Skip:
@@ -23,7 +37,7 @@ def example(prompt: Prompt, trace: Trace, spans: tuple[Span, ...], thinks: bool)
 
 
 def clean_answer(text: str) -> str:
-    """`text` without `<answer>` tags and outer blanks."""
+    """`text` without the tags around answers and outer blanks."""
     return _ANSWER_TAGS.sub("", text).strip()
 
 
@@ -34,18 +48,26 @@ def why_no_prompt(prompt: Prompt) -> str | None:
     return None
 
 
-def why_no_answer(prompt: Prompt, trace: Trace) -> str | None:
+def why_marked(what: str, text: str, text_marks: Collection[str]) -> str | None:
+    """The reason when `text`, which is called `what`, holds a mark of reasoning or what looks like one."""
+    allowed = {mark.casefold() for mark in text_marks}
+    if any(mark.casefold() not in allowed for mark in marks_in(text)):
+        return f"{what} holds a think tag"
+    mark = unknown_mark(text, text_marks)
+    return f"{what} holds {mark}, which looks like a mark of reasoning and is none that we know" if mark else None
+
+
+def why_no_answer(prompt: Prompt, trace: Trace, text_marks: Collection[str] = ()) -> str | None:
     """The reason when the trace's answer cannot be trained on, else None."""
     if trace.status != "complete":
         return f"the reply is {trace.status}"
     if not clean_answer(trace.answer):
         return "the answer is empty"
-    if _THINK_TAGS.search(trace.answer):
-        return "the answer holds a think tag"
-    return why_no_prompt(prompt)
+    return why_marked("the answer", trace.answer, text_marks) or why_no_prompt(prompt)
 
 
-def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool) -> str | None:
+def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool,
+                     text_marks: Collection[str] = ()) -> str | None:
     """The reason when reasoning or answer cannot be trained on, else None. A summary that our own rewrite made is
     meant to be trained on; one that a provider gave out in place of the reasoning is so only where it is allowed."""
     if trace.trace_kind == "encrypted":
@@ -55,6 +77,5 @@ def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool) -> str
     is_own = bool(trace.rewrite or trace.parent_id)
     if trace.trace_kind == "summary" and not is_own and not allow_summaries:
         return "the reasoning is a provider's summary, not the model's own words"
-    if _THINK_TAGS.search(trace.reasoning):
-        return "the reasoning holds a think tag"
-    return why_no_answer(prompt, trace)
+    marked = why_marked("the reasoning", trace.reasoning, text_marks)
+    return marked or why_no_answer(prompt, trace, text_marks)

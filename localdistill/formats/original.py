@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from localdistill.formats.layout import example, skip, why_no_prompt
-from localdistill.options import Options as BaseOptions
+from localdistill.formats.layout import TextOptions, example, skip, why_marked, why_no_prompt
 from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 
 _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
@@ -19,7 +18,7 @@ class OriginalFormat:
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
 
-    class Options(BaseOptions):
+    class Options(TextOptions):
         """How the original response is taken over."""
 
         drop_calculator_marks: bool = True
@@ -33,5 +32,6 @@ class OriginalFormat:
         text = (prompt.original or "").strip()
         if self.options.drop_calculator_marks:
             text = _CALCULATOR_MARK.sub("", text)
-        reason = why_no_prompt(prompt) or (None if text else "there is no original response")
+        reason = (why_no_prompt(prompt) or (None if text else "there is no original response")
+                  or why_marked("the original response", text, self.options.text_marks))
         return skip(prompt, trace, reason) if reason else example(prompt, trace, (Span(text),), self.thinks)

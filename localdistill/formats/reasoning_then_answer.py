@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.formats.layout import clean_answer, example, skip, why_no_reasoning
-from localdistill.options import Options as BaseOptions
+from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_reasoning
 from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 
 
@@ -19,7 +18,7 @@ class ReasoningThenAnswerFormat:
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
 
-    class Options(BaseOptions):
+    class Options(TextOptions):
         """How the two parts are joined and weighed."""
 
         separator: str = Field("\n\n", min_length=1)
@@ -35,7 +34,7 @@ class ReasoningThenAnswerFormat:
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """Reasoning and answer as one reply, or why it cannot be."""
-        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries)
+        reason = why_no_reasoning(prompt, trace, self.options.allow_summaries, self.options.text_marks)
         if reason:
             return skip(prompt, trace, reason)
         weight = self.options.reasoning_weight

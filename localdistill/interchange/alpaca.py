@@ -1,4 +1,5 @@
-"""Alpaca rows: `{"instruction", "input", "output", "system"?, "history"?}`; reasoning as think tags inside `output`.
+"""Alpaca rows: `{"instruction", "input", "output", "system"?, "history"?}`; reasoning as think tags inside `output`,
+or in a column of its own.
 
 What the layout cannot hold:
 
@@ -19,7 +20,16 @@ from typing import Any
 
 from localdistill.errors import InputError
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, answer_of, imported, optional_text, prompt_of, text_at
+from localdistill.interchange.rows import (
+    REASONING_KEYS,
+    Place,
+    answer_of,
+    imported,
+    optional_text,
+    prompt_of,
+    reason_in,
+    text_at,
+)
 from localdistill.records import Message, Prompt, Trace
 from localdistill.templates import join_thinking
 
@@ -45,7 +55,9 @@ class AlpacaLayout:
             raise place.error("there is no user turn", "'instruction' is empty")
         prompt = prompt_of((*messages, Message("user", asked)), {}, source, place)
         output = text_at(row, "output", place)
-        return imported(prompt, answer_of(output) if output.strip() else None, {}, place)
+        beside = next((text for key in REASONING_KEYS if (text := optional_text(row, key, place))), None)
+        return imported(prompt, answer_of(output, beside) if output.strip() or beside else None, {}, place,
+                        reason=reason_in(row))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """One row; InputError when the turns do not fit the layout."""

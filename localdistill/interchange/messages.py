@@ -1,8 +1,8 @@
 """Chat rows as OpenAI, Hugging Face and mlx-lm write them: `{"messages": [{"role", "content"}, ...]}`.
 
-Reasoning may stand under `reasoning_content` or `reasoning`, in think tags inside the content, or in the `info`
-object of a-m-team files (`think_content`, `answer_content`, `reference_answer`, `test_case`). The last assistant turn
-becomes the trace; everything before it is the prompt.
+Reasoning may stand under `reasoning_content`, `reasoning` or `thinking`, in think tags inside the content, or in the
+`info` object of a-m-team files (`think_content`, `answer_content`, `reference_answer`, `test_case`). The last assistant
+turn becomes the trace; everything before it is the prompt.
 
 Kept both ways: messages, reasoning, answer, model, status, kind of trace, terms of use, and our own keys of a prompt
 (reference, original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
@@ -15,6 +15,7 @@ from typing import Any
 
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
+    REASONING_KEYS,
     Answer,
     Place,
     answer_of,
@@ -24,9 +25,11 @@ from localdistill.interchange.rows import (
     mapping_at,
     message_of,
     prompt_of,
+    reason_in,
     turns_at,
 )
 from localdistill.records import Prompt, Trace
+from localdistill.templates.marks import begins_with_mark
 
 OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata"}
 
@@ -58,7 +61,10 @@ class MessagesLayout:
         info = next((mapping_at(turn, "info", place) for turn in reversed(asked) if turn.get("role") == "user"), {})
         prompt = prompt_of(messages, row, source, place, _text(info.get("reference_answer")),
                            _text(info.get("test_case")))
-        return imported(prompt, _answer(turns[-1], place) if has_answer else None, row, place, row.get("model"))
+        if not has_answer:
+            return Imported(prompt)
+        reason = reason_in(turns[-1], mapping_at(turns[-1], "info", place), row)
+        return imported(prompt, _answer(turns[-1], place), row, place, row.get("model"), reason)
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """Tags stay inside the content where the trace came that way; else reasoning gets its own key."""
@@ -67,14 +73,18 @@ class MessagesLayout:
             turns.append({"role": "assistant", "content": trace.raw})
         elif trace is not None:
             turns.append({"role": "assistant", "content": trace.answer, "reasoning_content": trace.reasoning})
+            if begins_with_mark(trace.answer):  # it is text, and would be taken for reasoning without a word about it
+                turns[-1]["info"] = {"think_content": trace.reasoning, "answer_content": trace.answer}
         return conversation_row("messages", turns, prompt, trace)
 
 
 def _answer(turn: Mapping[str, Any], place: Place) -> Answer:
     info = mapping_at(turn, "info", place)
     content = message_of("assistant", turn.get("content") if turn.get("content") is not None else "", place).content
-    for key in ("reasoning_content", "reasoning"):
+    for key in REASONING_KEYS:
         if isinstance(turn.get(key), str):
+            if (info.get("think_content"), info.get("answer_content")) == (turn[key], content):
+                return Answer(turn[key], content)
             return answer_of(content, turn[key])
     return answer_of(content, stored=stored_parts(info))
 

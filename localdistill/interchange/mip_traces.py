@@ -14,8 +14,9 @@ from typing import Any
 from localdistill.errors import InputError
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
-from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, text_at
+from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, reason_in, text_at
 from localdistill.records import Prompt, Trace
+from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")
 _REASONERS = {"deepseek-reasoner", "QwQ", "DSQ"}
@@ -40,9 +41,9 @@ class MipTracesLayout:
         model = named[1] if named else re.sub(r"\..*$", "", source).rpartition("_")[2]
         prompt = gsm8k_prompt(row, place)
         reply = text_at(row, keys[0], place)
-        is_reasoner = model in _REASONERS or "</think>" in reply
+        is_reasoner = model in _REASONERS or bool(closing_alone(reply))
         answer = answer_of(reply, opened=True) if is_reasoner else Answer("", reply.strip(), reply)
-        return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place))
+        return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place, reason_in(row)))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """The row with the model in its key. InputError without a trace or without GSM8K's solution."""

@@ -13,7 +13,8 @@ from typing import Any, get_args
 from localdistill.errors import InputError
 from localdistill.interchange.base import Imported
 from localdistill.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
-from localdistill.templates import join_thinking, split_thinking
+from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
+from localdistill.templates.marks import begins_with_mark
 
 ENGINE = "imported"
 ROLES: Mapping[str, Role] = {
@@ -21,6 +22,10 @@ ROLES: Mapping[str, Role] = {
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
 }
 """Names of roles as files write them."""
+
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where files put reasoning beside the answer."""
+_REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
 
 
 @dataclass(slots=True)  # one is made for every row: a frozen one takes three times as long
@@ -105,10 +110,14 @@ def need_user(messages: tuple[Message, ...], place: Place) -> tuple[Message, ...
 
 def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] | None = None,
               opened: bool = False) -> Answer:
-    """A reply from its text. `reasoning` came under its own key, then the text is not searched for tags; `stored` is
-    reasoning and answer as the file states them beside the text, and wins when they differ from what the text says."""
-    if reasoning is not None:
+    """A reply from its text. `reasoning` came under its own key, then only marks at the beginning of the text are
+    looked at; `stored` is reasoning and answer as the file states them beside the text, and wins when they differ from
+    what the text says."""
+    if reasoning is not None and not begins_with_mark(text):
         return Answer(reasoning, text)
+    if reasoning is not None:
+        beside = split_beside(reasoning.strip(), text)
+        return Answer(beside.reasoning, beside.answer, is_cut=not beside.closed)
     split = split_thinking(text, opened)
     if stored is not None and stored != (split.reasoning, split.answer):
         return Answer(*stored, raw=join_thinking(*stored) if stored[0] else stored[1])
@@ -121,8 +130,18 @@ def is_faithful(trace: Trace) -> bool:
     return bool(trace.raw) and (answer.reasoning, answer.text) == (trace.reasoning, trace.answer)
 
 
-def status_of(answer: Answer) -> Status:
-    """How an imported reply ended, as far as its text tells."""
+def reason_in(*places: Mapping[str, Any]) -> str | None:
+    """The finish reason that the first of `places` states, of the one reply that they are about."""
+    values = [place.get(key) for place in places for key in _REASONS]
+    alone = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
+    return next((reason for value in alone if (reason := named_end(value))), None)
+
+
+def status_of(answer: Answer, reason: str | None = None) -> Status:
+    """How an imported reply ended, as far as its text and its finish reason tell."""
+    ended = status_of_end(reason) if reason else "complete"
+    if ended != "complete":
+        return ended or "error"
     if answer.is_cut:
         return "truncated"
     if answer.text.strip():
@@ -131,26 +150,27 @@ def status_of(answer: Answer) -> Status:
 
 
 def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row: Mapping[str, Any],
-                   place: Place) -> Trace:
-    """The trace of an imported reply. `row` may state `status`, `trace_kind` (else the text decides) and `terms`."""
+                   place: Place, reason: str | None = None) -> Trace:
+    """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide) and
+    `terms`."""
     kind = "raw" if answer.reasoning else "none"
     return Trace(
         id=content_id("imported", [[m.role, m.content] for m in prompt.messages],
                       answer.raw or [answer.reasoning, answer.text], source),
         prompt_id=prompt.id, engine=ENGINE, model=model, reasoning=answer.reasoning, answer=answer.text,
-        status=_one_of(row, "status", status_of(answer), get_args(Status), place),
-        trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw, source=source,
-        terms=optional_text(row, "terms", place) or "",
+        status=_one_of(row, "status", status_of(answer, reason), get_args(Status), place),
+        trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw,
+        finish_reason=reason or "", source=source, terms=optional_text(row, "terms", place) or "",
     )
 
 
 def imported(prompt: Prompt, answer: Answer | None, row: Mapping[str, Any], place: Place,
-             model: object = "") -> Imported:
+             model: object = "", reason: str | None = None) -> Imported:
     """What a row of a conversation holds: its prompt, and a trace when it ends with an answer."""
     if answer is None:
         return Imported(prompt)
     name = model if isinstance(model, str) else ""
-    return Imported(prompt, imported_trace(prompt, answer, place.source, name, row, place))
+    return Imported(prompt, imported_trace(prompt, answer, place.source, name, row, place, reason))
 
 
 def conversation_row(key: str, turns: list[dict[str, Any]], prompt: Prompt, trace: Trace | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from localdistill.interchange.rows import (
     mapping_at,
     message_of,
     prompt_of,
+    reason_in,
     turns_at,
 )
 from localdistill.records import Message, Prompt, Trace
@@ -54,7 +55,8 @@ class ShareGptLayout:
                            _fact(turns, "reference_answer"), _fact(turns, "test_case"))
         info = mapping_at(turns[-1], "info", place) if has_answer else {}
         answer = answer_of(messages[-1].content, stored=stored_parts(info)) if has_answer else None
-        return imported(prompt, answer, row, place, row.get("model") or info.get("model_name"))
+        reason = reason_in(turns[-1], info, row) if has_answer else None
+        return imported(prompt, answer, row, place, row.get("model") or info.get("model_name"), reason)
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """System turns become turns, so that their place is kept."""

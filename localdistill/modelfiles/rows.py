@@ -9,7 +9,8 @@ from typing import Protocol
 
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.records import Example, Message, Skip, Span, content_id
-from localdistill.templates.thinking import TAG_PAIRS, opens_thinking_tag
+from localdistill.templates.marks import PROMPT_ENDS
+from localdistill.templates.thinking import opens_thinking_tag
 
 
 class RenderingTemplate(Protocol):
@@ -88,14 +89,14 @@ def _is_unicode(text: str) -> bool:
 
 
 def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] | None:
-    """`spans` without the thinking tag that the prompt already ends with; None when they do not start with it."""
+    """`spans` without the thinking tag that the prompt already ends with, and without the blanks behind it, which are
+    the prompt's to set; None when they do not start with it."""
     text = "".join(span.text for span in spans)
-    tag = next((tag for tag, _ in TAG_PAIRS if prompt.rstrip().endswith(tag)), "")
+    tag = next((tag for tag in PROMPT_ENDS if prompt.rstrip().endswith(tag)), "")
     if not tag or not text.startswith(tag):
         return None
-    after = prompt.rpartition(tag)[2]
-    opening = tag + after if text.startswith(tag + after) else tag
-    left = len(opening)
+    after, blanks = prompt.rpartition(tag)[2], len(text) - len(tag) - len(text[len(tag):].lstrip())
+    left = len(tag) + (min(blanks, len(after)) if after else 0)
     kept: list[Span] = []
     for span in spans:
         cut = min(left, len(span.text))

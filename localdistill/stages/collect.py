@@ -32,6 +32,7 @@ from localdistill.stages.asking import (
 )
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
+from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 
 CLAIM_S = 3600.0
 CLAIM_ROWS = (64, 1024)
@@ -48,15 +49,15 @@ def run(context: StageContext) -> None:
     for key, text in advice_on(context.recipe):
         context.warn("collect", f"{key}: {text}")
     ids: list[str] = []
-    unanswered = 0
+    unanswered, marks = 0, Counter[str]()
     if context.recipe.traces:
-        ids += _import(context, context.recipe.traces)
+        ids += _import(context, context.recipe.traces, marks)
     if context.recipe.prompts:
-        asked, unanswered = _ask(context, context.recipe.prompts)
+        asked, unanswered = _ask(context, context.recipe.prompts, marks)
         ids += asked
     context.run.write_ids("collect", ids)
     context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.book.spent_usd,
-                                         "unanswered": unanswered})
+                                         "unanswered": unanswered, "unknown_marks": dict(marks.most_common())})
 
 
 def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:
@@ -70,7 +71,7 @@ def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imp
                 break
 
 
-def _import(context: StageContext, section: PromptsSection) -> list[str]:
+def _import(context: StageContext, section: PromptsSection, marks: Counter[str]) -> list[str]:
     rows = list(read_section(context, section))
     if not any(row.trace for row in rows):
         raise InputError(
@@ -83,10 +84,21 @@ def _import(context: StageContext, section: PromptsSection) -> list[str]:
         context.worked()
     traces = [row.trace for row in rows if row.trace]
     context.emit(Counted("collect", "imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
+    marks.update(mark for trace in traces if (mark := unknown_mark(trace.answer)))
+    _say_unknown_marks(context, marks)
     return list(dict.fromkeys(trace.id for trace in traces))
 
 
-def _ask(context: StageContext, section: PromptsSection) -> tuple[list[str], int]:
+def _say_unknown_marks(context: StageContext, marks: Counter[str]) -> None:
+    """Count and warn of answers that hold what looks like a mark of reasoning and is none that we know."""
+    if marks:
+        context.emit(Counted("collect", "unknown marks", dict(marks.most_common())))
+        named = ", ".join(f"{count} x {mark}" for mark, count in marks.most_common(MOST_ERRORS))
+        context.warn("collect", f"{marks.total()} answers hold what looks like a mark of reasoning and is none that we "
+                     f"know: {named}", MARK_HINT)
+
+
+def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) -> tuple[list[str], int]:
     """The ids of the answers, and how many questions have none."""
     options = context.recipe.collect
     prompts: Iterable[Prompt] = (item.prompt for item in read_section(context, section))
@@ -114,7 +126,12 @@ def _ask(context: StageContext, section: PromptsSection) -> tuple[list[str], int
         lines = [Line(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
         if any(lines):
             context.worked()
-            _Collecting(context, teachers, lines, verifier, count).run()
+            collecting = _Collecting(context, teachers, lines, verifier, count)
+            try:
+                collecting.run()
+            finally:
+                _say_unknown_marks(context, collecting.marks)
+                marks.update(collecting.marks)
     stored = context.store.known_traces(wanted)
     lost = _say_what_is_lost(context, teachers, stored)
     if verifier is not None:
@@ -213,6 +230,8 @@ class _Collecting:
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
+        """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
         self._tokens = self._foreign = 0
         self._shown_at = 0.0
         self._watches = [RejectionWatch() for _ in teachers]
@@ -294,6 +313,8 @@ class _Collecting:
         trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
         grades = self._verifier.grades(prompt, trace) if self._verifier else []
         journal.add(trace, grades)
+        if mark := unknown_mark(trace.answer):
+            self.marks[mark] += 1
         if self._scores is not None and reply.scores is not None:
             self._scores.add(trace.id, reply.scores)
         before = len(line)

@@ -22,7 +22,7 @@ from localdistill.recipe.sections import ArmSection
 from localdistill.records import Prompt, Skip, Trace
 from localdistill.stages.context import StageContext
 from localdistill.templates import ChatTemplate
-from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.templates.marks import OURS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +120,7 @@ def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
     """The think tags that are single tokens of the student: a base that never thought has never trained them."""
     if not arm.format.thinks:
         return ()
-    ids = (tokenizer.token_id(tag) for tag in TAG_PAIRS[0])
+    ids = (tokenizer.token_id(tag) for tag in (OURS.opening, OURS.closing))
     return tuple(i for i in ids if i is not None)
 
 

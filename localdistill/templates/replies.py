@@ -1,4 +1,4 @@
-"""From generated text to a reply: one rule for every engine that samples tokens itself."""
+"""How a reply ended, and from generated text to a reply: one rule for every engine, recording and imported row."""
 
 from __future__ import annotations
 
@@ -12,6 +12,28 @@ _NO_USAGE = Usage()
 Finish = Literal["stop", "length", "looping", "truncated"]
 """How generation ended: the model stopped (or a stop string was met), a limit was hit, it went round in circles, or
 it was cut off from outside."""
+
+_ENDS: dict[str, Status] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"), "complete"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length",
+                     "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation", "blocklist",
+                     "prohibited_content", "spii", "guardrail_intervened"), "filtered"),
+    "refusal": "refusal",
+    **dict.fromkeys(("pause_turn", "abort", "aborted", "cancelled", "canceled", "interrupted", "error", "timeout",
+                     "network_error", "server_error", "insufficient_system_resource"), "truncated"),
+}
+
+
+def named_end(reason: object) -> str | None:
+    """The finish reason that a server or a file states; None when it states none. An empty one is none: servers send
+    it with every piece of a stream."""
+    return reason.strip() or None if isinstance(reason, str) else None
+
+
+def status_of_end(reason: str) -> Status | None:
+    """How a reply ended that says `reason`, as far as that tells; None for a reason that nobody knows."""
+    return _ENDS.get(reason.strip().lower())
 
 
 def status_of(split: Split, finish: Finish) -> Status:

@@ -1,4 +1,4 @@
-"""Where reasoning ends and the answer begins, in the tags of all the models we know; and the one way we write it.
+"""Where reasoning ends and the answer begins, in the marks of all the models we know; and the one way we write it.
 
 Pure text functions. Answer extraction, training targets and evaluation all go through here.
 """
@@ -6,23 +6,39 @@ Pure text functions. Answer extraction, training targets and evaluation all go t
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 
-TAG_PAIRS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("◁think▷", "◁/think▷"),
-    ("<reasoning>", "</reasoning>"),
+from localdistill.templates.marks import (
+    HARMONY_STARTS,
+    HARMONY_THOUGHT,
+    MARKS,
+    OURS,
+    PROMPT_ENDS,
+    Hit,
+    Mark,
+    bare,
+    begins_with_mark,
+    hit_at,
+    hits,
+    opened_by,
+    unwrapped,
+    without_turn_ends,
 )
-"""Opening and closing tags, the most usual first."""
 
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)[^\n]*?(?<!`)\1(?!`)")
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]*<\|message\|>(.*?)"
+    r"(?:<\|start\|>assistant([^<\n]{0,200}))?<\|channel\|>\s*(\w+)((?:(?!<\|channel\|>)[^\n]){0,200}?)<\|message\|>(.*?)"
     r"(?:<\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
+_BARE_CHANNELS = re.compile(r"(?:assistant\n*)?(?:analysis|commentary)(?=[A-Z]|.*assistant\n*final)", re.DOTALL)
+_BARE_CHANNEL = re.compile(r"(?:\A|assistant\n*)(analysis|commentary|final)(?=\W|[A-Z0-9])")
+THOUGHT_BEGIN, THOUGHT_END = f"{OURS.opening}\n", f"\n{OURS.closing}\n\n"
+"""What stands before and behind reasoning where we write it."""
+
+_QUOTES = "\"'“”‘’«»`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,64 +56,122 @@ class Split:
 def split_thinking(text: str, opened: bool = False) -> Split:
     """Reasoning and answer of a reply.
 
-    `opened`: the prompt already held the opening tag. Without any opening tag, a closing tag outside of code still
-    ends reasoning, as some models never write the opening one. The first closing tag outside of a code block
-    splits; later ones belong to the answer. Reasoning that never closes leaves no answer.
+    `opened`: the prompt already held the opening mark. Without any opening mark, a closing mark outside of code still
+    ends reasoning, as some models never write the opening one. The first closing mark that is neither in code nor
+    only spoken of splits; further blocks that follow at once are reasoning too, later ones belong to the answer.
+    Reasoning that never closes leaves no answer.
     """
-    body = text.strip()
-    if body.startswith(("<|channel|>", "<|start|>assistant<|channel|>")):
-        return _split_channels(body)
-    code = _code_ranges(body)
-    for open_tag, close_tag in TAG_PAIRS:
-        if body.startswith(open_tag):
-            return _cut(body, len(open_tag), _closing(body, close_tag, code, len(open_tag)), close_tag)
+    body = without_turn_ends(bare(text))
+    channels = _split_channels(body, opened)
+    if channels is not None:
+        return channels
+    found = hits(body)
+    if found:
+        return _split_marked(_Marked(body, found, code_ranges(body)), opened)
     if opened:
-        for _, close_tag in TAG_PAIRS:
-            position = _closing(body, close_tag, code, 0)
-            if position >= 0:
-                return _cut(body, 0, position, close_tag)
         return Split(body, "", found=True, closed=False)
-    return _split_unannounced(body, code)
+    return Split("", unwrapped(body, False), found=False, closed=False)
 
 
-def _split_unannounced(body: str, code: list[tuple[int, int]]) -> Split:
-    """A text that does not begin with a tag: a missing opening tag, a tag after some words, or plain answer."""
-    for open_tag, close_tag in TAG_PAIRS:
-        closing = _outside(body, close_tag, code, 0)
-        opening = _outside(body, open_tag, code, 0)
-        if opening >= 0 and (closing < 0 or opening < closing):
-            if body[:opening].endswith("\n"):
-                begin = opening + len(open_tag)
-                cut = _cut(body, begin, _closing(body, close_tag, code, begin), close_tag)
-                answer = "\n\n".join(filter(None, (body[:opening].strip(), cut.answer)))
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """A text with its marks and the ranges of it that are code."""
+
+    body: str
+    hits: list[Hit]
+    code: list[tuple[int, int]]
+
+
+def split_beside(named: str, text: str) -> Split:
+    """Reasoning and answer of a reply whose reasoning came apart, as `named`: what stands in marks at the beginning of
+    `text` as well belongs to it, and is not taken twice."""
+    if not begins_with_mark(text):
+        return Split(named, text.strip(), found=bool(named), closed=bool(named))
+    inline = split_thinking(text)
+    same = inline.reasoning in named or named in inline.reasoning
+    both = max(named, inline.reasoning, key=len) if same else f"{named}\n\n{inline.reasoning}"
+    return Split(both, inline.answer, inline.found, inline.closed)
+
+
+def _split_marked(text: _Marked, opened: bool) -> Split:
+    first = text.hits[0]
+    mark = opened_by(first.text) if first.start == 0 else None
+    if mark is not None:
+        return _cut(text, first.end, mark)
+    if opened:
+        for mark in MARKS:
+            if _closing(text, mark, 0) is not None:
+                return _cut(text, 0, mark)
+        return Split(text.body, "", found=True, closed=False)
+    return _split_unannounced(text)
+
+
+def _split_unannounced(text: _Marked) -> Split:
+    """A text that does not begin with a mark: a missing opening mark, a mark after some words, or plain answer."""
+    body = text.body
+    found = [hit for hit in text.hits if not _is_inside(hit, text.code)]
+    names = {hit.text for hit in found}
+    for mark in (mark for mark in MARKS if mark.opening in names or mark.closing in names):
+        opening = next((hit for hit in found if mark.opening and hit.text == mark.opening), None)
+        closing = next((hit for hit in found if hit.text == mark.closing and not _is_mentioned(body, hit)), None)
+        if opening is not None and (closing is None or opening.start < closing.start):
+            if body[:opening.start].rstrip(" \t").endswith("\n"):
+                cut = _cut(text, opening.end, mark)
+                answer = "\n\n".join(filter(None, (body[:opening.start].strip(), cut.answer)))
                 return Split(cut.reasoning, answer, cut.found, cut.closed)
-        elif closing >= 0:
-            return _cut(body, 0, closing, close_tag)
-    return Split("", _unwrap(body), found=False, closed=False)
+        elif closing is not None:
+            return _cut(text, 0, mark)
+    return Split("", unwrapped(body, False), found=False, closed=False)
 
 
-def _cut(body: str, begin: int, position: int, close_tag: str) -> Split:
-    if position < 0:
-        return Split(body[begin:].strip(), "", found=True, closed=False)
-    answer = _unwrap(body[position + len(close_tag) :].strip())
-    return Split(body[begin:position].strip(), answer, found=True, closed=True)
+def _cut(text: _Marked, begin: int, mark: Mark) -> Split:
+    """What follows `begin`, where a block of `mark` has just opened, and all blocks that come right behind it."""
+    body, reasoning = text.body, list[str]()
+    while True:
+        closing = _closing(text, mark, begin)
+        reasoning.append(body[begin:closing.start if closing else len(body)].strip())
+        whole = "\n\n".join(filter(None, reasoning))
+        if closing is None:
+            return Split(whole, "", found=True, closed=False)
+        rest = body[closing.end:].lstrip()
+        again = hit_at(body, len(body) - len(rest))
+        mark_again = opened_by(again.text) if again else None
+        if again is None or mark_again is None:
+            return Split(whole, unwrapped(rest.rstrip(), True), found=True, closed=True)
+        mark, begin = mark_again, again.end
 
 
-def _closing(body: str, tag: str, code: list[tuple[int, int]], begin: int) -> int:
-    """Where `tag` closes: outside of code when it is anywhere there, because code that was never closed must not hide
-    the end of the reasoning."""
-    position = _outside(body, tag, code, begin)
-    return position if position >= 0 else body.find(tag, begin)
+def _closing(text: _Marked, mark: Mark, begin: int) -> Hit | None:
+    """Where `mark` closes: neither in code nor in words about it when that is anywhere, because code that was never
+    closed must not hide the end of the reasoning."""
+    mentioned = coded = None
+    for place in range(bisect_left(text.hits, begin, key=lambda hit: hit.start), len(text.hits)):
+        hit = text.hits[place]
+        if hit.text != mark.closing:
+            continue
+        if _is_inside(hit, text.code):
+            coded = coded or hit
+        elif _is_mentioned(text.body, hit):
+            mentioned = mentioned or hit
+        else:
+            return hit
+    return mentioned or coded
 
 
-def _outside(body: str, tag: str, code: list[tuple[int, int]], begin: int) -> int:
-    position = body.find(tag, begin)
-    while position >= 0 and any(start <= position < end for start, end in code):
-        position = body.find(tag, position + len(tag))
-    return position
+def _is_inside(hit: Hit, code: list[tuple[int, int]]) -> bool:
+    return any(start <= hit.start < end for start, end in code)
 
 
-def _code_ranges(body: str) -> list[tuple[int, int]]:
+def _is_mentioned(body: str, hit: Hit) -> bool:
+    """True when the sentence around the mark goes on through it, or quotes it: it is spoken of."""
+    before, after = body[max(0, hit.start - 2):hit.start], body[hit.end:hit.end + 2]
+    if before[-1:] and before[-1:] in _QUOTES and after[:1] in _QUOTES and after:
+        return True
+    goes_on = before[-1:] == " " and (before[:1].isalpha() or before[:1] == ",")
+    return goes_on and (after[:1] in (".", ",", ";", ":", "?", "!", ")") or (after[:1] == " " and after[1:].islower()))
+
+
+def code_ranges(body: str) -> list[tuple[int, int]]:
     """Character ranges of fenced blocks that are closed, and of inline code outside of them."""
     if "`" not in body and "~~~" not in body:
         return []
@@ -112,23 +186,24 @@ def _code_ranges(body: str) -> list[tuple[int, int]]:
     inline = [m.span() for m in _INLINE_CODE.finditer(body)]
     return ranges + [(a, b) for a, b in inline if not any(start <= a < end for start, end in ranges)]
 
-
-def _unwrap(answer: str) -> str:
-    """`answer` without a wrapper that encloses all of it."""
-    if not answer.startswith("<answer>"):
-        return answer
-    inner = answer.removeprefix("<answer>")
-    if "</answer>" not in inner:
-        return inner.strip()
-    return inner.removesuffix("</answer>").strip() if inner.find("</answer>") == len(inner) - 9 else answer
-
-
-def _split_channels(body: str) -> Split:
-    """Harmony channels: `final` is the answer, everything before it reasoning."""
-    reasoning: list[str] = []
-    answer: list[str] = []
-    for channel, content in _CHANNEL.findall(body):
-        (answer if channel == "final" else reasoning).append(content.strip())
+def _split_channels(body: str, opened: bool) -> Split | None:
+    """Harmony channels, also with their special tokens left out: `final` is the answer, everything else reasoning.
+    None when the text has none."""
+    if opened and "<|channel|>" in body and not body.startswith(HARMONY_STARTS):
+        body = HARMONY_THOUGHT + body
+    if body.startswith(HARMONY_STARTS):
+        # What is addressed to a tool is a call: neither reasoning nor answer.
+        found = [("call" if "to=" in before + behind and channel != "final" else channel, content)
+                 for before, channel, behind, content in _CHANNEL.findall(body)]
+    elif body.startswith(("analysis", "commentary", "assistant")) and _BARE_CHANNELS.match(body):
+        pieces = _BARE_CHANNEL.split(body)
+        found = list(zip(pieces[1::2], pieces[2::2], strict=True))
+    else:
+        return None
+    if not found:
+        return None
+    reasoning = [content.strip() for channel, content in found if channel not in ("final", "call")]
+    answer = [content.strip() for channel, content in found if channel == "final"]
     return Split(
         "\n\n".join(filter(None, reasoning)), "\n\n".join(filter(None, answer)),
         found=bool(reasoning), closed=bool(reasoning and answer),
@@ -136,11 +211,11 @@ def _split_channels(body: str) -> Split:
 
 
 def join_thinking(reasoning: str, answer: str, opened: bool = False) -> str:
-    """The canonical training text of a thinking turn. `opened`: the prompt already ends with the opening tag and its
+    """The canonical training text of a thinking turn. `opened`: the prompt already ends with the opening mark and its
     newline, so the text starts inside it."""
-    return f"{'' if opened else '<think>' + chr(10)}{reasoning}\n</think>\n\n{answer}"
+    return f"{'' if opened else THOUGHT_BEGIN}{reasoning}{THOUGHT_END}{answer}"
 
 
 def opens_thinking_tag(prompt: str) -> bool:
-    """True when `prompt` ends inside a think tag that it just opened."""
-    return prompt.rstrip().endswith((*(pair[0] for pair in TAG_PAIRS), "<|channel|>analysis<|message|>"))
+    """True when `prompt` ends inside a block of reasoning that it just opened."""
+    return prompt.rstrip().endswith(PROMPT_ENDS)

@@ -82,6 +82,21 @@ def test_import_shows_rows_stores_them_and_traces_lists_them(tmp_path: Path, row
     assert run("show", "b2:ffff", cwd=tmp_path).returncode == 2
 
 
+def test_import_says_which_marks_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    texts = ["<|musing|>Hm.<|/musing|>It is 6."] * 2 + ["It is 6.", "<div>It is 6.</div>"]
+    rows = [{"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": text}]}
+            for n, text in enumerate(texts)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    out = run("import", str(path), cwd=tmp_path)
+    assert out.returncode == 0 and "4 rows" in out.stderr and "text_marks" in out.stderr
+    assert "2 hold what looks like a mark of reasoning" in out.stderr and "2 x <|musing|>" in out.stderr
+    [report] = json.loads(run("import", str(path), "--json", cwd=tmp_path).stdout)
+    assert report["unknown_marks"] == {"<|musing|>": 2}
+    looked = run("import", str(path), "--preview", cwd=tmp_path)
+    assert "<|musing|> looks like a mark of reasoning" in looked.stderr
+
+
 def test_a_row_without_a_user_turn_is_named_by_its_number_and_nothing_is_stored(tmp_path: Path, rows: Path) -> None:
     bad = {"messages": [{"role": "assistant", "content": "hello"}]}
     rows.write_text(rows.read_text() + json.dumps(bad) + "\n")

@@ -370,6 +370,45 @@ def test_a_stream_without_an_end_is_truncated(server: Server, cut: bool) -> None
     engine.close()
 
 
+ENDLESS = [{"choices": [{"delta": fields, "finish_reason": end}], "usage": {"prompt_tokens": 2, "completion_tokens": n}}
+           for n, (fields, end) in enumerate([({"reasoning_content": "r"}, ""), ({"content": "a1"}, " "),
+                                              ({"content": " a2"}, "")], 1)]
+
+
+def test_an_empty_finish_reason_ends_nothing(server: Server) -> None:
+    def status(events: list[dict[str, Any]], done: bool) -> tuple[str, str]:
+        server.handler = sse(events, done=done)
+        (reply,) = ask(server, stream=True, retries=0)
+        assert (reply.reasoning, reply.answer) == ("r", "a1 a2")
+        return reply.status, reply.finish_reason
+
+    assert status(ENDLESS, done=False) == ("truncated", "")
+    assert status([*ENDLESS, delta("stop")], done=False) == ("complete", "stop")
+    assert status([*ENDLESS, delta("stop"), delta("")], done=False) == ("complete", "stop")
+    assert status(ENDLESS, done=True) == ("complete", ""), "the stream says that it is over, and the count proves it"
+
+
+@pytest.mark.parametrize("reason", ["stop", "null"])
+def test_a_reason_in_every_piece_ends_nothing_before_the_stream_says_that_it_is_over(
+        server: Server, reason: str) -> None:
+    events = [delta(reason, reasoning_content="r"), delta(reason, content="a1"), delta(reason, content=" a2")]
+    server.handler = sse(events, done=False)
+    (reply,) = ask(server, stream=True, retries=0)
+    assert reply.status in ("truncated", "error") and reply.answer == "a1 a2" and reply.finish_reason == reason
+    server.handler = sse([*events, delta("stop")], done=True)
+    assert ask(server, stream=True, retries=0)[0].status == "complete"
+
+
+@pytest.mark.parametrize(("finish", "status", "asked"), [
+    ("abort", "truncated", 2), ("insufficient_system_resource", "truncated", 2), ("sensitive", "filtered", 1),
+    ("SAFETY", "filtered", 1), ("STOP", "complete", 1), ("max_output_tokens", "length", 1), ("nova", "error", 1),
+])
+def test_reasons_of_other_servers(server: Server, finish: str, status: str, asked: int) -> None:
+    server.handler = always(completion({"content": "a"}, finish))
+    (reply,) = ask(server)
+    assert (reply.status, reply.finish_reason, reply.answer, len(server.bodies)) == (status, finish, "a", asked)
+
+
 def test_an_error_inside_a_stream_is_an_error(server: Server) -> None:
     server.handler = sse([DELTAS[1], {"error": {"message": "lost the GPU"}}])
     engine = engine_of(server)

@@ -90,3 +90,14 @@ def test_identity_is_the_file(recording: Path) -> None:
     assert before.startswith("sha256:")
     recording.write_text("")
     assert ReplayEngine(ReplayOptions(path=str(recording))).identity() != before
+
+
+def test_a_recorded_reply_says_how_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [{"question": "cut", "answer": "ab", "finish_reason": "length"},
+            {"question": "open", "raw": "<think>and then"}, {"question": "odd", "answer": "a", "finish_reason": "nova"},
+            {"question": "none", "answer": "a", "finish_reason": ""}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    cut, is_open, odd, none = ask(path, *(user(str(row["question"])) for row in rows))
+    assert (cut.status, cut.finish_reason, is_open.status, none.status) == ("length", "length", "truncated", "complete")
+    assert odd.status == "error" and "nova" in odd.error and odd.answer == "a"

@@ -72,6 +72,22 @@ def test_answers_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, status="length") == "the reply is length"
 
 
+@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("mark", ["<|musing|>", "<deep_thought>", "[WONDER]", "<seed:think>"])
+def test_marks_that_are_no_text_are_left_out_with_the_reason_unless_they_are_said_to_be_text(
+        name: str, mark: str) -> None:
+    prompt = dataclasses.replace(PROMPT, original=f"{mark}Two and two.")
+    trace = dataclasses.replace(TRACE, answer=f"{mark}Two and two.")
+    left_out = build(name).lay_out(prompt, trace, len)
+    assert isinstance(left_out, Skip) and ("think tag" in left_out.reason or mark in left_out.reason)
+    assert mark in lay_out(name, prompt, trace, text_marks=[mark]).turns[-1].text
+
+
+@pytest.mark.parametrize("name", ["full_trace", "reasoning_then_answer"])
+def test_reasoning_in_marks_that_nobody_knows_is_left_out(name: str) -> None:
+    assert "<|musing|>" in reason(name, reasoning="<|musing|>Two and two.")
+
+
 @pytest.mark.parametrize("name", ["full_trace", "reasoning_then_answer"])
 def test_reasoning_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, reasoning=" ") == "there is no reasoning"

@@ -103,3 +103,40 @@ def test_identity_is_content() -> None:
     one, two = (trace_of("messages", chat("2", **extra)) for extra in ({}, {"reasoning_content": "w"}))
     assert one.id != two.id and one.engine == "imported"
     assert one.id == trace_of("messages", chat("2")).id != trace_of("messages", chat("2"), "other.json").id
+
+
+def test_every_known_mark_is_split_on_import() -> None:
+    for content in ("<|begin_of_thought|>why<|end_of_thought|>\n<|begin_of_solution|>2<|end_of_solution|>",
+                    "<mm:think>why</mm:think>2", "[THINK]why[/THINK]2",
+                    "<|thought_start|>why<|thought_end|>2", "<think>why</think><response>2</response>"):
+        trace = trace_of("messages", chat(content))
+        assert (trace.reasoning, trace.answer, trace.status) == ("why", "2", "complete"), content
+        trace = trace_of("alpaca", {"instruction": "q", "output": content})
+        assert (trace.reasoning, trace.answer) == ("why", "2"), content
+
+
+def test_an_empty_field_of_reasoning_does_not_hide_the_marks_in_the_text() -> None:
+    for row in (chat("<think>why</think>2", reasoning_content=""), chat("</think>2", reasoning_content="why"),
+                chat("<think>why</think>2", reasoning="why")):
+        trace = trace_of("messages", row)
+        assert (trace.reasoning, trace.answer, trace.status) == ("why", "2", "complete"), row
+    assert trace_of("messages", chat("<think>why", reasoning_content="")).status == "truncated"
+
+
+def test_alpaca_reads_a_column_of_reasoning() -> None:
+    trace = trace_of("alpaca", {"instruction": "q", "reasoning": "why", "output": "2"})
+    assert (trace.reasoning, trace.answer, trace.trace_kind) == ("why", "2", "raw")
+
+
+def test_a_row_says_how_its_reply_ended() -> None:
+    for reason, status in (("stop", "complete"), ("length", "length"), ("MAX_TOKENS", "length"),
+                           ("content_filter", "filtered"), ("abort", "truncated"), ("no_such_reason", "error"),
+                           ("", "complete"), (None, "complete")):
+        for row in (chat("2", finish_reason=reason), {**chat("2"), "finish_reason": reason},
+                    {**chat("2"), "finish_reasons": [reason]}):
+            trace = trace_of("messages", row)
+            assert (trace.status, trace.finish_reason) == (status, reason or ""), row
+    said = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "2"}], "stop_reason": "length"}
+    assert trace_of("sharegpt", said).status == "length"
+    assert trace_of("alpaca", {"instruction": "q", "output": "2", "finish_reason": "length"}).status == "length"
+    assert trace_of("messages", {**chat("2", finish_reason="length"), "status": "complete"}).status == "complete"

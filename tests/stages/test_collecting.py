@@ -408,3 +408,24 @@ def test_a_store_that_fails_ends_the_reading() -> None:
 
 def gone(ids: list[str]) -> set[str]:
     raise StoreError("gone", "")
+
+
+def test_marks_that_nobody_knows_are_counted_and_told_when_they_come(tmp_path: Path, server: CountingServer) -> None:
+    server.preface = "<|musing|>Twice as many.<|/musing|>"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 3, at(server)))
+    assert all(trace.answer.startswith("<|musing|>") for trace in chain.collect())
+    [warned] = [event for event in chain.events if isinstance(event, Warned)]
+    assert "3 x <|musing|>" in warned.text and "text_marks" in warned.hint
+    assert chain.counts("unknown marks") == {"<|musing|>": 3}
+    assert chain.run is not None and chain.run.output("collect")["unknown_marks"] == {"<|musing|>": 3}
+
+
+def test_marks_that_nobody_knows_are_counted_and_told_when_files_are_taken_in(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": text}]}
+            for n, text in enumerate(("<deep_thought>Hm.</deep_thought>It is 6.", "It is 6.", "<b>It</b> is 6."))]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    chain = Chain(tmp_path, 'name = "t"\n[traces]\nfiles = ["rows.jsonl"]\n')
+    assert len(chain.collect()) == 3
+    assert chain.counts("unknown marks") == {"<deep_thought>": 1}
+    [warned] = [event for event in chain.events if isinstance(event, Warned)]
+    assert "1 x <deep_thought>" in warned.text

@@ -80,6 +80,22 @@ async def test_a_file_is_looked_at_and_imported(tmp_path: Path) -> None:
 
 
 @piloted
+async def test_marks_that_nobody_knows_are_shown_before_and_after_an_import(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"q{n}"},
+                          {"role": "assistant", "content": "<|musing|>Hm.<|/musing|>It is 6."}]} for n in range(2)]
+    (tmp_path / "marked.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("i", *"marked")
+        await until(pilot, lambda: "marked.jsonl" in text_of(app, "#names"))
+        await pilot.press("tab")
+        await until(pilot, lambda: "<|musing|> looks like a mark of reasoning" in text_of(app, "#said-text"))
+        await pilot.press("enter")
+        await until(pilot, lambda: any("2 x <|musing|>" in note.message for note in app._notifications))
+
+
+@piloted
 async def test_the_row_that_cannot_be_used_is_named_and_nothing_is_stored(tmp_path: Path) -> None:
     rows = [json.dumps({"messages": [{"role": "user", "content": f"{HOSTILE} {LONG}"}]}) for _ in range(6)]
     (tmp_path / "bad\x1b]0;x\x07.jsonl").write_text("\n".join([*rows, '{"messages": 3}\n']))

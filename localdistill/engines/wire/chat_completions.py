@@ -11,6 +11,7 @@ from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
 from localdistill.engines.wire.joining import REASONING_FIELDS, TEXT_KEYS, Parts, error_of, merge, number_of, unfold
 from localdistill.records import Usage
+from localdistill.templates import named_end
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -36,7 +37,7 @@ class ChatCompletions:
         if not isinstance(message, Mapping):
             raise Malformed("choices[0].message is no object")
         collected = Collected(id=named if isinstance(named, str) else "",
-                              finish=finish if isinstance(finish, str) and finish else None,
+                              finish=named_end(finish),
                               usage=_usage(body.get("usage")))
         for is_reasoning, name, text in _texts(message):
             if is_reasoning:
@@ -84,6 +85,8 @@ class ChatFold:
     def __init__(self) -> None:
         self.ended = self.over = False
         self.shows = True
+        self._ends_early = False
+        """Words came behind a finish reason: this server's reasons end nothing."""
         self._top: dict[str, Any] = {}
         self._choice: dict[str, Any] = {}
         self._message: dict[str, Any] = {}
@@ -104,11 +107,12 @@ class ChatFold:
 
     def _take_choice(self, choice: Mapping[str, Any]) -> list[tuple[bool, str]]:
         for key, value in choice.items():
-            if key not in ("delta", "message") and value is not None:
+            if key not in ("delta", "message") and value is not None and (key != "finish_reason" or named_end(value)):
                 self._choice[key] = value
-        if isinstance(choice.get("finish_reason"), str):
-            self.ended = True
         delta = choice.get("delta") or choice.get("message")
+        if self.ended and isinstance(delta, dict) and any(True for _ in _texts(delta)):
+            self._ends_early = True
+        self.ended = (self.ended or named_end(choice.get("finish_reason")) is not None) and not self._ends_early
         if not isinstance(delta, dict):
             return []
         merge(self._message, delta)
@@ -127,7 +131,7 @@ class ChatFold:
         """See `Fold.grown`."""
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
-        delta = choice.get("delta") if isinstance(choice, dict) and choice.get("finish_reason") is None else None
+        delta = choice.get("delta") if isinstance(choice, dict) and not choice.get("finish_reason") else None
         if not isinstance(delta, dict) or any(isinstance(value, (list, dict)) and value for value in delta.values()):
             return None
         texts = [(key, text) for key, text in delta.items() if key in TEXT_KEYS and isinstance(text, str) and text]

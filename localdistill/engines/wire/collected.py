@@ -7,15 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localdistill.records import Reply, Status, TraceKind, Usage
-from localdistill.templates import Split, split_thinking
-from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.templates import Split, split_beside, split_thinking, status_of_end
 
 _CHARS_PER_TOKEN = 4
-_FINISH: dict[str, Status] = {
-    "stop": "complete", "eos": "complete", "end_turn": "complete", "stop_sequence": "complete",
-    "length": "length", "max_tokens": "length", "model_length": "length", "model_context_window_exceeded": "length",
-    "content_filter": "filtered", "refusal": "refusal", "pause_turn": "truncated",
-}
 
 
 class Malformed(Exception):
@@ -64,15 +58,8 @@ def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, e
 
 
 def _split(collected: Collected) -> Split:
-    named, content = collected.reasoning(), collected.content
-    if not named:
-        return split_thinking(content)
-    if not content.lstrip().startswith(tuple(pair[0] for pair in TAG_PAIRS)):
-        return Split(named, content.strip(), found=True, closed=True)
-    inline = split_thinking(content)
-    same = inline.reasoning in named or named in inline.reasoning
-    both = max(named, inline.reasoning, key=len) if same else f"{named}\n\n{inline.reasoning}"
-    return Split(both, inline.answer, found=True, closed=inline.closed)
+    named = collected.reasoning()
+    return split_beside(named, collected.content) if named else split_thinking(collected.content)
 
 
 def _trace_kind(collected: Collected, split: Split) -> TraceKind:
@@ -92,9 +79,11 @@ def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, i
         if not is_whole or not (proven or may_lack_finish):
             return "truncated"
         finish = "stop"
-    status = _FINISH.get(finish, "error")
+    status = status_of_end(finish) or "error"
     if status != "complete":
         return status
+    if not is_whole:
+        return "truncated"  # the reason came before the words that it is to end, and more of those may be missing
     if split.answer:
         return "complete"
     return "reasoning_only" if split.reasoning else "empty"

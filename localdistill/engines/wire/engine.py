@@ -20,6 +20,7 @@ from localdistill.events import Cancel, Emit, Event
 from localdistill.keys import find_key
 from localdistill.providers import Price, Who, host_of, provider, provider_names, provider_of_url, stated
 from localdistill.records import Reply, Request, Sampling, content_id
+from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 _LISTEN_S = 0.1
 _FEWEST_FED = 16
@@ -252,6 +253,6 @@ class _Pieces:
             is_reasoning, text = self._queue.get()
             if is_reasoning != self._thinking:
                 self._thinking = is_reasoning
-                yield "<think>\n" if is_reasoning else "\n</think>\n\n"
+                yield THOUGHT_BEGIN if is_reasoning else THOUGHT_END
             yield text
 

@@ -10,6 +10,7 @@ from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
 from localdistill.engines.wire.joining import Parts, error_of, merge, number_of, unfold
 from localdistill.records import Usage
+from localdistill.templates import named_end
 
 VERSION = "2023-06-01"
 _ERROR_STATUS = {
@@ -40,7 +41,7 @@ class Messages:
             raise Malformed("the body has no list 'content'")
         reason, named = body.get("stop_reason"), body.get("id")
         collected = Collected(id=named if isinstance(named, str) else "",
-                              finish=reason if isinstance(reason, str) and reason else None,
+                              finish=named_end(reason),
                               usage=_usage(body.get("usage")))
         thoughts: list[str] = []
         for block in blocks:
@@ -85,6 +86,8 @@ class MessagesFold:
     def __init__(self) -> None:
         self.ended = self.over = False
         self.shows = True
+        self._ends_early = False
+        """Words came behind a stop reason: only the end of the message ends it."""
         self._message: dict[str, Any] = {}
         self._blocks: dict[int, dict[str, Any]] = {}
 
@@ -103,19 +106,21 @@ class MessagesFold:
             name = _DELTA_FIELD.get(str(event["delta"].get("type")))
             text = event["delta"].get(name) if name else None
             if name and isinstance(text, str):
+                self._ends_early |= self.ended and bool(text)
+                self.ended &= not self._ends_early
                 merge(self._blocks.setdefault(index, {"type": "thinking" if name != "text" else "text"}), {name: text})
                 return [(name == "thinking", text)] if text and name != "signature" else []
         elif kind == "message_delta":
             self._take_end(event)
         elif kind == "message_stop":
-            self.over = True
+            self.ended = self.over = True
         return []
 
     def _take_end(self, event: Mapping[str, Any]) -> None:
         delta, usage = event.get("delta"), event.get("usage")
         if isinstance(delta, Mapping):
-            self._message.update({key: value for key, value in delta.items() if value is not None})
-            self.ended |= isinstance(delta.get("stop_reason"), str)
+            self._message.update({key: value for key, value in delta.items() if value is not None and value != ""})
+            self.ended = not self._ends_early and (self.ended or named_end(delta.get("stop_reason")) is not None)
         if isinstance(usage, Mapping):
             before = self._message.get("usage")
             self._message["usage"] = {**(before if isinstance(before, Mapping) else {}), **usage}

@@ -13,7 +13,7 @@ from localdistill.engines.wire.collected import Collected
 from localdistill.engines.wire.dialect import Limits
 from localdistill.records import Reply
 from localdistill.safety.text import display_safe
-from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
 
 FORMAT = 1
 ABSURD_LIMIT = 99_999_999
@@ -180,14 +180,14 @@ def carriers(collected: Collected) -> tuple[str, ...]:
     """Every place that carried reasoning: names of fields, and tags inside the text."""
     names = {"details": "reasoning_details", "parts": "parts of content"}
     found = [names.get(name, name) for name, text in collected.fields.items() if text.strip()]
-    content = collected.content.lstrip()
-    if content.startswith(("<|channel|>", "<|start|>assistant<|channel|>")):
+    content = bare(collected.content)
+    if content.startswith(HARMONY_STARTS):
         found.append("<|channel|> in the text")
-    for opening, closing in TAG_PAIRS:
-        if content.startswith(opening):
-            found.append(f"{opening} in the text")
-        elif closing in content and opening not in content:
-            found.append(f"{closing} in the text, without its opening tag")
+    first = hit_at(content)
+    if first is not None and opened_by(first.text):
+        found.append(f"{first.text} in the text")
+    elif closing := closing_alone(content):
+        found.append(f"{closing} in the text, without its opening tag")
     return tuple(shown(name) for name in found)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from localdistill.exporters.base import ExportJob
 from localdistill.scorecard import ScoreCard
+from localdistill.templates.marks import OURS
 
 _PATH = re.compile(r"(?<![\w:/.~])~?(?:/[\w.+@ -]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+")
 _PRIVATE_URL = re.compile(
@@ -43,7 +44,7 @@ def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
                measured: Sequence[ScoreCard] = ()) -> str:
     """The text of README.md: front matter, facts, scores, what the files themselves scored, files, how to run."""
     lines = ["---", *_front_matter(job), "---", "", f"# {job.name}", ""]
-    thinking = "It thinks inside `<think>` tags before it answers." if job.thinks else "It answers directly."
+    thinking = f"It thinks inside `{OURS.opening}` tags before it answers." if job.thinks else "It answers directly."
     lines += ["A student distilled from the reasoning of a larger model with localdistill. " + thinking, ""]
     rows = [(key, value) for key, value in _flat(job.card) if value not in ("", None)]
     if rows:

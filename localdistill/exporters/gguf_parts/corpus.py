@@ -6,6 +6,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from localdistill.templates.marks import MARKS
+from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
+
 STRINGS = 1000
 
 _WORDS = (
@@ -31,8 +34,8 @@ _EMOJI = (
     "😀", "👍🏽", "👩‍💻", "🇩🇪", "❤️", "🚀", "✅", "🤖",
 )
 _TAGS = (
-    "<think>", "</think>", "<think>\n", "\n</think>\n\n", "<answer>", "</answer>", "\\boxed{7}", "#### 12", "<|x|>",
-    "<s>",
+    *dict.fromkeys(text for mark in MARKS for text in (mark.opening, mark.closing) if text), THOUGHT_BEGIN, THOUGHT_END,
+    "<answer>", "</answer>", "\\boxed{7}", "#### 12", "<|x|>", "<s>",
 )
 _CODE = (
     "def f(x):\n    return x ** 2\n", "for (int i = 0; i < n; ++i) {\n\tsum += a[i];\n}\n",

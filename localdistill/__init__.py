@@ -41,7 +41,7 @@ _WHERE = {
     "localdistill.recipe": ("STAGES", "Member", "Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
     "localdistill.records": ("Grade", "Message", "Prompt", "Span", "Trace"),
     "localdistill.run_folder": ("RunFolder", "RunStatus", "list_runs"),
-    "localdistill.runs": ("cancel", "cancel_batches", "follow", "resume", "start", "wait"),
+    "localdistill.runs": ("cancel", "cancel_batches", "follow", "resume", "run_to", "start", "wait"),
     "localdistill.modelfiles.shipped": ("recipe_file", "shipped_path", "shipped_recipes"),
     "localdistill.selecting": ("FilterStep", "SavedSelection", "Waterfall", "run_again", "saved_selections",
                                "try_filters", "waterfall_of", "with_option"),

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.events import Event, silent
-from localdistill.run_folder import RunFolder, RunStatus
+from localdistill.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
+from localdistill.runs.choosing import run_to
 from localdistill.workspace import Workspace
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 POLL_S = 0.1
-START_TIMEOUT_S = 30.0
 
 
 def start(
@@ -50,12 +50,13 @@ def start(
     return run
 
 
-def resume(workspace: Workspace, run_id: str, max_usd: float | None = None) -> RunFolder:
-    """Continue a run that failed, was cancelled, paused or died; what is done is skipped.
+def resume(workspace: Workspace, run_id: str = "", max_usd: float | None = None) -> RunFolder:
+    """Continue a run that failed, was cancelled, paused or died; what is done is skipped. Without `run_id`: see
+    `run_to`.
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it.
     """
-    run = RunFolder.open(workspace.runs, run_id)
+    run = run_to("resume", workspace, run_id)
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
     if max_usd is not None:
@@ -66,16 +67,18 @@ def resume(workspace: Workspace, run_id: str, max_usd: float | None = None) -> R
 
 
 def _launch(run: RunFolder, workspace: Workspace) -> None:
-    """Start the supervisor and wait until it holds the lock."""
-    (run.path / "status.json").unlink(missing_ok=True)
-    with open(run.log, "ab") as log:
+    """Start the supervisor and wait until it has said where it is. It is handed the lock, so that the run lives from
+    here on and is never seen dead while it starts."""
+    with run.hold() as lock, open(run.log, "ab") as log:
+        (run.path / "status.json").unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "localdistill.runs.supervisor", str(run.path)],
+            [sys.executable, "-m", "localdistill.runs.supervisor", str(run.path), str(lock.fileno())],
             cwd=workspace.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=(lock.fileno(),),
         )
     failed = process.wait() != 0
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -94,20 +97,24 @@ def follow(run: RunFolder, offset: int = 0, stop: Callable[[], bool] = lambda: F
         for event, behind in run.events(offset):
             offset = behind
             yield event
-        if status.updated_at != seen or not status.alive:
+        ended = not status.alive and status.state != "starting"
+        if status.updated_at != seen or ended:
             seen = status.updated_at
             yield status
-        if not status.alive or stop():
+        if ended or stop():
             return
         time.sleep(POLL_S)
 
 
-def cancel(workspace: Workspace, run_id: str) -> bool:
-    """Ask a run to stop at its next safe point; asked again, it is stopped at once. True when it was asked before."""
-    run = RunFolder.open(workspace.runs, run_id)
+def cancel(workspace: Workspace, run_id: str = "") -> bool:
+    """Ask a run to stop at its next safe point; asked again, it is stopped at once. True when it was asked before.
+    Without `run_id` the one that runs is meant: see `run_to`."""
+    run = run_to("cancel", workspace, run_id)
     status = run.status()
     if not status.alive:
-        raise UsageError(f"run {run.id} is not running (it is {status.state})", "`localdistill runs` lists all runs")
+        living = [folder.id for folder in list_runs(workspace.runs) if folder.is_alive()]
+        raise UsageError(f"run {run.id} is not running (it is {status.state})",
+                         f"running: {', '.join(living)}" if living else "no run is running here")
     asked_before = run.ask_cancel()
     pid = status.data.get("pid")
     if asked_before and isinstance(pid, int) and run.is_alive():

@@ -15,7 +15,7 @@ _WHERE = {
                               "trace_detail"),
     "localdistill.budgets": ("Budget", "budget_of"),
     "localdistill.callbook": ("CallBook",),
-    "localdistill.chatting": ("ChatPiece", "ChatSession", "open_chat"),
+    "localdistill.chatting": ("ChatPiece", "ChatSession", "ending_of", "open_chat"),
     "localdistill.consent": ("TermsQuestion", "accept_terms", "open_terms"),
     "localdistill.datasets": ("DatasetShape", "dataset_shapes"),
     "localdistill.doctor": ("Finding", "examine"),

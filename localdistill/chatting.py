@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from localdistill.engines import ENGINES
-from localdistill.errors import ModelFileError
+from localdistill.errors import EngineError, ModelFileError, UsageError
 from localdistill.events import Cancel, silent
-from localdistill.records import Message, Reply, Request, Sampling, content_id
+from localdistill.records import Message, Reply, Request, Sampling, Status, content_id
 from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
+
+_ENDINGS: Mapping[Status, str] = {
+    "complete": "", "truncated": "stopped", "length": "cut at the token limit", "looping": "cut: it repeated itself",
+    "empty": "it said nothing", "reasoning_only": "it thought and gave no answer", "refusal": "it refused to answer",
+    "filtered": "a filter held the answer back", "error": "there is no answer",
+}
+
+
+def ending_of(reply: Reply, max_tokens: int = 0) -> str:
+    """How a reply ended when it did not end by itself: why there is less than a whole answer. Empty for a whole one.
+    max_tokens: the limit that was asked for, to tell it from a full context; 0 when unknown."""
+    if reply.status == "length" and 0 < reply.usage.completion_tokens < max_tokens:
+        return f"cut after {reply.usage.completion_tokens:,} tokens: the context is full"
+    ending = _ENDINGS.get(reply.status, reply.status)
+    return reply.error if reply.status == "error" and reply.error else ending
 
 
 @dataclass(frozen=True)
@@ -48,23 +63,35 @@ class ChatSession:
         self._stopped.set()
 
     def _request(self, text: str) -> Request:
+        if not text.strip():
+            raise UsageError("nothing was asked", "type a question")
         messages = (*self.messages, Message("user", text))
         self._stopped.clear()
         self.last = None
         return Request(content_id("chat", [[m.role, m.content] for m in messages]), messages, self.sampling)
 
     def _keep(self, text: str, reply: Reply) -> None:
-        """Remember a turn. One without an answer (stopped while it thought) is as if it had not been asked."""
+        """Remember a turn. One without an answer (stopped while it thought, refused by the engine) is as if it had not
+        been asked."""
         self.last = reply
-        if reply.answer:
+        if reply.answer and reply.status != "error":
             self.messages += [Message("user", text), Message("assistant", reply.answer)]
 
     def ask(self, text: str) -> Reply:
-        """The whole reply to `text`."""
+        """The whole reply to `text`; `ending` says what is wrong with it. Raises Cancelled, EngineError when the engine
+        says nothing at all."""
         request = self._request(text)
-        reply: Reply = next(iter(self.engine.answer([request], silent, self.cancel)))  # type: ignore[attr-defined]
-        self._keep(text, reply)
-        return reply
+        replies: list[Reply] = list(self.engine.answer([request], silent, self.cancel))  # type: ignore[attr-defined]
+        if not replies:
+            self.cancel.check()
+            raise EngineError(f"{self.title} did not answer", "ask again")
+        self._keep(text, replies[0])
+        return replies[0]
+
+    @property
+    def ending(self) -> str:
+        """Why there is less than a whole answer to the newest question; empty when it is whole."""
+        return ending_of(self.last, self.sampling.max_tokens) if self.last else ""
 
     def stream(self, text: str) -> Iterator[ChatPiece]:
         """The reply to `text` as it is written, tags removed; `last` holds the whole afterwards. After an error
@@ -124,15 +151,16 @@ class ThinkingSplitter:
 
 
 @contextmanager
-def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0,
-              cancel: Cancel | None = None) -> Iterator[ChatSession]:
+def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0, cancel: Cancel | None = None,
+              context_tokens: int = 0) -> Iterator[ChatSession]:
     """A chat with the GGUF file `model`, which is loaded into a process of its own that ends with the context.
+    context_tokens: what the conversation may hold; 0 takes what the model was trained for, at most 4096.
 
     `cancel` ends everything, loading too. Raises ModelFileError when the file is missing or damaged, Cancelled."""
     if not model.is_file():
         raise ModelFileError(f"{model} does not exist", "check the path of the model")
     cls = ENGINES.load("llama_cpp")
-    engine = cls(cls.Options(model=str(model), parallel=1, processes=1))
+    engine = cls(cls.Options(model=str(model), parallel=1, processes=1, context_tokens=context_tokens))
     outside = cancel or Cancel()
     try:
         for _ in engine.answer((), silent, outside):

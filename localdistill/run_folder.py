@@ -34,6 +34,9 @@ _COST = re.compile(rb'(?<!\\)"cost_usd":(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 """The cost in a journal's line; inside a text every quote has a backslash in front."""
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
+START_TIMEOUT_S = 30.0
+"""Within this time after its folder was made, a run has a process."""
+_TRIES, _MOMENT_S = 5, 0.01
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class RunStatus:
     run_id: str
     recipe: str
     state: str
-    """running, finished, failed, cancelled, partial, paused, or interrupted (it died and can be resumed)."""
+    """starting, running, finished, failed, cancelled, partial, paused, interrupted (it died and can be resumed), or
+    not started (its folder was made, and no process ever began)."""
     stage: str
     alive: bool
     started_at: float
     updated_at: float
+    """When the state was last written; when it never was, when the run was started."""
     data: Mapping[str, Any]
     """The raw status: label, done, total, unit, counters, tail, message, hint, exit_code."""
 
@@ -139,15 +144,18 @@ class RunFolder:
     def hold(self) -> IO[bytes]:
         """Take the lock for as long as the returned file is open; UsageError when another supervisor has it."""
         handle = open(self.path / "lock", "ab")  # noqa: SIM115 - it stays open as long as the run lives
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            raise UsageError(f"run {self.id} is already running", f"localdistill attach {self.id}") from None
-        return handle
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except BlockingIOError:
+                time.sleep(_MOMENT_S)  # somebody may only be looking whether the run lives
+        handle.close()
+        raise UsageError(f"run {self.id} is already running", f"localdistill attach {self.id}")
 
     def status(self) -> RunStatus:
-        """Where the run is; a damaged or missing status file reads as interrupted or starting, never as an error."""
+        """Where the run is. A damaged or missing status file is no error: the run starts, was interrupted, or nobody
+        ever started it."""
         alive = self.is_alive()
         try:
             data = json.loads((self.path / "status.json").read_text())
@@ -156,7 +164,8 @@ class RunFolder:
         data = data if isinstance(data, dict) else {}
         state = str(data.get("state", "starting"))
         if not alive and state in ("running", "starting"):
-            state = "interrupted"
+            had_process = data or any((self.path / name).exists() for name in ("lock", "events.jsonl"))
+            state = "interrupted" if had_process else self._without_a_process()
         return RunStatus(
             self.id,
             str(data.get("recipe", self.id.rsplit("-", 1)[0])),
@@ -164,9 +173,13 @@ class RunFolder:
             str(data.get("stage", "")),
             alive,
             self.started_at(),
-            _number(data.get("updated_at")),
+            _number(data.get("updated_at")) or self.started_at(),
             data,
         )
+
+    def _without_a_process(self) -> str:
+        """The state of a folder that no process has taken: it was just made, or who made it died then."""
+        return "starting" if time.time() - self.started_at() < START_TIMEOUT_S else "not started"
 
     def write_status(self, data: Mapping[str, Any]) -> None:
         """Replace status.json (not synced: it is only a view)."""

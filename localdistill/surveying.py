@@ -44,7 +44,7 @@ class Overview:
     """(label, text): what is stored, disk, machine."""
     chain: tuple[ChainStep, ...]
     run: str
-    """Id of the run that `chain` speaks of; empty when there is none."""
+    """Id of the run that `chain` speaks of: the newest that runs, else the newest; empty when there is none."""
     next_steps: tuple[NextStep, ...]
 
 
@@ -52,7 +52,8 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     """Where `workspace` stands. StoreError when its store cannot be read, StoreLocked when another process holds it for
     longer than `wait_s`."""
     runs = list_runs(workspace.runs)
-    newest = max(runs, key=lambda run: run.started_at(), default=None)
+    living = [run for run in runs if run.is_alive()]
+    newest = max(living or runs, key=lambda run: run.started_at(), default=None)
     status = newest.status() if newest else None
     steps = tuple(_steps(workspace, newest, status))
     return Overview(workspace.root, tuple(_facts(workspace, len(runs), wait_s)),

@@ -17,11 +17,14 @@ from textual.screen import Screen
 from localdistill import LocalDistillError, RunFolder, RunStatus, UsageError, Workspace
 from tui.commands import Command, Palette
 from tui.jobs import Jobs
+from tui.pasting import fitting
 from tui.screens import Place, place, places
 from tui.screens.base import Page
 from tui.state import AppState, RunView
 from tui.text import line, safe
+from tui.typeahead import Passed, TypeAhead
 from tui.widgets.dialogs import ErrorDialog, HelpDialog, Question
+from tui.widgets.fields import takes_text
 
 TERMINAL_THEMES = {"terminal": "ansi-dark", "terminal-light": "ansi-light"}
 
@@ -71,11 +74,14 @@ class LocalDistillApp(App[None]):
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
         self._pages: dict[str, Screen[None]] = {}
+        self.typed = TypeAhead(self, self._route, self._typed_too_early)
+        """What was typed and is not handled yet."""
 
     # ---- life
 
     def on_mount(self) -> None:
         """First paint comes before anything is read."""
+        self.screen_change_signal.subscribe(self, self.typed.front_changed, immediate=True)
         self.go(self._start or "home")
         self.call_after_refresh(self._begin)
 
@@ -101,10 +107,40 @@ class LocalDistillApp(App[None]):
             self.jobs.tidy_when_quiet()
 
     async def on_event(self, event: events.Event) -> None:
-        """Remember when the app was used last."""
-        if isinstance(event, events.InputEvent):
-            self.used_at = time.monotonic()
+        """What comes from the terminal waits for its turn."""
+        if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self.used_at = time.monotonic()
+        await self.typed.take(event)
+
+    async def on_passed(self, message: Passed) -> None:
+        """All that was sent before the marker has been handled."""
+        message.stop()
+        await self.typed.passed(message.number)
+
+    def simulate_key(self, key: str) -> None:
+        """Press a key for somebody who clicked on it."""
+        self.call_later(self.typed.press, events.Key(key, None))
+
+    async def _route(self, event: events.Event) -> None:
+        """Hand an event to what has the focus. What is pasted goes there as far as it fits."""
+        if isinstance(event, events.Key) and event.key == "ctrl+v" and takes_text(self.focused):
+            event = events.Paste(self.clipboard)
+        if isinstance(event, events.Paste):
+            text = fitting(event.text, self.focused, self.screen, self.say_aloud)
+            if text:
+                await super().on_event(events.Paste(text))
+            return
         await super().on_event(event)
+
+    def _typed_too_early(self) -> None:
+        self.say_aloud("keys that were pressed before this was on the screen were left out")
+
+    def say_aloud(self, text: str) -> None:
+        """Say something that somebody who looks elsewhere must not miss."""
+        self.bell()
+        self.notify(safe(text), severity="warning", markup=False)
 
     async def action_quit(self) -> None:
         """Leave; runs go on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from tui.commands import Command
 from tui.flows.asking import raise_cap
 from tui.screens.base import Page
 from tui.state import RunView
+from tui.text import line
 from tui.widgets.dialogs import ChoiceDialog, Question, Way
 from tui.widgets.shelf import recipes_of
 from tui.widgets.text_dialog import Field, PathDialog, TextDialog
@@ -96,9 +98,22 @@ class RunPage(Page):
         return start(self.ui.workspace, folder.recipe(), text, Path(folder.request()["base"]), self.STAGE)
 
     def action_cancel_run(self) -> None:
-        """Ask the run to stop."""
-        if self.run_id:
-            self.ui.cancel_run(self.run_id)
+        """Ask the run to stop. One that ended is not meant while another one runs."""
+        living = [run.run_id for run in self.ui.state.runs if run.alive]
+        view = self.run_view
+        if self.is_chosen or not living or self.run_id in living or (view is not None and view.is_alive):
+            if self.run_id:
+                self.ui.cancel_run(self.run_id)
+        elif len(living) == 1:
+            self.ui.cancel_run(living[0])
+        else:
+            self.ui.push_screen(ChoiceDialog("Stop which run?", "Several are running.", [
+                Way(line(run_id), partial(self.ui.cancel_run, run_id)) for run_id in living]))
+
+    @property
+    def is_chosen(self) -> bool:
+        """Somebody chose the run that actions mean on this screen."""
+        return False
 
     def action_resume_run(self) -> None:
         """Continue the run. One that waits at its cap needs a higher one."""

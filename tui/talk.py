@@ -13,9 +13,6 @@ from threading import Lock
 from localdistill import Cancel, Cancelled, ChatSession, LocalDistillError, Message, open_chat
 
 TELL_EVERY_S = 0.05
-_ENDINGS = {"complete": "", "truncated": "stopped", "length": "cut at the token limit",
-            "looping": "cut: it repeated itself", "empty": "it said nothing",
-            "reasoning_only": "it thought and gave no answer"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Talk:
         assert reply is not None
         tokens = reply.usage.completion_tokens or count
         return replace(turn, thinking=reply.reasoning.strip(), answer=reply.answer, state="done",
-                       ending=_ENDINGS.get(reply.status, reply.status), tokens=tokens,
+                       ending=session.ending, tokens=tokens,
                        seconds=reply.elapsed_s or time.monotonic() - began)
 
 

@@ -43,6 +43,15 @@ AcceptTermsOption = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run's id; `last` is the newest.")]
 
+LivingRunArgument = Annotated[
+    str, typer.Argument(help="A run's id; `last` is the newest. Without one: the run that is running.",
+                        show_default=False)
+]
+UnfinishedRunArgument = Annotated[
+    str, typer.Argument(help="A run's id; `last` is the newest. Without one: the run that did not reach its end.",
+                        show_default=False)
+]
+
 
 def workspace_of(path: Path | None) -> Any:
     """The workspace that the option names or that is found."""

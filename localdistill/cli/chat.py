@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
+from localdistill.errors import EngineError
+
+if TYPE_CHECKING:
+    from localdistill.chatting import ChatSession
+
+HINTS = {"error": "ask something shorter; --context-tokens N holds more",
+         "length": "--max-tokens N lets it write more, --context-tokens N gives it more room",
+         "reasoning_only": "--thinking shows what it thought; --max-tokens N lets it write more"}
+ANY_HINT = "ask in other words"
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +32,10 @@ def chat(
     thinking: Annotated[bool, typer.Option("--thinking", help="Show thinking instead of folding it.")] = False,
     max_tokens: Annotated[int, typer.Option(help="Upper limit of new tokens in one answer.")] = 1024,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    context_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens that question and answer have together. 0: what the model was trained "
+                                      "for, at most 4096.")
+    ] = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,25 +43,35 @@ def chat(
     from localdistill import model_to_chat, open_chat
 
     path = model_to_chat(workspace_of(workspace), model)
-    with open_chat(path, max_tokens=max_tokens, temperature=temperature) as session:
+    with open_chat(path, max_tokens=max_tokens, temperature=temperature, context_tokens=context_tokens) as session:
         if question or not sys.stdin.isatty():
-            text = question or sys.stdin.read().strip()
-            reply = session.ask(text)
-            if as_json:
-                output.data_json({"reasoning": reply.reasoning, "answer": reply.answer, "status": reply.status})
-            else:
-                if thinking and reply.reasoning:
-                    output.talk(output.safe(reply.reasoning))
-                output.data(output.safe(reply.answer))
-            return
-        _converse(session, thinking)
+            _ask_once(session, question or sys.stdin.read().strip(), thinking, as_json)
+        else:
+            _converse(session, thinking)
 
 
-def _converse(session: object, thinking: bool) -> None:
-    """Questions from the terminal until Ctrl-D."""
-    from localdistill.chatting import ChatSession
+def _ask_once(session: ChatSession, text: str, thinking: bool, as_json: bool) -> None:
+    """One question, its answer as data, and on stderr what is wrong with it. Without an answer the exit code is 1."""
+    reply = session.ask(text)
+    ending = session.ending
+    if as_json:
+        output.data_json({"reasoning": reply.reasoning, "answer": reply.answer, "status": reply.status,
+                          "error": ending})
+    else:
+        if thinking and reply.reasoning:
+            output.talk(output.safe(reply.reasoning))
+        if reply.answer:
+            output.data(output.safe(reply.answer))
+    if ending:
+        has_answer = bool(reply.answer) and reply.status != "error"
+        output.talk(f"{'note' if has_answer else 'error'}: {output.safe(ending)}")
+        output.talk(f"  try: {HINTS.get(reply.status, ANY_HINT)}")
+        if not has_answer:
+            sys.exit(1)
 
-    assert isinstance(session, ChatSession)
+
+def _converse(session: ChatSession, thinking: bool) -> None:
+    """Questions from the terminal until Ctrl-D. One that cannot be answered ends nothing."""
     output.talk(f"{session.title}  (/think, /new, Ctrl-D)")
     while True:
         try:
@@ -65,10 +88,7 @@ def _converse(session: object, thinking: bool) -> None:
             _answer(session, text, thinking)
 
 
-def _answer(session: object, text: str, thinking: bool) -> None:
-    from localdistill.chatting import ChatSession
-
-    assert isinstance(session, ChatSession)
+def _answer(session: ChatSession, text: str, thinking: bool) -> None:
     thought = 0
     try:
         for piece in session.stream(text):
@@ -84,4 +104,10 @@ def _answer(session: object, text: str, thinking: bool) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         output.talk("\n(stopped)")
+    except EngineError as error:
+        output.talk(f"\nerror: {output.safe(error.message)}\n  try: {output.safe(error.hint)}; /new starts over")
+        return
     sys.stdout.write("\n")
+    sys.stdout.flush()
+    if session.ending:
+        output.talk(f"({output.safe(session.ending)})")

@@ -13,11 +13,13 @@ from localdistill.cli import output
 from localdistill.cli.arguments import (
     AcceptTermsOption,
     JsonOption,
+    LivingRunArgument,
     MaxUsdOption,
     RecipeArgument,
     RunArgument,
     SeedsOption,
     SetOption,
+    UnfinishedRunArgument,
     WorkspaceOption,
     accept_terms,
     read_recipe,
@@ -185,12 +187,12 @@ def _watch_quietly(folder: Any) -> int:
     return 0
 
 
-def attach(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def attach(run_id: LivingRunArgument = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Watch a run."""
-    from localdistill import RunFolder
+    from localdistill import run_to
     from localdistill.cli.following import watch
 
-    folder = RunFolder.open(workspace_of(workspace).runs, run_id)
+    folder = run_to("attach", workspace_of(workspace), run_id)
 
     def leave() -> bool:
         output.talk(f"run {folder.id} goes on; localdistill cancel {folder.id} stops it")
@@ -200,7 +202,7 @@ def attach(run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_j
 
 
 def cancel(
-    run_id: RunArgument = "last",
+    run_id: LivingRunArgument = "",
     batches: Annotated[
         bool, typer.Option("--batches", help="Cancel at the provider the batches that the run waits for, and no more.")
     ] = False,
@@ -208,11 +210,11 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a run to stop."""
-    from localdistill import RunFolder, cancel_batches
     from localdistill import cancel as ask
+    from localdistill import cancel_batches, run_to
 
     place = workspace_of(workspace)
-    folder = RunFolder.open(place.runs, run_id)
+    folder = run_to("attach" if batches else "cancel", place, run_id)
     if batches:
         count = cancel_batches(place, folder.id)
         if as_json:
@@ -229,7 +231,7 @@ def cancel(
 
 
 def resume(
-    run_id: RunArgument = "last",
+    run_id: UnfinishedRunArgument = "",
     max_usd: Annotated[
         float | None, typer.Option("--max-usd", min=0, help="New cap on what the run may spend in all.")
     ] = None,
@@ -295,8 +297,12 @@ def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json:
         return
     output.table(
         ["run", "state", "stage", "started"],
-        [(s.run_id, s.state, s.stage, time.strftime("%Y-%m-%d %H:%M", time.localtime(s.started_at))) for s in statuses],
+        [(s.run_id, s.state, s.stage, _minute(s.started_at)) for s in statuses],
     )
+
+
+def _minute(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""
 
 
 def prune(

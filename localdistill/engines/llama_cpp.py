@@ -30,6 +30,7 @@ from localdistill.records import Message, Reply, Request, TokenScores, Usage, co
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
 _STAGE = "engine"
+TOO_LONG = "ask something shorter, or begin a new conversation; a larger context_tokens holds more"
 _SEED_RANGE = 0xFFFF_FFFF  # the last value means "random" to llama.cpp
 
 
@@ -170,7 +171,7 @@ class LlamaCppEngine:
                 continue
             self.last_reply = self._reply(request, question, outcome)
             if self.last_reply.status == "error":
-                raise EngineError(self.last_reply.error, "shorten the conversation or raise context_tokens")
+                raise EngineError(self.last_reply.error, TOO_LONG)
         if self.last_reply is None:
             self.last_reply = reply_of_text(request.id, "".join(written), "truncated", opened=question.opened,
                                             splits=self._options.think_tags == "auto")

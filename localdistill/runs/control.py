@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from localdistill.callbook import NANO, read_book, state_spent
 from localdistill.errors import LocalDistillError, UsageError, nearest
 from localdistill.events import Event, silent
-from localdistill.run_folder import RunFolder, RunStatus
+from localdistill.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
+from localdistill.runs.choosing import run_to
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, start_module
 from localdistill.workspace import Workspace
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 POLL_S = 0.1
-START_TIMEOUT_S = 30.0
 
 
 def start(
@@ -52,14 +52,15 @@ def start(
 
 
 def resume(
-    workspace: Workspace, run_id: str, max_usd: float | None = None, spent_usd: float | None = None
+    workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None
 ) -> RunFolder:
-    """Continue a run that failed, was cancelled, paused or died; what is done is skipped.
+    """Continue a run that failed, was cancelled, paused or died; what is done is skipped. Without `run_id`: see
+    `run_to`.
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
     what it has spent so far, for a run whose book of calls is not whole; UsageError when the book is.
     """
-    run = RunFolder.open(workspace.runs, run_id)
+    run = run_to("resume", workspace, run_id)
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
     if spent_usd is not None:
@@ -79,12 +80,14 @@ def resume(
 
 
 def _launch(run: RunFolder, workspace: Workspace) -> None:
-    """Start the supervisor and wait until it holds the lock."""
-    (run.path / "status.json").unlink(missing_ok=True)
-    with open(run.log, "ab") as log:
+    """Start the supervisor and wait until it has said where it is. It is handed the lock, so that the run lives from
+    here on and is never seen dead while it starts."""
+    with run.hold() as lock, open(run.log, "ab") as log:
+        (run.path / "status.json").unlink(missing_ok=True)
         process = start_module(
             "localdistill.runs.supervisor",
             str(run.path),
+            str(lock.fileno()),
             secrets=secrets_of(run.recipe()),
             is_offline=False,
             cwd=workspace.root,
@@ -92,6 +95,7 @@ def _launch(run: RunFolder, workspace: Workspace) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=(lock.fileno(),),
         )
     failed = process.wait() != 0
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -110,20 +114,24 @@ def follow(run: RunFolder, offset: int = 0, stop: Callable[[], bool] = lambda: F
         for event, behind in run.events(offset):
             offset = behind
             yield event
-        if status.updated_at != seen or not status.alive:
+        ended = not status.alive and status.state != "starting"
+        if status.updated_at != seen or ended:
             seen = status.updated_at
             yield status
-        if not status.alive or stop():
+        if ended or stop():
             return
         time.sleep(POLL_S)
 
 
-def cancel(workspace: Workspace, run_id: str) -> bool:
-    """Ask a run to stop at its next safe point; asked again, it is stopped at once. True when it was asked before."""
-    run = RunFolder.open(workspace.runs, run_id)
+def cancel(workspace: Workspace, run_id: str = "") -> bool:
+    """Ask a run to stop at its next safe point; asked again, it is stopped at once. True when it was asked before.
+    Without `run_id` the one that runs is meant: see `run_to`."""
+    run = run_to("cancel", workspace, run_id)
     status = run.status()
     if not status.alive:
-        raise UsageError(f"run {run.id} is not running (it is {status.state})", "`localdistill runs` lists all runs")
+        living = [folder.id for folder in list_runs(workspace.runs) if folder.is_alive()]
+        raise UsageError(f"run {run.id} is not running (it is {status.state})",
+                         f"running: {', '.join(living)}" if living else "no run is running here")
     asked_before = run.ask_cancel()
     pid = status.data.get("pid")
     if asked_before and isinstance(pid, int) and run.is_alive():

@@ -110,8 +110,10 @@ class Recorder:
 class Supervisor:
     """Runs the stages of one run, one child at a time."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, lock: int | None = None) -> None:
+        """lock: the open file of the run's lock, when who started this holds it already."""
         self.run = run
+        self.lock = lock
         self.recipe = run.recipe()
         self.stages: list[str] = list(run.request()["stages"])
         self.child: Process | None = None
@@ -119,7 +121,7 @@ class Supervisor:
 
     def main(self) -> int:
         """The exit code of the run."""
-        with self.run.hold():
+        with self.run.hold() if self.lock is None else os.fdopen(self.lock, "ab"):
             signal.signal(signal.SIGTERM, self._stop)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -209,11 +211,14 @@ class Supervisor:
 
 
 def main() -> None:
-    """Entry point of the supervisor process: one argument, the run's folder.
+    """Entry point of the supervisor process: the run's folder, and the number of the open file that is its lock.
 
     It reads the recipe first, so that whoever starts it hears of a bad one, and then leaves its parent for good.
     """
-    supervisor = Supervisor(RunFolder(Path(sys.argv[1])))
+    lock = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    if lock is not None:
+        os.set_inheritable(lock, False)  # a child that outlives this process must not keep the run alive
+    supervisor = Supervisor(RunFolder(Path(sys.argv[1])), lock)
     if os.fork():
         os._exit(0)
     sys.exit(supervisor.main())

@@ -32,6 +32,8 @@ class ItemResult:
     output: str = ""
     group: str = ""
     """Value of the item's breakdown, for example its number of steps; empty for none."""
+    error: str = ""
+    """Why there is no reply at all, for example a prompt that does not fit; it counts as wrong."""
 
 
 @dataclass(frozen=True)

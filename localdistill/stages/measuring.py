@@ -4,6 +4,7 @@ and the answers are an artifact, so that no model answers twice. Shared by evalu
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from localdistill.stages.context import StageContext
 from localdistill.tasks.base import Task
 
 VERSION = 2
+MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,18 @@ def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str,
     )
     context.announce(artifact, label, reused=found)
     lines = artifact.file("items.jsonl").read_text().splitlines()
-    return digest, tuple(ItemResult(**json.loads(line)) for line in lines)
+    results = tuple(ItemResult(**json.loads(line)) for line in lines)
+    _say_unanswered(context, subject, label, results)
+    return digest, results
+
+
+def _say_unanswered(context: StageContext, subject: Subject, label: str, results: Sequence[ItemResult]) -> None:
+    """Items without any reply are in the score as wrong ones: say how many, and why."""
+    errors = Counter(result.error for result in results if result.error)
+    if errors:
+        why = "; ".join(f"{count} x {error}" for error, count in errors.most_common(MOST_REASONS))
+        context.warn(subject.stage, f"{label}: {errors.total()} of {len(results)} items got no reply and count as "
+                     f"wrong: {why}", "shorten the items or give the engine more context_tokens")
 
 
 def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -> list[ItemResult]:
@@ -159,4 +172,5 @@ def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemR
         extracted=extracted,
         output=reply.raw,
         group=str(prompt.metadata.get("steps", "")),
+        error=(reply.error or "no reply") if reply.status == "error" else "",
     )

@@ -19,6 +19,8 @@ from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask, Rewrite
 from localdistill.stages.context import StageContext
 
+MOST_REASONS = 3
+
 
 def run(context: StageContext) -> None:
     """Leave one list of kept rewritten traces per rewrite: `rewrite-NAME.ids`."""
@@ -44,10 +46,11 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
             label += "/" + content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11]
         context.take_in_journals()
         missing = context.store.without_child(parents, label)
+        errors = Counter[str]()
         if missing:
             context.worked()
             terms = terms_of(teacher.use, teacher.options) if engine and teacher else ""
-            _write(context, section, rewrite, label, missing, engine, terms)
+            _write(context, section, rewrite, label, missing, engine, terms, errors)
             context.say_spending("rewrite")
     children = context.store.children(parents, label)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
@@ -55,8 +58,9 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
     ids = [kept[parent] for parent in parents if parent in kept]
     if len(children) < len(parents):
+        why = "".join(f"; {count} x {error}" for error, count in errors.most_common(MOST_REASONS))
         raise PartialResult(
-            f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet",
+            f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet{why}",
             f"localdistill resume {context.run.id} asks only for those",
         )
     context.run.write_ids(f"rewrite-{section.name}", ids)
@@ -71,9 +75,11 @@ def _write(
     missing: list[str],
     engine: Engine | None,
     terms: str,
+    errors: Counter[str],
 ) -> None:
-    """Make and journal the rewritten traces of `missing`. terms: those of whoever writes."""
-    ask = _asker(context, engine, section.max_tokens) if engine else None
+    """Make and journal the rewritten traces of `missing`; count in `errors` why there is none. terms: those of whoever
+    writes."""
+    ask = _asker(context, engine, section.max_tokens, errors) if engine else None
     with context.journal() as journal:
         for done, (trace, grade) in enumerate(rewrite.rewrite(context.pairs(missing), ask), start=1):
             context.cancel.check()
@@ -89,14 +95,17 @@ def _labelled(trace: Trace, grade: Grade, label: str) -> tuple[Trace, Grade]:
     return dataclasses.replace(trace, rewrite=label, id=trace_id), dataclasses.replace(grade, trace_id=trace_id)
 
 
-def _asker(context: StageContext, engine: Engine, max_tokens: int) -> Ask:
-    """An `ask` for rewrites: greedy, one sample. A reply with an error is left out and asked again by a resume."""
+def _asker(context: StageContext, engine: Engine, max_tokens: int, errors: Counter[str]) -> Ask:
+    """An `ask` for rewrites: greedy, one sample. A reply with an error is left out, counted, and asked again by a
+    resume."""
 
     def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
         sampling = Sampling(max_tokens=max_tokens, seed=context.recipe.seed)
         requests = (Request(key, messages, sampling) for key, messages in questions)
         for reply in engine.answer(requests, context.emit, context.cancel):
-            if reply.status != "error":
+            if reply.status == "error":
+                errors[reply.error or "no reply"] += 1
+            else:
                 yield reply.request_id, reply
 
     return ask

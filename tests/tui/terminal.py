@@ -20,10 +20,13 @@ from types import TracebackType
 
 from tests.helpers import REPO
 
-KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "up": "\x1b[A", "down": "\x1b[B", "f1": "\x1bOP",
+KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "shift+tab": "\x1b[Z", "up": "\x1b[A", "down": "\x1b[B",
+        "home": "\x1b[H", "f1": "\x1bOP",
         "ctrl+q": "\x11", "ctrl+t": "\x14", "ctrl+o": "\x0f", "ctrl+p": "\x10", "ctrl+c": "\x03"}
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[()][A-Z0-9]|.)", re.DOTALL)
+
+_LETTERS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|.", re.DOTALL)
 
 
 def _own_terminal() -> None:
@@ -83,6 +86,24 @@ class Terminal:
         for key in keys:
             os.write(self.master, KEYS.get(key, key).encode())
             self.read(0.02)
+
+    def type(self, text: str, gap_s: float = 0.0) -> None:
+        """Send a text: all of it at once, as a slow line does, or letter by letter with a gap between."""
+        if not gap_s:
+            os.write(self.master, text.encode())
+        for letter in _LETTERS.findall(text) if gap_s else ():
+            os.write(self.master, letter.encode())
+            self.read_for(gap_s)
+
+    def paste(self, text: str) -> None:
+        """Send a text as a terminal sends what is pasted."""
+        os.write(self.master, f"\x1b[200~{text}\x1b[201~".encode())
+
+    def read_for(self, seconds: float) -> None:
+        """Take all that comes within a time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.read(left)
 
     def click(self, column: int, row: int) -> None:
         """Press and release the left mouse button (from 1, 1)."""

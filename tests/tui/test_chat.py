@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from textual import events
 from textual.widgets import Input, OptionList, Static
 
 import tui.talk
@@ -59,6 +60,72 @@ def app(tmp_path: Path) -> LocalDistillApp:
     made = LocalDistillApp(tmp_path, start="chat")
     made.chat_file = str(TEACHER)
     return made
+
+
+class Deaf(Talk):
+    """Notes what it is asked and answers at once."""
+
+    def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
+        self.turns = (*self.turns, Turn(question, answer="yes", state="done"))
+        return lambda told: told()
+
+
+@pytest.fixture
+def deaf(app: LocalDistillApp, monkeypatch: pytest.MonkeyPatch) -> LocalDistillApp:
+    monkeypatch.setattr("tui.screens.chat.Talk", Deaf)
+    return app
+
+
+def questions(app: LocalDistillApp) -> list[str]:
+    return [turn.question for talk in page_of(app)._talks for turn in talk.turns]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@piloted
+async def test_a_pasted_text_of_several_lines_is_one_message(deaf: LocalDistillApp, end: str) -> None:
+    async with deaf.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        deaf.post_message(events.Paste(f"one plum\r\ntwo\n\nfour{end}"))
+        await pilot.pause()
+        assert questions(deaf) == []
+        await pilot.press(*" ok", "enter")
+        await until(pilot, lambda: questions(deaf))
+        assert questions(deaf) == ["one plum\ntwo\n\nfour ok"]
+
+
+@piloted
+async def test_lines_that_come_at_once_are_one_message_and_typed_ones_are_several(deaf: LocalDistillApp) -> None:
+    async with deaf.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        names = {"\r": "enter"}
+        for letter in "one\rtwo\rthree":
+            deaf.post_message(events.Key(names.get(letter, letter), letter))
+        await until(pilot, lambda: page_of(deaf).query_one("#line", Input).value.endswith("three"))
+        assert questions(deaf) == []
+        await pilot.press("enter")
+        await until(pilot, lambda: questions(deaf) == ["one\ntwo\nthree"])
+        await pilot.press(*"four", "enter", *"five", "ctrl+j", *"six", "enter")
+        await until(pilot, lambda: questions(deaf)[1:] == ["four", "five\nsix"])
+
+
+@piloted
+async def test_a_pasted_text_that_a_place_cannot_hold_is_said_to_be_left_out(deaf: LocalDistillApp) -> None:
+    async with deaf.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        await pilot.press("escape")
+        deaf.post_message(events.Paste("nowhere"))
+        await until(pilot, lambda: "left out" in told(deaf))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: deaf.screen.is_modal and deaf.screen.query(Input))
+        box = deaf.screen.query_one(Input)
+        box.focus()
+        await pilot.pause()
+        deaf.post_message(events.Paste("\nfirst.gguf\nsecond.gguf\n"))
+        await until(pilot, lambda: box.value == "first.gguf" and "the first of 2" in told(deaf))
+
+
+def told(app: LocalDistillApp) -> str:
+    return " ".join(notice.message for notice in app._notifications)
 
 
 @piloted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input, OptionList
 
 import tui.flows.probing
@@ -86,10 +87,10 @@ async def test_a_key_is_typed_masked_kept_listed_and_forgotten(tmp_path: Path) -
         await stands(pilot, app)
         choose(app, "p:deepseek")
         await pilot.pause()
-        await pilot.press("k", "enter", "enter", *CANARY)
-        assert isinstance(app.screen, TextDialog)
+        await pilot.press("k", "enter", *CANARY)
+        assert isinstance(app.screen, TextDialog), "without a key nothing is handed over"
         box = app.screen.query_one("#field-key", Input)
-        assert box.value == CANARY and CANARY not in screen_text(app)
+        assert box.has_focus and box.value == CANARY and CANARY not in screen_text(app)
         await pilot.press("enter")
         assert box.value == ""
         await until(pilot, lambda: [key.name for key in list_keys()] == ["DEEPSEEK_API_KEY"])
@@ -105,14 +106,63 @@ async def test_a_key_is_typed_masked_kept_listed_and_forgotten(tmp_path: Path) -
 
 
 @piloted
-async def test_a_key_typed_in_the_wrong_field_is_refused_in_place_and_not_repeated(tmp_path: Path) -> None:
+async def test_a_name_in_the_wrong_field_is_refused_in_place_and_not_repeated(tmp_path: Path) -> None:
     app = LocalDistillApp(tmp_path, start="teachers")
     async with app.run_test(size=(80, 24)) as pilot:
         await stands(pilot, app)
-        await pilot.press("k", "home", "shift+end", *"sk-wrong", "enter", "enter", *"x", "enter")
+        await pilot.press("k", *"x", "shift+tab", "shift+tab", "home", "shift+end", *"my-wrong", *["enter"] * 3)
         assert isinstance(app.screen, TextDialog)
         await until(pilot, lambda: "neither a provider" in text_of(app, "#problem"))
-        assert "sk-wrong" not in text_of(app, "#problem") and not list_keys()
+        assert "my-wrong" not in text_of(app, "#problem") and not list_keys()
+        assert app.screen.query_one("#field-key", Input).has_focus, "what is pasted next cannot be read either"
+
+
+def paste(app: LocalDistillApp, text: str) -> None:
+    """What a terminal sends when somebody pastes."""
+    app.post_message(events.Paste(text))
+
+
+@pytest.mark.parametrize("key", [CANARY, "A1b2C3d4E5f6G7h8I9j0K1l2", f"export PLUM_KEY={CANARY}", "plainsecret99"])
+@piloted
+async def test_a_key_pasted_where_it_could_be_read_goes_where_it_cannot(tmp_path: Path, key: str) -> None:
+    app = LocalDistillApp(tmp_path, start="teachers")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await stands(pilot, app)
+        for field in ("name", "host"):
+            await pilot.press("k")
+            await until(pilot, lambda: isinstance(app.screen, TextDialog))
+            before = {box.id: box.value for box in app.screen.query(Input)}
+            app.screen.query_one(f"#field-{field}", Input).focus()
+            await pilot.pause()
+            paste(app, f"{key}\n")
+            masked = app.screen.query_one("#field-key", Input)
+            await until(pilot, lambda masked=masked: masked.value)
+            assert masked.value == key and masked.has_focus and key not in screen_text(app)
+            assert {box.id: box.value for box in app.screen.query(Input) if box is not masked} == {
+                name: value for name, value in before.items() if name != "field-key"}
+            await pilot.press("escape")
+
+
+@piloted
+async def test_a_key_pasted_for_its_variable_is_not_taken_at_all(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path, start="teachers")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await stands(pilot, app)
+        for opens, field in (("a", "#field-variable"), ("p", "#field-key_env")):
+            await pilot.press(opens)
+            await until(pilot, lambda: isinstance(app.screen, TextDialog))
+            box = app.screen.query_one(field, Input)
+            box.focus()
+            await pilot.pause()
+            for text in (CANARY, "secret of mine"):
+                paste(app, text)
+                await pilot.pause()
+            await pilot.press(*CANARY)
+            assert CANARY not in box.value and CANARY not in screen_text(app)
+            box.clear()
+            paste(app, "PLUM_API_KEY\n")
+            await until(pilot, lambda box=box: box.value == "PLUM_API_KEY")
+            await pilot.press("escape")
 
 
 @piloted

@@ -28,9 +28,9 @@ def set_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> None
         ui.jobs.do(lambda: keep_key(values["name"], values["key"], values["host"]), kept)
 
     ui.push_screen(TextDialog("Keep an API key", [
-        Field("name", "for", name, "a provider, or the name of an environment variable; never the key"),
+        Field("name", "for", name, "a provider, or the name of an environment variable; never the key", is_needed=True),
         Field("host", "host", "", "empty: the provider's"),
-        Field("key", "key", "", "nothing is shown while you type", is_masked=True)], typed, KEEP_TEXT))
+        Field("key", "key", "", "nothing is shown while you type", is_masked=True, is_needed=True)], typed, KEEP_TEXT))
 
 
 def show_keys(ui: LocalDistillApp) -> None:
@@ -71,5 +71,5 @@ def allow_host(ui: LocalDistillApp, changed: Callable[[], None]) -> None:
         changed()
 
     ui.push_screen(TextDialog("Allow a variable to a host", [
-        Field("variable", "environment variable", "", "its name, in capitals"),
+        Field("variable", "environment variable", "", "its name, in capitals", is_variable=True),
         Field("host", "host", "", "for example api.example.com")], typed))

@@ -72,7 +72,8 @@ class Probing:
         self._ui.push_screen(TextDialog(f"Probe {safe(known.title)}", [
             Field("model", "model", exact, "as the server calls it"),
             Field("base_url", "address", "", f"empty: {safe(known.base_url)}"),
-            Field("key_env", "key", "", f"empty: {safe(known.api_key_env or 'none')}"),
+            Field("key_env", "variable of the key", "", f"its name; empty: {safe(known.api_key_env or 'none')}",
+                  is_variable=True),
             Field("cap", "at most, US dollars", f"{CAP_USD:g}", "it stops before passing this")],
             typed, "Some small questions; what they can cost is said first."))
 

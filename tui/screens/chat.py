@@ -18,6 +18,7 @@ from tui.screens.base import Page
 from tui.state import AppState
 from tui.talk import Talk
 from tui.text import joined, line, safe, shown
+from tui.widgets.chat_line import ChatLine
 from tui.widgets.chat_log import ChatLog
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import copyable
@@ -37,10 +38,10 @@ class ChatPage(Page):
     """Talking to what came out."""
 
     TITLE = "Chat"
-    HELP = ("Type a question and press enter. With two files open the question goes to both, so that a student and "
-            "its base or teacher can be compared. Thinking is folded and never sent back. Escape stops an answer, or "
-            "leaves the line so that the keys of the menu work. The models end when this screen is left; what was said "
-            "stays.")
+    HELP = ("Type a question and press enter; ctrl+j begins a new line, and what is pasted stays one message. With two "
+            "files open the question goes to both, so that a student and its base or teacher can be compared. Thinking "
+            "is folded and never sent back. Escape stops an answer, or leaves the line so that the keys of the menu "
+            "work. The models end when this screen is left; what was said stays.")
     ACTIONS = (
         Command("chat.ask", "write: question", "chat", "screen.write", "i", "Goes to the line at the bottom.",
                 in_footer=False),
@@ -74,7 +75,7 @@ class ChatPage(Page):
                 with Vertical(id=f"side-{side}", classes="side"):
                     yield Static(id=f"head-{side}", classes="head")
                     yield ChatLog(id=f"log-{side}")
-        yield Input(placeholder="ask something", id="line")
+        yield ChatLine("ask something", id="line")
 
     # ---- files
 
@@ -95,8 +96,8 @@ class ChatPage(Page):
         self._draw()
         early, self._early = self._early, ""
         if early and self._talks and self.is_current:
-            box = self.query_one("#line", Input)
-            if box.value.strip() == early:
+            box = self.query_one(ChatLine)
+            if box.message == early:
                 box.clear()
             self._ask_all(early)
 
@@ -182,7 +183,7 @@ class ChatPage(Page):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask all sides."""
-        question = event.value.strip()
+        question = self.query_one(ChatLine).message
         if not question:
             return
         if not self._talks:

@@ -29,6 +29,8 @@ _MARKS = {"running": "▶", "starting": "▶", "finished": "✓", "failed": "✗
 _MEANING = {
     "interrupted": "Its process ended without a word: the machine went down, or it was killed. u resumes it; what is "
                    "done is skipped, and every reply that came is kept.",
+    "not started": "Its folder was made, and no process ever began: who started it was ended in that moment. u starts "
+                   "it.",
     "cancelled": "It was told to stop. u resumes it.",
     "partial": "Some questions have no answer yet. u asks only for those.",
     "paused": "It reached its cap on money. m raises the cap and goes on.",
@@ -160,6 +162,11 @@ class RunsPage(RunPage):
         """The run that is chosen in the list, else the followed one."""
         return self._chosen_id() or super().run_id
 
+    @property
+    def is_chosen(self) -> bool:
+        """The list has a cursor."""
+        return bool(self._chosen_id())
+
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Follow the chosen run."""
         if event.option_id:
@@ -225,7 +232,8 @@ class RunsPage(RunPage):
 def _run_line(run: RunStatus) -> Content:
     style, mark = _STYLES.get(run.state, "$text-warning"), _MARKS.get(run.state, "!")
     # Beside the state stands when it was reached.
-    at = time.strftime("%d %b %H:%M", time.localtime(run.started_at if run.alive else run.updated_at))
+    when = run.started_at if run.alive else run.updated_at
+    at = time.strftime("%d %b %H:%M", time.localtime(when)) if when else ""
     beside = f" in {line(run.stage, 12)}" if run.state != "finished" and run.stage else f"  {at}"
     return joined(shown(f"{mark} ", style), shown(line(run.run_id, 40)), shown(f"\n  {line(run.state)}", style),
                   shown(beside, _MUTED))

@@ -15,13 +15,14 @@ from textual.widgets import Input, Select, Static
 
 from tui.recipe_fields import RecipeField, text_of
 from tui.text import joined, line, shown
+from tui.widgets.fields import VARIABLE, OpenInput
 
 PROBLEM_MARKS = {"error": "✗", "warning": "!"}
 LONGEST_VALUE = 20_000
 """A longer value is shown, not edited: a line of a terminal is no place for it."""
 
 
-class ValueInput(Input, inherit_bindings=False):
+class ValueInput(OpenInput, inherit_bindings=False):
     """One value. Left empty, the default counts."""
 
     BINDINGS = [binding for binding in Input.BINDINGS if "ctrl+k" not in getattr(binding, "key", "")]
@@ -58,7 +59,8 @@ class ValueRow(Vertical):
             return _select([("yes", "true"), ("no", "false")], text, field)
         if field.kind == "choice":
             return _select([(line(name), name) for name in field.choices], text, field)
-        return ValueInput(text, placeholder=_placeholder(field), compact=True, select_on_focus=False)
+        return ValueInput(text, placeholder=_placeholder(field), compact=True, select_on_focus=False,
+                          classes=VARIABLE if field.name.endswith("key_env") else None)
 
     def show(self, field: RecipeField) -> None:
         """The value changed elsewhere; the box that is being typed in is left alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,9 +16,10 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import LocalDistillError
+from localdistill import LocalDistillError, UsageError
 from tui.text import joined, line, safe, shown
 from tui.widgets.dialogs import MUTED, Dialog, Texts
+from tui.widgets.fields import VARIABLE, OpenInput
 
 Then = Callable[[], object] | None
 MOST_NAMES = 200
@@ -33,10 +35,16 @@ class Field:
     value: str = ""
     help: str = ""
     is_masked: bool = False
+    """What is typed is not shown."""
+    is_variable: bool = False
+    """It is the name of an environment variable: anything else that is pasted may be a key and is not shown."""
+    is_needed: bool = False
+    """Nothing is handed over while it is empty."""
 
 
 class TextDialog(Dialog[None]):
-    """Some fields; enter goes to the next one, and hands all over after the last."""
+    """Some fields; enter goes to the next one, and hands all over after the last. A masked field has the focus first,
+    because what is meant for it must not be read in another one."""
 
     DEFAULT_CSS = """
     TextDialog #fields { height: auto; max-height: 70vh; scrollbar-size-vertical: 1; margin-top: 1; }
@@ -63,14 +71,20 @@ class TextDialog(Dialog[None]):
             with VerticalScroll(id="fields", can_focus=False):
                 for field in self._fields:
                     yield Static(_field_label(field), classes="label")
-                    yield Input(safe(field.value), password=field.is_masked, id=f"field-{field.name}", compact=True)
+                    kind = Input if field.is_masked else OpenInput
+                    yield kind(safe(field.value), password=field.is_masked, id=f"field-{field.name}", compact=True,
+                               classes=VARIABLE if field.is_variable else None)
             yield Static(id="problem")
             goes_on = "enter: next, then go on" if len(self._fields) > 1 else "enter: go on"
             yield Static(shown(f"{goes_on}   escape: close"), classes="keys")
 
     def on_mount(self) -> None:
-        """The first field has the focus."""
-        self.query(Input).first().focus()
+        """The masked field has the focus, else the first."""
+        self._begin()
+
+    def _begin(self) -> None:
+        boxes = self.query(Input)
+        next((box for box in boxes if box.password), boxes.first()).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Next field, or all of them."""
@@ -80,12 +94,16 @@ class TextDialog(Dialog[None]):
             inputs[place + 1].focus()
             return
         values = {field.name: self.query_one(f"#field-{field.name}", Input).value.strip() for field in self._fields}
+        if missing := next((field for field in self._fields if field.is_needed and not values[field.name]), None):
+            self.query_one("#problem", Static).update(_problem(UsageError(f"'{missing.label}' is empty", "fill it in")))
+            self.query_one(f"#field-{missing.name}").focus()
+            return
         self._forget()
         try:
             then = self._done(values)
         except LocalDistillError as error:
             self.query_one("#problem", Static).update(_problem(error))
-            inputs[0].focus()
+            self._begin()
             return
         self.dismiss(None)
         if then is not None:
@@ -132,6 +150,10 @@ class PathDialog(Dialog[None]):
         self._title, self._text, self._done = title, text, done
         self._start, self._endings = start, tuple(endings)
         self._names: list[Path] = []
+        self._names_of = ""
+        """What was typed when the names were looked for."""
+        self._completes = ""
+        """What is to be completed once its names are known."""
 
     def compose(self) -> ComposeResult:
         """A line for the path, what lies there, and what is known of the chosen file."""
@@ -166,15 +188,18 @@ class PathDialog(Dialog[None]):
         typed = self.query_one("#path", Input).value.strip()
         folder = self.path if not typed or typed.endswith("/") else self.path.parent
         stem = "" if not typed or typed.endswith("/") else self.path.name
-        self.ui.jobs.do(lambda: names_in(folder, stem, self._endings), self._listed, group="names", failed=self.said)
+        self.ui.jobs.do(lambda: names_in(folder, stem, self._endings), partial(self._listed, typed), group="names",
+                        failed=self.said)
 
-    def _listed(self, names: list[Path]) -> None:
-        self._names = names
+    def _listed(self, typed: str, names: list[Path]) -> None:
+        self._names, self._names_of = names, typed
         for listing in self.query("#names").results(OptionList):  # none once the window is closed
             listing.clear_options()
             listing.add_options([Option(_name(path)) for path in names])
             if not names:
                 listing.add_option(Option(shown("nothing here fits", MUTED), disabled=True))
+            if typed and typed == self._completes:
+                self.action_complete()
 
     def said(self, error: LocalDistillError) -> None:
         """Show what went wrong in the window itself."""
@@ -189,8 +214,10 @@ class PathDialog(Dialog[None]):
             said.update(text)
 
     def action_complete(self) -> None:
-        """Take over what all names that fit have in common."""
-        if self._names:
+        """Take over what all names that fit have in common; when they are not known yet, as soon as they are."""
+        typed = self.query_one("#path", Input).value.strip()
+        self._completes = "" if typed == self._names_of else typed
+        if self._names and not self._completes:
             same = _common_start([str(path) for path in self._names])
             only = "/" if len(self._names) == 1 and self._names[0].is_dir() else ""
             self._type(same + only)

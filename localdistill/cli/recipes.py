@@ -109,7 +109,16 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
 @app.command("check", help="Check a recipe and say every problem at once.")
 def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Exit code 2 when there are problems."""
-    loaded, _, _ = read_recipe(recipe, settings, None)
+    from localdistill import check_student
+    from localdistill.errors import ModelFileError, RecipeError
+
+    loaded, _, base = read_recipe(recipe, settings, None)
+    try:
+        unknown = check_student(loaded, base, loaded.stages())
+    except ModelFileError as error:
+        raise RecipeError(f"student.model: {error.message}", error.hint) from error
+    for text in unknown:
+        output.talk(output.safe(text))
     if as_json:
         output.data_json(loaded.model_dump(mode="json", by_alias=True))
     else:

@@ -15,6 +15,7 @@ class AnswerOnlyFormat:
     name: ClassVar[str] = "answer_only"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
+    one_per_prompt: ClassVar[bool] = False
 
     class Options(BaseOptions):
         """There is nothing to set."""

@@ -18,6 +18,7 @@ class ReasoningThenAnswerFormat:
     name: ClassVar[str] = "reasoning_then_answer"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
+    one_per_prompt: ClassVar[bool] = False
 
     class Options(BaseOptions):
         """How the two parts are joined and weighed."""

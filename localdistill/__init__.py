@@ -50,6 +50,7 @@ _WHERE = {
     "localdistill.scorecard": ("Comparison", "Flip", "Row", "ScoreCard"),
     "localdistill.scores": ("FlippedItem", "Scores", "flipped", "score_card"),
     "localdistill.showing": ("render_trace",),
+    "localdistill.stages.checking": ("check_student",),
     "localdistill.store": ("Store",),
     "localdistill.workspace": ("Workspace",),
 }

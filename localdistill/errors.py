@@ -6,6 +6,7 @@
     |   |-- InputError           2  a file or row that was given cannot be used
     |   `-- MissingExtra         2  an optional package is not installed
     |-- ModelFileError           1  a model file is missing, damaged or refused
+    |   `-- TemplateRefused      1  a chat template does not render one conversation
     |-- StoreError               1  the store is damaged or from a newer version
     |   |-- StoreLocked          5  another process holds it
     |   `-- StoreReadOnly        1  it lies where nobody may write
@@ -64,6 +65,17 @@ class MissingExtra(UsageError):
 
 class ModelFileError(LocalDistillError):
     """A model file is missing, truncated, damaged or of a kind that is refused."""
+
+
+class TemplateRefused(ModelFileError):
+    """A chat template does not render one conversation; another one it may. `reason` is one short line."""
+
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[TemplateRefused], tuple[str, str, str]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.reason)
 
 
 class StoreError(LocalDistillError):

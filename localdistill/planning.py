@@ -18,6 +18,7 @@ from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.records import Prompt
 from localdistill.stages.asking import unique
+from localdistill.stages.checking import check_student
 from localdistill.stages.context import build_tasks
 from localdistill.statistics import detectable_difference
 from localdistill.workspace import Workspace
@@ -82,6 +83,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
     if source.startswith("hf://"):
         yield PlanLine("student", f"{source}: read when the run starts")
         return
+    warnings += check_student(recipe, base, recipe.stages())
     folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
     yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
     if recipe.train:

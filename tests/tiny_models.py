@@ -51,6 +51,17 @@ PLAIN_TEMPLATE = """{%- for message in messages -%}
 {% endif -%}"""
 """ChatML without any notion of thinking."""
 
+STRICT_TEMPLATE = """{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}{{ raise_exception('this student takes no instructions') }}{%- endif -%}
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('ask, then answer') }}{%- endif -%}
+<|im_start|>{{ message['role'] }}
+{{ message['content'] }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}"""
+"""ChatML that refuses system messages and roles that do not alternate."""
+
 ARCHITECTURES = {
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
@@ -81,6 +92,12 @@ def tiny_tokenizer(folder: Path, vocab: int = 400, chat_template: str = CHAT_TEM
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
     (folder / "chat_template.jinja").write_text(chat_template)
     return int(tokenizer.get_vocab_size())
+
+
+def edit_json(file: Path, **changes: Any) -> None:
+    """Set top-level keys of the JSON object in `file`, which is made when it is not there."""
+    old = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(old | changes))
 
 
 def tiny_model(folder: Path | str, arch: str = "llama", hidden: int = 64, layers: int = 2, vocab: int = 400,

@@ -22,7 +22,7 @@ from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
-from localdistill.errors import Cancelled, EngineError, ModelFileError
+from localdistill.errors import Cancelled, EngineError, ModelFileError, TemplateRefused
 from localdistill.events import Cancel, Emit, Warned, silent
 from localdistill.options import FileName, Options
 from localdistill.providers import THIS_MACHINE, Who
@@ -129,7 +129,7 @@ class LlamaCppEngine:
             for key, request in enumerate(requests):
                 try:
                     question = self._question(key, request)
-                except ModelFileError as error:
+                except TemplateRefused as error:
                     refused.append(_failed(request, error.message))
                     continue
                 asked[key] = (request, question)
@@ -156,7 +156,10 @@ class LlamaCppEngine:
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply as it is written. `last_reply` holds the whole afterwards. Raises EngineError."""
         session = self._ready(cancel)
-        question = self._question(0, request, streams=True)
+        try:
+            question = self._question(0, request, streams=True)
+        except TemplateRefused as refusal:
+            raise EngineError(refusal.message, refusal.hint) from None
         session.lay_out([question], cancel)
         client = session.pool.first
         written: list[str] = []

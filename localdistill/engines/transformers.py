@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from localdistill.errors import EngineError
+from localdistill.errors import EngineError, TemplateRefused
 from localdistill.events import Cancel, Emit, Progressed
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
@@ -105,7 +105,11 @@ class TransformersEngine:
             decoder = self._load()
             ready: list[tuple[Request, str, Generation]] = []
             for request in window:
-                prompt, row = self._row(request)
+                try:
+                    prompt, row = self._row(request)
+                except TemplateRefused as refusal:
+                    yield Reply(request.id, "error", cost_usd=0.0, error=refusal.message)
+                    continue
                 if row.max_tokens > 0:
                     ready.append((request, prompt, row))
                 else:
@@ -123,9 +127,13 @@ class TransformersEngine:
                 emit(Progressed("evaluate", "student", done, 0, "replies"))
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
-        """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long."""
+        """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long or
+        refused by the student's template."""
         decoder = self._load()
-        _, row = self._row(request)
+        try:
+            _, row = self._row(request)
+        except TemplateRefused as refusal:
+            raise EngineError(refusal.message, refusal.hint) from None
         if row.max_tokens <= 0:
             raise EngineError(self._too_long(request, len(row.prompt_ids)).error, "shorten the conversation")
         pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from localdistill.events import Cancel, Emit
 from localdistill.options import Options
@@ -13,6 +13,29 @@ from localdistill.scorecard import ScoreCard
 
 Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
 """Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """One row of a dataset, as training saw it; tokens of weight 0 were not trained."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model that was merged, as its training held it."""
+
+    student: Path
+    """Folder of the base model."""
+    adapter: Path
+    quantization: Literal["none", "nf4"]
+    """How the base's weights were held."""
+    dtype: str
+    """Arithmetic of the training, for example `bfloat16`."""
+    rows: tuple[TrainedRow, ...]
+    """Some of the rows that it was trained on; at least one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,14 @@ class ExportJob:
     """Facts for the model card: base model, arm, format, data, scores, licences."""
     measure: Measure | None = None
     """How files are measured; None when there is nothing to measure them on."""
+    trained: TrainedModel | None = None
+    """What the merged model was made of; None when it is the base alone."""
+
+    @property
+    def used_tokens(self) -> int:
+        """The longest text that the student was trained on, from the card; 0 when it does not say."""
+        stated = self.card.get("num_ctx")
+        return stated if isinstance(stated, int) and stated > 0 else 0
 
 
 class Exporter(Protocol):
@@ -37,6 +68,10 @@ class Exporter(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+
+    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
+        """Raise ModelFileError when no export of a student trained from the folder `student` could work, as far as its
+        files say before the training. `thinks` and `used_tokens` are as in `ExportJob`."""
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the files and return their paths."""

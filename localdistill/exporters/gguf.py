@@ -18,7 +18,7 @@ from localdistill.events import Cancel, Emit, Measured, Noted, Progressed, Warne
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
 from localdistill.exporters.gguf_parts.quantizer import quantize
-from localdistill.exporters.gguf_parts.writer import convert_to_gguf
+from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_convertible
 from localdistill.exporters.parity import GREEDY_TOKENS, ParityReport, check_parity
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.options import Options as BaseOptions
@@ -55,6 +55,10 @@ class GgufExporter:
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
+        """Refuse a student that GGUF could not say exactly."""
+        require_convertible(student, thinks, used_tokens)
+
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the files of `job` and return their paths. Raises LocalDistillError when the gate fails, naming the
         check; `parity.json` stays then, and no GGUF does."""
@@ -86,17 +90,23 @@ class GgufExporter:
     def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> None:
         facts = {"license": ", ".join(licences_of(job.card))} if licences_of(job.card) else {}
         convert_to_gguf(job.merged, source, "F16", name=job.name, thinks=job.thinks, facts=facts,
-                        tick=_ticker(emit, cancel))
+                        used_tokens=job.used_tokens, tick=_ticker(emit, cancel))
 
     def _gate(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> ParityReport:
-        emit(Progressed("export", "comparing the GGUF with the merged model", 0, 0))
+        emit(Progressed("export", "comparing the GGUF with the trained model", 0, 0))
         report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
-                              prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens)
+                              prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens,
+                              trained=job.trained)
         report.write(job.output / "parity.json")
         for item in report.items:
             emit(Measured("export", f"parity {item.name}", float(item.figure)))
         if report.compute == "bfloat16":
             emit(Warned("export", "memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
+        if job.trained is not None and job.trained.quantization != "none":
+            kind = job.trained.quantization.upper()
+            emit(Warned("export", f"the adapter was trained on {kind} weights and is merged into the full ones, which "
+                                  "answer differently", "the line 'trained' of the gate says by how much; "
+                                  "quantization = \"none\" in [train] avoids it"))
         report.require()
         return report
 

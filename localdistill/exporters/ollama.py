@@ -44,16 +44,18 @@ class OllamaExporter:
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
+        """A Modelfile can be written for every student."""
+
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write Modelfile. Raises InputError when the GGUF is missing or a value cannot be written safely."""
         cancel.check()
         weights = self._weights(job)
         folder = ModelFolder.open(job.merged)
         tokenizer = StudentTokenizer(job.merged)
-        stops = [text for token in folder.eos_token_ids if (text := tokenizer.token(token))]
-        trained = job.card.get("num_ctx")
-        wanted = self.options.num_ctx or (trained if isinstance(trained, int) and trained > 0 else _DEFAULT_CONTEXT)
-        context = min(folder.context_length, wanted)
+        stops = [text for token in tokenizer.stop_token_ids if (text := tokenizer.token(token))]
+        context = min(folder.window or folder.context_length,
+                      self.options.num_ctx or job.used_tokens or _DEFAULT_CONTEXT)
         text = modelfile(weights.name, context, list(dict.fromkeys([*stops, *self.options.stop])),
                          self.options.temperature, self.options.system, ", ".join(licences_of(job.card)))
         target = job.output / "Modelfile"

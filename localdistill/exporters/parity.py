@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from localdistill.errors import LocalDistillError
 from localdistill.events import Cancel
+from localdistill.exporters.base import TrainedModel
 from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
 from localdistill.exporters.gguf_parts.reference import Continuation, Reference
+from localdistill.exporters.gguf_parts.trained import logprobs_of, trained_logprobs
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
 
 TOP1_AGREEMENT = 0.98
@@ -29,6 +31,11 @@ MARGIN_ERROR = 0.5
 """Largest error of the top-two margin in nats: beyond it, nothing may be excused by numeric error."""
 GREEDY_TOKENS = 32
 MAX_PROMPT_TOKENS = 96
+TRAINED_ERROR = {"none": 0.1, "nf4": 1.0}
+"""Largest mean difference in nats per trained token between the model as it was trained and the merged one, by how the
+base was held. Merging into stored weights rounds them. NF4 weights are other weights than the stored ones: there the
+difference is said, and only what must be another model is refused."""
+_EARLIER_ANSWER = "I see."
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,17 @@ class ParityReport:
         failed = [item for item in self.items if not item.passed]
         if failed:
             said = "; ".join(f"{item.name} ({item.detail})" for item in failed)
-            raise LocalDistillError(f"the GGUF does not behave like the merged model: {said}",
+            raise LocalDistillError(f"the GGUF does not behave like the trained model: {said}",
                                     "parity.json holds every figure; nothing was exported")
 
 
 def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | None = None,
                  strings: Sequence[str] = (), prompts: Sequence[str] = (),
-                 greedy_tokens: int = GREEDY_TOKENS) -> ParityReport:
+                 greedy_tokens: int = GREEDY_TOKENS, trained: TrainedModel | None = None) -> ParityReport:
     """Compare the 16-bit file `gguf` with the model folder `merged`, prompted as for a student that `thinks`.
 
-    `strings` are tokenized beside the built-in ones; `prompts` (user messages) replace the built-in ones.
+    `strings` are tokenized beside the built-in ones; `prompts` (user messages) replace the built-in ones. `trained` is
+    the model that was merged, and is compared with what came out.
     """
     reference = Reference(merged, thinks)
     texts = parity_strings(reference.added_tokens(), strings)
@@ -90,7 +98,7 @@ def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | Non
     prompt_ids = [reference.encode_prompt(text) for text in rendered]
     items = [
         _token_ids(texts, [reference.encode(text) for text in texts], served["texts"]),
-        _template(reference, thinks, served["template"], questions, rendered),
+        _template(reference, thinks, served, questions, rendered),
         _bos(served["bos"], prompt_ids, served["prompts"]),
         _prompt_ids(prompt_ids, served["prompts"]),
         _stop_tokens(reference, served["stops"]),
@@ -98,6 +106,8 @@ def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | Non
     if not all(item.passed for item in items):
         return ParityReport(tuple(items), "not computed")
     cancel.check()
+    if trained is not None:
+        items.append(_as_trained(reference, trained, cancel))
     cut = [ids[-MAX_PROMPT_TOKENS:] for ids in prompt_ids]
     items += _computed(reference, gguf, cut, served["stops"], greedy_tokens, cancel)
     return ParityReport(tuple(items), reference.compute)
@@ -113,15 +123,20 @@ def _token_ids(texts: Sequence[str], wanted: Sequence[Sequence[int]], served: Se
     return ParityItem("token_ids", not wrong, len(wrong), 0, detail)
 
 
-def _template(reference: Reference, thinks: bool | None, stored: str | None, questions: Sequence[str],
+def _template(reference: Reference, thinks: bool | None, served: Mapping[str, Any], questions: Sequence[str],
               rendered: Sequence[str]) -> ParityItem:
-    """The stored bytes, and that they render the prompts of training without any switch (unless `thinks` is open)."""
+    """The stored bytes, and that they render the prompts of training, and a second turn, without any switch (unless
+    `thinks` is open) and with the names of tokens that llama.cpp reads from the file."""
+    stored, names = served["template"], (served["bos_text"], served["eos_text"])
     if stored is None or stored.encode() != serving_template(reference.folder, thinks).encode():
         return ParityItem("chat_template", False, 1, 0, "the stored template is not the serving template")
-    wrong = sum(reference.render_stored(stored, question) != text
-                for question, text in zip(questions, rendered, strict=True))
+    two_turns = (questions[0], _EARLIER_ANSWER, questions[-1])
+    talks = [*((question,) for question in questions), two_turns]
+    wanted = [*rendered, reference.render(*two_turns)]
+    wrong = sum(reference.render_stored(stored, *names, *talk) != text
+                for talk, text in zip(talks, wanted, strict=True))
     return ParityItem("chat_template", wrong == 0, wrong, 0,
-                      f"byte-equal; {len(questions) - wrong} of {len(questions)} prompts render as in training")
+                      f"byte-equal; {len(wanted) - wrong} of {len(wanted)} prompts render as in training")
 
 
 def _bos(bos: int, wanted: Sequence[Sequence[int]], served: Sequence[Sequence[int]]) -> ParityItem:
@@ -150,6 +165,21 @@ def _stop_tokens(reference: Reference, stops: Sequence[int]) -> ParityItem:
     if missing:
         detail = f"llama.cpp does not stop at {', '.join(reference.token_text(token) for token in missing)}"
     return ParityItem("stop_tokens", not missing, len(missing), 0, detail)
+
+
+def _as_trained(reference: Reference, trained: TrainedModel, cancel: Cancel) -> ParityItem:
+    """What training fitted against what merging made of it, on training rows."""
+    import numpy as np
+
+    before = trained_logprobs(trained, reference.compute, cancel)
+    after = [logprobs_of(reference.logits(list(row.ids)), row) for row in trained.rows]
+    one, other = np.concatenate(before), np.concatenate(after)
+    error, limit = float(np.abs(one - other).mean()), TRAINED_ERROR[trained.quantization]
+    detail = (f"loss {-one.mean():.3f} as trained, {-other.mean():.3f} merged, on {len(one)} trained tokens of "
+              f"{len(trained.rows)} rows")
+    if trained.quantization != "none":
+        detail += f"; trained on {trained.quantization.upper()} weights, merged into the full ones"
+    return ParityItem("trained", bool(error <= limit), error, limit, detail)
 
 
 def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops: list[int], greedy_tokens: int,

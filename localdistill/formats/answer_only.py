@@ -14,6 +14,7 @@ class AnswerOnlyFormat:
     name: ClassVar[str] = "answer_only"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
+    one_per_prompt: ClassVar[bool] = False
 
     class Options(TextOptions):
         """What is trained on."""

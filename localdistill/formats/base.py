@@ -16,6 +16,9 @@ class Format(Protocol):
     version: ClassVar[int]
     thinks: ClassVar[bool]
     """Whether a student trained on this format thinks before it answers."""
+    one_per_prompt: ClassVar[bool]
+    """Whether the example is the prompt's own, the same for every trace. Several traces of one prompt then make one
+    example, so that an epoch sees it once."""
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """The example, or why this trace cannot serve this format. `count` counts the student's tokens."""

@@ -18,6 +18,7 @@ class FullTraceFormat:
     name: ClassVar[str] = "full_trace"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = True
+    one_per_prompt: ClassVar[bool] = False
 
     class Options(TextOptions):
         """How much the parts count."""

@@ -1,4 +1,8 @@
-"""The response that the community data set held (the paper's R_orig): the baseline that a teacher has to beat."""
+"""The response that the community data set held (the paper's R_orig): the baseline that a teacher has to beat.
+
+One response per prompt, however many traces the prompt has: with three teachers the other formats train on up to three
+answers to a prompt, this one on its one response, once per epoch. Arms still share their prompts, not their number of
+rows and steps."""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
 
 
 class OriginalFormat:
-    """Trains on `prompt.original`; the trace only says which prompts take part."""
+    """Trains on `prompt.original`, once per prompt; traces only say which prompts take part."""
 
     name: ClassVar[str] = "original"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
+    one_per_prompt: ClassVar[bool] = True
 
     class Options(TextOptions):
         """How the original response is taken over."""

@@ -17,6 +17,7 @@ class ReasoningThenAnswerFormat:
     name: ClassVar[str] = "reasoning_then_answer"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
+    one_per_prompt: ClassVar[bool] = False
 
     class Options(TextOptions):
         """How the two parts are joined and weighed."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.errors import MissingExtra, ModelFileError, nearest
-from localdistill.modelfiles.tensors import TensorInfo, read_header
+from localdistill.modelfiles.tensors import TensorInfo, read_header, same_bytes
 from localdistill.safety.files import sha256_file
 
 ARCHITECTURES: Mapping[str, str] = {
@@ -35,6 +35,9 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _DIGESTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
              "special_tokens_map.json", *_TEMPLATE_FILES)
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_MISTRAL_WINDOW = 4096
+"""What transformers takes for a Mistral whose config.json does not speak of a window."""
 _HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
 
 
@@ -48,7 +51,8 @@ class ModelFolder:
     tensors: Mapping[str, tuple[Path, TensorInfo]]
     """Every weight: file and place."""
     eos_token_ids: tuple[int, ...]
-    """Tokens that end a turn, the most specific source first."""
+    """Tokens that the folder states to end generation, in the order of their sources. Which of them ends a turn is
+    for the chat template to say: `StudentTokenizer.stop_token_ids`."""
 
     @classmethod
     def open(cls, path: Path | str) -> ModelFolder:
@@ -63,7 +67,9 @@ class ModelFolder:
         if not _has_chat_template(folder):
             raise ModelFileError(f"{folder} has no chat template",
                                  "use the instruct variant, or put a chat_template.jinja into the folder")
-        return cls(folder, config, _weights(folder), _eos_ids(folder, config))
+        weights = _weights(folder)
+        _check_head(folder, config, weights)
+        return cls(folder, config, weights, _eos_ids(folder, config))
 
     @property
     def architecture(self) -> str:
@@ -91,9 +97,19 @@ class ModelFolder:
         return int(self.config.get("max_position_embeddings") or 2048)
 
     @property
+    def window(self) -> int | None:
+        """How many tokens attention looks back at most, where that is fewer than the context holds; else None. A text
+        of at most so many tokens is read as if there were no window."""
+        if self.architecture == "MistralForCausalLM":
+            window = self.config.get("sliding_window", _MISTRAL_WINDOW)
+        else:
+            window = self.config.get("sliding_window") if self.config.get("use_sliding_window") else None
+        return int(window) if window is not None and window < self.context_length else None
+
+    @property
     def tied_embeddings(self) -> bool:
         """Whether the output projection is the embedding itself."""
-        return bool(self.config.get("tie_word_embeddings", "lm_head.weight" not in self.tensors))
+        return bool(self.config.get("tie_word_embeddings"))
 
     @property
     def dtype(self) -> str:
@@ -108,7 +124,7 @@ class ModelFolder:
     def parameter_count(self) -> int:
         """Number of weights; a tied output projection counts once."""
         return sum(info.count for name, (_, info) in self.tensors.items()
-                   if not (self.tied_embeddings and name == "lm_head.weight"))
+                   if not (self.tied_embeddings and name == HEAD))
 
     @cached_property
     def _digest(self) -> str:
@@ -156,8 +172,26 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         value = raw.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10_000_000:
             raise ModelFileError(f"{file}: {key} must be a positive whole number, not {value!r}")
+    window = raw.get("sliding_window")
+    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window <= 0):
+        raise ModelFileError(f"{file}: sliding_window must be a positive whole number or null, not {window!r}")
     kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
     return kept | {"architectures": [architecture], "model_type": ARCHITECTURES[architecture]}
+
+
+def _check_head(folder: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[Path, TensorInfo]]) -> None:
+    """Refuse weights whose output head is not the one that config.json means: libraries choose between the two in
+    different ways, so that another model would be trained than the one that is exported."""
+    if EMBEDDING not in weights:
+        raise ModelFileError(f"{folder} holds no {EMBEDDING}", "download the model again")
+    tied, head = bool(config.get("tie_word_embeddings")), weights.get(HEAD)
+    if not tied and head is None:
+        raise ModelFileError(f"{folder}: config.json does not tie the output head to the embedding "
+                             f"(tie_word_embeddings), and the files hold no {HEAD}", "download the model again")
+    if tied and head is not None and not same_bytes(*weights[EMBEDDING], *head):
+        raise ModelFileError(f"{folder}: config.json ties the output head to the embedding (tie_word_embeddings), but "
+                             f"the files hold another head, {HEAD}", "set tie_word_embeddings = false when that head "
+                             f"is the model's, or take {HEAD} out of the files when it is not")
 
 
 def _refuse_hostile_keys(value: Any, file: Path) -> None:
@@ -207,6 +241,11 @@ def _has_chat_template(folder: Path) -> bool:
         return True
     config = folder / "tokenizer_config.json"
     return config.is_file() and bool(_read_json(config).get("chat_template"))
+
+
+def stated_stop_ids(folder: Path) -> tuple[int, ...]:
+    """Tokens that the model folder states to end generation, read without looking at its weights."""
+    return _eos_ids(folder, _clean_config(_read_json(folder / "config.json"), folder))
 
 
 def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:

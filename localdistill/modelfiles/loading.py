@@ -122,6 +122,9 @@ def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.dev
     if missing:
         raise ModelFileError(f"{folder.path} lacks the weight '{missing[0]}' ({len(missing)} missing)",
                              "download the model again")
+    if folder.tied_embeddings:
+        # Files may hold the head a second time, which is then loaded as another weight with the same values.
+        model.lm_head.weight = model.model.embed_tokens.weight
     model.requires_grad_(False)
     return (model if quantization == "nf4" else model.to(device)).eval()
 

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol
 
+from localdistill.errors import TemplateRefused
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.records import Example, Message, Skip, Span, content_id
 from localdistill.templates.marks import PROMPT_ENDS
@@ -42,7 +43,8 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
     """The row of `example`, or why there is none.
 
     The prompt is encoded by itself, as generation does; a target token takes the weight of the span that it starts
-    in; the turn's end is trained up to its first stop token. A row longer than `max_tokens` is skipped, never cut.
+    in; the turn's end is trained up to its stop token, which is the last token of the row. A row longer than
+    `max_tokens` is skipped, never cut. Raises ModelFileError when the template is of no use for any row.
     """
     def skip(reason: str) -> Skip:
         return Skip(example.prompt_id, example.trace_id, reason)
@@ -51,8 +53,14 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
         return skip("the last turn is not the assistant's")
     if not all(_is_unicode(turn.text) for turn in example.turns):
         return skip("the text holds half a surrogate pair, which is no character")
+    end_ids = tokenizer.turn_ending(template.turn_end())
+    if not end_ids:
+        return skip("the template ends a turn without a stop token")
     context = tuple(Message(turn.role, turn.text) for turn in example.turns[:-1])
-    prompt = template.prompt(context, example.thinks)
+    try:
+        prompt = template.prompt(context, example.thinks)
+    except TemplateRefused as refusal:
+        return skip(f"the student's chat template refuses it: {refusal.reason}")
     spans: tuple[Span, ...] | None = example.turns[-1].spans
     if opens_thinking_tag(prompt):
         spans = _without_opening(example.turns[-1].spans, prompt)
@@ -61,9 +69,6 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
     assert spans is not None
     prompt_ids = tokenizer.encode_prompt(prompt)
     target_ids, target_weights = _target(spans, tokenizer)
-    end_ids = _stop(template.turn_end(), tokenizer)
-    if not end_ids:
-        return skip("the template ends a turn without a stop token")
     if any(token in tokenizer.stop_token_ids for token in target_ids):
         return skip("the target contains a stop token before its end")
     ids = (*prompt_ids, *target_ids, *end_ids)
@@ -114,12 +119,3 @@ def _target(spans: tuple[Span, ...], tokenizer: StudentTokenizer) -> tuple[list[
         position += len(span.text)
     ids, starts = tokenizer.encode_with_starts("".join(span.text for span in filled))
     return ids, [filled[bisect_right(borders, start) - 1].weight for start in starts]
-
-
-def _stop(turn_end: str, tokenizer: StudentTokenizer) -> list[int]:
-    """Tokens of the turn's end up to and including the first stop token; empty when there is none."""
-    ids = tokenizer.encode(turn_end)
-    for position, token in enumerate(ids):
-        if token in tokenizer.stop_token_ids:
-            return ids[:position + 1]
-    return []

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.errors import MissingExtra, ModelFileError
-from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.folder import stated_stop_ids
+from localdistill.templates import ChatTemplate
 
 
 class StudentTokenizer:
@@ -19,10 +20,6 @@ class StudentTokenizer:
     def __init__(self, folder: Path | str) -> None:
         """Load `tokenizer.json` of `folder`. Raises ModelFileError when it is missing or damaged."""
         self.folder = Path(folder)
-
-    @cached_property
-    def _model(self) -> ModelFolder:
-        return ModelFolder.open(self.folder)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -56,10 +53,31 @@ class StudentTokenizer:
                 return tuple(full[:start])
         return ()
 
-    @property
+    @cached_property
     def stop_token_ids(self) -> tuple[int, ...]:
-        """Tokens that end a turn, from generation_config, config and tokenizer."""
-        return self._model.eos_token_ids
+        """Tokens that end generation: the one that the folder's chat template writes after a turn, then the others that
+        generation_config, config and tokenizer state. Raises ModelFileError when the template cannot say."""
+        ending = self.turn_ending(ChatTemplate.from_folder(self.folder).turn_end())
+        return tuple(dict.fromkeys((*ending[-1:], *self._stated_stops)))
+
+    @cached_property
+    def _stated_stops(self) -> tuple[int, ...]:
+        return stated_stop_ids(self.folder)
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(token for token, entry in added.items() if entry.special)
+
+    def turn_ending(self, turn_end: str) -> list[int]:
+        """Tokens of `turn_end`, what a template writes after a turn, up to and including the one that ends it: the
+        first stated stop token, else the first special token. Empty when there is neither."""
+        ids = self.encode(turn_end)
+        for ends in (self._stated_stops, self._special_ids):
+            found = next((place for place, token in enumerate(ids) if token in ends), None)
+            if found is not None:
+                return ids[:found + 1]
+        return []
 
     @cached_property
     def vocab_size(self) -> int:

@@ -33,9 +33,10 @@ def start(
 
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
     ask only so many prompts, evenly spaced; 0 asks all. UsageError when the terms of use of a teacher are not
-    accepted (see `localdistill.consent`).
+    accepted (see `localdistill.consent`), ModelFileError when the student cannot go through these stages.
     """
     from localdistill.consent import require
+    from localdistill.stages.checking import check_student
 
     require(recipe, workspace)
     stages = recipe.stages()
@@ -45,6 +46,7 @@ def start(
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
         stages = stages[: stages.index(until) + 1]
+    check_student(recipe, base, stages)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {})}
     run = RunFolder.create(workspace.runs, recipe, text, asked)
     _launch(run, workspace)

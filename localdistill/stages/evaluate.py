@@ -81,11 +81,14 @@ def answers_of(context: StageContext, bench: Bench, entrant: Entrant) -> tuple[s
 def _as_trained(context: StageContext, adapter: str) -> dict[str, Any]:
     """Engine options that hold the base as the adapter's training held it. Quantized weights differ from the stored
     ones, and the adapter was fitted to them; plain ones need nothing."""
-    if not adapter:
-        return {}
+    held = held_in_training(context, adapter) if adapter else {}
+    return held if held.get("quantization", "none") != "none" else {}
+
+
+def held_in_training(context: StageContext, adapter: str) -> dict[str, str]:
+    """`quantization` and `dtype` of the base while the adapter was trained; empty when its report does not say."""
     report = context.artifact("adapter", adapter).path / "training.json"
-    held: Mapping[str, Any] = json.loads(report.read_text()).get("base", {}) if report.is_file() else {}
-    return dict(held) if held.get("quantization", "none") != "none" else {}
+    return dict(json.loads(report.read_text()).get("base", {})) if report.is_file() else {}
 
 
 def contestant(entrant: Entrant, items: tuple[ItemResult, ...]) -> Contestant:

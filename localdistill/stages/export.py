@@ -13,11 +13,11 @@ from localdistill import __version__
 from localdistill.errors import LocalDistillError
 from localdistill.events import Noted, Progressed
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.base import ExportJob, TrainedModel, TrainedRow
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.scorecard import ScoreCard
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import Entrant, entrants
+from localdistill.stages.evaluate import Entrant, entrants, held_in_training
 from localdistill.stages.forms import FormsMeasurer, summary_of
 from localdistill.trainers.merge import merge
 
@@ -25,6 +25,8 @@ VERSION = 2
 TERMS_ORDER = ("prohibited", "unknown", "conditional", "allowed", "")
 """Classes of terms of use, the strictest first."""
 _PARITY, _MEASURED = "parity.json", "measured.json"
+_COMPARED_ROWS, _COMPARED_TOKENS = 8, 512
+"""Training rows on which the merged model is compared with the trained one, and the longest that are taken."""
 
 
 def run(context: StageContext) -> None:
@@ -70,7 +72,8 @@ def _build(context: StageContext, entrant: Entrant, card: dict[str, Any], stagin
     merge(context.student, adapter, merged)
     name = f"{context.recipe.name}-{entrant.name}".replace("_", "-")
     measurer = FormsMeasurer(context, entrant, merged, name) if context.recipe.evaluate else None
-    job = ExportJob(merged, staging, name, bool(entrant.facts.get("thinks")), card, measurer)
+    trained = _trained(context, entrant) if entrant.adapter else None
+    job = ExportJob(merged, staging, name, bool(entrant.facts.get("thinks")), card, measurer, trained)
     (staging / _PARITY).unlink(missing_ok=True)
     for member in section.to:
         context.cancel.check()
@@ -82,6 +85,24 @@ def _build(context: StageContext, entrant: Entrant, card: dict[str, Any], stagin
     if measurer and measurer.cards:
         (staging / _MEASURED).write_text(json.dumps(measurer.to_json(), indent=1))
     shutil.rmtree(merged)
+
+
+def _trained(context: StageContext, entrant: Entrant) -> TrainedModel:
+    """The model that the entrant's adapter was trained as, with some of the rows that it was trained on."""
+    import pyarrow.parquet as parquet
+
+    rows = parquet.read_table(context.artifact("dataset", entrant.facts["dataset"]).file("rows.parquet"),
+                              columns=["input_ids", "weights"]).to_pylist()
+    fitting = sorted((row for row in rows if len(row["input_ids"]) <= _COMPARED_TOKENS),
+                     key=lambda row: len(row["input_ids"]))
+    if not fitting:
+        fitting = [min(rows, key=lambda row: len(row["input_ids"]))]
+    step = max(1, len(fitting) // _COMPARED_ROWS)
+    held = held_in_training(context, entrant.adapter)
+    return TrainedModel(
+        context.student, context.artifact("adapter", entrant.adapter).path / "adapter",
+        "nf4" if held.get("quantization") == "nf4" else "none", held.get("dtype", "float32"),
+        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in fitting[::step][:_COMPARED_ROWS]))
 
 
 def _keep_report(context: StageContext, report: Path, error: LocalDistillError) -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
+AGAIN = "its prompt's one example is there already"
+"""Why a further trace of a prompt makes no row in a format with one example per prompt."""
+MOST_REASONS = 12
+"""At most so many reasons are counted by name."""
 
 
 @dataclass
@@ -36,14 +40,14 @@ class ArmRows:
 
     section: ArmSection
     format: Format
-    rows: list[tuple[str, Row]]
-    """What arms are matched by, and the row."""
+    rows: list[tuple[list[str], Row]]
+    """What arms are matched by, and the row; a row of a prompt stands for several traces."""
     skips: list[Skip]
 
     @property
     def keys(self) -> set[str]:
         """What this arm can serve."""
-        return {key for key, _ in self.rows}
+        return {key for keys, _ in self.rows for key in keys}
 
 
 def arm_pairs(context: StageContext, section: ArmSection) -> list[str]:
@@ -65,16 +69,22 @@ def run(context: StageContext) -> None:
     arms = [_lay_out(context, section, template, tokenizer, by_trace) for section in context.recipe.arms]
     served = set.intersection(*(arm.keys for arm in arms))
     unit = "trace" if by_trace else "prompt"
+    barren = [arm for arm in arms if not arm.rows]
+    if barren:
+        raise LocalDistillError(
+            "; ".join(f"arm '{arm.section.name}' has nothing to train on: {_top(arm.skips)}" for arm in barren),
+            "use another format or student, or select other traces",
+        )
     if not served:
         raise LocalDistillError(
             f"no {unit} can be served by every arm", "\n".join(f"{a.section.name}: {_top(a.skips)}" for a in arms)
         )
     output = {}
     for arm in arms:
-        rows = [row for key, row in arm.rows if key in served]
+        rows = [row for keys, row in arm.rows if not served.isdisjoint(keys)]
         counts = {
             "selected": len(arm.rows) + len(arm.skips),
-            **Counter(f"- {s.reason}" for s in arm.skips),
+            **{f"- {reason}": count for reason, count in _left_out(arm.skips).items()},
             f"- {unit} not served by every arm": len(arm.rows) - len(rows),
             "rows": len(rows),
             "trained tokens": sum(r.trained_tokens for r in rows),
@@ -92,13 +102,22 @@ def _lay_out(
     cls = FORMATS.load(section.format)
     arm = ArmRows(section, cls(cls.Options.model_validate(section.options)), [], [])
     ids = arm_pairs(context, section)
+    stands_for: dict[str, list[str]] = {}
     for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
         context.cancel.check()
-        row = tokenize_pair(arm.format, prompt, trace, template, tokenizer, context.recipe.student.max_tokens)
+        key = (trace.parent_id or trace.id) if by_trace else prompt.id
+        row: Row | Skip
+        if prompt.id in stands_for:
+            stands_for[prompt.id].append(key)
+            row = Skip(prompt.id, trace.id, AGAIN)
+        else:
+            row = tokenize_pair(arm.format, prompt, trace, template, tokenizer, context.recipe.student.max_tokens)
         if isinstance(row, Skip):
             arm.skips.append(row)
         else:
-            arm.rows.append(((trace.parent_id or trace.id) if by_trace else prompt.id, row))
+            arm.rows.append(([key], row))
+            if arm.format.one_per_prompt:
+                stands_for[prompt.id] = arm.rows[-1][0]
         context.emit(Progressed("format", section.name, done, len(ids), "rows"))
     return arm
 
@@ -124,6 +143,15 @@ def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
     return tuple(i for i in ids if i is not None)
 
 
+def _left_out(skips: Sequence[Skip]) -> dict[str, int]:
+    """Rows that cannot serve, by reason. A template may give every row a reason of its own: the rarest are counted
+    together, and `left_out.jsonl` lists each."""
+    counts = Counter(skip.reason for skip in skips)
+    kept = dict(counts.most_common(MOST_REASONS))
+    others = counts.total() - sum(kept.values())
+    return kept | ({"other reasons": others} if others else {})
+
+
 def _top(skips: Sequence[Skip]) -> str:
     counts = Counter(skip.reason for skip in skips)
     return "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(3)) or "serves all"
@@ -146,9 +174,9 @@ def _write(
         "tokens": sum(lengths),
         "longest": lengths[-1],
         "median_tokens": lengths[len(lengths) // 2],
-        "stop_token_id": tokenizer.stop_token_ids[0],
+        "stop_token_id": rows[0].input_ids[-1],
         "tag_token_ids": list(_tag_ids(arm, tokenizer)),
-        "left_out": dict(Counter(s.reason for s in arm.skips)),
+        "left_out": _left_out(arm.skips),
     }
     options = {
         "format": arm.section.format,

@@ -13,11 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import ModelFileError
+from localdistill.errors import ModelFileError, TemplateRefused
 from localdistill.records import Message
 from localdistill.templates.thinking import opens_thinking_tag
 
 _MAX_FILE_BYTES = 32 * 1024 * 1024
+_REASON_CHARS = 120
 _SENTINEL = "qLDvSentinelqLDv"
 _TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 
@@ -59,7 +60,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False,
                thinks: bool | None = None) -> str:
         """The conversation as text. `thinks` sets the switches `enable_thinking` and `thinking`; None leaves the
-        template's own default. Raises ModelFileError when the template is wrong, refuses or exceeds its limits."""
+        template's own default. Raises TemplateRefused when the template is wrong, refuses these messages or exceeds its
+        limits."""
         from localdistill.templates.sandbox import TemplateFailure, render_here  # jinja: not needed to split a reply
 
         context: dict[str, Any] = {
@@ -76,9 +78,9 @@ class ChatTemplate:
 
             return SHARED.render(self.source, context)
         except TemplateFailure as failure:
-            raise ModelFileError(
+            raise TemplateRefused(
                 f"{self.origin} cannot render this conversation: {failure}",
-                "check the roles of the messages, or use another template",
+                "check the roles of the messages, or use another template", _short(str(failure)),
             ) from None
 
     def prompt(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
@@ -91,16 +93,27 @@ class ChatTemplate:
 
     def turn_end(self) -> str:
         """The text that follows the content of the last assistant turn (the end-of-turn token and what comes after
-        it). Raises ModelFileError when the template does not show assistant content."""
+        it). Raises ModelFileError when the template does not render a question and its answer, or hides the answer."""
         return self._turn_end
 
     @cached_property
     def _turn_end(self) -> str:
-        text = self.render([Message("user", "?"), Message("assistant", _SENTINEL)])
+        try:
+            text = self.render([Message("user", "?"), Message("assistant", _SENTINEL)])
+        except TemplateRefused as refusal:
+            # No conversation is simpler, so this is not about one conversation.
+            raise ModelFileError(f"{self.origin} cannot render a question and its answer: {refusal.reason}",
+                                 "use another template") from None
         _, found, after = text.rpartition(_SENTINEL)
         if not found:
             raise ModelFileError(f"{self.origin} leaves out what the assistant says", "use another template")
         return after
+
+
+def _short(text: str) -> str:
+    """The first line of what a template said, cut where it becomes long: it is counted and listed."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "no reason is given")
+    return line if len(line) <= _REASON_CHARS else line[:_REASON_CHARS - 3] + "..."
 
 
 def _read_text(path: Path) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.errors import LocalDistillError
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
 from localdistill.templates.sandbox import TemplateFailure
 
@@ -27,7 +28,8 @@ class Renderer:
         self._known: set[str] = set()
 
     def render(self, source: str, context: Mapping[str, Any]) -> str:
-        """The rendered text. Raises TemplateFailure."""
+        """The rendered text. Raises TemplateFailure for this template and context, and LocalDistillError when nothing
+        can be rendered here."""
         with self._lock:
             child = self._running()
             key = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
@@ -63,7 +65,8 @@ class Renderer:
                 self._child.receive(_START_TIMEOUT_S)
             except (ChildDied, ChildTimeout) as error:
                 self._drop()
-                raise TemplateFailure(f"its process did not start: {error}") from None
+                raise LocalDistillError(f"the process that renders chat templates did not start: {error}",
+                                        "is there enough memory?") from None
         return self._child
 
     def _drop(self) -> None:

@@ -16,7 +16,7 @@ from localdistill.engines.transformers import TransformersEngine
 from localdistill.errors import EngineError
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Reply, Request, Sampling
-from tests.tiny_models import OPENING_TEMPLATE, tiny_model
+from tests.tiny_models import OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -48,6 +48,26 @@ def test_a_batch_answers_as_single_requests_do(student: Path, sampling: dict[str
     alone = answers(engine(student, batch_rows=1), requests(**sampling))
     assert {key: reply.raw for key, reply in together.items()} == {key: reply.raw for key, reply in alone.items()}
     assert len(together) == len(QUESTIONS) and len({reply.raw for reply in together.values()}) > 3
+
+
+def test_what_the_template_refuses_is_an_error_of_that_request_alone(tmp_path: Path) -> None:
+    made = engine(tiny_model(tmp_path / "m", hidden=32, chat_template=STRICT_TEMPLATE))
+    refused = Request("bad", (Message("system", "Be brief."), Message("user", "x")), Sampling(max_tokens=4))
+    found = answers(made, [requests()[0], refused, requests()[5]])
+    assert set(found) == {"r0", "bad", "r5"}
+    assert found["bad"].status == "error" and "takes no instructions" in found["bad"].error
+    assert all(found[key].status != "error" for key in ("r0", "r5"))
+    with pytest.raises(EngineError, match="takes no instructions"):
+        next(made.stream(refused, Cancel()))
+
+
+def test_it_stops_at_what_the_template_writes_after_a_turn_though_no_file_says_so(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", hidden=32)
+    for name in ("generation_config.json", "config.json"):
+        edit_json(student / name, eos_token_id=0)
+    edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
+    _, row = engine(student)._row(requests()[0])
+    assert row.stop_ids == {0, 2}
 
 
 def test_greedy_text_is_the_one_of_the_library(student: Path) -> None:

@@ -24,10 +24,16 @@ from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
 from localdistill.exporters.gguf_parts import child, quantizer
 from localdistill.exporters.gguf_parts.card import scrub
 from localdistill.exporters.gguf_parts.quantizer import quantize
-from localdistill.exporters.gguf_parts.vocabulary import SPLIT_ONE_DIGIT, SPLIT_THREE_DIGITS, detect_pre_tokenizer
+from localdistill.exporters.gguf_parts.vocabulary import (
+    SPLIT_ONE_DIGIT,
+    SPLIT_THREE_DIGITS,
+    STOPS_BY_NAME,
+    detect_pre_tokenizer,
+)
+from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_forms_card
-from tests.tiny_models import tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, PLAIN_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
@@ -243,7 +249,8 @@ def edited(merged: Path, folder: Path, name: str, change: Callable[[dict[str, An
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
-    ("config.json", lambda data: data.update(architectures=["MistralForCausalLM"], model_type="mistral"), "Mistral"),
+    ("config.json", lambda data: data.update(architectures=["MistralForCausalLM"], model_type="mistral",
+                                             sliding_window=100), "a sliding window of 100"),
     ("config.json", lambda data: data.update(hidden_act="gelu"), "hidden_act"),
     ("config.json", lambda data: data.update(rope_parameters={"rope_type": "longrope"}), "longrope"),
     ("config.json", lambda data: data.update(num_hidden_layers=3), "lack a tensor for 'blk.2"),
@@ -251,6 +258,7 @@ def edited(merged: Path, folder: Path, name: str, change: Callable[[dict[str, An
     ("config.json", lambda data: data.update(intermediate_size=100), "config.json means"),
     ("config.json", lambda data: data.pop("intermediate_size"), "lacks intermediate_size"),
     ("config.json", lambda data: data.update(vocab_size=300), "embedding rows"),
+    ("tokenizer.json", lambda data: data["added_tokens"][0].update(rstrip=True), "has rstrip"),
     ("tokenizer.json", lambda data: data.update(normalizer={"type": "Lowercase"}), "Lowercase"),
     ("tokenizer.json", lambda data: data["model"].update(type="Unigram", vocab=[["a", 0.0]]), "byte-level BPE"),
     ("tokenizer.json", lambda data: data.update(pre_tokenizer={"type": "Whitespace"}), "ByteLevel"),
@@ -261,6 +269,93 @@ def test_models_that_gguf_could_not_say_exactly_are_refused(
     with pytest.raises(ModelFileError, match=message):
         convert_to_gguf(folder, tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(("window", "used", "context"), [
+    (None, 0, 512), (512, 0, 512), (9000, 0, 512), (100, 100, 100), (100, 40, 100),
+])
+def test_a_window_that_is_never_reached_is_left_out_and_bounds_the_context(
+        tmp_path: Path, window: int | None, used: int, context: int) -> None:
+    folder = tiny_model(tmp_path / "m", "mistral", sliding_window=window)
+    convert_to_gguf(folder, tmp_path / "x.gguf", used_tokens=used)
+    said = read_header(tmp_path / "x.gguf").metadata
+    assert (said["general.architecture"], said["llama.context_length"]) == ("llama", context)
+
+
+def test_a_window_that_is_reached_is_refused_with_what_helps(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m", "mistral", sliding_window=100)
+    for used in (0, 101):
+        with pytest.raises(ModelFileError, match="a sliding window of 100") as caught:
+            convert_to_gguf(folder, tmp_path / "x.gguf", used_tokens=used)
+        assert "max_tokens to at most 100" in caught.value.hint
+
+
+@pytest.mark.parametrize(("arch", "told", "message"), [
+    ("mistral", {"sliding_window": 100}, "sliding window"),
+    ("qwen2", {"sliding_window": 100, "use_sliding_window": True}, "sliding window"),
+    ("qwen3", {"attention_bias": True}, "a bias that llama.cpp does not know"),
+])
+def test_the_check_before_training_refuses_what_an_export_would_refuse(
+        tmp_path: Path, arch: str, told: dict[str, Any], message: str) -> None:
+    folder = tiny_model(tmp_path / "m", arch, **told)
+    exporter = GgufExporter(GgufExporter.Options())
+    with pytest.raises(ModelFileError, match=message):
+        exporter.check(folder, False, 400)
+    with pytest.raises(ModelFileError, match=message):
+        export(job_of(folder, tmp_path / "out", num_ctx=400), "F16")
+    assert models_in(tmp_path / "out") == []
+
+
+def with_stops(folder: Path, *stated: str, eos: str = "", template: str = CHAT_TEMPLATE) -> Path:
+    """A student whose vocabulary has more tokens that may end something, of which `stated` end generation."""
+    from tokenizers import Tokenizer
+
+    tiny_model(folder, "llama", vocab_size=410)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|eom_id|>", "<stop a>", "<stop b>", *STOPS_BY_NAME])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ids = [tokenizer.token_to_id(token) for token in stated]
+    edit_json(folder / "generation_config.json", eos_token_id=ids)
+    edit_json(folder / "config.json", eos_token_id=ids)
+    edit_json(folder / "tokenizer_config.json", eos_token=eos or stated[0])
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+NAMED = PLAIN_TEMPLATE.replace("<|im_end|>", "{{ eos_token }}")
+
+
+@pytest.mark.parametrize(("stated", "eos", "template", "text", "turn", "message"), [
+    (["<|im_end|>"], "", PLAIN_TEMPLATE, "<|im_end|>", "<|im_end|>", None),
+    (["<|endoftext|>", "<|im_end|>"], "", PLAIN_TEMPLATE, "<|endoftext|>", "<|im_end|>", None),
+    (["<|im_end|>", "<|endoftext|>"], "", PLAIN_TEMPLATE, "<|endoftext|>", "<|im_end|>", None),
+    (["<|endoftext|>", "<|eom_id|>", "<|im_end|>"], "", PLAIN_TEMPLATE, "<|endoftext|>", "<|im_end|>", "<|eom_id|>"),
+    (["<|eom_id|>", "<|im_end|>", "<|endoftext|>"], "", PLAIN_TEMPLATE, "<|endoftext|>", "<|im_end|>", "<|eom_id|>"),
+    (["<|im_end|>", "<stop a>", "<|endoftext|>"], "", PLAIN_TEMPLATE, "<stop a>", "<|im_end|>", "<|endoftext|>"),
+    (["<|endoftext|>", "<stop a>"], "<stop a>", NAMED, "<stop a>", "<stop a>", "<|endoftext|>"),
+])
+def test_tokens_that_end_are_named_by_what_they_end(
+        tmp_path: Path, stated: list[str], eos: str, template: str, text: str, turn: str, message: str | None) -> None:
+    folder = with_stops(tmp_path / "m", *stated, eos=eos, template=template)
+    convert_to_gguf(folder, tmp_path / "x.gguf")
+    said = read_header(tmp_path / "x.gguf").metadata
+    tokens = said["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    found = [said.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    assert [None if token is None else tokens[int(str(token))] for token in found] == [text, turn, message]
+    every = said["tokenizer.ggml.eos_token_ids"]
+    assert isinstance(every, list) and {tokens[token] for token in every} == set(stated)
+    report = check_parity(folder, tmp_path / "x.gguf", Cancel(), greedy_tokens=4)
+    assert report.passed, report.to_json()
+
+
+def test_more_stop_tokens_than_there_are_names_are_refused_unless_llama_cpp_knows_them(tmp_path: Path) -> None:
+    known = with_stops(tmp_path / "known", "<stop a>", *STOPS_BY_NAME)
+    convert_to_gguf(known, tmp_path / "x.gguf")
+    assert check_parity(known, tmp_path / "x.gguf", Cancel(), greedy_tokens=4).passed
+    folder = with_stops(tmp_path / "m", "<|im_end|>", "<stop a>", "<stop b>", "<think>")
+    with pytest.raises(ModelFileError, match="4 tokens end generation"):
+        convert_to_gguf(folder, tmp_path / "y.gguf")
 
 
 def test_values_beyond_f16_are_refused(tmp_path: Path) -> None:
@@ -295,7 +390,8 @@ def test_pre_tokenizers_are_known_by_structure(steps: list[dict[str, Any]], igno
 def test_every_exporter_is_built_from_its_options() -> None:
     for name in EXPORTERS.names():
         member = EXPORTERS.load(name)
-        assert member.name == name and callable(member(member.Options()).export)
+        made = member(member.Options())
+        assert member.name == name and callable(made.export) and callable(made.check)
 
 
 def measured_card() -> ScoreCard:

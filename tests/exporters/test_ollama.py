@@ -12,7 +12,7 @@ from localdistill.errors import InputError
 from localdistill.events import Cancel, silent
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.ollama import OllamaExporter, modelfile
-from tests.tiny_models import tiny_model
+from tests.tiny_models import edit_json, tiny_model
 
 pytest.importorskip("tokenizers")
 
@@ -58,6 +58,16 @@ def test_the_context_is_that_of_training_and_never_beyond_the_model(merged: Path
     (tmp_path / "Student-F16.gguf").write_bytes(b"")
     assert "num_ctx 256" in export(merged, tmp_path, {"num_ctx": 256})
     assert "num_ctx 512" in export(merged, tmp_path, num_ctx=100_000)
+
+
+def test_all_that_ends_generation_is_a_stop_line_and_a_window_bounds_the_context(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", "mistral", sliding_window=100)
+    for name in ("generation_config.json", "config.json"):
+        edit_json(student / name, eos_token_id=0)
+    edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
+    (tmp_path / "Student-F16.gguf").write_bytes(b"")
+    assert parsed(export(student, tmp_path, num_ctx=400))[1:] == [
+        ("PARAMETER num_ctx", "100"), ("PARAMETER stop", "<|im_end|>"), ("PARAMETER stop", "<|endoftext|>")]
 
 
 def test_without_a_file_it_says_what_to_do(merged: Path, tmp_path: Path) -> None:

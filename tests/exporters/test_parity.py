@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel
+from localdistill.events import Cancel, silent
+from localdistill.exporters.base import TrainedModel, TrainedRow
 from localdistill.exporters.gguf_parts import writer
 from localdistill.exporters.gguf_parts.architectures import Architecture
 from localdistill.exporters.gguf_parts.corpus import STRINGS, parity_strings
+from localdistill.exporters.gguf_parts.vocabulary import StopNames
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
-from localdistill.exporters.parity import ParityReport, check_parity
+from localdistill.exporters.parity import ParityItem, ParityReport, check_parity
+from localdistill.trainers.merge import merge
+from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE, tiny_model
+from tests.trainers.rows import job, random_rows
 
 pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
@@ -49,6 +54,8 @@ def edit_json(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     ("qwen2", True, {}),
     ("qwen2", False, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0,
                                           "original_max_position_embeddings": 128}}),
+    ("mistral", True, {"sliding_window": None}),
+    ("mistral", False, {"sliding_window": 512, "head_dim": 32}),
     ("qwen3", True, {}),
     ("qwen3", False, {"rms_norm_eps": 1e-5}),
 ])
@@ -150,6 +157,57 @@ def test_other_weights_are_found(tmp_path: Path) -> None:
     convert_to_gguf(folder, tmp_path / "model.gguf")
     other = tiny_model(tmp_path / "b", "qwen3", seed=1)
     assert {"top1", "kl"} <= set(failed(check_parity(other, tmp_path / "model.gguf", Cancel())))
+
+
+@pytest.mark.parametrize("name", ["bos_token", "eos_token"])
+def test_a_token_that_the_template_names_and_the_folder_lacks_is_nothing_when_served(tmp_path: Path, name: str) -> None:
+    folder = tiny_model(tmp_path, "llama", chat_template="{{ " + name + " }}" + CHAT_TEMPLATE)
+    edit_json(folder / "tokenizer_config.json", lambda data: data.pop(name))
+    assert failed(gate(folder)) == []
+
+
+def test_a_template_that_takes_another_end_of_text_than_the_file_names_is_found(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_model(tmp_path, "llama", chat_template=CHAT_TEMPLATE.replace("<|im_end|>", "{{ eos_token }}"))
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.vocabulary._stop_names",
+                        lambda stops, tokens, eos: StopNames(2, 0, None, (2, 0)))
+    assert failed(gate(folder)) == ["chat_template"]
+
+
+def trained_student(folder: Path, **options: Any) -> TrainedModel:
+    """A tiny student with an adapter that was trained on random rows."""
+    rows = random_rows(6)
+    student = tiny_model(folder / "student", "llama", tied=False)
+    made = {"rank": 4, "learning_rate": 2e-2, "epochs": 4, "dtype": "float32", "device": "cpu", **options}
+    TorchLoraTrainer(TorchLoraTrainer.Options(**made)).train(
+        job(student, folder / "out", rows), silent, Cancel())
+    held = json.loads((folder / "out" / "training.json").read_text())["base"]
+    return TrainedModel(student, folder / "out" / "adapter", held["quantization"], held["dtype"],
+                        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows))
+
+
+def compared(trained: TrainedModel, merged: Path) -> ParityItem:
+    """The gate's line on the trained model."""
+    convert_to_gguf(merged, merged / "model.gguf")
+    report = check_parity(merged, merged / "model.gguf", Cancel(), trained=trained, greedy_tokens=2)
+    return next(item for item in report.items if item.name == "trained")
+
+
+def test_the_merged_model_is_compared_with_the_trained_one(tmp_path: Path) -> None:
+    trained = trained_student(tmp_path)
+    item = compared(trained, merge(trained.student, trained.adapter, tmp_path / "merged").path)
+    assert item.passed and item.figure < 1e-3, item
+    assert "as trained" in item.detail and f"of {len(trained.rows)} rows" in item.detail
+    forgotten = compared(trained, merge(trained.student, None, tmp_path / "base").path)
+    assert not forgotten.passed and forgotten.figure > forgotten.threshold == 0.1
+
+
+def test_a_model_trained_on_quantized_weights_is_compared_and_named_as_such(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    trained = trained_student(tmp_path, quantization="nf4")
+    item = compared(trained, merge(trained.student, trained.adapter, tmp_path / "merged").path)
+    assert item.figure > 1e-4 and item.threshold == 1.0
+    assert "trained on NF4 weights, merged into the full ones" in item.detail
 
 
 def test_given_strings_and_prompts_are_used(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_the_digest_follows_contents_and_not_the_place(model: Path, tmp_path: Pa
     ({"architectures": None}, "not supported"),
     ({"model_type": "llama"}, "does not belong"),
     ({"quantization_config": {"load_in_4bit": True}}, "already quantized"),
+    ({"sliding_window": 0}, "sliding_window"), ({"sliding_window": "all"}, "sliding_window"),
     ({"hidden_size": -4}, "hidden_size"), ({"vocab_size": True}, "vocab_size"),
     ({"num_hidden_layers": "2"}, "num_hidden"),
 ])
@@ -81,6 +82,68 @@ def test_keys_that_name_code_never_reach_a_library(model: Path) -> None:
     torch = pytest.importorskip("torch")
     load_causal_model(ModelFolder.open(model), torch.float32, torch.device("cpu"))
     assert not any(name.startswith("transformers_modules") for name in sys.modules)
+
+
+def with_head(student: Path, change: float) -> None:
+    """Store an output head beside the embedding, equal to it but for `change` in its last value."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(student / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    weights["lm_head.weight"][-1, -1] += change
+    save_file(weights, student / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_tied_model_may_hold_its_head_twice_but_no_other_head(model: Path) -> None:
+    before = ModelFolder.open(model)
+    with_head(model, 0.0)
+    twice = ModelFolder.open(model)
+    assert twice.tied_embeddings and twice.parameter_count == before.parameter_count
+    with_head(model, 0.5)
+    with pytest.raises(ModelFileError, match="another head") as caught:
+        ModelFolder.open(model)
+    assert "tie_word_embeddings" in caught.value.hint
+    edit(model / "config.json", tie_word_embeddings=False)
+    assert not ModelFolder.open(model).tied_embeddings
+
+
+def test_a_head_that_is_stored_twice_is_one_weight_when_loaded(model: Path) -> None:
+    from localdistill.modelfiles.loading import load_causal_model
+
+    torch = pytest.importorskip("torch")
+    with_head(model, 0.0)
+    loaded = load_causal_model(ModelFolder.open(model), torch.float32, torch.device("cpu"))
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("stated", [False, "REMOVE"])
+def test_a_head_of_its_own_must_be_there(model: Path, stated: Any) -> None:
+    edit(model / "config.json", tie_word_embeddings=stated)
+    with pytest.raises(ModelFileError, match=r"hold no lm_head\.weight"):
+        ModelFolder.open(model)
+
+
+def test_without_an_embedding_there_is_no_model(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFileError, match="embed_tokens"):
+        ModelFolder.open(model)
+
+
+@pytest.mark.parametrize(("arch", "told", "window"), [
+    ("mistral", {"sliding_window": 100}, 100), ("mistral", {"sliding_window": None}, None),
+    ("mistral", {"sliding_window": 512}, None), ("mistral", {"sliding_window": "REMOVE"}, None),
+    ("mistral", {"sliding_window": "REMOVE", "max_position_embeddings": 9000}, 4096),
+    ("qwen2", {"sliding_window": 100}, None), ("qwen2", {"sliding_window": 100, "use_sliding_window": True}, 100),
+])
+def test_a_window_counts_where_it_is_shorter_than_the_context(tmp_path: Path, arch: str, told: dict[str, Any],
+                                                               window: int | None) -> None:
+    student = tiny_model(tmp_path / "m", arch, hidden=32)
+    edit(student / "config.json", **told)
+    assert ModelFolder.open(student).window == window
 
 
 class Boom:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from localdistill.errors import ModelFileError
 from localdistill.modelfiles.rows import Row, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.records import Example, Message, Skip, Span, Turn
 from localdistill.templates import ChatTemplate
-from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("torch")
 QUESTION = "how many apples are left?"
@@ -95,6 +96,40 @@ def test_a_template_that_never_ends_a_turn_is_refused(folder: Path) -> None:
     endless = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     skipped = made(folder, example(Span("7")), endless)
     assert isinstance(skipped, Skip) and "without a stop token" in skipped.reason
+
+
+SYSTEM = Turn("system", (Span("Answer in French.", 0.0, "prompt"),))
+
+
+@pytest.mark.parametrize(("template", "said"), [
+    (STRICT_TEMPLATE, "this student takes no instructions"),
+    ("{% if messages|length > 2 %}{{ 1 / 0 }}{% endif %}" + CHAT_TEMPLATE, "ZeroDivisionError"),
+    ("{% if messages|length > 2 %}{{ 'x' * 17000000 }}{% endif %}" + CHAT_TEMPLATE, "the limit is"),
+    ("{% if messages|length > 2 %}{{ raise_exception('no\nway' ~ 'y' * 500) }}{% endif %}" + CHAT_TEMPLATE, "it: no"),
+    ("{% if messages|length > 2 %}{{ raise_exception('') }}{% endif %}" + CHAT_TEMPLATE, "it: TemplateError"),
+])
+def test_a_row_that_the_template_refuses_is_skipped_with_its_reason(folder: Path, template: str, said: str) -> None:
+    question = Turn("user", (Span(QUESTION, 0.0, "prompt"),))
+    talk = (question, Turn("assistant", (Span("which?", 0.0, "prompt"),)), question)
+    target = Turn("assistant", (Span("7"),))
+    first = SYSTEM if template == STRICT_TEMPLATE else talk[0]
+    refused = made(folder, Example("p1", "t1", (first, *talk[1:], target), False), template)
+    assert isinstance(refused, Skip) and said in refused.reason, refused
+    assert "refuses" in refused.reason and "\n" not in refused.reason and len(refused.reason) < 200
+    assert isinstance(made(folder, example(Span("7"), thinks=False), template), Row)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('never') }}", "{% if %}"])
+def test_a_template_that_renders_nothing_at_all_is_the_students_fault(folder: Path, template: str) -> None:
+    with pytest.raises(ModelFileError, match="cannot render a question and its answer"):
+        made(folder, example(Span("7")), template)
+
+
+def test_the_last_token_of_a_row_ends_the_turn_whatever_is_stated_first(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", hidden=32)
+    edit_json(student / "generation_config.json", eos_token_id=[0, 2])
+    row = made(student, example(Span("7"), thinks=False))
+    assert isinstance(row, Row) and row.input_ids[-1] == 2 and row.weights[-1] == 1.0
 
 
 def test_rows_are_named_by_their_content(folder: Path) -> None:

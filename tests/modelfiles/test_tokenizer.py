@@ -9,7 +9,7 @@ import pytest
 
 from localdistill.errors import ModelFileError
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from tests.tiny_models import tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("torch")
 TEXTS = ("a farmer has 12 apples", "  two  spaces\n\n", "<think>\nWait</think>\n\n7<|im_end|>\n", "é 😀 日本", "")
@@ -74,6 +74,25 @@ def test_ids_of_tokens_and_the_end_of_a_turn(folder: Path) -> None:
     assert tokenizer.stop_token_ids == (2,) and tokenizer.token(2) == "<|im_end|>"
     assert tokenizer.vocab_size == 400
     assert tokenizer.token_id("<think>") == 398 and tokenizer.token_id("no such token") is None
+
+
+def test_the_token_that_the_template_writes_after_a_turn_comes_first(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", hidden=32)
+    edit_json(student / "generation_config.json", eos_token_id=[0, 1, 2])
+    assert StudentTokenizer(student).stop_token_ids == (2, 0, 1)
+    (student / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("<|im_end|>", "<|endoftext|>"))
+    assert StudentTokenizer(student).stop_token_ids == (0, 1, 2)
+
+
+def test_a_special_token_after_a_turn_ends_it_though_no_file_says_so(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", hidden=32)
+    for name in ("generation_config.json", "config.json"):
+        edit_json(student / name, eos_token_id=0)
+    edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
+    tokenizer = StudentTokenizer(student)
+    assert tokenizer.stop_token_ids == (2, 0)
+    assert tokenizer.turn_ending("\n<|im_end|>\n") == [*tokenizer.encode("\n"), 2]
+    assert tokenizer.turn_ending("\nthe end") == []
 
 
 def test_a_damaged_tokenizer_is_one_error(tmp_path: Path, folder: Path) -> None:

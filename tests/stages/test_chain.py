@@ -151,6 +151,8 @@ def test_the_export_is_whole_verified_and_private(done: tuple[RunFolder, list[Ev
     assert {"chain-full-F16.gguf", "chain-full-Q8_0.gguf", "SHA256SUMS", "README.md", "Modelfile"} <= names
     report = json.loads(next(artifact.path.rglob("parity.json")).read_text())
     assert report["passed"] is True
+    [trained] = [item for item in report["items"] if item["name"] == "trained"]
+    assert trained["figure"] < 1e-3 and "of 8 rows" in trained["detail"]
     for path in artifact.path.rglob("*"):
         if path.is_file() and path.name != "manifest.json":
             assert str(folder).encode() not in path.read_bytes(), path.name

@@ -231,6 +231,26 @@ def test_replies_that_did_not_end_by_themselves_are_not_finished(
     assert [(item.finished, item.hit_limit) for item in items] == [(True, False), (False, True), (False, False)]
 
 
+def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = iter([False, True, True])
+
+    class Strict(Student):
+        def answer(self, requests: Any, emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+            for reply in super().answer(requests, emit, cancel):
+                yield Reply(reply.request_id, "error", error="not like this") if next(refuses, True) else reply
+
+    monkeypatch.setattr(StageContext, "member", lambda self, family, member: Strict("1"))
+    [bench] = benches(context)
+    _, items = answers_of(context, bench, Entrant("base", 0, "", None, {}))
+    warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
+    assert len(items) == 3 and "2 of 3 items could not be answered" in warned[0].text
+    assert "not like this" in warned[0].hint
+    with pytest.raises(LocalDistillError, match="no item could be answered: not like this"):
+        answers_of(context, bench, Entrant("base", 0, "", True, {}))
+
+
 def test_the_context_holds_the_longest_question_and_its_answer(context: StageContext, tmp_path: Path) -> None:
     made = FormsMeasurer(context, Entrant("base", 0, "", None, {}), tmp_path / "student", "r-base")
     [bench] = benches(context)

@@ -1,4 +1,4 @@
-"""What GGUF says about the three decoder families that are exported: hyper-parameters and tensor names.
+"""What GGUF says about the decoder families that are exported: hyper-parameters and tensor names.
 
 A config value that this file does not understand is an error, never a guess: a wrong rope or head count makes a file
 that loads and talks nonsense."""
@@ -13,7 +13,9 @@ from typing import Any
 from localdistill.errors import ModelFileError
 from localdistill.modelfiles.folder import ModelFolder
 
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2",
+                 "Qwen3ForCausalLM": "qwen3"}
+"""What llama.cpp calls them. A Mistral is a Llama with a window, which must not be in use."""
 
 GLOBAL_TENSORS = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -33,6 +35,12 @@ LAYER_TENSORS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+_BIASES = {
+    "llama": frozenset(("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")),
+    "qwen2": frozenset(("attn_q", "attn_k", "attn_v")),
+    "qwen3": frozenset[str](),
+}
+"""Biases that llama.cpp loads, by its name of the family; a file with others does not load."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Architecture:
     """The hyper-parameters that GGUF stores."""
 
     name: str
-    """llama, qwen2 or qwen3."""
+    """llama (Mistral too), qwen2 or qwen3."""
     layers: int
     hidden: int
     feed_forward: int
@@ -91,6 +99,9 @@ class Architecture:
                                  "merge the adapter into its base model before exporting")
         if int(prefix) >= self.layers:
             raise ModelFileError(f"tensor '{name}' lies beyond the {self.layers} layers of config.json")
+        if kind == "bias" and LAYER_TENSORS[module] not in _BIASES[self.name]:
+            raise ModelFileError(f"tensor '{name}' is a bias that llama.cpp does not know in a {self.name} model",
+                                 "this student cannot be exported to GGUF")
         return f"blk.{prefix}.{LAYER_TENSORS[module]}.{kind}"
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -131,13 +142,23 @@ class Architecture:
         return factors
 
 
-def read_architecture(folder: ModelFolder) -> Architecture:
-    """The architecture of the model in `folder`. Raises ModelFileError for anything that GGUF could not say exactly."""
+def read_architecture(folder: ModelFolder, used_tokens: int = 0) -> Architecture:
+    """The architecture of the model in `folder`. Raises ModelFileError for anything that GGUF could not say exactly.
+
+    `used_tokens`: the longest text that the student is trained on and served with; 0 is all of its context. llama.cpp
+    computes no sliding window for these families: one that such a text never reaches past is left out, and the
+    context that the file states ends at it.
+    """
     config = folder.config
     if folder.architecture not in ARCHITECTURES:
         raise ModelFileError(f"config.json: {folder.architecture} cannot be exported to GGUF",
                              f"exported are: {', '.join(ARCHITECTURES)}")
     _refuse_unknown(config)
+    used = used_tokens or folder.context_length
+    if folder.window is not None and folder.window < used:
+        raise ModelFileError(f"config.json: texts of {used} tokens are read through a sliding window of {folder.window}"
+                             ", which llama.cpp does not compute for this family",
+                             f"set student.max_tokens to at most {folder.window}, or use a student without a window")
     try:
         heads = int(config["num_attention_heads"])
         return Architecture(
@@ -145,7 +166,7 @@ def read_architecture(folder: ModelFolder) -> Architecture:
             feed_forward=int(config["intermediate_size"]), heads=heads,
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_dim=int(config.get("head_dim") or folder.hidden_size // heads),
-            rms_eps=float(config.get("rms_norm_eps", 1e-6)), context=folder.context_length,
+            rms_eps=float(config.get("rms_norm_eps", 1e-6)), context=folder.window or folder.context_length,
             vocab=folder.vocab_size, tied=folder.tied_embeddings, rope=_rope(config),
         )
     except KeyError as error:
@@ -157,8 +178,6 @@ def read_architecture(folder: ModelFolder) -> Architecture:
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
     if config.get("hidden_act", "silu") != "silu":
         raise ModelFileError(f"config.json: hidden_act '{config['hidden_act']}' is not what llama.cpp computes (silu)")
-    if config.get("use_sliding_window"):
-        raise ModelFileError("config.json: use_sliding_window is on, which llama.cpp does not compute for this family")
     if float(config.get("partial_rotary_factor") or 1.0) != 1.0:
         raise ModelFileError("config.json: partial_rotary_factor below 1 cannot be exported")
 

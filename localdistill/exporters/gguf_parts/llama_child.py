@@ -77,7 +77,9 @@ def _tokenize(lib: Any, job: dict[str, Any]) -> dict[str, Any]:
     with _loaded(lib, job, vocab_only=True) as model:
         vocab = lib.llama_model_get_vocab(model)
         bos = int(lib.llama_vocab_bos(vocab))
-        bos_text = lib.llama_vocab_get_text(vocab, bos).decode() if bos >= 0 else ""
+        eos = int(lib.llama_vocab_eos(vocab))
+        bos_text, eos_text = (lib.llama_vocab_get_text(vocab, token).decode() if token >= 0 else ""
+                              for token in (bos, eos))
         template = lib.llama_model_chat_template(model, None)
         return {
             "texts": [_ids(lib, vocab, text, False) for text in job["texts"]],
@@ -85,6 +87,8 @@ def _tokenize(lib: Any, job: dict[str, Any]) -> dict[str, Any]:
                         for text in job["prompts"]],
             "template": template.decode("utf-8") if template is not None else None,
             "bos": bos,
+            "bos_text": bos_text,
+            "eos_text": eos_text,
             "stops": [token for token in range(lib.llama_vocab_n_tokens(vocab))
                       if lib.llama_vocab_is_eog(vocab, token)],
         }

@@ -4,7 +4,7 @@ asked for, on the CPU, in float32 where memory allows. Prompts and ids come from
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.records import Message
+from localdistill.records import Message, Role
 from localdistill.templates import ChatTemplate
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class Continuation:
     margins: tuple[float, ...]
 
 
+def _talk(turns: Sequence[str]) -> list[Message]:
+    roles: tuple[Role, ...] = ("user", "assistant")
+    return [Message(roles[place % 2], text) for place, text in enumerate(turns)]
+
+
 class Reference:
     """The merged model in a folder, asked as in training with `thinks`."""
 
@@ -48,8 +53,8 @@ class Reference:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a turn."""
-        return self.folder.eos_token_ids
+        """Ids that end generation."""
+        return self._tokenizer.stop_token_ids
 
     @cached_property
     def compute(self) -> str:
@@ -71,15 +76,14 @@ class Reference:
         """Token ids of a rendered prompt, as in training."""
         return self._tokenizer.encode_prompt(text)
 
-    def render(self, prompt: str) -> str:
-        """`prompt` as one user turn, ready for generation, as in training."""
-        return self._template.prompt([Message("user", prompt)], self._thinks)
+    def render(self, *turns: str) -> str:
+        """`turns`, of a user and an assistant by turns, ready for generation, as in training."""
+        return self._template.prompt(_talk(turns), self._thinks)
 
-    def render_stored(self, source: str, prompt: str) -> str:
-        """The same with the template text `source`, as a program renders it that knows no switches."""
-        stored = ChatTemplate(source, self._template.bos, self._template.eos, self._template.special_tokens,
-                              origin="the template in the GGUF")
-        return stored.prompt([Message("user", prompt)])
+    def render_stored(self, source: str, bos: str, eos: str, *turns: str) -> str:
+        """The same with the template text `source`, as a program renders it that knows no switches and takes `bos` and
+        `eos` from the file."""
+        return ChatTemplate(source, bos, eos, origin="the template in the GGUF").prompt(_talk(turns))
 
     def token_text(self, token: int) -> str:
         """The token as it is written in the vocabulary."""

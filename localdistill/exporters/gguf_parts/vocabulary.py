@@ -6,7 +6,7 @@ model names, and an unknown structure is an error."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,22 @@ SPLIT_ONE_DIGIT = _WORDS + r"\p{N}" + _REST
 SPLIT_THREE_DIGITS = _WORDS + r"\p{N}{1,3}" + _REST
 
 
+STOPS_BY_NAME = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
+"""Tokens at which llama.cpp stops because of their text, whatever the file says."""
+
+
+@dataclass(frozen=True)
+class StopNames:
+    """What the tokens that end generation are; one token may be several of them."""
+
+    end_of_turn: int
+    """What the chat template writes after a turn."""
+    end_of_text: int
+    end_of_message: int | None
+    """A turn that goes on after a tool has answered, or a further stop token that is neither of the others."""
+    all: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The tokenizer as GGUF stores it. `tokens`, `types`: one per row of the embedding."""
@@ -34,8 +50,7 @@ class Vocabulary:
     merges: tuple[str, ...]
     pre: str
     bos: int | None
-    stops: tuple[int, ...]
-    """Tokens that end a turn, the most specific first."""
+    stops: StopNames
     pad: int | None
     add_bos: bool
     chat_template: str
@@ -45,17 +60,22 @@ def serving_template(folder: ModelFolder, thinks: bool | None) -> str:
     """The chat template to store: the folder's own, with its thinking switch fixed where that decides the prompt.
 
     A program that serves the file does not know whether the student was trained to think, and some switch thinking on
-    by themselves. None leaves the template as it is.
+    by themselves. `thinks` None leaves the switch alone. A BOS or EOS that the template names and the folder does not
+    have is fixed as nothing: llama.cpp would write some token in its place.
     """
     template = ChatTemplate.from_folder(folder.path)
+    source = template.source
+    for name, text in (("bos_token", template.bos), ("eos_token", template.eos)):
+        if not text and name in template.source:
+            source = f'{{%- set {name} = "" -%}}{source}'
     if thinks is None:
-        return template.source
+        return source
     probe = [Message("user", "?")]
     wanted = template.prompt(probe, thinks)
     if all(template.prompt(probe, other) == wanted for other in (None, True, False)):
-        return template.source
+        return source
     value = "true" if thinks else "false"
-    return f"{{%- set enable_thinking = {value} -%}}{{%- set thinking = {value} -%}}{template.source}"
+    return f"{{%- set enable_thinking = {value} -%}}{{%- set thinking = {value} -%}}{source}"
 
 
 def read_vocabulary(folder: ModelFolder, thinks: bool | None) -> Vocabulary:
@@ -69,16 +89,41 @@ def read_vocabulary(folder: ModelFolder, thinks: bool | None) -> Vocabulary:
         raise ModelFileError("tokenizer.json is not byte-level BPE (SentencePiece and WordPiece cannot be exported)")
     tokens, types = _tokens(data, folder.vocab_size)
     ids = {token: number for number, token in enumerate(tokens) if types[number] != UNUSED}
-    leading = StudentTokenizer(folder.path).leading_ids
+    tokenizer = StudentTokenizer(folder.path)
+    leading = tokenizer.leading_ids
     bos = leading[0] if leading else _token_id(config.get("bos_token"), ids)
     if len(leading) > 1:
         raise ModelFileError(f"the tokenizer puts {len(leading)} tokens before every text; GGUF can say one")
     _refuse_normalizer(data)
     return Vocabulary(
         tokens=tokens, types=types, merges=_merges(model), pre=detect_pre_tokenizer(data), bos=bos,
-        stops=folder.eos_token_ids, pad=_token_id(config.get("pad_token"), ids), add_bos=bool(leading),
+        stops=_stop_names(tokenizer.stop_token_ids, tokens, _template_eos(folder, config, ids)),
+        pad=_token_id(config.get("pad_token"), ids), add_bos=bool(leading),
         chat_template=serving_template(folder, thinks),
     )
+
+
+def _template_eos(folder: ModelFolder, config: Mapping[str, Any], ids: Mapping[str, int]) -> int | None:
+    """The token that the chat template names as `eos_token`, if it does: programs take the end of text for it."""
+    if "eos_token" not in ChatTemplate.from_folder(folder.path).source:
+        return None
+    return _token_id(config.get("eos_token"), ids)
+
+
+def _stop_names(stops: tuple[int, ...], tokens: Sequence[str], template_eos: int | None) -> StopNames:
+    """Names for `stops`, whose first ends a turn. Raises ModelFileError when there are more than GGUF has names for."""
+    end_of_turn, *others = stops
+    if template_eos is not None:
+        end_of_text = template_eos
+    else:
+        end_of_text = next((stop for stop in others if "eom" not in tokens[stop]), end_of_turn)
+    left = sorted((stop for stop in others if stop != end_of_text), key=lambda stop: "eom" not in tokens[stop])
+    unknown = [stop for stop in left if tokens[stop] not in STOPS_BY_NAME]
+    if len(unknown) > 1:
+        names = ", ".join(tokens[stop] for stop in stops)
+        raise ModelFileError(f"{len(stops)} tokens end generation ({names}); GGUF can name three",
+                             "state fewer in eos_token_id of generation_config.json: those that this student writes")
+    return StopNames(end_of_turn, end_of_text, next(iter(unknown or left), None), stops)
 
 
 def detect_pre_tokenizer(data: Mapping[str, Any]) -> str:
@@ -113,6 +158,10 @@ def _steps(node: Any) -> list[Mapping[str, Any]]:
 def _tokens(data: Mapping[str, Any], size: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     entries: dict[int, tuple[str, int]] = {number: (token, NORMAL) for token, number in data["model"]["vocab"].items()}
     for added in data.get("added_tokens") or []:
+        strips = next((key for key in ("lstrip", "rstrip", "single_word") if added.get(key)), "")
+        if strips:
+            raise ModelFileError(f"tokenizer.json: the added token '{added['content']}' has {strips}, which GGUF "
+                                 "cannot say", "this student cannot be exported to GGUF")
         entries[int(added["id"])] = (str(added["content"]), CONTROL if added.get("special") else USER_DEFINED)
     highest = max(entries, default=-1)
     if highest >= size:

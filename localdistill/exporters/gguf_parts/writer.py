@@ -46,20 +46,18 @@ class PlannedTensor:
 
 
 def convert_to_gguf(model_folder: Path, output: Path, file_type: FileType = "F16", *, name: str = "",
-                    thinks: bool | None = None, facts: Mapping[str, str] | None = None,
+                    thinks: bool | None = None, facts: Mapping[str, str] | None = None, used_tokens: int = 0,
                     tick: Callable[[int, int], None] | None = None) -> None:
     """Write the model in `model_folder` (config.json, safetensors, tokenizer.json, chat template) to `output`.
 
     Two-dimensional tensors are stored in `file_type` (Q8_0 falls back to F16 where rows are no multiple of 32), norms
     and biases in F32. `name` and `facts` (for example license) become general metadata; `thinks`
-    fixes the thinking switch of the stored template (None leaves it). `tick(done, total)` counts
+    fixes the thinking switch of the stored template (None leaves it). `used_tokens` is the longest text that the
+    student is for (0: all of its context; see `read_architecture`). `tick(done, total)` counts
     bytes and may raise to stop. Raises ModelFileError for a model that cannot be exported, LocalDistillError when
     the disk refuses; `output` is removed then.
     """
-    folder = ModelFolder.open(model_folder)
-    architecture = read_architecture(folder)
-    vocabulary = read_vocabulary(folder, thinks)
-    plan = plan_tensors(architecture, stored_tensors(folder), file_type)
+    architecture, vocabulary, plan = _prepared(model_folder, file_type, thinks, used_tokens)
     try:
         _write(output, architecture, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
                tick or (lambda done, total: None))
@@ -70,6 +68,19 @@ def convert_to_gguf(model_folder: Path, output: Path, file_type: FileType = "F16
     except BaseException:
         output.unlink(missing_ok=True)
         raise
+
+
+def require_convertible(model_folder: Path, thinks: bool | None, used_tokens: int) -> None:
+    """Raise what `convert_to_gguf` would raise for this model before it writes, without reading its weights."""
+    _prepared(model_folder, "F16", thinks, used_tokens)
+
+
+def _prepared(model_folder: Path, file_type: FileType, thinks: bool | None,
+              used_tokens: int) -> tuple[Architecture, Vocabulary, list[PlannedTensor]]:
+    folder = ModelFolder.open(model_folder)
+    architecture = read_architecture(folder, used_tokens)
+    return (architecture, read_vocabulary(folder, thinks),
+            plan_tensors(architecture, stored_tensors(folder), file_type))
 
 
 def plan_tensors(architecture: Architecture, stored: Mapping[str, StoredTensor],
@@ -195,9 +206,13 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
         writer.add_token_merges(vocabulary.merges)
     if vocabulary.bos is not None:
         writer.add_bos_token_id(vocabulary.bos)
-    for add, token in zip((writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id),
-                          vocabulary.stops):
-        add(token)
+    stops = vocabulary.stops
+    writer.add_eos_token_id(stops.end_of_text)
+    writer.add_eot_token_id(stops.end_of_turn)
+    if stops.end_of_message is not None:
+        writer.add_eom_token_id(stops.end_of_message)
+    # Ollama's own engine knows no other names than the end of text, and reads all of them here.
+    writer.add_array("tokenizer.ggml.eos_token_ids", list(stops.all))
     if vocabulary.pad is not None:
         writer.add_pad_token_id(vocabulary.pad)
     writer.add_add_bos_token(vocabulary.add_bos)

@@ -1,0 +1,50 @@
+"""What a student's files say before anything runs: whether the stages of a recipe can read and export it. Asks nobody,
+fetches nothing and loads no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.exporters import EXPORTERS
+from localdistill.exporters.base import Exporter
+from localdistill.formats import FORMATS
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.recipe import Recipe
+from localdistill.stages.context import build_member
+
+_NEED_STUDENT = frozenset(("format", "train", "evaluate", "export"))
+
+
+def check_student(recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:
+    """Raise ModelFileError when the student of `recipe` cannot go through `stages`; relative paths start from `base`.
+    What could not be looked at is returned in words."""
+    if recipe.student is None or not _NEED_STUDENT.intersection(stages):
+        return []
+    source = recipe.student.model
+    if source.startswith("hf://"):
+        return [f"{source} is read when the run needs it; whether it can be trained and exported is not known yet"]
+    folder = resolve_model(str(resolve_path(source, base)))
+    ModelFolder.open(folder)
+    if "export" not in stages or recipe.export is None:
+        return []
+    for member in recipe.export.to:
+        exporter: Exporter = build_member(EXPORTERS, member, base)
+        for thinks in _ways_to_think(recipe):
+            try:
+                exporter.check(folder, thinks, recipe.student.max_tokens)
+            except MissingExtra as missing:
+                return [f"whether the student can be exported was not checked: {missing.message}"]
+            except ModelFileError as error:
+                raise ModelFileError(f"this student cannot be exported by {member.use}: {error.message}",
+                                     error.hint) from error
+    return []
+
+
+def _ways_to_think(recipe: Recipe) -> set[bool]:
+    """Whether what may be exported thinks."""
+    assert recipe.export is not None
+    arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
+    return {FORMATS.load(arm.format).thinks for arm in arms} or {False}

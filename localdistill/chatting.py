@@ -13,6 +13,7 @@ from localdistill.errors import ModelFileError
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Reply, Request, Sampling, content_id
 from localdistill.templates.thinking import TAG_PAIRS
+from localdistill.workspace import check_file
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0,
     `cancel` ends everything, loading too. Raises ModelFileError when the file is missing or damaged, Cancelled."""
     if not model.is_file():
         raise ModelFileError(f"{model} does not exist", "check the path of the model")
+    check_file(model, (cancel or Cancel()).check)
     cls = ENGINES.load("llama_cpp")
     engine = cls(cls.Options(model=str(model), parallel=1, processes=1))
     outside = cancel or Cancel()

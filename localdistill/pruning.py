@@ -51,7 +51,7 @@ def _digests(run: RunFolder) -> set[str]:
 
 def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
     """Runs and artifacts with what keeps them: a run that lives, can be resumed or is young; an artifact that a kept
-    run, or another kept artifact, refers to."""
+    run, or another kept artifact, refers to. Nothing keeps what was set aside as damaged."""
     items, used = list[PruneItem](), dict[str, str]()
     now = time.time()
     for run in list_runs(workspace.runs):
@@ -82,6 +82,8 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
                 used.get(artifact.digest, ""),
             )
         )
+    aside = sorted(workspace.damaged.iterdir()) if workspace.damaged.is_dir() else []
+    items += [PruneItem("damaged", path.name, "set aside", path, _size(path), "") for path in aside if path.is_dir()]
     return items
 
 

@@ -47,7 +47,7 @@ _WHERE = {
     "localdistill.selecting": ("FilterStep", "SavedSelection", "Waterfall", "run_again", "saved_selections",
                                "try_filters", "waterfall_of", "with_option"),
     "localdistill.safety.text": ("display_safe",),
-    "localdistill.scorecard": ("Comparison", "Flip", "Row", "ScoreCard"),
+    "localdistill.scorecard": ("Comparison", "Flip", "Row", "ScoreCard", "Standing"),
     "localdistill.scores": ("FlippedItem", "Scores", "flipped", "score_card"),
     "localdistill.showing": ("render_trace",),
     "localdistill.stages.checking": ("check_student",),

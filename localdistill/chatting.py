@@ -13,6 +13,7 @@ from localdistill.errors import EngineError, ModelFileError, UsageError
 from localdistill.events import Cancel, silent
 from localdistill.records import Message, Reply, Request, Sampling, Status, content_id
 from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
+from localdistill.workspace import check_file
 
 _ENDINGS: Mapping[Status, str] = {
     "complete": "", "truncated": "stopped", "length": "cut at the token limit", "looping": "cut: it repeated itself",
@@ -159,6 +160,7 @@ def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0, can
     `cancel` ends everything, loading too. Raises ModelFileError when the file is missing or damaged, Cancelled."""
     if not model.is_file():
         raise ModelFileError(f"{model} does not exist", "check the path of the model")
+    check_file(model, (cancel or Cancel()).check)
     cls = ENGINES.load("llama_cpp")
     engine = cls(cls.Options(model=str(model), parallel=1, processes=1, context_tokens=context_tokens))
     outside = cancel or Cancel()

@@ -42,14 +42,16 @@ class DatasetShape:
 
 
 def dataset_shapes(workspace: Workspace, run: RunFolder) -> list[DatasetShape]:
-    """The datasets of `run`, one per arm; those whose folder is gone are left out. UsageError when the run has not
-    come as far, LocalDistillError when a dataset is damaged."""
+    """The datasets of `run`, one per arm. UsageError when the run has not come as far, LocalDistillError when a dataset
+    is gone or not what was written."""
     student = run.recipe().student
     found = []
     for arm, made in run.output("format")["arms"].items():
-        artifact = workspace.artifact("dataset", made["dataset"])
-        if artifact is None:
-            continue
+        artifact = workspace.find_artifact("dataset", made["dataset"])
+        why = "its folder is gone" if artifact is None else artifact.damage()
+        if artifact is None or why:
+            raise LocalDistillError(f"the dataset of arm {arm} cannot be shown: {why}",
+                                    f"localdistill resume {run.id} makes it again")
         found.append(DatasetShape(
             arm, made["format"], made["thinks"], made.get("rewrite", ""), made["dataset"],
             student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made["trained_tokens"],

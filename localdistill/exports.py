@@ -3,21 +3,26 @@ and the commands that use them. Reads what is there; makes and changes nothing, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from localdistill.errors import LocalDistillError, UsageError
+from localdistill.events import Cancel
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recovery import open_store
 from localdistill.run_folder import RunFolder, list_runs
-from localdistill.workspace import Artifact, Workspace
+from localdistill.scorecard import Standing, cautions
+from localdistill.workspace import Artifact, Workspace, check_file
 
-ExportState = Literal["whole", "gone", "refused", "not yet"]
+ExportState = Literal["whole", "unchecked", "damaged", "gone", "refused", "nothing", "not yet"]
+Look = Callable[[], None] | None
+"""Called again and again while files are compared with their checksums; None compares nothing."""
 _SUFFIX = ".gguf"
 _PARITY, _MODELFILE, _SUMS = "parity.json", "Modelfile", "SHA256SUMS"
 
@@ -59,6 +64,9 @@ class FormScore:
     """Items with the very text of the trained model."""
     items: int = 0
     verdict: str = ""
+    base_difference: float | None = None
+    """To the untrained student; None where that was not measured."""
+    base_verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Exported:
 
     run: str
     state: ExportState
-    """`whole`; `gone`: the files were removed or damaged; `refused`: the parity gate failed; `not yet`."""
+    """`whole`: every file was compared with its checksum; `unchecked`: nobody looked; `damaged`; `gone`: the folder was
+    removed; `refused`: the parity gate failed; `nothing`: no arm was good enough; `not yet`."""
     arm: str = ""
     digest: str = ""
     folder: Path | None = None
@@ -88,6 +97,14 @@ class Exported:
     """(what for, command line inside `folder`)."""
     unknown: tuple[str, ...] = ()
     """What could not be read, in words."""
+    standings: tuple[Standing, ...] = ()
+    """How the arm stands against the untrained student on every task of the evaluation."""
+    cautions: tuple[str, ...] = ()
+    """What speaks against this model, or is not known of it, in words."""
+    why: tuple[str, ...] = ()
+    """What is damaged, or why nothing was exported and how each arm stands."""
+    arms: tuple[str, ...] = ()
+    """What the run can export when it is told to: its arms and the base."""
 
     @property
     def gate_passed(self) -> bool | None:
@@ -113,40 +130,60 @@ class ChatFile:
     """Whose it is, for example `pantry-1 full_trace Q8_0` or `teacher of pantry-1`."""
 
 
-def exports_of(workspace: Workspace, run: str = "") -> list[Exported]:
+def exports_of(workspace: Workspace, run: str = "", checked: bool = True,
+               cancel: Cancel | None = None) -> list[Exported]:
     """The exports of `run` (`last`: the newest), or of all runs that have or were to have one, newest first.
 
-    UsageError when there is no such run. A damaged file is said in `unknown`, never raised.
+    checked: compare every file with its checksum, which takes a while for large ones the first time, and which `cancel`
+    ends; without it a state is `unchecked` and never `whole`. UsageError when there is no such run. A damaged file is
+    said in `why` or `unknown`, never raised.
     """
+    look = (cancel or Cancel()).check if checked else None
+    return list(_exports(workspace, run, look))
+
+
+def _exports(workspace: Workspace, run: str, look: Look) -> Iterator[Exported]:
     folders = [RunFolder.open(workspace.runs, run)] if run else reversed(list_runs(workspace.runs))
-    found = []
     for folder in folders:
         stages = _json(folder.path / "request.json").get("stages", ())
         if run or "export" in stages:
-            found.append(_exported(workspace, folder))
-    return found
+            yield _exported(workspace, folder, look)
 
 
 def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
     """The model file that `name` means: the best file that the run of this name exported (`last`: the newest run that
-    exported something), else a file. UsageError when there is none."""
+    exported something), else a file. UsageError when there is none, LocalDistillError when it is damaged."""
     if name != "last" and name not in {folder.id for folder in list_runs(workspace.runs)}:
         if name.endswith(_SUFFIX) or os.path.isfile(name):
             return Path(name)
         raise UsageError(f"there is no run and no file '{name}'",
                          "localdistill runs lists the runs; localdistill chat FILE.gguf opens any GGUF file")
-    for made in exports_of(workspace, "" if name == "last" else name):
+    for made in _exports(workspace, "" if name == "last" else name, None):
+        if made.state == "damaged":
+            raise _damaged(made.run, "; ".join(made.why))
         if made.files:
+            try:
+                check_file(made.for_chat[0].path)
+            except LocalDistillError as error:
+                raise _damaged(made.run, error.message) from None
             return made.for_chat[0].path
+        if made.state == "nothing" and name != "last":
+            raise UsageError(f"{name} exported nothing: {made.why[0]}",
+                             next((command for _, command in made.commands), "localdistill export RECIPE"))
     raise UsageError("no run has exported a model yet" if name == "last" else f"{name} has exported no model",
                      "localdistill export RECIPE makes one; localdistill chat FILE.gguf opens any GGUF file")
 
 
+def _damaged(run: str, why: str) -> LocalDistillError:
+    return LocalDistillError(f"what {run} exported is damaged: {why}",
+                             f"localdistill resume {run} sets it aside and makes it again")
+
+
 def chat_files(workspace: Workspace) -> list[ChatFile]:
     """Model files to talk to: what runs exported, newest run first and the better quants of it first, then the
-    teachers of runs that are GGUF files."""
+    teachers of runs that are GGUF files. Whoever opens one compares it with its checksum."""
     found: dict[Path, ChatFile] = {}
-    for made in exports_of(workspace):
+    for made in exports_of(workspace, checked=False):
         for file in made.for_chat:
             found.setdefault(file.path, ChatFile(file.path, f"{made.run} {made.arm} {file.quant}"))
     for folder in reversed(list_runs(workspace.runs)):
@@ -155,40 +192,75 @@ def chat_files(workspace: Workspace) -> list[ChatFile]:
     return list(found.values())
 
 
-def _exported(workspace: Workspace, folder: RunFolder) -> Exported:
+def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
     made = _json(folder.path / "stages" / "export.json")
+    arms = _arms(folder)
     if not made:
         report = _json(folder.path / _PARITY)
         gate = tuple(_gate(report))
         refused = bool(gate) and not all(item.passed for item in gate)
         return Exported(folder.id, "refused" if refused else "not yet", gate=gate if refused else (),
-                        compute=str(report.get("compute", "")))
+                        compute=str(report.get("compute", "")), arms=arms)
+    if made.get("why_nothing"):
+        commands = zip(("go on", "anew"), map(str, made.get("commands") or ()), strict=False)
+        return Exported(folder.id, "nothing", why=tuple(map(str, made["why_nothing"])), commands=tuple(commands),
+                        arms=arms)
     digest, arm = str(made.get("export", "")), str(made.get("arm", ""))
-    artifact = _artifact(workspace, digest)
     said = made.get("terms")
     terms: Mapping[str, Any] = said if isinstance(said, dict) else {}
     unknown: list[str] = []
+    standings = tuple(_standings(made))
     common: dict[str, Any] = {
         "arm": arm, "digest": digest, "thinks": bool(made.get("thinks")), "scores": tuple(_scores(made)),
         "not_measured": tuple(map(str, made.get("not_measured") or ())), "terms": str(terms.get("strictest", "")),
         "terms_of": tuple(map(str, terms.get("providers") or ())), "licences": _licences(workspace, folder, unknown),
+        "standings": standings, "arms": arms, "cautions": _cautions(made, arm, standings, folder.id),
     }
+    artifact = _artifact(workspace, digest)
     if artifact is None:
         return Exported(folder.id, "gone", **common, unknown=tuple(unknown))
+    damage = artifact.damage(look) if look else "" if artifact.is_whole() else artifact.damage()
+    if damage:
+        return Exported(folder.id, "damaged", folder=artifact.path, **common, unknown=tuple(unknown), why=(damage,))
     report = _json(artifact.path / _PARITY)
     if not report:
         unknown.append(f"{_PARITY} cannot be read")
+    unknown += [f"{name} lies in the folder and is no part of the export" for name in artifact.strangers()]
     files = tuple(_files(artifact))
-    return Exported(folder.id, "whole", folder=artifact.path, files=files, gate=tuple(_gate(report)),
-                    compute=str(report.get("compute", "")), **common, unknown=tuple(unknown),
-                    commands=tuple(_commands(artifact, files)))
+    if not files:
+        return Exported(folder.id, "nothing", why=("its exporters wrote no model file",), arms=arms)
+    return Exported(folder.id, "whole" if look else "unchecked", folder=artifact.path, files=files,
+                    gate=tuple(_gate(report)), compute=str(report.get("compute", "")), **common,
+                    unknown=tuple(unknown), commands=tuple(_commands(artifact, files)))
 
 
 def _artifact(workspace: Workspace, digest: str) -> Artifact | None:
     try:
-        return workspace.artifact("export", digest) if digest else None
+        return workspace.find_artifact("export", digest) if digest else None
     except (LocalDistillError, OSError, ValueError):
         return None
+
+
+def _arms(folder: RunFolder) -> tuple[str, ...]:
+    try:
+        return (*(arm.name for arm in folder.recipe().arms), "base")
+    except LocalDistillError:
+        return ()
+
+
+def _standings(made: Mapping[str, Any]) -> Iterator[Standing]:
+    for entry in _dicts(made.get("standings")):
+        with contextlib.suppress(TypeError, ValueError):
+            low_high = entry.get("interval")
+            yield Standing(**{**entry, "interval": (low_high[0], low_high[1]) if low_high else None})
+
+
+def _cautions(made: Mapping[str, Any], arm: str, standings: Sequence[Standing], run: str) -> tuple[str, ...]:
+    if arm == "base":
+        return ()
+    if not isinstance(made.get("standings"), list):
+        return (f"how it stands against the base was not recorded; localdistill resume {run} does",)
+    return tuple(cautions(standings))
 
 
 def _files(artifact: Artifact) -> Iterator[ExportedFile]:
@@ -214,7 +286,9 @@ def _scores(made: Mapping[str, Any]) -> Iterator[FormScore]:
             yield FormScore(
                 str(card.get("task", "?")), str(form.get("form", "?")), _number(form.get("score")),
                 (interval[0], interval[-1]), None if difference is None else _number(difference),
-                form.get("same_text"), int(_number(card.get("items"))), str(form.get("verdict", "")))
+                form.get("same_text"), int(_number(card.get("items"))), str(form.get("verdict", "")),
+                None if form.get("base_difference") is None else _number(form["base_difference"]),
+                str(form.get("base_verdict", "")))
 
 
 def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ def _unanswered(run: RunFolder) -> int:
 
 def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
     """Runs and artifacts with what keeps them: a run that lives, that a resume would continue, that holds what the
-    store does not, or that is young; an artifact that a kept run, or another kept artifact, refers to. Takes in the
-    journals of all runs first."""
+    store does not, or that is young; an artifact that a kept run, or another kept artifact, refers to. Nothing keeps
+    what was set aside as damaged. Takes in the journals of all runs first."""
     items, used = list[PruneItem](), dict[str, str]()
     now, only_here = time.time(), _only_here(workspace)
     for run in list_runs(workspace.runs):
@@ -121,6 +121,8 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
                 used.get(artifact.digest, ""),
             )
         )
+    aside = sorted(workspace.damaged.iterdir()) if workspace.damaged.is_dir() else []
+    items += [PruneItem("damaged", path.name, "set aside", path, _size(path), "") for path in aside if path.is_dir()]
     return items
 
 

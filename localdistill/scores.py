@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from localdistill.errors import LocalDistillError, UsageError
 from localdistill.run_folder import RunFolder
-from localdistill.scorecard import Comparison, Flip, ScoreCard
+from localdistill.scorecard import Comparison, Flip, ScoreCard, choose_arm
 from localdistill.stages.context import build_tasks
 from localdistill.workspace import Workspace
 
@@ -28,7 +28,11 @@ class Scores:
     not_measured: tuple[str, ...] = ()
     """Task, form and reason of every form that could not be run."""
     best: str = ""
-    """The arm with the highest score on the first task that is no guard."""
+    """The arm that `best` means: better than the base on the target and worse nowhere. Empty when there is none."""
+    why_best: str = ""
+    """Why that arm, or why none."""
+    problems: tuple[str, ...] = ()
+    """What could not be shown because it is gone or damaged, in words."""
     questions: Mapping[str, str] = field(default_factory=dict)
     """Prompt id -> question, of the tasks whose files are there."""
     references: Mapping[str, str] = field(default_factory=dict)
@@ -48,19 +52,34 @@ class FlippedItem:
 
 
 def score_card(workspace: Workspace, run: str = "last") -> Scores:
-    """The score cards of the run `run`. UsageError when it has none yet, or when an artifact is gone."""
+    """The score cards of the run `run`. UsageError when it has none yet, or when they are gone, LocalDistillError when
+    they are damaged: what is not as it was written is never shown."""
     folder = RunFolder.open(workspace.runs, run)
     evaluated = folder.output("evaluate")
     cards = _cards(json.loads(_file(workspace, folder, "scorecard", evaluated["scorecard"], "scorecard.json")))
-    forms: tuple[ScoreCard, ...] = ()
-    not_measured: tuple[str, ...] = ()
-    if exported := _output(folder, "export"):
-        artifact = workspace.artifact("export", str(exported.get("export", "")))
-        if artifact is not None and "measured.json" in artifact.manifest["files"]:
-            measured = json.loads((artifact.path / "measured.json").read_text(encoding="utf-8"))
-            forms, not_measured = _cards(measured["cards"]), tuple(measured.get("not_measured", ()))
+    forms, not_measured, problems = _forms(workspace, folder)
     questions, references = _items(folder)
-    return Scores(folder.id, cards, forms, not_measured, str(evaluated.get("best", "")), questions, references)
+    choice = choose_arm(cards)
+    return Scores(folder.id, cards, forms, not_measured, choice.arm, choice.reason, problems, questions, references)
+
+
+def _forms(workspace: Workspace,
+           folder: RunFolder) -> tuple[tuple[ScoreCard, ...], tuple[str, ...], tuple[str, ...]]:
+    """The cards of the exported forms, what was not measured, and why there is nothing where there should be."""
+    digest = str(_output(folder, "export").get("export", ""))
+    artifact = workspace.find_artifact("export", digest) if digest else None
+    if artifact is None:
+        gone = f"the export is gone with the scores of its files; localdistill resume {folder.id} makes it again"
+        return (), (), (gone,) if digest else ()
+    try:
+        if "measured.json" not in artifact.manifest["files"]:
+            return (), (), ()
+        measured = json.loads(artifact.checked("measured.json").read_text(encoding="utf-8"))
+        return _cards(measured["cards"]), tuple(measured.get("not_measured", ())), ()
+    except (LocalDistillError, OSError, ValueError, KeyError) as error:
+        said = error.message if isinstance(error, LocalDistillError) else str(error)
+        return (), (), (f"the scores of the exported files cannot be shown: {said}; localdistill resume {folder.id} "
+                        "makes them again",)
 
 
 def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:
@@ -85,10 +104,13 @@ def _output(folder: RunFolder, stage: str) -> dict[str, Any]:
 
 
 def _file(workspace: Workspace, folder: RunFolder, kind: str, digest: str, name: str) -> str:
-    artifact = workspace.artifact(kind, digest)
+    artifact = workspace.find_artifact(kind, digest)
     if artifact is None:
         raise UsageError(f"the {kind} of run {folder.id} is gone from this workspace",
                          f"localdistill resume {folder.id} makes it again")
+    if why := artifact.damage():
+        raise LocalDistillError(f"the {kind} of run {folder.id} is damaged: {why}",
+                                f"localdistill resume {folder.id} sets it aside and makes it again")
     return artifact.file(name).read_text(encoding="utf-8")
 
 

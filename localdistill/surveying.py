@@ -123,7 +123,8 @@ def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None
     elif status.state != "finished":
         steps.append(NextStep(f"{run.id} is {status.state}: go on", f"resume {run.id}"))
     elif _has_output(run, "export"):
-        steps.append(NextStep("talk to what came out", f"chat {run.id}"))
+        steps.append(NextStep("talk to what came out", f"chat {run.id}") if run.output("export").get("files") else
+                     NextStep("nothing was good enough to export: see why", f"exports {run.id}"))
     steps.append(NextStep("look at the traces", "traces"))
     steps.append(NextStep("examine this machine", "doctor"))
     return steps

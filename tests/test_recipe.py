@@ -52,6 +52,7 @@ def test_options_of_members_are_checked_where_they_stand() -> None:
     ("text", "expected"),
     [
         ('name = "x"', "nothing to work on"),
+        (SMALL + '[export]\narm = "base"\n', "[export] needs at least one [[export.to]]"),
         ('name = "x"\n[prompts]\nfiles = ["a"]', "[prompts] needs a [teacher]"),
         (SMALL + '[[arm]]\nname = "a"\nformat = "original"', "[[arm]] needs a [student]"),
         (SMALL + '[student]\nmodel = "m"\n[[arm]]\nname = "base"\nformat = "original"', "may not be named 'base'"),

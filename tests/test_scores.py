@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from localdistill import Scores, Workspace, flipped, score_card
-from localdistill.errors import UsageError
+from localdistill.errors import LocalDistillError, UsageError
 from tests.tui.garden import copied, garden
 
 
@@ -52,3 +54,38 @@ def test_a_recipe_that_cannot_be_read_costs_only_the_questions(tmp_path: Path) -
     (root / "runs/garden-1/resolved.json").write_text("{}")
     found = score_card(Workspace(root))
     assert found.questions == {} and len(found.cards) == 2
+
+
+@pytest.mark.parametrize("name", ["scorecard.json", "scorecard.md", "manifest.json"])
+def test_a_damaged_card_is_never_shown(tmp_path: Path, name: str) -> None:
+    root = copied(tmp_path)
+    (path,) = (root / "artifacts/scorecard").glob(f"*/{name}")
+    data = bytearray(path.read_bytes() or b" ")
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(LocalDistillError, match=f"scorecard of run garden-1 is damaged: {name}") as caught:
+        score_card(Workspace(root))
+    assert "localdistill resume garden-1" in caught.value.hint
+
+
+@pytest.mark.parametrize(("harm", "said"), [
+    (lambda folder: (folder / "measured.json").write_text("{}"), "measured.json has 2 bytes"),
+    (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json lists no files"),
+    (shutil.rmtree, "the export is gone"),
+])
+def test_forms_that_cannot_be_shown_are_said_to_be_missing(
+    tmp_path: Path, harm: Callable[[Path], object], said: str
+) -> None:
+    root = copied(tmp_path)
+    (folder,) = (path for path in (root / "artifacts/export").iterdir() if not path.name.startswith("."))
+    harm(folder)
+    found = score_card(Workspace(root))
+    assert found.cards and not found.forms and said in found.problems[0]
+
+
+def test_best_is_what_the_cards_say_and_not_what_was_once_written_down(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    path = root / "runs/garden-1/stages/evaluate.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "best": "answer_only"}))
+    found = score_card(Workspace(root))
+    assert found.best == "full_trace" and "better on pantry" in found.why_best

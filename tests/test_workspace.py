@@ -10,7 +10,7 @@ import pytest
 
 from localdistill.errors import LocalDistillError, UsageError
 from localdistill.safety.files import atomic_write_text, inside, partial_file
-from localdistill.workspace import Workspace
+from localdistill.workspace import Workspace, check_file
 
 
 def build(workspace: Workspace, digest: str, text: str = "hello", label: str = "one") -> None:
@@ -63,6 +63,91 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     assert workspace.artifact("dataset", "b2:aa") is None
     build(workspace, "b2:aa")
     assert workspace.artifact("dataset", "b2:aa") is not None
+
+
+def test_what_is_damaged_is_set_aside_named_and_made_again(tmp_path: Path) -> None:
+    workspace, said = Workspace(tmp_path), list[str]()
+    for number in (1, 2):
+        build(workspace, "b2:aa")
+        place = tmp_path / "artifacts" / "dataset" / "aa" / "a.txt"
+        place.write_text("hellO")
+        assert workspace.artifact("dataset", "b2:aa") is None
+        made, found = workspace.make_artifact("dataset", "b2:aa", {}, lambda s: fill(s, "hello"), said=said.append)
+        assert not found and made.file("a.txt").read_text() == "hello"
+        aside = tmp_path / "damaged" / f"dataset-aa-{number}"
+        assert (aside / "a.txt").read_text() == "hellO", "what was there is kept"
+        assert "a.txt is not what was written" in said[-1] and f"damaged/dataset-aa-{number}" in said[-1]
+        assert "a.txt is not what was written" in (aside / "WHY.txt").read_text()
+    assert len(said) == 2 and workspace.make_artifact("dataset", "b2:aa", {}, lambda s: fill(s, "no"))[1]
+
+
+def fill(staging: Path, text: str) -> None:
+    (staging / "a.txt").write_text(text)
+
+
+@pytest.mark.parametrize("harm", ["", "{", "[]"])
+def test_a_folder_whose_manifest_is_lost_is_set_aside_too(tmp_path: Path, harm: str) -> None:
+    workspace = Workspace(tmp_path)
+    build(workspace, "b2:aa")
+    manifest = tmp_path / "artifacts" / "dataset" / "aa" / "manifest.json"
+    manifest.write_text(harm) if harm else manifest.unlink()
+    assert workspace.artifact("dataset", "b2:aa") is None and workspace.list_artifacts() == []
+    build(workspace, "b2:aa")
+    assert workspace.artifact("dataset", "b2:aa") is not None
+    assert (tmp_path / "damaged" / "dataset-aa-1" / "a.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize(("second", "keeps"), [("weights", True), ("other weights", False)])
+def test_what_was_made_from_something_that_came_out_otherwise_is_set_aside(
+    tmp_path: Path, second: str, keeps: bool
+) -> None:
+    workspace, said = Workspace(tmp_path), list[str]()
+
+    def train(text: str, took: str) -> None:
+        def work(staging: Path) -> None:
+            fill(staging, text)
+            (staging / "times.json").write_text(took)
+
+        workspace.make_artifact("adapter", "b2:ada", {"label": "one"}, work, unstable="a.*", said=said.append)
+
+    train("weights", "61 s")
+    for kind, digest, inputs in (("answers", "b2:an", ["b2:ada"]), ("scorecard", "b2:sc", ["b2:an"]),
+                                 ("answers", "b2:other", ["b2:base"])):
+        workspace.make_artifact(kind, digest, {"inputs": inputs}, lambda staging: fill(staging, "x"))
+    place = tmp_path / "artifacts" / "adapter" / "ada" / "a.txt"
+    place.write_text("wEights")
+    with pytest.raises(RuntimeError):
+        workspace.make_artifact("adapter", "b2:ada", {}, _crash, unstable="a.*", said=said.append)
+    assert workspace.artifact("answers", "b2:an") is not None, "nothing is known yet"
+    train(second, "70 s")
+    assert (workspace.artifact("answers", "b2:an") is not None) == keeps
+    assert (workspace.artifact("scorecard", "b2:sc") is not None) == keeps
+    assert workspace.artifact("answers", "b2:other") is not None
+    assert len(said) == (1 if keeps else 3) and "'one' is damaged (a.txt is not what was written)" in said[0]
+
+
+def _crash(staging: Path) -> None:
+    raise RuntimeError
+
+
+def test_one_file_can_be_checked_without_the_others(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+
+    def two(staging: Path) -> None:
+        fill(staging, "small")
+        (staging / "large.gguf").write_text("large")
+
+    made, _ = workspace.make_artifact("export", "b2:aa", {}, two)
+    (made.path / "large.gguf").write_text("lArge")
+    assert made.checked("a.txt").read_text() == "small"
+    check_file(made.path / "a.txt")
+    check_file(tmp_path / "any.gguf")
+    with pytest.raises(LocalDistillError, match=r"large\.gguf is not what was written"):
+        made.checked("large.gguf")
+    (tmp_path / "link.gguf").symlink_to(made.path / "large.gguf")
+    for path in (made.path / "large.gguf", tmp_path / "link.gguf"):
+        with pytest.raises(LocalDistillError, match=r"large\.gguf is not what was written"):
+            check_file(path)
 
 
 def test_of_many_builders_one_builds_and_the_others_wait_for_it(tmp_path: Path) -> None:

@@ -236,11 +236,12 @@ class LocalDistillApp(App[None]):
 
         self.jobs.do(lambda: cancel(self.workspace, run_id), said)
 
-    def resume_run(self, run_id: str, max_usd: float | None = None, spent_usd: float | None = None) -> None:
-        """Continue a run and follow it."""
+    def resume_run(self, run_id: str, max_usd: float | None = None, spent_usd: float | None = None,
+                   arm: str = "") -> None:
+        """Continue a run and follow it; `arm` is what it exports from now on."""
         from localdistill import resume
 
-        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd), self.follow_run)
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm), self.follow_run)
 
     def chat_with(self, model: Path) -> None:
         """Open Chat with this file."""
@@ -266,7 +267,8 @@ class LocalDistillApp(App[None]):
             self.jobs.do(lambda: model_to_chat(self.workspace, rest),
                          lambda model: self.chat_with(model) if self.screen is here else None)
         else:
-            self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs"}.get(verb, "home"))
+            self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs",
+                     "exports": "export"}.get(verb, "home"))
 
     # ---- actions
 

@@ -54,6 +54,11 @@ class Jobs:
 
         self._app.run_worker(body, thread=True, group=group or "work", exclusive=bool(group), exit_on_error=False)
 
+    @staticmethod
+    def asked_to_stop() -> bool:
+        """Asked inside `work` that takes long: True once nobody waits for its result."""
+        return get_current_worker().is_cancelled
+
     def _hand_over(self, done: Callable[[T], None], result: T) -> None:
         """`done(result)`, in the event loop. The thread that waits for it would end with an error there, unheard."""
         try:

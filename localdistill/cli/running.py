@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,11 +83,21 @@ def _start(
     recipe, text, base = read_recipe(name, settings, seeds)
     place = workspace_of(workspace)
     accept_terms(recipe, place, accepted or [])
-    folder = start(place, recipe, text, base, until)
+    folder = start(place, recipe, text, base, until, named=_named(name, settings, seeds))
     if detach:
         _say_started(folder, as_json)
         return
     _watch(folder, place, as_json)
+
+
+def _named(name: str, settings: list[str], seeds: int | None) -> str:
+    """The recipe and its settings as they can be typed again, in any folder."""
+    from localdistill import recipe_file
+
+    file = recipe_file(name)
+    given = str(file.resolve()) if file == Path(name).expanduser() else name
+    changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
+    return shlex.join([given, *(part for change in changes for part in ("--set", change))])
 
 
 def _say_started(folder: Any, as_json: bool) -> None:
@@ -239,6 +250,9 @@ def resume(
         float | None,
         typer.Option(min=0, help="US dollars that the run has spent, when its book of calls is damaged or gone."),
     ] = None,
+    arm: Annotated[
+        str, typer.Option("--arm", help="Export this arm (or base, or best), whatever the recipe says.")
+    ] = "",
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -247,7 +261,7 @@ def resume(
     from localdistill import resume as go_on
 
     place = workspace_of(workspace)
-    folder = go_on(place, run_id, max_usd, spent)
+    folder = go_on(place, run_id, max_usd, spent, arm)
     if detach:
         _say_started(folder, as_json)
     else:

@@ -35,7 +35,8 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
     turned = _comparisons(found, flips) if flips else []
     if as_json:
         output.data_json({
-            "run": found.run_id, "best": found.best, "cards": [card.to_json() for card in found.cards],
+            "run": found.run_id, "best": found.best, "why_best": found.why_best, "problems": list(found.problems),
+            "cards": [card.to_json() for card in found.cards],
             "forms": [card.to_json() for card in found.forms], "not_measured": list(found.not_measured),
         } if not flips else {"run": found.run_id, "flips": [
             {"task": task, "first": entry.first, "second": entry.second, **_plain(item)}
@@ -43,8 +44,12 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
         return
     for card in (*found.cards, *found.forms):
         output.data(output.safe(to_text(card)))
+    if found.why_best:
+        output.data(output.safe(f"best: {found.best or 'none'} - {found.why_best}"))
     for text in found.not_measured:
         output.talk(f"not measured: {output.safe(text)}")
+    for text in found.problems:
+        output.talk(f"warning: {output.safe(text)}")
     for task, entry in turned:
         _print_flips(found, task, entry)
 

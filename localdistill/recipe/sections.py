@@ -161,9 +161,10 @@ class ExportSection(Options):
     """What is exported."""
 
     arm: str = "best"
-    """Name of an arm, `base`, or `best`: the arm with the highest score that was not stopped early."""
+    """Name of an arm, `base`, or `best`: the arm with the highest score on the first task that is no guard, of those
+    that are better than the base there and worse on no other task; where there is none, nothing is exported."""
     to: tuple[Member, ...] = ()
-    """Exporters in order."""
+    """Exporters in order, at least one."""
 
 
 class Recipe(Options):
@@ -263,6 +264,8 @@ def _section_problems(recipe: Recipe) -> list[str]:
         problems.append("[train] needs at least one [[arm]]")
     if recipe.export and not recipe.train:
         problems.append("[export] needs [train]")
+    if recipe.export and not recipe.export.to:
+        problems.append('[export] needs at least one [[export.to]], for example use = "gguf"')
     if recipe.evaluate and not recipe.evaluate.tasks:
         problems.append("[evaluate] needs at least one [[evaluate.task]]")
     arm_names = {arm.name for arm in recipe.arms} | {"best", "base"}

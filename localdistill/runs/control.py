@@ -27,13 +27,14 @@ POLL_S = 0.1
 
 
 def start(
-    workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0
+    workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0, named: str = ""
 ) -> RunFolder:
     """Start a run of `recipe` in a process of its own and return its folder.
 
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
-    ask only so many prompts, evenly spaced; 0 asks all. UsageError when the terms of use of a teacher are not
-    accepted (see `localdistill.consent`), ModelFileError when the student cannot go through these stages.
+    ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
+    them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
+    `localdistill.consent`), ModelFileError when the student cannot go through these stages.
     """
     from localdistill.consent import require
     from localdistill.stages.checking import check_student
@@ -47,20 +48,22 @@ def start(
             )
         stages = stages[: stages.index(until) + 1]
     check_student(recipe, base, stages)
-    asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {})}
+    asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
+             **({"named": named} if named else {})}
     run = RunFolder.create(workspace.runs, recipe, text, asked)
     _launch(run, workspace)
     return run
 
 
 def resume(
-    workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None
+    workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None, arm: str = ""
 ) -> RunFolder:
     """Continue a run that failed, was cancelled, paused or died; what is done is skipped. Without `run_id`: see
     `run_to`.
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
-    what it has spent so far, for a run whose book of calls is not whole; UsageError when the book is.
+    what it has spent so far, for a run whose book of calls is not whole; UsageError when the book is. arm: export this
+    one (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it.
     """
     run = run_to("resume", workspace, run_id)
     if run.is_alive():
@@ -76,9 +79,23 @@ def resume(
         state_spent(run.calls, spent_usd)
     if max_usd is not None:
         run.amend_request(max_usd=max_usd)
+    if arm:
+        _require_arm(run, arm)
+        run.amend_request(export_arm=arm)
     run.clear_cancel()
     _launch(run, workspace)
     return run
+
+
+def _require_arm(run: RunFolder, arm: str) -> None:
+    """UsageError when this run cannot export `arm`."""
+    recipe = run.recipe()
+    if recipe.export is None or "export" not in run.request()["stages"]:
+        raise UsageError(f"run {run.id} ends before an export, so it can export no arm",
+                         f"localdistill export RECIPE --set export.arm={arm} starts a run that does")
+    known = [*(section.name for section in recipe.arms), "base", *(["best"] if recipe.evaluate else [])]
+    if arm not in known:
+        raise UsageError(f"run {run.id} has no arm '{arm}'{nearest(arm, known)}", f"it has: {', '.join(known)}")
 
 
 def _launch(run: RunFolder, workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from localdistill.errors import LocalDistillError, UsageError
 _CHUNK = 1 << 20
 
 
-def sha256_file(path: Path) -> str:
-    """`sha256:<hex>` of a file's bytes."""
+def sha256_file(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """`sha256:<hex>` of a file's bytes. `tick` is called between its parts and may raise."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
+            tick()
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -1,6 +1,6 @@
-"""Score cards: paired comparisons of several models on the same items, and how they look on paper."""
+"""Score cards: paired comparisons of several models on the same items, what they choose, and how they look on paper."""
 
-from localdistill.scorecard.building import build_forms_card, build_score_card
+from localdistill.scorecard.building import build_beside_card, build_forms_card, build_score_card
 from localdistill.scorecard.card import (
     Comparison,
     Contestant,
@@ -11,9 +11,19 @@ from localdistill.scorecard.card import (
     ScoreCard,
     Verdict,
 )
+from localdistill.scorecard.choosing import (
+    Candidate,
+    Choice,
+    Standing,
+    cautions,
+    choose_arm,
+    standing_json,
+    standings_of,
+)
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "Comparison", "Contestant", "Flip", "GroupScore", "ItemResult", "Row", "ScoreCard", "Verdict",
-    "build_forms_card", "build_score_card", "to_markdown", "to_text",
+    "Candidate", "Choice", "Comparison", "Contestant", "Flip", "GroupScore", "ItemResult", "Row", "ScoreCard",
+    "Standing", "Verdict", "build_beside_card", "build_forms_card", "build_score_card", "cautions", "choose_arm",
+    "standing_json", "standings_of", "to_markdown", "to_text",
 ]

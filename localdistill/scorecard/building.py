@@ -45,6 +45,8 @@ FLIPS_KEPT = 50
 
 _FORMS_SCOPE = ("Forms of one trained model, each against the model as it was trained: a verdict speaks of this form "
                 "of this model.")
+_BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a verdict speaks of this form of this "
+                 "model.")
 
 
 def build_score_card(contestants: Sequence[Contestant], base: str, task: str, grader: str,
@@ -80,6 +82,18 @@ def build_forms_card(forms: Sequence[Contestant], trained: str, task: str, grade
     pairs = [(name, trained) for name in arms if name != trained]
     comparisons = tuple(_compare_family("base", pairs, arms, trained, still))
     return ScoreCard(task, grader, trained, is_guard, len(forms[0].items), 1, rows, comparisons, _FORMS_SCOPE, forms_of)
+
+
+def build_beside_card(forms: Sequence[Contestant], base: Contestant, task: str, grader: str, is_guard: bool,
+                      forms_of: str) -> ScoreCard:
+    """Compare the forms of one model with the untrained `base`, on the same items; Holm over the forms. What a user
+    gets is a form: this says whether it is still better than what the training began with."""
+    _require_same_items([base, *forms])
+    arms, still = _by_name([base, *forms]), SeedVariance(0.0, 0)
+    rows = tuple(_row(group, still) for group in arms.values())
+    pairs = [(name, base.name) for name in arms if name != base.name]
+    comparisons = tuple(_compare_family("base", pairs, arms, base.name, still))
+    return ScoreCard(task, grader, base.name, is_guard, len(base.items), 1, rows, comparisons, _BESIDE_SCOPE, forms_of)
 
 
 def _scope(seeds: int) -> str:

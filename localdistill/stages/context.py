@@ -4,7 +4,7 @@ the files it names, and journalled writes of traces."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -151,17 +151,30 @@ class StageContext:
         """Something was not there before."""
         self.reused_all = False
 
-    def announce(self, artifact: Artifact, label: str, reused: bool) -> None:
-        """Say that an artifact is complete."""
+    def make(self, stage: str, artifact: tuple[str, str, str], meta: Mapping[str, Any], build: Callable[[Path], None],
+             unstable: str = "") -> Artifact:
+        """The artifact (kind, digest, label), made by `build` unless it is there and whole; said either way, and what
+        was damaged too. `unstable`: see `Workspace.make_artifact`."""
+        kind, digest, label = artifact
+        made, reused = self.workspace.make_artifact(
+            kind, digest, {"label": label, **meta}, build, unstable, lambda text: self.warn(stage, text))
         if not reused:
             self.worked()
-        self.emit(ArtifactWritten(artifact.kind, artifact.digest, label, reused))
+        elif strangers := made.strangers():
+            self.warn(stage, f"no stage wrote {', '.join(strangers)} in {made.path.relative_to(self.workspace.root)}; "
+                             "nothing reads it")
+        self.emit(ArtifactWritten(kind, digest, label, reused))
+        return made
 
     def artifact(self, kind: str, digest: str) -> Artifact:
-        """An artifact that an earlier stage left; UsageError when its folder is gone."""
-        found = self.workspace.artifact(kind, digest)
+        """An artifact that an earlier stage left; UsageError when its folder is gone, LocalDistillError when something
+        in it is not what was written."""
+        found = self.workspace.find_artifact(kind, digest)
         if found is None:
             raise UsageError(f"the {kind} {digest} is gone from this workspace", f"localdistill resume {self.run.id}")
+        if why := found.damage(self.cancel.check):
+            raise LocalDistillError(f"the {kind} {digest} is damaged: {why}",
+                                    f"localdistill resume {self.run.id} sets it aside and makes it again")
         return found
 
     @contextmanager

@@ -4,7 +4,7 @@ compares them in pairs. Nothing here knows what an arm is called."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ from typing import Any
 from localdistill.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
-from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_score_card, to_markdown, to_text
+from localdistill.scorecard import (
+    Contestant,
+    ItemResult,
+    ScoreCard,
+    build_score_card,
+    choose_arm,
+    to_markdown,
+    to_text,
+)
 from localdistill.stages.context import StageContext
 from localdistill.stages.measuring import Bench, Subject, benches, measure
 
@@ -35,8 +43,11 @@ class Entrant:
         return self.name + (f", seed {self.seed}" if self.adapter else "")
 
 
+BASE = Entrant("base", 0, "", None, {})
+
+
 def run(context: StageContext) -> None:
-    """Leave the score card of every task."""
+    """Leave the score card of every task, and the arm that may be exported unasked."""
     field = entrants(context)
     cards, answers = [], []
     for bench in benches(context):
@@ -50,7 +61,10 @@ def run(context: StageContext) -> None:
         cards.append(card)
         context.emit(Noted("evaluate", to_text(card)))
     digest = _write(context, cards, answers)
-    context.run.write_output("evaluate", {"scorecard": digest, "best": _best(cards)})
+    choice = choose_arm(cards)
+    if choice.candidates:
+        context.note("evaluate", f"best: {choice.arm or 'none'}\n  {choice.reason}")
+    context.run.write_output("evaluate", {"scorecard": digest, "best": choice.arm})
 
 
 def entrants(context: StageContext) -> list[Entrant]:
@@ -62,7 +76,7 @@ def entrants(context: StageContext) -> list[Entrant]:
         for name, items in adapters.items()
         for item in items
     ]
-    return [Entrant("base", 0, "", None, {}), *trained]
+    return [BASE, *trained]
 
 
 def answers_of(context: StageContext, bench: Bench, entrant: Entrant) -> tuple[str, tuple[ItemResult, ...]]:
@@ -111,13 +125,6 @@ def _layout(facts: Mapping[str, Any]) -> str:
     return f"{facts.get('format', '')}" + (f" of {rewrite}" if rewrite else "")
 
 
-def _best(cards: Iterable[ScoreCard]) -> str:
-    """The arm with the highest score on the first task that is no guard, among those that trained to the end."""
-    card = next((card for card in cards if not card.is_guard), None)
-    rows = [row for row in card.rows if row.name != "base" and not row.stopped_early] if card else []
-    return max(rows, key=lambda row: row.score).name if rows else "base"
-
-
 def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[str]) -> str:
     data = [card.to_json() for card in cards]
     digest = context.workspace.artifact_digest("scorecard", VERSION, {"cards": data}, answers)
@@ -127,7 +134,5 @@ def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[
         (staging / "scorecard.md").write_text("\n\n".join(to_markdown(card) for card in cards))
         (staging / "scorecard.txt").write_text("\n\n".join(to_text(card) for card in cards))
 
-    meta = {"label": context.recipe.name, "inputs": list(answers)}
-    artifact, found = context.workspace.make_artifact("scorecard", digest, meta, build)
-    context.announce(artifact, context.recipe.name, reused=found)
+    context.make("evaluate", ("scorecard", digest, context.recipe.name), {"inputs": list(answers)}, build)
     return digest

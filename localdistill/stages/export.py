@@ -1,27 +1,38 @@
-"""export: the chosen arm is merged into its base and written for other programs. An export folder appears whole, with
-every file verified, or not at all."""
+"""export: the chosen arm is merged into its base and written for other programs. `best` chooses none that is not better
+than the base, or that is worse on a guard. An export folder appears whole, with every file verified, or not at all."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from localdistill import __version__
 from localdistill.errors import LocalDistillError
-from localdistill.events import Noted, Progressed
+from localdistill.events import Progressed
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import ExportJob, TrainedModel, TrainedRow
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.scorecard import ScoreCard
+from localdistill.scorecard import (
+    Choice,
+    ScoreCard,
+    Standing,
+    cautions,
+    choose_arm,
+    standing_json,
+    standings_of,
+)
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import Entrant, entrants, held_in_training
 from localdistill.stages.forms import FormsMeasurer, summary_of
 from localdistill.trainers.merge import merge
+from localdistill.workspace import Artifact
 
-VERSION = 2
+VERSION = 3
 TERMS_ORDER = ("prohibited", "unknown", "conditional", "allowed", "")
 """Classes of terms of use, the strictest first."""
 _PARITY, _MEASURED = "parity.json", "measured.json"
@@ -30,36 +41,92 @@ _COMPARED_ROWS, _COMPARED_TOKENS = 8, 512
 
 
 def run(context: StageContext) -> None:
-    """Leave the digest of the export, what its files scored, and the terms of what it was trained on."""
+    """Leave the digest of the export, what its files scored, and the terms of what it was trained on; or, where no arm
+    may be exported unasked, why."""
     section = context.recipe.export
     assert section is not None and context.recipe.student is not None
-    arm = context.run.output("evaluate")["best"] if section.arm == "best" else section.arm
-    entrant = next(entrant for entrant in entrants(context) if entrant.name == arm)
-    card = _card(context, entrant)
-    spec = {"to": [m.model_dump(mode="json") for m in section.to], "name": context.recipe.name, "arm": arm}
-    scored = context.run.output("evaluate")["scorecard"] if context.recipe.evaluate else ""
-    inputs = [entrant.adapter, ModelFolder.open(context.student).digest(), scored]
-    digest = context.workspace.artifact_digest("export", VERSION, spec, inputs)
-    artifact, found = context.workspace.make_artifact(
-        "export", digest, {"label": arm, "inputs": inputs}, lambda staging: _build(context, entrant, card, staging)
-    )
-    context.announce(artifact, arm, reused=found)
+    cards = _score_cards(context)
+    arm = str(context.run.request().get("export_arm") or section.arm)
+    if arm == "best":
+        choice = choose_arm(cards)
+        if not choice.arm:
+            _export_nothing(context, choice)
+            return
+        arm = choice.arm
+    standings = standings_of(cards, arm) if arm != "base" else ()
+    _say_standing(context, arm, standings)
+    trained = [entrant for entrant in entrants(context) if entrant.name == arm]
+    entrant = trained[0]
+    if len(trained) > 1:
+        context.note("export", f"arm '{arm}' was trained {len(trained)} times: this is that of seed {entrant.seed}")
+    card = _card(context, entrant, cards)
+    artifact = _artifact(context, entrant, card)
     files = sorted(p.name for p in artifact.path.iterdir() if p.suffix == ".gguf")
-    context.emit(Noted("export", f"arm '{arm}': " + ", ".join(files)))
+    context.note("export", f"arm '{arm}': " + ", ".join(files))
     measured = json.loads(artifact.file(_MEASURED).read_text()) if _MEASURED in artifact.manifest["files"] else {}
+    forms, beside = ([ScoreCard.from_json(data) for data in measured.get(key, ())] for key in ("cards", "beside_base"))
     context.run.write_output(
         "export",
         {
-            "export": digest,
+            "export": artifact.digest,
             "arm": arm,
+            "seed": entrant.seed,
             "files": files,
             "thinks": entrant.facts.get("thinks", False),
             "terms": card["terms_of_use"],
-            "measured": [summary_of(ScoreCard.from_json(data)) for data in measured.get("cards", ())],
+            "standings": [standing_json(standing) for standing in standings],
+            "measured": [summary_of(*pair) for pair in zip_longest(forms, beside)],
             "not_measured": measured.get("not_measured", []),
             "answers": measured.get("answers", []),
         },
     )
+
+
+def _score_cards(context: StageContext) -> list[ScoreCard]:
+    """The contest of the evaluation; empty where the recipe has none."""
+    if not context.recipe.evaluate:
+        return []
+    stored = context.artifact("scorecard", context.run.output("evaluate")["scorecard"])
+    return [ScoreCard.from_json(data) for data in json.loads(stored.file("scorecard.json").read_text())]
+
+
+def _export_nothing(context: StageContext, choice: Choice) -> None:
+    """Say what was found, leave it, and name the commands that export an arm all the same."""
+    arms = [candidate.arm for candidate in choice.candidates] or [arm.name for arm in context.recipe.arms]
+    named, place = context.run.request().get("named") or "RECIPE", shlex.quote(str(context.workspace.root))
+    commands = [f"localdistill resume {context.run.id} --arm {arms[0]} -w {place}",
+                f"localdistill export {named} --set export.arm={arms[0]} -w {place}"]
+    if choice.candidates:
+        context.note("export", "\n".join(candidate.sentence for candidate in choice.candidates))
+    context.warn("export", f"nothing is exported: {choice.reason}",
+                 f"{commands[0]}\n    or: {commands[1]}\n    which exports {arms[0]} all the same; "
+                 f"{', '.join([*arms[1:], 'base'])} can be named instead")
+    context.worked()
+    context.run.write_output("export", {
+        "export": "", "arm": "", "files": [], "why_nothing": [choice.reason, *(c.sentence for c in choice.candidates)],
+        "commands": commands})
+
+
+def _say_standing(context: StageContext, arm: str, standings: Sequence[Standing]) -> None:
+    """Whoever names an arm gets it, and is told what speaks against it or is not known."""
+    if arm == "base":
+        return
+    if standings:
+        context.note("export", f"arm {arm}: " + ", ".join(standing.sentence for standing in standings))
+    for text in cautions(standings):
+        context.warn("export", f"arm '{arm}': {text}")
+
+
+def _artifact(context: StageContext, entrant: Entrant, card: dict[str, Any]) -> Artifact:
+    """The export's folder, made unless it is there and whole."""
+    section = context.recipe.export
+    assert section is not None
+    spec = {"to": [m.model_dump(mode="json") for m in section.to], "name": context.recipe.name, "arm": entrant.name}
+    scored = context.run.output("evaluate")["scorecard"] if context.recipe.evaluate else ""
+    inputs = [entrant.adapter, ModelFolder.open(context.student).digest(), scored]
+    digest = context.workspace.artifact_digest("export", VERSION, spec, inputs)
+    return context.make("export", ("export", digest, entrant.name), {"inputs": inputs},
+                        lambda staging: _build(context, entrant, card, staging))
 
 
 def _build(context: StageContext, entrant: Entrant, card: dict[str, Any], staging: Path) -> None:
@@ -75,13 +142,16 @@ def _build(context: StageContext, entrant: Entrant, card: dict[str, Any], stagin
     trained = _trained(context, entrant) if entrant.adapter else None
     job = ExportJob(merged, staging, name, bool(entrant.facts.get("thinks")), card, measurer, trained)
     (staging / _PARITY).unlink(missing_ok=True)
+    written: list[Path] = []
     for member in section.to:
         context.cancel.check()
         try:
-            context.member(EXPORTERS, member).export(job, context.emit, context.cancel)
+            written += context.member(EXPORTERS, member).export(job, context.emit, context.cancel)
         except LocalDistillError as error:
             _keep_report(context, staging / _PARITY, error)
             raise
+    if not written:
+        raise LocalDistillError("the exporters of this recipe wrote no file", 'add [[export.to]] with use = "gguf"')
     if measurer and measurer.cards:
         (staging / _MEASURED).write_text(json.dumps(measurer.to_json(), indent=1))
     shutil.rmtree(merged)
@@ -114,7 +184,7 @@ def _keep_report(context: StageContext, report: Path, error: LocalDistillError) 
     error.hint = f"runs/{context.run.id}/{kept.name} holds every figure; nothing was exported"
 
 
-def _card(context: StageContext, entrant: Entrant) -> dict[str, Any]:
+def _card(context: StageContext, entrant: Entrant, cards: Sequence[ScoreCard] = ()) -> dict[str, Any]:
     """What the model card says; nothing in it names a path, a user or a host."""
     assert context.recipe.student is not None
     model = context.recipe.student.model
@@ -136,8 +206,7 @@ def _card(context: StageContext, entrant: Entrant) -> dict[str, Any]:
         "num_ctx": context.recipe.student.max_tokens,
     }
     if context.recipe.evaluate:
-        scorecard = context.artifact("scorecard", context.run.output("evaluate")["scorecard"])
-        card["scorecard"] = json.loads(scorecard.file("scorecard.json").read_text())
+        card["scorecard"] = [one.to_json() for one in cards]
     return card
 
 

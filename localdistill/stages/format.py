@@ -192,9 +192,8 @@ def _write(
         lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
         (staging / "left_out.jsonl").write_text("".join(lines))
 
-    artifact, found = context.workspace.make_artifact("dataset", digest, {"label": arm.section.name, **facts}, build)
+    context.make("format", ("dataset", digest, arm.section.name), facts, build)
     context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
-    context.announce(artifact, arm.section.name, reused=found)
     return {"dataset": digest, **facts}
 
 

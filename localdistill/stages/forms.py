@@ -13,9 +13,9 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member
 from localdistill.safety.files import sha256_file
-from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_forms_card, to_text
+from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_beside_card, build_forms_card, to_text
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import Entrant, answers_of, contestant
+from localdistill.stages.evaluate import BASE, Entrant, answers_of, contestant
 from localdistill.stages.measuring import Bench, Subject, benches, measure
 
 TRAINED, MERGED = "trained", "merged"
@@ -33,6 +33,8 @@ class FormsMeasurer:
         self._name = name
         self.cards: list[ScoreCard] = []
         """What was measured last, one card per benchmark."""
+        self.beside: list[ScoreCard] = []
+        """The same answers beside those of the untrained student; empty where that is what is exported."""
         self.answers: list[str] = []
         """Digests of the answers behind the cards."""
         self.failures: list[str] = []
@@ -41,7 +43,7 @@ class FormsMeasurer:
     def __call__(self, files: Sequence[Path]) -> list[ScoreCard]:
         """One card per benchmark: the trained model, the merged weights, and each of `files`. A form that cannot be
         run is warned of and left out."""
-        self.cards, self.answers, self.failures = [], [], []
+        self.cards, self.beside, self.answers, self.failures = [], [], [], []
         for bench in benches(self._context, warns=False):
             card = self._card(bench, files)
             self.cards.append(card)
@@ -52,8 +54,8 @@ class FormsMeasurer:
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was measured, JSON-ready; it names no place on this machine."""
-        cards = [card.to_json() for card in self.cards]
-        return {"cards": cards, "answers": self.answers, "not_measured": self.failures}
+        cards, beside = ([card.to_json() for card in found] for found in (self.cards, self.beside))
+        return {"cards": cards, "beside_base": beside, "answers": self.answers, "not_measured": self.failures}
 
     def _card(self, bench: Bench, files: Sequence[Path]) -> ScoreCard:
         digest, items = answers_of(self._context, bench, self._entrant)
@@ -72,6 +74,10 @@ class FormsMeasurer:
             self.answers.append(digest)
             forms.append(self._form(subject.name, items))
         task, whole = bench.task, f"arm '{self._entrant.label}'" if self._entrant.adapter else "the base"
+        if self._entrant.adapter:
+            _, items = answers_of(self._context, bench, BASE)
+            self.beside.append(build_beside_card(forms, contestant(BASE, items), task.name, task.grader,
+                                                 task.is_guard, whole))
         return build_forms_card(forms, TRAINED, task.name, task.grader, task.is_guard, whole)
 
     def _form(self, name: str, items: tuple[ItemResult, ...]) -> Contestant:
@@ -104,9 +110,11 @@ class FormsMeasurer:
         return min(ModelFolder.open(self._merged).context_length, wanted)
 
 
-def summary_of(card: ScoreCard) -> dict[str, Any]:
-    """What a program wants of a card: one entry per form, without texts of models."""
+def summary_of(card: ScoreCard, beside: ScoreCard | None = None) -> dict[str, Any]:
+    """What a program wants of a card: one entry per form, without texts of models; `beside` holds the same forms
+    against the untrained student."""
     against = {entry.first: entry for entry in card.comparisons}
+    to_base = {entry.first: entry for entry in beside.comparisons} if beside else {}
     rows = []
     for row in card.rows:
         line: dict[str, Any] = {"form": row.name, "score": row.score, "interval": list(row.interval)}
@@ -114,5 +122,10 @@ def summary_of(card: ScoreCard) -> dict[str, Any]:
             line |= {"difference": entry.difference, "difference_interval": list(entry.interval), "won": entry.won,
                      "lost": entry.lost, "same_text": entry.same_text, "p_value": entry.p_adjusted,
                      "verdict": entry.verdict}
+        if entry := to_base.get(row.name):
+            line |= {"base_difference": entry.difference, "base_interval": list(entry.interval),
+                     "base_verdict": entry.verdict}
         rows.append(line)
-    return {"task": card.task, "is_guard": card.is_guard, "items": card.items, "against": card.base, "forms": rows}
+    base = {"base": beside.row(beside.base).score} if beside else {}
+    return {"task": card.task, "is_guard": card.is_guard, "items": card.items, "against": card.base, **base,
+            "forms": rows}

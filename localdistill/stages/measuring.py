@@ -114,10 +114,7 @@ def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str,
         lines = (json.dumps(asdict(result), ensure_ascii=True) + "\n" for result in results)
         atomic_write_text(staging / "items.jsonl", "".join(lines))
 
-    artifact, found = context.workspace.make_artifact(
-        "answers", digest, {"label": label, "inputs": list(subject.inputs)}, build
-    )
-    context.announce(artifact, label, reused=found)
+    artifact = context.make(subject.stage, ("answers", digest, label), {"inputs": list(subject.inputs)}, build)
     lines = artifact.file("items.jsonl").read_text().splitlines()
     results = tuple(ItemResult(**json.loads(line)) for line in lines)
     _say_unanswered(context, subject, label, results)

@@ -60,7 +60,7 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
     digest = context.workspace.artifact_digest(
         "adapter", VERSION, spec, [dataset.digest, ModelFolder.open(context.student).digest()]
     )
-    meta = {"label": name, "seed": seed, "inputs": [dataset.digest], **spec}
+    meta = {"seed": seed, "inputs": [dataset.digest], **spec}
 
     def build(staging: Path) -> None:
         context.emit(Progressed("train", f"{name}, seed {seed}: loading", 0, 0))
@@ -77,6 +77,6 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
         result = trainer.train(job, context.emit, context.cancel)
         (staging / "result.json").write_text(json.dumps(asdict(result), indent=1))
 
-    artifact, found = context.workspace.make_artifact("adapter", digest, meta, build)
-    context.announce(artifact, f"{name}, seed {seed}", reused=found)
+    label = f"{name}, seed {seed}"
+    artifact = context.make("train", ("adapter", digest, label), meta, build, unstable="adapter/*")
     return {"adapter": digest, "seed": seed, **json.loads(artifact.file("result.json").read_text())}

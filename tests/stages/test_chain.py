@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, parse_recipe, start, wait
+from localdistill import Store, UsageError, Workspace, parse_recipe, resume, start, wait
 from localdistill.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
 from localdistill.run_folder import RunFolder
 from tests.tiny_models import tiny_model
@@ -192,3 +193,35 @@ def test_a_second_run_reuses_everything(done: tuple[RunFolder, list[Event], str]
     assert all(e.reused for e in events if isinstance(e, ArtifactWritten))
     assert run.output("export")["export"] == done[0].output("export")["export"]
     assert Store(folder / "localdistill.duckdb").counts().prompts == 24
+
+
+def turn_one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_damage_is_named_set_aside_and_made_again_and_no_better_arm_means_no_export(
+    done: tuple[RunFolder, list[Event], str], folder: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(folder, place)
+    adapter = done[0].output("train")["adapters"]["full"][0]["adapter"].removeprefix("b2:")
+    dataset = done[0].output("format")["arms"]["summary"]["dataset"].removeprefix("b2:")
+    weights = f"adapter/{adapter}/adapter/adapter_model.safetensors"
+    before = (place / "artifacts" / weights).read_bytes()
+    turn_one_bit(place / "artifacts" / weights)
+    (place / "artifacts" / "dataset" / dataset / "rows.parquet").unlink()
+    run, events, _ = run_chain(place, RECIPE.replace('arm = "full"', 'arm = "best"'))
+    warned = [event.text for event in events if isinstance(event, Warned)]
+    assert any("'summary' is damaged (rows.parquet is missing)" in text for text in warned)
+    assert any("'full, seed 0' is damaged (adapter/adapter_model.safetensors is not" in text for text in warned)
+    assert (place / "artifacts" / weights).read_bytes() == before, "the same training gives the same adapter"
+    assert {path.name.rsplit("-", 1)[0] for path in (place / "damaged").iterdir()} == {
+        f"adapter-{adapter}", f"dataset-{dataset}"}, "what was made from what came out the same is kept"
+    assert any(text.startswith("nothing is exported: no arm is better") for text in warned)
+    assert run.output("export")["files"] == []
+    with pytest.raises(UsageError, match="has no arm 'ful'; did you mean 'full'"):
+        resume(Workspace(place), run.id, arm="ful")
+    assert wait(resume(Workspace(place), run.id, arm="full")).state == "finished"
+    assert run.output("export")["export"] == done[0].output("export")["export"], "nothing had to be made again"

@@ -17,6 +17,7 @@ from localdistill.exporters.base import ExportJob
 from localdistill.recipe import Member, parse_recipe
 from localdistill.records import Prompt, Reply, Request
 from localdistill.run_folder import RunFolder
+from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_score_card
 from localdistill.stages import export, forms
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import Entrant, answers_of
@@ -124,6 +125,90 @@ def test_the_report_of_a_failed_gate_is_kept_with_the_run_and_named(
     assert context.workspace.list_artifacts()[-1].kind != "export"
 
 
+def cards(**right: int) -> list[ScoreCard]:
+    """One target task of ten items, each model with so many right."""
+    models = [Contestant(name, 0, "f", False, 9, "", tuple(
+        ItemResult(f"p{n}", float(n < count), True, False, 5) for n in range(10))) for name, count in right.items()]
+    return [build_score_card(models, base="base", task="sums", grader="exact")]
+
+
+def evaluated(context: StageContext, found: list[ScoreCard], arm: str) -> None:
+    """Earlier stages are done and the recipe exports `arm`."""
+    def build(staging: Path) -> None:
+        (staging / "scorecard.json").write_text(json.dumps([card.to_json() for card in found]))
+
+    digest = context.workspace.make_artifact("scorecard", "b2:cards", {}, build)[0].digest
+    context.run.write_output("evaluate", {"scorecard": digest, "best": "one"})
+    context.run.write_output("train", {"adapters": {"one": [{"adapter": "b2:ada", "seed": 0}]}})
+    context.run.write_output("format", {"arms": {"one": {"thinks": True, "dataset": "b2:data"}}})
+    section = context.recipe.export
+    assert section is not None
+    context.recipe = context.recipe.model_copy(update={"export": section.model_copy(update={"arm": arm})})
+
+
+@pytest.mark.parametrize("right", [{"base": 0, "one": 0}, {"base": 9, "one": 0}, {"base": 4, "one": 6}, {"one": 9}])
+def test_an_arm_that_is_not_better_is_never_exported_as_best(context: StageContext, right: dict[str, int]) -> None:
+    evaluated(context, cards(**right), "best")
+    export.run(context)
+    made = context.run.output("export")
+    assert made["export"] == "" and made["files"] == [] and "no arm is better than the base" in made["why_nothing"][0]
+    assert not [a for a in context.workspace.list_artifacts() if a.kind == "export"]
+    (warned,) = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
+    assert warned.text.startswith("nothing is exported: ")
+    assert all(command in warned.hint for command in made["commands"])
+    assert [command.split(" -w ")[0] for command in made["commands"]] == [
+        "localdistill resume r-1 --arm one", "localdistill export RECIPE --set export.arm=one"]
+
+
+def test_best_is_read_from_the_card_and_never_from_a_damaged_one(context: StageContext) -> None:
+    evaluated(context, cards(base=0, one=0), "best")
+    path = context.workspace.artifacts / "scorecard" / "cards" / "scorecard.json"
+    path.write_text(path.read_text().replace('"cannot tell"', '"better"     '))
+    with pytest.raises(LocalDistillError, match=r"scorecard b2:cards is damaged: scorecard\.json") as caught:
+        export.run(context)
+    assert "localdistill resume r-1" in caught.value.hint
+
+
+class WritesOne:
+    """An exporter whose file is good."""
+
+    def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
+        (job.output / f"{job.name}-F16.gguf").write_bytes(b"weights")
+        return [job.output / f"{job.name}-F16.gguf"]
+
+
+class WritesNothing:
+    """An exporter without a result."""
+
+    def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
+        return []
+
+
+def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(context, cards(base=9, one=0), "best")
+    context.run.amend_request(export_arm="one")
+    context.workspace.make_artifact("adapter", "b2:ada", {}, lambda staging: (staging / "adapter").mkdir())
+    monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
+    monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesOne())
+    export.run(context)
+    made = context.run.output("export")
+    assert made["files"] == ["r-one-F16.gguf"] and made["standings"][0]["verdict"] == "worse"
+    warned = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
+    assert "arm 'one': worse on sums (-90.0 points)" in warned
+    assert any("no guard task was run" in text for text in warned)
+
+
+def test_without_a_file_nothing_is_called_exported(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated(context, cards(base=0, one=9), "base")
+    monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
+    monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesNothing())
+    with pytest.raises(LocalDistillError, match="wrote no file"):
+        export.run(context)
+    assert not (context.run.path / "stages" / "export.json").exists()
+
+
 class Student:
     """An engine that answers with a fixed text, or fails."""
 
@@ -172,6 +257,41 @@ def test_files_are_asked_what_the_trained_model_was_asked(
     assert options["model"].endswith("Q8_0.gguf") and 4 < options["context_tokens"] <= 512
     again, asked_again = measurer(context, tmp_path, monkeypatch, Student("nobody is asked twice"))
     assert again([tmp_path / "r-base-Q8_0.gguf"]) == [card] and asked_again == []
+
+
+def test_damaged_answers_are_never_counted_but_asked_again(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked = measurer(context, tmp_path, monkeypatch, Student(""))
+    [bench] = benches(context)
+    base = Entrant("base", 0, "", None, {})
+    digest, items = answers_of(context, bench, base)
+    path = context.workspace.artifacts / "answers" / digest.removeprefix("b2:") / "items.jsonl"
+    path.write_text(path.read_text().replace('"score": 0.0', '"score": 1.0'))
+    assert answers_of(context, bench, base) == (digest, items) and len(asked) == 2
+    (warned,) = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
+    assert warned.startswith("the answers 'jsonl: base' is damaged (items.jsonl is not what was written)")
+    assert '"score": 1.0' in next((tmp_path / "damaged").glob("answers-*/items.jsonl")).read_text()
+    (path.parent / "notes.txt").write_text("mine")
+    assert answers_of(context, bench, base) == (digest, items) and len(asked) == 2
+    said = [e.text for e in context.heard if isinstance(e, Warned)][-1]  # type: ignore[attr-defined]
+    assert said.startswith("no stage wrote notes.txt in artifacts/answers/") and (path.parent / "notes.txt").exists()
+
+
+def test_forms_are_set_beside_the_base_too(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r-one-Q8_0.gguf").write_bytes(b"weights")
+    context.workspace.make_artifact("adapter", "b2:ada", {}, lambda staging: (staging / "adapter").mkdir())
+    measurer(context, tmp_path, monkeypatch, Student("The answer is 2."))
+    one = Entrant("one", 0, "b2:ada", None, {})
+    made = FormsMeasurer(context, one, tmp_path / "student", "r-one")
+    [card] = made([tmp_path / "r-one-Q8_0.gguf"])
+    summary = forms.summary_of(card, made.beside[0])
+    assert summary["base"] == pytest.approx(1 / 3)
+    assert [form["form"] for form in summary["forms"]] == ["trained", "merged", "Q8_0"]
+    assert [form["base_verdict"] for form in summary["forms"]] == ["cannot tell"] * 3
+    assert made.to_json()["beside_base"] == [made.beside[0].to_json()]
 
 
 def test_a_file_that_cannot_be_run_is_said_to_be_so_and_the_rest_is_measured(

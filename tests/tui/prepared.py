@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from localdistill import RunFolder, Workspace, load_recipe, start, wait
-from localdistill.scorecard import Contestant, ItemResult, build_forms_card, build_score_card
+from localdistill.scorecard import (
+    Contestant,
+    ItemResult,
+    ScoreCard,
+    build_beside_card,
+    build_forms_card,
+    build_score_card,
+    standing_json,
+    standings_of,
+)
 from localdistill.stages.context import build_tasks
 from localdistill.stages.forms import summary_of
 from localdistill.tasks.base import Task
@@ -136,9 +145,7 @@ def _artifact(workspace: Workspace, kind: str, label: str, files: dict[str, byte
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
 
-    artifact, _ = workspace.make_artifact(kind, digest, {"label": label, "inputs": [], **meta}, build)
-    manifest = artifact.path / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "made_at": BEGAN}))
+    workspace.make_artifact(kind, digest, {"label": label, "inputs": [], "made_at": BEGAN, **meta}, build)
     return digest
 
 
@@ -168,30 +175,42 @@ def _results(task: Task, share: float, name: str, tokens: int) -> tuple[ItemResu
     return tuple(results)
 
 
-def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
-    tasks = build_tasks(run.recipe(), workspace.root)
+def _base(task: Task) -> Contestant:
+    return Contestant("base", 0, "", False, 0, "", _results(task, 0.9 if task.is_guard else 0.3, "base", 9))
+
+
+def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
     cards = []
     for task in tasks:
-        shares = (0.3, 0.62, 0.45, 0.56) if not task.is_guard else (0.9, 0.88, 0.9, 0.89)
-        models = [Contestant("base", 0, "", False, 0, "", _results(task, shares[0], "base", 9))]
+        shares = (0.62, 0.45, 0.56) if not task.is_guard else (0.88, 0.9, 0.89)
+        models = [_base(task)]
         models += [Contestant(arm, 0, arm, arm == "full_trace", 900, "", _results(task, share, arm, 20))
-                   for arm, share in zip(ARMS, shares[1:])]
+                   for arm, share in zip(ARMS, shares)]
         cards.append(build_score_card(models, base="base", task=task.name, grader=task.grader,
-                                      is_guard=task.is_guard).to_json())
+                                      is_guard=task.is_guard))
+    return cards
+
+
+def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
+    tasks = build_tasks(run.recipe(), workspace.root)
+    cards = [card.to_json() for card in _contest(tasks)]
     digest = _artifact(workspace, "scorecard", "garden", {"scorecard.json": json.dumps(cards).encode(),
                                                           "scorecard.txt": b"", "scorecard.md": b""})
     run.write_output("evaluate", {"scorecard": digest, "best": "full_trace"})
     return digest, tasks
 
 
-def _forms(tasks: Sequence[Task]) -> list[Any]:
-    cards = []
+def _forms(tasks: Sequence[Task]) -> tuple[list[ScoreCard], list[ScoreCard]]:
+    """Against the trained model, and against the base."""
+    cards, beside = [], []
     for task in tasks:
         share = 0.88 if task.is_guard else 0.62
         forms = [Contestant(form, 0, "full_trace", True, 0, "", _results(task, share - loss, f"full_trace{loss}", 20))
                  for form, loss in (("trained", 0.0), ("merged", 0.0), ("F16", 0.0), ("Q8_0", 0.01), ("Q4_K_M", 0.05))]
-        cards.append(build_forms_card(forms, "trained", task.name, task.grader, task.is_guard, "arm 'full_trace'"))
-    return cards
+        what = (task.name, task.grader, task.is_guard, "arm 'full_trace'")
+        cards.append(build_forms_card(forms, "trained", *what))
+        beside.append(build_beside_card(forms, _base(task), *what))
+    return cards, beside
 
 
 GATE = (("token_ids", 0, 0, "1000 strings, all equal"),
@@ -225,19 +244,20 @@ def parity(failed: str = "") -> dict[str, Any]:
 
 def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
     """What the export stage leaves, with model files that hold zeros. Its digest."""
-    cards = _forms(tasks)
+    cards, beside = _forms(tasks)
     files = {f"garden-full-trace-{quant}.gguf": bytes(size) for quant, size in
              (("F16", 5_946_816), ("Q8_0", 3_184_000), ("Q4_K_M", 1_878_912))}
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     digest = _artifact(workspace, "export", "full_trace", {
         **files, "SHA256SUMS": sums.encode(), "README.md": b"# garden\n",
         "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n", "parity.json": json.dumps(parity()).encode(),
-        "measured.json": json.dumps({"cards": [card.to_json() for card in cards], "answers": [],
-                                     "not_measured": []}).encode()})
+        "measured.json": json.dumps({"cards": [card.to_json() for card in cards], "answers": [], "not_measured": [],
+                                     "beside_base": [card.to_json() for card in beside]}).encode()})
     run.write_output("export", {
         "export": digest, "arm": "full_trace", "files": sorted(files), "thinks": True,
         "terms": {"strictest": "conditional", "providers": ["gardener (conditional)"]},
-        "measured": [summary_of(card) for card in cards], "not_measured": [], "answers": []})
+        "standings": [standing_json(standing) for standing in standings_of(_contest(tasks), "full_trace")],
+        "measured": [summary_of(*pair) for pair in zip(cards, beside)], "not_measured": [], "answers": []})
     return digest
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from textual.widgets import OptionList
 
 from localdistill import UsageError, Workspace, score_card
+from localdistill.safety.manifest import read_manifest, write_manifest
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
@@ -28,11 +29,8 @@ def change_card(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     folder = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
     cards = json.loads((folder / "scorecard.json").read_text())
     change(cards[0])
-    data = json.dumps(cards)
-    (folder / "scorecard.json").write_text(data)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["scorecard.json"]["size_bytes"] = len(data)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "scorecard.json").write_text(json.dumps(cards))
+    write_manifest(folder, read_manifest(folder))
 
 
 @piloted

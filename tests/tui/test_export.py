@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,21 @@ import pytest
 from textual.widgets import OptionList, Static
 from typer.testing import CliRunner
 
-from localdistill import Message, Prompt, Store, Trace, UsageError, chat_files, exports_of, model_to_chat, shipped_path
+from localdistill import (
+    LocalDistillError,
+    Message,
+    Prompt,
+    Store,
+    Trace,
+    UsageError,
+    chat_files,
+    exports_of,
+    model_to_chat,
+    open_chat,
+    shipped_path,
+)
 from localdistill.cli.app import app as cli
+from localdistill.safety.manifest import read_manifest, write_manifest
 from localdistill.stages.context import build_tasks
 from tests.tui import prepared
 from tests.tui.driving import piloted, until
@@ -87,10 +101,8 @@ def test_damaged_files_are_said_and_never_raise(tmp_path: Path, text: str) -> No
     prepared.export(workspace, run, [])
     folder = exports_of(workspace)[0].folder
     assert folder is not None
-    manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "parity.json").write_bytes(text.encode("latin-1"))
-    manifest["files"]["parity.json"]["size_bytes"] = len(text)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, read_manifest(folder))
     (made,) = exports_of(workspace)
     assert made.state == "whole" and made.files
     (run.path / "stages" / "export.json").write_text(text)
@@ -122,6 +134,148 @@ def test_the_command_line_says_the_same(exported: Path) -> None:
     assert out.exit_code == 0 and "garden-full-trace-Q8_0.gguf" in out.stdout and "[x] token_ids" in out.stdout
     (made,) = json.loads(CliRunner().invoke(cli, ["exports", "last", "--json", "-w", str(exported)]).stdout)
     assert made["state"] == "whole" and made["gate_passed"] is True and made["files"][0]["quant"] == "F16"
+
+
+def flipped(folder: Path, name: str) -> None:
+    """One bit of a file turns; its size and its time stay."""
+    path = folder / name
+    stat = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["garden-full-trace-Q8_0.gguf", "garden-full-trace-F16.gguf", "manifest.json",
+                                  "Modelfile", "parity.json"])
+def test_an_export_is_never_called_whole_unseen(tmp_path: Path, name: str) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    assert exports_of(workspace, checked=False)[0].state == "unchecked"
+    (made,) = exports_of(workspace)
+    assert made.state == "whole" and made.folder is not None
+    flipped(made.folder, name)
+    (made,) = exports_of(workspace)
+    assert made.state == "damaged" and made.files == () and made.why[0].startswith(name)
+    told = CliRunner().invoke(cli, ["exports", "-w", str(tmp_path)]).stdout
+    assert f"garden-1: damaged, arm full_trace\n  {name}" in told and "localdistill resume garden-1" in told
+
+
+def test_a_stranger_in_the_folder_is_named(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    folder = exports_of(workspace)[0].folder
+    assert folder is not None
+    (folder / "tuned-Q2_K.gguf").write_bytes(b"mine")
+    (made,) = exports_of(workspace)
+    assert made.state == "whole" and "tuned-Q2_K.gguf" not in {file.path.name for file in made.files}
+    assert made.unknown == ("tuned-Q2_K.gguf lies in the folder and is no part of the export",)
+
+
+def test_nobody_talks_to_a_damaged_file(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    folder = exports_of(workspace)[0].folder
+    assert folder is not None
+    flipped(folder, "garden-full-trace-Q8_0.gguf")
+    for name in ("last", "garden-1"):
+        with pytest.raises(LocalDistillError, match=r"garden-1 exported is damaged: .*Q8_0\.gguf is") as caught:
+            model_to_chat(workspace, name)
+        assert "localdistill resume garden-1" in caught.value.hint
+    with (pytest.raises(LocalDistillError, match=r"Q8_0\.gguf is not what was written"),
+          open_chat(folder / "garden-full-trace-Q8_0.gguf")):
+        raise AssertionError("it was opened")
+    (folder / "garden-full-trace-F16.gguf").unlink()
+    with pytest.raises(LocalDistillError, match=r"F16\.gguf is missing"):
+        model_to_chat(workspace)
+
+
+def nothing(run: Any) -> None:
+    """What the stage leaves where no arm is good enough."""
+    run.write_output("export", {"export": "", "arm": "", "files": [], "why_nothing": ["no arm is better", "a: worse"],
+                                "commands": ["localdistill resume garden-1 --arm a", "localdistill export x"]})
+
+
+def test_where_nothing_was_exported_it_is_said_with_the_commands(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    nothing(run)
+    (made,) = exports_of(workspace)
+    assert (made.state, made.files, made.why) == ("nothing", (), ("no arm is better", "a: worse"))
+    assert made.arms == (*prepared.ARMS, "base")
+    told = CliRunner().invoke(cli, ["exports", "-w", str(tmp_path)]).stdout
+    assert "nothing exported" in told and "localdistill resume garden-1 --arm a\n" in told and "whole" not in told
+    with pytest.raises(UsageError, match="garden-1 exported nothing: no arm is better"):
+        model_to_chat(workspace, "garden-1")
+    with pytest.raises(UsageError, match="no run has exported a model yet"):
+        model_to_chat(workspace)
+
+
+def test_every_form_stands_beside_the_base(exported: Path) -> None:
+    from localdistill import Workspace
+
+    (made,) = exports_of(Workspace(exported))
+    assert [(s.task, s.is_guard, s.verdict) for s in made.standings] == [
+        ("pantry", False, "better"), ("pantry_guard", True, "cannot tell")]
+    assert all(score.base_difference is not None and score.base_verdict for score in made.scores)
+    assert any("pantry_guard (guard) is not ruled out" in text for text in made.cautions)
+    told = CliRunner().invoke(cli, ["exports", "-w", str(exported)]).stdout
+    assert "pantry_guard (guard)" in told and "points against the base, better" in told
+    assert told.count(" against the base, ") == 2 + len(made.scores)
+
+
+def test_what_an_older_run_did_not_record_is_said(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    made = run.output("export")
+    made.pop("standings")
+    run.write_output("export", made)
+    assert "was not recorded" in exports_of(workspace)[0].cautions[0]
+
+
+@piloted
+async def test_the_screen_looks_into_the_files_and_offers_no_damaged_one(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path)
+    prepared.export(workspace, run, [])
+    app = LocalDistillApp(tmp_path, start="export")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: "✓ exported" in text_of(app, "#about"))
+        (made,) = exports_of(workspace)
+        assert made.folder is not None
+        flipped(made.folder, "garden-full-trace-F16.gguf")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "✗ damaged" in text_of(app, "#about"))
+        assert "garden-full-trace-F16.gguf is not what was written" in text_of(app, "#about")
+        assert text_of(app, "#files") == "" and not app.screen.query(CopyLine)
+
+
+@piloted
+async def test_the_screen_says_that_nothing_was_exported_and_exports_an_arm_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = prepared.begun(tmp_path)
+    nothing(run)
+    app = LocalDistillApp(tmp_path, start="export")
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(app, "resume_run", lambda run_id, max_usd=None, arm="": asked.append((run_id, arm)))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "nothing exported" in text_of(app, "#about"))
+        assert "✓" not in text_of(app, "#about") and "no arm is better" in text_of(app, "#about")
+        await until(pilot, lambda: len(app.screen.query(CopyLine)) == 2)
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, Choose) and app.screen.query(OptionList))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: asked)
+    assert asked == [("garden-1", "answer_only")]
+
+
+@piloted
+async def test_the_screen_shows_the_guard_beside_the_base(exported: Path) -> None:
+    app = LocalDistillApp(exported, start="export")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: "✓ exported" in text_of(app, "#about"))
+        scores = text_of(app, "#scores")
+        assert "pantry_guard (guard)" in scores and scores.count("base ") >= 2 and "to base" in scores
+        assert "is not ruled out" in text_of(app, "#about")
 
 
 @piloted

@@ -149,7 +149,10 @@ class EvaluatePage(RunPage):
         else:
             self._draw_items(None)
         missing = self._scores.not_measured if self._scores and card.forms_of else ()
+        problems = self._scores.problems if self._scores else ()
         self.put("#scope", joined(*(shown(f"not measured: {text}\n", "$warning") for text in missing),
+                                  *(shown(f"! {text}\n", "$warning") for text in problems),
+                                  *(_best(self._scores) if self._scores and card is self.cards[0] else ()),
                                   shown(card.scope, _MUTED), *(_groups(card) if self.size.height >= 40 else ())))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -228,6 +231,13 @@ def _tabs(cards: Iterable[ScoreCard], here: ScoreCard) -> Content:
             f"forms of {line(here.forms_of)}" if here.forms_of else seeds]
     what += ["guard task: outside what was trained"] if here.is_guard else []
     return joined(*parts, shown(" c: next\n", _MUTED), shown(", ".join(what) + "\n", _MUTED))
+
+
+def _best(scores: Scores) -> Iterable[Content]:
+    """What `best` means for this run, and why."""
+    if scores.why_best:
+        yield shown(f"best: {line(scores.best) or 'none'}", "bold")
+        yield shown(f"  {line(scores.why_best, 400)}\n", _MUTED)
 
 
 def _rows(card: ScoreCard, width: int) -> Content:

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Exported, exports_of
+from localdistill import Cancel, Exported, FormScore, Standing, exports_of
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
@@ -23,10 +23,16 @@ from tui.widgets.shelf import recipes_of
 
 WIDE = 120
 """Columns from which files and checks stand side by side."""
-_STATES = {"whole": ("✓ exported", "$success"), "gone": ("! files gone", "$warning"),
-           "refused": ("✗ refused by the parity gate", "$error"), "not yet": ("· not yet", "$foreground-muted")}
+_STATES = {"whole": ("✓ exported", "$success"), "unchecked": ("· not checked yet", "$foreground-muted"),
+           "damaged": ("✗ damaged", "$error"), "gone": ("! files gone", "$warning"),
+           "nothing": ("- nothing exported", "$warning"), "refused": ("✗ refused by the parity gate", "$error"),
+           "not yet": ("· not yet", "$foreground-muted")}
 _WHY = {
-    "gone": "The files were removed or are damaged. The same recipe makes them again: press m.",
+    "unchecked": "Every file is being compared with its checksum.",
+    "damaged": "A file is not what was written, so none is offered. Resume the run on Runs: it sets the folder aside "
+               "and makes it again.",
+    "gone": "The folder was removed. Resume the run on Runs, or press m: the same recipe makes it again.",
+    "nothing": "No arm was better than the base and harmless. a exports one all the same; so do the commands below.",
     "refused": "The GGUF did not behave like the merged model, so nothing was exported. The failed checks are marked; "
                "the report is in the run's folder, parity.json.",
     "not yet": "This run has not come to its export.",
@@ -47,6 +53,9 @@ class ExportPage(Page):
                 "Copies the command in focus, else the first one."),
         Command("export.make", "make: export", "export", "screen.make", "m",
                 "Runs a recipe up to its export; what is done is not done again."),
+        Command("export.arm", "arm: export one all the same", "resume", "screen.pick_arm", "a",
+                "Resumes the run of this export, which exports the arm that you name, whatever the score card says.",
+                word="arm"),
         Command("export.refresh", "look again: exports", "exports", "screen.refresh_exports", "ctrl+r",
                 in_footer=False),
     )
@@ -55,6 +64,7 @@ class ExportPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._found: tuple[Exported, ...] | None = None
+        self._listed: tuple[Exported, ...] = ()
         self._chosen = ""
         self._runs: tuple[tuple[str, str], ...] | None = None
 
@@ -90,13 +100,32 @@ class ExportPage(Page):
             self.action_refresh_exports()
 
     def action_refresh_exports(self) -> None:
-        """Read what is there."""
-        self.ui.jobs.do(lambda: exports_of(self.ui.workspace), self._read, group="exports")
+        """Read what is there; the files of the chosen run are compared with their checksums afterwards."""
+        self.ui.jobs.do(lambda: exports_of(self.ui.workspace, checked=False), self._read, group="exports")
 
     def _read(self, found: Sequence[Exported]) -> None:
-        before, self._found = self._found, tuple(found)
-        if before == self._found:
-            return
+        before, self._listed = self._listed, tuple(found)
+        if before != self._listed or self._found is None:
+            self._found = self._listed
+            self._draw_all()
+        self._check()
+
+    def _check(self) -> None:
+        """Look into the files of the chosen run: large ones take a while, in a thread, the first time."""
+        run_id, workspace, jobs = self._chosen, self.ui.workspace, self.ui.jobs
+        if run_id:
+            jobs.do(lambda: exports_of(workspace, run_id, cancel=Cancel(jobs.asked_to_stop)), self._checked,
+                    group="export-check")
+
+    def _checked(self, looked: Sequence[Exported]) -> None:
+        """Replace what is known of one run by what was found in its files."""
+        before = self._found or ()
+        self._found = tuple(next((made for made in looked if made.run == old.run), old) for old in before)
+        if before != self._found:
+            self._draw_all()
+
+    def _draw_all(self) -> None:
+        found = self._found or ()
         none, runs = self.query_one("#none", Static), self.query_one("#runs", OptionList)
         none.display = not found
         none.update(shown("Nothing is exported yet. m runs a recipe up to its export;\n"
@@ -105,7 +134,7 @@ class ExportPage(Page):
         runs.display = len(found) > 1
         names = [made.run for made in found]
         if self._chosen not in names:
-            self._chosen = next((made.run for made in found if made.state == "whole"), names[0] if names else "")
+            self._chosen = next((made.run for made in found if made.files), names[0] if names else "")
         runs.clear_options()
         runs.add_options([Option(_run_line(made), id=made.run) for made in found])
         if found:
@@ -121,6 +150,7 @@ class ExportPage(Page):
         if event.option_id and event.option_id != self._chosen:
             self._chosen = event.option_id
             self._draw()
+            self._check()
 
     def _draw(self) -> None:
         if (made := self._made) is None:
@@ -129,7 +159,8 @@ class ExportPage(Page):
         self.query_one("#files", Static).update(_files(made))
         commands = self.query_one("#commands")
         commands.remove_children()
-        commands.mount_all([CopyLine(label, command, made.anywhere(command)) for label, command in made.commands])
+        commands.mount_all([CopyLine(label, command, made.anywhere(command) if made.folder else command)
+                            for label, command in made.commands])
         self.query_one("#terms", Static).update(_terms(made))
         self._draw_gate(made)
         self.query_one("#scores", Static).update(_scores(made))
@@ -156,6 +187,17 @@ class ExportPage(Page):
         if focused is not None:
             focused.action_copy()
 
+    def action_pick_arm(self) -> None:
+        """Ask which arm the run of this export is to export."""
+        made = self._made
+        if made is None or not made.arms:
+            self.notify("there is no run whose arm could be exported", markup=False)
+            return
+        run_id = made.run
+        choices = [(arm, line(arm), "the untrained student" if arm == "base" else "") for arm in made.arms]
+        self.app.push_screen(Choose("Export this arm, whatever the score card says", choices,
+                                    lambda arm: self.ui.resume_run(run_id, arm=arm)))
+
     def action_make(self) -> None:
         """Ask for the recipe and run it up to its export."""
         found = recipes_of(self.ui.workspace.root)
@@ -179,6 +221,8 @@ def _about(made: Exported) -> Content:
         parts.append(shown(f"  arm {line(made.arm)}, {thinks}", "$foreground-muted"))
     if made.state in _WHY:
         parts.append(shown(f"\n\n{_WHY[made.state]}"))
+    parts += [shown(f"\n{line(text, 400)}", "$warning") for text in made.why]
+    parts += [shown(f"\n! {line(text, 400)}", "$warning") for text in made.cautions]
     parts += [shown(f"\n! {text}", "$warning") for text in made.unknown]
     return joined(*parts)
 
@@ -221,23 +265,46 @@ def _gate(made: Exported, width: int) -> Content:
 
 
 def _scores(made: Exported) -> Content:
-    """The forms of the model on each benchmark, each against the model as it was trained."""
+    """The arm beside the base on each benchmark, then its forms: each against the base and against the model as it was
+    trained."""
     parts: list[Content] = []
-    for task in dict.fromkeys(score.task for score in made.scores):
+    for task in dict.fromkeys(entry.task for entry in (*made.standings, *made.scores)):
         scores = [score for score in made.scores if score.task == task]
-        parts.append(shown(f"\n{line(task)}", "bold"))
-        parts.append(shown(f"  {scores[0].items:,} items, difference to the trained model", "$foreground-muted"))
+        standings = [standing for standing in made.standings if standing.task == task]
+        guard = " (guard)" if any(standing.is_guard for standing in standings) else ""
+        count = f"  {scores[0].items:,} items" if scores else ""
+        parts += [shown(f"\n{line(task)}{guard}", "bold"), shown(count, "$foreground-muted")]
+        parts += [part for standing in standings for part in _beside(standing)]
+        if scores:
+            parts.append(shown(f"\n  {'':<8} {'score':>7} {'95 %':>13} {'to base':>8}  to the trained model",
+                               "$foreground-muted"))
         for score in scores:
-            low, high = (100 * v for v in score.interval)
-            parts.append(shown(f"\n  {line(score.form):<8} {100 * score.score:5.1f} %"))
-            parts.append(shown(f" {_range(low, high):>13}", "$foreground-muted"))
-            if score.difference is not None:
-                same = "" if score.same_text is None else f"  same text {score.same_text:,}"
-                parts.append(shown(f" {100 * score.difference:+5.1f}"))
-                parts.append(shown(f"  {line(score.verdict)}{same}", "$foreground-muted"))
+            parts += _form(score)
         parts.append(Content("\n"))
     parts += [shown(f"\n! not measured: {line(text)}", "$warning") for text in made.not_measured]
     return joined(*parts)
+
+
+def _beside(standing: Standing) -> list[Content]:
+    base, score = ("?" if v is None else f"{100 * v:.1f} %" for v in (standing.base, standing.score))
+    verdict = standing.verdict if standing.difference is None else (
+        f"{standing.verdict} ({100 * standing.difference:+.1f} points)")
+    style = {"better": "$text-success", "cannot tell": ""}.get(standing.verdict, "bold $text-error")
+    return [shown(f"\n  base {base}, this arm {score}: "), shown(line(verdict), style)]
+
+
+def _form(score: FormScore) -> list[Content]:
+    low, high = (100 * v for v in score.interval)
+    to_base = "-" if score.base_difference is None else f"{100 * score.base_difference:+.1f}"
+    worse = score.base_verdict == "worse"
+    parts = [shown(f"\n  {line(score.form):<8} {100 * score.score:5.1f} %"),
+             shown(f" {_range(low, high):>13}", "$foreground-muted"),
+             shown(f" {to_base:>8}{'!' if worse else ' '}", "bold $text-error" if worse else "")]
+    if score.difference is not None:
+        same = "" if score.same_text is None else f"  same text {score.same_text:,}"
+        parts += [shown(f" {100 * score.difference:+5.1f}"),
+                  shown(f"  {line(score.verdict)}{same}", "$foreground-muted")]
+    return parts
 
 
 def _size(size_bytes: int) -> str:

@@ -1,0 +1,161 @@
+"""Model selection with guards: how each arm stands against the base on every task, and which arm may be exported
+unasked. Reads the verdicts of score cards and works out nothing of its own; it knows no arm by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from localdistill.scorecard.card import Comparison, Row, ScoreCard
+
+Against = Literal["better", "worse", "cannot tell", "not compared"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One arm beside the base on one task."""
+
+    task: str
+    is_guard: bool
+    verdict: Against
+    """`not compared`: nobody knows, which is never taken for harmless."""
+    base: float | None = None
+    """Score of the untrained student, 0..1; None when it was not measured."""
+    score: float | None = None
+    """Score of the arm, over its seeds."""
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    """95 %, of the difference."""
+    why: str = ""
+    """Why it was not compared."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, for example `worse on stories (-4.0 points)`."""
+        where = f"{self.task}{' (guard)' if self.is_guard else ''}"
+        if self.verdict == "not compared":
+            return f"not compared with the base on {where}" + (f": {self.why}" if self.why else "")
+        points = f"({100 * (self.difference or 0.0):+.1f} points)"
+        said = {"better": "better on", "worse": "worse on"}.get(self.verdict, "cannot be told from the base on")
+        return f"{said} {where} {points}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One arm, how it stands everywhere, and whether that is good enough."""
+
+    arm: str
+    standings: tuple[Standing, ...]
+    may_export: bool
+
+    @property
+    def sentence(self) -> str:
+        """How it stands, in words."""
+        return f"{self.arm}: " + ", ".join(standing.sentence for standing in self.standings)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `best` means for a run."""
+
+    arm: str
+    """Empty when no arm is good enough."""
+    reason: str
+    """In a sentence: why this arm, or why none."""
+    candidates: tuple[Candidate, ...]
+    """Every arm, the one with the highest score on the target first."""
+
+
+def choose_arm(cards: Sequence[ScoreCard]) -> Choice:
+    """The best arm that is better than the base on the target - the first task that is no guard - and neither worse
+    nor uncompared on any other task. Of several the highest score wins; of equals the one that lost least elsewhere,
+    then the shorter replies, then the order of the recipe."""
+    target = next((card for card in cards if not card.is_guard), None)
+    if target is None:
+        return Choice("", "no task says what should get better: every task is a guard" if cards else
+                      "there is no score card", ())
+    rows = sorted((row for row in target.rows if row.name != target.base), key=lambda row: -row.score)
+    candidates = tuple(_candidate(row.name, cards, target) for row in rows)
+    good = [candidate for candidate in candidates if candidate.may_export]
+    if not good:
+        return Choice("", f"no arm is better than the base on {target.task} and no worse anywhere else"
+                      if candidates else "no arm was measured", candidates)
+    best = max(good, key=lambda candidate: _rank(candidate, target))
+    return Choice(best.arm, _reason(best, good, target), candidates)
+
+
+def standings_of(cards: Sequence[ScoreCard], arm: str) -> tuple[Standing, ...]:
+    """How `arm` stands against the base on every task."""
+    return tuple(_standing(card, arm) for card in cards)
+
+
+def cautions(standings: Sequence[Standing]) -> list[str]:
+    """What speaks against an arm or is not known of it, in words."""
+    if not standings:
+        return ["it was not compared with the base: the recipe evaluates nothing"]
+    found = [standing.sentence for standing in standings if standing.verdict in ("worse", "not compared")]
+    targets = [standing for standing in standings if not standing.is_guard]
+    if targets and targets[0].verdict == "cannot tell":
+        found.append(targets[0].sentence)
+    for standing in standings:
+        if standing.is_guard and standing.verdict == "cannot tell" and standing.interval and standing.interval[0] < 0:
+            found.append(f"a loss of up to {-100 * standing.interval[0]:.1f} points on {standing.task} (guard) is not "
+                         "ruled out")
+    if not any(standing.is_guard for standing in standings):
+        found.append("no guard task was run: what the training cost elsewhere is not known")
+    return found
+
+
+def standing_json(standing: Standing) -> dict[str, Any]:
+    """A JSON-ready dict; `Standing(**it)` reads it back, but for the interval, which is a list then."""
+    return {**vars(standing), "interval": list(standing.interval) if standing.interval else None}
+
+
+def _candidate(arm: str, cards: Sequence[ScoreCard], target: ScoreCard) -> Candidate:
+    standings = standings_of(cards, arm)
+    wanted = next(standing for card, standing in zip(cards, standings, strict=True) if card is target)
+    harmless = all(standing.verdict in ("better", "cannot tell") for standing in standings)
+    return Candidate(arm, standings, wanted.verdict == "better" and harmless)
+
+
+def _standing(card: ScoreCard, arm: str) -> Standing:
+    rows = {row.name: row for row in card.rows}
+    mine, base = rows.get(arm), rows.get(card.base)
+    known: dict[str, Any] = {"base": base.score if base else None, "score": mine.score if mine else None}
+    entry = _against_base(card, arm)
+    if entry is None:
+        return Standing(card.task, card.is_guard, "not compared", **known, why=_why(mine, base))
+    return Standing(card.task, card.is_guard, entry.verdict, **known, difference=entry.difference,
+                    interval=entry.interval)
+
+
+def _against_base(card: ScoreCard, arm: str) -> Comparison | None:
+    return next((entry for entry in card.comparisons
+                 if entry.family == "base" and (entry.first, entry.second) == (arm, card.base)), None)
+
+
+def _why(mine: Row | None, base: Row | None) -> str:
+    if mine is None:
+        return "it was not measured"
+    if base is None:
+        return "the base was not measured"
+    return f"its training was stopped early ({mine.stopped_early})" if mine.stopped_early else ""
+
+
+def _rank(candidate: Candidate, target: ScoreCard) -> tuple[float, float, float]:
+    row = target.row(candidate.arm)
+    elsewhere = [standing.difference or 0.0 for standing in candidate.standings if standing.task != target.task]
+    return row.score, min(elsewhere, default=0.0), -row.mean_answer_tokens
+
+
+def _reason(best: Candidate, good: Sequence[Candidate], target: ScoreCard) -> str:
+    level = [other.arm for other in good if other is not best and not _beats(best.arm, other.arm, target)]
+    beside = f"; {', '.join(level)} would do too and cannot be told from it" if level else ""
+    return f"{best.sentence}{beside}"
+
+
+def _beats(first: str, second: str, target: ScoreCard) -> bool:
+    """True when the card says that `first` is better than `second`, whichever way round it compared them."""
+    return any((entry.first, entry.second, entry.verdict) in ((first, second, "better"), (second, first, "worse"))
+               for entry in target.comparisons)

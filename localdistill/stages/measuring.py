@@ -139,7 +139,6 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
     judge = GRADERS.load(bench.task.grader)
     grader: Grader = judge(judge.Options())
     right = 0.0
-    errors: list[str] = []
     try:
         with context.engine(subject.engine) as engine:
             model = engine.identity()
@@ -148,29 +147,19 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
                 trace = trace_of(reply, requests[reply.request_id], prompt.id, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
-                errors += [reply.error] if reply.status == "error" else []
                 results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
                 counters = {"right": right}
                 context.emit(Progressed(subject.stage, label, len(results), len(requests), "items", counters))
     finally:
         grader.close()
     context.cancel.check()
-    _say_unanswered(context, subject, label, errors, len(by_id))
     if len(results) < len(by_id):
         what = f"{label} answered only {len(results)} of {len(by_id)} items"
         raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
-    return [results[key] for key in by_id]
-
-
-def _say_unanswered(context: StageContext, subject: Subject, label: str, errors: Sequence[str], items: int) -> None:
-    """Warn of items that nothing was asked or answered of; LocalDistillError when these are all."""
-    if not errors:
-        return
-    reason, _ = Counter(errors).most_common(1)[0]
-    if len(errors) == items:
-        raise LocalDistillError(f"{label}: no item could be answered: {reason}", "evaluate on another task")
-    context.warn(subject.stage, f"{label}: {len(errors)} of {items} items could not be answered and count as wrong",
-                 f"mostly: {reason}")
+    answered = [results[key] for key in by_id]
+    if answered and all(result.error for result in answered):
+        raise LocalDistillError(f"{label}: no item could be answered: {answered[0].error}", "evaluate on another task")
+    return answered
 
 
 def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:

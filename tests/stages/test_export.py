@@ -365,7 +365,7 @@ def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
     [bench] = benches(context)
     _, items = answers_of(context, bench, Entrant("base", 0, "", None, {}))
     warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
-    assert len(items) == 3 and "2 of 3 items could not be answered" in warned[0].text
+    assert len(items) == 3 and "2 of 3 items got no reply" in warned[0].text
     assert "not like this" in warned[0].hint
     with pytest.raises(LocalDistillError, match="no item could be answered: not like this"):
         answers_of(context, bench, Entrant("base", 0, "", True, {}))

@@ -3,6 +3,7 @@ stays."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,10 +49,16 @@ def batched_rows(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
 @contextmanager
 def incoming(con: DuckDBPyConnection, data: pa.Table) -> Iterator[None]:
     """`data` as the table `incoming` for the length of the block."""
+    import duckdb
+
     con.register("incoming", data)
     try:
         yield
-    finally:
+    except duckdb.Error:
+        with contextlib.suppress(duckdb.Error):  # a transaction that failed takes no more; what went wrong is told
+            con.unregister("incoming")
+        raise
+    else:
         con.unregister("incoming")
 
 

@@ -45,7 +45,7 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
     for card in (*found.cards, *found.forms):
         output.data(output.safe(to_text(card)))
     if found.why_best:
-        output.data(output.safe(f"best: {found.best or 'none'} - {found.why_best}"))
+        output.data(output.safe(f"best: {'' if found.best else 'none, '}{found.why_best}"))
     for text in found.not_measured:
         output.talk(f"not measured: {output.safe(text)}")
     for text in found.problems:

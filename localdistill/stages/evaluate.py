@@ -63,7 +63,7 @@ def run(context: StageContext) -> None:
     digest = _write(context, cards, answers)
     choice = choose_arm(cards)
     if choice.candidates:
-        context.note("evaluate", f"best: {choice.arm or 'none'}\n  {choice.reason}")
+        context.note("evaluate", f"best: {'' if choice.arm else 'none, '}{choice.reason}")
     context.run.write_output("evaluate", {"scorecard": digest, "best": choice.arm})
 
 

@@ -61,7 +61,7 @@ def run(context: StageContext) -> None:
         context.note("export", f"arm '{arm}' was trained {len(trained)} times: this is that of seed {entrant.seed}")
     card = _card(context, entrant, cards)
     artifact = _artifact(context, entrant, card)
-    files = sorted(p.name for p in artifact.path.iterdir() if p.suffix == ".gguf")
+    files = sorted(name for name in artifact.manifest["files"] if name.endswith(".gguf"))
     context.note("export", f"arm '{arm}': " + ", ".join(files))
     measured = json.loads(artifact.file(_MEASURED).read_text()) if _MEASURED in artifact.manifest["files"] else {}
     forms, beside = ([ScoreCard.from_json(data) for data in measured.get(key, ())] for key in ("cards", "beside_base"))

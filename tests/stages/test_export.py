@@ -198,6 +198,10 @@ def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
     warned = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert "arm 'one': worse on sums (-90.0 points)" in warned
     assert any("no guard task was run" in text for text in warned)
+    folder = context.workspace.artifacts / "export" / made["export"].removeprefix("b2:")
+    (folder / "mine.gguf").write_bytes(b"nobody wrote this")
+    export.run(context)
+    assert context.run.output("export") == made, "a stranger in the folder is no file of the export"
 
 
 def test_without_a_file_nothing_is_called_exported(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:

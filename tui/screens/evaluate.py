@@ -236,8 +236,8 @@ def _tabs(cards: Iterable[ScoreCard], here: ScoreCard) -> Content:
 def _best(scores: Scores) -> Iterable[Content]:
     """What `best` means for this run, and why."""
     if scores.why_best:
-        yield shown(f"best: {line(scores.best) or 'none'}", "bold")
-        yield shown(f"  {line(scores.why_best, 400)}\n", _MUTED)
+        yield shown("best: " if scores.best else "best: none  ", "bold")
+        yield shown(f"{line(scores.why_best, 400)}\n", _MUTED)
 
 
 def _rows(card: ScoreCard, width: int) -> Content:

@@ -276,7 +276,7 @@ def _scores(made: Exported) -> Content:
         parts += [shown(f"\n{line(task)}{guard}", "bold"), shown(count, "$foreground-muted")]
         parts += [part for standing in standings for part in _beside(standing)]
         if scores:
-            parts.append(shown(f"\n  {'':<8} {'score':>7} {'95 %':>13} {'to base':>8}  to the trained model",
+            parts.append(shown(f"\n  {'':<8} {'score':>7} {'95 %':>13} {'to base':>8}  to trained, same text",
                                "$foreground-muted"))
         for score in scores:
             parts += _form(score)
@@ -301,7 +301,7 @@ def _form(score: FormScore) -> list[Content]:
              shown(f" {_range(low, high):>13}", "$foreground-muted"),
              shown(f" {to_base:>8}{'!' if worse else ' '}", "bold $text-error" if worse else "")]
     if score.difference is not None:
-        same = "" if score.same_text is None else f"  same text {score.same_text:,}"
+        same = "" if score.same_text is None else f"  {score.same_text:,}"
         parts += [shown(f" {100 * score.difference:+5.1f}"),
                   shown(f"  {line(score.verdict)}{same}", "$foreground-muted")]
     return parts

@@ -116,6 +116,14 @@ def test_what_would_be_found_after_training_is_found_when_the_recipe_is_read(mor
                                 + ("" if more.startswith("engine") else more))
 
 
+@pytest.mark.parametrize("more", [
+    "[[evaluate.task]]\noptions = 3", "[[export.to]]\noptions = { quants = 5 }", "[[rewrite]]\nuse = ['summarize']",
+    "[prompts]\nfiles = ['p']\nlayout = ['gsm8k']", "[[export.to]]\nuse = 'gguf'\nquants = 3",
+])
+def test_values_of_a_wrong_shape_are_problems_too(more: str) -> None:
+    assert "mine.toml: " in problems(WHOLE + more)
+
+
 @pytest.mark.parametrize(("setting", "expected"), [
     ('train.targets="q_prox"', "train.targets: a student has no layers named 'q_prox'; did you mean 'q_proj'?"),
     ('train.targets="q_proj,all-linear"', "no layers named 'all-linear'"),

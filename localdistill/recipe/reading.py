@@ -68,7 +68,7 @@ class _Reader:
     def _between_families(self, data: Mapping[str, Any]) -> None:
         """What one member says of another family, which it cannot check itself."""
         for label, table in _tables(data, ("evaluate", "task")):
-            options = table.get("options", {})
+            options = _checked(table)
             self._named(f"{label}.grader", options.get("grader", ""), GRADERS, "")
             self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
         for label, table in _tables(data, ("rewrite",)):
@@ -83,7 +83,7 @@ class _Reader:
         """A Modelfile serves one of the files that are written before it."""
         written: list[str] = []
         for label, table in _tables(data, ("export", "to")):
-            options = table.get("options", {})
+            options = _checked(table)
             written += options.get("quants", ())
             if (quant := options.get("quant")) and quant not in written:
                 close = nearest(quant, written)
@@ -91,7 +91,7 @@ class _Reader:
 
     def _named(self, key: str, name: Any, family: Family, nothing: str) -> None:
         """A problem when `name` is neither `nothing` nor a member."""
-        if name != nothing and name not in family.members:
+        if name != nothing and str(name) not in family.members:
             close = nearest(str(name), family.members)
             self.problems.append(f"{key}: there is no {family.noun} named '{name}'{close}")
 
@@ -147,6 +147,12 @@ def _tables(data: Mapping[str, Any], keys: Sequence[str], label: str = "") -> li
     if isinstance(value, list):
         return [row for i, item in enumerate(value) for row in _tables(item, keys[1:], f"{here}[{i}]")]
     return _tables(value, keys[1:], here) if isinstance(value, dict) else []
+
+
+def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options that a member's table was left with by its check; none where that found problems."""
+    options = table.get("options")
+    return options if isinstance(table.get("use"), str) and isinstance(options, dict) else {}
 
 
 def _known_keys(path: Sequence[str | int]) -> set[str]:

@@ -55,9 +55,15 @@ _SAID_BEFORE = re.compile(
     r"\b(?:is|are|was|were|equals|be|gives?|leaves)\s+(?:about\s+|approximately\s+|only\s+|exactly\s+|=\s*)?[$\\(*]*\s*$")
 _THIN = re.compile(r"[\s$*~]*(?:(?:about|approximately)\s+)?[$*]*")
 _NEW_CLAUSE = re.compile(r"[,;]|\b(?:so|then|thus|therefore|hence|and|but)\b")
-_WORDS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-          "seventeen eighteen nineteen").split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_LEFT_ENDS = re.compile(r"[,;:\n]|\\\\|\\(?:text|quad|Rightarrow|implies|therefore)"
+                        r"|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z(])")
+_NAMES_OF_ONE = re.compile(r"(?<![A-Za-z])\\?[A-Za-z]+\s*\([^()]*\)|\\?[_|]\{?\w*\}?"
+                           r"|\\(?:angle|triangle|overline|measuredangle)")
+"""`f(2)`, `a_5`, `|AB|`, `\\angle ABC`: left sides that name one thing."""
+_COMPUTES = re.compile(r"[\^+*/²³√!#]|[A-Za-z)]\s*-|-\s*[A-Za-z]|\d\s*[A-Za-z(]")
+_WORDS: list[str] = re.findall(r"\w+", """zero one two three four five six seven eight nine ten eleven twelve thirteen
+    fourteen fifteen sixteen seventeen eighteen nineteen""")
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _IN_WORDS = re.compile(
     rf"(?<![A-Za-z-])(?:(?P<tens>{'|'.join(_TENS)})(?:[-\s](?P<ones>{'|'.join(_WORDS[1:10])}))?"
     rf"|(?P<word>{'|'.join(_WORDS)}))(?![A-Za-z-])", re.IGNORECASE)
@@ -138,7 +144,7 @@ def _plain_with_bold(text: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _inside(match: re.Match[str]) -> str:
-    return next(filter(None, match.groups()))
+    return str(next(filter(None, match.groups())))
 
 
 def _unmarked(text: str) -> str:
@@ -220,13 +226,9 @@ def _about_the_asked(one: Stated, plain: str, question: str) -> Stated:
     place = plain.rfind("=", 0, one.start)
     if place < 0 or not _THIN.fullmatch(plain[place + 1:one.start]):
         return one
-    chain = re.split(r"[,;:\n]|\\\\|\\(?:text|quad|Rightarrow|implies|therefore)|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z(])",
-                     plain[:place])[-1]
-    left = chain.split("=")[0]
-    bare = re.sub(r"(?<![A-Za-z])\\?[A-Za-z]+\s*\([^()]*\)|\\?[_|]\{?\w*\}?|\\(?:angle|triangle|overline|measuredangle)",
-                  "a", left)
-    is_compound = re.search(r"(?<!\\)[A-Za-z]", re.sub(r"\\[A-Za-z]+", "#", bare)) and re.search(
-        r"[\^+*/²³√!#]|[A-Za-z)]\s*-|-\s*[A-Za-z]|\d\s*[A-Za-z(]", re.sub(r"\\[A-Za-z]+", "#", bare))
+    left = _LEFT_ENDS.split(plain[:place])[-1].split("=")[0]
+    bare = re.sub(r"\\[A-Za-z]+", "#", _NAMES_OF_ONE.sub("a", left))
+    is_compound = re.search(r"[A-Za-z]", bare) and _COMPUTES.search(bare)
     if not is_compound or (_squeezed(left) and _squeezed(left) in _squeezed(question)):
         return one
     return Stated(one.start, one.end, f"{left.strip()} = {one.text}", None, is_other=True)

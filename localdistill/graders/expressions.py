@@ -45,8 +45,8 @@ _MULTIPLE = re.compile(
 _ARITHMETIC_WORDS = re.compile(
     r"\s+(?:times|multiplied\s+by|divided\s+by|over|out\s+of|to\s+the\s+power|raised\s+to|choose|mod)\s+"
     r"(?:of\s+)?(?:the\s+)?[$\\(]*[\d√]|\s+to\s+the\s+(?:\d+(?:st|nd|rd|th)|\w+)\s+power", re.IGNORECASE)
-_PARTED = re.compile(r"(?<!\\)\b(?:times|multiplied\s+by|divided\s+by|out\s+of|power\s+of|root\s+of|logarithm\s+of|square\s+of"
-                     r"|cube\s+of|factorial\s+of|reciprocal\s+of|inverse\s+of|opposite\s+of|half\s+of|twice"
+_PARTED = re.compile(r"(?<!\\)\b(?:times|multiplied\s+by|divided\s+by|out\s+of|power\s+of|root\s+of"
+                     r"|logarithm\s+of|square\s+of|cube\s+of|factorial\s+of|reciprocal\s+of|inverse\s+of|opposite\s+of|half\s+of|twice"
                      r"|double|triple|minus|negative)\s+[$\\(]*$", re.IGNORECASE)
 _SHORT_UNITS = (
     r"(?:mm|cm|dm|km|nm|µm|μm|m|in|ft|yd|mi|mg|kg|µg|g|lbs?|oz|ml|mL|cl|dl|l|L|ms|s|sec|secs|min|mins|h|hr|hrs|km/h|kph|mph"

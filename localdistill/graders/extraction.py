@@ -2,8 +2,8 @@
 
 The order is fixed and never looks at the reference, so offering several results wins nothing:
 
-1. what stands marked last: `\\boxed{...}` (several side by side are one list), a last line `#### N`, or a "final answer"
-   announced after them;
+1. what stands marked last: `\\boxed{...}` (several side by side are one list), a last line `#### N`, or a "final
+   answer" announced after them;
 2. the last announcement ("the answer is ...", "**Answer:** ...");
 3. the conclusion: the last sentence that holds a number.
 
@@ -34,13 +34,15 @@ _ANNOUNCED = re.compile(
 _FINAL = re.compile(r"\bfinal\s+$", re.IGNORECASE)
 _SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assume|is|that|unless)\s+(?:the|my|this|your|an?)?\s*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(
-    r"(?<=[.!?])[\"'”’)\]*_]{0,6}\s+(?=[A-Z\"'“(\[*\\$])|\n\s*\n|\n(?=\s*(?:[-*•]|\d+\.)\s)|\n(?=[A-Z][A-Za-z ]{0,20}[:,])"
-    r"|(?<=[\w.%$])\n(?=[ \t]*[$*]*-?[\d.,]+[$*%.]*\s*\Z)|<\|[^|<>\n]{1,40}\|>|^#{1,6} [^\n]*\n", re.MULTILINE)
+    r"(?<=[.!?])[\"'”’)\]*_]{0,6}\s+(?=[A-Z\"'“(\[*\\$])|\n\s*\n|\n(?=\s*(?:[-*•]|\d+\.)\s)"
+    r"|\n(?=[A-Z][A-Za-z ]{0,20}[:,])|(?<=[\w.%$])\n(?=[ \t]*[$*]*-?[\d.,]+[$*%.]*\s*\Z)"
+    r"|<\|[^|<>\n]{1,40}\|>|^#{1,6} [^\n]*\n", re.MULTILINE)
 """Also lists, paragraphs, headings, a line that opens with a label and a last line of one number end a sentence; a
 heading is never one."""
 _HASHES = re.compile(r"^####[ \t]*(\S[^\n]{0,80})\s*\Z", re.MULTILINE)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
-_SIDE_BY_SIDE = re.compile(r"(?:[\s$,;]|\\[()\[\], ;]|\\q?quad|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or)\b)*", re.IGNORECASE)
+_SIDE_BY_SIDE = re.compile(r"(?:[\s$,;]|\\[()\[\], ;]|\\q?quad|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or)\b)*",
+                           re.IGNORECASE)
 _BEFORE_A_RESULT = re.compile(
     r"\b(?:is|are|was|were|equals|has|have|had|gets?|leaves|gives|needs?|makes?|total\s+of)\s+(?:only\s+|exactly\s+)?\Z")
 _CONCLUDING = re.compile(r"(?:therefore|thus|hence|so|in\s+total|altogether|finally|in\s+conclusion)\b", re.IGNORECASE)
@@ -129,7 +131,7 @@ def _boxed(answer: str) -> Extracted | None:
 
 def _hashes(answer: str) -> Extracted | None:
     found = _HASHES.search(answer)
-    if found is None or choose(found[1], "", "") is None and not expressions_in(plain_text(found[1])):
+    if found is None or (choose(found[1], "", "") is None and not expressions_in(plain_text(found[1]))):
         return None
     return Extracted(found[1].strip(), "####", found.start(), found.end())
 
@@ -151,8 +153,8 @@ def _announced(answer: str, after: int = 0, is_final: bool = False) -> Extracted
 
 
 def _conclusion(answer: str) -> Extracted | None:
-    """The last sentence with a number. What follows it must have come to its end: a reply that was cut off in the middle
-    of another sentence had not concluded."""
+    """The last sentence with a number. What follows it must have come to its end: a reply that was cut off in the
+    middle of another sentence had not concluded."""
     for start, end in _sentences_from_the_end(answer):
         sentence = answer[start:end].strip()
         plain = plain_text(sentence)

@@ -1,16 +1,18 @@
 """Grades by equality: for answers that are one number or a few words. No process, no algebra.
 
 The result is taken from the last `\\boxed{...}`, else the last line `#### N`, else what follows the last
-"answer is" or "Answer:", else the last number of the answer, else the whole answer. Numbers are equal as numbers
-(`1,200.0` is `1200`), texts are equal apart from case, spaces and closing punctuation.
+"answer is" or "Answer:", else the last number of the answer, else the whole answer. A number inside an expression
+(`4x`, `4!`) is none. Numbers are equal as numbers (`1,200.0` is `1200`), texts are equal apart from case, spaces and
+closing punctuation.
 """
 
 from __future__ import annotations
 
 import re
 
-from localdistill.graders.extraction import TAIL_CHARS, number_of, stated_result
-from localdistill.graders.numbers import numbers_in, only_number, plain_text
+from localdistill.graders.choosing import as_asked, choose, last_number
+from localdistill.graders.extraction import TAIL_CHARS, stated_result
+from localdistill.graders.numbers import only_number
 from localdistill.options import Options as BaseOptions
 from localdistill.records import Grade, Prompt, Trace
 
@@ -19,7 +21,7 @@ class ExactGrader:
     """The `exact` grader."""
 
     name = "exact"
-    version = 1
+    version = 2
 
     class Options(BaseOptions):
         """Options of `exact`."""
@@ -54,12 +56,13 @@ class ExactGrader:
 
     def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Grade:
         gold, passage = only_number(reference), stated_result(answer)
-        number = number_of(passage, answer, question) if passage else None
-        how = passage.how if passage and number else "last number"
-        if number is None:
-            number = next(reversed(numbers_in(plain_text(answer))), None)
-        if number is None or gold is None:
-            return self._grade(trace, 0.0, "the answer holds no number")
+        if passage is not None:
+            chosen, how = choose(passage.text, answer[:passage.start], question), passage.how
+        else:
+            chosen, how = last_number(answer, question), "last number"
+        if chosen is None or chosen.number is None or gold is None:
+            return self._grade(trace, 0.0, f"{how}: the answer states no number", chosen.text if chosen else "")
+        number = as_asked(chosen.number, question, reference)
         equal = number.equals(gold)
         reason = f"{how}: {'equal to' if equal else 'differs from'} {reference}"
         return self._grade(trace, float(equal), reason, number.text)

@@ -1,18 +1,14 @@
-"""Finds the one passage of an answer that states its result, and the number in it.
+"""Finds the one passage of an answer that states its result.
 
 The order is fixed and never looks at the reference, so offering several results wins nothing:
 
-1. the last `\\boxed{...}`;
-2. a last line `#### N`;
-3. the last announcement ("the answer is ...", "**Final answer:** ...");
-4. the conclusion: the last sentence that holds a number.
+1. what stands marked last: `\\boxed{...}` (several side by side are one list), a last line `#### N`, or a "final
+   answer" announced after them;
+2. the last announcement ("the answer is ...", "**Answer:** ...");
+3. the conclusion: the last sentence that holds a number.
 
-A passage may hold several numbers ("she spends $75 in 30 days"). What stands in brackets or before a hyphen
-(`7-day`) is an aside; then a bold number, what follows an equals sign, a number that ends the passage after "is", the
-number before the noun that the question counts ("how many sheep"), the value computed last before the passage, and a
-number that the question did not give, are preferred in this order; else the first is taken.
-
-Pure text work: no sympy here, and nothing here decides right or wrong.
+Which expression of the passage is the result is decided in `choosing`. Pure text work: no sympy here, and nothing here
+decides right or wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +17,9 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from localdistill.graders.numbers import Number, numbers_in, plain_text
+from localdistill.graders.choosing import choose, states_doubt
+from localdistill.graders.expressions import expressions_in
+from localdistill.graders.numbers import Number, plain_text
 
 TAIL_CHARS = 20_000
 """Only this much of the end of an answer is searched: results stand at the end, and hostile text stays cheap."""
@@ -29,18 +27,26 @@ TAIL_CHARS = 20_000
 _BOXES = 20
 """How many boxes are tried from the end, when the last ones never close."""
 _ANNOUNCED = re.compile(
-    r"\banswer\b(?:\s+(?:to|for)\b[^.:\n]{0,80})?(?:\s*(?:\*\*|__))?\s*(?:[:：]|\bis\b\s*[:：]?|=|\n)\s*(?:\*\*|__)?",
-    re.IGNORECASE,
+    r"(?<!wrong )(?<!incorrect )(?<!false )\banswer\b(?:\s+(?:to|for)\b[^.:\n]{0,80})?(?:\s*(?:\*\*|__))?"
+    r"\s*(?:[:：]|\bis\b\s*[:：]?|=|\n)\s*(?:\*\*|__)?|^[ \t]*(?:\*\*)?A(?:ns)?[.:：]+(?:\*\*)?[ \t]+(?=\S)",
+    re.IGNORECASE | re.MULTILINE,
 )
+_FINAL = re.compile(r"\bfinal\s+$", re.IGNORECASE)
+_SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assume|is|that|unless)\s+(?:the|my|this|your|an?)?\s*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])[\"'”’)\]*_]{0,6}\s+(?=[A-Z\"'“(\[*\\$])|\n\s*\n|\n(?=\s*(?:[-*•]|\d+\.)\s)"
-    r"|^#{1,6} [^\n]*\n", re.MULTILINE)
-"""Also lists, paragraphs and headings end a sentence; a heading is never one."""
+    r"|\n(?=[A-Z][A-Za-z ]{0,20}[:,])|(?<=[\w.%$])\n(?=[ \t]*[$*]*-?[\d.,]+[$*%.]*\s*\Z)"
+    r"|<\|[^|<>\n]{1,40}\|>|^#{1,6} [^\n]*\n", re.MULTILINE)
+"""Also lists, paragraphs, headings, a line that opens with a label and a last line of one number end a sentence; a
+heading is never one."""
 _HASHES = re.compile(r"^####[ \t]*(\S[^\n]{0,80})\s*\Z", re.MULTILINE)
-_BOLD = re.compile(
-    r"\*\*(.{1,200}?)\*\*|__(.{1,200}?)__|\\(?:mathbf|textbf|bold|boldsymbol)\{([^{}]{1,200})\}", re.DOTALL)
-_COUNTED = re.compile(r"\bhow\s+many\s+(?:(?:more|fewer|total|whole|of|the|other)\s+)*([a-z]{3,30})", re.IGNORECASE)
-_BRACKETS = re.compile(r"(?<!\\)\([^()\\]{0,300}\)")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
+_SIDE_BY_SIDE = re.compile(r"(?:[\s$,;]|\\[()\[\], ;]|\\q?quad|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or)\b)*",
+                           re.IGNORECASE)
+_BEFORE_A_RESULT = re.compile(
+    r"\b(?:is|are|was|were|equals|has|have|had|gets?|leaves|gives|needs?|makes?|total\s+of)\s+(?:only\s+|exactly\s+)?\Z")
+_CONCLUDING = re.compile(r"(?:therefore|thus|hence|so|in\s+total|altogether|finally|in\s+conclusion)\b", re.IGNORECASE)
+_IN_FORMULA = re.compile(r"\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Extracted:
     how: str
     start: int
     """Where the passage begins in the searched text."""
+    end: int
+    """Where it ends."""
 
 
 def result_of(answer: str) -> Extracted | None:
@@ -60,96 +68,118 @@ def result_of(answer: str) -> Extracted | None:
 
 def stated_result(answer: str) -> Extracted | None:
     """The passage that is marked as the result (box, `####` or announcement), or None."""
-    return _boxed(answer) or _hashes(answer) or _announced(answer)
+    boxed, hashes = _boxed(answer), _hashes(answer)
+    marked = max(filter(None, (boxed, hashes)), key=lambda one: one.start, default=None)
+    if marked is None:
+        return _announced(answer)
+    return _announced(answer, marked.end, is_final=True) or marked
+
+
+def other_result(answer: str, passage: Extracted) -> Extracted | None:
+    """What is announced after a box as well; the answer is one only when both say the same."""
+    return _announced(answer, passage.end) if passage.how == "boxed" else None
 
 
 def number_of(passage: Extracted, answer: str, question: str) -> Number | None:
-    """The number that `passage` states as the result, or None when it holds none."""
-    bold = [plain_text(next(filter(None, match.groups()))) for match in _BOLD.finditer(passage.text)]
-    plain = next((text for text in reversed(bold) if numbers_in(text)), plain_text(passage.text))
-    if "=" in plain and numbers_in(plain.rpartition("=")[2]):
-        plain = plain.rpartition("=")[2]
-    unbracketed = _BRACKETS.sub(lambda match: " " * len(match[0]), plain)
-    numbers = numbers_in(unbracketed) or numbers_in(plain)
-    numbers = [number for number in numbers if not number.is_modifier] or numbers
-    if len(numbers) < 2:
-        return numbers[0] if numbers else None
-    return (
-        _predicate(plain, numbers)
-        or _counted(plain, numbers, question)
-        or _computed_last(answer[:passage.start], numbers)
-        or _not_given(numbers, question)
-        or numbers[0]
-    )
-
-
-def _predicate(plain: str, numbers: list[Number]) -> Number | None:
-    """The last of `numbers` when the passage says "... is N" and ends, a unit of up to three words aside."""
-    last = numbers[-1]
-    before = plain[max(0, last.start - 40):last.start]
-    is_said = re.search(r"\b(?:is|are|was|were|equals|be)\s+(?:about\s+|approximately\s+|only\s+|=\s*)?$", before)
-    return last if is_said and re.fullmatch(r"(?:\s+[A-Za-z]+){0,3}[\s.!*$]*", plain[last.end:]) else None
-
-
-def _counted(plain: str, numbers: list[Number], question: str) -> Number | None:
-    """The only number that stands right before the noun of the question's last "how many NOUN"."""
-    nouns = _COUNTED.findall(question)
-    if not nouns:
-        return None
-    noun = nouns[-1].lower().removesuffix("s")
-    found = [n for n in numbers if re.match(rf"\s+(?:more\s+|total\s+)?{noun}", plain[n.end:].lower())]
-    return found[0] if len(found) == 1 else None
-
-
-def _computed_last(before: str, numbers: list[Number]) -> Number | None:
-    """The first of `numbers` that equals what follows the last equals sign of `before`."""
-    for part in reversed(plain_text(before[-3_000:]).split("=")[1:]):
-        computed = numbers_in(part)
-        if computed:
-            return next((number for number in numbers if number.equals(computed[0])), None)
-    return None
-
-
-def _not_given(numbers: list[Number], question: str) -> Number | None:
-    """The first of `numbers` that does not stand in the question."""
-    given = numbers_in(plain_text(question))
-    return next((number for number in numbers if not any(number.equals(other) for other in given)), None)
+    """The number that `passage` states as the result, or None when it states none."""
+    chosen = choose(passage.text, answer[:passage.start], question)
+    return chosen.number if chosen else None
 
 
 def last_boxed(text: str) -> tuple[int, str] | None:
     """Place and content of the last `\\boxed{...}` or `\\fbox{...}` with balanced braces."""
-    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*\{", text))[-_BOXES:]):
+    boxes = _boxes(text)
+    return boxes[-1][:2] if boxes else None
+
+
+def last_formula(answer: str, question: str) -> Extracted | None:
+    """The last sentence that holds a formula or an expression, for results that are no number; None where it denies
+    what it names or only says the question again, or where there is none."""
+    for start, end in _sentences_from_the_end(answer):
+        sentence = answer[start:end].strip()
+        if _IN_FORMULA.search(sentence) or expressions_in(plain_text(sentence)):
+            is_none = states_doubt(sentence) or " ".join(sentence.split()) in " ".join(question.split())
+            return None if is_none else Extracted(sentence, "conclusion", start, end)
+    return None
+
+
+def _boxes(text: str) -> list[tuple[int, str, int]]:
+    """Place, content and end of the last boxes with balanced braces, in the order of the text."""
+    found: list[tuple[int, str, int]] = []
+    for match in list(_BOX.finditer(text))[-_BOXES:]:
         depth = 0
         for position in range(match.end() - 1, len(text)):
             depth += (text[position] == "{") - (text[position] == "}")
             if depth == 0:
-                return match.start(), text[match.end():position].strip()
-    return None
+                found.append((match.start(), text[match.end():position].strip(), position + 1))
+                break
+    return found
 
 
 def _boxed(answer: str) -> Extracted | None:
-    found = last_boxed(answer)
-    return Extracted(found[1], "boxed", found[0]) if found and found[1] else None
+    """The last box, with those that stand directly beside it."""
+    boxes = _boxes(answer)
+    if not boxes or not boxes[-1][1]:
+        return None
+    group = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        if not box[1] or box[2] > group[0][0] or not _SIDE_BY_SIDE.fullmatch(answer[box[2]:group[0][0]]):
+            break
+        group.insert(0, box)
+    return Extracted(", ".join(dict.fromkeys(box[1] for box in group)), "boxed", group[0][0], group[-1][2])
 
 
 def _hashes(answer: str) -> Extracted | None:
     found = _HASHES.search(answer)
-    return Extracted(found[1].strip(), "####", found.start()) if found and numbers_in(plain_text(found[1])) else None
+    if found is None or (choose(found[1], "", "") is None and not expressions_in(plain_text(found[1]))):
+        return None
+    return Extracted(found[1].strip(), "####", found.start(), found.end())
 
 
-def _announced(answer: str) -> Extracted | None:
-    for match in reversed(list(_ANNOUNCED.finditer(answer))):
-        statement = _SENTENCE_END.split(answer[match.end():].strip(), maxsplit=1)[0].strip()
-        if statement:
-            return Extracted(statement, "announced", match.start())
+def _announced(answer: str, after: int = 0, is_final: bool = False) -> Extracted | None:
+    """The last announcement that begins at `after` or later; with `is_final` only one of a final answer that holds a
+    number."""
+    for match in reversed(list(_ANNOUNCED.finditer(answer, after))):
+        before = answer[max(0, match.start() - 30):match.start()]
+        if _SUPPOSED.search(before) or (is_final and not _FINAL.search(before)):
+            continue
+        rest = answer[match.end():]
+        statement = _SENTENCE_END.split(rest.strip(), maxsplit=1)[0].strip()
+        if not statement or ((after or is_final) and not expressions_in(plain_text(statement))):
+            continue
+        start = match.end() + rest.index(statement)
+        return Extracted(statement, "announced", match.start(), start + len(statement))
     return None
 
 
 def _conclusion(answer: str) -> Extracted | None:
-    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(answer)), len(answer)]
-    for start, end in reversed(list(pairwise(ends))):
+    """The last sentence with a number. What follows it must have come to its end: a reply that was cut off in the
+    middle of another sentence had not concluded."""
+    for start, end in _sentences_from_the_end(answer):
         sentence = answer[start:end].strip()
-        if numbers_in(plain_text(sentence)):
-            return Extracted(sentence, "conclusion", start)
+        plain = plain_text(sentence)
+        if expressions_in(plain) or _concludes_in_words(sentence):
+            return None if _is_cut_off(sentence, answer[end:]) else Extracted(sentence, "conclusion", start, end)
     return None
 
+
+def _concludes_in_words(sentence: str) -> bool:
+    """True for "so she has four pears.": a number as a word where a result stands."""
+    chosen = choose(sentence, "", "") if len(sentence) < 300 else None
+    if chosen is None:
+        return False
+    before = plain_text(sentence)[:chosen.start]
+    return not before.strip() or bool(_CONCLUDING.match(sentence) or _BEFORE_A_RESULT.search(before))
+
+
+def _is_cut_off(sentence: str, after: str) -> bool:
+    """True when the text stops in the middle of a formula, or of a longer sentence after one that concluded nothing."""
+    if not after.strip():
+        return bool(re.search(r"(?<!\*)[=+*/(\[{^-][\s$]*\Z", sentence)) or sentence.count("(") > sentence.count(")")
+    last = re.split(r"[.!?:>]\s*|\n", after.strip())[-1]
+    return len(last.split()) > 3 and bool(re.search(r"[A-Za-z,]\Z", last)) and not _CONCLUDING.match(sentence)
+
+
+def _sentences_from_the_end(answer: str) -> list[tuple[int, int]]:
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(answer)), len(answer)]
+    return list(reversed(list(pairwise(ends))))

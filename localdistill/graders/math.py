@@ -29,7 +29,7 @@ class MathGrader:
     """The `math` grader. Safe to call from several threads; holds up to `children` processes."""
 
     name = "math"
-    version = 1
+    version = 2
 
     class Options(BaseOptions):
         """Options of `math`."""

@@ -4,6 +4,7 @@ durations. Pure text work; it never decides which of several numbers is the answ
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,6 +23,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("[\u2212\u2013](?=[\\d$.])"), "-"),
 )
 
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+"""One-character fractions."""
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)}\]%])[-+](?=\s?[$€£¥]?\s?[\d.]))?"
     r"(?:\s?[$€£¥]\s?(?P<sign2>-)?)?"
@@ -63,6 +66,7 @@ class Number:
 
 def plain_text(text: str) -> str:
     """`text` with LaTeX spacing, units and separators turned into ordinary characters."""
+    text = _VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKC', match[0]).replace(chr(0x2044), '/')}", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text

@@ -17,6 +17,7 @@ from localdistill.interchange.rows import Place, need_user, text_at
 from localdistill.records import Message, Prompt, Trace
 
 _MARK = re.compile(r"<<[^<>]*>>")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _KEYS = {"question", "answer", "insufficient_question"}
 
 
@@ -49,7 +50,7 @@ def gsm8k_prompt(row: Mapping[str, Any], place: Place) -> Prompt:
         raise place.error("the answer has no number after '####'")
     return Prompt(
         messages=need_user((Message("user", text_at(row, "question", place)),), place),
-        reference=reference.strip().replace(",", ""),
+        reference=_THOUSANDS.sub("", reference.strip()),
         original=_MARK.sub("", solution),
         source=place.source,
     )

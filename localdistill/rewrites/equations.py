@@ -20,6 +20,8 @@ _TOKEN = re.compile(rf"({_NUMBER})(\s*%)?|([-+*/^()])")
 _CLAUSE = re.compile(r"[:;]|, (?=[a-z])|\b(?:so|then|are|was|means|because|since|total of|that|if)\b")
 _LEFT_WORDS = 14
 _MAX_POWER = 12
+_IS_PART = re.compile(r"\s*(?:\\(?!text|mathrm|quad|[ ,;)\]])|[\^_²³√π!]|[A-Za-z](?![A-Za-z])(?<=\d[A-Za-z]))")
+"""What makes a number the beginning of an expression (`4\\sqrt{2}`, `4!`, `4x`)."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _left_side(text: str) -> str:
 def _first_number(text: str) -> tuple[Fraction, str] | None:
     """The first number of `text` with what surrounds it closely, when it stands at the beginning."""
     found = re.match(rf"\s*(?:[-$£€(]|about\s)*\s*(-?)({_NUMBER})(?:\s?%|(?:\s[a-zA-Z]+)?)", text)
-    if found is None or re.match(r"\s*[-+*/^]\s*[\d($]", text[found.end():]):
+    if found is None or re.match(r"\s*[-+*/^]\s*[\d($]", text[found.end():]) or _IS_PART.match(text[found.end(2):]):
         return None
     value = _value(found[2])
     negative = "-" in text[:found.start(2)]

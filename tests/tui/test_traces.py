@@ -108,7 +108,7 @@ async def test_enter_opens_a_trace_with_its_grade_and_lineage_and_escape_closes_
         await shows(pilot, app, "5 + 5 = 10")
         app.screen.query_one(TraceText).scroll_end(animate=False)
         text = await shows(pilot, app, "selected in doubling")
-        assert "exact@1" in text and "trained in  b2:" in text
+        assert "exact@2" in text and "trained in  b2:" in text
         await pilot.press("right")
         await until(pilot, lambda: app.trace == page(app)._browser.row(chosen + 1).id)  # type: ignore[union-attr]
         await pilot.press("escape")

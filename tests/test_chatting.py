@@ -106,3 +106,13 @@ def test_a_file_that_is_missing_or_a_wish_to_stop_ends_the_opening(tmp_path: Pat
     pytest.importorskip("llama_cpp")
     with pytest.raises(Cancelled), open_chat(shipped_path("pantry/teacher.gguf"), cancel=Cancel(lambda: True)):
         pass
+
+
+@pytest.mark.parametrize(("opening", "closing"), [
+    ("[THINK]", "[/THINK]"), ("<|channel>thought", "<channel|>"), ("<Thought>", "</Thought>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>")])
+@given(st.integers(1, 9))
+def test_every_mark_is_told_apart_while_it_streams(opening: str, closing: str, size: int) -> None:
+    text = f" {opening}\nfirst [x] then</b>\n{closing}\n\nThe answer is {closing[0]}4."
+    thinking, answer = feed([text[at:at + size] for at in range(0, len(text), size)])
+    assert (thinking.strip(), answer.strip()) == ("first [x] then</b>", f"The answer is {closing[0]}4.")

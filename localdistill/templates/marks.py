@@ -115,7 +115,6 @@ _ANY = _one_of(_TEXTS)
 _FIRST = tuple({text[0] for text in _TEXTS})
 _PATTERNS = {text: re.compile(_pattern(text), re.IGNORECASE)
              for text in (*_TEXTS, *(t for w in WRAPPERS for t in (w.opening, w.closing)))}
-_TURN_ENDS = re.compile(rf"(?:\s|{'|'.join(map(re.escape, TURN_ENDS))})+\Z")
 
 
 def hits(text: str) -> list[Hit]:
@@ -183,7 +182,7 @@ def unwrapped(answer: str, has_reasoning: bool) -> str:
             continue
         opening, closing = _PATTERNS[wrapper.opening].match(answer), _PATTERNS[wrapper.closing].search(answer)
         if closing is not None and (opening is not None or not wrapper.closing.startswith("</")):
-            if answer[closing.end():] and not _TURN_ENDS.match(answer, closing.end()):
+            if without_turn_ends(answer[closing.end():].strip()):
                 continue
             return answer[opening.end() if opening else 0:closing.start()].strip()
         if opening is not None and closing is None:
@@ -195,9 +194,13 @@ def without_turn_ends(text: str) -> str:
     """`text` without the special tokens that end a turn, unless a sentence ends with the name of one."""
     if not text.endswith((">", "]")):
         return text
-    found = _TURN_ENDS.search(text)
-    spoken = found is not None and (text[found.start():found.end()].startswith(" ") or "<s>" in text)
-    return text if found is None or spoken else text[:found.start()]
+    body = text
+    while end := next((end for end in TURN_ENDS if body.endswith(end)), ""):
+        left = body.removesuffix(end)
+        if left.endswith(" ") or (end == "</s>" and "<s>" in left):
+            return text
+        body = left.rstrip()
+    return body
 
 
 def opens_wrapper(text: str, begin: int) -> bool:

@@ -6,7 +6,7 @@ Pure text functions. Answer extraction, training targets and evaluation all go t
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from localdistill.templates.marks import (
@@ -159,7 +159,8 @@ def _closing(text: _Marked, mark: Mark, begin: int) -> Hit | None:
 
 
 def _is_inside(hit: Hit, code: list[tuple[int, int]]) -> bool:
-    return any(start <= hit.start < end for start, end in code)
+    place = bisect_right(code, hit.start, key=lambda span: span[0]) - 1
+    return place >= 0 and hit.start < code[place][1]
 
 
 def _is_mentioned(body: str, hit: Hit) -> bool:
@@ -184,7 +185,7 @@ def code_ranges(body: str) -> list[tuple[int, int]]:
             ranges.append((opening.start(), fence.end()))
             opening = None
     inline = [m.span() for m in _INLINE_CODE.finditer(body)]
-    return ranges + [(a, b) for a, b in inline if not any(start <= a < end for start, end in ranges)]
+    return sorted(ranges + [(a, b) for a, b in inline if not any(start <= a < end for start, end in ranges)])
 
 def _split_channels(body: str, opened: bool) -> Split | None:
     """Harmony channels, also with their special tokens left out: `final` is the answer, everything else reasoning.

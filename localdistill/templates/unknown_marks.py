@@ -17,6 +17,7 @@ _TAG = r"</?[^\W\d][\w:.-]{0,39}(?:\s[^\n<>]{0,200})?>"
 _CAPITALS = r"\[/?[A-Z][A-Z0-9_]{2,39}(?: [A-Z_]{2,20}){0,3}\](?!\s*[(:=])"
 _CANDIDATE = re.compile(f"(?P<special>{_SPECIAL})|(?P<tag>{_TAG})|(?P<capitals>{_CAPITALS})")
 _FIRST = ("<", "[", "◁")
+_DEEPEST_INDENT = 40
 
 _THINKS = re.compile(
     r"think|thought|reason(?!able)|reflect|ponder|scratch_?pad|cogit|ruminat|deliberat|monolog|brainstorm|rationale"
@@ -110,5 +111,5 @@ def _may_stand_later(body: str, found: re.Match[str]) -> bool:
     speaks = _THINKS.search(text) is not None
     if speaks and (text.startswith(("</", "[/")) or found["special"]):
         return True
-    begins_line = not body[body.rfind("\n", 0, found.start()) + 1:found.start()].strip()
-    return begins_line and (speaks or bool(found["special"]))
+    before = body[max(0, found.start() - _DEEPEST_INDENT):found.start()]
+    return (speaks or bool(found["special"])) and "\n" in before and not before.rpartition("\n")[2].strip()

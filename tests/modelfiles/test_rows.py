@@ -73,6 +73,14 @@ def test_a_tag_that_the_template_opens_is_not_written_twice(folder: Path) -> Non
     assert isinstance(skipped, Skip) and "opens a thinking block" in skipped.reason
 
 
+def test_the_blanks_behind_an_opened_tag_are_the_templates_to_set(folder: Path) -> None:
+    template = OPENING_TEMPLATE.replace("<think>\n", "<think>\n\n")
+    assert template != OPENING_TEMPLATE
+    row = made(folder, example(*THINKING), template)
+    assert isinstance(row, Row)
+    assert "<think>\n\n12 - 5" in StudentTokenizer(folder).decode(row.input_ids)
+
+
 @pytest.mark.parametrize(("value", "said"), [
     (example(Span("7", 0.0)), "no token"), (example(), "no token"),
     (example(Span("7<|im_end|>8")), "stop token before"),

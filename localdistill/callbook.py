@@ -51,7 +51,9 @@ class Entries:
     is_known: bool = False
     """It says of itself that it is a book, so that one without a call is one of a run that made none."""
     size: int = 0
-    """Bytes of whole lines; what is behind them was never acknowledged."""
+    """Bytes of whole lines."""
+    is_torn: bool = False
+    """Half a line is behind them, of a call that was never sent: whoever wrote it died before."""
 
     def take(self, record: dict[str, Any]) -> None:
         """Add one line. Raises ValueError, KeyError or TypeError when it is none of ours."""
@@ -93,7 +95,7 @@ def read_book(path: Path, proof: Proof | None = None) -> Entries:
         entries.problem = f"it cannot be read: {error.strerror}"
         return entries
     *lines, rest = data.split(b"\n")
-    entries.size = len(data) - len(rest)
+    entries.size, entries.is_torn = len(data) - len(rest), bool(rest)
     for line in filter(bytes.strip, lines):
         try:
             entries.take(decode(line) or {})
@@ -181,10 +183,10 @@ class CallBook:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            if not entries.problem:
-                os.ftruncate(self._file, entries.size)  # half a line that was never acknowledged
-            elif not entries.lost:
+            if entries.problem and not entries.lost:
                 os.write(self._file, b"\n" + encode({"lost": entries.problem}))
+            elif entries.is_torn:
+                os.ftruncate(self._file, entries.size)
             if not entries.is_known:
                 os.write(self._file, encode({"book": VERSION}))
             self._size = os.open(_size_file(path), os.O_WRONLY | os.O_CREAT, 0o644)

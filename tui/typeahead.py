@@ -50,8 +50,9 @@ class TypeAhead:
         self._is_loose = False
         """Text went to a field, and nobody waited for what follows from it."""
         self._marker = 0
-        """The number of the marker that is under way; negative when none is."""
+        """The number of the newest marker; an older one that comes through late counts for nothing."""
         self._round = 0
+        """How many markers were sent for what was handled last; 0 when nothing is waited for."""
         self._origin: DOMNode = app
         self._at: DOMNode = app
         self._place: tuple[object, object] = (None, None)
@@ -87,11 +88,11 @@ class TypeAhead:
     def front_changed(self, screen: Screen[object]) -> None:
         """Another screen is in front. When a window opened or closed, nothing is handled until it can be seen."""
         was_window, self._closed_one = self._closed_one, screen.is_modal
-        if not (screen.is_modal or was_window):
+        if not (screen.is_modal or was_window or self._is_unseen):
             return
         self._window += 1
-        self._is_unseen, self._said = True, False
-        screen.call_after_refresh(self._saw, self._window)
+        self._said = False
+        self._is_unseen = screen.call_after_refresh(self._saw, self._window)
 
     def _saw(self, window: int) -> None:
         if window == self._window:
@@ -183,4 +184,5 @@ def _is_text(event: events.Event) -> bool:
 
 
 def _is_there(node: DOMNode) -> bool:
-    return node.is_running and node.is_attached
+    """Not: it runs. A screen that has just been made will, and what was sent to it waits there."""
+    return node.is_attached

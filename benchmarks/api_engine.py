@@ -20,9 +20,9 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.api_server import Behaviour, Served, served
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
-from localdistill.events import Cancel, silent
-from localdistill.records import Message, Request, Sampling
 from localdistill.safety.children import PIPE, start
 
 IN_FLIGHT = 256

@@ -12,8 +12,8 @@ import psutil
 
 from localdistill import Workspace, parse_recipe
 from localdistill.recipe import Recipe
-from localdistill.run_folder import RunFolder
 from localdistill.runs import control
+from localdistill.workspace.run_folder import RunFolder
 
 LOOK_EVERY_S = 0.02
 

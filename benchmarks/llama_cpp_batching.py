@@ -23,14 +23,14 @@ from typing import Any
 import machine
 from llama_cpp_model import model_of
 
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
 from localdistill.engines.llama_cpp_native.batching import Batcher
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
 from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
 from localdistill.engines.llama_cpp_native.sequence import Question
-from localdistill.events import Cancel, silent
-from localdistill.records import Message, Request, Sampling
 
 PROMPTS = 32
 SYSTEM = "You solve small riddles. " * 4

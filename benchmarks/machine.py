@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from localdistill.hardware import processor
+from localdistill.modelfiles.hardware import processor
 
 MOST_LOAD_PER_CORE = 0.3
 

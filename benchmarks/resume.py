@@ -28,15 +28,15 @@ from pathlib import Path
 from benchmarks import api_runs, machine
 from benchmarks.api_server import Behaviour, Served, served
 from localdistill import Workspace
-from localdistill.consent import terms_of
+from localdistill.core.records import Reply, Trace, Usage, trace_of
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.interchange.files import read_file
-from localdistill.journal import read
-from localdistill.records import Reply, Trace, Usage, trace_of
-from localdistill.run_folder import RunFolder
 from localdistill.runs import control
+from localdistill.safety.journal import read
 from localdistill.stages.asking import Asker
 from localdistill.store import Store
+from localdistill.workspace.run_folder import RunFolder
+from localdistill.workspace.terms import terms_of
 
 NEW, TARGET_S = 200, 2.0
 KILL_PROMPTS, KILL_WIDTH = 2000, 64

@@ -10,11 +10,11 @@ from types import ModuleType
 
 import pytest
 
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.options import Options
+from localdistill.core.records import Reply, Request, Usage
 from localdistill.engines import ENGINES
-from localdistill.events import Cancel, Emit
-from localdistill.keys import CONFIG_ENV
-from localdistill.options import Options
-from localdistill.records import Reply, Request, Usage
+from localdistill.keys.access import CONFIG_ENV
 
 
 @pytest.fixture

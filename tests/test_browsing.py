@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.browsing import PAGE_ROWS, PAGES_KEPT, TRACE_ORDERS, Browser, browse, list_traces, trace_detail
-from localdistill.errors import StoreError, UsageError
-from localdistill.records import Grade, Message, Prompt, Trace, Usage
+from localdistill.api.traces.browsing import (
+    PAGE_ROWS,
+    PAGES_KEPT,
+    TRACE_ORDERS,
+    Browser,
+    browse,
+    list_traces,
+    trace_detail,
+)
+from localdistill.core.errors import StoreError, UsageError
+from localdistill.core.records import Grade, Message, Prompt, Trace, Usage
 from localdistill.store import Store
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
 
 COUNT = 700
 
@@ -76,7 +84,7 @@ def test_rows_are_never_waited_for(workspace: Workspace) -> None:
 
 
 def test_pages_not_looked_at_are_forgotten(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.browsing.PAGES_KEPT", 2)
+    monkeypatch.setattr("localdistill.api.traces.browsing.PAGES_KEPT", 2)
     browser = resolved(workspace)
     for page in range(4):
         browser.load(page)

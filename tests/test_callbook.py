@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.callbook import NANO, CallBook, read_book, state_spent
-from localdistill.errors import LocalDistillError, SpendingUnknown
-from localdistill.journal import encode
+from localdistill.core.errors import LocalDistillError, SpendingUnknown
+from localdistill.safety.journal import encode
+from localdistill.spending.ledger import NANO, CallBook, read_book, state_spent
 
 
 def test_a_call_is_reserved_settled_and_remembered(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_killed_process_leaves_its_reservations_behind(tmp_path: Path) -> None
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from localdistill.callbook import CallBook
+        from localdistill.spending.ledger import CallBook
         book, count = CallBook(Path(sys.argv[1]), cap_usd=1000.0), 0
         while True:
             ticket = book.reserve(1000)
@@ -220,7 +220,7 @@ def test_a_full_disk_stops_before_the_call(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("localdistill.callbook.os.write", full)
+    monkeypatch.setattr("localdistill.spending.ledger.os.write", full)
     with pytest.raises(LocalDistillError, match="No space left"):
         book.reserve(1)
     assert book.reserved_nano == 0, "what was not written down was not reserved"

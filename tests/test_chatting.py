@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localdistill.chatting import ChatSession, ThinkingSplitter, open_chat
-from localdistill.errors import Cancelled, EngineError, ModelFileError
-from localdistill.events import Cancel
+from localdistill.api.models.chatting import ChatSession, ThinkingSplitter, open_chat
+from localdistill.core.errors import Cancelled, EngineError, ModelFileError
+from localdistill.core.events import Cancel
+from localdistill.core.records import Reply, Request, Sampling
 from localdistill.modelfiles.shipped import shipped_path
-from localdistill.records import Reply, Request, Sampling
 
 
 def feed(pieces: list[str]) -> tuple[str, str]:

@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 
 from localdistill import __version__
-from localdistill.consent import accept_terms, consents, give, notes, open_terms, require, strictest, terms_in, terms_of
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.providers import THIS_MACHINE, Who, provider, provider_names
 from localdistill.recipe.sections import Member, Recipe
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.terms import (
+    accept_terms,
+    consents,
+    give,
+    notes,
+    open_terms,
+    require,
+    strictest,
+    terms_in,
+    terms_of,
+)
 
 API = "openai_compatible"
 

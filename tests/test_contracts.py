@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.options import Options
+from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
-from localdistill.options import Options
 from localdistill.providers import Who
-from localdistill.registry import Family
 from tests.test_house import FAMILIES
 
 CONTRACTS = {

@@ -14,11 +14,25 @@ from typing import Any
 
 import pytest
 
-from localdistill.devices import Gpu, TorchBuild, find_gpus, torch_build, visible, why_unused, with_what_torch_sees
-from localdistill.doctor import gpu_findings, gpu_kinds
-from localdistill.events import Warned
-from localdistill.hardware import STUDENTS, Hardware, look_at_hardware, students_that_fit, training_memory_bytes
-from localdistill.planning import plan_training
+from localdistill.api.models.doctor import gpu_findings, gpu_kinds
+from localdistill.api.recipes.planning import plan_training
+from localdistill.core.events import Warned
+from localdistill.modelfiles.devices import (
+    Gpu,
+    TorchBuild,
+    find_gpus,
+    torch_build,
+    visible,
+    why_unused,
+    with_what_torch_sees,
+)
+from localdistill.modelfiles.hardware import (
+    STUDENTS,
+    Hardware,
+    look_at_hardware,
+    students_that_fit,
+    training_memory_bytes,
+)
 from localdistill.recipe import parse_recipe
 from localdistill.trainers.torch_lora import emit_idle_gpu
 
@@ -253,8 +267,8 @@ def test_a_torch_that_is_loaded_is_asked_itself(monkeypatch: pytest.MonkeyPatch)
 
 def test_plan_and_doctor_load_no_torch(tmp_path: Path) -> None:
     """Where the driver tells enough, its answer is all that is asked for."""
-    script = ("import sys, localdistill.doctor as d, localdistill.planning as p\n"
-              "from localdistill.hardware import look_at_hardware\n"
+    script = ("import sys, localdistill.api.models.doctor as d, localdistill.api.recipes.planning as p\n"
+              "from localdistill.modelfiles.hardware import look_at_hardware\n"
               "list(d.gpu_findings(look_at_hardware()))\nprint('torch' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
@@ -263,13 +277,13 @@ def test_plan_and_doctor_load_no_torch(tmp_path: Path) -> None:
 def test_torch_tells_the_memory_that_no_driver_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def run(command: list[str], **settings: Any) -> Any:
+    def run(command: list[str], *settings: Any) -> bytes:
         asked.append(command)
-        return SimpleNamespace(stdout=json.dumps([["Card by torch", 10 * GB, 9 * GB]]).encode())
+        return json.dumps([["Card by torch", 10 * GB, 9 * GB]]).encode()
 
-    monkeypatch.setattr(subprocess, "run", run)
-    from localdistill import devices
+    from localdistill.modelfiles import devices
 
+    monkeypatch.setattr(devices, "output_of", run)
     devices._seen_by_torch.cache_clear()
     try:
         nameless = Gpu("NVIDIA GPU", None, None, "cuda", "/dev/nvidia0")
@@ -286,7 +300,7 @@ def test_torch_tells_the_memory_that_no_driver_tells(monkeypatch: pytest.MonkeyP
 
 def plan_of(monkeypatch: pytest.MonkeyPatch, hardware: Hardware, train: str = "") -> tuple[str, str]:
     """The plan's line on memory, and its warnings."""
-    monkeypatch.setattr("localdistill.planning.look_at_hardware", lambda: hardware)
+    monkeypatch.setattr("localdistill.api.recipes.planning.look_at_hardware", lambda: hardware)
     plan = plan_training(parse_recipe(STUDENT + train), Path())
     return next(row.text for row in plan.lines if row.label == "memory"), "\n".join(plan.warnings)
 
@@ -368,7 +382,7 @@ def test_an_apple_gpu_is_named_and_trains_only_when_told(monkeypatch: pytest.Mon
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from localdistill.errors import UsageError
+    from localdistill.core.errors import UsageError
     from localdistill.modelfiles.loading import pick_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from localdistill.api.models.doctor import Finding, gpu_kinds, judge_device
 from localdistill.cli import doctor as doctor_command
-from localdistill.devices import find_gpus
-from localdistill.doctor import Finding, gpu_kinds, judge_device
-from localdistill.hardware import Gpu, Hardware
+from localdistill.modelfiles.devices import find_gpus
+from localdistill.modelfiles.hardware import Gpu, Hardware
 
 CPU_ONLY = Hardware("Linux", "a processor", 2, 1, 1, ())
 
@@ -66,7 +66,7 @@ def test_gpus_are_seen_without_a_library(tmp_path: Path) -> None:
 def test_the_command_warns_loudly_and_still_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wrong = Finding("llama.cpp", "wrong", "RUNS ON THE CPU", "rebuild it")
     findings = [Finding("disk", "ok", "much"), wrong]
-    monkeypatch.setattr("localdistill.doctor.examine", lambda workspace: findings)
+    monkeypatch.setattr("localdistill.api.models.doctor.examine", lambda workspace: findings)
     app = typer.Typer()
     doctor_command.register(app)
     result = CliRunner().invoke(app, ["--workspace", str(tmp_path)])

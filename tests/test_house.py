@@ -8,11 +8,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import localdistill
+from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
 from localdistill.filters import FILTERS
@@ -20,7 +22,6 @@ from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
 from localdistill.objectives import OBJECTIVES
-from localdistill.registry import Family
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
@@ -43,137 +44,150 @@ HEAVY = (
     "textual",
 )
 
-# A module may import modules of its own rank or below; families are of one rank and may not import each other.
-RANKS = {
-    "errors": 0,
-    "installing": 0,
-    "events": 0,
-    "options": 0,
-    "registry": 0,
-    "records": 0,
-    "safety": 1,
-    "templates": 1,
-    "modelfiles": 1,
-    "statistics": 1,
-    "journal": 1,
-    "callbook": 1,
-    "quarantine": 1,
-    "providers": 1,
-    "key_store": 1,
-    "keys": 1,
-    "logprobs": 1,
-    "scorecard": 1,
-    "devices": 1,
-    "hardware": 1,
-    **{family.package.split(".")[1]: 2 for family in FAMILIES},
-    "store": 3,
-    "recipe": 3,
-    "workspace": 3,
-    "run_folder": 4,
-    "recovery": 4,
-    "consent": 4,
-    "stages": 5,
-    "runs": 6,
-    "browsing": 7,
-    "budgets": 7,
-    "chatting": 7,
-    "datasets": 7,
-    "laying_out": 7,
-    "selecting": 7,
-    "doctor": 7,
-    "drafts": 7,
-    "exports": 7,
-    "importing": 7,
-    "kept_keys": 7,
-    "surveying": 7,
-    "planning": 7,
-    "quoting": 7,
-    "probing": 7,
-    "pruning": 7,
-    "scores": 7,
-    "showing": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 9,
-}
-# A trainer is given an objective: its contract names the other contract, nothing else.
+FLOOR = ("safety", "templates", "modelfiles", "keys", "providers", "spending", "scorecard")
+FLOORS = (
+    ("core",),
+    FLOOR,
+    tuple(family.package.split(".")[1] for family in FAMILIES),
+    ("store", "recipe", "workspace"),
+    ("stages",),
+    ("runs",),
+    ("api",),
+    ("",),
+    ("cli",),
+    ("__main__", "tui"),
+)
+"""The rooms, lowest first; "" is the public API itself. A room may import what lies lower, and of its own floor what
+does not import it back; families import no other family."""
+RANKS = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_BETWEEN_FAMILIES = {("trainers", "objectives.base")}
+"""A trainer is given an objective: its contract names the other contract, nothing else."""
+OWN = ("localdistill", "tui")
 
 
 def modules() -> list[Path]:
-    return sorted((ROOT / "localdistill").rglob("*.py"))
+    return sorted(path for own in OWN for path in (ROOT / own).rglob("*.py"))
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module of localdistill that `path` imports, anywhere in it."""
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path, late: bool = True) -> set[str]:
+    """Every module that `path` imports: anywhere in it, or (not `late`) while it is being imported itself."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(ast.parse(path.read_text()), late):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "localdistill":
-            found |= {f"localdistill.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            of_names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if (ROOT / (name.replace(".", "/") + ".py")).exists() else node.module for name in of_names}
     return found
 
 
-def part(module: str) -> str:
-    pieces = module.split(".")
-    return pieces[1] if len(pieces) > 1 else "__init__"
+def _nodes(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not late and (for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            continue
+        yield node
+        yield from _nodes(node, late)
+
+
+def room(module: str) -> str:
+    top, _, rest = module.partition(".")
+    return "tui" if top == "tui" else rest.split(".")[0] if rest.split(".")[0] in RANKS else ""
 
 
 def violations(path: Path) -> list[str]:
-    own = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    family_parts = {family.package.split(".")[1] for family in FAMILIES}
+    own, families = room(name_of(path)), FLOORS[2]
     bad = []
     for module in imports_of(path):
-        if not module.startswith("localdistill"):
+        if module.split(".")[0] not in OWN:
             continue
-        other = part(module)
-        if other == "__version__":
-            continue
-        if other not in RANKS:
-            other = "__init__"  # a name of the public API
-        between = own in family_parts and other in family_parts and own != other
+        other = room(module)
+        outside = own in ("cli", "tui") and other not in (own, "")
+        between = own in families and other in families and own != other
         allowed = (own, module.removeprefix("localdistill.")) in ALLOWED_BETWEEN_FAMILIES
-        if RANKS[other] > RANKS[own] or (between and not allowed):
+        if RANKS[other] > RANKS[own] or outside or (between and not allowed):
             bad.append(f"{path.relative_to(ROOT)} ({own}) imports {module}")
     return bad
 
 
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of names that reach each other."""
+    reached: dict[str, set[str]] = {}
+    for start in arrows:
+        seen, todo = set[str](), [start]
+        while todo:
+            for other in arrows.get(todo.pop(), set()) - seen:
+                seen.add(other)
+                todo.append(other)
+        reached[start] = seen
+    groups = {frozenset(b for b in reached[a] if a in reached.get(b, set())) for a in reached if a in reached[a]}
+    return sorted(sorted(group) for group in groups)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_downwards(path: Path) -> None:
-    assert part(".".join(path.relative_to(ROOT).with_suffix("").parts)) in RANKS, "give the new part a rank"
     assert violations(path) == []
 
 
-def test_the_rule_catches_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_module_has_a_room() -> None:
+    loose = {path.name for path in (ROOT / "localdistill").iterdir() if path.suffix == ".py"}
+    assert loose == {"__init__.py", "__main__.py"}
+    folders = {path.parent.name for path in (ROOT / "localdistill").glob("*/__init__.py")}
+    assert folders == set(RANKS) - {"", "tui", "__main__"}
+
+
+def test_no_room_imports_one_that_imports_it() -> None:
+    arrows: dict[str, set[str]] = {}
+    for path in modules():
+        own = room(name_of(path))
+        arrows.setdefault(own, set()).update({room(m) for m in imports_of(path) if m.split(".")[0] in OWN} - {own})
+    assert circles(arrows) == []
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """Anywhere in a file, for types only or late: who needs each other is one thing, or lacks a contract between."""
+    names = {name_of(path) for path in modules()}
+    arrows = {name_of(path): {m for m in imports_of(path) if m in names and m != "localdistill"} - {name_of(path)}
+              for path in modules()}
+    assert circles(arrows) == []
+
+
+def test_the_rules_catch_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    folder = tmp_path / "localdistill" / "graders"
-    folder.mkdir(parents=True)
-    for line in (
-        "from localdistill.store import Store",
-        "from localdistill.filters.length import LengthFilter",
-        "import localdistill.cli.app",
+    for line, folder in (
+        ("from localdistill.store import Store", "localdistill/graders"),
+        ("from localdistill.filters.length import LengthFilter", "localdistill/graders"),
+        ("import localdistill.cli.app", "localdistill/graders"),
+        ("from localdistill.core.errors import UsageError", "localdistill/cli"),
+        ("from localdistill.api.runs import scores", "tui/screens"),
+        ("from localdistill import Store", "localdistill/stages"),
     ):
-        (folder / "bad.py").write_text(line + "\n")
-        assert violations(folder / "bad.py"), line
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "bad.py").write_text(line + "\n")
+        assert violations(tmp_path / folder / "bad.py"), line
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_the_store_says_duckdb_and_only_the_cli_draws(path: Path) -> None:
-    own = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    own = room(name_of(path))
     tops = {module.split(".")[0] for module in imports_of(path)}
     assert "duckdb" not in tops or own == "store"
-    assert not tops & {"typer", "rich"} or own == "cli"
-    assert "textual" not in tops and "tui" not in tops
+    assert "typer" not in tops or own == "cli"
+    assert "rich" not in tops or own in ("cli", "tui")
+    assert own == "tui" or ("textual" not in tops and "tui" not in tops)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_store_is_opened_with_all_that_the_journals_hold(path: Path) -> None:
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     made = any(isinstance(call, ast.Name) and call.id == "Store" for call in calls)
-    assert not made or path.relative_to(ROOT).as_posix() in ("localdistill/recovery.py",
+    assert not made or path.relative_to(ROOT).as_posix() in ("localdistill/workspace/recovery.py",
                                                             "localdistill/stages/__main__.py")
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from localdistill import installing
-from localdistill.errors import MissingExtra
-from localdistill.installing import install_command, pip, repair_command, upgrade_command
+from localdistill.core import installing
+from localdistill.core.errors import MissingExtra
+from localdistill.core.installing import install_command, pip, repair_command, upgrade_command
 from tests.helpers import REPO
 
 EXTRAS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -100,7 +100,7 @@ def test_every_extra_that_is_named_exists() -> None:
         for listed in re.findall(r"(?:localdistill|\.)\[([a-z,]+)\]", text):
             named |= set(listed.split(","))
         named |= set(re.findall(r"""(?:install_command|MissingExtra\.of)\(\s*["'](\w+)""", text))
-    from localdistill.doctor import EXTRAS as EXAMINED
+    from localdistill.api.models.doctor import EXTRAS as EXAMINED
 
     named |= EXAMINED.keys()
     assert {"llama", "train", "all"} <= named

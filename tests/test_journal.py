@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.errors import LocalDistillError
-from localdistill.journal import JournalWriter, Reading, decode, encode, read
+from localdistill.core.errors import LocalDistillError
+from localdistill.safety.journal import JournalWriter, Reading, decode, encode, read
 
 
 @given(st.dictionaries(st.text(), st.text(st.characters(codec=None))))
@@ -61,7 +61,7 @@ def test_a_flipped_byte_in_the_middle_is_passed_over_and_counted(tmp_path: Path)
 
 def test_after_kill_9_every_synced_record_is_there(tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
-    script = ("import sys; from pathlib import Path; from localdistill.journal import JournalWriter\n"
+    script = ("import sys; from pathlib import Path; from localdistill.safety.journal import JournalWriter\n"
               "w = JournalWriter(Path(sys.argv[1]))\n"
               "for n in range(10**9):\n"
               "    w.append({'n': n}); w.sync(); print(n, flush=True)\n")

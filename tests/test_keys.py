@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from localdistill import key_store
 from localdistill.cli.keys import app
-from localdistill.errors import LocalDistillError, UsageError
-from localdistill.keys import Key, KeyEntry, allow, approvals, entries, find_key, keys_path, remove_key
-from localdistill.keys import store_key as store
+from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.keys import storage as key_store
+from localdistill.keys.access import Key, KeyEntry, allow, approvals, entries, find_key, keys_path, remove_key
+from localdistill.keys.access import store_key as store
 
 CANARY = "sk-canary-7f3a9b"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import InputError
-from localdistill.logprobs import LogprobWriter, all_logprobs, read_logprobs
-from localdistill.records import TokenScores
+from localdistill.core.errors import InputError
+from localdistill.core.records import TokenScores
+from localdistill.workspace.logprobs import LogprobWriter, all_logprobs, read_logprobs
 
 
 def scores(count: int, width: int = 3, shift: int = 0) -> TokenScores:

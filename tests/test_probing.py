@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.callbook import CallBook
-from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
-from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
-from localdistill.engines.wire.probe import probe, worst_cost_nano
-from localdistill.engines.wire.xray import ABSURD_LIMIT, Probe, compare, limits_in
-from localdistill.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable, UsageError
-from localdistill.events import Cancel
-from localdistill.modelfiles.shipped import shipped_path
-from localdistill.probing import (
+from localdistill.api.teachers import (
     Subject,
     examine_teacher,
     facts_of,
@@ -28,10 +20,18 @@ from localdistill.probing import (
     provider_subject,
     recipe_subjects,
 )
+from localdistill.core.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable, UsageError
+from localdistill.core.events import Cancel
+from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
+from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
+from localdistill.engines.wire.probe import probe, worst_cost_nano
+from localdistill.engines.wire.probe_report import ABSURD_LIMIT, Probe, compare, limits_in
+from localdistill.modelfiles.shipped import shipped_path
 from localdistill.providers import provider, provider_names
 from localdistill.recipe import parse_recipe
 from localdistill.recipe.sections import TeacherSection
-from localdistill.workspace import Workspace
+from localdistill.spending.ledger import CallBook
+from localdistill.workspace.folder import Workspace
 from tests.teachers import REASONING, REASONING_TOKENS, PlayedTeacher, played
 
 PRICES = {"usd_per_million_input": 1.0, "usd_per_million_output": 2.0}

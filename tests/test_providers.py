@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import localdistill.providers
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.records import Usage
 from localdistill.providers import (
     Price,
     cost_nano_usd,
@@ -25,7 +26,6 @@ from localdistill.providers import (
     read_provider,
     worst_nano_usd,
 )
-from localdistill.records import Usage
 
 FOLDER = Path(localdistill.providers.__file__).parent
 REMOTE = {"openai", "deepseek", "openrouter", "together", "groq", "alibaba", "mistral", "anthropic"}

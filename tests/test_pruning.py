@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from localdistill.pruning import PruneItem, plan_pruning, remove
+from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
 from localdistill.recipe import parse_recipe
-from localdistill.run_folder import RunFolder
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
 
 RECIPE = 'name = "r"\n[traces]\nfiles = ["x"]\n'
 

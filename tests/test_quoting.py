@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Plan, Workspace, make_plan, parse_recipe, start, wait
-from localdistill.quoting import duration, total_of
+from localdistill.api.recipes.quoting import duration, total_of
 from tests.helpers import counting_server, write_questions
 
 

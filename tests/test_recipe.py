@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import RecipeError
+from localdistill.core.errors import RecipeError
 from localdistill.modelfiles.shipped import recipe_file, shipped_recipes
 from localdistill.recipe import dump_recipe, load_recipe, parse_recipe, read_resolved, recipe_schema
 

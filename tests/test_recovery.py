@@ -14,13 +14,13 @@ import duckdb
 import pytest
 
 from localdistill import Workspace, browse, import_file, list_traces, missing_traces, open_store, plan_pruning, remove
-from localdistill.errors import PartialResult, StoreError, StoreReadOnly
-from localdistill.events import Noted, Warned
-from localdistill.journal import JournalWriter, read
-from localdistill.run_folder import RunFolder
+from localdistill.core.errors import PartialResult, StoreError, StoreReadOnly
+from localdistill.core.events import Noted, Warned
+from localdistill.safety.journal import JournalWriter, read
 from localdistill.stages import collect, grade, select
 from localdistill.store import Store, session
 from localdistill.store.pages import NO_PROMPT
+from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import CountingServer, counting_server, write_questions
 from tests.stages.test_collecting import Chain, at, recipe_of
 from tests.store.test_store import filled, ids, journal_of, trace_number

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard import (
     Contestant,
     ItemResult,

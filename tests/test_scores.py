@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Scores, Workspace, flipped, score_card
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
 from tests.tui.garden import copied, garden
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.datasets import dataset_shapes
-from localdistill.errors import UsageError
-from localdistill.laying_out import lay_out_everywhere, layouter_of
+from localdistill.api.traces.datasets import dataset_shapes
+from localdistill.api.traces.laying_out import lay_out_everywhere, layouter_of
+from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
+from localdistill.core.errors import UsageError
 from localdistill.recipe import Member, parse_recipe
-from localdistill.run_folder import RunFolder
 from localdistill.runs import wait
-from localdistill.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
 from tests.tui.chain import QUESTIONS, doubling
 
 
@@ -49,7 +49,7 @@ def test_other_filters_are_counted_without_storing_anything(workspace: Workspace
 def test_with_many_traces_only_sql_is_counted(
     workspace: Workspace, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localdistill.selecting.CHEAP_TRACES", 10)
+    monkeypatch.setattr("localdistill.api.traces.selecting.CHEAP_TRACES", 10)
     found = try_filters(workspace, run, run.recipe().select.filters)
     assert [step.removed for step in found.steps] == [5, None] and found.kept is None
 

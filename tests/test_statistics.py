@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from localdistill.statistics import (
+from localdistill.scorecard.statistics import (
     SeedVariance,
     compare_over_seeds,
     detectable_difference,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.safety.files import atomic_write_text, inside, partial_file
-from localdistill.workspace import Workspace, check_file
+from localdistill.workspace.folder import Workspace, check_file
 
 
 def build(workspace: Workspace, digest: str, text: str = "hello", label: str = "one") -> None:

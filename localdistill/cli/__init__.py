@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command in `sys.argv`; errors become one message, a hint and an exit code."""
     from localdistill.cli import app, output
-    from localdistill.errors import LocalDistillError
+    from localdistill.core.errors import LocalDistillError
 
     try:
         app.app()

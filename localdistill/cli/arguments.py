@@ -72,8 +72,8 @@ def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tup
 
 def accept_terms(recipe: Any, workspace: Any, names: list[str]) -> None:
     """Note the consents given as options, and on a terminal ask for the others: the provider's name has to be typed."""
-    from localdistill import consent
     from localdistill.cli import output
+    from localdistill.workspace import terms as consent
 
     consent.accept_terms(recipe, workspace, names)
     for note in consent.notes(recipe):

@@ -9,10 +9,10 @@ import typer
 
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
-from localdistill.errors import EngineError
+from localdistill.core.errors import EngineError
 
 if TYPE_CHECKING:
-    from localdistill.chatting import ChatSession
+    from localdistill.api.models.chatting import ChatSession
 
 HINTS = {"error": "ask something shorter; --context-tokens N holds more",
          "length": "--max-tokens N lets it write more, --context-tokens N gives it more room",

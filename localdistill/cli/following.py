@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from localdistill.cli import output
-from localdistill.events import (
+from localdistill.core.events import (
     ArtifactWritten,
     Counted,
     Event,
@@ -115,7 +115,7 @@ class Watcher:
 def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:
     """Follow a run to its end and return its exit code. On Ctrl-C `on_interrupt` decides: True keeps watching."""
     from localdistill import follow
-    from localdistill.run_folder import RunStatus
+    from localdistill.workspace.run_folder import RunStatus
 
     watcher, status, left = Watcher(as_json), run.status(), False
 

@@ -26,7 +26,7 @@ def register(parent: typer.Typer) -> None:
 @app.command("set", help="Keep a key: typed at a hidden prompt, or read from standard input.")
 def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
     """Store one key."""
-    from localdistill.keys import Key, keys_path, store_key, target_of
+    from localdistill.keys.access import Key, keys_path, store_key, target_of
 
     variable, where = target_of(name, host)
     entry = store_key(Key(_typed(f"key {variable} for {where}: "), variable, where, "file"))
@@ -40,7 +40,7 @@ def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = Fal
 @app.command("list", help="List names, hosts and origins of keys, and what was approved. Never the keys.")
 def list_all(as_json: JsonOption = False) -> None:
     """Names and hosts."""
-    from localdistill.keys import approvals, entries
+    from localdistill.keys.access import approvals, entries
 
     found, approved = entries(), approvals()
     if as_json:
@@ -57,7 +57,7 @@ def list_all(as_json: JsonOption = False) -> None:
 @app.command("remove", help="Forget a stored key and the approvals of its name.")
 def remove(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
     """Remove from the keyring and from the file."""
-    from localdistill.keys import remove_key, variable_of
+    from localdistill.keys.access import remove_key, variable_of
 
     gone = remove_key(variable_of(name), host)
     if as_json:
@@ -74,7 +74,7 @@ def allow_host(
     as_json: JsonOption = False,
 ) -> None:
     """Store an approval."""
-    from localdistill.keys import allow
+    from localdistill.keys.access import allow
 
     given = allow(variable, host)
     if as_json:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 
 
 def safe(text: str) -> str:

@@ -11,8 +11,8 @@ from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
+    from localdistill.api.runs.scores import Scores
     from localdistill.scorecard import Comparison
-    from localdistill.scores import Scores
 
 FlipsOption = Annotated[
     str,
@@ -56,7 +56,7 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
 
 def _comparisons(found: Scores, name: str) -> list[tuple[str, Comparison]]:
     """(task, comparison) of everything that `name` is the first of; UsageError with the known names."""
-    from localdistill.errors import UsageError, nearest
+    from localdistill.core.errors import UsageError, nearest
 
     entries = [(card.task, entry) for card in (*found.cards, *found.forms) for entry in card.comparisons]
     known = list(dict.fromkeys(entry.first for _, entry in entries))
@@ -67,7 +67,7 @@ def _comparisons(found: Scores, name: str) -> list[tuple[str, Comparison]]:
 
 
 def _items(found: Scores, entry: Comparison) -> list[object]:
-    from localdistill.scores import flipped
+    from localdistill.api.runs.scores import flipped
 
     return list(flipped(found, entry))
 
@@ -78,7 +78,7 @@ def _plain(item: object) -> dict[str, object]:
 
 
 def _print_flips(found: Scores, task: str, entry: Comparison) -> None:
-    from localdistill.scores import flipped
+    from localdistill.api.runs.scores import flipped
 
     output.data(f"\n{task}: {entry.first} against {entry.second}, won {entry.won}, lost {entry.lost}")
     for item in flipped(found, entry):

@@ -30,7 +30,7 @@ def register(parent: typer.Typer) -> None:
 @app.command("list", help="List known providers: terms, key, prices, batches, and what the last probe said.")
 def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Every provider with a file."""
-    from localdistill.probing import known_teachers
+    from localdistill.api.teachers import known_teachers
 
     found = known_teachers(workspace_of(workspace))
     if as_json:
@@ -52,7 +52,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One provider's file."""
-    from localdistill.probing import facts_of
+    from localdistill.api.teachers import facts_of
     from localdistill.providers import provider
 
     known = provider(name)
@@ -80,10 +80,10 @@ def probe(
     as_json: JsonOption = False,
 ) -> None:
     """Probe one or several teachers."""
-    from localdistill.callbook import CallBook
-    from localdistill.errors import Cancelled
-    from localdistill.events import Cancel
-    from localdistill.probing import examine_teacher
+    from localdistill.api.teachers import examine_teacher
+    from localdistill.core.errors import Cancelled
+    from localdistill.core.events import Cancel
+    from localdistill.spending.ledger import CallBook
 
     place = workspace_of(workspace)
     subjects = _subjects(name, recipe, model, base_url, key_env)
@@ -106,7 +106,7 @@ def probe(
 
 def _subjects(name: str, recipe: str, model: str, base_url: str, key_env: str) -> list[Any]:
     """Who is meant: a teacher of `recipe`, a provider, a GGUF file, or all teachers of the recipe `name`."""
-    from localdistill.probing import local_subject, provider_subject, recipe_subjects
+    from localdistill.api.teachers import local_subject, provider_subject, recipe_subjects
     from localdistill.providers import provider_names
 
     changes = {"model": model, "base_url": base_url, "key_env": key_env}
@@ -125,7 +125,7 @@ def _subjects(name: str, recipe: str, model: str, base_url: str, key_env: str) -
 def _known_or_fail(name: str) -> None:
     """UsageError with the nearest name when `name` is neither a provider nor a recipe."""
     from localdistill import shipped_recipes
-    from localdistill.errors import UsageError, nearest
+    from localdistill.core.errors import UsageError, nearest
     from localdistill.providers import provider_names
 
     recipes = [path.stem for path in shipped_recipes()]
@@ -137,9 +137,9 @@ def _known_or_fail(name: str) -> None:
 
 def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
     """UsageError while there are terms of use that nobody decided about."""
-    from localdistill import consent
-    from localdistill.errors import UsageError
-    from localdistill.probing import asking_recipe
+    from localdistill.api.teachers import asking_recipe
+    from localdistill.core.errors import UsageError
+    from localdistill.workspace import terms as consent
 
     recipe = asking_recipe(subjects)
     accept_terms(recipe, place, accepted)
@@ -151,8 +151,8 @@ def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
 
 def _may_spend(subjects: list[Any], max_usd: float, yes: bool) -> bool:
     """Say what the probe can cost and ask, unless nothing can or `yes` was said."""
-    from localdistill.errors import UsageError
-    from localdistill.probing import worst_cost_usd
+    from localdistill.api.teachers import worst_cost_usd
+    from localdistill.core.errors import UsageError
 
     costs = []
     for subject in subjects:
@@ -177,7 +177,7 @@ def _somebody_is_here() -> bool:
 
 
 def _show(examined: Any) -> None:
-    from localdistill.probing import findings_of
+    from localdistill.api.teachers import findings_of
 
     _say(list(findings_of(examined.probe)))
     if examined.before is None:
@@ -199,7 +199,7 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate llama.cpp for one file on this machine."""
-    from localdistill.probing import tune_teacher
+    from localdistill.api.teachers import tune_teacher
 
     found = tune_teacher(model, parallel)
     if as_json:

@@ -1,6 +1,6 @@
 """Anything that answers messages."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 ENGINES = Family("engine", __name__, {
     "anthropic": "AnthropicEngine",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from localdistill.events import Cancel
+from localdistill.core.events import Cancel
 
 TAIL_TOKENS = 48
 """How far back a stop string is looked for after each token."""

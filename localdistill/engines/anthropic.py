@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from localdistill.core.errors import UsageError
+from localdistill.core.options import Options
+from localdistill.core.records import Request
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.messages import Messages
 from localdistill.engines.wire.options import WireOptions
-from localdistill.errors import UsageError
-from localdistill.options import Options
-from localdistill.records import Request
 
 _LEAST_BUDGET = 1024
 

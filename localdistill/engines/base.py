@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from localdistill.callbook import CallBook
-from localdistill.events import Cancel, Emit
-from localdistill.options import Options
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.options import Options
+from localdistill.core.records import Reply, Request
 from localdistill.providers import Price, Who, unsaid
-from localdistill.records import Reply, Request
+from localdistill.spending.ledger import CallBook
 
 
 class Engine(Protocol):

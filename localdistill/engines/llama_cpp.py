@@ -18,15 +18,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from localdistill.core.errors import Cancelled, EngineError, ModelFileError, TemplateRefused
+from localdistill.core.events import Cancel, Emit, Warned, silent
+from localdistill.core.options import FileName, Options
+from localdistill.core.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
-from localdistill.errors import Cancelled, EngineError, ModelFileError, TemplateRefused
-from localdistill.events import Cancel, Emit, Warned, silent
-from localdistill.options import FileName, Options
 from localdistill.providers import THIS_MACHINE, Who
-from localdistill.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
 _STAGE = "engine"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar, Literal
 
+from localdistill.core.errors import UsageError
+from localdistill.core.options import Options
+from localdistill.core.records import Request
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
-from localdistill.errors import UsageError
-from localdistill.options import Options
-from localdistill.records import Request
 
 Switch = Literal[
     "auto", "none", "chat_template_kwargs", "thinking", "reasoning", "reasoning_effort", "enable_thinking"

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, get_args
 
 from pydantic import Field
 
-from localdistill.errors import InputError
-from localdistill.events import Cancel, Emit
-from localdistill.options import FileName, Options
+from localdistill.core.errors import InputError
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.options import FileName, Options
+from localdistill.core.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
 from localdistill.providers import THIS_MACHINE, Who
-from localdistill.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
 from localdistill.templates import join_thinking, named_end, split_thinking, status_of_end
 
 _CHARS_PER_TOKEN = 4

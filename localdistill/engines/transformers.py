@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from localdistill.errors import EngineError, TemplateRefused
-from localdistill.events import Cancel, Emit, Progressed
+from localdistill.core.errors import EngineError, TemplateRefused
+from localdistill.core.events import Cancel, Emit, Progressed
+from localdistill.core.options import DeviceName, FileName
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Reply, Request, Usage, content_id
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.options import DeviceName, FileName
-from localdistill.options import Options as BaseOptions
 from localdistill.providers import THIS_MACHINE, Who
-from localdistill.records import Reply, Request, Usage, content_id
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
 if TYPE_CHECKING:

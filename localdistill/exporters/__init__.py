@@ -1,6 +1,6 @@
 """Trained students to files for other programs."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 EXPORTERS = Family("exporter", __name__, {
     "gguf": "GgufExporter",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from localdistill.events import Cancel, Emit
-from localdistill.options import Options
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.options import Options
 from localdistill.scorecard import ScoreCard
 
 Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]

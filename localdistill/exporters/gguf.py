@@ -13,15 +13,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel, Emit, Measured, Noted, Progressed, Warned
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, Emit, Measured, Noted, Progressed, Warned
+from localdistill.core.options import Options as BaseOptions
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_convertible
 from localdistill.exporters.parity import GREEDY_TOKENS, ParityReport, check_parity
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.options import Options as BaseOptions
 from localdistill.scorecard import ScoreCard
 
 __all__ = ["GgufExporter", "convert_to_gguf"]

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.errors import InputError
-from localdistill.events import Cancel, Emit, Noted
+from localdistill.core.errors import InputError
+from localdistill.core.events import Cancel, Emit, Noted
+from localdistill.core.options import Options as BaseOptions
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import licences_of
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.options import Options as BaseOptions
 
 _PREFERRED = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q4_K_S", "Q4_0", "F16")
 _DEFAULT_CONTEXT = 4096

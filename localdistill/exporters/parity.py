@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel
 from localdistill.exporters.base import TrainedModel
 from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings

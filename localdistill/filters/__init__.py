@@ -1,6 +1,6 @@
 """What a selection may remove."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 FILTERS = Family("filter", __name__, {
     "contamination": "ContaminationFilter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from localdistill.options import Options
+from localdistill.core.options import Options
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from localdistill.errors import UsageError
+from localdistill.core.errors import UsageError
+from localdistill.core.options import Options as BaseOptions
 from localdistill.filters.overlap import NGRAM, THRESHOLD, ItemIndex
-from localdistill.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

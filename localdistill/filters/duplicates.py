@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from localdistill.errors import UsageError
-from localdistill.options import Options as BaseOptions
+from localdistill.core.errors import UsageError
+from localdistill.core.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

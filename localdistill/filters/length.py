@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from localdistill.options import Options as BaseOptions
+from localdistill.core.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

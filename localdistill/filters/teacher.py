@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from localdistill.options import Options as BaseOptions
+from localdistill.core.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,6 +1,6 @@
 """One trace and its prompt to one training example."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 FORMATS = Family("format", __name__, {
     "answer_only": "AnswerOnlyFormat",

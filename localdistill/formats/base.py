@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from localdistill.options import Options
-from localdistill.records import Example, Prompt, Skip, TokenCounter, Trace
+from localdistill.core.options import Options
+from localdistill.core.records import Example, Prompt, Skip, TokenCounter, Trace
 
 
 class Format(Protocol):

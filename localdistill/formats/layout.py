@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from localdistill.options import Options
-from localdistill.records import Example, Prompt, Skip, Span, Trace, Turn
+from localdistill.core.options import Options
+from localdistill.core.records import Example, Prompt, Skip, Span, Trace, Turn
 from localdistill.templates.marks import WRAPPERS, marks_in
 from localdistill.templates.unknown_marks import unknown_mark
 

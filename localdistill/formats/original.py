@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 from localdistill.formats.layout import TextOptions, example, skip, why_marked, why_no_prompt
-from localdistill.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 
 _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
 

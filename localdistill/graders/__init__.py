@@ -1,6 +1,6 @@
 """Verdicts on single traces."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 GRADERS = Family("grader", __name__, {
     "exact": "ExactGrader",

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from localdistill.events import Cancel, Emit, Progressed
+from localdistill.core.events import Cancel, Emit, Progressed
+from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.graders.base import Grader
-from localdistill.records import Grade, Prompt, Trace
 
 _AHEAD = 64
 """Items handed out beyond the one that is yielded next: enough to keep all children busy, small enough to stop soon."""

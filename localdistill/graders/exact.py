@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.graders.choosing import as_asked, choose, last_number
 from localdistill.graders.extraction import TAIL_CHARS, stated_result
 from localdistill.graders.numbers import only_number
-from localdistill.options import Options as BaseOptions
-from localdistill.records import Grade, Prompt, Trace
 
 
 class ExactGrader:

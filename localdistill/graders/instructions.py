@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from localdistill.errors import InputError, nearest
-from localdistill.options import Options as BaseOptions
-from localdistill.records import Grade, Prompt, Trace
+from localdistill.core.errors import InputError, nearest
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Grade, Prompt, Trace
 
 Constraint = Mapping[str, Any]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import Field
 
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.graders.extraction import TAIL_CHARS
-from localdistill.options import Options as BaseOptions
-from localdistill.records import Grade, Prompt, Trace
 from localdistill.safety.children import NOTHING, PIPE, start_module
 
 _START_S = 60.0

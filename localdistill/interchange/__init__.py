@@ -1,6 +1,6 @@
 """Layouts of prompts and traces that people exchange."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 LAYOUTS = Family("layout", __name__, {
     "alpaca": "AlpacaLayout",

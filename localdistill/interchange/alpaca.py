@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
@@ -30,7 +31,6 @@ from localdistill.interchange.rows import (
     reason_in,
     text_at,
 )
-from localdistill.records import Message, Prompt, Trace
 from localdistill.templates import join_thinking
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from localdistill.records import Prompt, Trace
+from localdistill.core.records import Prompt, Trace
 
 
 @dataclass(frozen=True)

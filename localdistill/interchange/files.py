@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Prompt
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported, Layout, Rows
 from localdistill.interchange.rows import Place
-from localdistill.records import Prompt
 
 MAX_ROW_CHARS = 32 * 1024 * 1024
 """Longest row that is read, in characters (bytes for JSON lines)."""

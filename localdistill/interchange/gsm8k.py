@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import Place, need_user, text_at
-from localdistill.records import Message, Prompt, Trace
 
 _MARK = re.compile(r"<<[^<>]*>>")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import Place, need_user, optional_text, text_at
-from localdistill.records import Message, Prompt, Trace
 
 _FACTS = ("subject", "level", "unique_id")
 

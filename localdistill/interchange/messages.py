@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.core.records import Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
@@ -28,7 +29,6 @@ from localdistill.interchange.rows import (
     reason_in,
     turns_at,
 )
-from localdistill.records import Prompt, Trace
 from localdistill.templates.marks import begins_with_mark
 
 OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata"}

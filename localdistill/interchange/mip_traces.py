@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
 from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, reason_in, text_at
-from localdistill.records import Prompt, Trace
 from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.core.records import Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
 from localdistill.interchange.rows import Place, message_of, prompt_keys, prompt_of
-from localdistill.records import Prompt, Trace
 
 
 class PromptsLayout:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
 from localdistill.interchange.base import Imported
-from localdistill.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
 from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
 from localdistill.templates.marks import begins_with_mark
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import stored_parts
 from localdistill.interchange.rows import (
@@ -26,7 +27,6 @@ from localdistill.interchange.rows import (
     reason_in,
     turns_at,
 )
-from localdistill.records import Message, Prompt, Trace
 from localdistill.templates import join_thinking
 
 _NAMES = {"system": "system", "user": "human", "assistant": "gpt"}

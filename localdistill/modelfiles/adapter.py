@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import TensorInfo, read_header, read_tensor, write_tensors
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import MissingExtra, ModelFileError, nearest
+from localdistill.core.errors import MissingExtra, ModelFileError, nearest
 from localdistill.modelfiles.tensors import TensorInfo, read_header, same_bytes
 from localdistill.safety.files import sha256_file
 

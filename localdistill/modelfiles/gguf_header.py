@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 
 GGML_TYPES: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),

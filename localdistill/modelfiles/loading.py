@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from localdistill.devices import best_of
-from localdistill.errors import MissingExtra, ModelFileError, UsageError
+from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
+from localdistill.modelfiles.devices import best_of
 from localdistill.modelfiles.folder import ModelFolder
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol
 
-from localdistill.errors import TemplateRefused
+from localdistill.core.errors import TemplateRefused
+from localdistill.core.records import Example, Message, Skip, Span, content_id
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.records import Example, Message, Skip, Span, content_id
 from localdistill.templates.marks import PROMPT_ENDS
 from localdistill.templates.thinking import opens_thinking_tag
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localdistill.errors import RecipeError, UsageError, nearest
+from localdistill.core.errors import RecipeError, UsageError, nearest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 
 if TYPE_CHECKING:
     import torch

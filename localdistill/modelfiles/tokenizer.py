@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.modelfiles.folder import stated_stop_ids
 from localdistill.templates import ChatTemplate
 

@@ -1,6 +1,6 @@
 """What a trainer minimises."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 OBJECTIVES = Family("objective", __name__, {
     "sft": "SftObjective",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from localdistill.options import Options
+from localdistill.core.options import Options
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from localdistill.options import Options as BaseOptions
+from localdistill.core.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     import torch

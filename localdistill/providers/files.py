@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from localdistill.options import Options
+from localdistill.core.options import Options
 from localdistill.providers.hosts import host_of, is_loopback
-from localdistill.providers.prices import Price
+from localdistill.spending.prices import Price
 
 TermsClass = Literal["allowed", "conditional", "prohibited", "unknown", "model"]
 """Whether a provider's terms let one train a model on what it answers. `model`: nobody's terms but the licence of the

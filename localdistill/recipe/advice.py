@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
 from localdistill.recipe.sections import Recipe
-from localdistill.records import Message, Request, Sampling
 
 
 def advice_on(recipe: Recipe) -> list[tuple[str, str]]:

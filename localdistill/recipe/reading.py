@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from localdistill.core.errors import LocalDistillError, RecipeError, nearest
+from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
-from localdistill.errors import LocalDistillError, RecipeError, nearest
 from localdistill.exporters import EXPORTERS
 from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
@@ -20,7 +21,6 @@ from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Recipe
-from localdistill.registry import Family
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from localdistill.errors import nearest
-from localdistill.options import Options
+from localdistill.core.errors import nearest
+from localdistill.core.options import Options
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

@@ -1,6 +1,6 @@
 """Trace to new trace with a parent."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 REWRITES = Family("rewrite", __name__, {
     "extract": "ExtractRewrite",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Protocol
 
-from localdistill.options import Options
-from localdistill.records import Grade, Message, Prompt, Reply, Trace
+from localdistill.core.options import Options
+from localdistill.core.records import Grade, Message, Prompt, Reply, Trace
 
 Ask = Callable[[Iterable[tuple[str, tuple[Message, ...]]]], Iterator[tuple[str, Reply]]]
 """Asks the rewrite's engine: (key, messages) in, (key, reply) out in any order. Stored replies are not asked again."""

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.options import Options as BaseOptions
-from localdistill.records import Grade, Prompt, Trace
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.equations import Equation, equations
 from localdistill.rewrites.result import final_number, is_monologue, numbers, rewritten, verdict, why_rejected

@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from localdistill.records import Grade, Prompt, Reply, Trace, Usage, content_id
+from localdistill.core.records import Grade, Prompt, Reply, Trace, Usage, content_id
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from localdistill.errors import UsageError
-from localdistill.options import Options as BaseOptions
-from localdistill.records import Grade, Message, Prompt, Trace
+from localdistill.core.errors import UsageError
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Grade, Message, Prompt, Trace
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.result import rewritten, verdict, why_rejected
 

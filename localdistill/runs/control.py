@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localdistill.callbook import NANO, read_book, state_spent
-from localdistill.errors import LocalDistillError, UsageError, nearest
-from localdistill.events import Event, silent
-from localdistill.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
-from localdistill.runs.choosing import run_to
+from localdistill.core.errors import LocalDistillError, UsageError, nearest
+from localdistill.core.events import Event, silent
+from localdistill.runs.naming import run_to
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, start_module
-from localdistill.workspace import Workspace
+from localdistill.spending.ledger import NANO, read_book, state_spent
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -34,10 +34,10 @@ def start(
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
     ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
     them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
-    `localdistill.consent`), ModelFileError when the student cannot go through these stages.
+    `localdistill.workspace.terms`), ModelFileError when the student cannot go through these stages.
     """
-    from localdistill.consent import require
     from localdistill.stages.checking import check_student
+    from localdistill.workspace.terms import require
 
     require(recipe, workspace)
     stages = recipe.stages()
@@ -171,7 +171,7 @@ def cancel_batches(workspace: Workspace, run_id: str, emit: Callable[[Event], No
     for section in run.recipe().teachers:
         engine = build_member(ENGINES, section, Path(run.request()["base"]))
         if isinstance(engine, Metered):
-            from localdistill.engines.wire.batches import cancel_batches as cancel_at_provider
+            from localdistill.engines.wire.batch.answering import cancel_batches as cancel_at_provider
             from localdistill.engines.wire.engine import WireEngine
 
             engine.folder = workspace.batches

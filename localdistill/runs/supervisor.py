@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from localdistill.events import (
+from localdistill.core.events import (
     Event,
     Failed,
     Measured,
@@ -24,8 +24,8 @@ from localdistill.events import (
     Streamed,
     event_from_json,
 )
-from localdistill.run_folder import EVENTS_FD_VARIABLE, RunFolder
 from localdistill.safety.children import NOTHING, Process, start_module
+from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -40,7 +40,7 @@ _WITHOUT_STUDENT = ("collect", "grade", "select", "rewrite")
 def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:
     """The environment variables with secrets that the process of `stage` may have: keys of the engines that it asks,
     and what loads its models from the hub. With an empty `stage`, those of all."""
-    from localdistill.consent import engines_in, who_answers
+    from localdistill.workspace.terms import engines_in, who_answers
 
     mine = [(use, options) for asks, _, use, options in engines_in(recipe) if stage in ("", asks)]
     names = {name for use, options in mine for name in who_answers(use, options).key_names}

@@ -100,6 +100,21 @@ def start_module(module: str, *arguments: str, **how: Any) -> Process:
     return start([sys.executable, "-m", module, *arguments], **how)
 
 
+def output_of(command: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None) -> bytes | None:
+    """What a command prints; None when it cannot be started, takes longer, or ends with another code than 0."""
+    try:
+        child = start(command, environment, stdin=NOTHING, stdout=PIPE, stderr=NOTHING)
+    except OSError:
+        return None
+    with child:
+        try:
+            said, _ = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return None
+    return said if child.returncode == 0 else None
+
+
 def ends_within(child: Process, timeout_s: float) -> bool:
     """Wait until `child` has ended, at most so long; whether it has."""
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localdistill.errors import LocalDistillError, UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
 
 _CHUNK = 1 << 20
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 from localdistill.safety.files import atomic_write_text, sha256_file, sync_file
 
 MANIFEST = "manifest.json"

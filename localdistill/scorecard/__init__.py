@@ -11,7 +11,7 @@ from localdistill.scorecard.card import (
     ScoreCard,
     Verdict,
 )
-from localdistill.scorecard.choosing import (
+from localdistill.scorecard.standing import (
     Candidate,
     Choice,
     Standing,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard.card import (
     Comparison,
     Contestant,
@@ -24,7 +24,7 @@ from localdistill.scorecard.card import (
     ScoreCard,
     Verdict,
 )
-from localdistill.statistics import (
+from localdistill.scorecard.statistics import (
     Interval,
     SeedVariance,
     compare_over_seeds,

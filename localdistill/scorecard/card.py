@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 
 Verdict = Literal["better", "worse", "cannot tell"]
 FamilyName = Literal["base", "arms"]

@@ -1,6 +1,6 @@
 """The stages of the chain: the only place that joins families. Each is one file with `run(context)`."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 STAGE_MODULES = Family(
     "stage",

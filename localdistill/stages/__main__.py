@@ -11,13 +11,13 @@ import time
 import traceback
 from pathlib import Path
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed
-from localdistill.run_folder import EVENTS_FD_VARIABLE, RunFolder
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.context import StageContext
 from localdistill.store import Store
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
 
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from localdistill.core.records import Grade, Message, Prompt, Request, Sampling, Trace, request_namer
 from localdistill.engines.base import Engine
 from localdistill.graders.base import Grader
 from localdistill.recipe import Recipe
-from localdistill.records import Grade, Message, Prompt, Request, Sampling, Trace, request_namer
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from localdistill.errors import MissingExtra, ModelFileError
+from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.formats import FORMATS

@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from localdistill.consent import terms_of
-from localdistill.errors import BudgetReached, EngineUnavailable, InputError, PartialResult, SpendingUnknown
-from localdistill.events import Cancel, Counted, Measured, Progressed, Streamed
+from localdistill.core.errors import BudgetReached, EngineUnavailable, InputError, PartialResult, SpendingUnknown
+from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
+from localdistill.core.records import Prompt, Reply, Request, trace_of
 from localdistill.graders import GRADERS
 from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file
-from localdistill.quarantine import quarantine
 from localdistill.recipe import advice_on
 from localdistill.recipe.sections import PromptsSection
-from localdistill.records import Prompt, Reply, Request, trace_of
 from localdistill.stages.asking import (
     Asker,
     Line,
@@ -33,6 +31,8 @@ from localdistill.stages.asking import (
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
+from localdistill.workspace.quarantine import quarantine
+from localdistill.workspace.terms import terms_of
 
 CLAIM_S = 3600.0
 CLAIM_ROWS = (64, 1024)

@@ -11,28 +11,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.callbook import NANO, CallBook
-from localdistill.consent import who_answers
+from localdistill.core.errors import LocalDistillError, StoreError, UsageError
+from localdistill.core.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
+from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
-from localdistill.errors import LocalDistillError, StoreError, UsageError
-from localdistill.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
 from localdistill.interchange.files import read_prompts
-from localdistill.journal import JournalWriter
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.records import Grade, Prompt, Trace
-from localdistill.recovery import missing_prompts, take_in
-from localdistill.registry import Family
-from localdistill.run_folder import RunFolder
+from localdistill.safety.journal import JournalWriter
+from localdistill.spending.ledger import NANO, CallBook
 from localdistill.store import Store
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
-from localdistill.workspace import Artifact, Workspace
+from localdistill.workspace.folder import Artifact, Workspace
+from localdistill.workspace.recovery import missing_prompts, take_in
+from localdistill.workspace.run_folder import RunFolder
+from localdistill.workspace.terms import who_answers
 
 if TYPE_CHECKING:
-    from localdistill.logprobs import LogprobWriter
+    from localdistill.workspace.logprobs import LogprobWriter
 
 TAKE_IN_EVERY_S = 0.5
 
@@ -123,7 +123,7 @@ class StageContext:
 
     def logprobs(self) -> LogprobWriter:
         """A writer for log-probabilities of this run."""
-        from localdistill.logprobs import LogprobWriter
+        from localdistill.workspace.logprobs import LogprobWriter
 
         return LogprobWriter(self.run.path / "logprobs")
 

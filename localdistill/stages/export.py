@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from localdistill import __version__
-from localdistill.errors import LocalDistillError
-from localdistill.events import Progressed
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Progressed
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import ExportJob, TrainedModel, TrainedRow
 from localdistill.modelfiles.folder import ModelFolder
@@ -30,7 +30,7 @@ from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import Entrant, entrants, held_in_training
 from localdistill.stages.forms import FormsMeasurer, summary_of
 from localdistill.trainers.merge import merge
-from localdistill.workspace import Artifact
+from localdistill.workspace.folder import Artifact
 
 VERSION = 3
 TERMS_ORDER = ("prohibited", "unknown", "conditional", "allowed", "")

@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Counted, Progressed
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Counted, Progressed
+from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.rows import Row, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
-from localdistill.records import Prompt, Skip, Trace
 from localdistill.stages.context import StageContext
 from localdistill.templates import ChatTemplate
 from localdistill.templates.marks import OURS

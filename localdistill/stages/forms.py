@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import BudgetReached, Cancelled, LocalDistillError
-from localdistill.events import Measured, Noted
+from localdistill.core.errors import BudgetReached, Cancelled, LocalDistillError
+from localdistill.core.events import Measured, Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member

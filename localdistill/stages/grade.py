@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from localdistill.events import Counted
+from localdistill.core.events import Counted
+from localdistill.core.records import Grade
 from localdistill.graders import GRADERS
 from localdistill.graders.base import Grader
 from localdistill.graders.batch import grade_many
 from localdistill.recipe import Member
-from localdistill.records import Grade
 from localdistill.stages.context import StageContext
 
 WRITE_EVERY_S = 1.0

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Progressed
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Progressed
+from localdistill.core.records import Prompt, Reply, Request, Sampling, content_id, trace_of
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
 from localdistill.graders.base import Grader
 from localdistill.recipe import Member
-from localdistill.records import Prompt, Reply, Request, Sampling, content_id, trace_of
 from localdistill.safety.files import atomic_write_text
 from localdistill.scorecard import ItemResult
 from localdistill.stages.context import StageContext

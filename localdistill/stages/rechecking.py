@@ -8,14 +8,14 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from localdistill.callbook import CallBook
+from localdistill.core.errors import Cancelled, LocalDistillError
+from localdistill.core.events import Cancel
+from localdistill.core.records import Status, content_id
 from localdistill.engines.base import Engine
-from localdistill.engines.wire.xray import Probe, compare, shown
-from localdistill.errors import Cancelled, LocalDistillError
-from localdistill.events import Cancel
-from localdistill.records import Status, content_id
+from localdistill.engines.wire.probe_report import Probe, compare, shown
 from localdistill.safety.files import atomic_write_text
-from localdistill.workspace import Workspace
+from localdistill.spending.ledger import CallBook
+from localdistill.workspace.folder import Workspace
 
 FOLDER = "teachers"
 

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
-from localdistill.consent import strictest, terms_of
+from localdistill.core.errors import PartialResult, UsageError
+from localdistill.core.events import Counted, Progressed
+from localdistill.core.records import Grade, Message, Reply, Request, Sampling, Trace, content_id
 from localdistill.engines.base import Engine
-from localdistill.errors import PartialResult, UsageError
-from localdistill.events import Counted, Progressed
 from localdistill.recipe import Member
 from localdistill.recipe.sections import RewriteSection
-from localdistill.records import Grade, Message, Reply, Request, Sampling, Trace, content_id
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask, Rewrite
 from localdistill.stages.context import StageContext
+from localdistill.workspace.terms import strictest, terms_of
 
 MOST_REASONS = 3
 

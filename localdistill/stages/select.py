@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Counted, Measured
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Counted, Measured
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localdistill.events import Progressed
+from localdistill.core.events import Progressed
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe import Member

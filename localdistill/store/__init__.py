@@ -2,7 +2,7 @@
 that knows the database."""
 
 from localdistill.store.journals import CatchUp, Lack
-from localdistill.store.ledger import Selection
+from localdistill.store.selections import Selection
 from localdistill.store.store import Store, StoreCounts
 from localdistill.store.view import SearchHit
 

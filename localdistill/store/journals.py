@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill import journal
+from localdistill.safety import journal
 from localdistill.store.borders import BORDERS
 from localdistill.store.rows import grade_from_json, grade_row, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import StoreError, UsageError, nearest
-from localdistill.records import Grade, Prompt, Trace
-from localdistill.store.asking import matching_seqs
+from localdistill.core.errors import StoreError, UsageError, nearest
+from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.store.borders import BORDERS
+from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
     GRADE_TYPES,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from localdistill.records import Grade, Message, Prompt, Trace, Usage
+from localdistill.core.records import Grade, Message, Prompt, Trace, Usage
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from localdistill.errors import StoreError
-from localdistill.installing import upgrade_command
+from localdistill.core.errors import StoreError
+from localdistill.core.installing import upgrade_command
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localdistill.errors import StoreLocked
+from localdistill.core.errors import StoreLocked
 from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate, version_of
 from localdistill.store.troubles import FORBIDDEN, LOCKED, explained, free_name, locked, only_readable, says
 

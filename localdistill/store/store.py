@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localdistill.errors import UsageError
-from localdistill.records import Grade, Prompt, Trace
-from localdistill.store import journals, ledger, reading, view
+from localdistill.core.errors import UsageError
+from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.store import journals, reading, view
+from localdistill.store import selections as ledger
 from localdistill.store.borders import BORDERS
 from localdistill.store.journals import CatchUp, Lack
-from localdistill.store.ledger import Selection
 from localdistill.store.rows import (
     GRADE_TYPES,
     PROMPT_COLUMNS,
@@ -30,6 +30,7 @@ from localdistill.store.rows import (
     trace_of_row,
     trace_row,
 )  # fmt: skip
+from localdistill.store.selections import Selection
 from localdistill.store.session import WAIT_S, Sessions, transaction
 from localdistill.store.view import SearchHit
 from localdistill.store.writing import (

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from localdistill.errors import StoreError, StoreLocked, StoreReadOnly
+from localdistill.core.errors import StoreError, StoreLocked, StoreReadOnly
 
 LOCKED = ("Could not set lock",)
 """What DuckDB says of a file that another process has open."""

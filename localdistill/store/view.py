@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import UsageError, nearest
-from localdistill.store.asking import matching_seqs
+from localdistill.core.errors import UsageError, nearest
 from localdistill.store.borders import BORDERS
+from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import (
     Query,
     checked_condition,

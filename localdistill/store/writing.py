@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localdistill.errors import StoreError
+from localdistill.core.errors import StoreError
 from localdistill.store.borders import BORDERS
 from localdistill.store.rows import GRADE_TYPES, PROMPT_TYPES, TRACE_TYPES, size_of, table
 from localdistill.store.session import first_row

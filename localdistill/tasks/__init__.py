@@ -1,6 +1,6 @@
 """Prompts and a grader that make a benchmark."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 TASKS = Family("task", __name__, {
     "gsm8k": "Gsm8kTask",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
-from localdistill.options import Options
-from localdistill.records import Prompt
+from localdistill.core.options import Options
+from localdistill.core.records import Prompt
 
 
 class Task(Protocol):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from localdistill.errors import InputError, UsageError
+from localdistill.core.errors import InputError, UsageError
+from localdistill.core.options import FileName, Options
+from localdistill.core.records import Prompt
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.options import FileName, Options
-from localdistill.records import Prompt
 
 ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
 """Reads the prompts of a file in a layout (None: find it out), for example `interchange.files.read_prompts`."""

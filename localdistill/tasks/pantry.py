@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localdistill.options import FileName
+from localdistill.core.options import FileName
 from localdistill.tasks.items import FileTask, ReadPrompts
 
 

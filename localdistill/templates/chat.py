@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import ModelFileError, TemplateRefused
-from localdistill.records import Message
+from localdistill.core.errors import ModelFileError, TemplateRefused
+from localdistill.core.records import Message
 from localdistill.templates.thinking import opens_thinking_tag
 
 _MAX_FILE_BYTES = 32 * 1024 * 1024

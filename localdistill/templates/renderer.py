@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
 from localdistill.templates.sandbox import TemplateFailure
 

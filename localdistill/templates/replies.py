@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from localdistill.records import Reply, Status, Usage
+from localdistill.core.records import Reply, Status, Usage
 from localdistill.templates.thinking import Split, split_thinking
 
 _NO_USAGE = Usage()

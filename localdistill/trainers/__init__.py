@@ -1,6 +1,6 @@
 """What turns a dataset into an adapter."""
 
-from localdistill.registry import Family
+from localdistill.core.registry import Family
 
 TRAINERS = Family("trainer", __name__, {
     "torch_lora": "TorchLoraTrainer",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa

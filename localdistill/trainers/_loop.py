@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel, Emit, Measured, Noted, Progressed, Warned
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, Emit, Measured, Noted, Progressed, Warned
 from localdistill.trainers._batches import epoch_batches
 from localdistill.trainers._checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from localdistill.trainers._steps import StepNumbers, Stepper, is_out_of_memory

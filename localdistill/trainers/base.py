@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from localdistill.events import Cancel, Emit
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.options import Options
 from localdistill.objectives.base import Objective
-from localdistill.options import Options
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from localdistill.errors import MissingExtra
-from localdistill.events import Cancel, Emit, Progressed, silent
+from localdistill.core.errors import MissingExtra
+from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import read_tensor, write_tensors

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from localdistill.errors import InputError, UsageError, nearest
-from localdistill.events import Cancel, Counted, Emit, Noted, Warned
-from localdistill.hardware import Hardware, look_at_hardware
+from localdistill.core.errors import InputError, UsageError, nearest
+from localdistill.core.events import Cancel, Counted, Emit, Noted, Warned
+from localdistill.core.options import DeviceName
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import content_id
 from localdistill.modelfiles.folder import LINEAR_LAYERS, ModelFolder
-from localdistill.options import DeviceName
-from localdistill.options import Options as BaseOptions
-from localdistill.records import content_id
+from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.trainers.base import TrainingJob, TrainingResult
 
 if TYPE_CHECKING:

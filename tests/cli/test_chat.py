@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from localdistill import shipped_path
-from localdistill.chatting import ChatSession
+from localdistill.api.models.chatting import ChatSession
 from localdistill.cli.app import app as cli
 from localdistill.cli.chat import _converse
-from localdistill.errors import EngineError, LocalDistillError
-from localdistill.events import Cancel, Emit
-from localdistill.records import Reply, Request, Sampling, Usage
+from localdistill.core.errors import EngineError, LocalDistillError
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.records import Reply, Request, Sampling, Usage
 
 
 class OneReply:
@@ -44,7 +44,7 @@ def chat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str, typed: st
     def opened(path: Path, max_tokens: int = 0, **_: object) -> Iterator[ChatSession]:
         yield ChatSession(OneReply(**reply), path.name, Sampling(max_tokens=max_tokens))
 
-    monkeypatch.setattr("localdistill.chatting.open_chat", opened)
+    monkeypatch.setattr("localdistill.api.models.chatting.open_chat", opened)
     (tmp_path / "m.gguf").touch()
     return CliRunner().invoke(cli, ["chat", str(tmp_path / "m.gguf"), *words], input=typed)
 

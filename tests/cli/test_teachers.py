@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from localdistill.cli import teachers
-from localdistill.errors import EngineError, UsageError
+from localdistill.core.errors import EngineError, UsageError
 from tests.helpers import collecting_recipe, write_questions
 from tests.teachers import PlayedTeacher, played
 

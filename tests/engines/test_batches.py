@@ -17,12 +17,17 @@ from typing import Any
 import psutil
 import pytest
 
-from localdistill.callbook import NANO, CallBook
-from localdistill.engines.wire import batch_calls, batch_protocols, batch_register, batch_results, batch_states, batches
-from localdistill.engines.wire.batches import cancel_batches
-from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError, UsageError
-from localdistill.events import Cancel, Event, Noted, Progressed, Warned, silent
-from localdistill.records import Reply
+from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError, UsageError
+from localdistill.core.events import Cancel, Event, Noted, Progressed, Warned, silent
+from localdistill.core.records import Reply
+from localdistill.engines.wire.batch import answering as batches
+from localdistill.engines.wire.batch import calls as batch_calls
+from localdistill.engines.wire.batch import protocols as batch_protocols
+from localdistill.engines.wire.batch import register as batch_register
+from localdistill.engines.wire.batch import results as batch_results
+from localdistill.engines.wire.batch import states as batch_states
+from localdistill.engines.wire.batch.answering import cancel_batches
+from localdistill.spending.ledger import NANO, CallBook
 from tests.faults import BatchPlan, FaultServer, Limit, Rule, Script, Step, fault_server, refused_url
 from tests.faults.asking import KINDS, Engine, ask, doubles, engine_for, is_right, request_for
 from tests.helpers import wait_for, write_questions

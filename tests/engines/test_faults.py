@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from localdistill.errors import EngineError, EngineUnavailable
-from localdistill.events import Cancel, Event, Warned, silent
-from localdistill.records import Reply
+from localdistill.core.errors import EngineError, EngineUnavailable
+from localdistill.core.events import Cancel, Event, Warned, silent
+from localdistill.core.records import Reply
 from tests.faults import FaultServer, Outage, Rule, Script, Step, fault_server, refused_url
 from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, one, request_for
 

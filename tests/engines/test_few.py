@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localdistill.engines.wire.few import FEW, FewAtATime
+from localdistill.engines.wire.selector import FEW, FewAtATime
 
 COUNT = 3 * FEW + 5
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.lane import Allowance, Lane, Pace
+from localdistill.engines.wire.rate_limiter import Allowance, Lane, Pace
 
 
 class Server:

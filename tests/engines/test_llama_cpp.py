@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from localdistill.core.errors import ModelFileError
+from localdistill.core.events import Cancel, Event, Noted, Warned, silent
+from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, seed_of
 from localdistill.engines.llama_cpp_native import client as native_client
 from localdistill.engines.llama_cpp_native.loops import is_looping
 from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
-from localdistill.errors import ModelFileError
-from localdistill.events import Cancel, Event, Noted, Warned, silent
-from localdistill.records import Message, Reply, Request, Sampling
 
 pytest.importorskip("llama_cpp")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.events import Cancel, Event, Noted, Warned, silent
+from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, speeds_of_files
 from localdistill.engines.llama_cpp_native import session as native_session
 from localdistill.engines.llama_cpp_native.client import _tamer
@@ -20,9 +22,7 @@ from localdistill.engines.llama_cpp_native.placement import layers_that_fit
 from localdistill.engines.llama_cpp_native.session import thread_choices
 from localdistill.engines.llama_cpp_native.sizing import Weights, kv_budget_tokens, laid_out, sizes_of
 from localdistill.engines.llama_cpp_native.tuning import CACHE_ENV, Tuning, TuningFile, tuning_key
-from localdistill.events import Cancel, Event, Noted, Warned, silent
 from localdistill.modelfiles.gguf_header import read_header
-from localdistill.records import Message, Request, Sampling
 
 GB = 1 << 30
 BASE = ContextSettings(parallel=8, context_tokens=2048)

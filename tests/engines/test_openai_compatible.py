@@ -16,11 +16,11 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from localdistill.core.errors import EngineError, EngineUnavailable
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.engines.wire.waiting import backoff_s, retry_after_s
-from localdistill.errors import EngineError, EngineUnavailable
-from localdistill.events import Cancel, silent
-from localdistill.records import Message, Reply, Request, Sampling
 
 Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 KEY = "sk-canary-0123456789"

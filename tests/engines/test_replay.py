@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.errors import InputError
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Message, Reply, Request
 from localdistill.engines.replay import ReplayEngine, ReplayOptions
-from localdistill.errors import InputError
-from localdistill.events import Cancel, silent
-from localdistill.records import Message, Reply, Request
 
 
 def ask(path: Path, *requests: Request) -> list[Reply]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.errors import EngineError
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.transformers import TransformersEngine
-from localdistill.errors import EngineError
-from localdistill.events import Cancel, silent
-from localdistill.records import Message, Reply, Request, Sampling
 from tests.tiny_models import OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 torch = pytest.importorskip("torch")

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from localdistill.events import Cancel
-from localdistill.records import Reply
+from localdistill.core.events import Cancel
+from localdistill.core.records import Reply
 from tests.faults import FaultServer, Rule, Script, Step, bodies, fault_server
 from tests.faults.asking import Engine, ask, engine_for, request_for
 from tests.faults.script import AUTO

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localdistill.errors import Cancelled, LocalDistillError, ModelFileError
-from localdistill.events import Cancel, Event, silent
+from localdistill.core.errors import Cancelled, LocalDistillError, ModelFileError
+from localdistill.core.events import Cancel, Event, silent
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters import gguf as exporter_module
 from localdistill.exporters.base import ExportJob

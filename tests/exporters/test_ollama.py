@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import InputError
-from localdistill.events import Cancel, silent
+from localdistill.core.errors import InputError
+from localdistill.core.events import Cancel, silent
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.ollama import OllamaExporter, modelfile
 from tests.tiny_models import edit_json, tiny_model

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel, silent
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, silent
 from localdistill.exporters.base import TrainedModel, TrainedRow
 from localdistill.exporters.gguf_parts import writer
 from localdistill.exporters.gguf_parts.architectures import Architecture

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from localdistill.core.events import Cancel, Event, silent
+from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
-from localdistill.events import Cancel, Event, silent
-from localdistill.records import Message, Reply, Request, Sampling
 from tests.faults import FaultServer, Rule, Script, Step
 
 Engine = OpenAICompatibleEngine | AnthropicEngine

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from localdistill import Store, Workspace
-from localdistill.quarantine import read_quarantine
-from localdistill.records import Trace
+from localdistill.core.records import Trace
+from localdistill.workspace.quarantine import read_quarantine
 from tests.faults import FaultServer, Outage, Rule, Script, Step, fault_server, spawn_fault_server
 from tests.faults.asking import KINDS, doubles, right_answer
 from tests.helpers import wait_for, write_questions

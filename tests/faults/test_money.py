@@ -14,12 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from localdistill.callbook import NANO, CallBook
+from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Reply
 from localdistill.engines.wire.http import was_sent
 from localdistill.engines.wire.one_by_one import OneByOne
-from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
-from localdistill.events import Cancel, silent
-from localdistill.records import Reply
+from localdistill.spending.ledger import NANO, CallBook
 from tests.faults import FaultServer, Rule, Script, Step, refused_url
 from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, request_for
 from tests.helpers import wait_for

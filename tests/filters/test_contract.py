@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from localdistill.core.options import Options
 from localdistill.filters import FILTERS
-from localdistill.options import Options
 
 COLUMNS: dict[str, Any] = {
     "trace_id": "t1",

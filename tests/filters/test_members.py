@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from localdistill.errors import UsageError
+from localdistill.core.errors import UsageError
 from localdistill.filters.contamination import ContaminationFilter
 from localdistill.filters.duplicates import DuplicatesFilter
 from localdistill.filters.length import LengthFilter

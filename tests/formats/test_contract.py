@@ -7,9 +7,9 @@ import dataclasses
 
 import pytest
 
+from localdistill.core.records import Example, Message, Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
-from localdistill.records import Example, Message, Prompt, Skip, Trace
 
 PROMPT = Prompt((Message("system", "Be brief."), Message("user", "What is 2 + 2?")), reference="4",
                 original="It is <<2+2=4>>4.\n#### 4")

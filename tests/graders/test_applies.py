@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from localdistill.core.records import Message, Prompt
 from localdistill.graders import GRADERS
-from localdistill.records import Message, Prompt
 
 ASKED = (Message("user", "?"),)
 

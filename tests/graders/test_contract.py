@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.options import Options
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.graders import GRADERS
-from localdistill.options import Options
-from localdistill.records import Message, Prompt, Trace
 
 PROMPT = Prompt(
     (Message("user", "Say the number forty-two."),),

@@ -2,8 +2,8 @@
 
 import pytest
 
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.graders.exact import ExactGrader
-from localdistill.records import Message, Prompt, Trace
 
 
 @pytest.mark.parametrize(

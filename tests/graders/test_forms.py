@@ -2,9 +2,9 @@
 
 import pytest
 
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.graders.exact import ExactGrader
 from localdistill.graders.math import MathGrader
-from localdistill.records import Message, Prompt, Trace
 
 PLACES = {
     "boxed": "We add them up.\n\n\\[\\boxed{FORM}\\]",

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
+from localdistill.core.records import Grade, Message, Prompt, Trace
 from localdistill.graders.instructions import CHECKS, InstructionsGrader
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import shipped_path
-from localdistill.records import Grade, Message, Prompt, Trace
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "exact", "value": "PLUM"}, " PLUM\n", "plum"),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import Cancelled
-from localdistill.events import Cancel, Event, silent
+from localdistill.core.errors import Cancelled
+from localdistill.core.events import Cancel, Event, silent
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.graders.batch import grade_many
 from localdistill.graders.math import MathGrader
-from localdistill.records import Message, Prompt, Trace
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 LABELS = Path(__file__).with_name("hand_labels.jsonl")

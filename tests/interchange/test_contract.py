@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import InputError
+from localdistill.core.errors import InputError
 from localdistill.interchange import LAYOUTS
 
 ROWS: dict[str, Mapping[str, Any]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import InputError, UsageError
+from localdistill.core.errors import InputError, UsageError
 from localdistill.interchange import files
 from localdistill.interchange.files import detect, preview, read_file, read_prompts, rows_of, write_rows
 

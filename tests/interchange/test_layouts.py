@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from localdistill.core.records import Trace
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported
-from localdistill.records import Trace
 
 
 def read(name: str, row: dict[str, Any], source: str = "file.json") -> Imported:

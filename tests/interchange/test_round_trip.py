@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localdistill.core.records import Message, Prompt
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import Place, answer_of, imported_trace
-from localdistill.records import Message, Prompt
 
 SAYING = st.one_of(
     st.text(max_size=30),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import ModelFileError, UsageError
+from localdistill.core.errors import ModelFileError, UsageError
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from tests.tiny_models import tiny_model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.gguf_header import LongArray, read_header
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
+from localdistill.core.records import Example, Message, Skip, Span, Turn
 from localdistill.modelfiles.rows import Row, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.records import Example, Message, Skip, Span, Turn
 from localdistill.templates import ChatTemplate
 from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 

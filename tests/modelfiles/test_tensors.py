@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.tensors import read_header, read_tensor, write_tensors
 
 torch = pytest.importorskip("torch")

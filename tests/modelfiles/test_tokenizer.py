@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from tests.tiny_models import CHAT_TEMPLATE, edit_json, tiny_model
 

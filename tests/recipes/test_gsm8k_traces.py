@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, load_recipe, start, wait
-from localdistill.events import Cancel, Counted, Event, Warned
+from localdistill.core.events import Cancel, Counted, Event, Warned
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.shipped import shipped_root
-from localdistill.run_folder import RunFolder
 from localdistill.stages.context import StageContext
 from localdistill.stages.measuring import benches
+from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import SHARED_DATA
 from tests.tiny_models import tiny_model
 

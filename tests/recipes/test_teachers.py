@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, load_recipe, make_plan, start, wait
-from localdistill.errors import UsageError
+from localdistill.core.errors import UsageError
 from localdistill.modelfiles.shipped import shipped_root
-from localdistill.run_folder import RunFolder
+from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import counting_server, write_questions
 
 RECIPES = shipped_root() / "recipes"
@@ -70,7 +70,7 @@ def test_without_a_key_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.Monke
     status = wait(run)
     assert status.state == "failed" and "localdistill keys set deepseek" in status.data["hint"]
     with pytest.raises(UsageError, match="the terms of openai bar"):
-        from localdistill.consent import require
+        from localdistill.workspace.terms import require
 
         require(load_recipe(path, [f"prompts.files={json.dumps([str(tmp_path / 'q.jsonl')])}",
                                    'teacher.plain.provider="openai"']), Workspace(tmp_path))

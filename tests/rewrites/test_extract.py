@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.records import Grade, Message, Prompt, Trace
+from localdistill.core.records import Grade, Message, Prompt, Trace
 from localdistill.rewrites.equations import calculate, equations
 from localdistill.rewrites.extract import ExtractRewrite
 from localdistill.rewrites.result import is_monologue, numbers

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from localdistill.errors import UsageError
-from localdistill.records import Grade, Message, Prompt, Reply, Status, Trace, Usage
+from localdistill.core.errors import UsageError
+from localdistill.core.records import Grade, Message, Prompt, Reply, Status, Trace, Usage
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.summarize import SUMMARY_PROMPT, SummarizeRewrite

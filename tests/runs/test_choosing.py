@@ -27,7 +27,7 @@ from localdistill import (
     wait,
 )
 from localdistill.cli.app import app as cli
-from localdistill.errors import UsageError
+from localdistill.core.errors import UsageError
 from tests.helpers import collecting_recipe, counting_server, write_questions
 
 HOUR_S = 3600.0

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from localdistill import Store, Workspace, cancel, list_runs, parse_recipe, resume, start, wait
-from localdistill.errors import UsageError
-from localdistill.events import Failed
-from localdistill.journal import read
-from localdistill.run_folder import RunFolder
+from localdistill.core.errors import UsageError
+from localdistill.core.events import Failed
 from localdistill.runs.supervisor import secrets_of
+from localdistill.safety.journal import read
+from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
 
 

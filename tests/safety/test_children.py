@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.exporters.gguf_parts import child as exporting
 from localdistill.graders.math import MathGrader
-from localdistill.keys import find_key
-from localdistill.records import Message, Prompt, Trace
+from localdistill.keys.access import find_key
 from localdistill.safety.children import (
     PIPE,
     ChildDied,
@@ -114,7 +114,7 @@ def environments() -> list[dict[str, str]]:
 
 
 def test_no_child_of_any_part_sees_a_key(secrets: dict[str, str]) -> None:
-    for module in ("localdistill.templates.child", "localdistill.store.asking_child",
+    for module in ("localdistill.templates.child", "localdistill.store.conditions_child",
                    "localdistill.engines.llama_cpp_native.child"):
         child = JsonChild(module)
         assert not secrets.keys() & psutil.Process(child.pid).environ().keys(), module

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError
 from localdistill.safety import manifest as manifests
 from localdistill.safety.manifest import MANIFEST, damage_of, read_manifest, strangers_in, write_manifest
 

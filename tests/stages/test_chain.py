@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, UsageError, Workspace, parse_recipe, resume, start, wait
-from localdistill.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
-from localdistill.run_folder import RunFolder
+from localdistill.core.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
+from localdistill.workspace.run_folder import RunFolder
 from tests.tiny_models import tiny_model
 
 RECIPE = """

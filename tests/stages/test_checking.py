@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Workspace, check_student, list_runs, make_plan, parse_recipe, start
-from localdistill.errors import LocalDistillError, ModelFileError
+from localdistill.core.errors import LocalDistillError, ModelFileError
 from tests.tiny_models import tiny_model
 
 RECIPE = """

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, budget_of, parse_recipe
-from localdistill.callbook import state_spent
-from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
-from localdistill.errors import (
+from localdistill.core.errors import (
     BudgetReached,
     EngineUnavailable,
     LocalDistillError,
@@ -23,14 +21,16 @@ from localdistill.errors import (
     StoreError,
     UsageError,
 )
-from localdistill.events import Cancel, Counted, Event, Measured, Noted, Warned
-from localdistill.quarantine import read_quarantine
-from localdistill.records import Message, Prompt, Sampling, Trace, request_id, request_namer
-from localdistill.run_folder import RunFolder
+from localdistill.core.events import Cancel, Counted, Event, Measured, Noted, Warned
+from localdistill.core.records import Message, Prompt, Sampling, Trace, request_id, request_namer
+from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
+from localdistill.spending.ledger import state_spent
 from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, Line, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
+from localdistill.workspace.quarantine import read_quarantine
+from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import CountingServer, counting_server, write_questions
 
 FAST = "retries = 2\nbackoff_s = 0.01\npatience_s = 0.3\nfinish_s = 5"

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import Cancelled, EngineError, LocalDistillError
-from localdistill.events import Cancel, Emit, Event, Warned
+from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
+from localdistill.core.events import Cancel, Emit, Event, Warned
+from localdistill.core.records import Prompt, Reply, Request
 from localdistill.exporters.base import ExportJob
 from localdistill.recipe import Member, parse_recipe
-from localdistill.records import Prompt, Reply, Request
-from localdistill.run_folder import RunFolder
 from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_score_card
 from localdistill.stages import export, forms
 from localdistill.stages.context import StageContext
@@ -24,7 +23,8 @@ from localdistill.stages.evaluate import Entrant, answers_of
 from localdistill.stages.forms import FormsMeasurer
 from localdistill.stages.measuring import Bench, benches
 from localdistill.store import Store
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
 from tests.store.test_store import ids, prompt_number, trace_number
 from tests.tiny_models import tiny_model
 

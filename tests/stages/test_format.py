@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import LocalDistillError
-from localdistill.events import Cancel, Counted, Event
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, Counted, Event
+from localdistill.core.records import Message, Prompt, Trace
 from localdistill.recipe import parse_recipe
-from localdistill.records import Message, Prompt, Trace
-from localdistill.run_folder import RunFolder
 from localdistill.stages import format as formatting
 from localdistill.stages import train
 from localdistill.stages.context import StageContext
 from localdistill.store import Store
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
 from tests.tiny_models import STRICT_TEMPLATE, edit_json, tiny_model
 
 RECIPE = """

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 
-from localdistill.events import Event, Noted, Progressed, Streamed
+from localdistill.core.events import Event, Noted, Progressed, Streamed
 from localdistill.stages.__main__ import Pipe
 
 

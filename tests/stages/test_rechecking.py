@@ -8,14 +8,14 @@ from typing import cast
 
 import pytest
 
-from localdistill.callbook import CallBook
+from localdistill.core.errors import Cancelled
+from localdistill.core.events import Cancel
+from localdistill.core.records import Status
 from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
-from localdistill.engines.wire.xray import Probe
-from localdistill.errors import Cancelled
-from localdistill.events import Cancel
-from localdistill.records import Status
+from localdistill.engines.wire.probe_report import Probe
+from localdistill.spending.ledger import CallBook
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, probes, recheck
-from localdistill.workspace import Workspace
+from localdistill.workspace.folder import Workspace
 from tests.faults import refused_url
 from tests.faults.asking import engine_for
 from tests.teachers import PlayedTeacher, played

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import StoreLocked, UsageError
-from localdistill.records import Grade
-from localdistill.store import Store, asking
-from localdistill.store.asking_child import needed_columns
+from localdistill.core.errors import StoreLocked, UsageError
+from localdistill.core.records import Grade
+from localdistill.store import Store
+from localdistill.store import conditions as asking
+from localdistill.store.conditions_child import needed_columns
 from localdistill.store.schema import VIEW_COLUMNS
 from tests.store.test_store import filled, ids, trace_number
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from localdistill.journal import JournalWriter
-from localdistill.records import Grade, Message, Prompt, Trace
-from localdistill.run_folder import RunFolder
+from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.safety.journal import JournalWriter
 from localdistill.stages.context import JournalledWriter
 from localdistill.store import Store
 from localdistill.store.pages import detail_at, place_of, readers
 from localdistill.store.schema import MIGRATIONS
 from localdistill.store.session import Sessions
+from localdistill.workspace.run_folder import RunFolder
 
 
 def values(kind: Any, numbers: Iterator[int]) -> Any:

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localdistill.errors import StoreError, StoreLocked, UsageError
-from localdistill.journal import JournalWriter, encode, read
-from localdistill.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.core.errors import StoreError, StoreLocked, UsageError
+from localdistill.core.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
 from localdistill.store.borders import BORDERS
 from localdistill.store.rows import restored, storable
@@ -402,7 +402,7 @@ from dataclasses import asdict
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.store.test_store import trace_number
-from localdistill.journal import JournalWriter
+from localdistill.safety.journal import JournalWriter
 from localdistill.store import Store
 folder = Path(sys.argv[1])
 store, writer = Store(folder / "s.duckdb"), JournalWriter(folder / "replies.jsonl")

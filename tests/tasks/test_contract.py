@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import InputError, UsageError
+from localdistill.core.errors import InputError, UsageError
+from localdistill.core.options import Options
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_prompts
-from localdistill.options import Options
 from localdistill.tasks import TASKS
 
 ROWS: dict[str, list[dict[str, Any]]] = {

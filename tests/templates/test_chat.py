@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.errors import ModelFileError
-from localdistill.records import Message
+from localdistill.core.errors import ModelFileError
+from localdistill.core.records import Message
 from localdistill.templates import ChatTemplate
 from localdistill.templates.renderer import SHARED
 

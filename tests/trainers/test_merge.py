@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from localdistill.errors import ModelFileError
-from localdistill.events import Cancel, silent
+from localdistill.core.errors import ModelFileError
+from localdistill.core.events import Cancel, silent
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import read_tensor

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from localdistill.errors import Cancelled, InputError, LocalDistillError
-from localdistill.events import Cancel, Event, Measured, Warned, silent
+from localdistill.core.errors import Cancelled, InputError, LocalDistillError
+from localdistill.core.events import Cancel, Event, Measured, Warned, silent
 from localdistill.objectives.sft import SftObjective
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import tiny_model
@@ -158,7 +158,7 @@ def test_an_empty_dataset_and_an_unknown_layer_are_refused(student: Path, tmp_pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from localdistill.events import Cancel, Measured
+from localdistill.core.events import Cancel, Measured
 from tests.trainers.rows import job, random_rows
 from tests.trainers.test_torch_lora import trainer
 import torch

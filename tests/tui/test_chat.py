@@ -16,13 +16,13 @@ import pytest
 from textual import events
 from textual.widgets import Input, OptionList, Static
 
-import tui.talk
+import tui.conversation
 from localdistill import ChatFile, ChatPiece, Workspace, shipped_path
-from localdistill.errors import EngineError
-from localdistill.records import Reply, Usage
+from localdistill.core.errors import EngineError
+from localdistill.core.records import Reply, Usage
 from tests.tui.driving import piloted, until
 from tui.app import LocalDistillApp
-from tui.talk import Talk, Turn
+from tui.conversation import Talk, Turn
 from tui.widgets.chat_log import ChatLog
 
 pytest.importorskip("llama_cpp")
@@ -296,7 +296,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         finally:
             said.append("close")
 
-    monkeypatch.setattr(tui.talk, "open_chat", opened)
+    monkeypatch.setattr(tui.conversation, "open_chat", opened)
     return said
 
 

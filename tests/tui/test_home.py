@@ -16,7 +16,7 @@ import pytest
 from textual.widgets import OptionList
 
 from localdistill import Finding, Recipe, RunFolder, Store, UsageError, Workspace
-from localdistill.installing import upgrade_command
+from localdistill.core.installing import upgrade_command
 from tests.helpers import REPO, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
@@ -131,7 +131,7 @@ async def test_a_workspace_with_runs_shows_them_and_opens_one(size: tuple[int, i
 async def test_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Finding("python", "ok", "3.12"), Finding("torch", "missing", HOSTILE, "pip install torch"),
              Finding("llama.cpp", "wrong", "RUNS ON THE CPU", "rebuild it")]
-    monkeypatch.setattr("localdistill.doctor.examine", lambda workspace: found)
+    monkeypatch.setattr("localdistill.api.models.doctor.examine", lambda workspace: found)
     app = LocalDistillApp(tmp_path)
     async with app.run_test(size=(100, 45)) as pilot:
         await until(pilot, lambda: guided(app))

@@ -18,9 +18,9 @@ from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
+from tui.conversation import Talk, Turn
 from tui.screens import places
 from tui.state import RunView, Said
-from tui.talk import Talk, Turn
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
 from tui.widgets.dialogs import ErrorDialog, Question

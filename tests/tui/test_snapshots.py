@@ -15,8 +15,8 @@ from textual.widgets import Input
 
 from tests.tui import prepared
 from tests.tui.snapshots import Scene, opened
+from tui.conversation import Talk, Turn
 from tui.screens import places
-from tui.talk import Talk, Turn
 
 
 async def _talked(pilot: Pilot[None]) -> None:

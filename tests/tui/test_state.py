@@ -26,7 +26,7 @@ from localdistill import (
     Warned,
     event_from_json,
 )
-from localdistill.events import EVENTS
+from localdistill.core.events import EVENTS
 from tui.state import MOST_LINES, MOST_POINTS, RunView, reduce, thinned
 
 

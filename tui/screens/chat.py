@@ -14,9 +14,9 @@ from textual.widgets import Input, Static
 
 from localdistill import ChatFile, chat_files
 from tui.commands import Command
+from tui.conversation import Talk
 from tui.screens.base import Page
 from tui.state import AppState
-from tui.talk import Talk
 from tui.text import joined, line, safe, shown
 from tui.widgets.chat_line import ChatLine
 from tui.widgets.chat_log import ChatLog

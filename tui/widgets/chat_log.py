@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.talk import Turn
+from tui.conversation import Turn
 from tui.text import joined, safe, shown
 
 

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from localdistill.core.errors import EngineUnavailable, MissingExtra, ModelFileError
+from localdistill.core.events import Cancel
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
 from localdistill.engines.llama_cpp_native.sequence import Question
-from localdistill.errors import EngineUnavailable, MissingExtra, ModelFileError
-from localdistill.events import Cancel
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
 
 _MODULE = "localdistill.engines.llama_cpp_native.child"

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from localdistill.core.events import Cancel
 from localdistill.engines.llama_cpp_native.client import NativeClient, Outcome
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
 from localdistill.engines.llama_cpp_native.sequence import Question
-from localdistill.events import Cancel
 
 
 class ClientPool:

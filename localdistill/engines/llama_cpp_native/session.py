@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.events import Cancel, Emit, Noted, Warned, silent
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
 from localdistill.engines.llama_cpp_native.pool import ClientPool
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.engines.llama_cpp_native.sizing import Weights, context_of, kv_budget_tokens, laid_out, sizes_of
 from localdistill.engines.llama_cpp_native.tuning import Tuning, TuningFile, tuning_key
-from localdistill.events import Cancel, Emit, Noted, Warned, silent
 from localdistill.modelfiles.gguf_header import read_header
 
 if TYPE_CHECKING:

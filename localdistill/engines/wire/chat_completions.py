@@ -7,10 +7,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.joining import REASONING_FIELDS, TEXT_KEYS, Parts, error_of, merge, number_of, unfold
-from localdistill.records import Usage
+from localdistill.engines.wire.token_deltas import (
+    REASONING_FIELDS,
+    TEXT_KEYS,
+    Parts,
+    error_of,
+    merge,
+    number_of,
+    unfold,
+)
 from localdistill.templates import named_end
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from localdistill.records import Reply, Status, TraceKind, Usage
+from localdistill.core.records import Reply, Status, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
 
 _CHARS_PER_TOKEN = 4

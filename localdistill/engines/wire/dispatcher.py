@@ -13,17 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from localdistill.callbook import NANO, CallBook
+from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
+from localdistill.core.events import Event, Noted, Warned
+from localdistill.core.records import Reply
 from localdistill.engines.wire.attempt import Answer, OnPiece, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
-from localdistill.engines.wire.few import FewAtATime
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
-from localdistill.engines.wire.lane import Lane
+from localdistill.engines.wire.rate_limiter import Lane
+from localdistill.engines.wire.selector import FewAtATime
 from localdistill.engines.wire.waiting import backoff_s
-from localdistill.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
-from localdistill.events import Event, Noted, Warned
 from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
-from localdistill.records import Reply
+from localdistill.spending.ledger import NANO, CallBook
 
 if TYPE_CHECKING:
     import aiohttp

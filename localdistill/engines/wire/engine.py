@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from localdistill.callbook import CallBook
+from localdistill.core.errors import EngineError, LocalDistillError, UsageError
+from localdistill.core.events import Cancel, Emit, Event
+from localdistill.core.records import Reply, Request, Sampling, content_id
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.dispatcher import Dispatcher, Job, Rules, Server
 from localdistill.engines.wire.http import Target
-from localdistill.engines.wire.lane import Lane
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
-from localdistill.errors import EngineError, LocalDistillError, UsageError
-from localdistill.events import Cancel, Emit, Event
-from localdistill.keys import find_key
+from localdistill.engines.wire.rate_limiter import Lane
+from localdistill.keys.access import find_key
 from localdistill.providers import Price, Who, host_of, provider, provider_names, provider_of_url, stated
-from localdistill.records import Reply, Request, Sampling, content_id
+from localdistill.spending.ledger import CallBook
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 _LISTEN_S = 0.1
@@ -103,7 +103,7 @@ class WireEngine:
         """See `Engine.answer`. EngineError: the key, the address or the model is refused for good. BudgetReached: the
         book's cap leaves no room for the next call."""
         if self.options.batch:
-            from localdistill.engines.wire.batches import answer_in_batches
+            from localdistill.engines.wire.batch.answering import answer_in_batches
 
             yield from answer_in_batches(self, requests, emit, cancel)
             return

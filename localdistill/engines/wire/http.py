@@ -18,9 +18,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from localdistill.core.errors import EngineError, EngineUnavailable
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.waiting import is_retried, retry_after_s
-from localdistill.errors import EngineError, EngineUnavailable
 
 if TYPE_CHECKING:
     import aiohttp

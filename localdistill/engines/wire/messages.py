@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.joining import Parts, error_of, merge, number_of, unfold
-from localdistill.records import Usage
+from localdistill.engines.wire.token_deltas import Parts, error_of, merge, number_of, unfold
 from localdistill.templates import named_end
 
 VERSION = "2023-06-01"

@@ -9,16 +9,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from localdistill.callbook import NANO, CallBook
+from localdistill.core.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable
+from localdistill.core.events import Cancel
+from localdistill.core.records import Request
 from localdistill.engines.wire.attempt import attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
-from localdistill.engines.wire.xray import Exchange
-from localdistill.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable
-from localdistill.events import Cancel
+from localdistill.engines.wire.probe_report import Exchange
 from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
-from localdistill.records import Request
+from localdistill.spending.ledger import NANO, CallBook
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from localdistill.options import Options
+from localdistill.core.options import Options
 from localdistill.providers import Price, Provider, ProviderModel, host_of, is_loopback, provider, provider_of_url
 
 MOST_IN_FLIGHT = 256

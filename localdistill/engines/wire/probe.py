@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from localdistill.callbook import NANO, CallBook
-from localdistill.engines.wire import xray
+from localdistill.core.errors import BudgetReached, EngineError, UsageError
+from localdistill.core.events import Cancel
+from localdistill.core.records import Message, Reply, Request, Sampling
+from localdistill.engines.wire import probe_report as xray
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.http import Refused
 from localdistill.engines.wire.one_by_one import CUT_TOKENS, SETTINGS, Cut, OneByOne, single_price
-from localdistill.engines.wire.xray import ABSURD_LIMIT, Exchange, Probe, shown
-from localdistill.errors import BudgetReached, EngineError, UsageError
-from localdistill.events import Cancel
+from localdistill.engines.wire.probe_report import ABSURD_LIMIT, Exchange, Probe, shown
 from localdistill.providers import worst_nano_usd
-from localdistill.records import Message, Reply, Request, Sampling
+from localdistill.spending.ledger import NANO, CallBook
 
 THINK = "What is 47 * 83 + 29 * 61 - 17 * 38? Think it through, then end with the number alone on the last line."
 THINK_ANSWER = "5024"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.folder import ModelFolder
 
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2",

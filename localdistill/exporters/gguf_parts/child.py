@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import LocalDistillError, MissingExtra
-from localdistill.events import Cancel
+from localdistill.core.errors import LocalDistillError, MissingExtra
+from localdistill.core.events import Cancel
 from localdistill.safety.children import NOTHING, Process, describe_exit, ends_within, start_module
 
 _POLL_S = 0.1

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from localdistill.errors import LocalDistillError, ModelFileError
-from localdistill.events import Cancel
+from localdistill.core.errors import LocalDistillError, ModelFileError
+from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.modelfiles.gguf_header import read_header
 

@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.records import Message, Role
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.records import Message, Role
 from localdistill.templates import ChatTemplate
 
 if TYPE_CHECKING:

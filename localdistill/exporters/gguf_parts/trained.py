@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from localdistill.events import Cancel
+from localdistill.core.events import Cancel
 from localdistill.exporters.base import TrainedModel, TrainedRow
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder

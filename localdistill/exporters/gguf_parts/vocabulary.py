@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
+from localdistill.core.records import Message
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.records import Message
 from localdistill.templates import ChatTemplate
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localdistill.errors import ModelFileError
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import TensorInfo
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from localdistill.errors import LocalDistillError, MissingExtra, ModelFileError
+from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError
 from localdistill.exporters.gguf_parts.architectures import Architecture, read_architecture
 from localdistill.exporters.gguf_parts.vocabulary import Vocabulary, read_vocabulary
 from localdistill.exporters.gguf_parts.weights import StoredTensor, stored_tensors

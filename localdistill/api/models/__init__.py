@@ -1,0 +1,1 @@
+"""Models: the machine they run on, what was exported, and talking to them."""

@@ -1,0 +1,144 @@
+"""The examination of a machine: hardware, packages, disk, the store, and one token through llama.cpp."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.installing import install_command, pip
+from localdistill.engines import ENGINES
+from localdistill.modelfiles.hardware import Hardware, look_at_hardware, students_that_fit
+from localdistill.modelfiles.shipped import shipped_path
+from localdistill.workspace.folder import Workspace
+
+EXTRAS = {
+    "llama": ("llama_cpp", "gguf"),
+    "train": ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers"),
+}
+DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: Literal["ok", "note", "wrong", "missing"]
+    """`wrong`: it works, but not as it should; said loudly."""
+    text: str
+    fix: str = ""
+    """The command that mends it."""
+
+
+def examine(workspace: Workspace) -> list[Finding]:
+    """Everything that `localdistill doctor` prints."""
+    return [*_machine(workspace), *_packages(), *_compiler(), _llama_token()]
+
+
+def _machine(workspace: Workspace) -> Iterator[Finding]:
+    hardware = look_at_hardware()
+    yield Finding("python", "ok", f"{sys.version.split()[0]} on {hardware.system}")
+    yield Finding("processor", "ok", f"{hardware.processor}, {hardware.cores} cores")
+    yield Finding(
+        "memory", "ok", f"{hardware.free_memory_bytes / 1e9:.1f} of {hardware.memory_bytes / 1e9:.1f} GB free"
+    )
+    yield from gpu_findings(hardware)
+    yield Finding("students", "ok", students_that_fit(hardware))
+    free = shutil.disk_usage(workspace.root).free
+    yield Finding("disk", "ok" if free > 2e9 else "note", f"{free / 1e9:.1f} GB free in the workspace")
+
+
+def gpu_findings(hardware: Hardware) -> Iterator[Finding]:
+    """Every GPU, what hides others, and where a training runs, as plan and trainer see it."""
+    for gpu in hardware.gpus:
+        memory = "how much memory it has is not known"
+        if gpu.total_bytes is not None and gpu.free_bytes is not None:
+            memory = f"{gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free"
+        elif gpu.kind == "metal":
+            memory = "it shares main memory"
+        yield Finding("GPU", "ok", f"{gpu.name}, {memory} (found by {gpu.found_by or 'its driver'})")
+    if hardware.hidden_gpus:
+        yield Finding("GPU", "note", f"hidden from here: {hardware.hidden_gpus}")
+    place = hardware.place()
+    if place.gpu is not None:
+        yield Finding("training", "ok", f"runs {place.name}")
+    elif place.idle is None:
+        yield Finding("training", "note", "runs on the CPU" + ("" if hardware.hidden_gpus else ": no GPU is seen"))
+    elif place.idle.kind == "metal":
+        yield Finding("training", "note", f"runs on the CPU: {place.unused}", place.fix)
+    else:
+        yield Finding("training", "wrong", "RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU "
+                      f"({place.idle.name}): {place.unused}", place.fix)
+
+
+def _packages() -> Iterator[Finding]:
+    for extra, modules in EXTRAS.items():
+        for module in modules:
+            name = DISTRIBUTIONS.get(module, module)
+            if importlib.util.find_spec(module) is None:
+                yield Finding(name, "missing", "not installed", install_command(extra))
+            else:
+                yield Finding(name, "ok", importlib.metadata.version(name))
+
+
+def _compiler() -> Iterator[Finding]:
+    if importlib.util.find_spec("llama_cpp") is None and not (shutil.which("c++") or shutil.which("g++")):
+        fix = "xcode-select --install" if sys.platform == "darwin" else "sudo apt install build-essential cmake"
+        yield Finding("C++ compiler", "missing", "llama-cpp-python is compiled when it is installed", fix)
+
+
+def _llama_token() -> Finding:
+    """One token of the shipped teacher through llama.cpp, and the device that computed it."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Finding("llama.cpp", "missing", "cannot be tried", install_command("llama"))
+    cls = ENGINES.load("llama_cpp")
+    try:
+        engine = cls(cls.Options(model=str(shipped_path("pantry/teacher.gguf"))))
+        try:
+            facts = engine.probe()
+        finally:
+            engine.close()
+    except LocalDistillError as error:
+        return Finding("llama.cpp", "missing", error.message, error.hint)
+    return judge_device(facts, gpu_kinds(look_at_hardware()))
+
+
+def gpu_kinds(hardware: Hardware) -> dict[str, str]:
+    """The GPUs of this machine: the kind of llama.cpp build that uses each, and the name of its first."""
+    kinds: dict[str, str] = {}
+    for gpu in hardware.gpus:
+        kinds.setdefault(gpu.kind, gpu.name)
+    return kinds
+
+
+def judge_device(facts: Mapping[str, Any], gpus: Mapping[str, str]) -> Finding:
+    """Whether the token ran where it should. `facts`: what the engine's `probe` returns."""
+    speed = f"{facts['tokens_per_s']:,.0f} tokens/s alone"
+    devices = ", ".join(f"{d['name']} {d['description']}" for d in facts["devices"])
+    if facts["device"] != "cpu":
+        layers = f"{facts['gpu_layers']} of {facts['layers']} layers"
+        return Finding("llama.cpp", "ok", f"a token ran on {facts['device']} ({devices}), {layers}, {speed}")
+    if not gpus and not facts["devices"]:
+        hidden = "" if facts["matrix_units"] else "; AMX is announced but crashes, so it is left out"
+        return Finding("llama.cpp", "ok", f"a token ran on the CPU, {speed}{hidden}")
+    kind, name = next(iter(gpus.items()), ("cuda", devices))
+    loud = f"RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU ({name})"
+    if not facts["gpu_build"]:
+        return Finding("llama.cpp", "wrong", f"{loud}: it was built without GPU support", rebuild_command(kind))
+    if not facts["devices"]:
+        return Finding("llama.cpp", "wrong", f"{loud}: it was built for GPUs but sees none; is the driver loaded, and "
+                       "is it the right build?", rebuild_command(kind))
+    return Finding("llama.cpp", "wrong", f"{loud}: no layer fits into what is free on {devices}",
+                   "end other programs that use the GPU, then localdistill doctor")
+
+
+def rebuild_command(kind: str) -> str:
+    """The command that builds llama.cpp for GPUs of a `kind` (cuda, hip, metal)."""
+    exact = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+    return f"CMAKE_ARGS=-DGGML_{kind.upper()}=on {pip('--force-reinstall', '--no-cache-dir', '--no-deps', exact)}"

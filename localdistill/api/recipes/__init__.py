@@ -1,0 +1,1 @@
+"""Recipes: planned and quoted before anything is spent."""

@@ -1,0 +1,128 @@
+"""The plan of a recipe: what it will ask, cost, need and be able to detect, before anything is spent. Figures that
+nobody knows are said to be unknown."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localdistill.api.recipes.quoting import PlanLine, quote
+from localdistill.core.records import Prompt
+from localdistill.interchange.files import read_file
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.recipe import Recipe, advice_on
+from localdistill.recipe.sections import PromptsSection
+from localdistill.scorecard.statistics import detectable_difference
+from localdistill.stages.asking import unique
+from localdistill.stages.checking import check_student
+from localdistill.stages.context import build_tasks
+from localdistill.workspace.folder import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of one recipe."""
+
+    recipe: str
+    lines: tuple[PlanLine, ...]
+    warnings: tuple[str, ...]
+
+
+def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
+    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
+    warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
+    lines = [PlanLine("stages", " > ".join(recipe.stages()))]
+    lines += _collecting(workspace, recipe, base, warnings)
+    if recipe.student:
+        lines += _training(recipe, base, look_at_hardware(), warnings)
+    if recipe.evaluate:
+        lines += _evaluating(recipe, base)
+    free = shutil.disk_usage(workspace.root).free
+    lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
+    if free < 2e9:
+        warnings.append("less than 2 GB of disk is free")
+    return Plan(recipe.name, tuple(lines), tuple(warnings))
+
+
+def plan_training(recipe: Recipe, base: Path) -> Plan:
+    """The part of `make_plan` that speaks of training, which reads no prompts; empty when the recipe trains nothing."""
+    warnings: list[str] = []
+    lines = tuple(_training(recipe, base, look_at_hardware(), warnings)) if recipe.student else ()
+    return Plan(recipe.name, lines, tuple(warnings))
+
+
+def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
+    for name in section.files:
+        rows = read_file(resolve_path(name, base), None if section.layout == "auto" else section.layout)
+        for count, (_, item) in enumerate(rows, start=1):
+            yield item.prompt
+            if count == section.limit:
+                break
+
+
+def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
+    if recipe.prompts and recipe.teachers:
+        prompts = list(unique(_prompts(recipe.prompts, base)))
+        for section in recipe.teachers:
+            yield from quote(workspace, recipe, section, base, prompts, warnings)
+        if recipe.max_usd is not None:
+            yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
+    if recipe.traces:
+        count = sum(1 for _ in _prompts(recipe.traces, base))
+        yield PlanLine("traces", f"{count:,} rows to import")
+
+
+def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:
+    assert recipe.student is not None
+    source = recipe.student.model
+    if source.startswith("hf://"):
+        yield PlanLine("student", f"{source}: read when the run starts")
+        return
+    warnings += check_student(recipe, base, recipe.stages())
+    folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
+    yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
+    if recipe.train:
+        count = len(recipe.arms) * recipe.train.seeds
+        yield PlanLine(
+            "training", f"{len(recipe.arms)} arms x {recipe.train.seeds} seeds = {count} trainings, one at a time"
+        )
+        yield _memory(folder, recipe.train.options, recipe.student.max_tokens, hardware, warnings)
+
+
+def _memory(folder: ModelFolder, options: Mapping[str, Any], max_tokens: int, hardware: Hardware,
+            warnings: list[str]) -> PlanLine:
+    """What a training needs, of what is free where it runs."""
+    need = training_memory_bytes(folder, options, max_tokens, hardware)
+    place = hardware.place(str(options.get("device", "auto")))
+    have = "an unknown amount" if place.free_bytes is None else f"{place.free_bytes / 1e9:.1f} GB"
+    if place.unused and place.idle and place.idle.kind != "metal":
+        warnings.append(f"training runs on the CPU although this machine has a GPU ({place.idle.name}): "
+                        f"{place.unused}; {place.fix}")
+    if hardware.hidden_gpus:
+        warnings.append(f"GPUs are hidden: {hardware.hidden_gpus}")
+    if place.free_bytes is not None and need > place.free_bytes:
+        warnings.append(f"training may need {need / 1e9:.1f} GB, and {have} is free")
+    return PlanLine("memory", f"about {need / 1e9:.2g} GB of {have} {place.name} (estimated; measured on the longest "
+                              "row before step 1)")
+
+
+def _evaluating(recipe: Recipe, base: Path) -> Iterator[PlanLine]:
+    assert recipe.evaluate is not None
+    models = 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
+    for task in build_tasks(recipe, base):
+        count = len(task.prompts())
+        seen = detectable_difference(count, discordant_share=0.25)
+        yield PlanLine(
+            "evaluate",
+            f"{task.name}: {count:,} items x {models} models, at most {recipe.evaluate.max_tokens:,} new tokens each",
+        )
+        yield PlanLine(
+            "detects",
+            f"{task.name}: a difference of {100 * seen:.1f} points or more (80 % power, paired, "
+            "when a quarter of the items differ)",
+        )

@@ -1,0 +1,1 @@
+"""Runs: where they stand, what they found and spent, what may go."""

@@ -1,0 +1,42 @@
+"""What a run has spent and may spend. Reads the run's book of calls and never writes to it, so it is safe while the run
+lives; the book itself is `callbook`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.spending.ledger import NANO, read_book
+from localdistill.workspace.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Money of one run, in US dollars."""
+
+    run_id: str
+    calls: int
+    """Paid calls that were begun."""
+    spent_usd: float
+    """What ended calls did cost, or were reserved with where nobody saw the cost."""
+    open_usd: float
+    """What is reserved for calls whose end is not written down yet."""
+    cap_usd: float | None
+    """None: no cap."""
+    problem: str = ""
+    """Why more may have been spent: what is wrong with the book. Empty when it is whole."""
+
+
+def budget_of(run: RunFolder) -> Budget:
+    """The money of `run` now."""
+    book = read_book(run.calls, run.proof_of_calls)
+    return Budget(run.id, book.calls, (book.settled + book.assumed) / NANO, sum(book.open.values()) / NANO,
+                  _cap_of(run), book.problem)
+
+
+def _cap_of(run: RunFolder) -> float | None:
+    try:
+        stated = run.request().get("max_usd")
+        return float(stated) if stated is not None else run.recipe().max_usd
+    except (OSError, ValueError, KeyError, TypeError, LocalDistillError):
+        return None

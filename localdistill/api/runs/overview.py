@@ -1,0 +1,130 @@
+"""Where a workspace stands: what is stored, how far the newest run came, what the machine is, and what would be a
+sensible next step."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill.api.runs.budgets import budget_of
+from localdistill.core.errors import UsageError
+from localdistill.modelfiles.hardware import look_at_hardware
+from localdistill.recipe import STAGES
+from localdistill.store.session import WAIT_S
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.recovery import missing_in, open_store
+from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
+
+
+@dataclass(frozen=True)
+class ChainStep:
+    """One stage of the chain, as the newest run left it."""
+
+    stage: str
+    state: str
+    """`done`, `running`, `waiting`, or `absent` when the recipe does not have it."""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """Something worth doing now."""
+
+    text: str
+    command: str
+    """Without `localdistill` in front."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A workspace at a glance."""
+
+    root: Path
+    facts: tuple[tuple[str, str], ...]
+    """(label, text): what is stored, disk, machine."""
+    chain: tuple[ChainStep, ...]
+    run: str
+    """Id of the run that `chain` speaks of: the newest that runs, else the newest; empty when there is none."""
+    next_steps: tuple[NextStep, ...]
+
+
+def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
+    """Where `workspace` stands. StoreError when its store cannot be read, StoreLocked when another process holds it for
+    longer than `wait_s`."""
+    runs = list_runs(workspace.runs)
+    living = [run for run in runs if run.is_alive()]
+    newest = max(living or runs, key=lambda run: run.started_at(), default=None)
+    status = newest.status() if newest else None
+    steps = tuple(_steps(workspace, newest, status))
+    return Overview(workspace.root, tuple(_facts(workspace, len(runs), wait_s)),
+                    tuple(_chain(newest, status)), newest.id if newest else "", steps)
+
+
+def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, str]]:
+    facts = []
+    store = open_store(workspace, wait_s)
+    if store.path.exists():
+        counts = store.counts()
+        cost = f", ${counts.cost_usd:.2f} paid" if counts.cost_usd else ""
+        facts.append(("stored", f"{counts.prompts:,} prompts, {counts.traces:,} traces "
+                                f"({counts.rewritten:,} rewritten), {counts.grades:,} grades{cost}"))
+        facts += [("missing", f"{one.text}. {one.hint}") for one in missing_in(workspace, store)]
+    else:
+        facts.append(("stored", "nothing yet"))
+    facts.append(("runs", f"{runs:,}"))
+    machine = look_at_hardware()
+    gpus = ", ".join(gpu.name if gpu.free_bytes is None else f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)"
+                     for gpu in machine.gpus)
+    facts.append(("machine", f"{machine.cores} cores, {machine.free_memory_bytes / 1e9:.1f} GB of memory free, "
+                             + (gpus or "no GPU seen")))
+    disk = shutil.disk_usage(workspace.root if workspace.root.exists() else Path.cwd())
+    facts.append(("disk", f"{disk.free / 1e9:.1f} GB free"))
+    return facts
+
+
+def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
+    if run is None or status is None:
+        return [ChainStep(stage, "waiting") for stage in STAGES]
+    try:
+        wanted = run.request()["stages"]
+    except (OSError, ValueError, KeyError):
+        wanted = STAGES
+    steps = []
+    for stage in STAGES:
+        if stage not in wanted:
+            steps.append(ChainStep(stage, "absent"))
+        elif status.alive and status.stage == stage:
+            steps.append(ChainStep(stage, "running"))
+        else:
+            steps.append(ChainStep(stage, "done" if _has_output(run, stage) else "waiting"))
+    return steps
+
+
+def _has_output(run: RunFolder, stage: str) -> bool:
+    try:
+        run.output(stage)
+    except (UsageError, ValueError):
+        return False
+    return True
+
+
+def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None) -> list[NextStep]:
+    if run is None or status is None:
+        return [NextStep("try the whole chain on the embedded pantry world", "run pantry"),
+                NextStep("bring in questions or traces of your own", "import FILE"),
+                NextStep("start from a recipe", "recipe new mine.toml")]
+    steps = []
+    if status.alive:
+        steps.append(NextStep(f"watch {run.id}", f"attach {run.id}"))
+    elif status.state == "paused" and budget_of(run).problem:
+        steps.append(NextStep(f"what {run.id} has spent is not known: say it", f"resume {run.id} --spent USD"))
+    elif status.state == "paused":
+        steps.append(NextStep(f"{run.id} reached its cap: raise it", f"resume {run.id} --max-usd N"))
+    elif status.state != "finished":
+        steps.append(NextStep(f"{run.id} is {status.state}: go on", f"resume {run.id}"))
+    elif _has_output(run, "export"):
+        steps.append(NextStep("talk to what came out", f"chat {run.id}") if run.output("export").get("files") else
+                     NextStep("nothing was good enough to export: see why", f"exports {run.id}"))
+    steps.append(NextStep("look at the traces", "traces"))
+    steps.append(NextStep("examine this machine", "doctor"))
+    return steps

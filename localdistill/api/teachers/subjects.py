@@ -1,0 +1,87 @@
+"""Who is to be probed: a provider's model, a GGUF file, or the teachers of a recipe. Builds engines, asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from localdistill.core.errors import UsageError, nearest
+from localdistill.engines import ENGINES
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.wire.engine import WireEngine
+from localdistill.engines.wire.options import WireOptions
+from localdistill.providers import provider
+from localdistill.recipe.sections import PromptsSection, Recipe, TeacherSection
+from localdistill.stages.context import build_member
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One teacher that can be probed."""
+
+    label: str
+    section: TeacherSection
+    base: Path
+    """Where relative paths of its options start."""
+
+    def build(self) -> Any:
+        """Its engine. UsageError when an option is wrong, or when there is nothing to probe."""
+        if not _can_be_probed(self.section.use):
+            raise UsageError(f"{self.label}: the engine {self.section.use} has nothing to probe",
+                             f"engines that can be probed: {', '.join(filter(_can_be_probed, ENGINES.names()))}")
+        try:
+            return build_member(ENGINES, self.section, self.base)
+        except ValidationError as problem:
+            said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in problem.errors())
+            raise UsageError(f"{self.label}: {said}", "localdistill teacher probe --help") from None
+
+
+def _can_be_probed(engine: str) -> bool:
+    return issubclass(ENGINES.load(engine), WireEngine | LlamaCppEngine)
+
+
+def asking_recipe(subjects: Sequence[Subject]) -> Recipe:
+    """A recipe that says no more than that these teachers are asked: what consent is about."""
+    return Recipe(name="probe", prompts=PromptsSection(files=()), teacher=tuple(s.section for s in subjects))
+
+
+def provider_subject(name: str, model: str = "", base_url: str = "", key_env: str = "") -> Subject:
+    """A model of a known provider; `base_url` and `key_env` replace what its file says."""
+    known = provider(name)
+    if not model:
+        exact = [entry.match for entry in known.models if not set(entry.match) & set("*?[")]
+        shown = f"--model NAME, for example {exact[0]}" if exact else "--model NAME, as the server calls it"
+        raise UsageError(f"{name}: which model?", shown)
+    options = {"provider": name, "model": model, "base_url": base_url, "api_key_env": key_env}
+    given = {key: value for key, value in options.items() if value}
+    return Subject(f"{name} {model}", TeacherSection(use=known.engine, name=name, options=given), Path.cwd())
+
+
+def local_subject(path: Path) -> Subject:
+    """A GGUF file on this machine."""
+    section = TeacherSection(use="llama_cpp", options={"model": str(path.expanduser().resolve())})
+    return Subject(path.name, section, Path.cwd())
+
+
+def recipe_subjects(recipe: Recipe, base: Path, name: str = "", model: str = "", base_url: str = "",
+                    key_env: str = "") -> list[Subject]:
+    """The teachers of `recipe`, or the one called `name`; the other words replace options of engines that have them."""
+    labels = [teacher.name or teacher.use for teacher in recipe.teachers]
+    if not labels:
+        raise UsageError(f"the recipe {recipe.name} has no [teacher]", "name a provider instead")
+    if name and name not in labels:
+        raise UsageError(f"the recipe {recipe.name} has no teacher '{name}'{nearest(name, labels)}",
+                         f"its teachers: {', '.join(labels)}")
+    changes = {"model": model, "base_url": base_url, "api_key_env": key_env}
+    changes = {key: value for key, value in changes.items() if value}
+    found = []
+    for label, teacher in zip(labels, recipe.teachers):
+        if not name or label == name:
+            asks_a_server = issubclass(ENGINES.load(teacher.use).Options, WireOptions)
+            options = {**teacher.options, **(changes if asks_a_server else {})}
+            found.append(Subject(label, teacher.model_copy(update={"options": options}), base))
+    return found

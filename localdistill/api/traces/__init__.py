@@ -1,0 +1,1 @@
+"""Traces: looked at, imported, laid out, selected."""

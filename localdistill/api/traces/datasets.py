@@ -1,0 +1,71 @@
+"""The datasets that the format stage of a run wrote, by their shape: how long their rows are against the student's
+limit, and what had to be left out. It reads what is stored and judges nothing."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class DatasetShape:
+    """One arm's dataset."""
+
+    arm: str
+    format: str
+    """Name and version."""
+    thinks: bool
+    rewrite: str
+    digest: str
+    limit: int
+    """Longest row that the student takes, in tokens; longer ones were left out."""
+    lengths: array[int]
+    """Tokens of every row, ascending."""
+    trained_tokens: int
+    left_out: Mapping[str, int]
+    """Reason -> traces that this format could not serve."""
+
+    @property
+    def median(self) -> int:
+        """Tokens of the middle row."""
+        return self.lengths[len(self.lengths) // 2] if self.lengths else 0
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return self.lengths[-1] if self.lengths else 0
+
+
+def dataset_shapes(workspace: Workspace, run: RunFolder) -> list[DatasetShape]:
+    """The datasets of `run`, one per arm. UsageError when the run has not come as far, LocalDistillError when a dataset
+    is gone or not what was written."""
+    student = run.recipe().student
+    found = []
+    for arm, made in run.output("format")["arms"].items():
+        artifact = workspace.find_artifact("dataset", made["dataset"])
+        why = "its folder is gone" if artifact is None else artifact.damage()
+        if artifact is None or why:
+            raise LocalDistillError(f"the dataset of arm {arm} cannot be shown: {why}",
+                                    f"localdistill resume {run.id} makes it again")
+        found.append(DatasetShape(
+            arm, made["format"], made["thinks"], made.get("rewrite", ""), made["dataset"],
+            student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made["trained_tokens"],
+            made.get("left_out", {})))
+    return found
+
+
+def _lengths(path: object) -> array[int]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as parquet
+
+    try:
+        column = parquet.read_table(path, columns=["input_ids"]).column("input_ids")
+    except (OSError, ValueError) as error:
+        raise LocalDistillError(f"{path} is damaged: {str(error).splitlines()[0]}",
+                                "remove its folder and resume the run") from None
+    return array("q", sorted(pc.list_value_length(column).to_pylist()))

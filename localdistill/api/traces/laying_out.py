@@ -1,0 +1,137 @@
+"""One trace as every training format would teach it: by the arms of a run, and by the formats that no arm uses. Nothing
+is stored; what the format stage would skip says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill.core.errors import UsageError
+from localdistill.core.records import Prompt, Skip, Trace
+from localdistill.formats import FORMATS
+from localdistill.modelfiles.folder import resolve_model
+from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.recipe.sections import ArmSection
+from localdistill.store import Store
+from localdistill.store.pages import made_of, readers
+from localdistill.templates import ChatTemplate
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.recovery import open_store
+from localdistill.workspace.run_folder import RunFolder
+
+DEFAULT_STUDENT = "shipped:pantry/student"
+
+
+@dataclass(frozen=True)
+class TrainedSpan:
+    """Neighbouring tokens of one weight, as text."""
+
+    text: str
+    weight: float
+    """How much each token counts in the loss; 0 is not trained."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """One trace as one training row, or why there is none."""
+
+    name: str
+    """The arm's name, or the format's where no arm uses it."""
+    is_arm: bool
+    format: str
+    thinks: bool
+    """Whether a student trained on this row is to think."""
+    spans: tuple[TrainedSpan, ...] = ()
+    tokens: int = 0
+    trained_tokens: int = 0
+    skipped: str = ""
+    """Why the row cannot be made; empty when it can."""
+
+
+class Layouter:
+    """Lays traces out for one student; its tokenizer and template are read once.
+
+    student: a folder, `shipped:NAME` or `hf://org/name`; a relative folder starts from `base`. ModelFileError when it
+    cannot be read, MissingExtra without the tokenizer library.
+    """
+
+    def __init__(self, student: str = DEFAULT_STUDENT, base: Path | None = None, max_tokens: int = 1 << 30) -> None:
+        place = student if student.startswith("hf://") else str(resolve_path(student, base or Path.cwd()))
+        folder = resolve_model(place)
+        self.student, self.max_tokens = student, max_tokens
+        self._tokenizer = StudentTokenizer(folder)
+        self._template = ChatTemplate.from_folder(folder)
+
+    def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True) -> LaidOut:
+        """The trace as the arm `section` lays it out."""
+        cls = FORMATS.load(section.format)
+        made = cls(cls.Options.model_validate(section.options))
+        empty = LaidOut(section.name, is_arm, section.format, made.thinks)
+        example = made.lay_out(prompt, trace, self._tokenizer.count)
+        if isinstance(example, Skip):
+            return _skipped(empty, example.reason)
+        row = tokenize_example(example, self._template, self._tokenizer, self.max_tokens)
+        if isinstance(row, Skip):
+            return _skipped(empty, row.reason)
+        return LaidOut(section.name, is_arm, section.format, made.thinks, self._spans(row), len(row.input_ids),
+                       row.trained_tokens)
+
+    def _spans(self, row: Row) -> tuple[TrainedSpan, ...]:
+        pieces: list[tuple[float, list[int]]] = []
+        for token, weight in zip(row.input_ids, row.weights, strict=True):
+            if not pieces or pieces[-1][0] != weight:
+                pieces.append((weight, []))
+            pieces[-1][1].append(token)
+        return tuple(TrainedSpan(self._tokenizer.decode(ids), round(weight, 4), len(ids)) for weight, ids in pieces)
+
+
+def _skipped(row: LaidOut, reason: str) -> LaidOut:
+    return LaidOut(row.name, row.is_arm, row.format, row.thinks, skipped=reason)
+
+
+def layouter_of(run: RunFolder | None) -> Layouter:
+    """A layouter for the run's student, or for the shipped one."""
+    student = run.recipe().student if run is not None else None
+    if run is None or student is None:
+        return Layouter()
+    return Layouter(student.model, Path(run.request()["base"]), student.max_tokens)
+
+
+def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | None, layouter: Layouter) -> list[LaidOut]:
+    """The trace in every arm of `run`, then in every format that no arm uses. An arm with a rewrite shows the trace
+    that the rewrite made of this one. UsageError when there is no such trace."""
+    store = open_store(workspace)
+    trace = store.find_trace(trace_id) if workspace.store_path.exists() else None
+    if trace is None:
+        raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
+    prompt = next(iter(store.prompts([trace.prompt_id])))
+    arms = run.recipe().arms if run is not None else ()
+    made = made_of(readers(store.path), trace.parent_id or trace.id)
+    found = []
+    for arm in arms:
+        source = _source(store, run, arm, trace, made)
+        found.append(layouter.lay_out(prompt, source, arm) if isinstance(source, Trace) else
+                     LaidOut(arm.name, True, arm.format, FORMATS.load(arm.format).thinks, skipped=source))
+    unused = [name for name in FORMATS.names() if name not in {arm.format for arm in arms}]
+    return found + [layouter.lay_out(prompt, trace, ArmSection(name=name, format=name), False) for name in unused]
+
+
+def _source(
+    store: Store, run: RunFolder | None, arm: ArmSection, trace: Trace, made: Sequence[tuple[str, str]]
+) -> Trace | str:
+    """The trace that the arm trains on in place of this one, or why there is none. A run that has not come to its
+    rewrites shows what an earlier one made."""
+    if not arm.rewrite or run is None:
+        return trace
+    kept = set(run.ids(f"rewrite-{arm.rewrite}"))
+    if trace.id in kept:
+        return trace
+    use = next(rewrite.use for rewrite in run.recipe().rewrites if rewrite.name == arm.rewrite)
+    child = next((child for child, by in made if (child in kept if kept else by.startswith(f"{use}@"))), None)
+    if child is None:
+        return f"the rewrite '{arm.rewrite}' " + ("kept nothing of it" if kept else "has not been made yet")
+    return next(iter(store.traces([child])))

@@ -1,0 +1,1 @@
+"""Values that every other package speaks in; imports nothing of ours."""

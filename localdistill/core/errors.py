@@ -1,0 +1,130 @@
+"""The one tree of errors: what happened, what to do next, and the exit code that scripts may rely on.
+
+    LocalDistillError            1  failed
+    |-- UsageError               2  the command or an option is wrong
+    |   |-- RecipeError          2  a recipe has problems (all of them, not the first)
+    |   |-- InputError           2  a file or row that was given cannot be used
+    |   `-- MissingExtra         2  an optional package is not installed
+    |-- ModelFileError           1  a model file is missing, damaged or refused
+    |   `-- TemplateRefused      1  a chat template does not render one conversation
+    |-- StoreError               1  the store is damaged or from a newer version
+    |   |-- StoreLocked          5  another process holds it
+    |   `-- StoreReadOnly        1  it lies where nobody may write
+    |-- EngineError              1  an engine cannot do what was asked
+    |   `-- EngineUnavailable    3  an engine stopped answering; the run can be resumed
+    |-- PartialResult            3  something is done, the rest can be resumed
+    |-- BudgetReached            4  the money cap
+    |   `-- SpendingUnknown      4  nobody knows what of it is spent
+    `-- Cancelled              130  somebody asked to stop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LocalDistillError(Exception):
+    """Root of every error that a user may see: `message` says what happened, `hint` what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[LocalDistillError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(LocalDistillError):
+    """The command line, an option or a name is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe does not say what it must; the message lists every problem with its file and key."""
+
+
+class InputError(UsageError):
+    """A file or a row that was given cannot be used; the message names it."""
+
+
+class MissingExtra(UsageError):
+    """An optional package is absent."""
+
+    @classmethod
+    def of(cls, extra: str, package: str) -> MissingExtra:
+        """The error for a missing `package` that the extra `extra` brings."""
+        from localdistill.core.installing import install_command
+
+        return cls(f"this needs {package}, which is not installed", install_command(extra))
+
+
+class ModelFileError(LocalDistillError):
+    """A model file is missing, truncated, damaged or of a kind that is refused."""
+
+
+class TemplateRefused(ModelFileError):
+    """A chat template does not render one conversation; another one it may. `reason` is one short line."""
+
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[TemplateRefused], tuple[str, str, str]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.reason)
+
+
+class StoreError(LocalDistillError):
+    """The store cannot be read or written."""
+
+
+class StoreLocked(StoreError):
+    """Another process held the store for longer than the waiting time."""
+
+    exit_code = 5
+
+
+class StoreReadOnly(StoreError):
+    """The store can be read and not written."""
+
+
+class EngineError(LocalDistillError):
+    """An engine refused a request for good (bad key, unknown model, context too small)."""
+
+
+class EngineUnavailable(EngineError):
+    """An engine stopped answering after all retries; what was acknowledged is kept."""
+
+    exit_code = 3
+
+
+class PartialResult(LocalDistillError):
+    """Part of the work is done and stored; `localdistill resume` does the rest."""
+
+    exit_code = 3
+
+
+class BudgetReached(LocalDistillError):
+    """The next call could have cost more than the cap allows."""
+
+    exit_code = 4
+
+
+class SpendingUnknown(BudgetReached):
+    """There is a cap, and what was spent cannot be told: a person has to say it."""
+
+
+class Cancelled(LocalDistillError):
+    """The work was asked to stop and did so at a safe point."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the known name closest to `name`, or an empty string."""
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{found[0]}'?" if found else ""

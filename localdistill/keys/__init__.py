@@ -1,0 +1,1 @@
+"""API keys: where they live, and to which host each may go."""

@@ -1,0 +1,237 @@
+"""What this machine has, where a training would run, and what it would need there: the one answer for plan, doctor and
+training. Looking loads no model library."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from localdistill.core.installing import pip
+from localdistill.modelfiles.devices import (
+    Gpu,
+    TorchBuild,
+    best_of,
+    find_gpus,
+    torch_build,
+    why_unused,
+    with_what_torch_sees,
+)
+
+__all__ = ["Gpu", "Hardware", "Place", "look_at_hardware", "processor", "students_that_fit", "training_memory_bytes"]
+
+NF4_BYTES = 0.53
+"""Per weight: 4 bits and its scales, quantized again (QLoRA, arXiv 2305.14314, section 3: 0.127 bits of scales)."""
+MICRO_TOKENS = 4096
+"""What `torch_lora` puts through the student at once unless told otherwise."""
+LOGIT_BYTES = 256 << 20
+"""What `torch_lora` computes of the logits at once, in float32."""
+CONTEXT_BYTES = 600 << 20
+"""What a GPU's libraries take before the first weight is there."""
+_16_BIT_CHIPS = ("amx_tile", "avx512_bf16")
+
+
+class Shape(Protocol):
+    """What the memory of a student depends on."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+
+
+@dataclass(frozen=True)
+class UsualStudent:
+    """A size that students usually come in."""
+
+    name: str
+    parameter_count: int
+    layers: int
+    hidden_size: int
+    vocab_size: int
+
+
+STUDENTS = (
+    UsualStudent("0.5B", 494_000_000, 24, 896, 151_936),
+    UsualStudent("1.5B", 1_540_000_000, 28, 1536, 151_936),
+    UsualStudent("3B", 3_090_000_000, 36, 2048, 151_936),
+    UsualStudent("7B", 7_620_000_000, 28, 3584, 152_064),
+    UsualStudent("8B", 8_190_000_000, 36, 4096, 151_936),
+    UsualStudent("14B", 14_800_000_000, 48, 5120, 152_064),
+    UsualStudent("32B", 32_800_000_000, 64, 5120, 152_064),
+)
+USUAL_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training would run."""
+
+    name: str
+    """As it stands in a sentence about memory: `on NVIDIA T4`, `of main memory`."""
+    free_bytes: int | None
+    """None: not known."""
+    gpu: Gpu | None = None
+    """None: the CPU."""
+    idle: Gpu | None = None
+    """A GPU that is there and not taken."""
+    unused: str = ""
+    """Why it is not."""
+    fix: str = ""
+    """What to do about it."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """This machine."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    free_memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    torch: TorchBuild = field(default_factory=TorchBuild)
+    hidden_gpus: str = ""
+    """What the environment hides of the GPUs; empty when nothing."""
+    multiplies_bf16: bool = False
+    """Whether the processor has instructions for bfloat16."""
+
+    @property
+    def is_apple_silicon(self) -> bool:
+        """True where MLX and Metal are to be had."""
+        return self.system == "Darwin" and platform.machine() == "arm64"
+
+    def place(self, device: str = "auto") -> Place:
+        """Where a training told `device` runs, as `torch_lora` chooses."""
+        kind, _, index = device.partition(":")
+        if kind == "mps":
+            return Place("of main memory, on the Apple GPU", self.free_memory_bytes)
+        fits = [gpu for gpu in self.gpus if gpu.kind != "metal" and not why_unused(gpu, self.torch)]
+        kinds = {gpu.kind for gpu in fits}
+        fits = [gpu for gpu in fits if gpu.kind == ("cuda" if "cuda" in kinds else "hip")]
+        if kind in ("auto", "cuda") and fits:
+            number = int(index) if index.isdecimal() else best_of([gpu.total_bytes for gpu in fits])
+            gpu = fits[min(number, len(fits) - 1)]
+            return Place(f"on {gpu.name}", gpu.free_bytes, gpu)
+        if kind == "cpu" or not self.gpus:
+            return Place("of main memory", self.free_memory_bytes)
+        gpu = next((gpu for gpu in self.gpus if gpu.kind != "metal"), self.gpus[0])
+        return Place("of main memory", self.free_memory_bytes, None, gpu, why_unused(gpu, self.torch),
+                     mend(gpu, self.torch))
+
+    @property
+    def training_device(self) -> str:
+        """Where a training would run."""
+        return self.place().name
+
+    @property
+    def training_memory_bytes(self) -> int | None:
+        """Free memory where a training would run; None when it is not known."""
+        return self.place().free_bytes
+
+
+def mend(gpu: Gpu, build: TorchBuild) -> str:
+    """What to do so that torch takes `gpu`."""
+    if gpu.kind == "metal":
+        return 'try --set train.device="mps"'
+    plain = build.version.split("+")[0]
+    if gpu.kind == build.kind:
+        return "update the driver of the GPU, then restart"
+    if gpu.kind == "hip" or platform.system() == "Windows":
+        what = "ROCm" if gpu.kind == "hip" else "CUDA"
+        return f"install torch {plain} for {what}, with the command that pytorch.org/get-started/locally shows"
+    return pip("--force-reinstall", f"torch=={plain}")
+
+
+def look_at_hardware() -> Hardware:
+    """This machine as it is now."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    build, (gpus, hidden) = torch_build(), find_gpus()
+    return Hardware(
+        platform.system(),
+        processor(),
+        psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        memory.total,
+        memory.available,
+        with_what_torch_sees(gpus, build),
+        build,
+        hidden,
+        any(flag in _said_of_cpu("flags").split() for flag in _16_BIT_CHIPS),
+    )
+
+
+def processor() -> str:
+    """The name of the processor."""
+    return _said_of_cpu("model name") or platform.processor() or platform.machine()
+
+
+def _said_of_cpu(key: str) -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            return next((line.split(":", 1)[1].strip() for line in handle if line.startswith(key)), "")
+    except OSError:
+        return ""
+
+
+def training_memory_bytes(student: Shape, options: Mapping[str, Any], max_tokens: int, hardware: Hardware) -> int:
+    """Least memory that one LoRA training takes, in bytes: weights, adapter with its optimizer, one piece of a batch.
+
+    On a GPU the trainer makes pieces smaller until they are single rows and then recomputes activations, so only that
+    must fit; main memory running out is noticed by nobody, so there a whole piece counts. Activations of a layer are 34
+    values of one byte per hidden size and token at 16 bits (Korthikanti et al., arXiv 2205.05198); recomputed ones are
+    its input, and one layer's all. NF4 leaves embedding and output projection as they are.
+    """
+    on_gpu = hardware.place(str(options.get("device", "auto"))).gpu is not None
+    quantization = options.get("quantization", "auto")
+    width = _width(options.get("dtype", "auto"), on_gpu, hardware)
+    kept = min(student.parameter_count, 2 * student.vocab_size * student.hidden_size)
+    is_nf4 = quantization == "nf4" or (quantization == "auto" and on_gpu)
+    weights = (student.parameter_count - kept) * NF4_BYTES + kept * width if is_nf4 else student.parameter_count * width
+    adapter = _adapter_parameters(student, int(options.get("rank", 16))) * 16
+    layer = 17 * width * student.hidden_size
+    if on_gpu or options.get("gradient_checkpointing"):
+        tokens, each = max_tokens, student.layers * student.hidden_size * width + layer
+    else:
+        tokens, each = max(max_tokens, int(options.get("micro_tokens") or MICRO_TOKENS)), student.layers * layer
+    logits = 3 * min(LOGIT_BYTES, 4 * tokens * student.vocab_size)
+    return int(weights + adapter + tokens * each + logits + (CONTEXT_BYTES if on_gpu else 0))
+
+
+def _width(dtype: str, on_gpu: bool, hardware: Hardware) -> int:
+    """Bytes of one number of the frozen student."""
+    if dtype == "auto":
+        return 2 if on_gpu or hardware.multiplies_bf16 else 4
+    return 4 if dtype == "float32" else 2
+
+
+def _adapter_parameters(student: Shape, rank: int) -> int:
+    """LoRA parameters on all linear layers: rank times the sum of both sides, about 14 hidden sizes per layer."""
+    return 14 * rank * student.hidden_size * student.layers
+
+
+def students_that_fit(hardware: Hardware) -> str:
+    """The largest usual student that can be trained here (rank 16, 2,048 tokens), by the estimate of the plan."""
+    place = hardware.place()
+    how = "QLoRA (NF4)" if place.gpu else "LoRA on the CPU"
+    if place.free_bytes is None:
+        return f"by {how} {place.name}; how large is not known: nothing tells its memory"
+    fits = [one.name for one in STUDENTS
+            if training_memory_bytes(one, {}, USUAL_TOKENS, hardware) <= place.free_bytes]
+    where = f"{USUAL_TOKENS:,} tokens, {place.name} (estimated)"
+    return f"up to {fits[-1]} by {how}, {where}" if fits else f"none of {STUDENTS[0].name} and more by {how}, {where}"

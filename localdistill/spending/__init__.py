@@ -1,0 +1,1 @@
+"""Money: prices, and the ledger of paid calls that a cap holds to."""

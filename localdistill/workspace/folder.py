@@ -1,0 +1,270 @@
+"""The workspace: one folder with runs, artifacts and the store. An artifact is a folder that is whole: its manifest,
+written last, lists every file with its size and SHA-256. Its name is the digest of all that decided its content."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from localdistill.core.errors import Cancelled, LocalDistillError
+from localdistill.core.records import content_id
+from localdistill.safety.files import inside, publish
+from localdistill.safety.manifest import (
+    MANIFEST,
+    damage_of,
+    nobody_asks,
+    read_manifest,
+    strangers_in,
+    write_manifest,
+)
+
+MARKER = "localdistill.toml"
+SCRATCH = ("checkpoints",)
+"""Folders that only help to resume; they are removed before an artifact is published."""
+WHY = "WHY.txt"
+"""Lies in every folder that was set aside."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One result that is complete as far as its folder tells; `damage` looks at what is in the files."""
+
+    kind: str
+    digest: str
+    path: Path
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """What it is made of: files, meta data, and when. LocalDistillError when it cannot be read."""
+        return read_manifest(self.path)
+
+    def file(self, name: str) -> Path:
+        """A file in it; LocalDistillError when the manifest does not list it."""
+        if name not in self.manifest["files"]:
+            raise LocalDistillError(f"the {self.kind} {self.digest} holds no file '{name}'", "")
+        return self.path / name
+
+    def checked(self, name: str) -> Path:
+        """A file in it that was compared with its checksum; LocalDistillError when it differs. The other files are not
+        looked at."""
+        path = self.file(name)
+        if why := damage_of(self.path, self.manifest, [name]):
+            raise self._damaged(why)
+        return path
+
+    def is_whole(self) -> bool:
+        """True when every listed file is there in its size. What is in them was not looked at."""
+        try:
+            files = self.manifest["files"]
+            return all((self.path / name).stat().st_size == entry["size_bytes"] for name, entry in files.items())
+        except (OSError, LocalDistillError):
+            return False
+
+    def damage(self, tick: Callable[[], None] = nobody_asks) -> str:
+        """The first thing that is not what was written, in words; empty when every file is. Large files take a while
+        the first time: `tick` is called meanwhile and may raise."""
+        try:
+            if (self.manifest.get("kind", self.kind), self.manifest.get("digest", self.digest)) != (
+                    self.kind, self.digest):
+                return f"{MANIFEST} belongs to another artifact"
+            return damage_of(self.path, self.manifest, tick=tick)
+        except LocalDistillError as error:
+            if isinstance(error, Cancelled):
+                raise
+            return error.message
+
+    def strangers(self) -> list[str]:
+        """Files in its folder that no stage wrote. Nothing reads them."""
+        return strangers_in(self.path, self.manifest)
+
+    def verify(self) -> None:
+        """Compare every file with its checksum; LocalDistillError names the first that differs."""
+        if why := self.damage():
+            raise self._damaged(why)
+
+    def _damaged(self, why: str) -> LocalDistillError:
+        return LocalDistillError(f"{self.path} is damaged: {why}", "localdistill resume RUN makes it again")
+
+
+class Workspace:
+    """One workspace folder."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @classmethod
+    def find(cls, explicit: Path | str | None = None) -> Workspace:
+        """The folder given, else the nearest parent that holds `localdistill.toml`, else the current folder."""
+        if explicit is not None:
+            Path(explicit).mkdir(parents=True, exist_ok=True)
+            return cls(Path(explicit).resolve())
+        here = Path.cwd()
+        return cls(next((folder for folder in (here, *here.parents) if (folder / MARKER).is_file()), here))
+
+    @property
+    def runs(self) -> Path:
+        """The folder of runs."""
+        return self.root / "runs"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of artifacts, one folder per kind."""
+        return self.root / "artifacts"
+
+    @property
+    def damaged(self) -> Path:
+        """The folder that damaged artifacts are moved to; nothing in it is used."""
+        return self.root / "damaged"
+
+    @property
+    def store_path(self) -> Path:
+        """The file of the store."""
+        return self.root / "localdistill.duckdb"
+
+    @property
+    def batches(self) -> Path:
+        """The folder that remembers batches under way at providers."""
+        return self.root / "batches"
+
+    def journals(self) -> list[Path]:
+        """The journals of all runs."""
+        return sorted(self.runs.glob("*/replies.jsonl"))
+
+    @staticmethod
+    def artifact_digest(kind: str, version: int, options: Mapping[str, Any], inputs: Sequence[str]) -> str:
+        """`b2:...` of a stage's logic version, its options and its inputs' digests."""
+        return content_id("artifact", kind, version, dict(options), list(inputs))
+
+    def _folder(self, kind: str, digest: str) -> Path:
+        return inside(self.artifacts, f"{kind}/{digest.removeprefix('b2:')}")
+
+    def artifact(self, kind: str, digest: str, tick: Callable[[], None] = nobody_asks) -> Artifact | None:
+        """The artifact when all of it is what was written, else None. It is compared with its checksums, once per
+        process and version of its files."""
+        found = self.find_artifact(kind, digest)
+        return found if found is not None and not found.damage(tick) else None
+
+    def find_artifact(self, kind: str, digest: str) -> Artifact | None:
+        """The artifact whose folder is there, whole or damaged; None when there is none. Nobody looked at its files."""
+        found = Artifact(kind, digest, self._folder(kind, digest))
+        return found if (found.path / MANIFEST).is_file() else None
+
+    def make_artifact(
+        self, kind: str, digest: str, meta: Mapping[str, Any], build: Callable[[Path], None],
+        unstable: str = "", said: Callable[[str], None] = lambda text: None,
+    ) -> tuple[Artifact, bool]:
+        """The artifact, made by `build(staging)` unless it is there, and whether it was there before.
+
+        Two that want the same take turns, so the second finds what the first made. The staging folder becomes the
+        artifact when `build` ends well; after a crash or an error it stays, so that whoever builds again finds what was
+        there (checkpoints). `meta` goes into the manifest and may be completed by `build`.
+
+        One that is there and damaged is moved to `damaged`, said, and made again. `unstable` is a pattern of the files
+        that may come out otherwise the second time: where they do, what was made from the first is set aside too.
+        """
+        if (found := self.artifact(kind, digest)) is not None:
+            return found, True
+        final = self._folder(kind, digest)
+        staging = final.with_name(f".building-{final.name}")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with self._turn(final):
+            if (found := self.artifact(kind, digest)) is not None:
+                return found, True
+            if final.exists():
+                said(self._set_aside(Artifact(kind, digest, final), "it is made again"))
+            staging.mkdir(exist_ok=True)
+            build(staging)
+            for name in SCRATCH:
+                shutil.rmtree(staging / name, ignore_errors=True)
+            write_manifest(staging, {"kind": kind, "digest": digest, **meta})
+            if unstable and self._came_out_otherwise(final, staging, unstable):
+                for stale in self._made_from(digest):
+                    with self._turn(stale.path):
+                        said(self._set_aside(stale, f"it was made from the {kind} {digest[3:11]}, which was damaged "
+                                                    "and may not be the same now that it is made again"))
+            publish(staging, final)
+        return Artifact(kind, digest, final), False
+
+    @staticmethod
+    @contextmanager
+    def _turn(final: Path) -> Iterator[None]:
+        """Wait until nobody else makes or moves this artifact."""
+        with open(final.with_name(f".lock-{final.name}"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _set_aside(self, artifact: Artifact, then: str) -> str:
+        """Move the folder of an artifact to `damaged`; what was wrong, where it is now, and `then`, in a sentence."""
+        why = artifact.damage()
+        try:
+            name = f"{artifact.kind} '{artifact.manifest['label']}'"
+        except (LocalDistillError, KeyError):
+            name = f"{artifact.kind} {artifact.path.name[:8]}"
+        self.damaged.mkdir(exist_ok=True)
+        number = 1 + sum(1 for _ in self.damaged.glob(f"{artifact.kind}-{artifact.path.name}-*"))
+        place = self.damaged / f"{artifact.kind}-{artifact.path.name}-{number}"
+        os.replace(artifact.path, place)
+        sentence = f"the {name} {f'is damaged ({why})' if why else 'is out of date'}: {then}"
+        (place / WHY).write_text(f"{sentence}\n", encoding="utf-8")
+        return f"{sentence}; what was there lies in {place.relative_to(self.root)}"
+
+    def _came_out_otherwise(self, final: Path, staging: Path, pattern: str) -> bool:
+        """True when an earlier making of this artifact was set aside and its files of `pattern` were others."""
+        earlier = sorted(self.damaged.glob(f"{final.parent.name}-{final.name}-*"), key=lambda p: p.stat().st_ctime)
+        if not earlier:
+            return False
+        try:
+            return _sums(earlier[-1], pattern) != _sums(staging, pattern)
+        except LocalDistillError:
+            return True
+
+    def _made_from(self, digest: str) -> list[Artifact]:
+        """Every artifact that was made from `digest`, directly or by others."""
+        known, found, waiting = self.list_artifacts(), list[Artifact](), [digest]
+        while waiting:
+            source = waiting.pop()
+            made = [one for one in known if source in one.manifest.get("inputs", ()) and one not in found]
+            found += made
+            waiting += [one.digest for one in made]
+        return found
+
+    def list_artifacts(self) -> list[Artifact]:
+        """All artifacts whose files are there in their sizes; nobody looked into them."""
+        found = []
+        for folder in sorted(self.artifacts.glob("*/*")):
+            if not folder.name.startswith("."):
+                artifact = Artifact(folder.parent.name, f"b2:{folder.name}", folder)
+                if artifact.is_whole():
+                    found.append(artifact)
+        return found
+
+
+def check_file(path: Path, tick: Callable[[], None] = nobody_asks) -> None:
+    """Compare a file that lies in an artifact with its checksum; LocalDistillError when it is not what was written.
+    Files that no manifest lists are nobody's to check."""
+    real = path.resolve()
+    if not (real.parent / MANIFEST).is_file():
+        return
+    try:
+        manifest = read_manifest(real.parent)
+        why = damage_of(real.parent, manifest, [real.name], tick) if real.name in manifest["files"] else ""
+    except Cancelled:
+        raise
+    except LocalDistillError as error:
+        why = error.message
+    if why:
+        raise LocalDistillError(f"{path.parent} is damaged: {why}",
+                                "localdistill exports says which run made it; localdistill resume RUN makes it again")
+
+
+def _sums(folder: Path, pattern: str) -> dict[str, str]:
+    files = read_manifest(folder)["files"]
+    return {name: entry["sha256"] for name, entry in files.items() if fnmatch(name, pattern)}

@@ -1,0 +1,98 @@
+"""Journal recovery: the store is opened with all that the journals of all runs hold, and what is missing all the same
+is said, with the command that brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from localdistill.core.errors import StoreReadOnly
+from localdistill.safety import journal
+from localdistill.store import CatchUp, Lack, Store
+from localdistill.store.session import WAIT_S
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder, list_runs
+
+MOST_NAMED = 3
+"""Runs that a hint names."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that the store should hold and does not."""
+
+    text: str
+    hint: str
+    """What brings it back."""
+
+
+def take_in(workspace: Workspace, store: Store) -> CatchUp:
+    """Take in what the journals of all runs hold and `store` does not. Where nobody may write, nothing is taken in:
+    `missing_in` says so."""
+    try:
+        return store.catch_up(workspace.journals())
+    except StoreReadOnly:
+        if not store.path.exists():
+            raise
+        return CatchUp()
+
+
+def open_store(workspace: Workspace, wait_s: float = WAIT_S) -> Store:
+    """The store of `workspace`, which is not made when there is nothing to hold. The errors of `Store`."""
+    store = Store(workspace.store_path, wait_s)
+    take_in(workspace, store)
+    return store
+
+
+def missing_in(workspace: Workspace, store: Store) -> list[Missing]:
+    """What `store` should hold and does not; looked for in what it knows by itself and in the sizes of journals."""
+    if not store.path.exists():
+        return []
+    found = [_lost(lack) for lack in store.lacking(workspace.journals())]
+    if orphans := store.without_prompt():
+        found.append(missing_prompts(workspace, orphans, store.counts().traces))
+    return found
+
+
+def _lost(lack: Lack) -> Missing:
+    run = lack.path.parent.name
+    if lack.error or lack.untaken:
+        return Missing(f"{run}: {lack}", "let the store and the journal be read and written, then look again")
+    return Missing(f"{run}: {lack}", f"what they held is lost; localdistill resume {run} asks for what has no answer")
+
+
+def missing_prompts(workspace: Workspace, orphans: Mapping[str, str], total: int) -> Missing:
+    """What to say of traces without a prompt (see `Store.without_prompt`) among `total`."""
+    text = f"{len(orphans):,} of {total:,} traces are here without their prompt"
+    imported = "localdistill import FILE with the file of their questions brings them back"
+    runs = runs_of(workspace, orphans)
+    if not runs:
+        return Missing(text, imported)
+    named = "; ".join(f"localdistill resume {run}" for run in runs[:MOST_NAMED])
+    more = f" (and {len(runs) - MOST_NAMED} more runs)" if len(runs) > MOST_NAMED else ""
+    return Missing(text, f"{named}{more}: collecting stores the prompts again and asks nothing that is answered; for "
+                         f"prompts that are in no recipe's files any more, {imported}")
+
+
+def runs_of(workspace: Workspace, orphans: Mapping[str, str]) -> list[str]:
+    """The runs whose prompts are those of `orphans`: as few as there need be, the newest first."""
+    left, found = set(orphans.values()), list[str]()
+    for run in reversed(list_runs(workspace.runs)):
+        if not left:
+            break
+        if own := left.intersection(_prompts_of(run, orphans)):
+            found.append(run.id)
+            left -= own
+    return found
+
+
+def _prompts_of(run: RunFolder, orphans: Mapping[str, str]) -> Iterator[str]:
+    """Ids of the prompts of those `orphans` that the run collected, or asked for before it was interrupted."""
+    collected: Collection[str] = run.ids("collect")
+    yield from (orphans[i] for i in collected if i in orphans)
+    if collected or not run.journal.is_file():
+        return
+    for record, _ in journal.read(run.journal):
+        trace = record.get("trace")
+        if isinstance(trace, dict) and isinstance(trace.get("id"), str) and trace["id"] in orphans:
+            yield orphans[trace["id"]]

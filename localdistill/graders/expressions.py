@@ -19,7 +19,7 @@ from localdistill.graders.numbers import Number, numbers_in
 _LETTER = "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff"
 _TOKEN = re.compile(
     rf"(?P<space>[ \t\r\f\v\n$&]+)|(?P<newline>\\\\)|(?P<command>\\[A-Za-z]+)|(?P<word>[{_LETTER}]+(?:&[{_LETTER}]+)*)"
-    r"|(?P<relation>[=<>≤≥≠]+|:=)|(?P<operator>[+*/^_×÷·∙±∓√²³⁴⁵⁶⁷⁸⁹¹⁰|‰′-])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>[,;])"
+    r"|(?P<relation>[=<>≤≥≠]+|:=)|(?P<operator>[+*/^_×÷·∙±∓√∛∜∞⁄²³⁴⁵⁶⁷⁸⁹¹⁰|‰′-])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>[,;])"
     r"|(?P<other>.)", re.DOTALL)
 _BREAKING = re.compile(
     r"\\(?:Rightarrow|Longrightarrow|rightarrow|implies|iff|to|therefore|because|text\w*|mbox|begin|end|hline|item"
@@ -43,7 +43,7 @@ _MULTIPLE = re.compile(
     rf"|hundredth|ten|hundred|thousand|million|billion)(?=s))s?(?![{_LETTER}-])", re.IGNORECASE)
 """Counting words after a number: it is bare only where the question counts in them (`choosing` sees to that)."""
 _ARITHMETIC_WORDS = re.compile(
-    r"\s+(?:times|multiplied\s+by|divided\s+by|over|out\s+of|to\s+the\s+power|raised\s+to|choose|mod)\s+"
+    r"\s+(?:cub(?:ic|e)|square)\s+roots?\b|\s+and\s+(?:a|one)\s+(?:half|third|quarter)\b|\s+(?:times|multiplied\s+by|divided\s+by|over|out\s+of|to\s+the\s+power|raised\s+to|choose|mod)\s+"
     r"(?:of\s+)?(?:the\s+)?[$\\(]*[\d√]|\s+to\s+the\s+(?:\d+(?:st|nd|rd|th)|\w+)\s+power", re.IGNORECASE)
 _PARTED = re.compile(r"(?<!\\)\b(?:times|multiplied\s+by|divided\s+by|out\s+of|power\s+of|root\s+of"
                      r"|logarithm\s+of|square\s+of|cube\s+of|factorial\s+of|reciprocal\s+of|inverse\s+of|opposite\s+of|half\s+of|twice"

@@ -20,7 +20,7 @@ _TOKEN = re.compile(rf"({_NUMBER})(\s*%)?|([-+*/^()])")
 _CLAUSE = re.compile(r"[:;]|, (?=[a-z])|\b(?:so|then|are|was|means|because|since|total of|that|if)\b")
 _LEFT_WORDS = 14
 _MAX_POWER = 12
-_IS_PART = re.compile(r"\s*(?:\\(?!text|mathrm|quad|[ ,;)\]])|[\^_²³√π!]|[A-Za-z](?![A-Za-z])(?<=\d[A-Za-z]))")
+_IS_PART = re.compile(r"\s*(?:\\(?!text|mathrm|quad|[ ,;)\]])|[\^_²³√π!])|[A-Za-z](?![A-Za-z])")
 """What makes a number the beginning of an expression (`4\\sqrt{2}`, `4!`, `4x`)."""
 
 

@@ -13,8 +13,9 @@ from localdistill import __version__
 from localdistill.errors import LocalDistillError
 from localdistill.events import Noted, Progressed
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob, TrainedModel, TrainedRow
+from localdistill.exporters.base import ExportJob
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.scorecard import ScoreCard
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import Entrant, entrants, held_in_training

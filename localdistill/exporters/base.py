@@ -5,37 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
+from localdistill.modelfiles.trained import TrainedModel
 from localdistill.scorecard import ScoreCard
 
 Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
 """Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
-
-
-@dataclass(frozen=True)
-class TrainedRow:
-    """One row of a dataset, as training saw it; tokens of weight 0 were not trained."""
-
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """The model that was merged, as its training held it."""
-
-    student: Path
-    """Folder of the base model."""
-    adapter: Path
-    quantization: Literal["none", "nf4"]
-    """How the base's weights were held."""
-    dtype: str
-    """Arithmetic of the training, for example `bfloat16`."""
-    rows: tuple[TrainedRow, ...]
-    """Some of the rows that it was trained on; at least one."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel
-from localdistill.exporters.base import TrainedModel
 from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
 from localdistill.exporters.gguf_parts.reference import Continuation, Reference
-from localdistill.exporters.gguf_parts.trained import logprobs_of, trained_logprobs
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
+from localdistill.modelfiles.trained import TrainedModel, logprobs_of, trained_logprobs
 
 TOP1_AGREEMENT = 0.98
 """Least share of positions where both sides put the same token first."""

@@ -15,8 +15,9 @@ from localdistill import __version__
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob, TrainedModel, TrainedRow
+from localdistill.exporters.base import ExportJob
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.scorecard import (
     Choice,
     ScoreCard,

@@ -11,13 +11,13 @@ import pytest
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
-from localdistill.exporters.base import TrainedModel, TrainedRow
 from localdistill.exporters.gguf_parts import writer
 from localdistill.exporters.gguf_parts.architectures import Architecture
 from localdistill.exporters.gguf_parts.corpus import STRINGS, parity_strings
 from localdistill.exporters.gguf_parts.vocabulary import StopNames
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.exporters.parity import ParityItem, ParityReport, check_parity
+from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.trainers.merge import merge
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE, tiny_model

@@ -1,12 +1,13 @@
-"""The side of the parity gate that was trained: the base held as in training, with the adapter beside its weights.
-Gives log-probabilities of training rows, and decides nothing."""
+"""A model as it was trained: the base held as in training, with the adapter beside its weights. Gives log-probabilities
+of training rows, for whoever compares them with those of another form. Must not import torch at import."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from localdistill.core.events import Cancel
-from localdistill.exporters.base import TrainedModel, TrainedRow
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device
@@ -16,16 +17,38 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+@dataclass(frozen=True)
+class TrainedRow:
+    """One row of a dataset, as training saw it; tokens of weight 0 were not trained."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model that was merged, as its training held it."""
+
+    student: Path
+    """Folder of the base model."""
+    adapter: Path
+    quantization: Literal["none", "nf4"]
+    """How the base's weights were held."""
+    dtype: str
+    """Arithmetic of the training, for example `bfloat16`."""
+    rows: tuple[TrainedRow, ...]
+    """Some of the rows that it was trained on; at least one."""
+
+
 def trained_logprobs(trained: TrainedModel, compute: str, cancel: Cancel) -> list[npt.NDArray[np.float32]]:
     """Log-probabilities of the trained tokens of every row, in the precision `compute`; in that of its training where
     the base is quantized. The model is loaded for this alone."""
     torch = import_torch()
     folder = ModelFolder.open(trained.student)
-    held: Any = trained.quantization
-    quantized = held != "none"
+    quantized = trained.quantization != "none"
     device = pick_device("auto") if quantized else torch.device("cpu")
     dtype = getattr(torch, trained.dtype if quantized else compute)
-    model = load_causal_model(folder, dtype, device, held)
+    model = load_causal_model(folder, dtype, device, trained.quantization)
     AdapterFolder.open(trained.adapter, folder).attach(model)
     found = []
     with torch.inference_mode():

@@ -16,12 +16,12 @@ from localdistill.workspace.folder import Workspace
 from localdistill.workspace.terms import (
     accept_terms,
     consents,
-    give,
-    notes,
+    give_consent,
     open_terms,
     require,
     strictest,
     terms_in,
+    terms_notes,
     terms_of,
 )
 
@@ -77,7 +77,7 @@ def test_it_is_asked_once_per_workspace_and_provider(place: Workspace, tmp_path:
 
 def test_what_is_stored_says_all_of_it(place: Workspace) -> None:
     question = open_terms(recipe({"provider": "openai"}), place)[0]
-    give(place, question)
+    give_consent(place, question)
     rows = json.loads((place.root / "consents.json").read_text())
     terms = provider("openai").terms
     given = rows[0].pop("given")
@@ -142,16 +142,16 @@ def test_every_teacher_is_asked_about(place: Workspace) -> None:
 
 
 def test_conditions_are_shown_and_not_asked(place: Workspace) -> None:
-    shown = notes(recipe({"provider": "openrouter"}))
+    shown = terms_notes(recipe({"provider": "openrouter"}))
     assert [note.name for note in shown] == ["openrouter"] and shown[0].url in shown[0].text
     require(recipe({"provider": "openrouter"}), place)
-    assert notes(recipe({"provider": "deepseek"})) == []
+    assert terms_notes(recipe({"provider": "deepseek"})) == []
     assert [t.terms_class for t in terms_in(recipe({"provider": "deepseek"}))] == ["allowed"]
 
 
 def test_consent_to_another_class_does_not_count(place: Workspace) -> None:
     question = open_terms(recipe({"provider": "openai"}), place)[0]
-    give(place, type(question)(question.name, question.host, "unknown", question.roles))
+    give_consent(place, type(question)(question.name, question.host, "unknown", question.roles))
     assert asked({"provider": "openai"}, place) == ["openai"]
 
 

@@ -7,8 +7,8 @@ import sys
 
 def main() -> None:
     """Run the command in `sys.argv`; errors become one message, a hint and an exit code."""
+    from localdistill import LocalDistillError
     from localdistill.cli import app, output
-    from localdistill.core.errors import LocalDistillError
 
     try:
         app.app()

@@ -72,17 +72,18 @@ def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tup
 
 def accept_terms(recipe: Any, workspace: Any, names: list[str]) -> None:
     """Note the consents given as options, and on a terminal ask for the others: the provider's name has to be typed."""
+    from localdistill import accept_terms as accept
+    from localdistill import give_consent, open_terms, terms_notes
     from localdistill.cli import output
-    from localdistill.workspace import terms as consent
 
-    consent.accept_terms(recipe, workspace, names)
-    for note in consent.notes(recipe):
+    accept(recipe, workspace, names)
+    for note in terms_notes(recipe):
         output.talk(output.safe(note.text))
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    for question in consent.open_terms(recipe, workspace):
+    for question in open_terms(recipe, workspace):
         output.talk(output.safe(question.text))
         typed = typer.prompt(f"Type {question.name} to go on, anything else to leave", default="", show_default=False,
                              err=True)
         if typed.strip() == question.name:
-            consent.give(workspace, question)
+            give_consent(workspace, question)

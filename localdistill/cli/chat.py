@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from localdistill import EngineError
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
-from localdistill.core.errors import EngineError
 
 if TYPE_CHECKING:
-    from localdistill.api.models.chatting import ChatSession
+    from localdistill import ChatSession
 
 HINTS = {"error": "ask something shorter; --context-tokens N holds more",
          "length": "--max-tokens N lets it write more, --context-tokens N gives it more room",

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from localdistill.cli import output
-from localdistill.core.events import (
+from localdistill import (
     ArtifactWritten,
     Counted,
     Event,
@@ -23,6 +22,7 @@ from localdistill.core.events import (
     StageStarted,
     Warned,
 )
+from localdistill.cli import output
 
 QUIET_EVERY_S = 5.0
 
@@ -114,8 +114,7 @@ class Watcher:
 
 def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:
     """Follow a run to its end and return its exit code. On Ctrl-C `on_interrupt` decides: True keeps watching."""
-    from localdistill import follow
-    from localdistill.workspace.run_folder import RunStatus
+    from localdistill import RunStatus, follow
 
     watcher, status, left = Watcher(as_json), run.status(), False
 

@@ -26,10 +26,10 @@ def register(parent: typer.Typer) -> None:
 @app.command("set", help="Keep a key: typed at a hidden prompt, or read from standard input.")
 def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
     """Store one key."""
-    from localdistill.keys.access import Key, keys_path, store_key, target_of
+    from localdistill import keep_key, key_target, keys_path
 
-    variable, where = target_of(name, host)
-    entry = store_key(Key(_typed(f"key {variable} for {where}: "), variable, where, "file"))
+    variable, where = key_target(name, host)
+    entry = keep_key(name, _typed(f"key {variable} for {where}: "), host)
     if as_json:
         output.data_json(dataclasses.asdict(entry))
         return
@@ -40,26 +40,24 @@ def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = Fal
 @app.command("list", help="List names, hosts and origins of keys, and what was approved. Never the keys.")
 def list_all(as_json: JsonOption = False) -> None:
     """Names and hosts."""
-    from localdistill.keys.access import approvals, entries
+    from localdistill import list_keys
 
-    found, approved = entries(), approvals()
+    found = list_keys()
     if as_json:
         output.data_json({
-            "keys": [dataclasses.asdict(entry) for entry in found],
-            "approvals": [dataclasses.asdict(approval) for approval in approved],
+            "keys": [dataclasses.asdict(line) for line in found if line.source != "approved"],
+            "approvals": [{"name": line.name, "host": line.host} for line in found if line.source == "approved"],
         })
         return
-    rows = [[entry.name, entry.host, entry.source] for entry in found]
-    rows += [[approval.name, approval.host, "approved"] for approval in approved]
-    output.table(["name", "host", "from"], rows)
+    output.table(["name", "host", "from"], [[line.name, line.host, line.source] for line in found])
 
 
 @app.command("remove", help="Forget a stored key and the approvals of its name.")
 def remove(name: NameArgument, host: HostOption = "", as_json: JsonOption = False) -> None:
     """Remove from the keyring and from the file."""
-    from localdistill.keys.access import remove_key, variable_of
+    from localdistill import forget_key
 
-    gone = remove_key(variable_of(name), host)
+    gone = forget_key(name, host)
     if as_json:
         output.data_json([dataclasses.asdict(entry) for entry in gone])
         return
@@ -74,11 +72,11 @@ def allow_host(
     as_json: JsonOption = False,
 ) -> None:
     """Store an approval."""
-    from localdistill.keys.access import allow
+    from localdistill import allow_key
 
-    given = allow(variable, host)
+    given = allow_key(variable, host)
     if as_json:
-        output.data_json(dataclasses.asdict(given))
+        output.data_json({"name": given.name, "host": given.host})
     else:
         output.talk(f"{given.name} may now be sent to {given.host}; undo: localdistill keys remove {given.name}")
 

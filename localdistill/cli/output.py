@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from localdistill.core.errors import LocalDistillError
+from localdistill import LocalDistillError
 
 
 def safe(text: str) -> str:
     """Text that may reach a terminal."""
-    from localdistill.safety.text import display_safe
+    from localdistill import display_safe
 
     return display_safe(text)
 

@@ -96,7 +96,7 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
     """`KEY=VALUE` taken apart."""
     import tomllib
 
-    from localdistill.core.errors import UsageError
+    from localdistill import UsageError
 
     key, sep, value = text.partition("=")
     if not sep or not key.strip():
@@ -112,8 +112,7 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
 @app.command("check", help="Check a recipe and say every problem at once.")
 def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Exit code 2 when there are problems; warnings change no exit code."""
-    from localdistill import advice_on, check_student
-    from localdistill.core.errors import ModelFileError, RecipeError
+    from localdistill import ModelFileError, RecipeError, advice_on, check_student
 
     loaded, _, base = read_recipe(recipe, settings, None)
     advice = advice_on(loaded)

@@ -327,7 +327,7 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Free disk."""
-    from localdistill.api.runs.pruning import plan_pruning, remove
+    from localdistill import plan_pruning, remove
 
     place = workspace_of(workspace)
     items = plan_pruning(place, keep_days)

@@ -11,8 +11,7 @@ from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
-    from localdistill.api.runs.scores import Scores
-    from localdistill.scorecard import Comparison
+    from localdistill import Comparison, Scores
 
 FlipsOption = Annotated[
     str,
@@ -28,8 +27,7 @@ def register(app: typer.Typer) -> None:
 def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: WorkspaceOption = None,
            as_json: JsonOption = False) -> None:
     """Print score cards."""
-    from localdistill import score_card
-    from localdistill.scorecard import to_text
+    from localdistill import score_card, to_text
 
     found = score_card(workspace_of(workspace), run_id)
     turned = _comparisons(found, flips) if flips else []
@@ -56,7 +54,7 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
 
 def _comparisons(found: Scores, name: str) -> list[tuple[str, Comparison]]:
     """(task, comparison) of everything that `name` is the first of; UsageError with the known names."""
-    from localdistill.core.errors import UsageError, nearest
+    from localdistill import UsageError, nearest
 
     entries = [(card.task, entry) for card in (*found.cards, *found.forms) for entry in card.comparisons]
     known = list(dict.fromkeys(entry.first for _, entry in entries))
@@ -67,7 +65,7 @@ def _comparisons(found: Scores, name: str) -> list[tuple[str, Comparison]]:
 
 
 def _items(found: Scores, entry: Comparison) -> list[object]:
-    from localdistill.api.runs.scores import flipped
+    from localdistill import flipped
 
     return list(flipped(found, entry))
 
@@ -78,7 +76,7 @@ def _plain(item: object) -> dict[str, object]:
 
 
 def _print_flips(found: Scores, task: str, entry: Comparison) -> None:
-    from localdistill.api.runs.scores import flipped
+    from localdistill import flipped
 
     output.data(f"\n{task}: {entry.first} against {entry.second}, won {entry.won}, lost {entry.lost}")
     for item in flipped(found, entry):

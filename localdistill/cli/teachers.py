@@ -30,7 +30,7 @@ def register(parent: typer.Typer) -> None:
 @app.command("list", help="List known providers: terms, key, prices, batches, and what the last probe said.")
 def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Every provider with a file."""
-    from localdistill.api.teachers import known_teachers
+    from localdistill import known_teachers
 
     found = known_teachers(workspace_of(workspace))
     if as_json:
@@ -52,8 +52,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One provider's file."""
-    from localdistill.api.teachers import facts_of
-    from localdistill.providers import provider
+    from localdistill import facts_of, provider
 
     known = provider(name)
     if as_json:
@@ -80,10 +79,7 @@ def probe(
     as_json: JsonOption = False,
 ) -> None:
     """Probe one or several teachers."""
-    from localdistill.api.teachers import examine_teacher
-    from localdistill.core.errors import Cancelled
-    from localdistill.core.events import Cancel
-    from localdistill.spending.ledger import CallBook
+    from localdistill import CallBook, Cancel, Cancelled, examine_teacher
 
     place = workspace_of(workspace)
     subjects = _subjects(name, recipe, model, base_url, key_env)
@@ -106,8 +102,7 @@ def probe(
 
 def _subjects(name: str, recipe: str, model: str, base_url: str, key_env: str) -> list[Any]:
     """Who is meant: a teacher of `recipe`, a provider, a GGUF file, or all teachers of the recipe `name`."""
-    from localdistill.api.teachers import local_subject, provider_subject, recipe_subjects
-    from localdistill.providers import provider_names
+    from localdistill import local_subject, provider_names, provider_subject, recipe_subjects
 
     changes = {"model": model, "base_url": base_url, "key_env": key_env}
     if recipe:
@@ -124,9 +119,7 @@ def _subjects(name: str, recipe: str, model: str, base_url: str, key_env: str) -
 
 def _known_or_fail(name: str) -> None:
     """UsageError with the nearest name when `name` is neither a provider nor a recipe."""
-    from localdistill import shipped_recipes
-    from localdistill.core.errors import UsageError, nearest
-    from localdistill.providers import provider_names
+    from localdistill import UsageError, nearest, provider_names, shipped_recipes
 
     recipes = [path.stem for path in shipped_recipes()]
     if name in recipes or name.endswith(".toml") or Path(name).expanduser().exists():
@@ -137,13 +130,11 @@ def _known_or_fail(name: str) -> None:
 
 def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
     """UsageError while there are terms of use that nobody decided about."""
-    from localdistill.api.teachers import asking_recipe
-    from localdistill.core.errors import UsageError
-    from localdistill.workspace import terms as consent
+    from localdistill import UsageError, asking_recipe, open_terms
 
     recipe = asking_recipe(subjects)
     accept_terms(recipe, place, accepted)
-    if still_open := consent.open_terms(recipe, place):
+    if still_open := open_terms(recipe, place):
         options = " ".join(f"--accept-terms {question.name}" for question in still_open)
         raise UsageError("\n".join(question.text for question in still_open),
                          f"read the terms; if you decide to go on: localdistill teacher probe ... {options}")
@@ -151,8 +142,7 @@ def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
 
 def _may_spend(subjects: list[Any], max_usd: float, yes: bool) -> bool:
     """Say what the probe can cost and ask, unless nothing can or `yes` was said."""
-    from localdistill.api.teachers import worst_cost_usd
-    from localdistill.core.errors import UsageError
+    from localdistill import UsageError, worst_cost_usd
 
     costs = []
     for subject in subjects:
@@ -177,7 +167,7 @@ def _somebody_is_here() -> bool:
 
 
 def _show(examined: Any) -> None:
-    from localdistill.api.teachers import findings_of
+    from localdistill import findings_of
 
     _say(list(findings_of(examined.probe)))
     if examined.before is None:
@@ -199,7 +189,7 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate llama.cpp for one file on this machine."""
-    from localdistill.api.teachers import tune_teacher
+    from localdistill import tune_teacher
 
     found = tune_teacher(model, parallel)
     if as_json:

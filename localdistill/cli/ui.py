@@ -25,11 +25,11 @@ def open_ui(workspace: Path | None) -> None:
     """Open the UI on a workspace and stay until it is closed."""
     from importlib.metadata import entry_points
 
-    from localdistill.core.errors import UsageError
+    from localdistill import UsageError
 
     found = next(iter(entry_points(group=GROUP)), None)
     if found is None:
-        from localdistill.core.installing import repair_command
+        from localdistill import repair_command
 
         raise UsageError("no terminal UI is installed", repair_command())
     found.load()(workspace)

@@ -36,8 +36,7 @@ class Engine(Protocol):
         Pulls requests lazily, as many as it can hold in flight. A request that cannot be answered comes back as a
         reply with status `error`. Raises EngineUnavailable when the engine as a whole is gone after its retries
         (what was yielded before stays valid), EngineError when it refuses for good. After a cancel it stops
-        pulling, ends what is in flight and returns.
-        """
+        pulling, ends what is in flight and returns."""
 
     def greedy_by(self, request: Request) -> str:
         """The setting (`temperature`, `top_k` or `top_p`) because of which every further sample of `request` would be

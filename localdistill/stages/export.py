@@ -11,9 +11,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from localdistill import __version__
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
+from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import ExportJob
 from localdistill.modelfiles.folder import ModelFolder

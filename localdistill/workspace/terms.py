@@ -86,14 +86,14 @@ def open_terms(recipe: Recipe, workspace: Workspace) -> list[TermsQuestion]:
     return [q for q in terms_in(recipe) if q.terms_class in _ASKED and (q.name, q.terms_class) not in given]
 
 
-def notes(recipe: Recipe) -> list[TermsQuestion]:
+def terms_notes(recipe: Recipe) -> list[TermsQuestion]:
     """What is worth showing without asking: conditional terms."""
     return [terms for terms in terms_in(recipe) if terms.terms_class == "conditional"]
 
 
-def give(workspace: Workspace, question: TermsQuestion) -> None:
+def give_consent(workspace: Workspace, question: TermsQuestion) -> None:
     """Record that the user goes on knowing these terms: what they are, the document, the day and our version."""
-    from localdistill import __version__
+    from localdistill.core.version import __version__
 
     row = {
         "name": question.name,
@@ -120,7 +120,7 @@ def accept_terms(recipe: Recipe, workspace: Workspace, names: Iterable[str]) -> 
             raise UsageError(f"--accept-terms {name}: the recipe does not use it{nearest(name, mine)}", known)
     open_questions = [question for question in open_terms(recipe, workspace) if question.name in wanted]
     for question in open_questions:
-        give(workspace, question)
+        give_consent(workspace, question)
     return open_questions
 
 

@@ -268,7 +268,7 @@ def _scores(made: Exported) -> Content:
     """The arm beside the base on each benchmark, then its forms: each against the base and against the model as it was
     trained."""
     parts: list[Content] = []
-    for task in dict.fromkeys(entry.task for entry in (*made.standings, *made.scores)):
+    for task in dict.fromkeys([*(entry.task for entry in made.standings), *(entry.task for entry in made.scores)]):
         scores = [score for score in made.scores if score.task == task]
         standings = [standing for standing in made.standings if standing.task == task]
         guard = " (guard)" if any(standing.is_guard for standing in standings) else ""

@@ -184,6 +184,7 @@ class HomePage(Page):
             self.action_refresh_overview()
 
     def _draw_chain(self, state: AppState) -> None:
+        stages: list[tuple[str, str]]
         if state.watched is not None and state.watched.stages:
             stages, run = [(stage.name, stage.state) for stage in state.watched.stages], state.watched.run_id
         elif self._seen is not None:

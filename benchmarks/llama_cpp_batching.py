@@ -25,11 +25,12 @@ from llama_cpp_model import model_of
 
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.llama_cpp_native.batching import Batcher
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
 from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import Question
 
 PROMPTS = 32

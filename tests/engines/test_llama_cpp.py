@@ -18,9 +18,10 @@ import pytest
 from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, seed_of
+from localdistill.engines.llama_cpp import LlamaCppEngine, seed_of
 from localdistill.engines.llama_cpp_native import client as native_client
 from localdistill.engines.llama_cpp_native.loops import is_looping
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
 
 pytest.importorskip("llama_cpp")

@@ -12,12 +12,13 @@ import pytest
 
 from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.core.records import Message, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, speeds_of_files
+from localdistill.engines.llama_cpp import LlamaCppEngine, speeds_of_files
 from localdistill.engines.llama_cpp_native import session as native_session
 from localdistill.engines.llama_cpp_native.client import _tamer
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.placement import layers_that_fit
 from localdistill.engines.llama_cpp_native.session import thread_choices
 from localdistill.engines.llama_cpp_native.sizing import Weights, kv_budget_tokens, laid_out, sizes_of

@@ -11,7 +11,8 @@ import pytest
 from localdistill.core.errors import Cancelled
 from localdistill.core.events import Cancel
 from localdistill.core.records import Status
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.wire.probe_report import Probe
 from localdistill.spending.ledger import CallBook
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, probes, recheck

@@ -12,7 +12,8 @@ from localdistill.api.teachers.subjects import Subject
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.engines.wire import probe_report as xray
 from localdistill.engines.wire.collected import Collected

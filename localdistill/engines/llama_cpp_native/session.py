@@ -7,19 +7,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localdistill.core.events import Cancel, Emit, Noted, Warned, silent
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.pool import ClientPool
 from localdistill.engines.llama_cpp_native.sequence import Question
 from localdistill.engines.llama_cpp_native.sizing import Weights, context_of, kv_budget_tokens, laid_out, sizes_of
 from localdistill.engines.llama_cpp_native.tuning import Tuning, TuningFile, tuning_key
 from localdistill.modelfiles.gguf_header import read_header
-
-if TYPE_CHECKING:
-    from localdistill.engines.llama_cpp import LlamaCppOptions
 
 _STAGE = "engine"
 _SMALL_MODEL_BYTES = 64 * 1024 * 1024

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 from localdistill.core.errors import EngineError, EngineUnavailable, UsageError
 from localdistill.core.events import Cancel, Emit, Noted, Progressed, Warned
@@ -17,13 +18,12 @@ from localdistill.engines.wire.batch.protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch.register import Batch, Register
 from localdistill.engines.wire.batch.results import Results
 from localdistill.engines.wire.batch.states import BatchState, Shelf, amount, writing
-from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Transient, cost_after
+from localdistill.engines.wire.dispatcher import Job, Rules
+from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Target, Transient, cost_after
+from localdistill.engines.wire.options import WireOptions
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import worst_nano_usd
-from localdistill.spending.ledger import NANO
-
-if TYPE_CHECKING:
-    from localdistill.engines.wire.engine import WireEngine
+from localdistill.spending.ledger import NANO, CallBook
 
 STAGE = "collect"
 _STEP_S = 0.1
@@ -39,7 +39,26 @@ _DOWNLOADS = 3
 """Results that break off are fetched so often before they count as all there is."""
 
 
-def answer_in_batches(engine: WireEngine, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+class BatchSource(Protocol):
+    """What batches need of the engine whose requests they carry."""
+
+    name: ClassVar[str]
+    options: WireOptions
+    book: CallBook
+    folder: Path | None
+    """Where batches under way are remembered; None forgets them with the process."""
+
+    def targets(self) -> list[Target]:
+        """The servers with their keys."""
+
+    def rules(self) -> Rules:
+        """How patiently and at what price requests are asked."""
+
+    def job(self, request: Request, streams: bool) -> Job:
+        """The body of `request`, and what it may cost at most. UsageError when it cannot be asked."""
+
+
+def answer_in_batches(engine: BatchSource, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
     """Replies to `requests`, in any order; see `Engine.answer`.
 
     Requests that an earlier process handed in and whose batch is still remembered in `engine.folder` are waited for,
@@ -54,7 +73,7 @@ def answer_in_batches(engine: WireEngine, requests: Iterable[Request], emit: Emi
         answering.close()
 
 
-def cancel_batches(engine: WireEngine, emit: Emit, cancel: Cancel | None = None) -> int:
+def cancel_batches(engine: BatchSource, emit: Emit, cancel: Cancel | None = None) -> int:
     """Ask the provider to stop working on every batch that `engine.folder` remembers for its server; returns how many
     those are. What was done until then is billed and still comes with `localdistill resume`. EngineUnavailable when
     the server does not answer."""
@@ -80,7 +99,7 @@ def cancel_batches(engine: WireEngine, emit: Emit, cancel: Cancel | None = None)
 class _Answering:
     """One call of `answer_in_batches`."""
 
-    def __init__(self, engine: WireEngine, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> None:
+    def __init__(self, engine: BatchSource, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> None:
         known, targets = engine.options.known(), engine.targets()
         if len(targets) > 1:
             raise UsageError("batches go to one server, not to a pool of endpoints", "give base_url, or batch = false")

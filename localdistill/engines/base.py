@@ -10,7 +10,7 @@ from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request
 from localdistill.providers import Price, Who, unsaid
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 
 
 class Engine(Protocol):
@@ -55,9 +55,9 @@ class Streaming(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """Optional: an engine whose answers may cost money. The stage gives it a book and a folder before it asks."""
+    """Optional: an engine whose answers may cost money. The stage gives it a ledger and a folder before it asks."""
 
-    book: CallBook
+    ledger: SpendLedger
     """Every call is reserved and settled here."""
     folder: Path | None
     """Where calls that outlive a process (batches) are remembered."""

@@ -22,7 +22,7 @@ from localdistill.core.options import Options
 from localdistill.core.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.providers import THIS_MACHINE, Who
@@ -77,10 +77,10 @@ class LlamaCppEngine:
         in another order, and so does a beginning that was read once for several prompts or a reply that was paused.
         Where two tokens are all but equally likely that can turn the choice, greedy or sampled.
         """
-        asked: dict[int, tuple[Request, Question]] = {}
+        asked: dict[int, tuple[Request, NativeRequest]] = {}
         refused: list[Reply] = []
 
-        def questions() -> Iterator[Question]:
+        def questions() -> Iterator[NativeRequest]:
             for key, request in enumerate(requests):
                 try:
                     question = self._question(key, request)
@@ -184,21 +184,21 @@ class LlamaCppEngine:
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFileError(f"{self._options.chat_template} cannot be read: {error}", "check the path") from None
 
-    def _question(self, key: int, request: Request, streams: bool = False) -> Question:
+    def _question(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
         assert self._template is not None
         messages = request.messages
         if self._options.system and not any(m.role == "system" for m in messages):
             messages = (Message("system", self._options.system), *messages)
         prompt = self._template.prompt(messages, request.thinks)
         sampling = request.sampling
-        return Question(
+        return NativeRequest(
             key=key, prompt=prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
             top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request), stop=sampling.stop,
             opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
             json_schema=sampling.json_schema, top_logprobs=request.top_logprobs,
         )
 
-    def _reply(self, request: Request, question: Question, outcome: Outcome) -> Reply:
+    def _reply(self, request: Request, question: NativeRequest, outcome: Outcome) -> Reply:
         kind, _, message = outcome
         if kind != "reply":
             return _failed(request, str(message["error"]))

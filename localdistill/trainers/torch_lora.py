@@ -24,7 +24,7 @@ from localdistill.trainers.base import TrainingJob, TrainingResult
 if TYPE_CHECKING:
     import torch
 
-    from localdistill.trainers._batches import Rows
+    from localdistill.trainers._batches import Dataset
 
 
 class TorchLoraTrainer:
@@ -103,7 +103,7 @@ class TorchLoraTrainer:
         self._write(job, held, trained, tags, folder, result)
         return result
 
-    def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Rows) -> str:
+    def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Dataset) -> str:
         """Identity of this training: a checkpoint of any other one must not be resumed."""
         import hashlib
 

@@ -16,12 +16,12 @@ from base64 import b64encode
 from itertools import pairwise
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.batching import Batcher, Refused, common_length
+from localdistill.engines.llama_cpp_native.batching import Batcher, Unanswerable, common_length
 from localdistill.engines.llama_cpp_native.calibrating import calibrate, warm_up
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadFailure, LoadSettings, NativeModel
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
-from localdistill.safety.children import Line, serve
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.safety.children import JsonPipe, serve
 
 _PROBE_TOKENS = 32
 
@@ -29,7 +29,7 @@ _PROBE_TOKENS = 32
 class Service:
     """One loaded model and its queue of questions."""
 
-    def __init__(self, line: Line, model: NativeModel) -> None:
+    def __init__(self, line: JsonPipe, model: NativeModel) -> None:
         self._line, self._model = line, model
         self._batcher: Batcher | None = None
 
@@ -41,7 +41,7 @@ class Service:
             case "weigh":
                 self._line.write({"op": "weighed", **self._weigh(message["prompts"])})
             case "ask":
-                self._ask(Question(**{**message, "stop": tuple(message["stop"])}))
+                self._ask(NativeRequest(**{**message, "stop": tuple(message["stop"])}))
             case "drop":
                 if self._batcher:
                     self._batcher.drop_all()
@@ -69,11 +69,11 @@ class Service:
         total = sum(map(len, ids))
         return {"total": total, "unique": total - shared, "count": len(ids)}
 
-    def _ask(self, question: Question) -> None:
+    def _ask(self, question: NativeRequest) -> None:
         assert self._batcher is not None
         try:
             self._batcher.add(question)
-        except Refused as refusal:
+        except Unanswerable as refusal:
             self._line.write({"op": "refused", "key": question.key, "error": str(refusal)})
 
     def is_busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""The parent's end of the native child: start it, survive its death, and find out which question killed it.
+"""Supervises the native child: starts it, survives its death, and finds out which question killed it.
 
 After a crash the questions that were in flight are asked again one at a time; the one that kills the child alone is
 given back as crashed, all others are answered as if nothing had happened.
@@ -17,7 +17,7 @@ from localdistill.core.events import Cancel
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
 
 _MODULE = "localdistill.engines.llama_cpp_native.child"
@@ -146,11 +146,11 @@ class NativeClient:
         hint = "the file may be damaged or of an architecture that this llama.cpp does not know; compare its SHA-256"
         return ModelFileError(f"{self.settings.path} cannot be loaded: {what}{detail}", hint)
 
-    def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:
+    def ask(self, questions: Iterable[NativeRequest], window: int, cancel: Cancel) -> Iterator[Outcome]:
         """Outcomes of `questions`, pulled lazily, at most `window` in flight. Stops early when cancelled."""
         source = iter(questions)
-        in_flight: dict[int, Question] = {}
-        suspects: deque[Question] = deque()
+        in_flight: dict[int, NativeRequest] = {}
+        suspects: deque[NativeRequest] = deque()
         idle_crashes = 0
         try:
             while not cancel.is_set():
@@ -184,8 +184,8 @@ class NativeClient:
             if in_flight:
                 self._drop()
 
-    def _fill(self, source: Iterator[Question], in_flight: dict[int, Question], suspects: deque[Question],
-              window: int) -> None:
+    def _fill(self, source: Iterator[NativeRequest], in_flight: dict[int, NativeRequest],
+              suspects: deque[NativeRequest], window: int) -> None:
         """Send what may be in flight: one suspect alone, or as many questions as fit."""
         assert self._child is not None
         if suspects:
@@ -198,12 +198,12 @@ class NativeClient:
                 return
             self._send(question, in_flight)
 
-    def _send(self, question: Question, in_flight: dict[int, Question]) -> None:
+    def _send(self, question: NativeRequest, in_flight: dict[int, NativeRequest]) -> None:
         assert self._child is not None
         in_flight[question.key] = question
         self._child.send({"op": "ask", **dataclasses.asdict(question)})
 
-    def _listen(self, in_flight: dict[int, Question]) -> Outcome | None:
+    def _listen(self, in_flight: dict[int, NativeRequest]) -> Outcome | None:
         assert self._child is not None
         try:
             message = self._child.receive(_LISTEN_S)
@@ -214,7 +214,7 @@ class NativeClient:
             in_flight.pop(key, None)
         return message["op"], key, message
 
-    def _arrest(self, in_flight: dict[int, Question], suspects: deque[Question]) -> Question | None:
+    def _arrest(self, in_flight: dict[int, NativeRequest], suspects: deque[NativeRequest]) -> NativeRequest | None:
         """Make everything in flight a suspect; returns the one that is proven guilty."""
         if suspects and suspects[0].key in in_flight:
             in_flight.clear()

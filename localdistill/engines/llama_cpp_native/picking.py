@@ -1,4 +1,4 @@
-"""Picks tokens: sampling, grammars, and the log-probabilities of what was picked.
+"""Token sampling, under a grammar where there is one (constrained decoding), and log-probabilities of what was picked.
 
 Every sequence has a random source and a grammar of its own, so that nothing leaks from one reply into another. The
 sampling is ours: llama.cpp's own samplers weigh and sort the whole vocabulary token by token, which for large
@@ -12,7 +12,7 @@ import math
 import random
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 
 
 class GrammarRefused(Exception):
@@ -22,12 +22,12 @@ class GrammarRefused(Exception):
 class Picker:
     """Picks by temperature, top-k, top-p and seed, and where asked only what a grammar allows."""
 
-    def __init__(self, api: Any, vocab: Any, question: Question) -> None:
+    def __init__(self, api: Any, vocab: Any, question: NativeRequest) -> None:
         self._api, self._vocab, self._question = api, vocab, question
         self._random = random.Random(question.seed)
         self._grammar = self._read_grammar(question)
 
-    def _read_grammar(self, question: Question) -> Any | None:
+    def _read_grammar(self, question: NativeRequest) -> Any | None:
         text = question.grammar
         if question.json_schema:
             text = gbnf_of_schema(question.json_schema)

@@ -24,7 +24,7 @@ class TokenPicker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NativeRequest:
     """One request as the child gets it: a rendered prompt and how to continue it."""
 
     key: int
@@ -50,7 +50,7 @@ class Question:
 class NativeSequence:
     """The state of one reply. `evaluated` counts the tokens of `fed` and after it that the KV cache holds."""
 
-    question: Question
+    question: NativeRequest
     prompt: list[int]
     budget: int
     """Most new tokens: the request's limit or what the context leaves."""

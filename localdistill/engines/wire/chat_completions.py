@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.engines.wire.token_deltas import (
     REASONING_FIELDS,
     TEXT_KEYS,
@@ -65,13 +65,13 @@ class ChatCompletions:
         """See `Dialect.error_of`."""
         return error_of(body)
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """From `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
         found = {}
         for name in ("requests", "tokens"):
             limit, left, reset = (headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining", "reset"))
-            found[name] = Limits(number_of(limit), number_of(left), _duration_s(reset))
-        return {name: limits for name, limits in found.items() if limits != Limits()}
+            found[name] = RateLimitHeaders(number_of(limit), number_of(left), _duration_s(reset))
+        return {name: limits for name, limits in found.items() if limits != RateLimitHeaders()}
 
 
 def _take_kinds(collected: Collected, message: Mapping[str, Any]) -> None:

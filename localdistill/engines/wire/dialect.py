@@ -10,7 +10,7 @@ from localdistill.engines.wire.collected import Collected
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimitHeaders:
     """What a reply's headers say of one allowance (requests or tokens); None where they are silent."""
 
     limit: float | None = None
@@ -58,5 +58,5 @@ class Dialect(Protocol):
     def error_of(self, body: Any) -> tuple[str, int] | None:
         """(message, HTTP-like status or 0) of an error object, which some servers send with status 200."""
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """Allowances by name (`requests`, `tokens`) as the headers state them."""

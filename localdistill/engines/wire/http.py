@@ -1,4 +1,4 @@
-"""One exchange with a server, below what it says: the session, bodies within bounds, and what statuses and error
+"""One HTTP exchange with a server, below what it says: the session, bodies within bounds, and what statuses and error
 objects amount to.
 
 Keys are sent in headers only, to the host they belong to: redirects are not followed, and what a server writes back
@@ -124,8 +124,8 @@ def unwatched() -> aiohttp.ClientTimeout:
 
 
 def open_session(total_s: float, idle_s: float) -> aiohttp.ClientSession:
-    """A session without limits of its own: how many requests are in flight is for the lanes to say. Compression would
-    cost more time than it saves on a stream of small events."""
+    """A session without limits of its own: how many requests are in flight is for the rate limiters to say.
+    Compression would cost more time than it saves on a stream of small events."""
     import aiohttp
 
     return aiohttp.ClientSession(

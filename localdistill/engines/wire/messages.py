@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.engines.wire.token_deltas import Parts, error_of, merge, number_of, unfold
 from localdistill.templates import named_end
 
@@ -69,15 +69,15 @@ class Messages:
         kind = body["error"].get("type") if found and isinstance(body["error"], Mapping) else None
         return (found[0], found[1] or _ERROR_STATUS.get(str(kind), 0)) if found else None
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """From `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`."""
         found = {}
         for name, stem in (("requests", "requests"), ("tokens", "tokens"), ("input_tokens", "input-tokens"),
                            ("output_tokens", "output-tokens")):
             prefix = f"anthropic-ratelimit-{stem}"
             limit, left, reset = (headers.get(f"{prefix}-{what}") for what in ("limit", "remaining", "reset"))
-            found[name] = Limits(number_of(limit), number_of(left), _until_s(reset))
-        return {name: limits for name, limits in found.items() if limits != Limits()}
+            found[name] = RateLimitHeaders(number_of(limit), number_of(left), _until_s(reset))
+        return {name: limits for name, limits in found.items() if limits != RateLimitHeaders()}
 
 
 class MessagesFold:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from localdistill.core.records import Reply
 from localdistill.engines.wire.collected import Collected
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.safety.text import display_safe
 from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
 
@@ -127,7 +127,7 @@ class Exchange:
     collected: Collected
     reply: Reply
     body: Mapping[str, Any]
-    limits: Mapping[str, Limits]
+    limits: Mapping[str, RateLimitHeaders]
     first_piece_s: float | None
     cost_nano: int | None
     """None: unknown."""
@@ -224,7 +224,7 @@ def _sane(found: Sequence[str]) -> Iterator[int]:
 
 def rate_limits(exchanges: Sequence[Exchange]) -> tuple[RateLimit, ...]:
     """The last word of the headers on every allowance."""
-    last: dict[str, Limits] = {}
+    last: dict[str, RateLimitHeaders] = {}
     for exchange in exchanges:
         last.update(exchange.limits)
     return tuple(RateLimit(name, found.limit, found.remaining, found.reset_s) for name, found in last.items())

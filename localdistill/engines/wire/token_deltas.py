@@ -1,4 +1,5 @@
-"""What the dialects share: deltas joined into one object, error objects, and numbers in headers. Pure functions."""
+"""Token deltas of a stream merged into the one object they amount to; also error objects and numbers in headers, which
+the dialects share too. Pure functions."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ class Stopped(Exception):
     """Somebody asked to stop while a call was under way; nobody knows how it would have ended."""
 
 
-class Missing(Exception):
+class NotFound(Exception):
     """The server knows nothing under this address (HTTP 404 or 405)."""
 
 
 class Caller:
-    """Speaks with one server. Errors are those of `attempt`, and Stopped and Missing."""
+    """Speaks with one server. Errors are those of `attempt`, and Stopped and NotFound."""
 
     def __init__(self, target: Target, rules: Rules) -> None:
         self.base = target.url.removesuffix(target.dialect.path)
@@ -149,7 +149,7 @@ class Caller:
                 if response.status not in (200, 201):
                     raw = await read(response, target, watch, bounded=True)
                     if response.status in (404, 405):
-                        raise Missing(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
+                        raise NotFound(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
                     judge(response, target, raw)
                 yield response, target, watch
         except TimeoutError as error:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from localdistill.core.events import Cancel
 from localdistill.engines.wire.batch.calls import Caller
-from localdistill.engines.wire.batch.states import BatchState, Shelf
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.http import Transient, refuses_at_once
 
@@ -71,7 +71,7 @@ class BatchProtocol(Protocol):
     def item(self, custom_id: str, body: Mapping[str, Any]) -> bytes:
         """One request as it is written down."""
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """Hand the batch in; its id. `state` is saved as `sent` just before the call that makes the batch."""
 
     def find(self, caller: Caller, state: BatchState, taken: Iterable[str], cancel: Cancel) -> tuple[str, bool]:
@@ -100,13 +100,13 @@ class OpenAIBatches:
         """See `BatchProtocol.item`."""
         return _dump({"custom_id": custom_id, "method": "POST", "url": self._endpoint, "body": body})
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """See `BatchProtocol.submit`. Uploading costs nothing and may be done twice."""
         if not state.file_id:
-            answer = caller.upload("/files", shelf.requests(state.token), {"purpose": "batch"}, cancel)
+            answer = caller.upload("/files", folder.requests(state.token), {"purpose": "batch"}, cancel)
             state.file_id = _id_of(answer)
         state.stage = "sent"
-        shelf.save(state)
+        folder.save(state)
         return _id_of(caller.ask("POST", "/batches", cancel, {
             "input_file_id": state.file_id, "endpoint": self._endpoint, "completion_window": "24h",
             "metadata": {"localdistill": state.token}}, finish_s))
@@ -183,11 +183,11 @@ class AnthropicBatches:
         """See `BatchProtocol.item`."""
         return _dump({"custom_id": custom_id, "params": body})
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """See `BatchProtocol.submit`."""
         state.stage = "sent"
-        shelf.save(state)
-        return _id_of(caller.send_file("/messages/batches", shelf.requests(state.token), cancel, finish_s))
+        folder.save(state)
+        return _id_of(caller.send_file("/messages/batches", folder.requests(state.token), cancel, finish_s))
 
     def find(self, caller: Caller, state: BatchState, taken: Iterable[str], cancel: Cancel) -> tuple[str, bool]:
         """See `BatchProtocol.find`. These batches carry no mark of ours before their results: one that was made at the

@@ -80,19 +80,19 @@ class LlamaCppEngine:
         asked: dict[int, tuple[Request, NativeRequest]] = {}
         refused: list[Reply] = []
 
-        def questions() -> Iterator[NativeRequest]:
+        def rendered() -> Iterator[NativeRequest]:
             for key, request in enumerate(requests):
                 try:
-                    question = self._question(key, request)
+                    native = self._rendered(key, request)
                 except TemplateRefused as error:
                     refused.append(_failed(request, error.message))
                     continue
-                asked[key] = (request, question)
-                yield question
+                asked[key] = (request, native)
+                yield native
 
         try:
             session = self._ready(cancel, emit)
-            source = questions()
+            source = rendered()
             window = 2 * self._options.parallel
             first = list(islice(source, window))
             if first:
@@ -112,26 +112,26 @@ class LlamaCppEngine:
         """Pieces of the raw reply as it is written. `last_reply` holds the whole afterwards. Raises EngineError."""
         session = self._ready(cancel)
         try:
-            question = self._question(0, request, streams=True)
+            native = self._rendered(0, request, streams=True)
         except TemplateRefused as refusal:
             raise EngineError(refusal.message, refusal.hint) from None
-        session.lay_out([question], cancel)
+        session.lay_out([native], cancel)
         client = session.pool.first
         written: list[str] = []
         self.last_reply = None
         crashes = client.crashes
-        for outcome in client.ask([question], 1, cancel):
+        for outcome in client.ask([native], 1, cancel):
             if written and client.crashes > crashes:
                 raise EngineError("llama.cpp died while it was writing", "ask again")
             if outcome[0] == "piece":
                 written.append(outcome[2]["text"])
                 yield written[-1]
                 continue
-            self.last_reply = self._reply(request, question, outcome)
+            self.last_reply = self._reply(request, native, outcome)
             if self.last_reply.status == "error":
                 raise EngineError(self.last_reply.error, TOO_LONG)
         if self.last_reply is None:
-            self.last_reply = reply_of_text(request.id, "".join(written), "truncated", opened=question.opened,
+            self.last_reply = reply_of_text(request.id, "".join(written), "truncated", opened=native.opened,
                                             splits=self._options.think_tags == "auto")
 
     def probe(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class LlamaCppEngine:
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFileError(f"{self._options.chat_template} cannot be read: {error}", "check the path") from None
 
-    def _question(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
+    def _rendered(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
         assert self._template is not None
         messages = request.messages
         if self._options.system and not any(m.role == "system" for m in messages):
@@ -198,14 +198,14 @@ class LlamaCppEngine:
             json_schema=sampling.json_schema, top_logprobs=request.top_logprobs,
         )
 
-    def _reply(self, request: Request, question: NativeRequest, outcome: Outcome) -> Reply:
+    def _reply(self, request: Request, native: NativeRequest, outcome: Outcome) -> Reply:
         kind, _, message = outcome
         if kind != "reply":
             return _failed(request, str(message["error"]))
         usage = Usage(message["prompt_tokens"], message["completion_tokens"], message["reasoning_tokens"],
                       message["cached_tokens"])
         reply = reply_of_text(
-            request.id, message["text"], message["finish"], opened=question.opened,
+            request.id, message["text"], message["finish"], opened=native.opened,
             splits=self._options.think_tags == "auto", usage=usage, elapsed_s=message["elapsed_s"],
         )
         return dataclasses.replace(reply, scores=_scores(message["scores"]))

@@ -39,7 +39,7 @@ def answers(batcher: Batcher, questions: list[NativeRequest]) -> Answers:
         batcher.add(question)
     done: Answers = {}
     while batcher.is_busy():
-        done |= {s.question.key: s for s in batcher.step() if s.finish}
+        done |= {s.request.key: s for s in batcher.step() if s.finish}
     return done
 
 
@@ -108,9 +108,9 @@ def test_the_oldest_reply_is_never_paused(model: NativeModel, monkeypatch: pytes
     pause = NativeSequence.pause
 
     def noting(self: NativeSequence) -> None:
-        older = [s.question.key for s in batcher._running.values()]
-        assert older and min(older) < self.question.key
-        paused.append(self.question.key)
+        older = [s.request.key for s in batcher._running.values()]
+        assert older and min(older) < self.request.key
+        paused.append(self.request.key)
         pause(self)
 
     monkeypatch.setattr(NativeSequence, "pause", noting)

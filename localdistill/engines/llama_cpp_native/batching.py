@@ -31,7 +31,7 @@ ROOM_TO_WRITE = 64
 
 
 class Unanswerable(Exception):
-    """This question cannot be answered by this model; the text says why."""
+    """This request cannot be answered by this model; the text says why."""
 
 
 class Batcher:
@@ -58,18 +58,18 @@ class Batcher:
         """True while there is anything to do."""
         return bool(self._running or self._waiting)
 
-    def add(self, question: NativeRequest) -> None:
-        """Queue a question. Raises Unanswerable when its prompt does not fit or its grammar cannot be read."""
-        prompt = self._model.tokenize(question.prompt)
+    def add(self, request: NativeRequest) -> None:
+        """Queue a request. Raises Unanswerable when its prompt does not fit or its grammar cannot be read."""
+        prompt = self._model.tokenize(request.prompt)
         room = self._model.context_tokens - len(prompt)
         if not prompt:
             raise Unanswerable("the prompt is empty")
         if room < 1:
             raise Unanswerable(f"the prompt has {len(prompt)} tokens; the context holds {self._model.context_tokens}")
-        sequence = NativeSequence(question, prompt, min(question.max_tokens, room))
-        if question.temperature > 0 or question.grammar or question.json_schema:
+        sequence = NativeSequence(request, prompt, min(request.max_tokens, room))
+        if request.temperature > 0 or request.grammar or request.json_schema:
             try:
-                sequence.picker = Picker(self._model.api, self._model.vocab, question)
+                sequence.picker = Picker(self._model.api, self._model.vocab, request)
             except GrammarRefused as refusal:
                 raise Unanswerable(str(refusal)) from None
         self._waiting.append(sequence)
@@ -138,8 +138,8 @@ class Batcher:
         likeliest = logits.argmax(axis=1).tolist() if any(one.picker is None for one in asked) else []
         for index, ((_, slot), sequence) in enumerate(zip(asking, asked)):
             token = likeliest[index] if sequence.picker is None else sequence.picker.pick(logits[index])
-            if sequence.question.top_logprobs:
-                sequence.scores.append(score_row(logits[index], token, sequence.question.top_logprobs))
+            if sequence.request.top_logprobs:
+                sequence.scores.append(score_row(logits[index], token, sequence.request.top_logprobs))
             if ends[token]:
                 sequence.finish = "stop"
             else:

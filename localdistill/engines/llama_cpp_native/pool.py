@@ -1,5 +1,5 @@
 """A worker pool (data parallelism): several children that hold the same model. For models so small that threads
-inside one child would mostly wait for each other, one child per core answers more. Questions are handed out as
+inside one child would mostly wait for each other, one child per core answers more. Requests are handed out as
 children have room for them."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ClientPool:
 
     @property
     def first(self) -> NativeClient:
-        """The child for single questions."""
+        """The child for single requests."""
         return self._clients[0]
 
     @property
@@ -53,20 +53,20 @@ class ClientPool:
             client.plan(context, cancel)
         return facts
 
-    def ask(self, questions: Iterable[NativeRequest], window: int, cancel: Cancel) -> Iterator[Outcome]:
-        """Outcomes of `questions` in any order, at most `window` in flight per child. See NativeClient.ask."""
+    def ask(self, requests: Iterable[NativeRequest], window: int, cancel: Cancel) -> Iterator[Outcome]:
+        """Outcomes of `requests` in any order, at most `window` in flight per child. See NativeClient.ask."""
         if len(self._clients) == 1:
-            yield from self.first.ask(questions, window, cancel)
+            yield from self.first.ask(requests, window, cancel)
             return
-        source, closed = _Locked(questions), threading.Event()
+        source, closed = _Locked(requests), threading.Event()
         stop = Cancel(lambda: closed.is_set() or cancel.is_set())
         outcomes: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
 
         def work(client: NativeClient) -> None:
             try:
-                question = next(source, None)
-                if question is not None:
-                    for outcome in client.ask(chain([question], source), window, stop):
+                request = next(source, None)
+                if request is not None:
+                    for outcome in client.ask(chain([request], source), window, stop):
                         outcomes.put(outcome)
             except BaseException as error:
                 outcomes.put(error)

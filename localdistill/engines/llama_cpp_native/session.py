@@ -58,14 +58,14 @@ class NativeSession:
         """What is known of the model and, after `lay_out`, of its context."""
         return self.pool.facts
 
-    def lay_out(self, questions: Sequence[NativeRequest], cancel: Cancel, emit: Emit = silent) -> dict[str, Any]:
-        """Make a context that suits `questions`, the first of many; the present one stays when it does. Facts."""
-        if self._context is not None and len(questions) < 2:
+    def lay_out(self, requests: Sequence[NativeRequest], cancel: Cancel, emit: Emit = silent) -> dict[str, Any]:
+        """Make a context that suits `requests`, the first of many; the present one stays when it does. Facts."""
+        if self._context is not None and len(requests) < 2:
             return self.pool.arrange(self._context, cancel)
         weights = None
-        if self._options.kv_layout != "split" and len(questions) > 1:
-            counts = self.pool.first.weigh([question.prompt for question in questions], cancel)
-            weights = Weights(max_tokens=max(question.max_tokens for question in questions), **counts)
+        if self._options.kv_layout != "split" and len(requests) > 1:
+            counts = self.pool.first.weigh([request.prompt for request in requests], cancel)
+            weights = Weights(max_tokens=max(request.max_tokens for request in requests), **counts)
         tuning, options = self.tuning, self._options
         wanted = laid_out(self._base(), options.kv_layout, options.kv_tokens, self._budget, weights,
                           prefers_unified=bool(tuning and tuning.unified))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
@@ -23,7 +23,7 @@ class Engine(Protocol):
     name: ClassVar[str]
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Who answers with these options, checked or not: terms, keys and money follow. By default a stranger."""
         return unsaid(options)
 

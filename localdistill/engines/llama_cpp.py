@@ -49,7 +49,7 @@ class LlamaCppEngine:
         """The reply that the last `stream` amounted to."""
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Nobody is asked."""
         return THIS_MACHINE
 

@@ -167,7 +167,8 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not white space, empty at the end of the file."""
         while True:
-            self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
+            if space := _SPACE.match(self._buffer, self._at):
+                self._at = space.end()
             if self._at < len(self._buffer) or not self._more(0):
                 return self._buffer[self._at:self._at + 1]
 

@@ -15,10 +15,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
 from localdistill.safety.files import sync_folder
@@ -59,7 +58,7 @@ class Entries:
     is_torn: bool = False
     """Half a line is behind them, of a call that was never sent: whoever wrote it died before."""
 
-    def take(self, record: dict[str, Any]) -> None:
+    def take(self, record: Mapping[str, object]) -> None:
         """Add one line. Raises ValueError, KeyError or TypeError when it is none of ours."""
         if _BEGINS in record:
             self.is_newer |= _whole(record[_BEGINS]) > VERSION
@@ -81,7 +80,7 @@ class Entries:
             self.settled += amount or 0
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a whole number")
     return value
@@ -273,7 +272,7 @@ class SpendLedger:
             self._write({"call": ticket, "cost": cost_nano})
             return reserved if cost_nano is None else cost_nano
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: Mapping[str, object]) -> None:
         """One line, in the file before the call goes out: a killed process leaves it behind."""
         if self._file is None:
             return

@@ -7,11 +7,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localdistill.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 WINDOW_BATCHES = 16
@@ -23,9 +25,9 @@ class Dataset:
     """All rows of one dataset: numpy arrays, one flat run per column, row i at `starts[i]:starts[i + 1]`."""
 
     row_ids: list[str]
-    ids: Any
+    ids: npt.NDArray[np.int32]
     """int32 (total tokens,)"""
-    weights: Any
+    weights: npt.NDArray[np.float32]
     """float32 (total tokens,)"""
     starts: list[int]
     roles: list[int]

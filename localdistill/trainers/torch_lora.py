@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -113,7 +113,7 @@ class TorchLoraTrainer:
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
                           job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
 
-    def _write(self, job: TrainingJob, held: dict[str, str], trained: dict[str, Any], tags: list[int],
+    def _write(self, job: TrainingJob, held: dict[str, str], trained: dict[str, torch.nn.Parameter], tags: list[int],
                folder: ModelFolder, result: TrainingResult) -> None:
         from localdistill.modelfiles.adapter import write_adapter
 

@@ -34,8 +34,10 @@ class ChatCompletions:
         """See `Dialect.headers`."""
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def collect(self, body: Any) -> Collected:
+    def collect(self, body: object) -> Collected:
         """The first choice of a whole body."""
+        if not isinstance(body, Mapping):
+            raise Malformed("the body has no choices[0].message")
         try:
             choice = body["choices"][0]
             message = choice["message"]
@@ -61,7 +63,7 @@ class ChatCompletions:
         """See `Dialect.fold`."""
         return ChatFold()
 
-    def error_of(self, body: Any) -> tuple[str, int] | None:
+    def error_of(self, body: object) -> tuple[str, int] | None:
         """See `Dialect.error_of`."""
         return error_of(body)
 
@@ -168,7 +170,7 @@ def _texts(message: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
         yield False, "refusal", refusal
 
 
-def _content(content: Any) -> Iterator[tuple[bool, str, str]]:
+def _content(content: object) -> Iterator[tuple[bool, str, str]]:
     """A content that is a string or a list of typed parts."""
     if isinstance(content, str):
         if content:
@@ -185,7 +187,7 @@ def _content(content: Any) -> Iterator[tuple[bool, str, str]]:
             yield from ((True, "parts", text) for text in texts)
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: object) -> Usage | None:
     """Token counts as reported; None when there is no sane count of new tokens."""
     if not isinstance(usage, Mapping):
         return None

@@ -49,13 +49,13 @@ class Dialect(Protocol):
     def headers(self, key: str) -> dict[str, str]:
         """Request headers; `key` may be empty."""
 
-    def collect(self, body: Any) -> Collected:
+    def collect(self, body: object) -> Collected:
         """The parts of a whole body. Raises Malformed."""
 
     def fold(self) -> Fold:
         """A fresh fold for one stream."""
 
-    def error_of(self, body: Any) -> tuple[str, int] | None:
+    def error_of(self, body: object) -> tuple[str, int] | None:
         """(message, HTTP-like status or 0) of an error object, which some servers send with status 200."""
 
     def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:

@@ -66,7 +66,7 @@ class WireEngine:
     # ---- the contract
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """The hosts of the addresses, else that of the provider; a server on this machine costs what its price says."""
         named = str(options.get("provider") or cls.default_provider)
         known = provider(named) if named in provider_names() else None

@@ -171,7 +171,7 @@ def refuse_echo(response: aiohttp.ClientResponse, raw: str) -> None:
     _brought[transport] = mark
 
 
-def parsed(raw: str) -> Any:
+def parsed(raw: str) -> object:
     """The JSON of a body. Raises Transient."""
     try:
         return json.loads(raw)
@@ -179,7 +179,7 @@ def parsed(raw: str) -> Any:
         raise Transient(f"no JSON but {raw[:80]!r}", "request", raw[:KEPT_BYTES]) from None
 
 
-def raise_error(target: Target, data: Any, raw: str, began: bool = False) -> None:
+def raise_error(target: Target, data: object, raw: str, began: bool = False) -> None:
     """Raise what an error object inside a 200 amounts to: whoever says 200 has taken the request up. `began`: it came
     in a stream."""
     found = target.dialect.error_of(data)

@@ -109,8 +109,10 @@ class Probe:
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_json(data: Any) -> Probe | None:
+    def from_json(data: object) -> Probe | None:
         """What `to_json` gave; None when it is of another version or damaged."""
+        if not isinstance(data, Mapping):
+            return None
         try:
             fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                       for name, value in data.items() if name != "format"}
@@ -133,7 +135,7 @@ class Exchange:
     """None: unknown."""
 
 
-def shown(text: Any) -> str:
+def shown(text: object) -> str:
     """Words of a server, safe to show and of bounded length."""
     return " ".join(display_safe(str(text)[:MAX_CHARS]).split())
 
@@ -246,7 +248,7 @@ def compare(old: Probe, new: Probe) -> list[str]:
     return changes
 
 
-def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, object, object]]:
     for label, name in (
         ("the model that answers", "answered_as"), ("its reasoning", "reasoning"),
         ("the thinking switch", "switch_verdict"),
@@ -263,5 +265,5 @@ def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, Any, Any]]:
         yield f"limit of {limit.name.replace('_', ' ')}", before.get(limit.name), limit.limit
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> object:
     return ("yes" if value else "no") if isinstance(value, bool) else value

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request
 from localdistill.providers import Price, Who, unsaid
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 
 
 class Engine(Protocol):
@@ -23,7 +23,7 @@ class Engine(Protocol):
     name: ClassVar[str]
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Who answers with these options, checked or not: terms, keys and money follow. By default a stranger."""
         return unsaid(options)
 
@@ -55,9 +55,9 @@ class Streaming(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """Optional: an engine whose answers may cost money. The stage gives it a book and a folder before it asks."""
+    """Optional: an engine whose answers may cost money. The stage gives it a ledger and a folder before it asks."""
 
-    book: CallBook
+    ledger: SpendLedger
     """Every call is reserved and settled here."""
     folder: Path | None
     """Where calls that outlive a process (batches) are remembered."""

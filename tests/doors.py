@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
 
 from localdistill.core.errors import LocalDistillError
@@ -121,26 +123,26 @@ def try_exporter(family: Family, name: str, sample: ExporterSample, place: Path)
 
 
 def try_filter(family: Family, name: str, sample: FilterSample, place: Path) -> str:
-    """The rows one by one, in order, so that a filter that remembers is seen to."""
+    """The rows one by one, in order, so that a filter that remembers is seen to. One that looks ahead looks first."""
     rows = [{**ROW, "trace_id": f"t{number}", **row} for number, row in enumerate(sample.rows)]
     rule = built(family, name, sample, place, **({"items": sample.items} if sample.items else {}))
+    if prepare := getattr(rule, "prepare", None):
+        for row in rows:
+            prepare(row_batch(rule, row))
     assert kept(rule, rows) == list(sample.kept)
     return ""
 
 
+def row_batch(rule: Any, row: dict[str, Any]) -> pa.RecordBatch:
+    """One row with the columns that the filter says it needs."""
+    return pa.RecordBatch.from_pylist([row]).select(list(rule.batch_columns))
+
+
 def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
     """The verdict of a filter on rows, through SQL where it is SQL, else in batches of one row."""
-    import pyarrow as pa
-
     rows = list(rows)
     if (sql := rule.sql()) is None:
-        batches = [pa.RecordBatch.from_pylist([row]).select(list(rule.batch_columns)) for row in rows]
-        if prepare := getattr(rule, "prepare", None):
-            for batch in batches:
-                prepare(batch)
-        return [verdict for batch in batches for verdict in rule.keep(batch)]
-    import duckdb
-
+        return [verdict for row in rows for verdict in rule.keep(row_batch(rule, row))]
     with duckdb.connect() as connection:
         connection.register("trace_view", pa.Table.from_pylist(rows))
         return [value for (value,) in connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()]
@@ -198,7 +200,7 @@ def try_objective(family: Family, name: str, sample: ObjectiveSample, place: Pat
     torch = pytest.importorskip("torch")
     logits = torch.tensor(sample.logits, requires_grad=True)
     loss = built(family, name, sample, place).loss(
-        logits, torch.tensor(sample.targets), torch.tensor(sample.weights), torch.tensor(sample.roles))
+        logits, torch.tensor(sample.targets), torch.tensor(sample.weights), torch.tensor(sample.signs))
     assert loss.shape == () and loss.item() == pytest.approx(sample.loss, rel=1e-5)
     loss.backward()
     assert logits.grad is not None and bool(logits.grad.any())

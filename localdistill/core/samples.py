@@ -113,7 +113,7 @@ class ObjectiveSample(Sample):
     """(N, V)"""
     targets: Sequence[int]
     weights: Sequence[float]
-    roles: Sequence[int]
+    signs: Sequence[int]
     """+1 positive, -1 negative."""
     loss: float = 0.0
 

@@ -7,37 +7,17 @@ import pytest
 
 from localdistill.core.options import Options
 from localdistill.filters import FILTERS
-
-COLUMNS: dict[str, Any] = {
-    "trace_id": "t1",
-    "prompt_id": "p1",
-    "question": "What is 1 + 1?",
-    "reference": "2",
-    "reasoning": "Easy.",
-    "answer": "The answer is 2.",
-    "status": "complete",
-    "completion_tokens": 12,
-    "score": 1.0,
-    "model": "api.example.com/deep-thinker",
-}
+from tests import doors
+from tests.doors import ROW
 
 
 def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([{**COLUMNS, **row} for row in rows])
+    return pa.RecordBatch.from_pylist([{**ROW, **row} for row in rows])
 
 
 def kept(rule: Any, *rows: dict[str, Any]) -> list[bool]:
-    """The verdict of a filter on rows, through SQL where it is SQL."""
-    sql = rule.sql()
-    if sql is None:
-        return list(rule.keep(batch(*rows)))
-    import duckdb
-
-    table = pa.Table.from_batches([batch(*rows)])
-    with duckdb.connect() as connection:
-        connection.register("trace_view", table)
-        found = connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()
-    return [value for (value,) in found]
+    """The verdict of a filter on rows, through its door."""
+    return doors.kept(rule, [{**ROW, **row} for row in rows])
 
 
 @pytest.fixture(params=FILTERS.names())

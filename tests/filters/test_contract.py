@@ -24,10 +24,8 @@ def kept(rule: Any, *rows: dict[str, Any]) -> list[bool]:
 def rule(request: pytest.FixtureRequest) -> Any:
     cls = FILTERS.load(request.param)
     assert cls.name == request.param
-    made = cls(cls.Options())
-    if hasattr(made, "items"):
-        made.items = ["What is the weight of the moon?"]
-    return made
+    items = [item for sample in cls.samples() for item in sample.items]
+    return cls(cls.Options(), items=items) if items else cls(cls.Options())
 
 
 def test_options_are_strict_and_explained(rule: Any) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -273,8 +273,51 @@ def test_listing_members_imports_none_of_them(family: Family) -> None:
     assert out.stdout.strip() == "[]"
 
 
+def strays(folder: Path, members: Collection[str], users: Iterable[Path]) -> set[str]:
+    """What lies in the folder of a family and is nothing of it: neither the contract, nor listed, nor used by what is.
+    A helper is imported, late or not, by a listed member, another helper or a module elsewhere in the package, or is a
+    child process that one of them starts by its name."""
+    package = name_of(folder / "__init__.py")
+    parts = {path.stem: [path] for path in folder.glob("*.py")}
+    parts |= {path.name: sorted(path.rglob("*.py")) for path in folder.iterdir() if (path / "__init__.py").exists()}
+    known, todo = {"__init__", "base"}, [*users, *(path for name in members for path in parts.get(name, []))]
+    known |= set(members)
+    while todo:
+        path = todo.pop()
+        named = imports_of(path) | set(re.findall(rf"\"({re.escape(package)}\.[\w.]+)\"", path.read_text()))
+        for module in named:
+            part = module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""
+            if part in parts and part not in known:
+                known.add(part)
+                todo += parts[part]
+    return set(parts) - known
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.noun)
 def test_every_file_of_a_family_is_listed_or_a_helper(family: Family) -> None:
+    folder = ROOT / family.package.replace(".", "/")
+    outside = [path for path in modules() if folder not in path.parents and family.package in path.read_text()]
+    assert strays(folder, family.members, outside) == set()
+
+
+def test_a_file_that_nobody_lists_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    folder = tmp_path / "localdistill/graders"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "__init__": "", "base": "", "exact": "from localdistill.graders.numbers import f", "numbers": "",
+        "math": "start('localdistill.graders.math_child')".replace("'", '"'), "math_child": "", "batch": "",
+        "choice": "from localdistill.graders.letters import f", "letters": "",
+    }.items():
+        (folder / f"{name}.py").write_text(text + "\n")
+    (tmp_path / "user.py").write_text("from localdistill.graders.batch import f\n")
+    assert strays(folder, ["exact", "math"], [tmp_path / "user.py"]) == {"choice", "letters"}
+    assert strays(folder, ["exact", "math", "choice"], [tmp_path / "user.py"]) == set()
+    assert strays(folder, ["exact", "math", "choice"], []) == {"batch"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.noun)
+def test_a_member_is_the_class_that_is_listed_and_says_what_it_is(family: Family) -> None:
     for name, cls in family.members.items():
         member = family.load(name)
         assert member.__name__ == cls

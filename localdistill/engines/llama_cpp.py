@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from array import array
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from localdistill.core.errors import Cancelled, EngineError, ModelFileError, Tem
 from localdistill.core.events import Cancel, Emit, Warned, silent
 from localdistill.core.options import Options
 from localdistill.core.records import Message, Reply, Request, TokenScores, Usage, content_id
+from localdistill.core.samples import EngineSample
 from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest
@@ -38,6 +39,16 @@ class LlamaCppEngine:
 
     Options: ClassVar[type[Options]] = LlamaCppOptions
     name: ClassVar[str] = "llama_cpp"
+
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        return (
+            EngineSample(options={"model": "absent.gguf"}, refused="does not exist"),
+            EngineSample(files={"text.gguf": "no model"}, options={"model": "text.gguf"}, refused="not a usable GGUF"),
+            EngineSample(options={"model": "m", "kv_type": "q8_0", "flash_attention": False},
+                         refused="needs flash attention"),
+        )
 
     def __init__(self, options: LlamaCppOptions) -> None:
         self._options = options

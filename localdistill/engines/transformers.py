@@ -6,7 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from localdistill.core.events import Cancel, Emit, Progressed
 from localdistill.core.options import DeviceName, FileName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Reply, Request, Usage, content_id
+from localdistill.core.samples import EngineSample
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -57,6 +58,16 @@ class TransformersEngine:
         """CPU threads; 0 leaves torch's choice."""
 
     name = "transformers"
+
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        files = {"student/config.json": "{}", "student/tokenizer.json": "{}"}
+        return (
+            EngineSample(options={"model": "absent"}, refused="there is no model folder"),
+            EngineSample(files=files, options={"model": "student"}, refused="architectures None is not supported"),
+            EngineSample(options={"model": "absent", "device": "abacus"}, refused="device"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

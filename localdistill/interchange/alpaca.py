@@ -15,11 +15,12 @@ What the layout cannot hold:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
@@ -38,6 +39,16 @@ class AlpacaLayout:
     """The `alpaca` layout."""
 
     name = "alpaca"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        row = {"instruction": "Add.", "input": "1 + 1", "output": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample(row, asks("Add.\n\n1 + 1"), "2", "easy"),
+            LayoutSample(row | {"output": ""}, asks("Add.\n\n1 + 1")),
+            LayoutSample(row | {"instruction": " ", "input": ""}, asks(""), refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`instruction` and `output`."""

@@ -8,11 +8,12 @@ so that every file that quotes it byte for byte gives the same prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import RowPlace, need_user, text_at
 
@@ -25,6 +26,15 @@ class Gsm8kLayout:
     """The `gsm8k` layout."""
 
     name = "gsm8k"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        return (
+            LayoutSample({"question": "1 + 999?", "answer": "1+999=<<1+999=1000>>1000\n#### 1,000"},
+                         asks("1 + 999?", "1000", "1+999=1000\n#### 1,000")),
+            LayoutSample({"question": "", "answer": "#### 2"}, asks(""), refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`question`, and an `answer` with `####`; no reply of a model beside them."""

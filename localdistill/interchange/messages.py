@@ -10,10 +10,11 @@ Kept both ways: messages, reasoning, answer, model, status, kind of trace, terms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
@@ -44,6 +45,18 @@ class MessagesLayout:
     """The `messages` layout."""
 
     name = "messages"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        asked, said = {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}
+        tagged = {"role": "assistant", "content": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample({"messages": [asked, said | {"reasoning_content": "easy"}]}, asks("1 + 1?"), "2", "easy"),
+            LayoutSample({"messages": [asked, tagged], "reference": "2"}, asks("1 + 1?", "2"), "2", "easy"),
+            LayoutSample({"messages": [asked]}, asks("1 + 1?")),
+            LayoutSample({"messages": [said]}, asks(""), refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """A list `messages`, unless the row is one of our own prompt rows."""

@@ -8,11 +8,12 @@ closes its thinking was cut off (status `truncated`). Replies of other models ho
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, reason_in, text_at
@@ -26,6 +27,17 @@ class MipTracesLayout:
     """The `mip_traces` layout."""
 
     name = "mip_traces"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        row = {"question": "1 + 1?", "answer": "2\n#### 2"}
+        prompt = asks("1 + 1?", "2", "2\n#### 2")
+        return (
+            LayoutSample(row | {"gpt-4o (question)": "It is 2."}, prompt, "It is 2."),
+            LayoutSample(row | {"QwQ (question)": "easy\n</think>\n\n2"}, prompt, "2", "easy"),
+            LayoutSample(row | {"question": "", "QwQ (question)": "2"}, prompt, refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`question`, `answer` and exactly one key with a reply."""

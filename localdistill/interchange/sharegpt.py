@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import stored_parts
 from localdistill.interchange.rows import (
@@ -36,6 +37,16 @@ class ShareGptLayout:
     """The `sharegpt` layout."""
 
     name = "sharegpt"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        asked, said = {"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample({"conversations": [asked, said]}, asks("1 + 1?"), "2", "easy"),
+            LayoutSample({"conversations": [asked]}, asks("1 + 1?")),
+            LayoutSample({"conversations": [said]}, asks(""), refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """A list `conversations`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
 from localdistill.core.records import Grade, Message, Prompt, Reply, Trace
+from localdistill.core.samples import RewriteSample
 
 Ask = Callable[[Iterable[tuple[str, tuple[Message, ...]]]], Iterator[tuple[str, Reply]]]
 """Asks the rewrite's engine: (key, messages) in, (key, reply) out in any order. Stored replies are not asked again."""
@@ -19,6 +20,10 @@ class Rewrite(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
     needs_engine: ClassVar[bool]
+
+    @classmethod
+    def samples(cls) -> Sequence[RewriteSample]:
+        """Traces and the reasoning that must stand in its place."""
 
     def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], ask: Ask | None) -> Iterator[tuple[Trace, Grade]]:
         """For each pair the new trace (`parent_id` set, `rewrite` = `name@version`) and this rewrite's own verdict on

@@ -6,7 +6,7 @@ This is not the paper's method and is never called so: it copies the teacher's o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import RewriteSample, answers, asks
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.equations import Equation, equations
 from localdistill.rewrites.result import final_number, is_monologue, numbers, rewritten, verdict, why_rejected
@@ -47,6 +48,19 @@ class ExtractRewrite:
 
         max_steps: int = Field(12, ge=1, le=100)
         """A chain of more steps than this is rejected: it is no summary."""
+
+    @classmethod
+    def samples(cls) -> Sequence[RewriteSample]:
+        """Traces and the reasoning that must stand in its place."""
+        prompt = asks("Tom has 3 bags of 4 apples and eats 2. How many are left?", "10")
+        wordy = ("Okay, let me see. There are 3 * 4 = 12 apples. Maybe I should check 5 + 6 = 11, which is of no use. "
+                 "So 12 - 2 = 10 are left.")
+        return (
+            RewriteSample(prompt, answers(prompt, "10 are left.", wordy),
+                          reasoning="There are 3 * 4 = 12 apples.\n12 - 2 = 10 are left."),
+            RewriteSample(prompt, answers(prompt, "Some.", wordy), refused="the answer has no number"),
+            RewriteSample(prompt, answers(prompt, "7 are left.", wordy), refused="no step computes"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -3,12 +3,13 @@ The answer is never touched, and a summary that lost the result or talks to itse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.samples import RewriteSample, answers, asks
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.result import rewritten, verdict, why_rejected
 
@@ -28,6 +29,17 @@ class SummarizeRewrite:
 
     class Options(BaseOptions):
         """There is nothing to set: the engine decides who writes."""
+
+    @classmethod
+    def samples(cls) -> Sequence[RewriteSample]:
+        """Traces and the reasoning that must stand in its place."""
+        prompt = asks("Tom has 3 bags of 4 apples and eats 2. How many are left?", "10")
+        trace = answers(prompt, "10 are left.", "Hmm, 3 * 4 = 12. Wait, is it? Yes. Then 12 - 2 = 10 are left.")
+        return (
+            RewriteSample(prompt, trace, " 3 * 4 = 12, 12 - 2 = 10. ", "3 * 4 = 12, 12 - 2 = 10."),
+            RewriteSample(prompt, trace, "3 * 4 = 12, he eats 2.", refused="the answer's number is not in"),
+            RewriteSample(prompt, answers(prompt, "10 are left."), "10", refused="no reasoning to summarize"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

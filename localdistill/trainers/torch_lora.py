@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from localdistill.core.errors import InputError, UsageError
 from localdistill.core.events import Cancel, Counted, Emit, Noted, Warned
 from localdistill.core.options import DeviceName
 from localdistill.core.records import content_id
+from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.trainers._options import AdapterOptions, LoopOptions
@@ -47,6 +49,17 @@ class TorchLoraTrainer:
         """CPU threads; 0 leaves torch's choice."""
 
     name = "torch_lora"
+
+    @classmethod
+    def samples(cls) -> Sequence[TrainerSample]:
+        """Rows of a dataset, and what training on them comes to."""
+        ids, weights = [[9, 10, 11, -1], [9, 12, 13, -1]], [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.5, 1.0]]
+        options = {"rank": 2, "device": "cpu", "max_steps": 1}
+        return (
+            TrainerSample(ids, weights, 1, options=options),
+            TrainerSample(ids, [weights[0], [0.0] * 4], options=options, refused="no token is trained"),
+            TrainerSample([[9, 300_000, -1]], [[0.0, 1.0, 1.0]], options=options, refused="outside the vocabulary"),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

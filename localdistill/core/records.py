@@ -261,7 +261,7 @@ class Grade:
     """What the grader took for the answer."""
 
 
-SpanRole = Literal["prompt", "reasoning", "answer", "tag"]
+SpanPart = Literal["prompt", "reasoning", "answer", "tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +270,14 @@ class Span:
 
     text: str
     weight: float = 1.0
-    role: SpanRole = "answer"
+    part: SpanPart = "answer"
+    """What of the example it is."""
     step: int | None = None
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One message of an example, cut into spans."""
+class ExampleTurn:
+    """One message of an example, cut into spans: a conversation turn to train on."""
 
     role: Role
     spans: tuple[Span, ...]
@@ -293,7 +294,7 @@ class Example:
 
     prompt_id: str
     trace_id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[ExampleTurn, ...]
     thinks: bool
     """Whether the student is to think: decides template switches, extraction and the exported template."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_answer
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_answer
 
 
 class AnswerOnlyFormat:

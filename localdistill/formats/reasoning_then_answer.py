@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_reasoning
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
 
 
 class ReasoningThenAnswerFormat:

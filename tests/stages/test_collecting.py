@@ -26,7 +26,7 @@ from localdistill.core.records import Message, Prompt, Sampling, Trace, request_
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.spending.ledger import state_spent
 from localdistill.stages import collect, grade, rewrite, select
-from localdistill.stages.asking import Asker, Line, Teacher, find_open
+from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
 from localdistill.workspace.quarantine import read_quarantine
@@ -349,16 +349,16 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
     for teacher in teachers:
         assert teacher.ids == every and teacher.unasked == set(every) - answered
         assert len(teacher.questions) == min(held, 5)
-        line = Line(teacher, fetch, False)
-        assert len(line) == 9
-        taken = [request for size in (2, 4, 100) for request in line.take(size)]
+        queue = RequestQueue(teacher, fetch, False)
+        assert len(queue) == 9
+        taken = [request for size in (2, 4, 100) for request in queue.take(size)]
         assert [request.id for request in taken] == [key for key in every if key not in answered]
-        assert [line.question(request.id).prompt for request in taken] == [
+        assert [queue.question(request.id).prompt for request in taken] == [
             prompts[every.index(request.id) // 2] for request in taken]
-        assert not line and not line.take(1)
-        line.answered(taken[0].id, True)
-        line.gave_up(taken[1].id)
-        assert not line
+        assert not queue and not queue.take(1)
+        queue.answered(taken[0].id, True)
+        queue.gave_up(taken[1].id)
+        assert not queue
     later = [prompt.id for prompt in prompts[3 + held:]]
     assert fetched == [later[at:at + 2] for at in range(0, len(later), 2)] * 2
 
@@ -371,15 +371,15 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
     assert [question.prompt for question in teacher.questions] == prompts
     teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
-    line = Line(teacher, lambda _: [], True)
-    assert len(line) == 7
-    first = line.take(2)
+    queue = RequestQueue(teacher, lambda _: [], True)
+    assert len(queue) == 7
+    first = queue.take(2)
     assert [request.id for request in first] == [every[2], every[4]]
-    line.answered(every[2], False)
-    line.answered(every[4], True)
-    assert len(line) == 6 and [request.id for request in line.take(2)] == [every[3], every[6]]
-    line.answered(every[3], False)
-    assert len(line) == 4, "both tries of this one are used up"
+    queue.answered(every[2], False)
+    queue.answered(every[4], True)
+    assert len(queue) == 6 and [request.id for request in queue.take(2)] == [every[3], every[6]]
+    queue.answered(every[3], False)
+    assert len(queue) == 4, "both tries of this one are used up"
 
 
 def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(

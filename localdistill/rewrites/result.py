@@ -65,7 +65,7 @@ def rewritten(parent: Trace, rewrite: str, options: dict[str, Any], prompt_versi
         status=parent.status if reply is None else reply.status, raw="" if reply is None else reply.raw,
         finish_reason="" if reply is None else reply.finish_reason, sampling={},
         usage=Usage() if reply is None else reply.usage, cost_usd=0.0 if reply is None else reply.cost_usd,
-        elapsed_s=0.0 if reply is None else reply.elapsed_s,
+        elapsed_s=0.0 if reply is None else reply.elapsed_s, asked=None, thinks=None,
     )
 
 

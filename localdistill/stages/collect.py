@@ -310,7 +310,7 @@ class _Collecting:
             self._show(teacher, None)
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
-        trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
+        trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
         grades = self._verifier.grades(prompt, trace) if self._verifier else []
         journal.add(trace, grades)
         if mark := unknown_mark(trace.answer):

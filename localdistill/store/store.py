@@ -18,7 +18,7 @@ from localdistill.store import selections as ledger
 from localdistill.store.borders import BORDERS
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.rows import (
-    GRADE_TYPES,
+    GRADE_TABLE,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
     grade_of,
@@ -143,7 +143,7 @@ class Store:
     def grades(self, trace_ids: Sequence[str]) -> dict[str, list[Grade]]:
         """Every verdict on each trace that has any."""
         found: dict[str, list[Grade]] = {}
-        sql = f"SELECT {', '.join(GRADE_TYPES)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
+        sql = f"SELECT {', '.join(GRADE_TABLE)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
         for row in self._joined(trace_ids, sql):
             found.setdefault(row[0], []).append(grade_of(row))
         return found

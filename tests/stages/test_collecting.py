@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, budget_of, parse_recipe
+from localdistill import Store, Workspace, budget_of, parse_recipe, render_trace
 from localdistill.core.errors import (
     BudgetReached,
     EngineUnavailable,
@@ -105,6 +105,20 @@ def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, ser
     assert (by_question["Double 0"], by_question["Double 5"], by_question["Double 7"]) == ("1", "3", ">4")
     chain.collect()
     assert sum(server.asked.values()) == 16, "what is settled is not asked again"
+
+
+def test_what_was_sent_is_kept_and_shown_where_it_is_not_the_prompts_own(
+    tmp_path: Path, server: CountingServer
+) -> None:
+    own = Chain(tmp_path, recipe_of(tmp_path, 1, at(server))).collect()
+    said = recipe_of(tmp_path, 1, at(server), collecting='suffix = "Be short."\nsystem = "Add."\nthinks = true')
+    chain = Chain(tmp_path, said)
+    sent = chain.collect()
+    assert [(trace.asked, trace.thinks) for trace in own + sent] == [
+        ((), None), ((Message("system", "Add."), Message("user", "Double 0\nBe short.")), True)]
+    plain, marked = (render_trace(chain.context().store, trace.id).text for trace in own + sent)
+    assert "[user]\nDouble 0\n\n[reasoning]" in plain and "as sent" not in plain and "[thinks]" not in plain
+    assert "[system, as sent]\nAdd.\n\n[user, as sent]\nDouble 0\nBe short.\n\n[thinks] yes" in marked
 
 
 def test_a_run_that_asks_for_one_answer_several_times_says_so(tmp_path: Path, server: CountingServer) -> None:

@@ -241,6 +241,11 @@ class Trace:
     thinks: bool | None = None
     """Whether the engine was told to think; None where that was left to the model, or is not known."""
 
+    @property
+    def is_rewritten(self) -> bool:
+        """One of our rewrites made it."""
+        return bool(self.rewrite or self.parent_id)
+
 
 def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model: str, terms: str = "") -> Trace:
     """The stored form of `reply`, an answer to `prompt` in the words of `request`."""

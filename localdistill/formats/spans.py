@@ -75,8 +75,7 @@ def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool,
         return "the reasoning is encrypted"
     if trace.trace_kind == "none" or not trace.reasoning.strip():
         return "there is no reasoning"
-    is_own = bool(trace.rewrite or trace.parent_id)
-    if trace.trace_kind == "summary" and not is_own and not allow_summaries:
+    if trace.trace_kind == "summary" and not trace.is_rewritten and not allow_summaries:
         return "the reasoning is a provider's summary, not the model's own words"
     marked = why_marked("the reasoning", trace.reasoning, text_marks)
     return marked or why_no_answer(prompt, trace, text_marks)

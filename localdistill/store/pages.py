@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.rewrites.naming import RewriteName
 from localdistill.store.borders import BORDERS
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
@@ -63,6 +64,11 @@ class ShortRow:
     tokens: int
     cost_usd: float | None
     rewrite: str
+
+    @property
+    def rewritten_by(self) -> str:
+        """The rewrite's name alone; empty for an original trace."""
+        return RewriteName.parse(self.rewrite).use
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from localdistill.core.errors import StoreError, StoreLocked, UsageError
 from localdistill.core.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.rewrites.naming import RewriteName
 from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
 from localdistill.store.borders import BORDERS
@@ -249,9 +250,9 @@ def test_find_by_the_beginning_of_an_id(tmp_path: Path) -> None:
 
 
 def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
-    store, label = filled(tmp_path, 4), "shorten@1/abcd"
+    store, label = filled(tmp_path, 4), RewriteName("shorten", 1, "abcd")
     for parent, n in zip(ids(0, 1, 2), (100, 101, 102)):
-        store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=label)])
+        store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=str(label))])
     store.add_grades([Grade(ids(100)[0], "shorten@1", 1.0, "kept"), Grade(ids(100)[0], "math@1", 0.0, "wrong"),
                       Grade(ids(101)[0], "shorten@1", 0.0, "too long")])  # fmt: skip
     assert store.children(ids(2, 1, 0, 3), label) == [
@@ -260,7 +261,7 @@ def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
         (ids(0)[0], ids(100)[0], 1.0, "kept"),
     ]
     assert store.without_child(ids(3, 2, 1), label) == ids(3)
-    assert store.without_child(ids(3, 2), "shorten@2") == ids(3, 2)
+    assert store.without_child(ids(3, 2), RewriteName("shorten", 2)) == ids(3, 2)
     assert store.counts().rewritten == 3
 
 

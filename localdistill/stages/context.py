@@ -24,6 +24,7 @@ from localdistill.recipe import Member, Recipe
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
+from localdistill.store.rows import trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.workspace.folder import Artifact, Workspace
@@ -247,8 +248,7 @@ class JournalledWriter:
         to an earlier one."""
         if self._failure is not None:
             raise self._failure
-        row = {**vars(trace), "usage": vars(trace.usage)}
-        self._writer.append({"kind": "trace", "trace": row, "grades": [vars(grade) for grade in grades]})
+        self._writer.append({"kind": "trace", "trace": trace_to_json(trace), "grades": [vars(g) for g in grades]})
 
     def _take_in_regularly(self) -> None:
         while not self._ended.wait(TAKE_IN_EVERY_S):

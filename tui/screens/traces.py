@@ -27,7 +27,7 @@ class TracesPage(Page):
 
     TITLE = "Traces"
     HELP = ("Every stored trace. A filter is an SQL condition on one trace, over the columns of trace_view: score, "
-            "status, model, completion_tokens, cost_usd, rewrite, source, kind, steps, question, reasoning, answer, "
+            "status, model, completion_tokens, cost_usd, rewrite, source, labels, question, reasoning, answer, "
             "extracted and more. It is worked out in a process of its own. A search finds text in question, thinking "
             "and answer and shows the first hits first.")
     ACTIONS = (

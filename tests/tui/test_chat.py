@@ -57,9 +57,7 @@ async def ask(pilot: Any, text: str) -> None:
 
 @pytest.fixture
 def app(tmp_path: Path) -> LocalDistillApp:
-    made = LocalDistillApp(tmp_path, start="chat")
-    made.chat_file = str(TEACHER)
-    return made
+    return LocalDistillApp(tmp_path, start="chat", file=TEACHER)
 
 
 class Deaf(Talk):
@@ -234,8 +232,7 @@ def test_a_file_that_cannot_be_used_is_said_in_place(tmp_path: Path, content: by
 
     @piloted
     async def body() -> None:
-        app = LocalDistillApp(tmp_path, start="chat")
-        app.chat_file = str(path)
+        app = LocalDistillApp(tmp_path, start="chat", file=path)
         async with app.run_test(size=(80, 24)) as pilot:
             page = page_of(app)
             await until(pilot, lambda: page._talks)

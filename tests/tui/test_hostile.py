@@ -19,7 +19,7 @@ from tests.tui.hostile import assert_harmless
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
 from tui.conversation import Talk, Turn
-from tui.screens import places
+from tui.menu import MENU
 from tui.state import RunView, Said
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
@@ -113,13 +113,13 @@ def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) ->
     with Terminal(workspace, size=(110, 34)) as terminal:
         terminal.until(" Home ")
         terminal.settle()
-        for place in [*places()[1:], places()[0]]:
-            terminal.go(place.key, place.title)
+        for entry in [*MENU[1:], MENU[0]]:
+            terminal.go(entry.key, entry.title)
             terminal.settle()
             for key in ("down", "down", "enter", "escape", "tab", "down", "escape"):
                 terminal.press(key)
                 terminal.settle(0.15, 5)
-            assert terminal.process.poll() is None, f"{place.title} ended the program: {terminal.text()[-3000:]}"
+            assert terminal.process.poll() is None, f"{entry.title} ended the program: {terminal.text()[-3000:]}"
         terminal.resize(60, 20)
         terminal.settle()
         for row in range(3, 19, 2):
@@ -143,7 +143,7 @@ def evil_talk() -> Talk:
     return talk
 
 
-@pytest.mark.parametrize("name", [place.name for place in places()])
+@pytest.mark.parametrize("name", [entry.name for entry in MENU])
 @pytest.mark.parametrize("size", [(60, 20), (140, 45)])
 def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: tuple[int, int]) -> None:
     """The strips of each screen hold no control character, no link and no action of the corpus."""

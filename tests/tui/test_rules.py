@@ -16,7 +16,8 @@ from localdistill.cli.app import app as cli
 from tests.helpers import REPO
 from tui.app import _everywhere
 from tui.commands import Command, by_id
-from tui.screens import places
+from tui.menu import MENU
+from tui.screens import load
 
 FILES = sorted((REPO / "tui").rglob("*.py"))
 SAFE = {"shown", "safe", "line", "joined", "display_safe"}
@@ -88,7 +89,7 @@ def test_the_lint_catches_a_breach() -> None:
 
 
 def all_commands() -> list[Command]:
-    return [*_everywhere(), *(command for place in places() for command in place.load().ACTIONS)]
+    return [*_everywhere(), *(command for entry in MENU for command in load(entry.name).ACTIONS)]
 
 
 def cli_commands() -> set[str]:
@@ -126,14 +127,14 @@ def test_every_command_of_the_command_line_is_in_the_palette() -> None:
 
 def test_keys_do_not_clash() -> None:
     everywhere = {c.key for c in _everywhere() if c.key}
-    for place in places():
-        keys = [c.key for c in place.load().ACTIONS if c.key]
-        assert len(keys) == len(set(keys)), place.name
-        assert not everywhere & set(keys), f"{place.name}: {everywhere & set(keys)}"
+    for entry in MENU:
+        keys = [c.key for c in load(entry.name).ACTIONS if c.key]
+        assert len(keys) == len(set(keys)), entry.name
+        assert not everywhere & set(keys), f"{entry.name}: {everywhere & set(keys)}"
 
 
 def test_opening_loads_nothing_heavy() -> None:
-    script = ("import sys, json\nimport tui.app\nfrom tui.screens import place\nplace('home').load()\n"
+    script = ("import sys, json\nimport tui.app\nfrom tui.screens import load\nload('home')\n"
               "heavy = ('torch', 'transformers', 'llama_cpp', 'duckdb', 'pyarrow', 'numpy', 'typer')\n"
               "print(json.dumps([m for m in heavy"
               " if m in sys.modules]))")

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from localdistill import (
     CallBook,
@@ -33,11 +32,9 @@ from localdistill import (
 )
 from tui.flows.terms import ask_terms
 from tui.text import line, safe
+from tui.ui import Ui
 from tui.widgets.dialogs import Question, ReportDialog
 from tui.widgets.text_dialog import Field, PathDialog, TextDialog
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 CAP_USD = 0.05
 Rows = list[tuple[str, str]]
@@ -55,7 +52,7 @@ class Price:
 class Probing:
     """The probes of one screen."""
 
-    def __init__(self, ui: LocalDistillApp, working: Callable[[str], None], probed: Callable[[], None]) -> None:
+    def __init__(self, ui: Ui, working: Callable[[str], None], probed: Callable[[], None]) -> None:
         """working: told what is under way, empty when nothing is. probed: told when a report was kept."""
         self._ui, self._working, self._probed = ui, working, probed
         self._stop: threading.Event | None = None

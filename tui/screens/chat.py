@@ -18,6 +18,7 @@ from tui.conversation import Talk
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
+from tui.ui import Wanted
 from tui.widgets.chat_line import ChatLine
 from tui.widgets.chat_log import ChatLog
 from tui.widgets.choose import Choose
@@ -67,6 +68,8 @@ class ChatPage(Page):
         self._unfolded = False
         self._early = ""
         """A question that was asked before the files were known."""
+        self._wanted: Path | None = None
+        """The file that somebody comes to talk to."""
 
     def body(self) -> Iterable[Widget]:
         """Two conversations (one hidden until it is opened) and the line."""
@@ -79,12 +82,16 @@ class ChatPage(Page):
 
     # ---- files
 
+    def came(self, what: Wanted) -> None:
+        """To talk to a file."""
+        self._wanted = what.get("file")
+
     def on_screen_resume(self) -> None:
         """The screen came to the front: the file that was asked for is opened, else the newest export."""
         super().on_screen_resume()
-        if asked := self.ui.chat_file:
-            self.ui.chat_file = ""
-            self._open(0, Path(asked), "")
+        if self._wanted is not None:
+            self._open(0, self._wanted, "")
+            self._wanted = None
         self.ui.jobs.do(lambda: chat_files(self.ui.workspace), self._listed, group="chat-files",
                         failed=lambda _: self._listed(()))
         self.query_one("#line").focus()
@@ -267,4 +274,4 @@ class ChatPage(Page):
 
     def _choose(self, title: str, taken: Callable[[str], None]) -> None:
         choices = [(str(file.path), file.label, file.path.name) for file in self._files or ()]
-        self.app.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))
+        self.ui.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))

@@ -118,8 +118,8 @@ class FormatsPage(Page):
         if (run, done) != (self._run, self._state) or self._material is None:
             self._run, self._state = run, done
             self._look()
-        elif self.ui.trace and self.ui.trace != self._trace:
-            self._show_trace(self.ui.trace)
+        elif state.trace and state.trace != self._trace:
+            self._show_trace(state.trace)
 
     def _look(self) -> None:
         run_id, workspace = self._run, self.ui.workspace
@@ -147,7 +147,7 @@ class FormatsPage(Page):
     def _looked(self, material: Material) -> None:
         self._material = material
         self._draw_lengths()
-        wanted = self.ui.trace or self._trace or (material.ids[0] if material.ids else "")
+        wanted = self.ui.state.trace or self._trace or (material.ids[0] if material.ids else "")
         if wanted:
             self._show_trace(wanted)
         else:
@@ -187,18 +187,16 @@ class FormatsPage(Page):
         """Another trace."""
         if self._material and self._material.ids:
             self._place = (self._place + by) % len(self._material.ids)
-            self.ui.trace = self._material.ids[self._place]
-            self._show_trace(self.ui.trace)
+            self.ui.look_at(self._material.ids[self._place])
 
     def action_pick(self) -> None:
         """A trace by its id."""
         def done(values: Mapping[str, str]) -> None:
             if values["id"]:
-                self.ui.trace = values["id"]
-                self._show_trace(values["id"])
+                self.ui.look_at(values["id"])
 
         field = Field("id", "id", help="the first characters are enough")
-        self.app.push_screen(TextDialog("Show a trace", [field], done))
+        self.ui.push_screen(TextDialog("Show a trace", [field], done))
 
     def action_again(self, until: str) -> None:
         """Start a run of the same recipe up to a stage, and follow it."""

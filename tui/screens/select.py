@@ -194,7 +194,7 @@ class SelectPage(Page):
             self._try()
 
         field = Field("value", f"{line(member.use)}.{line(step.option)}", option_text(member.options.get(step.option)))
-        self.app.push_screen(TextDialog("Try another value", [field], done, safe(step.help)))
+        self.ui.push_screen(TextDialog("Try another value", [field], done, safe(step.help)))
 
     def action_switch(self) -> None:
         """Leave the filter out, or take it in again."""
@@ -243,13 +243,13 @@ class SelectPage(Page):
             return
         table = self.query_one("#saved", PagedTable)
         if table.has_focus and material.saved:
-            self.ui.selection = material.saved[table.cursor].id
+            selection = material.saved[table.cursor].id
         elif material.stored is not None and material.stored.kept is not None:
             own = (s.id for s in material.saved if s.definition.get("run") == material.stored.run_id)
-            self.ui.selection = next(own, material.stored.name)
+            selection = next(own, material.stored.name)
         else:
             return
-        self.ui.go("traces")
+        self.ui.go("traces", selection=selection)
 
     # ---- drawing
 

@@ -4,15 +4,12 @@ shown as a sign, because the line is one line high."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from textual import events
 from textual.widgets import Input
 
+from tui.ui import ui_of
 from tui.widgets.fields import FREE_TEXT
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 BREAK = "⏎"
 _LINE_END = re.compile(r"\r\n|[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -32,8 +29,7 @@ class ChatLine(Input):
 
     def on_key(self, event: events.Key) -> None:
         """Tell a new line from the end of the message."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        if event.key == "ctrl+j" or (event.key == "enter" and app.typed.goes_on_after(event)):
+        if event.key == "ctrl+j" or (event.key == "enter" and ui_of(self).goes_on_after(event)):
             event.stop()
             event.prevent_default()
             self._put(BREAK)

@@ -4,16 +4,13 @@ the field of the window in which nothing can be read, or nowhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from textual import events
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from localdistill import looks_like_key
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
+from tui.ui import ui_of
 
 FREE_TEXT = "free-text"
 """The class of a field for prose: it takes any text as it is, with its line breaks."""
@@ -63,8 +60,7 @@ class OpenInput(Input):
             if not looks_like_key(text):
                 return
             self.clear()
-            app: LocalDistillApp = self.app  # type: ignore[assignment]
-            hide(text, self.screen, app.say_aloud)
+            hide(text, self.screen, ui_of(self).say_aloud)
         self._hid_at = event.time
         event.stop()
         event.prevent_default()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
@@ -15,11 +14,9 @@ from textual.widgets.option_list import Option
 
 from localdistill import RecipeDraft, shipped_recipes
 from tui.text import line, shown
+from tui.ui import Ui, ui_of
 from tui.widgets.facts import MUTED
 from tui.widgets.toml_pane import toml
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 NO_RECIPES = ("localdistill.toml", "tui.toml", "pyproject.toml")
 
@@ -59,10 +56,9 @@ class Shelf(Horizontal):
         self._found = Found((), ())
 
     @property
-    def ui(self) -> LocalDistillApp:
-        """The app, with its type."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        return app
+    def ui(self) -> Ui:
+        """The app."""
+        return ui_of(self)
 
     def compose(self) -> Iterable[Widget]:
         """List left, preview right."""

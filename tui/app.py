@@ -25,7 +25,7 @@ from tui.state import AppState, RunView
 from tui.text import line, safe
 from tui.typeahead import Passed, TypeAhead
 from tui.ui import Wanted
-from tui.widgets.dialogs import ErrorDialog, HelpDialog, Question
+from tui.widgets.dialogs import ConfirmDialog, ErrorDialog, HelpDialog
 from tui.widgets.fields import takes_text
 
 TERMINAL_THEMES = {"terminal": "ansi-dark", "terminal-light": "ansi-light"}
@@ -225,8 +225,8 @@ class LocalDistillApp(App[None]):
                 return
             names = [question.name for question in result]
             text = "\n\n".join(safe(question.text) for question in result)
-            self.push_screen(Question(f"{text}\n\nGo on all the same?",
-                                      lambda: self.start_recipe(name, settings, until, names, then)))
+            self.push_screen(ConfirmDialog(f"{text}\n\nGo on all the same?",
+                                           lambda: self.start_recipe(name, settings, until, names, then)))
 
         self.jobs.do(begin, begun, failed=refused)
 

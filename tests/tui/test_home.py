@@ -28,7 +28,7 @@ from tui.state import RunView
 from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.import_dialog import ImportDialog
-from tui.widgets.shelf import Shelf
+from tui.widgets.recipe_picker import RecipePicker
 
 HOLDER = """
 import duckdb, sys
@@ -56,7 +56,7 @@ async def test_an_empty_folder_offers_three_keys_that_do_something(tmp_path: Pat
         await pilot.press("i")
         assert isinstance(app.screen, ImportDialog)
         await pilot.press("escape", "e")
-        await until(pilot, lambda: app.screen.query(Shelf) and "pantry" in text_of(app, "#shelf-list"))
+        await until(pilot, lambda: app.screen.query(RecipePicker) and "pantry" in text_of(app, "#recipe-list"))
         await pilot.press("1", "enter")
         assert started == ["pantry", "pantry"]
 

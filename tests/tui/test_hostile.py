@@ -18,12 +18,12 @@ from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
-from tui.conversation import Talk, Turn
+from tui.conversation import Conversation, Exchange
 from tui.menu import MENU
 from tui.state import RunView, Said
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
-from tui.widgets.dialogs import ErrorDialog, Question
+from tui.widgets.dialogs import ConfirmDialog, ErrorDialog
 
 EVIL = ("SEEN \x1b[2J\x1b[31mPWN \x1b]0;PWNTITLE\x07 \x1b]52;c;UFdORUQ=\x07 \x1b]8;;http://pwn.example\x1b\\link"
         "\x1b]8;;\x1b\\ \x1bP+q544e\x1b\\ \x9b31mPWN \x9d52;c;UFdORUQ=\x9c \u202ePWN\u2066 \x00\x08\x7f "
@@ -135,12 +135,13 @@ def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) ->
     assert terminal.process.returncode == 0
 
 
-def evil_talk() -> Talk:
+def evil_conversation() -> Conversation:
     """A conversation that says hostile things."""
-    talk = Talk(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
-    talk.turns = (Turn(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), Turn(LONG, LONG, LONG, "done"),
-                  Turn(EVIL, "", "", "failed", EVIL, EVIL), Turn(EVIL, EVIL, "", "writing"))
-    return talk
+    conversation = Conversation(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
+    conversation.exchanges = (
+        Exchange(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), Exchange(LONG, LONG, LONG, "done"),
+        Exchange(EVIL, "", "", "failed", EVIL, EVIL), Exchange(EVIL, EVIL, "", "writing"))
+    return conversation
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in MENU])
@@ -157,7 +158,7 @@ def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: 
             await pilot.pause()
             if name == "chat":
                 page: Any = app.screen
-                page._talks = [evil_talk(), evil_talk()]
+                page._conversations = [evil_conversation(), evil_conversation()]
                 page._unfolded = True
                 page._draw()
             await pilot.pause(0.3)
@@ -175,8 +176,8 @@ async def test_windows_and_messages_show_hostile_text_as_text(workspace: Path) -
         app.show_error(LocalDistillError(EVIL, EVIL))
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
         assert "SEEN" in assert_harmless(app)
-        for window in (Question(EVIL, lambda: None), Choose(EVIL, [(EVIL, EVIL, EVIL), (LONG, LONG, LONG)], print,
-                                                            typed=EVIL, note=EVIL)):
+        for window in (ConfirmDialog(EVIL, lambda: None), Choose(EVIL, [(EVIL, EVIL, EVIL), (LONG, LONG, LONG)], print,
+                                                                 typed=EVIL, note=EVIL)):
             app.push_screen(window)
             await pilot.pause()
             assert "SEEN" in assert_harmless(app)

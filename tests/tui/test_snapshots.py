@@ -15,22 +15,24 @@ from textual.widgets import Input
 
 from tests.tui import prepared
 from tests.tui.snapshots import Scene, opened
-from tui.conversation import Talk, Turn
+from tui.conversation import Conversation, Exchange
 from tui.menu import MENU
 
 
-async def _talked(pilot: Pilot[None]) -> None:
+async def _conversed(pilot: Pilot[None]) -> None:
     """Two conversations that are over; no model is asked for a picture."""
     page: Any = pilot.app.screen
     question = "Ada has 3 apples and picks 2 more. How many apples has Ada now?"
     thought = "Ada begins with 3 apples.\nThen 2 come along: 3 + 2 = 5.\nSo there are 5."
-    student, teacher = page._talks[0], Talk(Path("/models/teacher.gguf"), "teacher of garden-1")
-    student.turns = (Turn(question, thought, "The answer is 5.", "done", tokens=42, seconds=0.5),
-                     Turn("And with 4 more?", "", "The answer", "done", "stopped", tokens=2, seconds=0.1))
-    teacher.turns = (Turn(question, thought, "The answer is 5.", "done", tokens=58, seconds=1.0),
-                     Turn("And with 4 more?", "", "", "failed", "the prompt has 6,050 tokens; the context holds 1,024",
-                          "shorten the conversation or raise context_tokens"))
-    page._talks.append(teacher)
+    student, teacher = page._conversations[0], Conversation(Path("/models/teacher.gguf"), "teacher of garden-1")
+    student.exchanges = (
+        Exchange(question, thought, "The answer is 5.", "done", tokens=42, seconds=0.5),
+        Exchange("And with 4 more?", "", "The answer", "done", "stopped", tokens=2, seconds=0.1))
+    teacher.exchanges = (
+        Exchange(question, thought, "The answer is 5.", "done", tokens=58, seconds=1.0),
+        Exchange("And with 4 more?", "", "", "failed", "the prompt has 6,050 tokens; the context holds 1,024",
+                 "shorten the conversation or raise context_tokens"))
+    page._conversations.append(teacher)
     page._draw()
     page.query_one("#line", Input).blur()
 
@@ -46,8 +48,8 @@ SCENES = (
     Scene("evaluate", "evaluate"),
     Scene("export", "export"),
     Scene("export-empty", "export", workspace="empty"),
-    Scene("chat", "chat", steps=_talked),
-    Scene("chat-unfolded", "chat", ("ctrl+t",), _talked),
+    Scene("chat", "chat", steps=_conversed),
+    Scene("chat-unfolded", "chat", ("ctrl+t",), _conversed),
     Scene("runs", "runs"),
     Scene("recipe", "recipe"),
     Scene("teachers", "teachers"),

@@ -22,7 +22,7 @@ from tui.flows.probing import number
 from tui.flows.terms import ask_terms
 from tui.text import line, safe
 from tui.ui import Ui
-from tui.widgets.dialogs import Question
+from tui.widgets.dialogs import ConfirmDialog
 from tui.widgets.text_dialog import Field, TextDialog, Then
 
 ASKED_AT_FIRST = 5
@@ -75,7 +75,8 @@ def _price(ui: Ui, name: str, count: int, accepted: Sequence[str],
             return
         text = "\n".join([*(f"{row.label}: {row.text}" for row in money),
                           *(f"warning: {text}" for text in quote.plan.warnings)])
-        ui.push_screen(Question(f"{safe(text)}\n\nAsk {count} prompts now?", lambda: _start(ui, name, count, begun)))
+        ui.push_screen(ConfirmDialog(f"{safe(text)}\n\nAsk {count} prompts now?",
+                                     lambda: _start(ui, name, count, begun)))
 
     ui.jobs.do(work, priced, group="price")
 
@@ -97,7 +98,7 @@ def raise_cap(ui: Ui, run_id: str, cap_usd: float | None, problem: str = "") -> 
         wanted = number(values["cap"], "US dollars")
         spent = number(values["spent"], "US dollars") if problem else None
         said = "" if spent is None else f"{line(run_id, 60)} has spent ${spent:,.2f}, as you say. It"
-        question = Question(
+        question = ConfirmDialog(
             f"{said or line(run_id, 60)} may then spend ${wanted:,.2f} in all, what it spent before included. Go on?",
             lambda: ui.resume_run(run_id, wanted, spent))
         return lambda: ui.push_screen(question)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from localdistill import KeyLine, allow_key, forget_key, keep_key, key_target, list_keys
 from tui.text import line, safe
 from tui.ui import Ui
-from tui.widgets.dialogs import Question, ReportDialog
+from tui.widgets.dialogs import ConfirmDialog, ReportDialog
 from tui.widgets.text_dialog import Field, TextDialog, Then
 
 KEEP_TEXT = "It is bound to this one host, and kept in the system's keyring or in a file that only you can read."
@@ -50,8 +50,8 @@ def remove_key(ui: Ui, name: str, changed: Callable[[], None]) -> None:
 
     def typed(values: Mapping[str, str]) -> Then:
         where = f" at {line(values['host'], 60)}" if values["host"] else ""
-        question = Question(f"Forget the key and the approvals of {line(values['name'], 60)}{where}?",
-                            lambda: ui.jobs.do(lambda: forget_key(values["name"], values["host"]), forgotten))
+        question = ConfirmDialog(f"Forget the key and the approvals of {line(values['name'], 60)}{where}?",
+                                 lambda: ui.jobs.do(lambda: forget_key(values["name"], values["host"]), forgotten))
         return lambda: ui.push_screen(question)
 
     ui.push_screen(TextDialog("Forget an API key", [

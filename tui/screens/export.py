@@ -19,7 +19,7 @@ from tui.state import AppState
 from tui.text import joined, line, shown
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
-from tui.widgets.shelf import recipes_of
+from tui.widgets.recipe_picker import recipes_of
 
 WIDE = 120
 """Columns from which files and checks stand side by side."""

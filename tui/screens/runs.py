@@ -18,7 +18,7 @@ from tui.commands import Command
 from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
 from tui.text import joined, line, safe, shown
-from tui.widgets.dialogs import ChoiceDialog, Question, ReportDialog, Way
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog, Way
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
 from tui.widgets.progress import WorkLine
@@ -217,7 +217,7 @@ class RunsPage(RunPage):
         self.ui.push_screen(ChoiceDialog("Free disk", text, ways))
 
     def _confirm(self, going: Sequence[PruneItem], total: str) -> None:
-        self.ui.push_screen(Question(
+        self.ui.push_screen(ConfirmDialog(
             f"Remove {len(going)} folders of runs and artifacts, {total}, for good? Traces in the store stay.",
             lambda: self.ui.jobs.do(lambda: remove(self.ui.workspace, going), lambda stay: self._removed(total, stay))))
 

@@ -218,7 +218,7 @@ class TracesPage(Page):
 
     # ---- one trace
 
-    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+    def on_paged_table_row_selected(self, event: PagedTable.RowSelected) -> None:
         """Open the trace."""
         self.add_class("open")
         self._place()

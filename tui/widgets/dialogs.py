@@ -112,7 +112,7 @@ def _command(command: Command) -> str:
     return " · ".join(part for part in parts if part)
 
 
-class Question(Dialog[bool]):
+class ConfirmDialog(Dialog[bool]):
     """Asked only before money is spent or something is removed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "yes", "yes"), Binding("n", "close", "no")]

@@ -31,7 +31,7 @@ class ValueInput(OpenInput, inherit_bindings=False):
 class ValueRow(Vertical):
     """One value: its name, the box, and what is wrong with it."""
 
-    class Changed(Message):
+    class ValueChanged(Message):
         """Somebody typed."""
 
         def __init__(self, field: RecipeField, text: str) -> None:
@@ -93,14 +93,14 @@ class ValueRow(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell the form's owner."""
         event.stop()
-        self.post_message(self.Changed(self.field, event.value))
+        self.post_message(self.ValueChanged(self.field, event.value))
 
     def on_select_changed(self, event: Select.Changed) -> None:
         """Tell the form's owner."""
         event.stop()
         text = "" if event.value is Select.NULL else str(event.value)
         if text != ("" if self.field.value is None else text_of(self.field.value, self.field.kind)):
-            self.post_message(self.Changed(self.field, text))
+            self.post_message(self.ValueChanged(self.field, text))
 
 
 def _values(field: RecipeField, text: str) -> list[str]:

@@ -37,7 +37,7 @@ class Column:
     """Shown only where the table is at least this wide."""
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Where rows come from. Nothing here may wait."""
 
     @property
@@ -103,7 +103,7 @@ class PagedTable(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0, repaint=False)
     """The row that keys speak of."""
 
-    class Chosen(Message):
+    class RowSelected(Message):
         """A row was opened."""
 
         def __init__(self, table: PagedTable, index: int) -> None:
@@ -115,19 +115,19 @@ class PagedTable(ScrollView, can_focus=True):
             """The table."""
             return self.table
 
-    class Moved(Chosen):
+    class Moved(RowSelected):
         """The cursor stands on another row."""
 
     def __init__(self, columns: Sequence[Column], id: str | None = None) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
-        self._rows: Rows = ListRows()
+        self._rows: RowSource = ListRows()
         self._strips: dict[tuple[int, bool], Strip] = {}
         self._layout: list[tuple[Column, int, int]] = []
 
     # ---- what is shown
 
-    def show(self, rows: Rows, cursor: int = 0) -> None:
+    def show(self, rows: RowSource, cursor: int = 0) -> None:
         """Show other rows."""
         self._rows = rows
         self.arrived()
@@ -204,7 +204,7 @@ class PagedTable(ScrollView, can_focus=True):
     def action_choose(self) -> None:
         """Open the row under the cursor."""
         if self._rows.count:
-            self.post_message(self.Chosen(self, self.cursor))
+            self.post_message(self.RowSelected(self, self.cursor))
 
     def on_click(self, event: Click) -> None:
         """A click moves the cursor, a second one opens."""

@@ -34,7 +34,7 @@ class TomlPane(Vertical):
     TomlPane VerticalScroll { scrollbar-size-vertical: 1; }
     """
 
-    class Changed(Message):
+    class TextChanged(Message):
         """Somebody typed. What stands there now is `text`: when this arrives, more may have been typed."""
 
     def __init__(self, id: str | None = None) -> None:
@@ -85,7 +85,7 @@ class TomlPane(Vertical):
         event.stop()
         if event.text_area.text != self._text:
             self._text = event.text_area.text
-            self.post_message(self.Changed())
+            self.post_message(self.TextChanged())
 
 
 def is_editable(text: str) -> bool:

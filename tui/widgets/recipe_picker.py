@@ -35,16 +35,16 @@ def recipes_of(root: Path) -> Found:
     return Found(tuple(own), tuple(shipped_recipes()))
 
 
-class Shelf(Horizontal):
+class RecipePicker(Horizontal):
     """The list and a preview."""
 
     DEFAULT_CSS = """
-    Shelf { height: 1fr; }
-    Shelf OptionList { width: 34; max-width: 40%; }
-    Shelf #preview { padding: 0 1; scrollbar-size-vertical: 1; }
+    RecipePicker { height: 1fr; }
+    RecipePicker OptionList { width: 34; max-width: 40%; }
+    RecipePicker #preview { padding: 0 1; scrollbar-size-vertical: 1; }
     """
 
-    class Chosen(Message):
+    class Picked(Message):
         """Somebody took a recipe."""
 
         def __init__(self, path: Path, is_shipped: bool) -> None:
@@ -62,14 +62,14 @@ class Shelf(Horizontal):
 
     def compose(self) -> Iterable[Widget]:
         """List left, preview right."""
-        yield OptionList(id="shelf-list", markup=False)
+        yield OptionList(id="recipe-list", markup=False)
         with VerticalScroll(id="preview"):
             yield Static(shown("looking for recipes ...", MUTED), id="preview-text")
 
     def look(self) -> None:
         """Read what is there now."""
         root = self.ui.workspace.root
-        self.ui.jobs.do(lambda: recipes_of(root), self._show, group="shelf")
+        self.ui.jobs.do(lambda: recipes_of(root), self._show, group="recipes")
 
     def _show(self, found: Found) -> None:
         self._found = found
@@ -109,4 +109,4 @@ class Shelf(Horizontal):
         event.stop()
         if event.option_id:
             path = Path(event.option_id)
-            self.post_message(self.Chosen(path, path in self._found.shipped))
+            self.post_message(self.Picked(path, path in self._found.shipped))

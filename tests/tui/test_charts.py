@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tui.widgets.interval_bars import difference_bar, scale_of, score_bar
@@ -68,6 +68,7 @@ def test_series_are_told_apart_without_colour() -> None:
     assert "A" not in "\n".join(draw([falling], 60, 14).text()), "a single curve needs no letter"
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(-5, 10**6), st.floats()), max_size=30), max_size=4),
        st.integers(0, 120), st.integers(0, 30))
 def test_any_points_fit_the_room(series: list[list[tuple[float, float]]], width: int, height: int) -> None:

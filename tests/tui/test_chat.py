@@ -21,6 +21,7 @@ from localdistill import ChatFile, ChatPiece, Workspace, shipped_path
 from localdistill.core.errors import EngineError
 from localdistill.core.records import Reply, Usage
 from tests.tui.driving import piloted, until
+from tests.tui.snapshots import calm
 from tui.app import LocalDistillApp
 from tui.conversation import Conversation, Exchange
 from tui.widgets.chat_log import ChatLog
@@ -221,7 +222,7 @@ async def test_a_question_asked_too_early_is_dropped_with_the_screen(tmp_path: P
         await pilot.pause()
         known.set()
         await until(pilot, lambda: page._conversations)
-        await pilot.pause(0.1)
+        await calm(pilot)
         assert not page._conversations[0].exchanges and not children()
 
 

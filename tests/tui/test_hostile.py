@@ -16,6 +16,7 @@ from localdistill import RunFolder, Workspace, parse_recipe
 from tests.tui import chain, prepared
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
+from tests.tui.snapshots import calm
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
 from tui.conversation import Conversation, Exchange
@@ -109,8 +110,9 @@ def harmless(output: bytes) -> None:
     assert b"\x07" not in own, f"the bell rang: {own[max(0, own.find(7) - 80):own.find(7) + 20]!r}"
 
 
-def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) -> None:
-    with Terminal(workspace, size=(110, 34)) as terminal:
+def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(workspace, tmp_path / "w")  # keys are pressed in it that change it
+    with Terminal(own, size=(110, 34)) as terminal:
         terminal.until(" Home ")
         terminal.settle()
         for entry in [*MENU[1:], MENU[0]]:
@@ -152,7 +154,7 @@ def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: 
     async def body() -> None:
         app = LocalDistillApp(workspace, start=name)
         async with app.run_test(size=size) as pilot:
-            await pilot.pause(0.5)
+            await calm(pilot)
             evil = RunView(EVIL, recipe=EVIL, said=(Said("error", EVIL, EVIL, EVIL), Said("note", LONG)))
             app.run_seen(evil)
             await pilot.pause()
@@ -161,7 +163,7 @@ def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: 
                 page._conversations = [evil_conversation(), evil_conversation()]
                 page._unfolded = True
                 page._draw()
-            await pilot.pause(0.3)
+            await calm(pilot)
             assert_harmless(app)
 
     body()

@@ -14,6 +14,7 @@ from tests.helpers import REPO
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
 from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
+from tests.tui.snapshots import calm
 from tui.app import LocalDistillApp
 from tui.screens.recipe import RecipePage
 from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ErrorDialog, ReportDialog
@@ -143,7 +144,7 @@ async def test_what_is_typed_while_the_form_follows_is_never_taken_back(mine: Pa
             area.insert(letter)
             await asyncio.sleep(0)  # some of the messages about it have come, some have not
         await until(pilot, lambda: area.text.endswith("faster than it is drawn"))
-        await pilot.pause(0.2)
+        await calm(pilot)
         assert area.text.endswith("faster than it is drawn")
         assert area.cursor_location == area.document.end
 

@@ -5,6 +5,7 @@ To accept new pictures, after looking at them: python -m pytest tests/tui/test_s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,18 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, P
         yield roots
 
 
+@pytest.fixture
+def in_utc() -> Iterator[None]:
+    """Times of day are those of UTC, and afterwards those of the machine again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_utc")
 @pytest.mark.parametrize(("scene", "size"), CASES)
 def test_picture(scene: Scene, size: tuple[int, int], workspaces: dict[str, Path], snap_compare: Any,
                  monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import re
 from textual import events
 from textual.widgets import Input
 
+from tui.text import safe
 from tui.ui import ui_of
 from tui.widgets.fields import FREE_TEXT
 
@@ -20,7 +21,7 @@ class ChatLine(Input):
     terminals that do not say what is pasted."""
 
     def __init__(self, placeholder: str, id: str | None = None) -> None:
-        super().__init__(placeholder=placeholder, id=id, classes=FREE_TEXT)
+        super().__init__(placeholder=safe(placeholder), id=id, classes=FREE_TEXT)
 
     @property
     def message(self) -> str:

@@ -58,7 +58,7 @@ class ValueRow(Vertical):
         if field.kind == "switch":
             return _select([("yes", "true"), ("no", "false")], text, field)
         if field.kind == "choice":
-            return _select([(line(name), name) for name in field.choices], text, field)
+            return _select([(name, name) for name in field.choices], text, field)
         return ValueInput(text, placeholder=_placeholder(field), compact=True, select_on_focus=False,
                           classes=VARIABLE if field.name.endswith("key_env") else None)
 
@@ -108,12 +108,11 @@ def _values(field: RecipeField, text: str) -> list[str]:
 
 
 def _select(options: list[tuple[str, str]], text: str, field: RecipeField) -> Select[str]:
-    known = {value for _, value in options}
-    if text and text not in known:
+    if text and text not in {value for _, value in options}:
         options = [*options, (line(f"{text} (unknown)", 60), text)]
     prompt = f"{_word(field.default)} (default)" if field.default else "choose" if field.is_required else "not set"
-    return Select(options, value=text or Select.NULL, prompt=line(prompt, 60), compact=True,
-                  allow_blank=not field.is_required or not text)
+    return Select([(line(name), value) for name, value in options], value=text or Select.NULL, prompt=line(prompt, 60),
+                  compact=True, allow_blank=not field.is_required or not text)
 
 
 def _word(default: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -17,7 +18,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.text import line
+from tui.text import line, safe
 
 Cell = tuple[str, str]
 """Text, and the kind it is drawn as: empty, `good`, `bad`, `warn`, `muted` or `strong`."""
@@ -254,7 +255,7 @@ class PagedTable(ScrollView, can_focus=True):
         return self._strip("›" if at_cursor else " ", cells, base, width, at_cursor)
 
     def _strip(self, mark: str, cells: Sequence[Cell], base: Style, width: int, plain: bool = False) -> Strip:
-        segments = [Segment(mark, base)]
+        segments = [Segment(safe(mark), base)]
         for column, place, room in self._layout:
             text, kind = cells[place]
             style = self.get_component_rich_style(f"paged-table--{kind}") if kind in KINDS and not plain else base
@@ -277,11 +278,11 @@ def fitted(text: str, width: int, right: bool = False) -> str:
         if len(text) > width:
             return text[: max(0, width - 1)] + "…"
         return text.rjust(width) if right else text.ljust(width)
-    strip = Strip([Segment(text)])
+    strip = Strip([Segment(safe(text))])
     length = strip.cell_length
     if length > width:
         cut = strip.crop(0, max(0, width - 1)).text
-        return cut + "…" + " " * (width - 1 - Strip([Segment(cut)]).cell_length)
+        return cut + "…" + " " * (width - 1 - cell_len(cut))
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 

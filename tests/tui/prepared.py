@@ -270,11 +270,11 @@ def _events(run: RunFolder, stages: Sequence[str], adapters: dict[str, str], sco
             if fact["kind"] != "measured"]
     out.append({"kind": "stage_started", "stage": "train"})
     for place, arm in enumerate(ARMS):
-        out.append({"kind": "counted", "stage": "train", "what": "dataset", "arm": arm,
+        out.append({"kind": "counted", "stage": "train", "what": "dataset", "arm": arm, "seed": 0,
                     "counts": {"rows": 19, "tokens": 1600, "trained_tokens": 900, "longest_row": 110}})
         out += list(_curve(arm, place))
         out.append({"kind": "artifact_written", "artifact_kind": "adapter", "digest": adapters[arm],
-                    "label": f"{arm}, seed 0"})
+                    "label": f"{arm}, seed 0", "stage": "train", "arm": arm, "seed": 0})
     out += [{"kind": "stage_finished", "stage": "train", "elapsed_s": 183.0},
             {"kind": "stage_started", "stage": "evaluate"},
             {"kind": "noted", "stage": "evaluate", "text": "pantry: 300 items, graded by exact, 1 seed per arm"},
@@ -300,7 +300,7 @@ def _curve(arm: str, place: int) -> Iterator[dict[str, Any]]:
         rate = 3e-3 * (step / 2 if step < 2 else (1 + math.cos(math.pi * (step - 2) / 38)) / 2)
         for name, value in (("loss", loss), ("learning_rate", rate), ("grad_norm", 0.5), ("tokens_per_s", 6700.0)):
             yield {"kind": "measured", "stage": "train", "name": name, "value": round(value, 6), "step": step,
-                   "arm": arm}
+                   "arm": arm, "seed": 0}
 
 
 COLLECTING = """name = "asking"

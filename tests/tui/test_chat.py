@@ -254,7 +254,7 @@ async def test_a_question_that_is_too_long_is_refused_and_the_conversation_goes_
         await ask(pilot, "apple " * 6000)
         conversation = page._conversations[0]
         await until(pilot, lambda: conversation.exchanges and conversation.exchanges[0].state == "failed")
-        assert "the context holds" in log(app) and "next: shorten" in log(app)
+        assert "the context holds" in log(app) and "next: ask something shorter" in log(app)
         await ask(pilot, QUESTION)
         await until(pilot, lambda: page._conversations[0].exchanges[1].state == "done")
         assert page._conversations[0].exchanges[1].answer and len(page._conversations[0]._memory) == 2

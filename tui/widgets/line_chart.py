@@ -32,7 +32,7 @@ _AXIS = -1
 
 
 @dataclass(frozen=True)
-class Curve:
+class Series:
     """One series: its name and (x, y) points in the order of x."""
 
     name: str
@@ -151,7 +151,7 @@ def reduced(points: Points, low: float, high: float, columns: int) -> list[list[
     return pieces
 
 
-def draw(lines: Sequence[Curve], width: int, height: int) -> Drawing:
+def draw(lines: Sequence[Series], width: int, height: int) -> Drawing:
     """The chart in `width` x `height` cells. Too little room, or no point at all: an empty drawing."""
     extents = [_once(series.points, ("extent",), partial(extent, series.points)) for series in lines]
     ends = [(e.low, e.high) for e in extents if e and e.low is not None and e.high is not None]
@@ -296,12 +296,12 @@ class LineChart(Widget):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.lines: tuple[Curve, ...] = ()
+        self.lines: tuple[Series, ...] = ()
         self.nothing = "nothing measured yet"
         self._drawn_at = 0.0
         self._waits = False
 
-    def show(self, lines: Sequence[Curve], nothing: str = "") -> None:
+    def show(self, lines: Sequence[Series], nothing: str = "") -> None:
         """Draw these series; `nothing` is said where there are no points."""
         told = tuple(lines)
         self.nothing = nothing or self.nothing
@@ -341,7 +341,7 @@ def _coloured(row: Sequence[PlotCell]) -> Content:
     return joined(*parts)
 
 
-def legend(lines: Sequence[Curve]) -> Content:
+def legend(lines: Sequence[Series]) -> Content:
     """Letter, name and newest value of each series, one a line."""
     parts: list[Content] = []
     for index, series in enumerate(lines):

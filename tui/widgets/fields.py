@@ -3,9 +3,10 @@ the field of the window in which nothing can be read, or nowhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
@@ -18,6 +19,11 @@ VARIABLE = "variable"
 """The class of a field for the name of an environment variable, where people put the key itself."""
 BURST_S = 0.01
 """Keys that follow each other faster than this were not pressed by a hand."""
+
+
+def without(bindings: Sequence[BindingType], key: str) -> list[BindingType]:
+    """The keys of a field but `key`, which does something else on its screen."""
+    return [binding for binding in bindings if not (isinstance(binding, Binding) and key in binding.key)]
 
 
 def takes_text(node: object) -> bool:

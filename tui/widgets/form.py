@@ -15,7 +15,7 @@ from textual.widgets import Input, Select, Static
 
 from tui.recipe_fields import RecipeField, text_of
 from tui.text import joined, line, shown
-from tui.widgets.fields import VARIABLE, OpenInput
+from tui.widgets.fields import VARIABLE, OpenInput, without
 
 PROBLEM_MARKS = {"error": "✗", "warning": "!"}
 LONGEST_VALUE = 20_000
@@ -25,7 +25,7 @@ LONGEST_VALUE = 20_000
 class ValueInput(OpenInput, inherit_bindings=False):
     """One value. Left empty, the default counts."""
 
-    BINDINGS = [binding for binding in Input.BINDINGS if "ctrl+k" not in getattr(binding, "key", "")]
+    BINDINGS = without(Input.BINDINGS, "ctrl+k")
 
 
 class ValueRow(Vertical):

@@ -16,7 +16,7 @@ TELL_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ChatExchange:
     """One question and what came of it."""
 
     question: str
@@ -46,7 +46,7 @@ class Conversation:
 
     def __init__(self, path: Path, label: str) -> None:
         self.path, self.label = path, label
-        self.exchanges: tuple[Exchange, ...] = ()
+        self.exchanges: tuple[ChatExchange, ...] = ()
         self._memory: list[Message] = []
         self._model: _Model | None = None
 
@@ -69,7 +69,7 @@ class Conversation:
         """Note the question. Returns the work that gets the answer, for a worker: it calls the function it is given
         whenever there is something new to show, and raises nothing."""
         model = self._model = self._model or _Model(self.path)
-        self.exchanges = (*self.exchanges, Exchange(question))
+        self.exchanges = (*self.exchanges, ChatExchange(question))
         return lambda told: self._answer(model, question, told)
 
     def stop(self) -> None:
@@ -89,9 +89,9 @@ class Conversation:
             model.end()
 
     def _answer(self, model: _Model, question: str, told: Callable[[], None]) -> None:
-        exchange, mine = Exchange(question), len(self.exchanges) - 1
+        exchange, mine = ChatExchange(question), len(self.exchanges) - 1
 
-        def show(new: Exchange) -> Exchange:
+        def show(new: ChatExchange) -> ChatExchange:
             if len(self.exchanges) > mine and self.exchanges[mine].is_open:
                 self.exchanges = (*self.exchanges[:mine], new)
                 told()
@@ -112,7 +112,8 @@ class Conversation:
             show(replace(exchange, state="failed", ending=f"{type(error).__name__}: {error}", hint=""))
 
     @staticmethod
-    def _stream(session: ChatSession, exchange: Exchange, show: Callable[[Exchange], Exchange]) -> Exchange:
+    def _stream(session: ChatSession, exchange: ChatExchange,
+                show: Callable[[ChatExchange], ChatExchange]) -> ChatExchange:
         began = shown_at = time.monotonic()
         thinking: list[str] = []
         answer: list[str] = []

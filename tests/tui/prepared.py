@@ -12,7 +12,7 @@ import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -283,10 +283,11 @@ def _kept(run: RunFolder, events: Iterable[Event], at: float, state: str = "runn
     (run.path / "events.jsonl").unlink(missing_ok=True)
     with patch("time.time", return_value=at):
         recorder = Recorder(run, run.recipe().name)
-        for event in events:
-            recorder.take(event)
-        recorder.status["state"] = state
-        recorder.flush(force=True)
+        with closing(recorder._file):
+            for event in events:
+                recorder.take(event)
+            recorder.status["state"] = state
+            recorder.flush(force=True)
 
 
 def _events(run: RunFolder, stages: Sequence[str], adapters: dict[str, str], scorecard: str, exported: str) -> None:

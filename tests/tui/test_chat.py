@@ -23,7 +23,7 @@ from localdistill.core.records import Reply, Usage
 from tests.tui.driving import piloted, until
 from tests.tui.snapshots import calm
 from tui.app import LocalDistillApp
-from tui.conversation import Conversation, Exchange
+from tui.conversation import ChatExchange, Conversation
 from tui.widgets.chat_log import ChatLog
 
 pytest.importorskip("llama_cpp")
@@ -65,7 +65,7 @@ class Deaf(Conversation):
     """Notes what it is asked and answers at once."""
 
     def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
-        self.exchanges = (*self.exchanges, Exchange(question, answer="yes", state="done"))
+        self.exchanges = (*self.exchanges, ChatExchange(question, answer="yes", state="done"))
         return lambda told: told()
 
 
@@ -353,7 +353,8 @@ def test_the_end_is_followed_until_somebody_scrolls_up(app: LocalDistillApp, slo
         async with app.run_test(size=(60, 20)) as pilot:
             page = page_of(app)
             await until(pilot, lambda: page._conversations)
-            page._conversations[0].exchanges = tuple(Exchange(f"question {n}", "", "yes", "done") for n in range(30))
+            past = tuple(ChatExchange(f"question {n}", "", "yes", "done") for n in range(30))
+            page._conversations[0].exchanges = past
             page._draw()
             pane = app.screen.query_one("#log-a", ChatLog)
             await until(pilot, lambda: pane.max_scroll_y > 0 and pane.scroll_y == pane.max_scroll_y)
@@ -378,7 +379,7 @@ def test_a_conversation_without_a_screen() -> None:
     conversation.reset()
     conversation.close()
     assert conversation.exchanges == ()
-    assert Exchange("q", tokens=10, seconds=2).rate == 5
+    assert ChatExchange("q", tokens=10, seconds=2).rate == 5
 
 
 @piloted

@@ -19,7 +19,7 @@ from tests.tui.hostile import assert_harmless
 from tests.tui.snapshots import calm
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
-from tui.conversation import Conversation, Exchange
+from tui.conversation import ChatExchange, Conversation
 from tui.menu import MENU
 from tui.state import RunView, Said
 from tui.widgets.choose import Choose
@@ -141,8 +141,8 @@ def evil_conversation() -> Conversation:
     """A conversation that says hostile things."""
     conversation = Conversation(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
     conversation.exchanges = (
-        Exchange(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), Exchange(LONG, LONG, LONG, "done"),
-        Exchange(EVIL, "", "", "failed", EVIL, EVIL), Exchange(EVIL, EVIL, "", "writing"))
+        ChatExchange(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), ChatExchange(LONG, LONG, LONG, "done"),
+        ChatExchange(EVIL, "", "", "failed", EVIL, EVIL), ChatExchange(EVIL, EVIL, "", "writing"))
     return conversation
 
 

@@ -16,7 +16,7 @@ from textual.widgets import Input
 
 from tests.tui import prepared
 from tests.tui.snapshots import Scene, opened
-from tui.conversation import Conversation, Exchange
+from tui.conversation import ChatExchange, Conversation
 from tui.menu import MENU
 
 
@@ -27,11 +27,11 @@ async def _conversed(pilot: Pilot[None]) -> None:
     thought = "Ada begins with 3 apples.\nThen 2 come along: 3 + 2 = 5.\nSo there are 5."
     student, teacher = page._conversations[0], Conversation(Path("/models/teacher.gguf"), "teacher of garden-1")
     student.exchanges = (
-        Exchange(question, thought, "The answer is 5.", "done", tokens=42, seconds=0.5),
-        Exchange("And with 4 more?", "", "The answer", "done", "stopped", tokens=2, seconds=0.1))
+        ChatExchange(question, thought, "The answer is 5.", "done", tokens=42, seconds=0.5),
+        ChatExchange("And with 4 more?", "", "The answer", "done", "stopped", tokens=2, seconds=0.1))
     teacher.exchanges = (
-        Exchange(question, thought, "The answer is 5.", "done", tokens=58, seconds=1.0),
-        Exchange("And with 4 more?", "", "", "failed", "the prompt has 6,050 tokens; the context holds 1,024",
+        ChatExchange(question, thought, "The answer is 5.", "done", tokens=58, seconds=1.0),
+        ChatExchange("And with 4 more?", "", "", "failed", "the prompt has 6,050 tokens; the context holds 1,024",
                  "shorten the conversation or raise context_tokens"))
     page._conversations.append(teacher)
     page._draw()

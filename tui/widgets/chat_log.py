@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.conversation import Exchange
+from tui.conversation import ChatExchange
 from tui.text import joined, safe, shown
 
 
@@ -23,13 +23,13 @@ class ChatLog(VerticalScroll):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self._drawn: list[tuple[Exchange, bool]] = []
+        self._drawn: list[tuple[ChatExchange, bool]] = []
 
     def on_mount(self) -> None:
         """Follow the end."""
         self.anchor()
 
-    def show(self, exchanges: Sequence[Exchange], unfolded: bool, nothing: Content) -> None:
+    def show(self, exchanges: Sequence[ChatExchange], unfolded: bool, nothing: Content) -> None:
         """Draw the exchanges; `nothing` where there are none."""
         wanted = [(exchange, unfolded) for exchange in exchanges]
         rows = list(self.query(Static).results(Static))
@@ -47,7 +47,7 @@ class ChatLog(VerticalScroll):
         self._drawn = wanted
 
 
-def _exchange(exchange: Exchange, unfolded: bool) -> Content:
+def _exchange(exchange: ChatExchange, unfolded: bool) -> Content:
     """One exchange as text."""
     parts = [shown("you  ", "bold $primary"), shown(exchange.question, "bold"), Content("\n")]
     if exchange.thinking:
@@ -57,7 +57,7 @@ def _exchange(exchange: Exchange, unfolded: bool) -> Content:
     return joined(*parts, *_state(exchange))
 
 
-def _thinking(exchange: Exchange, unfolded: bool) -> list[Content]:
+def _thinking(exchange: ChatExchange, unfolded: bool) -> list[Content]:
     words = len(exchange.thinking.split())
     verb = "thinking" if exchange.is_open and not exchange.answer else "thought"
     if not unfolded:
@@ -67,7 +67,7 @@ def _thinking(exchange: Exchange, unfolded: bool) -> list[Content]:
             shown("".join(f"│ {text}\n" for text in lines), "$foreground-muted")]
 
 
-def _state(exchange: Exchange) -> list[Content]:
+def _state(exchange: ChatExchange) -> list[Content]:
     if exchange.state == "loading":
         return [shown("loading the model ...", "$foreground-muted")]
     if exchange.state == "failed":

@@ -47,7 +47,7 @@ TAIL = 1000
 def run(context: StageContext) -> None:
     """Leave `collect.ids` (traces, in prompt order) and the counts per status."""
     for key, text in advice_on(context.recipe):
-        context.warn("collect", f"{key}: {text}")
+        context.warn(f"{key}: {text}")
     ids: list[str] = []
     unanswered, marks = 0, Counter[str]()
     if context.recipe.traces:
@@ -83,7 +83,7 @@ def _import(context: StageContext, section: PromptsSection, marks: Counter[str])
     if new:
         context.worked()
     traces = [row.trace for row in rows if row.trace]
-    context.emit(Counted("collect", "imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
+    context.emit(Counted("imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
     marks.update(mark for trace in traces if (mark := unknown_mark(trace.answer)))
     _say_unknown_marks(context, marks)
     return list(dict.fromkeys(trace.id for trace in traces))
@@ -92,9 +92,9 @@ def _import(context: StageContext, section: PromptsSection, marks: Counter[str])
 def _say_unknown_marks(context: StageContext, marks: Counter[str]) -> None:
     """Count and warn of answers that hold what looks like a mark of reasoning and is none that we know."""
     if marks:
-        context.emit(Counted("collect", "unknown marks", dict(marks.most_common())))
+        context.emit(Counted("unknown marks", dict(marks.most_common())))
         named = ", ".join(f"{count} x {mark}" for mark, count in marks.most_common(MOST_ERRORS))
-        context.warn("collect", f"{marks.total()} answers hold what looks like a mark of reasoning and is none that we "
+        context.warn(f"{marks.total()} answers hold what looks like a mark of reasoning and is none that we "
                      f"know: {named}", MARK_HINT)
 
 
@@ -149,7 +149,7 @@ def _keep(context: StageContext, prompts: Sequence[Prompt]) -> None:
 def _say_what_came_back(context: StageContext, orphans: Mapping[str, str]) -> None:
     if orphans and (back := len(orphans) - len(context.store.without_prompt())):
         context.worked()
-        context.note("collect", f"{back} stored answers had lost their prompt; it is stored again")
+        context.note(f"{back} stored answers had lost their prompt; it is stored again")
 
 
 def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
@@ -195,7 +195,6 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
         )
     if lost:
         context.warn(
-            "collect",
             f"{lost} of {total} questions have no answer and are left out",
             f"localdistill resume {context.run.id} asks for those again",
         )
@@ -213,7 +212,7 @@ def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
                 tries[question.prompt.id] = mine
     context.store.add_labels((prompt, "tries", count) for prompt, count in tries.items())
     counts = Counter(tries.values())
-    context.emit(Counted("collect", "tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
+    context.emit(Counted("tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
 
 
 def _by_size(tries: str) -> tuple[int, int]:
@@ -261,15 +260,15 @@ class _Collecting:
             if self._scores is not None:
                 self._scores.close()
             context.store.release(context.run.id)
-            context.emit(Counted("collect", "replies", dict(self._counts)))
-            context.say_spending("collect")
+            context.emit(Counted("replies", dict(self._counts)))
+            context.say_spending()
             elapsed_s = time.monotonic() - began
-            context.emit(Measured("collect", "tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
+            context.emit(Measured("tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
         context.cancel.check()
         if self._foreign:
-            context.note("collect", f"{self._foreign} questions are being asked by another run")
+            context.note(f"{self._foreign} questions are being asked by another run")
         for text, count in self._errors.most_common(3):
-            context.warn("collect", f"{count} replies failed: {text}",
+            context.warn(f"{count} replies failed: {text}",
                          f"what came instead: localdistill quarantine {context.run.id}")
 
     def _stream(self, place: int) -> Callable[[Callable[[], bool]], Iterator[tuple[int, Reply]]]:
@@ -331,7 +330,7 @@ class _Collecting:
         before = last_probe(context.workspace, teacher.model)
         for text in recheck(teacher.engine, before, context.ledger, context.cancel,
                             lambda probe: keep_probe(context.workspace, probe)):
-            context.warn("collect", f"{teacher.name}: {text}")
+            context.warn(f"{teacher.name}: {text}")
 
     def _show(self, teacher: Teacher, reply: Reply | None) -> None:
         """Say how far the asking is, and what `teacher` wrote last, where that is readable."""
@@ -343,9 +342,9 @@ class _Collecting:
         if spent := self._context.ledger.spent_usd:
             counters["usd"] = spent
         label = "asking the teacher" if len(self._teachers) == 1 else f"asking {len(self._teachers)} teachers"
-        self._context.emit(Progressed("collect", label, self._done, self._total, "answers", counters, self._tables()))
+        self._context.emit(Progressed(label, self._done, self._total, "answers", counters, self._tables()))
         if reply is not None:
-            self._context.emit(Streamed("collect", reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name))
+            self._context.emit(Streamed(reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name))
 
     def _tables(self) -> dict[str, dict[str, int]]:
         """Who answered how often, how the replies ended, and what the errors were."""

@@ -51,10 +51,10 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
             context.worked()
             terms = terms_of(teacher.use, teacher.options) if engine and teacher else ""
             _write(context, section, rewrite, name, missing, engine, terms, errors)
-            context.say_spending("rewrite")
+            context.say_spending()
     children = context.store.children(parents, name)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
-    context.emit(Counted("rewrite", section.name, dict(verdicts)))
+    context.emit(Counted(section.name, dict(verdicts)))
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
     ids = [kept[parent] for parent in parents if parent in kept]
     if len(children) < len(parents):
@@ -86,7 +86,7 @@ def _write(
             trace, grade = name.of(trace, grade)
             trace = dataclasses.replace(trace, terms=strictest((trace.terms, terms)))
             journal.add(trace, [grade])
-            context.emit(Progressed("rewrite", section.name, done, len(missing), "traces"))
+            context.emit(Progressed(section.name, done, len(missing), "traces"))
 
 
 def _asker(context: StageContext, engine: Engine, max_tokens: int, errors: Counter[str]) -> Ask:

@@ -1,8 +1,8 @@
 """Hides AMX from llama.cpp on machines that announce it but crash when it is used, as some virtual machines do.
 
-Linux gives a process the tiles only after it asked. A filter on that one request makes llama.cpp believe that it was
-refused, so that it falls back to its AVX code, rearranged weights included. Must do nothing else and nowhere but in
-a child of ours."""
+Linux gives a process the tiles only after it asked. A seccomp filter on that one call makes llama.cpp believe that it
+was refused, so that it falls back to its AVX code, rearranged weights included. Must do nothing else and nowhere but
+in a child of ours."""
 
 from __future__ import annotations
 

@@ -63,6 +63,8 @@ RANKS = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_BETWEEN_FAMILIES = {("trainers", "objectives.base")}
 """A trainer is given an objective: its contract names the other contract, nothing else."""
 OWN = ("localdistill", "tui")
+STILL_SHARED = {"Line", "Material", "Place", "Price", "Question", "Subject", "Turn"}
+"""Names of classes that mean two things so far. Nothing is ever added here."""
 
 
 def modules() -> list[Path]:
@@ -157,6 +159,21 @@ def test_no_module_imports_one_that_imports_it() -> None:
     assert circles(arrows) == []
 
 
+def shared_names(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Classes at the top of modules that have a name in common, with those modules."""
+    homes: dict[str, list[str]] = {}
+    for path in paths:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name != "Options":
+                homes.setdefault(node.name, []).append(name_of(path))
+    return {name: where for name, where in homes.items() if len(where) > 1}
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """One name, one meaning: whoever reads a name need not ask which of two things it is."""
+    assert {name: where for name, where in shared_names(modules()).items() if name not in STILL_SHARED} == {}
+
+
 def test_the_rules_catch_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     for line, folder in (
@@ -170,6 +187,9 @@ def test_the_rules_catch_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "bad.py").write_text(line + "\n")
         assert violations(tmp_path / folder / "bad.py"), line
+    (tmp_path / "localdistill" / "one.py").write_text("class Twice: ...\n")
+    (tmp_path / "localdistill" / "two.py").write_text("class Twice: ...\nclass Once: ...\nclass Options: ...\n")
+    assert list(shared_names((tmp_path / "localdistill").glob("*.py"))) == ["Twice"]
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 

@@ -79,18 +79,18 @@ def probe(
     as_json: JsonOption = False,
 ) -> None:
     """Probe one or several teachers."""
-    from localdistill import CallBook, Cancel, Cancelled, examine_teacher
+    from localdistill import Cancel, Cancelled, SpendLedger, examine_teacher
 
     place = workspace_of(workspace)
     subjects = _subjects(name, recipe, model, base_url, key_env)
     _need_consent(subjects, place, accepted or [])
     if not _may_spend(subjects, max_usd, yes):
         return
-    book, found = CallBook(cap_usd=max_usd), []
+    ledger, found = SpendLedger(cap_usd=max_usd), []
     try:
         for subject in subjects:
             output.talk(output.safe(f"asking {subject.label} ..."))
-            found.append(examine_teacher(place, subject, book, Cancel()))
+            found.append(examine_teacher(place, subject, ledger, Cancel()))
             if not as_json:
                 _show(found[-1])
     except KeyboardInterrupt:

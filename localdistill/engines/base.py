@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
 from localdistill.providers import Price, Who, unsaid
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 
 
 class Engine(Protocol):
@@ -26,7 +26,7 @@ class Engine(Protocol):
         """Questions and the replies that must come."""
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Who answers with these options, checked or not: terms, keys and money follow. By default a stranger."""
         return unsaid(options)
 
@@ -56,8 +56,8 @@ class Streaming(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """Optional: an engine whose answers may cost money. The stage gives it a book and a folder before it asks."""
-    book: CallBook
+    """Optional: an engine whose answers may cost money. The stage gives it a ledger and a folder before it asks."""
+    ledger: SpendLedger
     """Every call is reserved and settled here."""
     folder: Path | None
     """Where calls that outlive a process (batches) are remembered."""

@@ -62,7 +62,7 @@ class ReplayEngine:
         """The reply that the last `stream` amounted to."""
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Nobody is asked: whose words a recording holds was for whoever recorded them to decide."""
         return THIS_MACHINE
 

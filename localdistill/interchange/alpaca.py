@@ -24,7 +24,7 @@ from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
-    Place,
+    RowPlace,
     answer_of,
     imported,
     optional_text,
@@ -56,7 +56,7 @@ class AlpacaLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """Instruction and input as one user turn; the output as trace, none when it is empty."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         messages: list[Message] = []
         if system := optional_text(row, "system", place):
             messages.append(Message("system", system))
@@ -92,7 +92,7 @@ def _output(trace: Trace | None) -> str:
     return join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
 
 
-def _history(value: object, place: Place) -> list[Message]:
+def _history(value: object, place: RowPlace) -> list[Message]:
     if value is None:
         return []
     messages: list[Message] = []

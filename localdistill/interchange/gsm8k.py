@@ -15,7 +15,7 @@ from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, need_user, text_at
+from localdistill.interchange.rows import RowPlace, need_user, text_at
 
 _MARK = re.compile(r"<<[^<>]*>>")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -43,7 +43,7 @@ class Gsm8kLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
-        return Imported(gsm8k_prompt(row, Place(source, number)))
+        return Imported(gsm8k_prompt(row, RowPlace(source, number)))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """Question and solution; calculator marks are gone, and a trace is left out. InputError without a solution."""
@@ -52,7 +52,7 @@ class Gsm8kLayout:
         return {"question": prompt.question, "answer": prompt.original}
 
 
-def gsm8k_prompt(row: Mapping[str, Any], place: Place) -> Prompt:
+def gsm8k_prompt(row: Mapping[str, Any], place: RowPlace) -> Prompt:
     """The prompt of a row with GSM8K's `question` and `answer`."""
     solution = text_at(row, "answer", place)
     _, found, reference = solution.rpartition("####")

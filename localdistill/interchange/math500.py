@@ -9,7 +9,7 @@ from typing import Any
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, need_user, optional_text, text_at
+from localdistill.interchange.rows import RowPlace, need_user, optional_text, text_at
 
 _FACTS = ("subject", "level", "unique_id")
 
@@ -34,7 +34,7 @@ class Math500Layout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         return Imported(Prompt(
             messages=need_user((Message("user", text_at(row, "problem", place)),), place),
             reference=optional_text(row, "answer", place), original=optional_text(row, "solution", place),

@@ -16,7 +16,7 @@ from localdistill.core.records import Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
-from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, reason_in, text_at
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, reason_in, text_at
 from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")
@@ -45,7 +45,7 @@ class MipTracesLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """GSM8K's prompt and the model's trace."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         keys = _reply_keys(row)
         if len(keys) != 1:
             raise place.error(f"{len(keys) or 'no'} keys hold a reply", "expected `NAME (question)` or `model_answer`")
@@ -54,7 +54,7 @@ class MipTracesLayout:
         prompt = gsm8k_prompt(row, place)
         reply = text_at(row, keys[0], place)
         is_reasoner = model in _REASONERS or bool(closing_alone(reply))
-        answer = answer_of(reply, opened=True) if is_reasoner else Answer("", reply.strip(), reply)
+        answer = answer_of(reply, opened=True) if is_reasoner else SplitReply("", reply.strip(), reply)
         return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place, reason_in(row)))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:

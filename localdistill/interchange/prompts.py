@@ -12,7 +12,7 @@ from localdistill.core.records import Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
-from localdistill.interchange.rows import Place, message_of, prompt_keys, prompt_of
+from localdistill.interchange.rows import RowPlace, message_of, prompt_keys, prompt_of
 
 
 class PromptsLayout:
@@ -39,7 +39,7 @@ class PromptsLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The prompt; InputError for unknown keys, without a user turn, or with text that is not text."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         turns = row.get("messages")
         if not isinstance(turns, list) or not all([isinstance(turn, dict) for turn in turns]):
             raise place.error("'messages' is not a list of turns")

@@ -17,7 +17,7 @@ from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import stored_parts
 from localdistill.interchange.rows import (
     ROLES,
-    Place,
+    RowPlace,
     answer_of,
     conversation_row,
     imported,
@@ -54,7 +54,7 @@ class ShareGptLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a human turn or with an unknown speaker."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         turns = turns_at(row, "conversations", place)
         messages = [message_of(_speaker(turn), turn.get("value", turn.get("content")), place) for turn in turns]
         has_answer = bool(turns) and messages[-1].role == "assistant"

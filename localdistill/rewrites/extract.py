@@ -28,7 +28,7 @@ _VERSION_OF_RULES = 1
 
 
 @dataclass(frozen=True)
-class Step:
+class Sentence:
     """One sentence of the reasoning with the equations it states."""
 
     place: int
@@ -86,17 +86,17 @@ class ExtractRewrite:
         return "\n".join(dict.fromkeys(_worded(step) for step in steps)), ""
 
 
-def steps_of(reasoning: str) -> list[Step]:
+def steps_of(reasoning: str) -> list[Sentence]:
     """The sentences of `reasoning` that state equations, in order."""
     steps = []
     for place, sentence in enumerate(_SENTENCE_END.split(reasoning)):
         found = equations(sentence)
         if found:
-            steps.append(Step(place, sentence.strip(), tuple(found)))
+            steps.append(Sentence(place, sentence.strip(), tuple(found)))
     return steps
 
 
-def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> list[Step]:
+def find_chain(steps: list[Sentence], target: Fraction, given: set[Fraction]) -> list[Sentence]:
     """The steps that compute `target`, in reading order; empty when none does.
 
     Each number is traced to the first step that computes it and stands before its use; numbers of the question
@@ -105,8 +105,8 @@ def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> lis
     last = next((step for step in steps if _computes(step, target)), None)
     if last is None:
         return []
-    chosen: dict[int, Step] = {}
-    open_numbers: list[tuple[Fraction, Step]] = [(target, last)]
+    chosen: dict[int, Sentence] = {}
+    open_numbers: list[tuple[Fraction, Sentence]] = [(target, last)]
     while open_numbers:
         wanted, step = open_numbers.pop()
         if step.place in chosen and wanted != target:
@@ -120,15 +120,15 @@ def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> lis
     return [chosen[place] for place in sorted(chosen)]
 
 
-def _source(steps: list[Step], number: Fraction, use: Step) -> Step | None:
+def _source(steps: list[Sentence], number: Fraction, use: Sentence) -> Sentence | None:
     return next((step for step in steps if step.place < use.place and _computes(step, number)), None)
 
 
-def _computes(step: Step, number: Fraction) -> bool:
+def _computes(step: Sentence, number: Fraction) -> bool:
     return any(equation.result == number for equation in step.equations)
 
 
-def _worded(step: Step) -> str:
+def _worded(step: Sentence) -> str:
     """The sentence without its opening filler; only its equations when it talks to itself all the same."""
     text = _OPENING.sub("", step.text).strip()
     if is_monologue(text) or text.endswith("?"):

@@ -56,7 +56,7 @@ def run(context: StageContext) -> None:
         asked, unanswered = _ask(context, context.recipe.prompts, marks)
         ids += asked
     context.run.write_ids("collect", ids)
-    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.book.spent_usd,
+    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.ledger.spent_usd,
                                          "unanswered": unanswered, "unknown_marks": dict(marks.most_common())})
 
 
@@ -329,7 +329,7 @@ class _Collecting:
         """Too many replies are of no use: find out whether the teacher changed, and say what was found."""
         context = self._context
         before = last_probe(context.workspace, teacher.model)
-        for text in recheck(teacher.engine, before, context.book, context.cancel,
+        for text in recheck(teacher.engine, before, context.ledger, context.cancel,
                             lambda probe: keep_probe(context.workspace, probe)):
             context.warn("collect", f"{teacher.name}: {text}")
 
@@ -340,7 +340,7 @@ class _Collecting:
             return
         self._shown_at = now
         counters: dict[str, float] = {"tokens": self._tokens, "errors": self._counts["error"]}
-        if spent := self._context.book.spent_usd:
+        if spent := self._context.ledger.spent_usd:
             counters["usd"] = spent
         label = "asking the teacher" if len(self._teachers) == 1 else f"asking {len(self._teachers)} teachers"
         self._context.emit(Progressed("collect", label, self._done, self._total, "answers", counters, self._tables()))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError, UsageError
-from localdistill.safety.children import Line, limit_memory, serve
+from localdistill.safety.children import JsonPipe, limit_memory, serve
 from localdistill.store.borders import BORDERS
 from localdistill.store.reading import checked_condition, refused, sweep
 from localdistill.store.schema import LONG_COLUMNS, VIEW_COLUMNS
@@ -53,7 +53,7 @@ def needed_columns(where: str) -> list[str]:
     return [name for name in VIEW_COLUMNS if name in words]
 
 
-def _matches(request: dict[str, Any], line: Line) -> Iterator[list[int]]:
+def _matches(request: dict[str, Any], line: JsonPipe) -> Iterator[list[int]]:
     """Matching `seq` numbers, window by window."""
     where = str(request["where"])
     condition = checked_condition(where)

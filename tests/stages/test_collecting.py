@@ -137,7 +137,7 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     assert error.value.exit_code == 4
     first = sum(server.asked.values())
     context = chain.context()
-    assert 0 < first < 40 and context.book.spent_usd <= 0.1
+    assert 0 < first < 40 and context.ledger.spent_usd <= 0.1
     assert len(list(context.store.traces())) == first, "what was paid for is kept"
     with pytest.raises(BudgetReached):
         chain.collect()
@@ -146,13 +146,13 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     chain.run.amend_request(max_usd=5.0)
     traces = chain.collect()
     assert len(traces) == 40 and sum(server.asked.values()) == 40
-    spent = chain.context().book.spent_usd
+    spent = chain.context().ledger.spent_usd
     assert spent == pytest.approx(40 * (10 * 1.0 + 50 * 100.0) / 1e6)
     assert sum(trace.cost_usd or 0 for trace in traces) == pytest.approx(spent)
 
 
-@pytest.mark.parametrize("lost", ["book", "book and size", "book, size and journal", "end of the book"])
-def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_was_spent(
+@pytest.mark.parametrize("lost", ["ledger", "ledger and size", "ledger, size and journal", "end of the ledger"])
+def test_a_capped_run_that_lost_its_ledger_asks_nothing_until_somebody_says_what_was_spent(
         tmp_path: Path, server: CountingServer, lost: str) -> None:
     server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
     prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\nconcurrency = 4"
@@ -164,7 +164,7 @@ def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_w
     spent = budget_of(run).spent_usd
     run.path.joinpath("events.jsonl").write_text(
         "".join(json.dumps(e.to_json()) + "\n" for e in chain.events if e.is_fact))
-    if lost == "end of the book":
+    if lost == "end of the ledger":
         run.calls.write_bytes(run.calls.read_bytes()[:-300])
     else:
         run.calls.unlink()
@@ -184,7 +184,7 @@ def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_w
     assert len(chain.collect()) == 40
 
 
-def test_a_capped_run_that_asked_nobody_needs_no_book(tmp_path: Path, server: CountingServer) -> None:
+def test_a_capped_run_that_asked_nobody_needs_no_ledger(tmp_path: Path, server: CountingServer) -> None:
     prices = "usd_per_million_input = 1.0\nusd_per_million_output = 1.0"
     chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server, prices), top="max_usd = 0.1"))
     chain.context()

@@ -254,7 +254,7 @@ async def test_raising_a_cap_asks_and_resumes(tmp_path: Path, monkeypatch: pytes
 
 
 @piloted
-async def test_a_run_that_lost_its_book_is_asked_what_it_spent(tmp_path: Path) -> None:
+async def test_a_run_that_lost_its_ledger_is_asked_what_it_spent(tmp_path: Path) -> None:
     with counting_server() as server:
         server.usage = {"prompt_tokens": 1000, "completion_tokens": 9}
         priced_recipe(tmp_path, server.url, "concurrency = 1")

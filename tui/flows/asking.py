@@ -108,5 +108,5 @@ def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None, problem: 
     fields = [Field("cap", "US dollars in all", "" if cap_usd is None else f"{2 * cap_usd:g}",
                     "there is no cap now" if cap_usd is None else f"now {cap_usd:g}")]
     if problem:
-        fields.append(Field("spent", "spent so far", "", f"its book of calls: {line(problem)}"))
+        fields.append(Field("spent", "spent so far", "", f"its ledger of calls: {line(problem)}"))
     ui.push_screen(TextDialog(f"New cap for {line(run_id, 60)}", fields, typed))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localdistill import (
-    CallBook,
     Cancel,
     Examined,
     LocalDistillError,
+    SpendLedger,
     Subject,
     TermsQuestion,
     UsageError,
@@ -139,8 +139,8 @@ class Probing:
         self._working(f"asking {', '.join(line(subject.label, 60) for subject in subjects)} ...   x: stop")
 
         def work() -> list[Examined]:
-            book, cancel = CallBook(cap_usd=cap_usd), Cancel(stop.is_set)
-            return [examine_teacher(workspace, subject, book, cancel) for subject in subjects]
+            ledger, cancel = SpendLedger(cap_usd=cap_usd), Cancel(stop.is_set)
+            return [examine_teacher(workspace, subject, ledger, cancel) for subject in subjects]
 
         def done(found: list[Examined]) -> None:
             self._ended()

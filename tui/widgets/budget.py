@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BudgetLine(Static):
-    """Money of one run. Its book is read when the run or its state changes; between, what the run reports counts."""
+    """Money of one run. Its ledger is read when the run or its state changes; between, what the run reports counts."""
 
     budget: Budget | None = None
     """What is known; None when no run is followed."""
@@ -57,7 +57,7 @@ def _budget(budget: Budget, state: str, spent: float) -> Content:
     paused = shown("   paused at its cap: c raises it", "$warning") if state == "paused" else Content("")
     if budget.problem:
         why = line(budget.problem, 80)
-        paused = shown(f"   its book of calls is not whole ({why}): c asks what was spent", "$warning")
+        paused = shown(f"   its ledger of calls is not whole ({why}): c asks what was spent", "$warning")
     least = "at least " if budget.problem else ""
     return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: {least}${spent:,.4f} spent{reserved}; "),
                   shown(f"{cap}{left}", MUTED), paused)

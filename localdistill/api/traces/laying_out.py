@@ -11,7 +11,7 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
@@ -80,7 +80,7 @@ class Layouter:
         return LaidOut(section.name, is_arm, section.format, made.thinks, self._spans(row), len(row.input_ids),
                        row.trained_tokens)
 
-    def _spans(self, row: Row) -> tuple[TrainedSpan, ...]:
+    def _spans(self, row: TokenizedRow) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
         for token, weight in zip(row.input_ids, row.weights, strict=True):
             if not pieces or pieces[-1][0] != weight:

@@ -21,7 +21,7 @@ def folder(root: Path, events: bytes = b"", status: str = "") -> RunFolder:
 def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     good = json.dumps({"kind": "noted", "stage": "s", "text": "kept"}).encode() + b"\n"
     run = folder(tmp_path, good + b"\xff\x00\n" + b"[" * 20_000 + b"\n" + b"5\n" + b"\n" + good + b'{"torn')
-    assert [event for event, _ in run.events()] == [Noted("s", "kept")] * 2
+    assert [event for event, _ in run.events()] == [Noted("kept", stage="s")] * 2
     assert run.damaged_lines() == 3
     assert RunFolder(tmp_path / "gone").damaged_lines() == 0
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from localdistill import (
     ArtifactWritten,
@@ -60,6 +60,28 @@ class CountTable:
     arm: str = ""
 
 
+class Curve(NamedTuple):
+    """What one curve shows, and of whom. `seed` is None and `contestant` empty where no single one is meant."""
+
+    stage: str
+    arm: str
+    seed: int | None
+    contestant: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """One artifact, as it was said."""
+
+    kind: str
+    digest: str
+    label: str
+    """For people; nothing is read out of it."""
+    arm: str = ""
+    seed: int | None = None
+
+
 @dataclass(frozen=True)
 class RunView:
     """One run as it is known now."""
@@ -70,6 +92,8 @@ class RunView:
     stages: tuple[StageView, ...] = ()
     stage: str = ""
     label: str = ""
+    whose: tuple[str, int | None, str] = ("", None, "")
+    """Arm, seed and contestant of the present work."""
     done: float = 0.0
     total: float = 0.0
     unit: str = ""
@@ -81,12 +105,13 @@ class RunView:
     """Who writes it."""
     tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Passing counts by kind, for example replies by status, errors by text, answers by teacher."""
-    series: Mapping[tuple[str, str, str], tuple[tuple[int, float], ...]] = field(default_factory=dict)
-    """(stage, arm, name) -> (step, value), in order."""
+    series: Mapping[Curve, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """(step, value), in order."""
+    unnamed: tuple[str, str] = ("", "")
+    """Stage and arm that was measured last without a seed: older versions did not say it."""
     counts: tuple[CountTable, ...] = ()
     said: tuple[Said, ...] = ()
-    artifacts: tuple[tuple[str, str, str], ...] = ()
-    """(kind, digest, label)."""
+    artifacts: tuple[Made, ...] = ()
     failure: Said | None = None
     elapsed_s: float = 0.0
     exit_code: int = 0
@@ -128,8 +153,8 @@ class RunView:
 
     def latest(self, name: str, stage: str = "", arm: str = "") -> float | None:
         """The newest value of a measured name; empty stage or arm match any."""
-        for (its_stage, its_arm, its_name), points in reversed(list(self.series.items())):
-            if its_name == name and stage in ("", its_stage) and arm in ("", its_arm) and points:
+        for curve, points in reversed(list(self.series.items())):
+            if curve.name == name and stage in ("", curve.stage) and arm in ("", curve.arm) and points:
                 return points[-1][1]
         return None
 
@@ -176,11 +201,7 @@ def _reduced(view: RunView, item: Event | RunStatus) -> RunView:
             text = f"{table.what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
             return _say(replace(view, counts=(*others, table)), Said("counts", text, stage=table.stage))
         case ArtifactWritten():
-            artifact = (str(item.artifact_kind), str(item.digest), str(item.label))
-            kept = tuple(a for a in view.artifacts if a != artifact)
-            text = f"{artifact[0]} {artifact[2]}" + (" (done before)" if item.reused else "")
-            view = _named_by_seed(view, artifact[2]) if artifact[0] == "adapter" else view
-            return _say(replace(view, artifacts=(*kept, artifact)), Said("artifact", text))
+            return _made(view, item)
         case Warned():
             return _say(view, Said("warning", str(item.text), str(item.hint), str(item.stage)))
         case Noted():
@@ -195,23 +216,52 @@ _NO_WORK: Any = {"label": "", "done": 0.0, "total": 0.0, "pace": (), "token_pace
 def _measured(view: RunView, item: Measured) -> RunView:
     """One more point. A step that was measured before (the work was resumed from an earlier one) replaces what
     followed it."""
-    key = (str(item.stage), str(item.arm), str(item.name))
+    key = Curve(str(item.stage), str(item.arm), _seed(item.seed), str(item.contestant), str(item.name))
     step, value = int(item.step), float(item.value)
+    if key.seed is not None and view.unnamed == (key.stage, key.arm):
+        view = _renamed(view, view.unnamed, key.arm, key.seed)
     points = view.series.get(key, ())
     if points and points[-1][0] >= step:
         points = points[:bisect_left(points, step, key=lambda point: point[0])]
-    return replace(view, series={**view.series, key: thinned((*points, (step, value)))})
+    unnamed = (key.stage, key.arm) if key.arm and key.seed is None else view.unnamed
+    return replace(view, series={**view.series, key: thinned((*points, (step, value)))}, unnamed=unnamed)
 
 
-def _named_by_seed(view: RunView, label: str) -> RunView:
-    """Curves carry the arm's name while it trains; once its adapter is there they carry the adapter's, so that the
-    next seed begins a curve of its own."""
-    arm, comma, _ = label.rpartition(", seed ")
-    if not comma:
-        return view
-    series = {(stage, label if stage == "train" and its == arm else its, name): points
-              for (stage, its, name), points in view.series.items()}
-    return replace(view, series=series)
+def _made(view: RunView, item: ArtifactWritten) -> RunView:
+    """One more artifact; one that is said again replaces itself."""
+    made = Made(str(item.artifact_kind), str(item.digest), str(item.label), str(item.arm), _seed(item.seed))
+    before = next((one for one in view.artifacts if (one.kind, one.digest) == (made.kind, made.digest)), None)
+    if made.kind == "adapter":
+        made, view = _trained(view, made, before, bool(item.reused))
+    kept = tuple(one for one in view.artifacts if (one.kind, one.digest) != (made.kind, made.digest))
+    text = f"{made.kind} {made.label}" + (" (done before)" if item.reused else "")
+    return _say(replace(view, artifacts=(*kept, made)), Said("artifact", text, stage=str(item.stage)))
+
+
+def _trained(view: RunView, made: Made, before: Made | None, reused: bool) -> tuple[Made, RunView]:
+    """An adapter, and the curves of its training under its name. What older versions wrote says neither arm nor seed:
+    there an adapter ends the training that was measured last, and its label is all that it can be called by. Once a
+    newer version said whose it is, its curves follow."""
+    if made.arm:
+        renames = before is not None and before.seed is None and made.seed is not None
+        return made, _renamed(view, ("", before.arm), made.arm, made.seed) if before and renames else view
+    made = replace(made, arm=made.label)
+    if reused or not view.unnamed[1]:
+        return made, view
+    return made, _renamed(view, view.unnamed, made.arm, made.seed)
+
+
+def _renamed(view: RunView, source: tuple[str, str], arm: str, seed: int | None) -> RunView:
+    """The curves of `source` (a stage, empty for all, and an arm) without a seed become those of `arm` and `seed`."""
+    stage, before = source
+    series = {curve._replace(arm=arm, seed=seed)
+              if curve.arm == before and curve.seed is None and stage in ("", curve.stage) else curve: points
+              for curve, points in view.series.items()}
+    return replace(view, series=series, unnamed=("", "") if source == view.unnamed else view.unnamed)
+
+
+def _seed(value: object) -> int | None:
+    return None if value is None else int(str(value))
 
 
 def _say(view: RunView, said: Said) -> RunView:
@@ -236,12 +286,13 @@ def _with_status(view: RunView, status: RunStatus) -> RunView:
     counters = {str(name): float(value) for name, value in dict(data.get("counters") or {}).items()}
     tables = {str(name): {str(kind): int(count) for kind, count in table.items()}
               for name, table in dict(data.get("tables") or {}).items()}
-    goes_on = data.get("label") == view.label and done >= view.done
+    whose = (str(data.get("arm") or ""), _seed(data.get("seed")), str(data.get("contestant") or ""))
+    goes_on = (data.get("label"), whose) == (view.label, view.whose) and done >= view.done
     at = status.updated_at
     stages = view.stages if status.alive or status.state in ("running", "starting") else _halted(view.stages)
     return replace(
         view, stages=stages, recipe=status.recipe, state=status.state, stage=status.stage or view.stage,
-        label=str(data.get("label") or ""), done=done, total=total, unit=str(data.get("unit") or ""),
+        label=str(data.get("label") or ""), whose=whose, done=done, total=total, unit=str(data.get("unit") or ""),
         counters=counters, tables=tables, tail=str(data.get("tail") or ""),
         tail_answer=str(data.get("tail_answer") or ""), tail_of=str(data.get("tail_of") or ""),
         pace=_paced(view.pace if goes_on else (), at, done),
@@ -285,7 +336,7 @@ class AppState:
     """Runs of the workspace, oldest first."""
     watched: RunView | None = None
     """The run that is followed."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """What the workspace and the machine are: label -> text, for Home."""
-    problem: str = ""
-    """Why the workspace cannot be read, when it cannot."""
+    chosen: str = ""
+    """The run that somebody asked to follow; empty when the newest living one is followed."""
+    trace: str = ""
+    """The trace that was looked at last."""

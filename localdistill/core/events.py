@@ -1,6 +1,7 @@
 """What long work says while it runs. Events are the only way the core reports: the CLI prints them, the TUI
 reduces them to state, tests collect them. Facts are past tense and end up in `events.jsonl`; `Progressed` and
-`Streamed` are passing states that only `status.json` holds."""
+`Streamed` are passing states that only `status.json` holds. Whoever does the work says what happened; where it happened
+(stage, arm, seed, contestant) is stamped on by the stage, so that members of families know none of it."""
 
 from __future__ import annotations
 
@@ -63,7 +64,20 @@ class StageFinished(Event):
 
 
 @dataclass(frozen=True)
-class ArtifactWritten(Event):
+class WorkEvent(Event):
+    """Base of what is said by work inside a stage. Its fields say where the work stands and are never part of a label;
+    see `stamped`."""
+
+    stage: str = field(default="", kw_only=True)
+    arm: str = field(default="", kw_only=True)
+    seed: int | None = field(default=None, kw_only=True)
+    """Seed of the training that this is of; None where no single one is meant."""
+    contestant: str = field(default="", kw_only=True)
+    """Name of the model under test; its arm and seed stand beside it where it was trained."""
+
+
+@dataclass(frozen=True)
+class ArtifactWritten(WorkEvent):
     """An artifact is complete (or was found complete, `reused`)."""
 
     kind = "artifact_written"
@@ -74,43 +88,37 @@ class ArtifactWritten(Event):
 
 
 @dataclass(frozen=True)
-class Measured(Event):
+class Measured(WorkEvent):
     """One number at one step, for example the loss of an arm."""
 
     kind = "measured"
-    stage: str
     name: str
     value: float
     step: int = 0
-    arm: str = ""
 
 
 @dataclass(frozen=True)
-class Counted(Event):
+class Counted(WorkEvent):
     """A table of counts worth keeping: rows removed per reason, replies per status."""
 
     kind = "counted"
-    stage: str
     what: str
     counts: Mapping[str, int] = field(default_factory=dict)
-    arm: str = ""
 
 
 @dataclass(frozen=True)
-class Noted(Event):
+class Noted(WorkEvent):
     """A sentence for the user that is neither a warning nor a number."""
 
     kind = "noted"
-    stage: str
     text: str
 
 
 @dataclass(frozen=True)
-class Warned(Event):
+class Warned(WorkEvent):
     """Something the user should know; the work goes on."""
 
     kind = "warned"
-    stage: str
     text: str
     hint: str = ""
 
@@ -127,12 +135,11 @@ class Failed(Event):
 
 
 @dataclass(frozen=True)
-class Progressed(Event):
+class Progressed(WorkEvent):
     """How far the current work is; `total` 0 means unknown."""
 
     kind = "progressed"
     is_fact = False
-    stage: str
     label: str
     done: float
     total: float
@@ -143,12 +150,11 @@ class Progressed(Event):
 
 
 @dataclass(frozen=True)
-class Streamed(Event):
+class Streamed(WorkEvent):
     """The tail of the text that a model is writing now; its thinking, where `answer` holds the rest apart."""
 
     kind = "streamed"
     is_fact = False
-    stage: str
     text: str
     answer: str = ""
     who: str = ""
@@ -181,6 +187,19 @@ Emit = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """An `emit` for callers that do not listen."""
+
+
+def stamped(emit: Emit, stage: str = "", arm: str = "", seed: int | None = None, contestant: str = "") -> Emit:
+    """`emit` for work of this stage, arm, seed or contestant: what an event leaves unsaid is filled in."""
+
+    def emit_stamped(event: Event) -> None:
+        if isinstance(event, WorkEvent):
+            event = dataclasses.replace(
+                event, stage=event.stage or stage, arm=event.arm or arm,
+                seed=seed if event.seed is None else event.seed, contestant=event.contestant or contestant)
+        emit(event)
+
+    return emit_stamped
 
 
 class Cancel:

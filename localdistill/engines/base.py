@@ -40,8 +40,7 @@ class Engine(Protocol):
         it refuses for good. After a cancel it stops pulling, ends what is in flight and returns."""
 
     def greedy_by(self, request: Request) -> str:
-        """The setting (`temperature`, `top_k` or `top_p`) because of which every further sample of `request` would be
-        the same reply; empty when samples can differ. Asks nobody."""
+        """The setting (`temperature` ...) that makes every further sample of `request` the same reply, or nothing."""
 
     def close(self) -> None:
         """Free processes and memory. Harmless to call twice."""

@@ -29,7 +29,6 @@ from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
-_STAGE = "engine"
 TOO_LONG = "ask something shorter, or begin a new conversation; a larger context_tokens holds more"
 _SEED_RANGE = 0xFFFF_FFFF  # the last value means "random" to llama.cpp
 
@@ -114,7 +113,7 @@ class LlamaCppEngine:
         for outcome in session.pool.ask(chain(first, source), window, cancel) if first else ():
             if session.pool.crashes > crashes:
                 crashes = session.pool.crashes
-                emit(Warned(_STAGE, "llama.cpp died and was started again", "the request it died on is marked"))
+                emit(Warned("llama.cpp died and was started again", "the request it died on is marked"))
             yield from _drained(refused)
             yield self._reply(*asked.pop(outcome[1]), outcome)
         yield from _drained(refused)

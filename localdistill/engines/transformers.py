@@ -135,7 +135,7 @@ class TransformersEngine:
                 if cancel.is_set():
                     return
                 done += len(batch)
-                emit(Progressed("evaluate", "student", done, 0, "replies"))
+                emit(Progressed("student", done, 0, "replies"))
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long or

@@ -94,7 +94,7 @@ class GgufExporter:
             raise
         finally:
             source.unlink(missing_ok=True)
-        emit(Noted("export", "parity gate passed; wrote " + ", ".join(file.name for file in written)))
+        emit(Noted("parity gate passed; wrote " + ", ".join(file.name for file in written)))
         return [*written, *beside]
 
     def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> None:
@@ -103,18 +103,18 @@ class GgufExporter:
                         used_tokens=job.used_tokens, tick=_ticker(emit, cancel))
 
     def _gate(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> ParityReport:
-        emit(Progressed("export", "comparing the GGUF with the trained model", 0, 0))
+        emit(Progressed("comparing the GGUF with the trained model", 0, 0))
         report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
                               prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens,
                               trained=job.trained)
         report.write(job.output / "parity.json")
         for item in report.items:
-            emit(Measured("export", f"parity {item.name}", float(item.figure)))
+            emit(Measured(f"parity {item.name}", float(item.figure)))
         if report.compute == "bfloat16":
-            emit(Warned("export", "memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
+            emit(Warned("memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
         if job.trained is not None and job.trained.quantization != "none":
             kind = job.trained.quantization.upper()
-            emit(Warned("export", f"the adapter was trained on {kind} weights and is merged into the full ones, which "
+            emit(Warned(f"the adapter was trained on {kind} weights and is merged into the full ones, which "
                                   "answer differently", "the line 'trained' of the gate says by how much; "
                                   "quantization = \"none\" in [train] avoids it"))
         report.require()
@@ -126,7 +126,7 @@ class GgufExporter:
         try:
             for number, kind in enumerate(wanted):
                 cancel.check()
-                emit(Progressed("export", f"quantizing to {kind}", number, len(wanted), "files"))
+                emit(Progressed(f"quantizing to {kind}", number, len(wanted), "files"))
                 file = job.output / f"{job.name}-{kind}.gguf"
                 quantize(source, file, kind, cancel)
                 written.append(file)
@@ -159,6 +159,6 @@ def _remove(files: list[Path]) -> None:
 def _ticker(emit: Emit, cancel: Cancel) -> Callable[[int, int], None]:
     def tick(done: int, total: int) -> None:
         cancel.check()
-        emit(Progressed("export", "converting to GGUF", done, total, "bytes"))
+        emit(Progressed("converting to GGUF", done, total, "bytes"))
 
     return tick

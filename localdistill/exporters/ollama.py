@@ -74,7 +74,7 @@ class OllamaExporter:
         partial = job.output / "Modelfile.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, target)
-        emit(Noted("export", f"wrote Modelfile for {weights.name}: ollama create {job.name.lower()} -f Modelfile"))
+        emit(Noted(f"wrote Modelfile for {weights.name}: ollama create {job.name.lower()} -f Modelfile"))
         return [target]
 
     def _weights(self, job: ExportJob) -> Path:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 from localdistill.core.samples import FormatSample, answers, asks
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_answer
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_answer
 
 
 class AnswerOnlyFormat:

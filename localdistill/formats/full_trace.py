@@ -10,7 +10,7 @@ from pydantic import Field
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 from localdistill.core.samples import FormatSample, answers, asks
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_reasoning
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 

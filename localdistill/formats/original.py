@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
 from localdistill.core.samples import FormatSample, answers, asks
-from localdistill.formats.layout import TextOptions, example, skip, why_marked, why_no_prompt
+from localdistill.formats.spans import TextOptions, example, skip, why_marked, why_no_prompt
 
 _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
 

@@ -36,8 +36,8 @@ def grade_many(grader: Grader, pairs: Iterable[tuple[Prompt, Trace]], emit: Emit
                 yield waiting.popleft().result()
                 done += 1
                 if done % _REPORT_EVERY == 0:
-                    emit(Progressed("grade", grader.name, done, total, "traces"))
+                    emit(Progressed(grader.name, done, total, "traces"))
         finally:
             for future in waiting:
                 future.cancel()
-    emit(Progressed("grade", grader.name, done, total or done, "traces"))
+    emit(Progressed(grader.name, done, total or done, "traces"))

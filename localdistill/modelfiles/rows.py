@@ -107,7 +107,7 @@ def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] |
         cut = min(left, len(span.text))
         left -= cut
         if span.text[cut:]:
-            kept.append(Span(span.text[cut:], span.weight, span.role, span.step))
+            kept.append(Span(span.text[cut:], span.weight, span.part, span.step))
     return tuple(kept)
 
 

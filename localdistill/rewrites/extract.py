@@ -24,7 +24,6 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"'\\$*\d])|\n+")
 _OPENING = re.compile(
     r"^(?:[-*•]\s+|(?:(?:okay|ok|alright|right|well|now|so|then|and|but|therefore|thus|hence|next|first|also|again|yes|"
     r"wait|hmm+|actually|oh|let me see|let's see)\b[,:.!]*\s*))+", re.IGNORECASE)
-_VERSION_OF_RULES = 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class ExtractRewrite:
 
     name: ClassVar[str] = "extract"
     version: ClassVar[int] = 1
+    wording: ClassVar[int] = 1
     needs_engine: ClassVar[bool] = False
 
     class Options(BaseOptions):
@@ -69,8 +69,7 @@ class ExtractRewrite:
         """See Rewrite; `ask` is not used."""
         for prompt, parent in pairs:
             kept, reason = self._shorten(prompt, parent)
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              _VERSION_OF_RULES, kept)
+            trace = rewritten(parent, self, kept)
             yield trace, verdict(trace, reason or why_rejected(prompt, parent, kept))
 
     def _shorten(self, prompt: Prompt, parent: Trace) -> tuple[str, str]:

@@ -17,7 +17,6 @@ SUMMARY_PROMPT = (
     "Summarize the reasoning below as the few steps that lead to its result. Keep every number that is used, drop "
     "checks and repetitions.\n\nQuestion:\n{question}\n\nReasoning:\n{reasoning}"
 )
-PROMPT_VERSION = 1
 
 
 class SummarizeRewrite:
@@ -25,6 +24,8 @@ class SummarizeRewrite:
 
     name: ClassVar[str] = "summarize"
     version: ClassVar[int] = 1
+    wording: ClassVar[int] = 1
+    """Of `SUMMARY_PROMPT`."""
     needs_engine: ClassVar[bool] = True
 
     class Options(BaseOptions):
@@ -62,13 +63,11 @@ class SummarizeRewrite:
         for key, reply in ask(questions()):
             prompt, parent = asked.pop(key)
             summary = reply.answer.strip()
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              PROMPT_VERSION, summary, reply)
+            trace = rewritten(parent, self, summary, reply)
             unfinished = "" if reply.status == "complete" else f"the summarizer's reply is {reply.status}"
             yield trace, verdict(trace, unfinished or why_rejected(prompt, parent, summary))
         for parent in silent:
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              PROMPT_VERSION, "")
+            trace = rewritten(parent, self, "")
             yield trace, verdict(trace, "there is no reasoning to summarize")
 
 

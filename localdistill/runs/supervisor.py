@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Any
 from localdistill.core.events import (
     Event,
     Failed,
-    Measured,
     Progressed,
     RunFinished,
     RunStarted,
@@ -77,11 +76,14 @@ class Recorder:
             self._file.write(line.encode("utf-8", "replace") + b"\n")
         match event:
             case StageStarted():
-                self.status.update(stage=event.stage, label="", done=0, total=0, unit="", counters={}, tables={},
-                                   tail="", tail_answer="", tail_of="")
+                self.status.update(stage=event.stage, label="", arm="", seed=None, contestant="", done=0, total=0,
+                                   unit="", counters={}, tables={}, tail="", tail_answer="", tail_of="")
             case Progressed():
                 self.status.update(
                     label=event.label,
+                    arm=event.arm,
+                    seed=event.seed,
+                    contestant=event.contestant,
                     done=event.done,
                     total=event.total,
                     unit=event.unit,
@@ -90,9 +92,6 @@ class Recorder:
                 )
             case Streamed():
                 self.status.update(tail=event.text[-2000:], tail_answer=event.answer[-2000:], tail_of=event.who)
-            case Measured():
-                name = f"{event.arm}/{event.name}" if event.arm else event.name
-                self.status.setdefault("latest", {})[name] = event.value
             case Failed():
                 self.status.update(message=event.text, hint=event.hint, exit_code=event.exit_code)
         self._dirty = True

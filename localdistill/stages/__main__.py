@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed
+from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed, stamped
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.context import StageContext
 from localdistill.store import Store
@@ -68,7 +68,8 @@ def main() -> int:
     started = time.monotonic()
     try:
         context = StageContext(
-            workspace, run, run.recipe(), Store(workspace.store_path), pipe.emit, Cancel(run.cancel_asked)
+            workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
+            Cancel(run.cancel_asked),
         )
         STAGE_MODULES.load(stage)(context)
     except LocalDistillError as error:

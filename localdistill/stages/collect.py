@@ -19,7 +19,7 @@ from localdistill.recipe import advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.stages.asking import (
     Asker,
-    Line,
+    RequestQueue,
     Teacher,
     Verifier,
     evenly,
@@ -47,7 +47,7 @@ TAIL = 1000
 def run(context: StageContext) -> None:
     """Leave `collect.ids` (traces, in prompt order) and the counts per status."""
     for key, text in advice_on(context.recipe):
-        context.warn("collect", f"{key}: {text}")
+        context.warn(f"{key}: {text}")
     ids: list[str] = []
     unanswered, marks = 0, Counter[str]()
     if context.recipe.traces:
@@ -83,7 +83,7 @@ def _import(context: StageContext, section: PromptsSection, marks: Counter[str])
     if new:
         context.worked()
     traces = [row.trace for row in rows if row.trace]
-    context.emit(Counted("collect", "imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
+    context.emit(Counted("imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
     marks.update(mark for trace in traces if (mark := unknown_mark(trace.answer)))
     _say_unknown_marks(context, marks)
     return list(dict.fromkeys(trace.id for trace in traces))
@@ -92,9 +92,9 @@ def _import(context: StageContext, section: PromptsSection, marks: Counter[str])
 def _say_unknown_marks(context: StageContext, marks: Counter[str]) -> None:
     """Count and warn of answers that hold what looks like a mark of reasoning and is none that we know."""
     if marks:
-        context.emit(Counted("collect", "unknown marks", dict(marks.most_common())))
+        context.emit(Counted("unknown marks", dict(marks.most_common())))
         named = ", ".join(f"{count} x {mark}" for mark, count in marks.most_common(MOST_ERRORS))
-        context.warn("collect", f"{marks.total()} answers hold what looks like a mark of reasoning and is none that we "
+        context.warn(f"{marks.total()} answers hold what looks like a mark of reasoning and is none that we "
                      f"know: {named}", MARK_HINT)
 
 
@@ -123,10 +123,10 @@ def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) ->
             verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
             stack.callback(verifier.close)
             _recall(context, teachers, verifier)
-        lines = [Line(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
-        if any(lines):
+        queues = [RequestQueue(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
+        if any(queues):
             context.worked()
-            collecting = _Collecting(context, teachers, lines, verifier, count)
+            collecting = _Collecting(context, teachers, queues, verifier, count)
             try:
                 collecting.run()
             finally:
@@ -149,7 +149,7 @@ def _keep(context: StageContext, prompts: Sequence[Prompt]) -> None:
 def _say_what_came_back(context: StageContext, orphans: Mapping[str, str]) -> None:
     if orphans and (back := len(orphans) - len(context.store.without_prompt())):
         context.worked()
-        context.note("collect", f"{back} stored answers had lost their prompt; it is stored again")
+        context.note(f"{back} stored answers had lost their prompt; it is stored again")
 
 
 def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
@@ -195,7 +195,6 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
         )
     if lost:
         context.warn(
-            "collect",
             f"{lost} of {total} questions have no answer and are left out",
             f"localdistill resume {context.run.id} asks for those again",
         )
@@ -213,7 +212,7 @@ def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
                 tries[question.prompt.id] = mine
     context.store.add_labels((prompt, "tries", count) for prompt, count in tries.items())
     counts = Counter(tries.values())
-    context.emit(Counted("collect", "tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
+    context.emit(Counted("tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
 
 
 def _by_size(tries: str) -> tuple[int, int]:
@@ -223,10 +222,10 @@ def _by_size(tries: str) -> tuple[int, int]:
 class _Collecting:
     """The asking of one stage: lines of requests out, replies into the journal."""
 
-    def __init__(self, context: StageContext, teachers: Sequence[Teacher], lines: Sequence[Line],
+    def __init__(self, context: StageContext, teachers: Sequence[Teacher], queues: Sequence[RequestQueue],
                  verifier: Verifier | None, done: int) -> None:
-        self._context, self._teachers, self._lines, self._verifier = context, teachers, lines, verifier
-        self._done, self._total = done, done + sum(map(len, lines))
+        self._context, self._teachers, self._queues, self._verifier = context, teachers, queues, verifier
+        self._done, self._total = done, done + sum(map(len, queues))
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
@@ -238,13 +237,13 @@ class _Collecting:
         self._scores = context.logprobs() if context.recipe.collect.top_logprobs else None
 
     def run(self) -> None:
-        """Ask for everything in line. Raises what ends the asking early; what came is kept."""
+        """Ask for everything that is queued. Raises what ends the asking early; what came is kept."""
         context, began = self._context, time.monotonic()
         try:
             with context.journal() as journal, making_few():
-                # Rejected answers put further tries in line; what came too late for one round starts the next.
-                while any(self._lines) and not context.cancel.is_set():
-                    for place, reply in side_by_side([self._stream(place) for place in range(len(self._lines))]):
+                # Rejected answers queue further tries; what came too late for one round starts the next.
+                while any(self._queues) and not context.cancel.is_set():
+                    for place, reply in side_by_side([self._stream(place) for place in range(len(self._queues))]):
                         self._take(journal, place, reply)
         except EngineUnavailable as error:
             raise EngineUnavailable(
@@ -261,43 +260,43 @@ class _Collecting:
             if self._scores is not None:
                 self._scores.close()
             context.store.release(context.run.id)
-            context.emit(Counted("collect", "replies", dict(self._counts)))
-            context.say_spending("collect")
+            context.emit(Counted("replies", dict(self._counts)))
+            context.say_spending()
             elapsed_s = time.monotonic() - began
-            context.emit(Measured("collect", "tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
+            context.emit(Measured("tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
         context.cancel.check()
         if self._foreign:
-            context.note("collect", f"{self._foreign} questions are being asked by another run")
+            context.note(f"{self._foreign} questions are being asked by another run")
         for text, count in self._errors.most_common(3):
-            context.warn("collect", f"{count} replies failed: {text}",
+            context.warn(f"{count} replies failed: {text}",
                          f"what came instead: localdistill quarantine {context.run.id}")
 
     def _stream(self, place: int) -> Callable[[Callable[[], bool]], Iterator[tuple[int, Reply]]]:
         def answers(stopped: Callable[[], bool]) -> Iterator[tuple[int, Reply]]:
             cancel = Cancel(lambda: stopped() or self._context.cancel.is_set())
             engine = self._teachers[place].engine
-            for reply in engine.answer(self._claimed(self._lines[place]), self._context.emit, cancel):
+            for reply in engine.answer(self._claimed(self._queues[place]), self._context.emit, cancel):
                 yield place, reply
 
         return answers
 
-    def _claimed(self, line: Line) -> Iterator[Request]:
-        """The requests in line that no other run asks or has asked meanwhile, claimed just before they are sent."""
+    def _claimed(self, queue: RequestQueue) -> Iterator[Request]:
+        """The queued requests that no other run asks or has asked meanwhile, claimed just before they are sent."""
         count, most = CLAIM_ROWS
-        while chunk := line.take(count):
+        while chunk := queue.take(count):
             granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
             answered = self._context.answered_elsewhere(granted)
             for request in chunk:
                 if request.id not in granted or request.id in answered:
-                    line.gave_up(request.id)
+                    queue.gave_up(request.id)
             self._done += len(answered)
             self._foreign += len(chunk) - len(granted)
             yield from (request for request in chunk if request.id in granted and request.id not in answered)
             count = min(most, count * 4)
 
     def _take(self, journal: JournalledWriter, place: int, reply: Reply) -> None:
-        teacher, line = self._teachers[place], self._lines[place]
-        question = line.question(reply.request_id)
+        teacher, queue = self._teachers[place], self._queues[place]
+        question = queue.question(reply.request_id)
         prompt = question.prompt
         self._counts[reply.status] += 1
         if self._watches[place].saw(reply.status):
@@ -306,20 +305,20 @@ class _Collecting:
             self._errors[reply.error] += 1
             if reply.raw:
                 quarantine(self._context.run.quarantine, reply, prompt.id, teacher.model)
-            line.gave_up(reply.request_id)
+            queue.gave_up(reply.request_id)
             self._show(teacher, None)
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
-        trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
+        trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
         grades = self._verifier.grades(prompt, trace) if self._verifier else []
         journal.add(trace, grades)
         if mark := unknown_mark(trace.answer):
             self.marks[mark] += 1
         if self._scores is not None and reply.scores is not None:
             self._scores.add(trace.id, reply.scores)
-        before = len(line)
-        line.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
-        self._total += max(0, len(line) - before)
+        before = len(queue)
+        queue.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
+        self._total += max(0, len(queue) - before)
         self._done += 1
         self._answers[teacher.name] += 1
         self._tokens += reply.usage.completion_tokens
@@ -331,7 +330,7 @@ class _Collecting:
         before = last_probe(context.workspace, teacher.model)
         for text in recheck(teacher.engine, before, context.ledger, context.cancel,
                             lambda probe: keep_probe(context.workspace, probe)):
-            context.warn("collect", f"{teacher.name}: {text}")
+            context.warn(f"{teacher.name}: {text}")
 
     def _show(self, teacher: Teacher, reply: Reply | None) -> None:
         """Say how far the asking is, and what `teacher` wrote last, where that is readable."""
@@ -343,9 +342,9 @@ class _Collecting:
         if spent := self._context.ledger.spent_usd:
             counters["usd"] = spent
         label = "asking the teacher" if len(self._teachers) == 1 else f"asking {len(self._teachers)} teachers"
-        self._context.emit(Progressed("collect", label, self._done, self._total, "answers", counters, self._tables()))
+        self._context.emit(Progressed(label, self._done, self._total, "answers", counters, self._tables()))
         if reply is not None:
-            self._context.emit(Streamed("collect", reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name))
+            self._context.emit(Streamed(reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name))
 
     def _tables(self) -> dict[str, dict[str, int]]:
         """Who answered how often, how the replies ended, and what the errors were."""

@@ -24,6 +24,7 @@ from localdistill.recipe import Member, Recipe
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
+from localdistill.store.rows import trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.workspace.folder import Artifact, Workspace
@@ -110,16 +111,16 @@ class StageContext:
         """What the run's calls cost, and the cap."""
         return SpendLedger(self.run.calls, self.cap_usd, self.run.proof_of_calls)
 
-    def say_spending(self, stage: str) -> None:
+    def say_spending(self) -> None:
         """Say what the run has spent, when it has."""
         ledger = self.ledger
         if ledger.problem:
-            self.warn(stage, f"more may be spent than the ledger of calls says: {ledger.problem}",
+            self.warn(f"more may be spent than the ledger of calls says: {ledger.problem}",
                       f"localdistill resume {self.run.id} --spent USD says what it was")
         if ledger.spent_nano:
             assumed = f" (${ledger.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
-            self.note(stage, f"spent so far: ${ledger.spent_usd:.4f}{assumed if ledger.assumed_nano else ''}")
-            self.emit(Measured(stage, "spent_usd", ledger.spent_usd))
+            self.note(f"spent so far: ${ledger.spent_usd:.4f}{assumed if ledger.assumed_nano else ''}")
+            self.emit(Measured("spent_usd", ledger.spent_usd))
 
     def logprobs(self) -> LogprobWriter:
         """A writer for log-probabilities of this run."""
@@ -139,31 +140,32 @@ class StageContext:
         source = self.recipe.student.model
         return resolve_model(source if source.startswith("hf://") else str(self.path(source)))
 
-    def note(self, stage: str, text: str) -> None:
+    def note(self, text: str) -> None:
         """Say one sentence."""
-        self.emit(Noted(stage, text))
+        self.emit(Noted(text))
 
-    def warn(self, stage: str, text: str, hint: str = "") -> None:
+    def warn(self, text: str, hint: str = "") -> None:
         """Warn; the work goes on."""
-        self.emit(Warned(stage, text, hint))
+        self.emit(Warned(text, hint))
 
     def worked(self) -> None:
         """Something was not there before."""
         self.reused_all = False
 
-    def make(self, stage: str, artifact: tuple[str, str, str], meta: Mapping[str, Any], build: Callable[[Path], None],
-             unstable: str = "") -> Artifact:
+    def make(self, artifact: tuple[str, str, str], meta: Mapping[str, Any], build: Callable[[Path], None],
+             unstable: str = "", emit: Emit | None = None) -> Artifact:
         """The artifact (kind, digest, label), made by `build` unless it is there and whole; said either way, and what
-        was damaged too. `unstable`: see `Workspace.make_artifact`."""
+        was damaged too. `unstable`: see `Workspace.make_artifact`. emit: who is told, where it is `stamped` with whose
+        artifact this is."""
         kind, digest, label = artifact
         made, reused = self.workspace.make_artifact(
-            kind, digest, {"label": label, **meta}, build, unstable, lambda text: self.warn(stage, text))
+            kind, digest, {"label": label, **meta}, build, unstable, self.warn)
         if not reused:
             self.worked()
         elif strangers := made.strangers():
-            self.warn(stage, f"no stage wrote {', '.join(strangers)} in {made.path.relative_to(self.workspace.root)}; "
-                             "nothing reads it")
-        self.emit(ArtifactWritten(kind, digest, label, reused))
+            self.warn(f"no stage wrote {', '.join(strangers)} in {made.path.relative_to(self.workspace.root)}; "
+                      "nothing reads it")
+        (emit or self.emit)(ArtifactWritten(kind, digest, label, reused))
         return made
 
     def artifact(self, kind: str, digest: str) -> Artifact:
@@ -192,14 +194,14 @@ class StageContext:
         again which any of them has, and say what was mended and what cannot be."""
         caught = take_in(self.workspace, self.store)
         if caught.healed:
-            self.warn("store", f"the store had lost {caught.healed} replies; they are back from the journals")
+            self.warn(f"the store had lost {caught.healed} replies; they are back from the journals")
         if caught.rows > caught.healed:
-            self.note("store", f"{caught.rows - caught.healed} replies that interrupted runs had left in their "
-                               "journals were taken in")
+            self.note(f"{caught.rows - caught.healed} replies that interrupted runs had left in their "
+                      "journals were taken in")
         if caught.damaged:
-            self.warn("store", f"{caught.damaged} lines of the journals are damaged and were passed over")
+            self.warn(f"{caught.damaged} lines of the journals are damaged and were passed over")
         for problem in caught.unread:
-            self.warn("store", f"a journal cannot be read, and what it holds may be asked again: {problem}",
+            self.warn(f"a journal cannot be read, and what it holds may be asked again: {problem}",
                       "let it be read, and resume")
 
     def answered_elsewhere(self, ids: Collection[str]) -> set[str]:
@@ -247,8 +249,7 @@ class JournalledWriter:
         to an earlier one."""
         if self._failure is not None:
             raise self._failure
-        row = {**vars(trace), "usage": vars(trace.usage)}
-        self._writer.append({"kind": "trace", "trace": row, "grades": [vars(grade) for grade in grades]})
+        self._writer.append({"kind": "trace", "trace": trace_to_json(trace), "grades": [vars(g) for g in grades]})
 
     def _take_in_regularly(self) -> None:
         while not self._ended.wait(TAKE_IN_EVERY_S):

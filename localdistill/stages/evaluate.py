@@ -59,11 +59,11 @@ def run(context: StageContext) -> None:
         task = bench.task
         card = build_score_card(contestants, base="base", task=task.name, grader=task.grader, is_guard=task.is_guard)
         cards.append(card)
-        context.emit(Noted("evaluate", to_text(card)))
+        context.emit(Noted(to_text(card)))
     digest = _write(context, cards, answers)
     choice = choose_arm(cards)
     if choice.candidates:
-        context.note("evaluate", f"best: {'' if choice.arm else 'none, '}{choice.reason}")
+        context.note(f"best: {'' if choice.arm else 'none, '}{choice.reason}")
     context.run.write_output("evaluate", {"scorecard": digest, "best": choice.arm})
 
 
@@ -134,5 +134,5 @@ def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[
         (staging / "scorecard.md").write_text("\n\n".join(to_markdown(card) for card in cards))
         (staging / "scorecard.txt").write_text("\n\n".join(to_text(card) for card in cards))
 
-    context.make("evaluate", ("scorecard", digest, context.recipe.name), {"inputs": list(answers)}, build)
+    context.make(("scorecard", digest, context.recipe.name), {"inputs": list(answers)}, build)
     return digest

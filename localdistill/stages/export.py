@@ -59,11 +59,11 @@ def run(context: StageContext) -> None:
     trained = [entrant for entrant in entrants(context) if entrant.name == arm]
     entrant = trained[0]
     if len(trained) > 1:
-        context.note("export", f"arm '{arm}' was trained {len(trained)} times: this is that of seed {entrant.seed}")
+        context.note(f"arm '{arm}' was trained {len(trained)} times: this is that of seed {entrant.seed}")
     card = _card(context, entrant, cards)
     artifact = _artifact(context, entrant, card)
     files = sorted(name for name in artifact.manifest["files"] if name.endswith(".gguf"))
-    context.note("export", f"arm '{arm}': " + ", ".join(files))
+    context.note(f"arm '{arm}': " + ", ".join(files))
     measured = json.loads(artifact.file(_MEASURED).read_text()) if _MEASURED in artifact.manifest["files"] else {}
     forms, beside = ([ScoreCard.from_json(data) for data in measured.get(key, ())] for key in ("cards", "beside_base"))
     context.run.write_output(
@@ -98,8 +98,8 @@ def _export_nothing(context: StageContext, choice: Choice) -> None:
     commands = [f"localdistill resume {context.run.id} --arm {arms[0]} -w {place}",
                 f"localdistill export {named} --set export.arm={arms[0]} -w {place}"]
     if choice.candidates:
-        context.note("export", "\n".join(candidate.sentence for candidate in choice.candidates))
-    context.warn("export", f"nothing is exported: {choice.reason}",
+        context.note("\n".join(candidate.sentence for candidate in choice.candidates))
+    context.warn(f"nothing is exported: {choice.reason}",
                  f"{commands[0]}\n    or: {commands[1]}\n    which exports {arms[0]} all the same; "
                  f"{', '.join([*arms[1:], 'base'])} can be named instead")
     context.worked()
@@ -113,9 +113,9 @@ def _say_standing(context: StageContext, arm: str, standings: Sequence[Standing]
     if arm == "base":
         return
     if standings:
-        context.note("export", f"arm {arm}: " + ", ".join(standing.sentence for standing in standings))
+        context.note(f"arm {arm}: " + ", ".join(standing.sentence for standing in standings))
     for text in cautions(standings):
-        context.warn("export", f"arm '{arm}': {text}")
+        context.warn(f"arm '{arm}': {text}")
 
 
 def _artifact(context: StageContext, entrant: Entrant, card: dict[str, Any]) -> Artifact:
@@ -126,7 +126,7 @@ def _artifact(context: StageContext, entrant: Entrant, card: dict[str, Any]) -> 
     scored = context.run.output("evaluate")["scorecard"] if context.recipe.evaluate else ""
     inputs = [entrant.adapter, ModelFolder.open(context.student).digest(), scored]
     digest = context.workspace.artifact_digest("export", VERSION, spec, inputs)
-    return context.make("export", ("export", digest, entrant.name), {"inputs": inputs},
+    return context.make(("export", digest, entrant.name), {"inputs": inputs},
                         lambda staging: _build(context, entrant, card, staging))
 
 
@@ -135,7 +135,7 @@ def _build(context: StageContext, entrant: Entrant, card: dict[str, Any], stagin
     section = context.recipe.export
     assert section is not None
     merged = staging / ".merged"
-    context.emit(Progressed("export", "merging the adapter into the base", 0, 0))
+    context.emit(Progressed("merging the adapter into the base", 0, 0))
     adapter = context.artifact("adapter", entrant.adapter).path / "adapter" if entrant.adapter else None
     merge(context.student, adapter, merged)
     name = f"{context.recipe.name}-{entrant.name}".replace("_", "-")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Counted, Progressed
+from localdistill.core.events import Counted, Progressed, stamped
 from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
@@ -89,7 +89,7 @@ def run(context: StageContext) -> None:
             "rows": len(rows),
             "trained tokens": sum(r.trained_tokens for r in rows),
         }
-        context.emit(Counted("format", "dataset", counts, arm.section.name))
+        context.emit(Counted("dataset", counts, arm=arm.section.name))
         output[arm.section.name] = _write(context, arm, rows, folder, tokenizer)
     context.run.write_output("format", {"arms": output, "served": len(served), "student": folder.digest()})
 
@@ -118,7 +118,7 @@ def _lay_out(
             arm.rows.append(([key], row))
             if arm.format.one_per_prompt:
                 stands_for[prompt.id] = arm.rows[-1][0]
-        context.emit(Progressed("format", section.name, done, len(ids), "rows"))
+        context.emit(Progressed(section.name, done, len(ids), "rows", arm=section.name))
     return arm
 
 
@@ -192,7 +192,7 @@ def _write(
         lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
         (staging / "left_out.jsonl").write_text("".join(lines))
 
-    context.make("format", ("dataset", digest, arm.section.name), facts, build)
+    context.make(("dataset", digest, arm.section.name), facts, build, emit=stamped(context.emit, arm=arm.section.name))
     context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
     return {"dataset": digest, **facts}
 

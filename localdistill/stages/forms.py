@@ -47,9 +47,9 @@ class FormsMeasurer:
         for bench in benches(self._context, warns=False):
             card = self._card(bench, files)
             self.cards.append(card)
-            self._context.emit(Noted("export", to_text(card)))
+            self._context.emit(Noted(to_text(card)))
             for row in card.rows:
-                self._context.emit(Measured("export", f"{card.task}: {row.name}", row.score, arm=self._entrant.name))
+                self._context.emit(Measured(f"{card.task}: {row.name}", row.score, arm=self._entrant.name))
         return self.cards
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class FormsMeasurer:
                 raise
             except LocalDistillError as error:
                 self.failures.append(f"{bench.task.name}: {subject.name}: {type(error).__name__}")
-                self._context.warn("export", f"{subject.name} was not measured on {bench.task.name}: {error.message}",
+                self._context.warn(f"{subject.name} was not measured on {bench.task.name}: {error.message}",
                                    error.hint)
                 continue
             self.answers.append(digest)

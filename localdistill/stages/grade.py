@@ -43,4 +43,4 @@ def _grade_all(context: StageContext, member: Member, ids: list[str]) -> None:
         grader.close()
     if verdicts:
         context.worked()
-        context.emit(Counted("grade", label, dict(verdicts)))
+        context.emit(Counted(label, dict(verdicts)))

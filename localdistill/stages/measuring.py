@@ -81,7 +81,6 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
     exclude = context.recipe.evaluate.exclude_contaminated
     if warns or not exclude:
         context.warn(
-            "evaluate",
             f"{len(planted)} of {len(prompts)} items of '{task.name}' are among the prompts to train on; "
             + ("they are left out" if exclude else "their scores are worthless, and they are counted in"),
             "" if exclude else "set evaluate.exclude_contaminated = true",
@@ -114,7 +113,7 @@ def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str,
         lines = (json.dumps(asdict(result), ensure_ascii=True) + "\n" for result in results)
         atomic_write_text(staging / "items.jsonl", "".join(lines))
 
-    artifact = context.make(subject.stage, ("answers", digest, label), {"inputs": list(subject.inputs)}, build)
+    artifact = context.make(("answers", digest, label), {"inputs": list(subject.inputs)}, build)
     lines = artifact.file("items.jsonl").read_text().splitlines()
     results = tuple(ItemResult(**json.loads(line)) for line in lines)
     _say_unanswered(context, subject, label, results)
@@ -126,7 +125,7 @@ def _say_unanswered(context: StageContext, subject: Subject, label: str, results
     errors = Counter(result.error for result in results if result.error)
     if errors:
         why = "; ".join(f"{count} x {error}" for error, count in errors.most_common(MOST_REASONS))
-        context.warn(subject.stage, f"{label}: {errors.total()} of {len(results)} items got no reply and count as "
+        context.warn(f"{label}: {errors.total()} of {len(results)} items got no reply and count as "
                      f"wrong: {why}", "shorten the items or give the engine more context_tokens")
 
 
@@ -144,12 +143,12 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
             model = engine.identity()
             for reply in engine.answer(requests.values(), context.emit, context.cancel):
                 prompt = by_id[reply.request_id]
-                trace = trace_of(reply, requests[reply.request_id], prompt.id, engine.name, model)
+                trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
                 results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
                 counters = {"right": right}
-                context.emit(Progressed(subject.stage, label, len(results), len(requests), "items", counters))
+                context.emit(Progressed(label, len(results), len(requests), "items", counters))
     finally:
         grader.close()
     context.cancel.check()

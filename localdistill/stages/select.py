@@ -28,7 +28,6 @@ def run(context: StageContext) -> None:
         context.store.save_selection(name, definition, kept, removed)
         context.emit(
             Counted(
-                "select",
                 "waterfall",
                 {"traces": len(ids), **{f"- {k}": v for k, v in removed.items()}, "kept": len(kept)},
             )
@@ -50,8 +49,8 @@ def _say_cost(context: StageContext, kept: Sequence[str]) -> None:
     if paid:
         each = paid / len(kept)
         more = f"; the cost of {unknown:,} more is unknown" if unknown else ""
-        context.note("select", f"${each:.6f} per kept trace: ${paid:.4f} for {len(asked):,} traces{more}")
-        context.emit(Measured("select", "usd_per_kept_trace", each))
+        context.note(f"${each:.6f} per kept trace: ${paid:.4f} for {len(asked):,} traces{more}")
+        context.emit(Measured("usd_per_kept_trace", each))
 
 
 def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.events import Progressed
+from localdistill.core.events import Progressed, stamped
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe import Member
@@ -62,8 +62,11 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
     )
     meta = {"seed": seed, "inputs": [dataset.digest], **spec}
 
+    emit = stamped(context.emit, arm=name, seed=seed)
+    label = f"{name}, seed {seed}"
+
     def build(staging: Path) -> None:
-        context.emit(Progressed("train", f"{name}, seed {seed}: loading", 0, 0))
+        emit(Progressed(f"{label}: loading", 0, 0))
         job = TrainingJob(
             arm=name,
             student=context.student,
@@ -74,9 +77,8 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
             output=staging,
             seed=seed,
         )
-        result = trainer.train(job, context.emit, context.cancel)
+        result = trainer.train(job, emit, context.cancel)
         (staging / "result.json").write_text(json.dumps(asdict(result), indent=1))
 
-    label = f"{name}, seed {seed}"
-    artifact = context.make("train", ("adapter", digest, label), meta, build, unstable="adapter/*")
+    artifact = context.make(("adapter", digest, label), meta, build, unstable="adapter/*", emit=emit)
     return {"adapter": digest, "seed": seed, **json.loads(artifact.file("result.json").read_text())}

@@ -91,7 +91,7 @@ class TrainingLoop:
         hint = "lower learning_rate, or set dtype = \"float32\""
         if self.step == 0:
             raise LocalDistillError(f"{self.job.arm}: {reason}", hint)
-        self.emit(Warned("train", f"{self.job.arm}: stopped, {reason}; the weights before it are kept", hint))
+        self.emit(Warned(f"{self.job.arm}: stopped, {reason}; the weights before it are kept", hint))
         return reason
 
     def _clip(self) -> float:
@@ -104,13 +104,12 @@ class TrainingLoop:
 
     def _report(self, numbers: StepNumbers, rate: float, norm: float, elapsed_s: float) -> None:
         speed = numbers.tokens / max(elapsed_s, 1e-9)
-        arm = self.job.arm
-        self.emit(Measured("train", "loss", numbers.loss, self.step, arm))
+        self.emit(Measured("loss", numbers.loss, self.step))
         if self.step % max(1, self.total // MEASURED_POINTS) == 0 or self.step in (1, self.total):
-            self.emit(Measured("train", "learning_rate", rate, self.step, arm))
-            self.emit(Measured("train", "grad_norm", norm, self.step, arm))
-            self.emit(Measured("train", "tokens_per_s", speed, self.step, arm))
-        self.emit(Progressed("train", arm, self.step, self.total, "steps", {
+            self.emit(Measured("learning_rate", rate, self.step))
+            self.emit(Measured("grad_norm", norm, self.step))
+            self.emit(Measured("tokens_per_s", speed, self.step))
+        self.emit(Progressed(self.job.arm, self.step, self.total, "steps", {
             "loss": numbers.loss, "learning_rate": rate, "tokens_per_s": speed}))
 
     def _accumulate(self, batch: Sequence[int]) -> StepNumbers:
@@ -132,11 +131,11 @@ class TrainingLoop:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.stepper.halve(batch):
-            self.emit(Warned("train", f"memory ran out; micro-batches now hold {self.stepper.micro_tokens} tokens, "
-                                      "each step stays the same"))
+            self.emit(Warned(f"memory ran out; micro-batches now hold {self.stepper.micro_tokens} tokens, "
+                             "each step stays the same"))
         elif not self.recomputes:
             self._recompute()
-            self.emit(Warned("train", "memory ran out on a single row; activations are now recomputed"))
+            self.emit(Warned("memory ran out on a single row; activations are now recomputed"))
         else:
             raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason.splitlines()[0]})",
                                     "use a smaller student, quantization = \"nf4\", or shorter rows")
@@ -153,7 +152,7 @@ class TrainingLoop:
         self._accumulate(self.stepper.heaviest())
         self.optimizer.zero_grad(set_to_none=True)
         torch.set_rng_state(state)
-        self.emit(Measured("train", "probe_peak_bytes", peak_memory_bytes(self.device), self.step, self.job.arm))
+        self.emit(Measured("probe_peak_bytes", peak_memory_bytes(self.device), self.step))
 
     def learning_rate(self, step: int) -> float:
         """The step size of 0-based `step`."""
@@ -205,7 +204,7 @@ class TrainingLoop:
             "loss": self.loss, "elapsed_s": self._elapsed_s(), "micro_tokens": self.stepper.micro_tokens,
         })
         self.saved_at = time.monotonic()
-        self.emit(Measured("train", "checkpoint", self.saved_at - self.started, self.step, self.job.arm))
+        self.emit(Measured("checkpoint", self.saved_at - self.started, self.step))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         tensors, state = checkpoint.tensors, checkpoint.state
@@ -222,7 +221,7 @@ class TrainingLoop:
         self.tokens, self.trained_tokens = int(state["tokens"]), int(state["trained_tokens"])
         self.elapsed_before_s = float(state["elapsed_s"])
         self.stepper.micro_tokens = min(self.stepper.micro_tokens, int(state["micro_tokens"]))
-        self.emit(Noted("train", f"{self.job.arm}: resumed after step {self.step} of {self.total}"))
+        self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))
 
 
 def _optimizer(trained: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -64,7 +64,7 @@ def _write_weights(folder: ModelFolder, update: AdapterFolder | None, output: Pa
         weight = read_tensor(*folder.tensors[name]).float()
         merged = weight if update is None else update.apply(name, weight)
         done += 1
-        emit(Progressed("export", "merge", done, len(names), "tensors"))
+        emit(Progressed("merge", done, len(names), "tensors"))
         return merged.to(dtype)
 
     plan = [(name, folder.tensors[name][1].shape, dtype) for name in names]

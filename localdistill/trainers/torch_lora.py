@@ -87,9 +87,9 @@ class TorchLoraTrainer:
         tags = sorted(set(job.tag_token_ids))
         if any(not 0 <= tag < folder.vocab_size for tag in tags):
             raise InputError(f"a tag token of {tags} is outside the student's vocabulary")
-        emit(Counted("train", "dataset", {
+        emit(Counted("dataset", {
             "rows": len(rows), "tokens": rows.starts[-1], "trained_tokens": int((rows.weights > 0).sum()),
-            "longest_row": max(rows.lengths)}, arm=job.arm))
+            "longest_row": max(rows.lengths)}))
         device = pick_device(options.device)
         if device.type == "cpu" and options.device == "auto":
             emit_idle_gpu(emit, look_at_hardware())
@@ -106,9 +106,9 @@ class TorchLoraTrainer:
             raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
         use_short_rows(model, max(rows.lengths))
         trained |= attach_tags(model, tags, folder.tied_embeddings)
-        emit(Noted("train", f"{sum(p.numel() for p in trained.values()):,} trained of {folder.parameter_count:,} "
-                            f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, "
-                            f"{device_name(device)}"))
+        emit(Noted(f"{sum(p.numel() for p in trained.values()):,} trained of {folder.parameter_count:,} "
+                   f"parameters, {str(dtype).removeprefix('torch.')}, {quantization}, "
+                   f"{device_name(device)}"))
         stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
         loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
         result = loop.run()
@@ -148,7 +148,7 @@ def emit_idle_gpu(emit: Emit, hardware: Hardware) -> None:
     idle = place.gpu or place.idle
     if idle is not None and idle.kind != "metal":
         unused = place.unused or f"torch {hardware.torch.version} cannot use it"
-        emit(Warned("train", f"training runs on the CPU although this machine has a GPU ({idle.name}): {unused}",
+        emit(Warned(f"training runs on the CPU although this machine has a GPU ({idle.name}): {unused}",
                     place.fix or "localdistill doctor says more"))
 
 

@@ -54,7 +54,8 @@ class RunStatus:
     updated_at: float
     """When the state was last written; when it never was, when the run was started."""
     data: Mapping[str, Any]
-    """The raw status: label, done, total, unit, counters, tail, message, hint, exit_code."""
+    """The raw status: label, whose it is (arm, seed, contestant), done, total, unit, counters, tail, message, hint,
+    exit_code."""
 
 
 class RunFolder:

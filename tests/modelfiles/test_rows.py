@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from localdistill.core.errors import ModelFileError
-from localdistill.core.records import Example, Message, Skip, Span, Turn
+from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span
 from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate
@@ -25,7 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def example(*spans: Span, thinks: bool = True) -> Example:
-    return Example("p1", "t1", (Turn("user", (Span(QUESTION, 0.0, "prompt"),)), Turn("assistant", spans)), thinks)
+    asked = ExampleTurn("user", (Span(QUESTION, 0.0, "prompt"),))
+    return Example("p1", "t1", (asked, ExampleTurn("assistant", spans)), thinks)
 
 
 def made(folder: Path, value: Example, template: str = CHAT_TEMPLATE, max_tokens: int = 512) -> TokenizedRow | Skip:
@@ -84,7 +85,7 @@ def test_the_blanks_behind_an_opened_tag_are_the_templates_to_set(folder: Path) 
 @pytest.mark.parametrize(("value", "said"), [
     (example(Span("7", 0.0)), "no token"), (example(), "no token"),
     (example(Span("7<|im_end|>8")), "stop token before"),
-    (Example("p1", "t1", (Turn("user", (Span("x"),)),), False), "assistant"),
+    (Example("p1", "t1", (ExampleTurn("user", (Span("x"),)),), False), "assistant"),
 ])
 def test_rows_that_teach_nothing_or_the_wrong_thing_are_skipped(folder: Path, value: Example, said: str) -> None:
     skipped = made(folder, value)
@@ -106,7 +107,7 @@ def test_a_template_that_never_ends_a_turn_is_refused(folder: Path) -> None:
     assert isinstance(skipped, Skip) and "without a stop token" in skipped.reason
 
 
-SYSTEM = Turn("system", (Span("Answer in French.", 0.0, "prompt"),))
+SYSTEM = ExampleTurn("system", (Span("Answer in French.", 0.0, "prompt"),))
 
 
 @pytest.mark.parametrize(("template", "said"), [
@@ -117,9 +118,9 @@ SYSTEM = Turn("system", (Span("Answer in French.", 0.0, "prompt"),))
     ("{% if messages|length > 2 %}{{ raise_exception('') }}{% endif %}" + CHAT_TEMPLATE, "it: TemplateError"),
 ])
 def test_a_row_that_the_template_refuses_is_skipped_with_its_reason(folder: Path, template: str, said: str) -> None:
-    question = Turn("user", (Span(QUESTION, 0.0, "prompt"),))
-    talk = (question, Turn("assistant", (Span("which?", 0.0, "prompt"),)), question)
-    target = Turn("assistant", (Span("7"),))
+    question = ExampleTurn("user", (Span(QUESTION, 0.0, "prompt"),))
+    talk = (question, ExampleTurn("assistant", (Span("which?", 0.0, "prompt"),)), question)
+    target = ExampleTurn("assistant", (Span("7"),))
     first = SYSTEM if template == STRICT_TEMPLATE else talk[0]
     refused = made(folder, Example("p1", "t1", (first, *talk[1:], target), False), template)
     assert isinstance(refused, Skip) and said in refused.reason, refused

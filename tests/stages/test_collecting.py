@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, budget_of, parse_recipe
+from localdistill import Store, Workspace, budget_of, parse_recipe, render_trace
 from localdistill.core.errors import (
     BudgetReached,
     EngineUnavailable,
@@ -26,7 +26,7 @@ from localdistill.core.records import Message, Prompt, Sampling, Trace, request_
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.spending.ledger import state_spent
 from localdistill.stages import collect, grade, rewrite, select
-from localdistill.stages.asking import Asker, Line, Teacher, find_open
+from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
 from localdistill.workspace.quarantine import read_quarantine
@@ -105,6 +105,20 @@ def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, ser
     assert (by_question["Double 0"], by_question["Double 5"], by_question["Double 7"]) == ("1", "3", ">4")
     chain.collect()
     assert sum(server.asked.values()) == 16, "what is settled is not asked again"
+
+
+def test_what_was_sent_is_kept_and_shown_where_it_is_not_the_prompts_own(
+    tmp_path: Path, server: CountingServer
+) -> None:
+    own = Chain(tmp_path, recipe_of(tmp_path, 1, at(server))).collect()
+    said = recipe_of(tmp_path, 1, at(server), collecting='suffix = "Be short."\nsystem = "Add."\nthinks = true')
+    chain = Chain(tmp_path, said)
+    sent = chain.collect()
+    assert [(trace.asked, trace.thinks) for trace in own + sent] == [
+        ((), None), ((Message("system", "Add."), Message("user", "Double 0\nBe short.")), True)]
+    plain, marked = (render_trace(chain.context().store, trace.id).text for trace in own + sent)
+    assert "[user]\nDouble 0\n\n[reasoning]" in plain and "as sent" not in plain and "[thinks]" not in plain
+    assert "[system, as sent]\nAdd.\n\n[user, as sent]\nDouble 0\nBe short.\n\n[thinks] yes" in marked
 
 
 def test_a_run_that_asks_for_one_answer_several_times_says_so(tmp_path: Path, server: CountingServer) -> None:
@@ -349,16 +363,16 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
     for teacher in teachers:
         assert teacher.ids == every and teacher.unasked == set(every) - answered
         assert len(teacher.questions) == min(held, 5)
-        line = Line(teacher, fetch, False)
-        assert len(line) == 9
-        taken = [request for size in (2, 4, 100) for request in line.take(size)]
+        queue = RequestQueue(teacher, fetch, False)
+        assert len(queue) == 9
+        taken = [request for size in (2, 4, 100) for request in queue.take(size)]
         assert [request.id for request in taken] == [key for key in every if key not in answered]
-        assert [line.question(request.id).prompt for request in taken] == [
+        assert [queue.question(request.id).prompt for request in taken] == [
             prompts[every.index(request.id) // 2] for request in taken]
-        assert not line and not line.take(1)
-        line.answered(taken[0].id, True)
-        line.gave_up(taken[1].id)
-        assert not line
+        assert not queue and not queue.take(1)
+        queue.answered(taken[0].id, True)
+        queue.gave_up(taken[1].id)
+        assert not queue
     later = [prompt.id for prompt in prompts[3 + held:]]
     assert fetched == [later[at:at + 2] for at in range(0, len(later), 2)] * 2
 
@@ -371,15 +385,15 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
     assert [question.prompt for question in teacher.questions] == prompts
     teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
-    line = Line(teacher, lambda _: [], True)
-    assert len(line) == 7
-    first = line.take(2)
+    queue = RequestQueue(teacher, lambda _: [], True)
+    assert len(queue) == 7
+    first = queue.take(2)
     assert [request.id for request in first] == [every[2], every[4]]
-    line.answered(every[2], False)
-    line.answered(every[4], True)
-    assert len(line) == 6 and [request.id for request in line.take(2)] == [every[3], every[6]]
-    line.answered(every[3], False)
-    assert len(line) == 4, "both tries of this one are used up"
+    queue.answered(every[2], False)
+    queue.answered(every[4], True)
+    assert len(queue) == 6 and [request.id for request in queue.take(2)] == [every[3], every[6]]
+    queue.answered(every[3], False)
+    assert len(queue) == 4, "both tries of this one are used up"
 
 
 def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(

@@ -81,7 +81,7 @@ def test_licences_are_those_of_what_was_selected(tmp_path: Path) -> None:
 def test_a_refused_export_shows_the_report_and_a_missing_one_says_so(tmp_path: Path) -> None:
     workspace, run = prepared.begun(tmp_path)
     assert exports_of(workspace)[0].state == "not yet"
-    (run.path / "parity.json").write_text(json.dumps(prepared.parity(failed="kl")))
+    prepared.parity(failed="kl").write(run.path / "parity.json")
     (made,) = exports_of(workspace, run.id)
     assert made.state == "refused" and made.gate_passed is False
     assert [item.name for item in made.gate if not item.passed] == ["kl"]
@@ -295,8 +295,8 @@ async def test_the_screen_shows_it_copies_commands_and_opens_chat(exported: Path
         await pilot.press("t")
         await until(pilot, lambda: app.screen.TITLE == "Chat")
         page: Any = app.screen
-        await until(pilot, lambda: page._talks)
-        assert page._talks[0].path.name == "garden-full-trace-Q8_0.gguf"
+        await until(pilot, lambda: page._conversations)
+        assert page._conversations[0].path.name == "garden-full-trace-Q8_0.gguf"
 
 
 @piloted
@@ -319,7 +319,7 @@ async def test_runs_are_told_apart_and_a_failed_gate_is_marked(tmp_path: Path) -
     workspace, run = prepared.begun(tmp_path)
     prepared.export(workspace, run, [])
     _, refused = prepared.begun(tmp_path)
-    (refused.path / "parity.json").write_text(json.dumps(prepared.parity(failed="top1")))
+    prepared.parity(failed="top1").write(refused.path / "parity.json")
     app = LocalDistillApp(tmp_path, start="export")
     async with app.run_test(size=(140, 45)) as pilot:
         await until(pilot, lambda: app.screen.query_one("#runs", OptionList).option_count == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,16 +85,28 @@ def view_of(*items: object) -> RunView:
     return view
 
 
+def of(arm: str, seed: int = 0) -> dict[str, Any]:
+    return {"stage": "train", "arm": arm, "seed": seed}
+
+
 def test_arms_are_done_under_way_or_to_come() -> None:
-    planned = [Counted("format", "dataset", {"rows": 1}, name) for name in "abc"]
-    view = view_of(*planned, Measured("train", "loss", 1.0, 1, "a"), ArtifactWritten("adapter", "b2:1", "a, seed 0"),
-                   Measured("train", "loss", 1.0, 1, "b"))
+    planned = [Counted("dataset", {"rows": 1}, stage="format", arm=name) for name in "abc"]
+    view = view_of(*planned, Measured("loss", 1.0, 1, **of("a")), ArtifactWritten("adapter", "b2:1", "x", **of("a")),
+                   Measured("loss", 1.0, 1, **of("b")))
     assert [(arm.title, arm.state) for arm in arms_of(view)] == [("a", "trained"), ("b", "trains"), ("c", "waits")]
 
 
 def test_seeds_are_named_only_where_there_are_several() -> None:
-    both = view_of(ArtifactWritten("adapter", "b2:1", "a, seed 0"), ArtifactWritten("adapter", "b2:2", "a, seed 1"))
-    assert [arm.title for arm in arms_of(both)] == ["a, seed 0", "a, seed 1"]
+    both = view_of(ArtifactWritten("adapter", "b2:1", "x", **of("a")), Measured("loss", 1.0, 1, **of("a", 1)))
+    assert [(arm.title, arm.state) for arm in arms_of(both)] == [("a, seed 0", "trained"), ("a, seed 1", "trains")]
+
+
+def test_arms_of_a_run_of_an_older_version_are_called_what_their_adapters_are_called() -> None:
+    planned = [Counted("dataset", {"rows": 1}, stage="format", arm=name) for name in "ab"]
+    begun = Counted("dataset", {"rows": 1}, stage="train", arm="a")
+    view = view_of(*planned, begun, Measured("loss", 1.0, 1, stage="train", arm="a"),
+                   ArtifactWritten("adapter", "b2:1", "a, seed 0"))
+    assert [(arm.title, arm.state) for arm in arms_of(view)] == [("a, seed 0", "trained"), ("b", "waits")]
 
 
 @piloted

@@ -86,7 +86,7 @@ class EvaluatePage(RunPage):
         if work.display:
             work.show(view)
         done = [f"{stage.name} {stage.state}" for stage in view.stages if stage.name in (STAGE, "export")]
-        answered = sum(kind == "answers" for kind, _, _ in view.artifacts)
+        answered = sum(made.kind == "answers" for made in view.artifacts)
         asked = f"{view.run_id} {view.is_alive} {done} {answered}"
         if asked != self._asked:
             self._asked = asked
@@ -108,7 +108,7 @@ class EvaluatePage(RunPage):
         if view.stages and STAGE not in {stage.name for stage in view.stages}:
             self._say_none(f"The run {view.run_id} evaluates nothing:\nits recipe has no [evaluate], or stops before.")
         elif view.is_alive:
-            done = [f"✓ {fitted(label, 60)}" for kind, _, label in view.artifacts if kind == "answers"]
+            done = [f"✓ {fitted(made.label, 60)}" for made in view.artifacts if made.kind == "answers"]
             waits = f"The score card of {view.run_id} comes when every model has answered.\n"
             self._say_none("\n".join([waits, *done]))
         else:

@@ -15,10 +15,10 @@ from textual.widgets import Static
 from localdistill import Plan, RunFolder, plan_training
 from tui.commands import Command
 from tui.run_page import RunPage, stage_commands
-from tui.state import AppState, RunView
+from tui.state import AppState, Curve, RunView
 from tui.text import joined, line, shown
 from tui.widgets.facts import Facts
-from tui.widgets.line_chart import COLOURS, LETTERS, Line, LineChart
+from tui.widgets.line_chart import COLOURS, LETTERS, LineChart, Series
 from tui.widgets.log import SaidLog
 from tui.widgets.progress import WorkLine, duration
 
@@ -33,7 +33,8 @@ class Arm:
     """One training as it is known now."""
 
     name: str
-    """As its curves are called."""
+    seed: int | None
+    """None where it is not known: nothing was trained yet, or by an older version."""
     title: str
     state: str
     """`trained`, `trains`, or `waits`."""
@@ -89,7 +90,7 @@ class TrainPage(RunPage):
         self.query_one(WorkLine).show(view)
         name, title = CURVES[self._curve]
         arms = arms_of(view)
-        lines = [Line(arm.title, view.series.get((STAGE, arm.name, name), ())) for arm in arms]
+        lines = [Series(arm.title, _points(view, arm, name)) for arm in arms]
         self.put("#curve-title", joined(shown(title, "bold"), shown(" over steps   g: another curve", _MUTED)))
         self.query_one(LineChart).show(lines, _why_no_curve(view, arms))
         self.put("#arms", _arm_table(view, arms))
@@ -126,18 +127,28 @@ class TrainPage(RunPage):
 
 def arms_of(view: RunView) -> list[Arm]:
     """Every training of the run: done, under way, or still to come."""
-    done = [label for kind, _, label in view.artifacts if kind == "adapter"]
-    measured = list(dict.fromkeys(arm for stage, arm, _ in view.series if stage == STAGE and arm))
-    planned = [table.arm for table in view.counts if table.what == "dataset" and table.stage == "format" and table.arm]
-    begun = {name.rpartition(", seed ")[0] or name for name in [*done, *measured]}
-    names = list(dict.fromkeys([*done, *measured, *(name for name in planned if name not in begun)]))
-    seeds = {name.rpartition(", seed ")[2] for name in names if ", seed " in name}
+    done = [(made.arm, made.seed) for made in view.artifacts if made.kind == "adapter"]
+    measured = [(curve.arm, curve.seed) for curve in view.series if curve.stage == STAGE and curve.arm]
+    tables = [table for table in view.counts if table.what == "dataset" and table.arm]
+    begun = {arm for arm, _ in (*done, *measured)} | {table.arm for table in tables if table.stage == STAGE}
+    planned = [(table.arm, None) for table in tables if table.stage == "format" and table.arm not in begun]
+    trainings = list(dict.fromkeys([*done, *measured, *planned]))
+    several = len({seed for _, seed in trainings if seed is not None}) > 1
     arms = []
-    for name in names:
-        state = "trained" if name in done else "trains" if name in measured and view.is_alive else "waits"
-        title = name.rpartition(", seed ")[0] if len(seeds) == 1 and ", seed " in name else name
-        arms.append(Arm(name, title, state))
+    for arm, seed in trainings:
+        state = ("trained" if (arm, seed) in done else
+                 "trains" if (arm, seed) in measured and view.is_alive else "waits")
+        arms.append(Arm(arm, seed, _called(arm, seed) if several else arm, state))
     return arms
+
+
+def _called(arm: str, seed: int | None) -> str:
+    return arm if seed is None else f"{arm}, seed {seed}"
+
+
+def _points(view: RunView, arm: Arm, name: str) -> Sequence[tuple[int, float]]:
+    """The curve of a measured name while `arm` was trained."""
+    return view.series.get(Curve(STAGE, arm.name, arm.seed, "", name), ())
 
 
 def _why_no_curve(view: RunView, arms: Sequence[Arm]) -> str:
@@ -156,8 +167,7 @@ def _arm_table(view: RunView, arms: Sequence[Arm]) -> Content:
     width = min(30, max(len(arm.title) for arm in arms))
     parts = [shown(f"  {'arm':<{width}}  {'loss':>8}  {'rate':>8}  {'tokens/s':>8}  {'step':>6}  state\n", _MUTED)]
     for index, arm in enumerate(arms):
-        loss, rate, speed = (view.series.get((STAGE, arm.name, name), ()) for name in
-                             ("loss", "learning_rate", "tokens_per_s"))
+        loss, rate, speed = (_points(view, arm, name) for name in ("loss", "learning_rate", "tokens_per_s"))
         cells = (f"{loss[-1][1]:>8.4f}" if loss else f"{'-':>8}", f"{rate[-1][1]:>8.2g}" if rate else f"{'-':>8}",
                  f"{speed[-1][1]:>8,.0f}" if speed else f"{'-':>8}", f"{loss[-1][0]:>6,}" if loss else f"{'-':>6}")
         parts.append(shown(LETTERS[index % len(LETTERS)], f"bold {COLOURS[index % len(COLOURS)]}"))
@@ -173,12 +183,12 @@ def _facts(view: RunView, plan: Plan | None) -> list[tuple[str, str]]:
     if view.stage == STAGE and view.is_alive and view.remaining_s is not None:
         rows.append(("left", f"{duration(view.remaining_s)} for this training"))
     planned = next((item.text.partition(" (")[0] for item in plan.lines if item.label == "memory"), "") if plan else ""
-    peaks = [points[-1][1] for (stage, _, name), points in view.series.items()
-             if stage == STAGE and name == "probe_peak_bytes" and points]
+    peaks = [points[-1][1] for curve, points in view.series.items()
+             if curve.stage == STAGE and curve.name == "probe_peak_bytes" and points]
     measured = f"measured {max(peaks) / 1e9:.2f} GB before step 1" if peaks else ""
     if planned or measured:
         rows.append(("memory", "; ".join(text for text in (measured, f"planned {planned}" if planned else "") if text)))
-    for (stage, arm, name), points in view.series.items():
-        if stage == STAGE and name == "checkpoint" and points:
-            rows.append(("saved", f"{arm}: checkpoint of step {points[-1][0]:,}"))
+    for curve, points in view.series.items():
+        if curve.stage == STAGE and curve.name == "checkpoint" and points:
+            rows.append(("saved", f"{_called(curve.arm, curve.seed)}: checkpoint of step {points[-1][0]:,}"))
     return rows + [("!", text) for text in (plan.warnings if plan else ())]

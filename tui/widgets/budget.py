@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from textual.content import Content
 from textual.widgets import Static
 
 from localdistill import Budget, LocalDistillError, RunFolder, budget_of
 from tui.state import RunView
 from tui.text import joined, line, shown
+from tui.ui import ui_of
 from tui.widgets.facts import MUTED
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 
 class BudgetLine(Static):
@@ -36,7 +32,7 @@ class BudgetLine(Static):
             self.update(_budget(self.budget, view.state, view.counters.get("usd", self.budget.spent_usd)))
 
     def _look(self, view: RunView) -> None:
-        ui: LocalDistillApp = self.app  # type: ignore[assignment]
+        ui = ui_of(self)
         runs = ui.workspace.runs
 
         def done(budget: Budget) -> None:

@@ -19,7 +19,6 @@ from localdistill.engines.llama_cpp_native.sizing import Weights, context_of, kv
 from localdistill.engines.llama_cpp_native.tuning import Tuning, TuningFile, tuning_key
 from localdistill.modelfiles.gguf_header import read_header
 
-_STAGE = "engine"
 _SMALL_MODEL_BYTES = 64 * 1024 * 1024
 _ARCHITECTURE_LIMIT = 1024
 _GPU_PLANNED_SEQUENCES = 4
@@ -80,7 +79,7 @@ class NativeSession:
     def tune(self, cancel: Cancel, emit: Emit) -> Tuning:
         """Measure what is fastest here, and remember it."""
         file, key = self._tuning_place()
-        emit(Noted(_STAGE, f"measuring what is fastest for {self._path.name} on this machine (once, some seconds)"))
+        emit(Noted(f"measuring what is fastest for {self._path.name} on this machine (once, some seconds)"))
         options = self._options
         found = self.pool.first.calibrate(
             cancel, parallel=min(options.parallel, 16), kv_type=options.kv_type, budget_s=CALIBRATION_S,
@@ -91,7 +90,7 @@ class NativeSession:
         file.keep(key, tuning)
         self.tuning = tuning
         best = max(tuning.rates, key=lambda name: tuning.rates[name], default="nothing")
-        emit(Noted(_STAGE, f"fastest: {best}, {tuning.best_rate:,.0f} tokens/s in {len(tuning.rates)} trials"))
+        emit(Noted(f"fastest: {best}, {tuning.best_rate:,.0f} tokens/s in {len(tuning.rates)} trials"))
         return tuning
 
     def close(self) -> None:
@@ -138,19 +137,19 @@ class NativeSession:
     def _say_where(self, facts: dict[str, Any], emit: Emit) -> None:
         names = ", ".join(f"{d['description']}, {d['free_bytes'] / 1e9:.1f} GB free" for d in facts["devices"])
         if facts["device"] != "cpu":
-            emit(Noted(_STAGE, f"{facts['gpu_layers']} of {facts['layers']} layers on {facts['device']} ({names})"))
+            emit(Noted(f"{facts['gpu_layers']} of {facts['layers']} layers on {facts['device']} ({names})"))
         elif facts["devices"] and self._options.gpu_layers:
-            emit(Warned(_STAGE, f"the model runs on the CPU although there is a GPU ({names})",
+            emit(Warned(f"the model runs on the CPU although there is a GPU ({names})",
                         "its memory is taken by others, or is too small for a single layer"))
 
     def _say_layout(self, facts: dict[str, Any], emit: Emit) -> None:
         wanted = self._options.parallel
         if facts["parallel"] < wanted:
-            emit(Warned(_STAGE, f"memory holds {facts['parallel']} of {wanted} sequences at once",
+            emit(Warned(f"memory holds {facts['parallel']} of {wanted} sequences at once",
                         "lower context_tokens, or set kv_type to q8_0, to run more of them"))
         kind = f"one cache of {facts['kv_cells']:,} tokens for all" if facts["unified"] else (
             f"a cache of {facts['context_tokens']:,} tokens each")
-        emit(Noted(_STAGE, f"{facts['parallel']} sequences at once, {kind}, {facts['kv_bytes'] / 1e6:,.0f} MB"))
+        emit(Noted(f"{facts['parallel']} sequences at once, {kind}, {facts['kv_bytes'] / 1e6:,.0f} MB"))
 
 
 def thread_choices(physical: int, logical: int) -> list[int]:

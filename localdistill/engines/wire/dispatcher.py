@@ -28,7 +28,6 @@ from localdistill.spending.ledger import NANO, SpendLedger
 if TYPE_CHECKING:
     import aiohttp
 
-STAGE = "engine"
 _FIRST_PATIENCE_S = 20.0
 _CHECK_EVERY_S = 0.25
 _LONG_PAUSE_S = 5.0
@@ -335,7 +334,7 @@ class Dispatcher:
         if all(other.limiter.dead for other in self.servers):
             self._end(problem)
         else:
-            self.outcomes.put(Warned(STAGE, f"{problem.message}; the other servers go on", problem.hint))
+            self.outcomes.put(Warned(f"{problem.message}; the other servers go on", problem.hint))
 
     def _give_up_in_time(self) -> None:
         """End the work when no server has answered for as long as the patience lasts."""
@@ -362,10 +361,10 @@ class Dispatcher:
         """Say once a minute that limits, and not the work, take the time."""
         if _LONG_PAUSE_S < wait_s < float("inf") and now - self._said_wait_at > _SAY_EVERY_S:
             self._said_wait_at = now
-            self.outcomes.put(Noted(STAGE, f"waiting {wait_s:.0f} s, as the server's limits or its wish demand"))
+            self.outcomes.put(Noted(f"waiting {wait_s:.0f} s, as the server's limits or its wish demand"))
 
     def _say(self, server: Server, text: str) -> None:
-        self.outcomes.put(Noted(STAGE, f"{server.target.url} {text}"))
+        self.outcomes.put(Noted(f"{server.target.url} {text}"))
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -25,7 +25,6 @@ from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import worst_nano_usd
 from localdistill.spending.ledger import NANO, SpendLedger
 
-STAGE = "collect"
 _STEP_S = 0.1
 _FIRST_PATIENCE_S = 20.0
 _JOURNALLED_S = 0.2
@@ -89,7 +88,7 @@ def cancel_batches(engine: BatchSource, emit: Emit, cancel: Cancel | None = None
                 continue  # it ended by itself
             except (Transient, Slowed, Stopped) as problem:
                 raise EngineUnavailable(f"batch {state.label} could not be cancelled: {problem}", "try again") from None
-            emit(Noted(STAGE, f"batch {state.label} of {amount(len(state.ids))} is being cancelled"))
+            emit(Noted(f"batch {state.label} of {amount(len(state.ids))} is being cancelled"))
             count += 1
     finally:
         answering.close()
@@ -355,13 +354,13 @@ class _Answering:
         if waiting:
             done, total = sum(b.done for b in waiting), sum(len(b.state.ids) for b in waiting)
             label = f"batch {waiting[0].state.label}" if len(waiting) == 1 else f"{len(waiting)} batches"
-            self._emit(Progressed(STAGE, f"waiting for {label}", done, total, "answers"))
+            self._emit(Progressed(f"waiting for {label}", done, total, "answers"))
 
     def _note(self, text: str) -> None:
-        self._emit(Noted(STAGE, text))
+        self._emit(Noted(text))
 
     def _warn(self, text: str, hint: str = "") -> None:
-        self._emit(Warned(STAGE, text, hint))
+        self._emit(Warned(text, hint))
 
 
 def _named(batches: list[Batch]) -> str:

@@ -56,7 +56,6 @@ class Streaming(Protocol):
 @runtime_checkable
 class Metered(Protocol):
     """Optional: an engine whose answers may cost money. The stage gives it a ledger and a folder before it asks."""
-
     ledger: SpendLedger
     """Every call is reserved and settled here."""
     folder: Path | None

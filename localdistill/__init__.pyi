@@ -280,6 +280,8 @@ from localdistill.core.records import Message as Message
 from localdistill.core.records import Prompt as Prompt
 from localdistill.core.records import Span as Span
 from localdistill.core.records import Trace as Trace
+from localdistill.core.stages import STAGES as STAGES
+from localdistill.core.stages import Stage as Stage
 from localdistill.keys.access import keys_path as keys_path
 from localdistill.modelfiles.shipped import (
     recipe_file as recipe_file,
@@ -293,9 +295,6 @@ from localdistill.modelfiles.shipped import (
 from localdistill.providers import Provider as Provider
 from localdistill.providers import provider as provider
 from localdistill.providers import provider_names as provider_names
-from localdistill.recipe import (
-    STAGES as STAGES,
-)
 from localdistill.recipe import (
     Member as Member,
 )

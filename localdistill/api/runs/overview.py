@@ -9,8 +9,8 @@ from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
 from localdistill.core.errors import UsageError
+from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.recipe import STAGES
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import missing_in, open_store
@@ -84,13 +84,13 @@ def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, st
 
 def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
     if run is None or status is None:
-        return [ChainStep(stage, "waiting") for stage in STAGES]
+        return [ChainStep(stage.name, "waiting") for stage in STAGES]
     try:
         wanted = run.request()["stages"]
     except (OSError, ValueError, KeyError):
-        wanted = STAGES
+        wanted = [stage.name for stage in STAGES]
     steps = []
-    for stage in STAGES:
+    for stage in (one.name for one in STAGES):
         if stage not in wanted:
             steps.append(ChainStep(stage, "absent"))
         elif status.alive and status.stage == stage:

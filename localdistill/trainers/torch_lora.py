@@ -5,9 +5,7 @@ Source of the training target: the paper's section 3; of QLoRA's NF4, https://ar
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -19,7 +17,7 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import content_id
 from localdistill.modelfiles.folder import LINEAR_LAYERS, ModelFolder
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
-from localdistill.trainers.base import TrainingJob, TrainingResult
+from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingJob, TrainingReport, TrainingResult
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +138,7 @@ class TorchLoraTrainer:
         stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
         loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
         result = loop.run()
-        held = {"quantization": quantization, "dtype": str(dtype).removeprefix("torch.")}
+        held = HeldBase(quantization, str(dtype).removeprefix("torch."))
         self._write(job, held, trained, tags, folder, result)
         return result
 
@@ -154,7 +152,7 @@ class TorchLoraTrainer:
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
                           job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
 
-    def _write(self, job: TrainingJob, held: dict[str, str], trained: dict[str, Any], tags: list[int],
+    def _write(self, job: TrainingJob, held: HeldBase, trained: dict[str, Any], tags: list[int],
                folder: ModelFolder, result: TrainingResult) -> None:
         from localdistill.modelfiles.adapter import write_adapter
 
@@ -162,11 +160,11 @@ class TorchLoraTrainer:
         write_adapter(job.output / "adapter", {name: value.detach() for name, value in trained.items()},
                       rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
                       tags=tags, tied=folder.tied_embeddings)
-        report = {"result": asdict(result), "options": self.options.model_dump(), "seed": job.seed, "arm": job.arm,
-                  "student": folder.digest(), "objective": job.objective.name, "trainer": self.name, "base": held}
-        partial = job.output / "training.json.partial"
-        partial.write_text(json.dumps(report, indent=1, sort_keys=True))
-        partial.replace(job.output / "training.json")
+        report = TrainingReport(self.name, job.arm, job.seed, folder.digest(), job.objective.name,
+                                self.options.model_dump(), result, held)
+        partial = job.output / f"{REPORT_FILE}.partial"
+        partial.write_bytes(report.to_bytes())
+        partial.replace(job.output / REPORT_FILE)
         shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
 
 

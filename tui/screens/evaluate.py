@@ -153,7 +153,7 @@ class EvaluatePage(RunPage):
         self.put("#scope", joined(*(shown(f"not measured: {text}\n", "$warning") for text in missing),
                                   *(shown(f"! {text}\n", "$warning") for text in problems),
                                   *(_best(self._scores) if self._scores and card is self.cards[0] else ()),
-                                  shown(card.scope, _MUTED), *(_groups(card) if self.size.height >= 40 else ())))
+                                  shown(card.scope, _MUTED), *(_categories(card) if self.size.height >= 40 else ())))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """A comparison: its items. An item: both outputs. What was chosen may have gone meanwhile."""
@@ -269,7 +269,7 @@ def _rows(card: ScoreCard, width: int) -> Content:
     return joined(*parts)
 
 
-def _groups(card: ScoreCard) -> list[Content]:
+def _categories(card: ScoreCard) -> list[Content]:
     """Scores by the task's own categories of items, for example the number of steps."""
     names = list(dict.fromkeys(found.category for row in card.rows for found in row.categories))[:MOST_CATEGORIES]
     if not names:

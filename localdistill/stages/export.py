@@ -165,7 +165,7 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
 
 
 def _trained(context: StageContext, contestant: Contestant) -> TrainedModel:
-    """The model that the entrant's adapter was trained as, with some of the rows that it was trained on."""
+    """The model that the contestant's adapter was trained as, with some of the rows that it was trained on."""
     import pyarrow.parquet as parquet
 
     assert contestant.dataset is not None

@@ -25,12 +25,13 @@ from llama_cpp_model import model_of
 
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.llama_cpp_native.batching import Batcher
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
 from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 
 PROMPTS = 32
 SYSTEM = "You solve small riddles. " * 4
@@ -104,7 +105,7 @@ def sample_run(batcher: Batcher, run: int) -> None:
     """Eight samples of one prompt of 1,000 tokens, another one in every run: none finds the prefix of the last."""
     prompt = "".join(chr(97 + (n * n + run) % 26) for n in range(PREFIX_TOKENS))
     for number in range(SAMPLES):
-        batcher.add(Question(number, prompt, SAMPLE_TOKENS, temperature=1.0, seed=number))
+        batcher.add(NativeRequest(number, prompt, SAMPLE_TOKENS, temperature=1.0, seed=number))
     written = 0
     while batcher.is_busy():
         written += len(batcher.step())

@@ -16,8 +16,9 @@ import machine
 
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.templates import ChatTemplate

@@ -57,7 +57,7 @@ def filled(folder: Path, text: str, prompts: Path, count: int) -> None:
         for question in map(asker.question, known):
             request = question.requests[0]
             reply = Reply(request.id, "complete", answer="short", raw="{}", usage=Usage(20, 2))
-            yield trace_of(reply, request, question.prompt.id, engine.name, engine.identity(), terms)
+            yield trace_of(reply, request, question.prompt, engine.name, engine.identity(), terms)
 
     store.add_traces(traces())
 

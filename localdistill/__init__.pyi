@@ -368,7 +368,7 @@ from localdistill.scorecard import (
 from localdistill.scorecard import (
     to_text as to_text,
 )
-from localdistill.spending.ledger import CallBook as CallBook
+from localdistill.spending.ledger import SpendLedger as SpendLedger
 from localdistill.stages.checking import check_student as check_student
 from localdistill.store import Store as Store
 from localdistill.store.pages import SavedSelection as SavedSelection

@@ -4,7 +4,11 @@ single families are in `tests/<family>/`."""
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,7 +16,10 @@ import pytest
 from localdistill.core.options import Options
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
+from localdistill.filters import FILTERS
+from localdistill.interchange import LAYOUTS
 from localdistill.providers import Who
+from tests.doors import DOORS, run_samples
 from tests.test_house import FAMILIES
 
 CONTRACTS = {
@@ -20,6 +27,20 @@ CONTRACTS = {
     "layout": "Layout", "objective": "Objective", "rewrite": "Rewrite", "task": "Task", "trainer": "Trainer",
 }
 MEMBERS = [pytest.param(family, name, id=f"{family.noun}-{name}") for family in FAMILIES for name in family.names()]
+WORK = {
+    "engine": "answer", "exporter": "export", "filter": "keep", "format": "lay_out", "grader": "grade",
+    "layout": "read", "objective": "loss", "rewrite": "rewrite", "task": "prompts", "trainer": "train",
+}
+"""The method in which a member does what its family is for."""
+
+
+def raises(*_: Any) -> Any:
+    """A method that nobody wrote yet."""
+    raise NotImplementedError
+
+
+def says_nothing(*_: Any) -> Any:
+    """A method that does nothing."""
 
 
 def contract_of(family: Family) -> Any:
@@ -27,7 +48,7 @@ def contract_of(family: Family) -> Any:
 
 
 def test_every_family_has_a_contract_and_it_is_short() -> None:
-    assert {family.noun for family in FAMILIES} == set(CONTRACTS)
+    assert {family.noun for family in FAMILIES} == set(CONTRACTS) == set(DOORS)
     for family in FAMILIES:
         module = import_module(f"{family.package}.base")
         assert len(inspect.getsource(module).splitlines()) <= 66, f"{family.package}.base is no longer a page"
@@ -44,12 +65,48 @@ def test_a_member_has_the_name_of_its_file_and_says_what_it_is(family: Family, n
 @pytest.mark.parametrize(("family", "name"), MEMBERS)
 def test_a_member_has_the_methods_of_its_contract_with_their_parameters(family: Family, name: str) -> None:
     member, contract = family.load(name), contract_of(family)
-    for method, wanted in inspect.getmembers(contract, inspect.isfunction):
+    for method, wanted in inspect.getmembers(contract, inspect.isroutine):
         if method.startswith("_"):
             continue
         offered = list(inspect.signature(getattr(member, method)).parameters)
         needed = list(inspect.signature(wanted).parameters)
         assert offered[: len(needed)] == needed, f"{name}.{method}{offered} is not {needed}"
+
+
+@pytest.mark.parametrize(("family", "name"), MEMBERS)
+def test_the_samples_of_a_member_come_out_as_they_say(family: Family, name: str, tmp_path: Path) -> None:
+    run_samples(family, name, tmp_path)
+
+
+def listed(monkeypatch: pytest.MonkeyPatch, family: Family, member: type) -> None:
+    """List `member` as the member `stub` of `family`, for one test."""
+    module = ModuleType(f"{family.package}.stub")
+    vars(module)["Stub"] = member
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(family.members, "stub", "Stub")
+
+
+@pytest.mark.parametrize(("family", "name"), MEMBERS)
+@pytest.mark.parametrize("stub", [raises, says_nothing], ids=lambda stub: stub.__name__)
+def test_the_samples_of_a_member_find_a_stub_of_it(family: Family, name: str, stub: Callable[..., Any],
+                                                   monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What samples are for: a member that has them but does not do its work is found, whatever it returns."""
+    real = family.load(name)
+    work = "sql" if family is FILTERS and real(real.Options()).sql() is not None else WORK[family.noun]
+    samples = {"samples": classmethod(lambda cls: real.samples())}
+    listed(monkeypatch, family, type("Stub", (real,), {"name": "stub", work: stub, **samples}))
+    with pytest.raises((AssertionError, NotImplementedError, TypeError, AttributeError)):
+        run_samples(family, "stub", tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.noun)
+def test_a_member_without_samples_is_found(family: Family, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = family.load(family.names()[0])
+    for own, complaint in (({}, "no samples of its own"), ({"samples": classmethod(lambda cls: ())}, "has no samples")):
+        with monkeypatch.context() as patch:
+            listed(patch, family, type("Stub", (real,), {"name": "stub", **own}))
+            with pytest.raises(AssertionError, match=complaint):
+                run_samples(family, "stub", tmp_path)
 
 
 @pytest.mark.parametrize("name", ENGINES.names())
@@ -59,10 +116,8 @@ def test_an_engine_says_who_answers(name: str) -> None:
     assert isinstance(who, Who) and (who.costs or not who.hosts)
 
 
-@pytest.mark.parametrize(("family", "name"), MEMBERS)
+@pytest.mark.parametrize(("family", "name"), [p for p in MEMBERS if p.values[0] is not LAYOUTS])
 def test_options_are_strict_and_every_field_says_what_it_means(family: Family, name: str) -> None:
-    if family.noun == "layout":
-        return
     options = family.load(name).Options
     assert issubclass(options, Options)
     assert options.model_config["extra"] == "forbid" and options.model_config["frozen"]

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,8 @@ RANKS = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_BETWEEN_FAMILIES = {("trainers", "objectives.base")}
 """A trainer is given an objective: its contract names the other contract, nothing else."""
 OWN = ("localdistill", "tui")
+STILL_SHARED = {"Line", "Material", "Place", "Price", "Question", "Turn"}
+"""Names of classes that mean two things so far. Nothing is ever added here."""
 
 
 def modules() -> list[Path]:
@@ -157,6 +159,21 @@ def test_no_module_imports_one_that_imports_it() -> None:
     assert circles(arrows) == []
 
 
+def shared_names(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Classes at the top of modules that have a name in common, with those modules."""
+    homes: dict[str, list[str]] = {}
+    for path in paths:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name != "Options":
+                homes.setdefault(node.name, []).append(name_of(path))
+    return {name: where for name, where in homes.items() if len(where) > 1}
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """One name, one meaning: whoever reads a name need not ask which of two things it is."""
+    assert {name: where for name, where in shared_names(modules()).items() if name not in STILL_SHARED} == {}
+
+
 def test_the_rules_catch_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     for line, folder in (
@@ -170,6 +187,9 @@ def test_the_rules_catch_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "bad.py").write_text(line + "\n")
         assert violations(tmp_path / folder / "bad.py"), line
+    (tmp_path / "localdistill" / "one.py").write_text("class Twice: ...\n")
+    (tmp_path / "localdistill" / "two.py").write_text("class Twice: ...\nclass Once: ...\nclass Options: ...\n")
+    assert list(shared_names((tmp_path / "localdistill").glob("*.py"))) == ["Twice"]
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
@@ -253,8 +273,51 @@ def test_listing_members_imports_none_of_them(family: Family) -> None:
     assert out.stdout.strip() == "[]"
 
 
+def strays(folder: Path, members: Collection[str], users: Iterable[Path]) -> set[str]:
+    """What lies in the folder of a family and is nothing of it: neither the contract, nor listed, nor used by what is.
+    A helper is imported, late or not, by a listed member, another helper or a module elsewhere in the package, or is a
+    child process that one of them starts by its name."""
+    package = name_of(folder / "__init__.py")
+    parts = {path.stem: [path] for path in folder.glob("*.py")}
+    parts |= {path.name: sorted(path.rglob("*.py")) for path in folder.iterdir() if (path / "__init__.py").exists()}
+    known, todo = {"__init__", "base"}, [*users, *(path for name in members for path in parts.get(name, []))]
+    known |= set(members)
+    while todo:
+        path = todo.pop()
+        named = imports_of(path) | set(re.findall(rf"\"({re.escape(package)}\.[\w.]+)\"", path.read_text()))
+        for module in named:
+            part = module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""
+            if part in parts and part not in known:
+                known.add(part)
+                todo += parts[part]
+    return set(parts) - known
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.noun)
 def test_every_file_of_a_family_is_listed_or_a_helper(family: Family) -> None:
+    folder = ROOT / family.package.replace(".", "/")
+    outside = [path for path in modules() if folder not in path.parents and family.package in path.read_text()]
+    assert strays(folder, family.members, outside) == set()
+
+
+def test_a_file_that_nobody_lists_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    folder = tmp_path / "localdistill/graders"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "__init__": "", "base": "", "exact": "from localdistill.graders.numbers import f", "numbers": "",
+        "math": "start('localdistill.graders.math_child')".replace("'", '"'), "math_child": "", "batch": "",
+        "choice": "from localdistill.graders.letters import f", "letters": "",
+    }.items():
+        (folder / f"{name}.py").write_text(text + "\n")
+    (tmp_path / "user.py").write_text("from localdistill.graders.batch import f\n")
+    assert strays(folder, ["exact", "math"], [tmp_path / "user.py"]) == {"choice", "letters"}
+    assert strays(folder, ["exact", "math", "choice"], [tmp_path / "user.py"]) == set()
+    assert strays(folder, ["exact", "math", "choice"], []) == {"batch"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.noun)
+def test_a_member_is_the_class_that_is_listed_and_says_what_it_is(family: Family) -> None:
     for name, cls in family.members.items():
         member = family.load(name)
         assert member.__name__ == cls

@@ -1,4 +1,4 @@
-"""The Teacher X-ray against teachers of every kind: what it says of each, what it spends, and what it keeps."""
+"""The probe report against teachers of every kind: what it says of each, what it spends, and what it keeps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from localdistill.modelfiles.shipped import shipped_path
 from localdistill.providers import provider, provider_names
 from localdistill.recipe import parse_recipe
 from localdistill.recipe.sections import TeacherSection
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 from localdistill.workspace.folder import Workspace
 from tests.teachers import REASONING, REASONING_TOKENS, PlayedTeacher, played
 
@@ -43,9 +43,9 @@ def engine_for(url: str, **options: Any) -> OpenAICompatibleEngine:
     return OpenAICompatibleEngine(OpenAICompatibleOptions(base_url=url, **settings))
 
 
-def probed(teacher: PlayedTeacher, book: CallBook | None = None, **options: Any) -> Probe:
+def probed(teacher: PlayedTeacher, ledger: SpendLedger | None = None, **options: Any) -> Probe:
     with played(teacher):
-        return probe(engine_for(teacher.url, **options), book or CallBook(), Cancel())
+        return probe(engine_for(teacher.url, **options), ledger or SpendLedger(), Cancel())
 
 
 # ---- what the reasoning is
@@ -108,7 +108,7 @@ def test_the_messages_api() -> None:
     def ask(blocks: list[dict[str, Any]]) -> Probe:
         with played(PlayedTeacher(), blocks) as teacher:
             options = AnthropicOptions(provider="", base_url=teacher.url, model="m", thinking="budget")
-            found = probe(AnthropicEngine(options), CallBook(), Cancel())
+            found = probe(AnthropicEngine(options), SpendLedger(), Cancel())
             assert teacher.bodies[0]["thinking"]["budget_tokens"] < teacher.bodies[0]["max_tokens"]
             return found
 
@@ -213,27 +213,27 @@ def test_a_server_that_fails_later_leaves_a_report() -> None:
 
     teacher = Failing()
     with played(teacher):
-        found = probe(engine_for(teacher.url), CallBook(), Cancel())
+        found = probe(engine_for(teacher.url), SpendLedger(), Cancel())
     assert found.reasoning == "raw" and found.accepts_seed is None
     assert any("later question failed" in note for note in found.notes)
 
 
-def test_every_call_is_in_the_book() -> None:
-    book = CallBook(cap_usd=1.0)
-    found = probed(PlayedTeacher(limit_error="at most 4096"), book, **PRICES)
+def test_every_call_is_in_the_ledger() -> None:
+    ledger = SpendLedger(cap_usd=1.0)
+    found = probed(PlayedTeacher(limit_error="at most 4096"), ledger, **PRICES)
     assert found.cost_usd == pytest.approx((40 * 1 + 248 * 2) / 1e6)
     paid = (3 * 40 * 1 + (248 + 8 + 8) * 2) / 1e6
-    assert found.spent_usd == pytest.approx(paid) and book.spent_usd == pytest.approx(paid)
-    assert book.reserved_nano == 0
+    assert found.spent_usd == pytest.approx(paid) and ledger.spent_usd == pytest.approx(paid)
+    assert ledger.reserved_nano == 0
 
 
 def test_the_worst_case_is_an_upper_bound_and_unknown_without_a_price() -> None:
     with played(PlayedTeacher(usage=False)) as teacher:
         engine = engine_for(teacher.url, **PRICES)
         worst = worst_cost_nano(engine)
-        book = CallBook()
-        probe(engine, book, Cancel())
-        assert worst is not None and 0 < book.spent_nano <= worst, "without counts all that was reserved counts"
+        ledger = SpendLedger()
+        probe(engine, ledger, Cancel())
+        assert worst is not None and 0 < ledger.spent_nano <= worst, "without counts all that was reserved counts"
         assert worst_cost_nano(engine_for(teacher.url)) is None
 
 
@@ -246,16 +246,16 @@ def test_a_probe_is_counted_at_the_price_of_single_requests() -> None:
 
 def test_the_cap_holds() -> None:
     with pytest.raises(BudgetReached):
-        probed(PlayedTeacher(), CallBook(cap_usd=0.0001), **PRICES)
-    book = CallBook(cap_usd=0.0028)
-    found = probed(PlayedTeacher(usage=False), book, **PRICES)
-    assert book.spent_usd <= 0.0028 and any("money cap" in note for note in found.notes)
+        probed(PlayedTeacher(), SpendLedger(cap_usd=0.0001), **PRICES)
+    ledger = SpendLedger(cap_usd=0.0028)
+    found = probed(PlayedTeacher(usage=False), ledger, **PRICES)
+    assert ledger.spent_usd <= 0.0028 and any("money cap" in note for note in found.notes)
     assert found.reasoning == "unclear", "what was paid for is reported"
 
 
 def test_a_cancelled_probe_stops() -> None:
     with played(PlayedTeacher(fail=[(429, {"Retry-After": "50"})])) as teacher, pytest.raises(Cancelled):
-        probe(engine_for(teacher.url), CallBook(), Cancel(lambda: len(teacher.bodies) > 0))
+        probe(engine_for(teacher.url), SpendLedger(), Cancel(lambda: len(teacher.bodies) > 0))
 
 
 def test_hostile_words_are_made_harmless() -> None:
@@ -279,14 +279,14 @@ def target_for(url: str, **options: Any) -> ProbeTarget:
 def test_a_probe_is_kept_and_compared_with_the_next(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     with played(PlayedTeacher(limit_error="at most 8192")) as teacher:
-        first = examine_teacher(place, target_for(teacher.url), CallBook(), Cancel())
+        first = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel())
         assert first.before is None and first.changes == ()
         assert last_probe(place, first.probe.identity) == first.probe
         teacher.reasoning, teacher.limit_error = "I multiplied.", "at most 4096"
-        second = examine_teacher(place, target_for(teacher.url), CallBook(), Cancel())
+        second = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel())
         assert any("reasoning: raw before, summary now" in change for change in second.changes)
         assert any("8192 before, 4096 now" in change for change in second.changes)
-        other = examine_teacher(place, target_for(teacher.url, thinking_switch="none"), CallBook(), Cancel())
+        other = examine_teacher(place, target_for(teacher.url, thinking_switch="none"), SpendLedger(), Cancel())
         assert other.before is None, "another switch is another endpoint"
     assert len(list((tmp_path / "teachers").glob("*.json"))) == 2
     assert last_probe(place, "nobody/x") is None
@@ -295,7 +295,7 @@ def test_a_probe_is_kept_and_compared_with_the_next(tmp_path: Path) -> None:
 def test_damaged_and_foreign_reports_count_as_none(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     with played(PlayedTeacher()) as teacher:
-        kept = examine_teacher(place, target_for(teacher.url), CallBook(), Cancel()).probe
+        kept = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel()).probe
     path = next((tmp_path / "teachers").glob("*.json"))
     whole = path.read_text()
     for text in ("", "[]", "{}", whole[:-30], whole.replace('"format": 1', '"format": 99')):
@@ -329,7 +329,7 @@ def test_a_probe_survives_json() -> None:
 def test_the_shipped_gguf_is_probed(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     target = local_target(shipped_path("pantry/teacher.gguf"))
-    found = examine_teacher(Workspace(tmp_path), target, CallBook(), Cancel()).probe
+    found = examine_teacher(Workspace(tmp_path), target, SpendLedger(), Cancel()).probe
     assert (found.reasoning, found.carriers, found.cost_usd) == ("raw", ("<think> in the text",), 0.0)
     assert found.device and found.tokens_per_s and found.finish_at_limit == "length"
     labels = [label for label, _ in findings_of(found)]

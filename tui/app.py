@@ -7,23 +7,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from localdistill import LocalDistillError, RunFolder, RunStatus, UsageError, Workspace
-from tui.commands import Command, Palette
+from tui.commands import Command
 from tui.jobs import Jobs
+from tui.menu import MENU
+from tui.palette import Palette
 from tui.pasting import fitting
-from tui.screens import Place, place, places
+from tui.screens import load
 from tui.screens.base import Page
 from tui.state import AppState, RunView
 from tui.text import line, safe
 from tui.typeahead import Passed, TypeAhead
-from tui.widgets.dialogs import ErrorDialog, HelpDialog, Question
+from tui.ui import Wanted
+from tui.widgets.dialogs import ConfirmDialog, ErrorDialog, HelpDialog
 from tui.widgets.fields import takes_text
 
 TERMINAL_THEMES = {"terminal": "ansi-dark", "terminal-light": "ansi-light"}
@@ -32,8 +34,8 @@ TERMINAL_THEMES = {"terminal": "ansi-dark", "terminal-light": "ansi-light"}
 def _everywhere() -> tuple[Command, ...]:
     """What can be done on every screen."""
     return (
-        *(Command(f"go.{p.name}", f"open: {p.title}", p.twin, f"app.go('{p.name}')", p.key, in_footer=False)
-          for p in places()),
+        *(Command(f"go.{e.name}", f"open: {e.title}", e.twin, f"app.go('{e.name}')", e.key, in_footer=False)
+          for e in MENU),
         Command("help.show", "explain: this screen", "", "app.explain", "f1", "What this is and which keys it has."),
         Command("theme.change", "change: theme", "", "app.change_theme"),
         Command("app.quit", "quit: localdistill", "", "app.quit", "ctrl+q", "Runs go on without it."),
@@ -53,27 +55,20 @@ class LocalDistillApp(App[None]):
         Binding("ctrl+p,colon", "command_palette", "commands", id="palette.open"),
     ]
 
-    def __init__(self, workspace: Path | None = None, start: str = "") -> None:
+    def __init__(self, workspace: Path | None = None, start: str = "home", **what: Unpack[Wanted]) -> None:
+        """start: the first screen, which shows `what`."""
         super().__init__()
         self.workspace = Workspace.find(workspace)
-        self.jobs = Jobs(self)
+        self.jobs = Jobs(self, self)
         self.state = AppState()
-        self.chat_file = ""
-        """The model file that Chat opens first."""
-        self.trace = ""
-        """The trace that was looked at last, for the screens that show one."""
-        self.selection = ""
-        """The saved selection that Traces opens next."""
-        self._start = start
-        self.chosen = ""
-        """The run that somebody asked to follow."""
+        self._start, self._what = start, what
         self.tidies = False
         """This process has no other use than this app: see `Jobs.tidy_when_quiet`."""
         self.used_at = 0.0
         """When a key or the mouse was used last, on the monotonic clock."""
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
-        self._pages: dict[str, Screen[None]] = {}
+        self._pages: dict[str, Page] = {}
         self.typed = TypeAhead(self, self._route, self._typed_too_early)
         """What was typed and is not handled yet."""
 
@@ -82,7 +77,7 @@ class LocalDistillApp(App[None]):
     def on_mount(self) -> None:
         """First paint comes before anything is read."""
         self.screen_change_signal.subscribe(self, self.typed.front_changed, immediate=True)
-        self.go(self._start or "home")
+        self.go(self._start, **self._what)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -134,6 +129,10 @@ class LocalDistillApp(App[None]):
             return
         await super().on_event(event)
 
+    def goes_on_after(self, key: events.Key) -> bool:
+        """More came behind `key`, too fast for a hand."""
+        return self.typed.goes_on_after(key)
+
     def _typed_too_early(self) -> None:
         self.say_aloud("keys that were pressed before this was on the screen were left out")
 
@@ -155,7 +154,7 @@ class LocalDistillApp(App[None]):
         living = [run for run in runs if run.alive]
         watched = self.state.watched
         follows = watched.run_id if watched and watched.is_alive else ""
-        if chosen := next((run for run in runs if run.run_id == self.chosen), None):
+        if chosen := next((run for run in runs if run.run_id == self.state.chosen), None):
             if chosen.alive and follows != chosen.run_id:
                 self.attach(chosen.run_id)
         elif living and not follows:
@@ -179,7 +178,7 @@ class LocalDistillApp(App[None]):
 
     def attach(self, run_id: str) -> None:
         """Follow this run, also when another one begins."""
-        self.chosen = run_id
+        self.tell(replace(self.state, chosen=run_id))
         self._join(run_id)
 
     def _join(self, run_id: str) -> None:
@@ -187,8 +186,12 @@ class LocalDistillApp(App[None]):
 
     def follow_run(self, folder: RunFolder) -> None:
         """Follow a run that has just begun, and whatever lives after it."""
-        self.chosen = ""
+        self.tell(replace(self.state, chosen=""))
         self.jobs.watch_run(folder)
+
+    def look_at(self, trace_id: str) -> None:
+        """This trace is looked at now, by all screens that show one."""
+        self.tell(replace(self.state, trace=trace_id))
 
     # ---- runs
 
@@ -222,8 +225,8 @@ class LocalDistillApp(App[None]):
                 return
             names = [question.name for question in result]
             text = "\n\n".join(safe(question.text) for question in result)
-            self.push_screen(Question(f"{text}\n\nGo on all the same?",
-                                      lambda: self.start_recipe(name, settings, until, names, then)))
+            self.push_screen(ConfirmDialog(f"{text}\n\nGo on all the same?",
+                                           lambda: self.start_recipe(name, settings, until, names, then)))
 
         self.jobs.do(begin, begun, failed=refused)
 
@@ -243,11 +246,6 @@ class LocalDistillApp(App[None]):
 
         self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm), self.follow_run)
 
-    def chat_with(self, model: Path) -> None:
-        """Open Chat with this file."""
-        self.chat_file = str(model)
-        self.go("chat")
-
     def follow_step(self, command: str) -> None:
         """Do what a next step of Home says: a command of the command line."""
         from localdistill import model_to_chat
@@ -265,18 +263,19 @@ class LocalDistillApp(App[None]):
         elif verb == "chat":
             here = self.screen
             self.jobs.do(lambda: model_to_chat(self.workspace, rest),
-                         lambda model: self.chat_with(model) if self.screen is here else None)
+                         lambda model: self.go("chat", file=model) if self.screen is here else None)
         else:
             self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs",
                      "exports": "export"}.get(verb, "home"))
 
     # ---- actions
 
-    def go(self, name: str) -> None:
-        """Bring a screen to the front."""
+    def go(self, name: str, **what: Unpack[Wanted]) -> None:
+        """Bring a screen to the front and let it show `what`."""
         if name not in self._pages:
-            self._pages[name] = place(name).load()()
+            self._pages[name] = load(name)()
             self.install_screen(self._pages[name], name)
+        self._pages[name].came(what)
         while len(self.screen_stack) > 1 and self.screen.is_modal:
             self.pop_screen()
         if len(self.screen_stack) == 1:
@@ -311,11 +310,6 @@ class LocalDistillApp(App[None]):
             work()
         except LocalDistillError as error:
             self.show_error(error)
-
-
-def all_places() -> tuple[Place, ...]:
-    """Every screen, for tests."""
-    return places()
 
 
 def main(workspace: Path | None = None) -> None:

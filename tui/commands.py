@@ -3,15 +3,8 @@ line does the same. Screens add their own actions; nothing can be done that is n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 
 @dataclass(frozen=True)
@@ -42,33 +35,6 @@ class Command:
         return self.word or self.title.partition(":")[0]
 
 
-class Palette(Provider):
-    """The palette's list: the actions of the app and of the screen in front."""
-
-    @property
-    def _commands(self) -> list[tuple[Command, Callable[[], Any]]]:
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        return [(command, partial(app.perform, command)) for command in app.commands_now()]
-
-    async def discover(self) -> Hits:
-        """Everything, before anything is typed."""
-        for command, callback in self._commands:
-            yield DiscoveryHit(command.title, callback, help=_help(command))
-
-    async def search(self, query: str) -> Hits:
-        """What matches."""
-        matcher = self.matcher(query)
-        for command, callback in self._commands:
-            if (score := matcher.match(command.title)) > 0:
-                yield Hit(score, matcher.highlight(command.title), callback, help=_help(command))
-
-
-def _help(command: Command) -> str:
-    parts = (command.help, f"({command.key})" if command.key else "",
-             f"localdistill {command.twin}" if command.twin else "")
-    return "  ·  ".join(filter(None, parts))
-
-
 def by_id(commands: Iterable[Command]) -> dict[str, Command]:
     """Commands by their id; two with one id are a mistake."""
     found: dict[str, Command] = {}
@@ -77,6 +43,3 @@ def by_id(commands: Iterable[Command]) -> dict[str, Command]:
             raise ValueError(f"two actions are called {command.id}")
         found[command.id] = command
     return found
-
-
-Action = Callable[[], Awaitable[None] | None]

@@ -16,7 +16,7 @@ TELL_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
-class Turn:
+class ChatExchange:
     """One question and what came of it."""
 
     question: str
@@ -41,12 +41,12 @@ class Turn:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-class Talk:
-    """A file, the turns with it, and the process that answers."""
+class Conversation:
+    """A file, the exchanges with it, and the process that answers."""
 
     def __init__(self, path: Path, label: str) -> None:
         self.path, self.label = path, label
-        self.turns: tuple[Turn, ...] = ()
+        self.exchanges: tuple[ChatExchange, ...] = ()
         self._memory: list[Message] = []
         self._model: _Model | None = None
 
@@ -58,18 +58,18 @@ class Talk:
     @property
     def is_busy(self) -> bool:
         """A reply is being written."""
-        return bool(self.turns) and self.turns[-1].is_open
+        return bool(self.exchanges) and self.exchanges[-1].is_open
 
     @property
     def answer(self) -> str:
         """The newest answer; empty when there is none."""
-        return next((turn.answer for turn in reversed(self.turns) if turn.answer), "")
+        return next((exchange.answer for exchange in reversed(self.exchanges) if exchange.answer), "")
 
     def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
         """Note the question. Returns the work that gets the answer, for a worker: it calls the function it is given
         whenever there is something new to show, and raises nothing."""
         model = self._model = self._model or _Model(self.path)
-        self.turns = (*self.turns, Turn(question))
+        self.exchanges = (*self.exchanges, ChatExchange(question))
         return lambda told: self._answer(model, question, told)
 
     def stop(self) -> None:
@@ -78,57 +78,58 @@ class Talk:
             self._model.stop()
 
     def reset(self) -> None:
-        """Forget all turns, the one that is being written too; the model stays loaded."""
+        """Forget all exchanges, the one that is being written too; the model stays loaded."""
         self.stop()
-        self.turns, self._memory = (), []
+        self.exchanges, self._memory = (), []
 
     def close(self) -> None:
-        """End the process. The turns stay, and the next question loads the model again."""
+        """End the process. The exchanges stay, and the next question loads the model again."""
         model, self._model = self._model, None
         if model is not None:
             model.end()
 
     def _answer(self, model: _Model, question: str, told: Callable[[], None]) -> None:
-        turn, mine = Turn(question), len(self.turns) - 1
+        exchange, mine = ChatExchange(question), len(self.exchanges) - 1
 
-        def show(new: Turn) -> Turn:
-            if len(self.turns) > mine and self.turns[mine].is_open:
-                self.turns = (*self.turns[:mine], new)
+        def show(new: ChatExchange) -> ChatExchange:
+            if len(self.exchanges) > mine and self.exchanges[mine].is_open:
+                self.exchanges = (*self.exchanges[:mine], new)
                 told()
             return new
 
         try:
             with model.session() as session:
                 session.messages = list(self._memory)
-                turn = self._stream(session, show(replace(turn, state="writing")), show)
-                if self.turns[mine:]:
+                exchange = self._stream(session, show(replace(exchange, state="writing")), show)
+                if self.exchanges[mine:]:
                     self._memory = session.messages
-            show(turn)
+            show(exchange)
         except Cancelled:
-            show(replace(turn, state="done", ending="stopped"))
+            show(replace(exchange, state="done", ending="stopped"))
         except LocalDistillError as error:
-            show(replace(turn, state="failed", ending=error.message, hint=error.hint))
+            show(replace(exchange, state="failed", ending=error.message, hint=error.hint))
         except Exception as error:
-            show(replace(turn, state="failed", ending=f"{type(error).__name__}: {error}", hint=""))
+            show(replace(exchange, state="failed", ending=f"{type(error).__name__}: {error}", hint=""))
 
     @staticmethod
-    def _stream(session: ChatSession, turn: Turn, show: Callable[[Turn], Turn]) -> Turn:
+    def _stream(session: ChatSession, exchange: ChatExchange,
+                show: Callable[[ChatExchange], ChatExchange]) -> ChatExchange:
         began = shown_at = time.monotonic()
         thinking: list[str] = []
         answer: list[str] = []
         count = 0
-        for piece in session.stream(turn.question):
+        for piece in session.stream(exchange.question):
             (thinking if piece.is_thinking else answer).append(piece.text)
             count += 1
             now = time.monotonic()
             if now - shown_at >= TELL_EVERY_S:
                 shown_at = now
-                turn = show(replace(turn, thinking="".join(thinking), answer="".join(answer), tokens=count,
+                exchange = show(replace(exchange, thinking="".join(thinking), answer="".join(answer), tokens=count,
                                     seconds=now - began))
         reply = session.last
         assert reply is not None
         tokens = reply.usage.completion_tokens or count
-        return replace(turn, thinking=reply.reasoning.strip(), answer=reply.answer, state="done",
+        return replace(exchange, thinking=reply.reasoning.strip(), answer=reply.answer, state="done",
                        ending=session.ending, tokens=tokens,
                        seconds=reply.elapsed_s or time.monotonic() - began)
 

@@ -8,16 +8,15 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from textual.app import App
 from textual.css.query import NoMatches
 from textual.worker import get_current_worker
 
 from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, follow, list_runs
 from tui.state import RunView, reduce
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
+from tui.ui import Ui
 
 T = TypeVar("T")
 LOOK_EVERY_S = 2.0
@@ -28,8 +27,9 @@ TIDY_EVERY_S, QUIET_S = 30.0, 2.0
 class Jobs:
     """The workers of one app."""
 
-    def __init__(self, app: LocalDistillApp) -> None:
-        self._app = app
+    def __init__(self, app: App[None], ui: Ui) -> None:
+        """app: runs the workers. ui: is told what they saw."""
+        self._app, self._ui = app, ui
         self._stop_following = threading.Event()
 
     def do(self, work: Callable[[], T], done: Callable[[T], None] | None = None, *, group: str = "",
@@ -43,11 +43,11 @@ class Jobs:
                 result = work()
             except LocalDistillError as error:
                 if not worker.is_cancelled:
-                    self._app.call_from_thread(failed or self._app.show_error, error)
+                    self._app.call_from_thread(failed or self._ui.show_error, error)
                 return
             except Exception as error:
                 if not worker.is_cancelled:
-                    self._app.call_from_thread(failed or self._app.show_error, _fault(error))
+                    self._app.call_from_thread(failed or self._ui.show_error, _fault(error))
                 return
             if done is not None and not worker.is_cancelled:
                 self._app.call_from_thread(self._hand_over, done, result)
@@ -66,9 +66,9 @@ class Jobs:
         except NoMatches:
             return  # what was to show it has been closed meanwhile
         except LocalDistillError as error:
-            self._app.show_error(error)
+            self._ui.show_error(error)
         except Exception as error:
-            self._app.show_error(_fault(error))
+            self._ui.show_error(_fault(error))
 
     def watch_workspace(self, workspace: Workspace) -> None:
         """Look at the workspace's runs every two seconds and tell the app what changed."""
@@ -80,7 +80,7 @@ class Jobs:
                 key = tuple((run.run_id, run.state, run.stage) for run in runs)
                 if key != before:
                     before = key
-                    self._app.call_from_thread(self._hand_over, self._app.runs_seen, runs)
+                    self._app.call_from_thread(self._hand_over, self._ui.runs_seen, runs)
                 _sleep(LOOK_EVERY_S, lambda: worker.is_cancelled)
 
         self._app.run_worker(body, thread=True, group="workspace", exclusive=True, exit_on_error=False)
@@ -98,7 +98,7 @@ class Jobs:
                 nonlocal shown, shown_at
                 if view is not shown and not stop.is_set():
                     shown, shown_at = view, time.monotonic()
-                    self._app.call_from_thread(self._hand_over, self._app.run_seen, view)
+                    self._app.call_from_thread(self._hand_over, self._ui.run_seen, view)
 
             def asked() -> bool:
                 """Asked whenever nothing more is there to be read: what was held back is shown."""
@@ -123,7 +123,7 @@ class Jobs:
 
     def tidy(self) -> None:
         """Look for garbage if it is quiet."""
-        if time.monotonic() - self._app.used_at > QUIET_S:
+        if time.monotonic() - self._ui.used_at > QUIET_S:
             gc.collect()
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tui.text import safe
 
-Kind = Literal["text", "number", "choice", "switch", "toml"]
+FieldKind = Literal["text", "number", "choice", "switch", "toml"]
 Schema = Mapping[str, Any]
 
 # Where family members stand: the family, and the key that picks the member.
@@ -30,7 +30,7 @@ class RecipeField:
     """Dotted, for example `grade.0.use`."""
     name: str
     help: str
-    kind: Kind
+    kind: FieldKind
     default: str
     """How the default reads; empty when the value must be given or nothing stands for it."""
     choices: tuple[str, ...] = ()
@@ -154,12 +154,12 @@ def _item_title(name: str, number: int, row: Any) -> str:
     return f"{name} {number + 1}" + (f": {said}" if said else "")
 
 
-def _kind(sub: Schema) -> tuple[Kind, tuple[str, ...]]:
+def _kind(sub: Schema) -> tuple[FieldKind, tuple[str, ...]]:
     options = [o for o in sub.get("anyOf", (sub,)) if o.get("type") != "null"]
     only = options[0] if len(options) == 1 else {}
     if "enum" in only:
         return "choice", tuple(map(str, only["enum"]))
-    kinds: dict[str, Kind] = {"string": "text", "integer": "number", "number": "number", "boolean": "switch"}
+    kinds: dict[str, FieldKind] = {"string": "text", "integer": "number", "number": "number", "boolean": "switch"}
     return kinds.get(str(only.get("type")), "toml"), ()
 
 
@@ -181,7 +181,7 @@ def _unknown(key: str, name: str, value: Any) -> RecipeField:
                        "", is_known=False, value=value)
 
 
-def text_of(value: Any, kind: Kind = "text") -> str:
+def text_of(value: Any, kind: FieldKind = "text") -> str:
     """`value` as one line to edit. Text that a terminal cannot show, or that would read as quoted, is quoted."""
     if isinstance(value, str):
         plain = kind in ("text", "choice") and safe(value) == value and not set(value) & set("\n\t")
@@ -209,7 +209,7 @@ def _toml_key(name: str) -> str:
     return name if name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name) else _quoted(name)
 
 
-def value_of(text: str, kind: Kind) -> Any:
+def value_of(text: str, kind: FieldKind) -> Any:
     """The value that somebody typed; None takes it out. What is no value of the kind stays text, so that the check can
     say what is wrong with it."""
     if not text.strip():

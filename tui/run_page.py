@@ -18,8 +18,8 @@ from tui.flows.asking import raise_cap
 from tui.screens.base import Page
 from tui.state import RunView
 from tui.text import line
-from tui.widgets.dialogs import ChoiceDialog, Question, Way
-from tui.widgets.shelf import recipes_of
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, Way
+from tui.widgets.recipe_picker import recipes_of
 from tui.widgets.text_dialog import Field, PathDialog, TextDialog
 
 
@@ -141,8 +141,8 @@ class RunPage(Page):
 
         def asked(values: Mapping[str, str]) -> None:
             new = _amount(values["cap"])
-            question = Question(f"Go on with {run_id} and let it spend up to ${new:,.2f} in all?",
-                                lambda: self.ui.resume_run(run_id, new))
+            question = ConfirmDialog(f"Go on with {run_id} and let it spend up to ${new:,.2f} in all?",
+                                     lambda: self.ui.resume_run(run_id, new))
             self.ui.call_later(self.ui.push_screen, question)
 
         field = Field("cap", "New cap in US dollars", f"{2 * cap:g}" if cap else "", "all calls of the run together")

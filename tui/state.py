@@ -336,7 +336,7 @@ class AppState:
     """Runs of the workspace, oldest first."""
     watched: RunView | None = None
     """The run that is followed."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """What the workspace and the machine are: label -> text, for Home."""
-    problem: str = ""
-    """Why the workspace cannot be read, when it cannot."""
+    chosen: str = ""
+    """The run that somebody asked to follow; empty when the newest living one is followed."""
+    trace: str = ""
+    """The trace that was looked at last."""

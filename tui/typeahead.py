@@ -11,17 +11,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from textual import events
+from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
 from textual.screen import Screen
 
 from tui.widgets.fields import BURST_S, takes_text
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 MOST_ROUNDS = 12
 """Looks at a screen that never comes to rest (a model writes on it) before the next key is handled all the same."""
@@ -42,7 +39,7 @@ class Passed(Message):
 class TypeAhead:
     """What was typed and not handled yet."""
 
-    def __init__(self, app: LocalDistillApp, route: Callable[[events.Event], Awaitable[None]],
+    def __init__(self, app: App[None], route: Callable[[events.Event], Awaitable[None]],
                  dropped: Callable[[], None]) -> None:
         """route: hands an event to what has the focus. dropped: told when a key was left out, once per window."""
         self._app, self._route, self._dropped = app, route, dropped

@@ -239,7 +239,7 @@ def resume(
     ] = None,
     spent: Annotated[
         float | None,
-        typer.Option(min=0, help="US dollars that the run has spent, when its book of calls is damaged or gone."),
+        typer.Option(min=0, help="US dollars that the run has spent, when its ledger of calls is damaged or gone."),
     ] = None,
     arm: Annotated[
         str, typer.Option("--arm", help="Export this arm (or base, or best), whatever the recipe says.")

@@ -79,18 +79,18 @@ def probe(
     as_json: JsonOption = False,
 ) -> None:
     """Probe one or several teachers."""
-    from localdistill import CallBook, Cancel, Cancelled, examine_teacher
+    from localdistill import Cancel, Cancelled, SpendLedger, examine_teacher
 
     place = workspace_of(workspace)
     targets = _targets(name, recipe, model, base_url, key_env)
     _need_consent(targets, place, accepted or [])
     if not _may_spend(targets, max_usd, yes):
         return
-    book, found = CallBook(cap_usd=max_usd), []
+    ledger, found = SpendLedger(cap_usd=max_usd), []
     try:
         for target in targets:
             output.talk(output.safe(f"asking {target.label} ..."))
-            found.append(examine_teacher(place, target, book, Cancel()))
+            found.append(examine_teacher(place, target, ledger, Cancel()))
             if not as_json:
                 _show(found[-1])
     except KeyboardInterrupt:

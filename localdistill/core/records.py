@@ -234,16 +234,28 @@ class Trace:
     terms: str = ""
     """Terms-of-use class of whoever answered (`allowed`, `conditional`, `prohibited`, `unknown`), a colon and the
     provider's name; empty for local models and imported rows that do not say."""
+    asked: tuple[Message, ...] | None = None
+    """The messages that the engine was given, with the recipe's system prompt and suffix; empty where they were the
+    prompt's own. None where nobody was asked or it is not known: of imported and rewritten traces, and of those that
+    are older than this field. What an engine's own options add is part of its identity (`model`)."""
+    thinks: bool | None = None
+    """Whether the engine was told to think; None where that was left to the model, or is not known."""
+
+    @property
+    def is_rewritten(self) -> bool:
+        """One of our rewrites made it."""
+        return bool(self.rewrite or self.parent_id)
 
 
-def trace_of(reply: Reply, request: Request, prompt_id: str, engine: str, model: str, terms: str = "") -> Trace:
-    """The stored form of `reply`."""
+def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model: str, terms: str = "") -> Trace:
+    """The stored form of `reply`, an answer to `prompt` in the words of `request`."""
     return Trace(
-        id=request.id, prompt_id=prompt_id, engine=engine, model=model, reasoning=reply.reasoning,
+        id=request.id, prompt_id=prompt.id, engine=engine, model=model, reasoning=reply.reasoning,
         answer=reply.answer, status=reply.status, trace_kind=reply.trace_kind, raw=reply.raw,
         finish_reason=reply.finish_reason, sample_index=request.sample_index,
         sampling=sampling_key(request.sampling), usage=reply.usage, cost_usd=reply.cost_usd,
         elapsed_s=reply.elapsed_s, terms=terms,
+        asked=() if request.messages == prompt.messages else request.messages, thinks=request.thinks,
     )
 
 
@@ -261,7 +273,7 @@ class Grade:
     """What the grader took for the answer."""
 
 
-SpanRole = Literal["prompt", "reasoning", "answer", "tag"]
+SpanPart = Literal["prompt", "reasoning", "answer", "tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +282,14 @@ class Span:
 
     text: str
     weight: float = 1.0
-    role: SpanRole = "answer"
+    part: SpanPart = "answer"
+    """What of the example it is."""
     step: int | None = None
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One message of an example, cut into spans."""
+class ExampleTurn:
+    """One message of an example, cut into spans: a conversation turn to train on."""
 
     role: Role
     spans: tuple[Span, ...]
@@ -293,7 +306,7 @@ class Example:
 
     prompt_id: str
     trace_id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[ExampleTurn, ...]
     thinks: bool
     """Whether the student is to think: decides template switches, extraction and the exported template."""
 

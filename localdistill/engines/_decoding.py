@@ -1,4 +1,4 @@
-"""Batched generation with a key-value cache: left-padded rows, finished rows leave the batch, every row samples from
+"""Batched generation with a KV cache: left-padded rows, finished rows leave the batch, every row samples from
 its own generator. Must not render templates or know requests."""
 
 from __future__ import annotations

@@ -3,13 +3,15 @@ most models: traces are marked so, and formats leave them out unless told otherw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options
-from localdistill.core.records import Request
+from localdistill.core.records import Message, Reply, Request, Usage
+from localdistill.core.samples import EngineSample
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.messages import Messages
@@ -40,6 +42,19 @@ class AnthropicEngine(WireEngine):
     name: ClassVar[str] = "anthropic"
     default_provider: ClassVar[str] = "anthropic"
     options: AnthropicOptions
+
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        body = """{"type": "message", "role": "assistant", "content": [
+            {"type": "thinking", "thinking": "Two and two.", "signature": "x"}, {"type": "text", "text": "It is 4."}],
+            "stop_reason": "end_turn", "usage": {"input_tokens": 9, "output_tokens": 12}}"""
+        reply = Reply("", "complete", "Two and two.", "It is 4.", trace_kind="summary",
+                      usage=Usage(prompt_tokens=9, completion_tokens=12))
+        sent = {"model": "m", "system": "Be brief.", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+        asked = (Message("system", "Be brief."), Message("user", "What is 2 + 2?"))
+        options = {"model": "m", "stream": False}
+        return (EngineSample(asked, served=body, sent=sent, reply=reply, costs=True, options=options),)
 
     def _dialect(self) -> Dialect:
         known = self.options.known_model()

@@ -10,20 +10,20 @@ import dataclasses
 import hashlib
 from array import array
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from localdistill.core.errors import Cancelled, EngineError, ModelFileError, TemplateRefused
 from localdistill.core.events import Cancel, Emit, Warned, silent
-from localdistill.core.options import FileName, Options
+from localdistill.core.options import Options
 from localdistill.core.records import Message, Reply, Request, TokenScores, Usage, content_id
+from localdistill.core.samples import EngineSample
 from localdistill.engines.llama_cpp_native.client import Outcome
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.providers import THIS_MACHINE, Who
@@ -33,55 +33,21 @@ TOO_LONG = "ask something shorter, or begin a new conversation; a larger context
 _SEED_RANGE = 0xFFFF_FFFF  # the last value means "random" to llama.cpp
 
 
-class LlamaCppOptions(Options):
-    """Options of the `llama_cpp` engine."""
-
-    model: FileName
-    """Path of the GGUF file."""
-    context_tokens: int = Field(default=0, ge=0)
-    """Tokens of prompt and reply together, for each sequence. 0 takes what the model was trained for, at most 4096."""
-    parallel: int = Field(default=16, ge=1, le=256)
-    """Sequences decoded at once. Fewer are used when memory does not hold so many."""
-    threads: int = Field(default=0, ge=0)
-    """CPU threads of one process. 0 takes all physical cores, or a single one for files below 64 MiB, where more would
-    only wait for each other."""
-    processes: int = Field(default=0, ge=0, le=64)
-    """Processes that hold the model and share the work, `parallel` sequences each. 0 takes one per physical core for
-    files below 64 MiB, else a single one."""
-    gpu_layers: int = Field(default=-1, ge=-1)
-    """Layers on the GPU. -1 puts as many there as its free memory holds. 0 stays on the CPU."""
-    flash_attention: bool | None = None
-    """Force flash attention on or off. Unset: as measured, else off on a CPU, where it is mostly slower."""
-    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
-    """How keys and values are stored. `q8_0` takes half the memory of `f16`, `q4_0` a quarter; both need flash
-    attention and change replies a little."""
-    kv_layout: Literal["auto", "split", "unified"] = "auto"
-    """`split` gives each sequence a cache of its own, `unified` one pool to all, so that what prompts have in common
-    is stored once and a long reply may use what short ones leave. `auto` looks at the prompts and the memory."""
-    kv_tokens: int = Field(default=0, ge=0)
-    """Size of the pool of a unified cache, in tokens; at least one sequence's context. 0 chooses."""
-    tune: Literal["auto", "off"] = "auto"
-    """`auto` measures for some seconds which threads, attention and cache layout are fastest when a file of 64 MiB or
-    more is loaded for the first time on this machine, and remembers it. Options that are set go before."""
-    system: str = ""
-    """System prompt put in front of conversations that have none. Empty adds nothing."""
-    chat_template: FileName = ""
-    """Path of a Jinja file to use instead of the template in the model file. Empty uses the stored one."""
-    think_tags: Literal["auto", "off"] = "auto"
-    """`auto` splits replies at think tags into reasoning and answer; `off` takes the whole reply as the answer."""
-
-    @model_validator(mode="after")
-    def _attention_serves_cache(self) -> LlamaCppOptions:
-        if self.kv_type != "f16" and self.flash_attention is False:
-            raise ValueError(f"kv_type {self.kv_type} needs flash attention, which is switched off")
-        return self
-
-
 class LlamaCppEngine:
     """One GGUF file behind the engine contract. Not for use by two threads at once."""
 
     Options: ClassVar[type[Options]] = LlamaCppOptions
     name: ClassVar[str] = "llama_cpp"
+
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        return (
+            EngineSample(options={"model": "absent.gguf"}, refused="does not exist"),
+            EngineSample(files={"text.gguf": "no model"}, options={"model": "text.gguf"}, refused="not a usable GGUF"),
+            EngineSample(options={"model": "m", "kv_type": "q8_0", "flash_attention": False},
+                         refused="needs flash attention"),
+        )
 
     def __init__(self, options: LlamaCppOptions) -> None:
         self._options = options
@@ -93,7 +59,7 @@ class LlamaCppEngine:
         """The reply that the last `stream` amounted to."""
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Nobody is asked."""
         return THIS_MACHINE
 
@@ -121,22 +87,22 @@ class LlamaCppEngine:
         in another order, and so does a beginning that was read once for several prompts or a reply that was paused.
         Where two tokens are all but equally likely that can turn the choice, greedy or sampled.
         """
-        asked: dict[int, tuple[Request, Question]] = {}
+        asked: dict[int, tuple[Request, NativeRequest]] = {}
         refused: list[Reply] = []
 
-        def questions() -> Iterator[Question]:
+        def rendered() -> Iterator[NativeRequest]:
             for key, request in enumerate(requests):
                 try:
-                    question = self._question(key, request)
+                    native = self._rendered(key, request)
                 except TemplateRefused as error:
                     refused.append(_failed(request, error.message))
                     continue
-                asked[key] = (request, question)
-                yield question
+                asked[key] = (request, native)
+                yield native
 
         try:
             session = self._ready(cancel, emit)
-            source = questions()
+            source = rendered()
             window = 2 * self._options.parallel
             first = list(islice(source, window))
             if first:
@@ -156,26 +122,26 @@ class LlamaCppEngine:
         """Pieces of the raw reply as it is written. `last_reply` holds the whole afterwards. Raises EngineError."""
         session = self._ready(cancel)
         try:
-            question = self._question(0, request, streams=True)
+            native = self._rendered(0, request, streams=True)
         except TemplateRefused as refusal:
             raise EngineError(refusal.message, refusal.hint) from None
-        session.lay_out([question], cancel)
+        session.lay_out([native], cancel)
         client = session.pool.first
         written: list[str] = []
         self.last_reply = None
         crashes = client.crashes
-        for outcome in client.ask([question], 1, cancel):
+        for outcome in client.ask([native], 1, cancel):
             if written and client.crashes > crashes:
                 raise EngineError("llama.cpp died while it was writing", "ask again")
             if outcome[0] == "piece":
                 written.append(outcome[2]["text"])
                 yield written[-1]
                 continue
-            self.last_reply = self._reply(request, question, outcome)
+            self.last_reply = self._reply(request, native, outcome)
             if self.last_reply.status == "error":
                 raise EngineError(self.last_reply.error, TOO_LONG)
         if self.last_reply is None:
-            self.last_reply = reply_of_text(request.id, "".join(written), "truncated", opened=question.opened,
+            self.last_reply = reply_of_text(request.id, "".join(written), "truncated", opened=native.opened,
                                             splits=self._options.think_tags == "auto")
 
     def probe(self) -> dict[str, Any]:
@@ -228,28 +194,28 @@ class LlamaCppEngine:
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFileError(f"{self._options.chat_template} cannot be read: {error}", "check the path") from None
 
-    def _question(self, key: int, request: Request, streams: bool = False) -> Question:
+    def _rendered(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
         assert self._template is not None
         messages = request.messages
         if self._options.system and not any(m.role == "system" for m in messages):
             messages = (Message("system", self._options.system), *messages)
         prompt = self._template.prompt(messages, request.thinks)
         sampling = request.sampling
-        return Question(
+        return NativeRequest(
             key=key, prompt=prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
             top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request), stop=sampling.stop,
             opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
             json_schema=sampling.json_schema, top_logprobs=request.top_logprobs,
         )
 
-    def _reply(self, request: Request, question: Question, outcome: Outcome) -> Reply:
+    def _reply(self, request: Request, native: NativeRequest, outcome: Outcome) -> Reply:
         kind, _, message = outcome
         if kind != "reply":
             return _failed(request, str(message["error"]))
         usage = Usage(message["prompt_tokens"], message["completion_tokens"], message["reasoning_tokens"],
                       message["cached_tokens"])
         reply = reply_of_text(
-            request.id, message["text"], message["finish"], opened=question.opened,
+            request.id, message["text"], message["finish"], opened=native.opened,
             splits=self._options.think_tags == "auto", usage=usage, elapsed_s=message["elapsed_s"],
         )
         return dataclasses.replace(reply, scores=_scores(message["scores"]))

@@ -7,11 +7,13 @@ come from the environment or from `localdistill keys`, never from the options.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options
-from localdistill.core.records import Request
+from localdistill.core.records import Reply, Request, Usage
+from localdistill.core.samples import EngineSample
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
@@ -39,6 +41,18 @@ class OpenAICompatibleEngine(WireEngine):
     Options: ClassVar[type[Options]] = OpenAICompatibleOptions
     name: ClassVar[str] = "openai_compatible"
     options: OpenAICompatibleOptions
+
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        body = """{"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop", "message": {
+            "role": "assistant", "reasoning_content": "Two and two.", "content": "It is 4."}}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 12}}"""
+        reply = Reply("", "complete", "Two and two.", "It is 4.", trace_kind="raw",
+                      usage=Usage(prompt_tokens=9, completion_tokens=12))
+        options = {"model": "m", "stream": False, "base_url": "https://api.example.com/v1", "extra": {"user": "us"}}
+        sent = {"model": "m", "user": "us", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
+        return (EngineSample(served=body, sent=sent, reply=reply, costs=True, options=options),)
 
     def _dialect(self) -> Dialect:
         return ChatCompletions()

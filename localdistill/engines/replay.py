@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -17,6 +17,7 @@ from localdistill.core.errors import InputError
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import FileName, Options
 from localdistill.core.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
+from localdistill.core.samples import EngineSample
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import join_thinking, named_end, split_thinking, status_of_end
 
@@ -40,6 +41,19 @@ class ReplayEngine:
     Options: ClassVar[type[Options]] = ReplayOptions
     name: ClassVar[str] = "replay"
 
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        files = {"said.jsonl": """{"question": "What is 2 + 2?", "reasoning": "Two and two.", "answer": "It is 4."}"""}
+        usage, options = Usage(0, 9, 3, estimated=True), {"path": "said.jsonl"}
+        unknown = "the recording does not hold this question"
+        return (
+            EngineSample(files=files, options=options,
+                         reply=Reply("", "complete", "Two and two.", "It is 4.", trace_kind="raw", usage=usage)),
+            EngineSample((Message("user", "What is 3 + 3?"),), files, options=options, refused=unknown),
+            EngineSample(files={"said.jsonl": "{}\n"}, options=options, refused="row 1 is not a recorded reply"),
+        )
+
     def __init__(self, options: ReplayOptions) -> None:
         self._options = options
         self._path = Path(options.path)
@@ -48,7 +62,7 @@ class ReplayEngine:
         """The reply that the last `stream` amounted to."""
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Nobody is asked: whose words a recording holds was for whoever recorded them to decide."""
         return THIS_MACHINE
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from localdistill.core.events import Cancel, Emit, Progressed
 from localdistill.core.options import DeviceName, FileName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Reply, Request, Usage, content_id
+from localdistill.core.samples import EngineSample
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -58,6 +59,16 @@ class TransformersEngine:
 
     name = "transformers"
 
+    @classmethod
+    def samples(cls) -> Sequence[EngineSample]:
+        """Questions and the replies that must come."""
+        files = {"student/config.json": "{}", "student/tokenizer.json": "{}"}
+        return (
+            EngineSample(options={"model": "absent"}, refused="there is no model folder"),
+            EngineSample(files=files, options={"model": "student"}, refused="architectures None is not supported"),
+            EngineSample(options={"model": "absent", "device": "abacus"}, refused="device"),
+        )
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self._decoder: BatchDecoder | None = None
@@ -66,7 +77,7 @@ class TransformersEngine:
         self._tokenizer: StudentTokenizer | None = None
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """Nobody is asked."""
         return THIS_MACHINE
 

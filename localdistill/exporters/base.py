@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
+from localdistill.core.samples import ExporterSample
 from localdistill.modelfiles.trained import TrainedModel
 from localdistill.scorecard import ScoreCard
 
@@ -46,6 +47,10 @@ class Exporter(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+
+    @classmethod
+    def samples(cls) -> Sequence[ExporterSample]:
+        """Students and the files that must come of them."""
 
     def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
         """Raise ModelFileError when no export of a student trained from the folder `student` could work, as far as its

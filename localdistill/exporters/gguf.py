@@ -16,6 +16,7 @@ from pydantic import Field
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Emit, Measured, Noted, Progressed, Warned
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import ExporterSample
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
 from localdistill.exporters.gguf_parts.quantizer import quantize
@@ -52,6 +53,15 @@ class GgufExporter:
         measure: bool = True
         """Run every written file, and the merged weights, on the recipe's benchmarks and show the scores beside the
         files, each compared with the trained model. Takes as long as evaluating that many models once more."""
+
+    @classmethod
+    def samples(cls) -> Sequence[ExporterSample]:
+        """Students and the files that must come of them."""
+        options = {"quants": ["F16"], "greedy_tokens": 2, "parity_prompts": ["Hi"]}
+        return (
+            ExporterSample(made={"NAME-F16.gguf": "GGUF", "SHA256SUMS": "NAME-F16.gguf"}, options=options),
+            ExporterSample({"hidden_act": "gelu"}, options=options, refused="hidden_act"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -4,6 +4,7 @@ file, and a guessed one is the usual reason for gibberish. Text that could add i
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from localdistill.core.errors import InputError
 from localdistill.core.events import Cancel, Emit, Noted
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import ExporterSample
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import licences_of
 from localdistill.modelfiles.folder import ModelFolder
@@ -40,6 +42,16 @@ class OllamaExporter:
         """Sampling temperature; absent leaves Ollama's default, 0 is greedy."""
         system: str = ""
         """System message; empty writes none."""
+
+    @classmethod
+    def samples(cls) -> Sequence[ExporterSample]:
+        """Students and the files that must come of them."""
+        return (
+            ExporterSample(given=["NAME-F16.gguf", "NAME-Q8_0.gguf"], made={"Modelfile": "FROM ./NAME-Q8_0.gguf\n"}),
+            ExporterSample(given=["NAME-F16.gguf"], made={"Modelfile": 'SYSTEM "Be brief."'},
+                           options={"quant": "F16", "system": "Be brief."}),
+            ExporterSample(refused="there is no NAME-Q4_K_M.gguf"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

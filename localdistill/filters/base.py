@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from localdistill.core.options import Options
+from localdistill.core.samples import FilterSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +19,10 @@ class Filter(Protocol):
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
     version: ClassVar[int]
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
 
     def sql(self) -> str | None:
         """A boolean SQL expression over the columns of the store's view `trace_view` that is true for kept rows,

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import FilterSample
 from localdistill.filters.overlap import NGRAM, THRESHOLD, ItemIndex
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class ContaminationFilter:
         """Share of an item's word runs that makes a question count as holding it; 1 means all of them."""
         mask_numbers: bool = False
         """Whether all numbers count as equal, so that an item with other numbers is found too."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
+        item = "How many eggs does the red hen on the old farm lay in one week?"
+        return (
+            FilterSample([{"question": item.upper()}, {"question": "How many legs has a hen?"}], [False, True],
+                         items=[item]),
+            FilterSample([{"question": "How many legs has a hen?"}], [True], refused="no evaluation items"),
+        )
 
     def __init__(self, options: Options | None = None, items: Sequence[str] = ()) -> None:
         self.options = options or self.Options()

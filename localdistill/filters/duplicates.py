@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import FilterSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,20 @@ class DuplicatesFilter:
         """Which texts of two traces of one question must be equal for them to be duplicates."""
         per_prompt: Literal["all", "first", "shortest"] = "all"
         """How many traces of one prompt stay: all that differ, the first, or the one with the fewest characters."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
+        rows = [
+            {"prompt_id": "p", "question": "1 + 1?", "reasoning": "One and one.", "answer": "It is 2."},
+            {"prompt_id": "p", "question": "1 + 1?", "reasoning": "Easy.", "answer": "it  is 2."},
+            {"prompt_id": "q", "question": "2 + 0?", "reasoning": "Easy.", "answer": "It is 2."},
+        ]
+        return (
+            FilterSample(rows, [True, False, True]),
+            FilterSample(rows, [True, True, True], options={"compare": "reasoning_and_answer"}),
+            FilterSample(rows, [False, True, True], options={"per_prompt": "shortest"}),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import FilterSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,17 @@ class LengthFilter:
             if 0 < self.maximum < self.minimum:
                 raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
             return self
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
+        rows = [{"completion_tokens": 9}, {"completion_tokens": 10}, {"completion_tokens": 0}]
+        texts = [{"reasoning": "One and one.", "answer": "2"}, {"reasoning": "", "answer": "2"}]
+        return (
+            FilterSample(rows, [False, True, True], options={"minimum": 10}),
+            FilterSample(rows, [True, False, False], options={"maximum": 9, "keep_unknown": False}),
+            FilterSample(texts, [True, False], options={"unit": "characters", "minimum": 5}),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import FilterSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,17 @@ class TeacherFilter:
 
         models: tuple[str, ...] = ("*",)
         """Patterns of model identities with `*` and `?`, any case, for example `*/deepseek-*`; one must match."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
+        rows: list[dict[str, object]] = [
+            {"model": "api.deepseek.com/deepseek-v4"}, {"model": "sha256:abc"}, {"model": None},
+        ]
+        return (
+            FilterSample(rows, [True, True, True]),
+            FilterSample(rows, [True, False, False], options={"models": ["*/DeepSeek-*"]}),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

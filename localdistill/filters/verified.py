@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import FilterSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,17 @@ class VerifiedFilter:
         """Lowest score that is kept, from 0 to 1; 0 keeps every graded trace that is complete."""
         allow_ungraded: bool = False
         """Whether traces that no grader judged are kept."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FilterSample]:
+        """Rows and which of them stay."""
+        rows: list[dict[str, object]] = [
+            {"score": 1.0}, {"score": 0.5}, {"score": None}, {"score": 1.0, "status": "length"},
+        ]
+        return (
+            FilterSample(rows, [True, False, False, False]),
+            FilterSample(rows, [True, True, True, False], options={"min_score": 0.5, "allow_ungraded": True}),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_answer
+from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_answer
 
 
 class AnswerOnlyFormat:
@@ -18,6 +20,16 @@ class AnswerOnlyFormat:
 
     class Options(TextOptions):
         """What is trained on."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FormatSample]:
+        """Traces and the texts that they must become."""
+        prompt = asks("What is 2 + 2?")
+        return (
+            FormatSample(prompt, answers(prompt, " It is 4. ", "Two and two."), ["It is 4."], ["It is 4."]),
+            FormatSample(prompt, answers(prompt, " ", "Two and two."), refused="the answer is empty"),
+            FormatSample(prompt, answers(prompt, "It is", status="length"), refused="the reply is length"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

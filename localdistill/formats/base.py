@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
 from localdistill.core.records import Example, Prompt, Skip, TokenCounter, Trace
+from localdistill.core.samples import FormatSample
 
 
 class Format(Protocol):
@@ -19,6 +21,10 @@ class Format(Protocol):
     one_per_prompt: ClassVar[bool]
     """Whether the example is the prompt's own, the same for every trace. Several traces of one prompt then make one
     example, so that an epoch sees it once."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FormatSample]:
+        """Traces and the texts that they must become."""
 
     def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
         """The example, or why this trace cannot serve this format. `count` counts the student's tokens."""

@@ -3,12 +3,14 @@ variant; it is the control that shows what the other layouts give up."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.formats.layout import TextOptions, clean_answer, example, skip, why_no_reasoning
+from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 
@@ -28,6 +30,18 @@ class FullTraceFormat:
         allow_summaries: bool = False
         """Train also on summaries that a provider gave out in place of the reasoning. The student then learns to write
         such summaries, not to reason as the teacher did. Summaries made by a rewrite are always used."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FormatSample]:
+        """Traces and the texts that they must become."""
+        prompt = asks("What is 2 + 2?")
+        trace = answers(prompt, "It is 4.", " Two and two. ")
+        texts = ["<think>\n", "Two and two.", "\n</think>\n\n", "It is 4."]
+        return (
+            FormatSample(prompt, trace, texts, texts),
+            FormatSample(prompt, trace, texts, [texts[0], *texts[2:]], options={"reasoning_weight": 0.0}),
+            FormatSample(prompt, answers(prompt, "It is 4."), refused="there is no reasoning"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -7,10 +7,12 @@ rows and steps."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.formats.layout import TextOptions, example, skip, why_marked, why_no_prompt
+from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.formats.spans import TextOptions, example, skip, why_marked, why_no_prompt
 
 _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
 
@@ -28,6 +30,16 @@ class OriginalFormat:
 
         drop_calculator_marks: bool = True
         """Remove GSM8K's `<<48/2=24>>` marks, which only make sense with a calculator in the loop."""
+
+    @classmethod
+    def samples(cls) -> Sequence[FormatSample]:
+        """Traces and the texts that they must become."""
+        prompt = asks("What is 2 + 2?", original="It is <<2+2=4>>4.")
+        bare = asks("What is 2 + 2?")
+        return (
+            FormatSample(prompt, answers(prompt, "Four."), ["It is 4."], ["It is 4."]),
+            FormatSample(bare, answers(bare, "Four."), refused="there is no original response"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options

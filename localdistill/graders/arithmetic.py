@@ -34,7 +34,7 @@ def value_of(text: str) -> Fraction | None:
         tokens.append((found["number"] or found["sign"]).replace(",", ""))
         if found["percent"]:
             tokens += ["%"]
-    reader = _Reader(tokens)
+    reader = _ArithmeticParser(tokens)
     try:
         value = reader.sum()
     except (IndexError, ValueError, ZeroDivisionError):
@@ -42,7 +42,7 @@ def value_of(text: str) -> Fraction | None:
     return value if reader.at_end else None
 
 
-class _Reader:
+class _ArithmeticParser:
     """Recursive descent."""
 
     def __init__(self, tokens: list[str]) -> None:

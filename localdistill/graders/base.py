@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import GraderSample
 
 
 class Grader(Protocol):
@@ -15,6 +17,10 @@ class Grader(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised when a verdict could change; part of the grade's name and of artifact digests."""
+
+    @classmethod
+    def samples(cls) -> Sequence[GraderSample]:
+        """Answers and their scores."""
 
     def applies(self, prompt: Prompt) -> bool:
         """Whether the prompt holds what this grader judges by; other prompts are left to other graders."""

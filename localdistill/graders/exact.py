@@ -9,9 +9,11 @@ closing punctuation.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.choosing import as_asked, choose, last_number
 from localdistill.graders.extraction import TAIL_CHARS, stated_result
 from localdistill.graders.numbers import only_number
@@ -28,6 +30,19 @@ class ExactGrader:
 
         ignore_case: bool = True
         """Whether `Yes` equals `yes`."""
+
+    @classmethod
+    def samples(cls) -> Sequence[GraderSample]:
+        """Answers and their scores."""
+        prompt, word, constrained = asks("How many?", "42"), asks("Who?", "Eve"), asks(
+            "Say 42.", "42", metadata={"constraints": [{"kind": "contains", "value": "42"}]})
+        return (
+            GraderSample(prompt, answers(prompt, "The answer is 42.0."), 1.0),
+            GraderSample(prompt, answers(prompt, "The answer is 41, not 42."), 0.0),
+            GraderSample(word, answers(word, "eve."), 1.0),
+            GraderSample(word, answers(word, "eve."), 0.0, options={"ignore_case": False}),
+            GraderSample(constrained, answers(constrained, "42"), None),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

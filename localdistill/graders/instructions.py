@@ -7,12 +7,13 @@ score, because half of an instruction obeyed is an instruction broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError, nearest
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import GraderSample, answers, asks
 
 Constraint = Mapping[str, Any]
 
@@ -46,6 +47,17 @@ class InstructionsGrader:
 
         strip_markdown: bool = False
         """Whether asterisks, backticks and quotation marks around the whole answer are ignored."""
+
+    @classmethod
+    def samples(cls) -> Sequence[GraderSample]:
+        """Answers and their scores."""
+        prompt, plain = asks("Say 42 in two words.", metadata={"constraints": [
+            {"kind": "contains", "value": "42"}, {"kind": "count_words", "n": 2}]}), asks("How many?", "42")
+        return (
+            GraderSample(prompt, answers(prompt, "It's 42."), 1.0),
+            GraderSample(prompt, answers(prompt, "The answer is 42."), 0.0),
+            GraderSample(plain, answers(plain, "42"), None),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

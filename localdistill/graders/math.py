@@ -12,12 +12,14 @@ import os
 import queue
 import select
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.extraction import TAIL_CHARS
 from localdistill.safety.children import NOTHING, PIPE, start_module
 
@@ -38,6 +40,17 @@ class MathGrader:
         """Wall clock for one answer, in seconds; past it the child is killed and the score is 0."""
         children: int = Field(default=2, ge=1, le=64)
         """Most processes that judge at the same time."""
+
+    @classmethod
+    def samples(cls) -> Sequence[GraderSample]:
+        """Answers and their scores."""
+        half, none = asks("What part?", "\\frac{1}{2}"), asks("What part?")
+        return (
+            GraderSample(half, answers(half, "It is \\boxed{\\frac{2}{4}}."), 1.0),
+            GraderSample(half, answers(half, "It is \\boxed{-\\frac{1}{2}}."), 0.0),
+            GraderSample(half, answers(half, "\\boxed{"), 0.0),
+            GraderSample(none, answers(none, "\\boxed{1}"), None),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -15,15 +15,16 @@ What the layout cannot hold:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
-    Place,
+    RowPlace,
     answer_of,
     imported,
     optional_text,
@@ -39,13 +40,23 @@ class AlpacaLayout:
 
     name = "alpaca"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        row = {"instruction": "Add.", "input": "1 + 1", "output": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample(row, asks("Add.\n\n1 + 1"), "2", "easy"),
+            LayoutSample(row | {"output": ""}, asks("Add.\n\n1 + 1")),
+            LayoutSample(row | {"instruction": " ", "input": ""}, asks(""), refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`instruction` and `output`."""
         return "instruction" in row and "output" in row
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """Instruction and input as one user turn; the output as trace, none when it is empty."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         messages: list[Message] = []
         if system := optional_text(row, "system", place):
             messages.append(Message("system", system))
@@ -81,7 +92,7 @@ def _output(trace: Trace | None) -> str:
     return join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
 
 
-def _history(value: object, place: Place) -> list[Message]:
+def _history(value: object, place: RowPlace) -> list[Message]:
     if value is None:
         return []
     messages: list[Message] = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Layout(Protocol):
     """One layout of JSON rows. Built as `Member()`."""
 
     name: ClassVar[str]
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """True when a row of a file looks like this layout (cheap, exact keys; never raises)."""

@@ -20,7 +20,7 @@ from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported, Layout, Rows
-from localdistill.interchange.rows import Place
+from localdistill.interchange.rows import RowPlace
 
 MAX_ROW_CHARS = 32 * 1024 * 1024
 """Longest row that is read, in characters (bytes for JSON lines)."""
@@ -99,10 +99,11 @@ def _json_rows(path: Path) -> Rows:
             is_array = _first_byte(file) == b"["
             for number, value in _array(file, path) if is_array else _lines(file, path):
                 if not isinstance(value, dict):
-                    raise Place(path.name, number).error("is not a JSON object")
+                    raise RowPlace(path.name, number).error("is not a JSON object")
                 yield number, value
     except (EOFError, gzip.BadGzipFile, OSError) as error:
-        raise Place(path.name, number + 1).error(f"the file cannot be read ({error})", "get the file again") from error
+        place = RowPlace(path.name, number + 1)
+        raise place.error(f"the file cannot be read ({error})", "get the file again") from error
 
 
 def _first_byte(file: IO[bytes]) -> bytes:
@@ -118,16 +119,16 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
     while line := file.readline(MAX_ROW_CHARS + 1):
         number += 1
         if len(line) > MAX_ROW_CHARS:
-            raise Place(name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
+            raise RowPlace(name, number).error(f"is longer than {MAX_ROW_CHARS} bytes")
         if line.strip():
             try:
                 value = _decoded(line)
             except UnicodeDecodeError as error:
-                raise Place(name, number).error(f"is not UTF-8 (byte {error.start + 1} of the row)",
-                                                "save the file as UTF-8") from error
+                raise RowPlace(name, number).error(f"is not UTF-8 (byte {error.start + 1} of the row)",
+                                                   "save the file as UTF-8") from error
             except (json.JSONDecodeError, RecursionError) as error:
-                raise Place(name, number).error(f"is not JSON ({error})",
-                                                "each line must be one JSON object") from error
+                raise RowPlace(name, number).error(f"is not JSON ({error})",
+                                                   "each line must be one JSON object") from error
             yield number, value
 
 
@@ -166,7 +167,8 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not white space, empty at the end of the file."""
         while True:
-            self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
+            if space := _SPACE.match(self._buffer, self._at):
+                self._at = space.end()
             if self._at < len(self._buffer) or not self._more(0):
                 return self._buffer[self._at:self._at + 1]
 
@@ -174,13 +176,13 @@ class _Text:
         """Go past `mark`, which must be next."""
         found = self.peek()
         if found != mark:
-            raise Place(self._path.name, number).error(
+            raise RowPlace(self._path.name, number).error(
                 f"is followed by '{found or 'the end'}', expected '{mark}'", "the file is cut off or damaged")
         self._at += 1
 
     def value(self, number: int) -> Any:
         """The JSON value that comes next."""
-        place = Place(self._path.name, number)
+        place = RowPlace(self._path.name, number)
         self.peek()
         while True:
             try:
@@ -204,7 +206,7 @@ class _Text:
         try:
             self._buffer += self._utf8.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise Place(self._path.name, max(number, 1)).error(
+            raise RowPlace(self._path.name, max(number, 1)).error(
                 "or a row soon after it is not UTF-8", "save the file as UTF-8") from error
         return bool(chunk)
 
@@ -233,5 +235,5 @@ def _parquet_rows(path: Path) -> Rows:
                     number += 1
                     yield number, row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        place = Place(path.name, number + 1)
+        place = RowPlace(path.name, number + 1)
         raise place.error(f"the parquet file cannot be read ({error})", "get the file again") from error

@@ -8,13 +8,14 @@ so that every file that quotes it byte for byte gives the same prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, need_user, text_at
+from localdistill.interchange.rows import RowPlace, need_user, text_at
 
 _MARK = re.compile(r"<<[^<>]*>>")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -26,6 +27,15 @@ class Gsm8kLayout:
 
     name = "gsm8k"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        return (
+            LayoutSample({"question": "1 + 999?", "answer": "1+999=<<1+999=1000>>1000\n#### 1,000"},
+                         asks("1 + 999?", "1000", "1+999=1000\n#### 1,000")),
+            LayoutSample({"question": "", "answer": "#### 2"}, asks(""), refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`question`, and an `answer` with `####`; no reply of a model beside them."""
         answer = row.get("answer")
@@ -33,7 +43,7 @@ class Gsm8kLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
-        return Imported(gsm8k_prompt(row, Place(source, number)))
+        return Imported(gsm8k_prompt(row, RowPlace(source, number)))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
         """Question and solution; calculator marks are gone, and a trace is left out. InputError without a solution."""
@@ -42,7 +52,7 @@ class Gsm8kLayout:
         return {"question": prompt.question, "answer": prompt.original}
 
 
-def gsm8k_prompt(row: Mapping[str, Any], place: Place) -> Prompt:
+def gsm8k_prompt(row: Mapping[str, Any], place: RowPlace) -> Prompt:
     """The prompt of a row with GSM8K's `question` and `answer`."""
     solution = text_at(row, "answer", place)
     _, found, reference = solution.rpartition("####")

@@ -3,12 +3,13 @@ original response, the answer the reference; subject, level and id go to the met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, need_user, optional_text, text_at
+from localdistill.interchange.rows import RowPlace, need_user, optional_text, text_at
 
 _FACTS = ("subject", "level", "unique_id")
 
@@ -18,13 +19,22 @@ class Math500Layout:
 
     name = "math500"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        row = {"problem": "1+1", "solution": "\\boxed{2}", "answer": "2", "subject": "Algebra", "level": 1}
+        return (
+            LayoutSample(row, asks("1+1", "2", "\\boxed{2}", {"subject": "Algebra", "level": 1})),
+            LayoutSample(row | {"problem": "\n"}, asks(""), refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`problem`, `solution` and `answer`."""
         return {"problem", "solution", "answer"} <= set(row)
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         return Imported(Prompt(
             messages=need_user((Message("user", text_at(row, "problem", place)),), place),
             reference=optional_text(row, "answer", place), original=optional_text(row, "solution", place),

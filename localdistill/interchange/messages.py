@@ -10,15 +10,16 @@ Kept both ways: messages, reasoning, answer, model, status, kind of trace, terms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
     REASONING_KEYS,
-    Answer,
-    Place,
+    RowPlace,
+    SplitReply,
     answer_of,
     conversation_row,
     imported,
@@ -45,6 +46,18 @@ class MessagesLayout:
 
     name = "messages"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        asked, said = {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}
+        tagged = {"role": "assistant", "content": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample({"messages": [asked, said | {"reasoning_content": "easy"}]}, asks("1 + 1?"), "2", "easy"),
+            LayoutSample({"messages": [asked, tagged], "reference": "2"}, asks("1 + 1?", "2"), "2", "easy"),
+            LayoutSample({"messages": [asked]}, asks("1 + 1?")),
+            LayoutSample({"messages": [said]}, asks(""), refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """A list `messages`, unless the row is one of our own prompt rows."""
         turns = row.get("messages")
@@ -53,7 +66,7 @@ class MessagesLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a user turn or with turns that are not text."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         turns = turns_at(row, "messages", place)
         has_answer = ends_with_answer(turns)
         asked = turns[:-1] if has_answer else turns
@@ -78,13 +91,13 @@ class MessagesLayout:
         return conversation_row("messages", turns, prompt, trace)
 
 
-def _answer(turn: Mapping[str, Any], place: Place) -> Answer:
+def _answer(turn: Mapping[str, Any], place: RowPlace) -> SplitReply:
     info = mapping_at(turn, "info", place)
     content = message_of("assistant", turn.get("content") if turn.get("content") is not None else "", place).content
     for key in REASONING_KEYS:
         if isinstance(turn.get(key), str):
             if (info.get("think_content"), info.get("answer_content")) == (turn[key], content):
-                return Answer(turn[key], content)
+                return SplitReply(turn[key], content)
             return answer_of(content, turn[key])
     return answer_of(content, stored=stored_parts(info))
 

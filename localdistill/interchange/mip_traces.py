@@ -8,14 +8,15 @@ closes its thinking was cut off (status `truncated`). Replies of other models ho
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
-from localdistill.interchange.rows import Answer, Place, answer_of, imported_trace, reason_in, text_at
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, reason_in, text_at
 from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")
@@ -27,13 +28,24 @@ class MipTracesLayout:
 
     name = "mip_traces"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        row = {"question": "1 + 1?", "answer": "2\n#### 2"}
+        prompt = asks("1 + 1?", "2", "2\n#### 2")
+        return (
+            LayoutSample(row | {"gpt-4o (question)": "It is 2."}, prompt, "It is 2."),
+            LayoutSample(row | {"QwQ (question)": "easy\n</think>\n\n2"}, prompt, "2", "easy"),
+            LayoutSample(row | {"question": "", "QwQ (question)": "2"}, prompt, refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """`question`, `answer` and exactly one key with a reply."""
         return "question" in row and "answer" in row and len(_reply_keys(row)) == 1
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """GSM8K's prompt and the model's trace."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         keys = _reply_keys(row)
         if len(keys) != 1:
             raise place.error(f"{len(keys) or 'no'} keys hold a reply", "expected `NAME (question)` or `model_answer`")
@@ -42,7 +54,7 @@ class MipTracesLayout:
         prompt = gsm8k_prompt(row, place)
         reply = text_at(row, keys[0], place)
         is_reasoner = model in _REASONERS or bool(closing_alone(reply))
-        answer = answer_of(reply, opened=True) if is_reasoner else Answer("", reply.strip(), reply)
+        answer = answer_of(reply, opened=True) if is_reasoner else SplitReply("", reply.strip(), reply)
         return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place, reason_in(row)))
 
     def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:

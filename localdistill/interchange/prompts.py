@@ -5,19 +5,32 @@ Holds a prompt exactly and nothing of a trace; only `messages` must be there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
-from localdistill.interchange.rows import Place, message_of, prompt_keys, prompt_of
+from localdistill.interchange.rows import RowPlace, message_of, prompt_keys, prompt_of
 
 
 class PromptsLayout:
     """The `prompts` layout."""
 
     name = "prompts"
+
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        turn = {"role": "user", "content": "1 + 1?"}
+        return (
+            LayoutSample({"messages": [turn], "reference": "2"}, asks("1 + 1?", "2")),
+            LayoutSample({"messages": [turn], "original": "It is 2.", "metadata": {"level": 1}},
+                         asks("1 + 1?", original="It is 2.", metadata={"level": 1})),
+            LayoutSample({"messages": [turn | {"role": "system"}], "reference": "2"}, asks(""),
+                         refused="there is no user turn"),
+        )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """Only our own keys, more than `messages`, and no answer at the end."""
@@ -26,7 +39,7 @@ class PromptsLayout:
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The prompt; InputError for unknown keys, without a user turn, or with text that is not text."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         turns = row.get("messages")
         if not isinstance(turns, list) or not all([isinstance(turn, dict) for turn in turns]):
             raise place.error("'messages' is not a list of turns")

@@ -29,7 +29,7 @@ _REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
 
 
 @dataclass(slots=True)  # one is made for every row: a frozen one takes three times as long
-class Place:
+class RowPlace:
     """Where a row stands, for error messages."""
 
     source: str
@@ -41,8 +41,9 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One reply of a model, taken apart. `raw` is the one text it came in, empty when it came in pieces."""
+class SplitReply:
+    """One reply of a model, split into reasoning and answer. `raw` is the one text it came in, empty when it came in
+    pieces."""
 
     reasoning: str
     text: str
@@ -51,7 +52,7 @@ class Answer:
     """The reasoning never ended."""
 
 
-def text_at(row: Mapping[str, Any], key: str, place: Place) -> str:
+def text_at(row: Mapping[str, Any], key: str, place: RowPlace) -> str:
     """The string under `key`; an error when it is absent or of another type."""
     value = row.get(key)
     if not isinstance(value, str):
@@ -59,7 +60,7 @@ def text_at(row: Mapping[str, Any], key: str, place: Place) -> str:
     return value
 
 
-def optional_text(row: Mapping[str, Any], key: str, place: Place) -> str | None:
+def optional_text(row: Mapping[str, Any], key: str, place: RowPlace) -> str | None:
     """The string under `key` (numbers become text), or None when absent."""
     value = row.get(key)
     if value is None or isinstance(value, str):
@@ -69,7 +70,7 @@ def optional_text(row: Mapping[str, Any], key: str, place: Place) -> str | None:
     return text_at(row, key, place)
 
 
-def mapping_at(row: Mapping[str, Any], key: str, place: Place) -> Mapping[str, Any]:
+def mapping_at(row: Mapping[str, Any], key: str, place: RowPlace) -> Mapping[str, Any]:
     """The object under `key`; empty when absent or null."""
     value = row.get(key)
     if value is None:
@@ -79,7 +80,7 @@ def mapping_at(row: Mapping[str, Any], key: str, place: Place) -> Mapping[str, A
     return value
 
 
-def turns_at(row: Mapping[str, Any], key: str, place: Place) -> list[Mapping[str, Any]]:
+def turns_at(row: Mapping[str, Any], key: str, place: RowPlace) -> list[Mapping[str, Any]]:
     """The turns of a conversation under `key`."""
     turns = row.get(key)
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
@@ -87,7 +88,7 @@ def turns_at(row: Mapping[str, Any], key: str, place: Place) -> list[Mapping[str
     return turns
 
 
-def message_of(role: object, content: object, place: Place) -> Message:
+def message_of(role: object, content: object, place: RowPlace) -> Message:
     """A turn from a role name and a text, or a list of text parts."""
     known = ROLES.get(role) if isinstance(role, str) else None
     if known is None:
@@ -101,7 +102,7 @@ def message_of(role: object, content: object, place: Place) -> Message:
     return Message(known, content)
 
 
-def need_user(messages: tuple[Message, ...], place: Place) -> tuple[Message, ...]:
+def need_user(messages: tuple[Message, ...], place: RowPlace) -> tuple[Message, ...]:
     """`messages`, when one of them is a user turn that says something."""
     if not any([message.role == "user" and message.content.strip() for message in messages]):
         raise place.error("there is no user turn", "every row needs a turn of the user before the answer")
@@ -109,19 +110,19 @@ def need_user(messages: tuple[Message, ...], place: Place) -> tuple[Message, ...
 
 
 def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] | None = None,
-              opened: bool = False) -> Answer:
+              opened: bool = False) -> SplitReply:
     """A reply from its text. `reasoning` came under its own key, then only marks at the beginning of the text are
     looked at; `stored` is reasoning and answer as the file states them beside the text, and wins when they differ from
     what the text says."""
     if reasoning is not None and not begins_with_mark(text):
-        return Answer(reasoning, text)
+        return SplitReply(reasoning, text)
     if reasoning is not None:
         beside = split_beside(reasoning.strip(), text)
-        return Answer(beside.reasoning, beside.answer, is_cut=not beside.closed)
+        return SplitReply(beside.reasoning, beside.answer, is_cut=not beside.closed)
     split = split_thinking(text, opened)
     if stored is not None and stored != (split.reasoning, split.answer):
-        return Answer(*stored, raw=join_thinking(*stored) if stored[0] else stored[1])
-    return Answer(split.reasoning, split.answer, text, is_cut=split.found and not split.closed)
+        return SplitReply(*stored, raw=join_thinking(*stored) if stored[0] else stored[1])
+    return SplitReply(split.reasoning, split.answer, text, is_cut=split.found and not split.closed)
 
 
 def is_faithful(trace: Trace) -> bool:
@@ -137,7 +138,7 @@ def reason_in(*places: Mapping[str, Any]) -> str | None:
     return next((reason for value in alone if (reason := named_end(value))), None)
 
 
-def status_of(answer: Answer, reason: str | None = None) -> Status:
+def status_of(answer: SplitReply, reason: str | None = None) -> Status:
     """How an imported reply ended, as far as its text and its finish reason tell."""
     ended = status_of_end(reason) if reason else "complete"
     if ended != "complete":
@@ -149,8 +150,8 @@ def status_of(answer: Answer, reason: str | None = None) -> Status:
     return "reasoning_only" if answer.reasoning.strip() else "empty"
 
 
-def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row: Mapping[str, Any],
-                   place: Place, reason: str | None = None) -> Trace:
+def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, row: Mapping[str, Any],
+                   place: RowPlace, reason: str | None = None) -> Trace:
     """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide) and
     `terms`."""
     kind = "raw" if answer.reasoning else "none"
@@ -164,7 +165,7 @@ def imported_trace(prompt: Prompt, answer: Answer, source: str, model: str, row:
     )
 
 
-def imported(prompt: Prompt, answer: Answer | None, row: Mapping[str, Any], place: Place,
+def imported(prompt: Prompt, answer: SplitReply | None, row: Mapping[str, Any], place: RowPlace,
              model: object = "", reason: str | None = None) -> Imported:
     """What a row of a conversation holds: its prompt, and a trace when it ends with an answer."""
     if answer is None:
@@ -178,7 +179,7 @@ def conversation_row(key: str, turns: list[dict[str, Any]], prompt: Prompt, trac
     return {key: turns, **prompt_keys(prompt), **(trace_keys(trace) if trace else {})}
 
 
-def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: Place) -> Any:
+def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: RowPlace) -> Any:
     value = row.get(key)
     if value is None:
         return default
@@ -189,7 +190,7 @@ def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ..
 
 def trace_keys(trace: Trace) -> dict[str, str]:
     """The keys that say what the text of `trace` alone does not."""
-    derived = answer_of(trace.raw) if is_faithful(trace) else Answer(trace.reasoning, trace.answer)
+    derived = answer_of(trace.raw) if is_faithful(trace) else SplitReply(trace.reasoning, trace.answer)
     keys = {"model": trace.model} if trace.model else {}
     if trace.status != status_of(derived):
         keys["status"] = trace.status
@@ -206,7 +207,7 @@ def prompt_keys(prompt: Prompt) -> dict[str, Any]:
     return {**keys, "metadata": dict(prompt.metadata)} if prompt.metadata else keys
 
 
-def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: Place,
+def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: RowPlace,
               reference: str | None = None, tests: str | None = None) -> Prompt:
     """The prompt of a row that may hold our own keys beside its messages."""
     own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)

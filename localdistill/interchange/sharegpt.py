@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.messages import stored_parts
 from localdistill.interchange.rows import (
     ROLES,
-    Place,
+    RowPlace,
     answer_of,
     conversation_row,
     imported,
@@ -37,13 +38,23 @@ class ShareGptLayout:
 
     name = "sharegpt"
 
+    @classmethod
+    def samples(cls) -> Sequence[LayoutSample]:
+        """Rows and what must be read from them."""
+        asked, said = {"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "<think>\neasy\n</think>\n\n2"}
+        return (
+            LayoutSample({"conversations": [asked, said]}, asks("1 + 1?"), "2", "easy"),
+            LayoutSample({"conversations": [asked]}, asks("1 + 1?")),
+            LayoutSample({"conversations": [said]}, asks(""), refused="there is no user turn"),
+        )
+
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """A list `conversations`."""
         return isinstance(row.get("conversations"), list)
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a human turn or with an unknown speaker."""
-        place = Place(source, number)
+        place = RowPlace(source, number)
         turns = turns_at(row, "conversations", place)
         messages = [message_of(_speaker(turn), turn.get("value", turn.get("content")), place) for turn in turns]
         has_answer = bool(turns) and messages[-1].role == "assistant"

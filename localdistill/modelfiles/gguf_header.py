@@ -56,7 +56,7 @@ Value = Scalar | list[Scalar] | LongArray
 
 
 @dataclass(frozen=True, slots=True)
-class TensorInfo:
+class GgufTensorInfo:
     """One tensor. `shape` has the file's order (contiguous first), `offset` counts from the file's start."""
 
     name: str
@@ -73,7 +73,7 @@ class GgufHeader:
     path: Path
     version: int
     metadata: Mapping[str, Value]
-    tensors: tuple[TensorInfo, ...]
+    tensors: tuple[GgufTensorInfo, ...]
     data_offset: int
     size_bytes: int
 
@@ -235,9 +235,9 @@ def _tensor(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _placed(raw: list[tuple[str, tuple[int, ...], int, int]], data_offset: int, alignment: int,
-            size: int) -> tuple[TensorInfo, ...]:
+            size: int) -> tuple[GgufTensorInfo, ...]:
     """The tensors with their sizes, proven to lie inside the file without touching each other."""
-    tensors: dict[str, TensorInfo] = {}
+    tensors: dict[str, GgufTensorInfo] = {}
     for name, shape, number, offset in raw:
         if name in tensors:
             raise _Bad(f"tensor {name!r} is there twice")
@@ -251,8 +251,8 @@ def _placed(raw: list[tuple[str, tuple[int, ...], int, int]], data_offset: int, 
             raise _Bad(f"tensor {name!r} is not aligned to {alignment} bytes")
         if data_offset + offset + length > size:
             raise _Bad(f"tensor {name!r} ends at byte {data_offset + offset + length} of {size}: the file is truncated")
-        tensors[name] = TensorInfo(name, shape, kind, data_offset + offset, length)
-    previous: TensorInfo | None = None
+        tensors[name] = GgufTensorInfo(name, shape, kind, data_offset + offset, length)
+    previous: GgufTensorInfo | None = None
     for tensor in sorted(tensors.values(), key=lambda t: t.offset):
         if previous is not None and tensor.offset < previous.offset + previous.size_bytes:
             raise _Bad(f"tensors {previous.name!r} and {tensor.name!r} overlap")

@@ -25,7 +25,7 @@ class RenderingTemplate(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenizedRow:
     """One tokenized example. `weights[i]` counts token i as a target; 0 = not trained."""
 
     row_id: str
@@ -39,7 +39,7 @@ class Row:
 
 
 def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: StudentTokenizer,
-                     max_tokens: int) -> Row | Skip:
+                     max_tokens: int) -> TokenizedRow | Skip:
     """The row of `example`, or why there is none.
 
     The prompt is encoded by itself, as generation does; a target token takes the weight of the span that it starts
@@ -81,7 +81,7 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
     if len(ids) > max_tokens:
         return skip(f"longer than {max_tokens} tokens")
     row_id = content_id("row", example.prompt_id, example.trace_id, ids, weights)
-    return Row(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained)
+    return TokenizedRow(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained)
 
 
 def _is_unicode(text: str) -> bool:
@@ -107,7 +107,7 @@ def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] |
         cut = min(left, len(span.text))
         left -= cut
         if span.text[cut:]:
-            kept.append(Span(span.text[cut:], span.weight, span.role, span.step))
+            kept.append(Span(span.text[cut:], span.weight, span.part, span.step))
     return tuple(kept)
 
 

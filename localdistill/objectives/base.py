@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from localdistill.core.options import Options
+from localdistill.core.samples import ObjectiveSample
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +17,10 @@ class Objective(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+
+    @classmethod
+    def samples(cls) -> Sequence[ObjectiveSample]:
+        """Trained positions and their loss."""
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor,
              roles: torch.Tensor) -> torch.Tensor:

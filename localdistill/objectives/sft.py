@@ -3,11 +3,14 @@ divides by the weight of the whole batch, so that micro-batches cannot change th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
+from localdistill.core.samples import ObjectiveSample
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,15 @@ class SftObjective:
         """Share of the target probability spread over the whole vocabulary, 0 to below 1; 0 is plain cross entropy."""
 
     name = "sft"
+
+    @classmethod
+    def samples(cls) -> Sequence[ObjectiveSample]:
+        """Trained positions and their loss."""
+        logits, loss = [[0.0, 0.0], [math.log(3.0), 0.0]], math.log(2.0) + 0.5 * math.log(4.0 / 3.0)
+        return (
+            ObjectiveSample(logits, [0, 0], [1.0, 0.5], [1, 1], loss),
+            ObjectiveSample(logits, [0, 0], [1.0, 0.5], [1, -1], refused="cannot use negative rows"),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()

@@ -10,18 +10,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
-from localdistill.providers.files import Batch, Limits, Provider, ProviderModel, Terms, TermsClass
+from localdistill.providers.files import BatchEndpoint, Provider, ProviderModel, RateLimits, Terms, TermsClass
 from localdistill.providers.hosts import THIS_MACHINE, Who, host_of, is_loopback, stated, unsaid, who_of
 from localdistill.spending.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
 
 __all__ = [
     "NANO_PER_USD",
     "THIS_MACHINE",
-    "Batch",
-    "Limits",
+    "BatchEndpoint",
     "Price",
     "Provider",
     "ProviderModel",
+    "RateLimits",
     "Terms",
     "TermsClass",
     "Who",

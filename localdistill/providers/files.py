@@ -63,7 +63,7 @@ class Terms(Cited):
         return self
 
 
-class Limits(Cited):
+class RateLimits(Cited):
     """How much a provider takes, where it says so for everybody."""
 
     requests_per_minute: int | None = Field(None, ge=1)
@@ -76,7 +76,7 @@ class Limits(Cited):
     """To whom the limits apply."""
 
     @model_validator(mode="after")
-    def _has_its_document(self) -> Limits:
+    def _has_its_document(self) -> RateLimits:
         limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrent_requests)
         if any(limits) and not self.is_cited:
             raise ValueError("limits need the url and the date of the document that states them")
@@ -139,7 +139,7 @@ class ProviderModel(Cited):
         return Price(self.input, self.output, self.cached_input, self.cache_write, self.reasoning)
 
 
-class Batch(Cited):
+class BatchEndpoint(Cited):
     """The provider's batch endpoint."""
 
     kind: Literal["none", "openai", "anthropic"] = "none"
@@ -148,7 +148,7 @@ class Batch(Cited):
     """What a batch costs relative to single requests; None: unknown."""
 
     @model_validator(mode="after")
-    def _has_its_document(self) -> Batch:
+    def _has_its_document(self) -> BatchEndpoint:
         if (self.kind != "none" or self.price_factor is not None) and not self.is_cited:
             raise ValueError("a batch endpoint needs the url and the date of the document that states it")
         return self
@@ -191,11 +191,11 @@ class Provider(Options):
     """Whether complete replies may come without a finish reason."""
     note: str = ""
     """What a person should know before the first request."""
-    batch: Batch = Batch()
+    batch: BatchEndpoint = BatchEndpoint()
     """Its batch endpoint."""
     terms: Terms = Terms()
     """What its terms of use say."""
-    limits: Limits = Limits()
+    limits: RateLimits = RateLimits()
     """How much it takes."""
     models: tuple[ProviderModel, ...] = ()
     """What is known of its models."""

@@ -31,20 +31,20 @@ THIS_MACHINE = Who(hosts=(), costs=False)
 """For engines that ask nobody."""
 
 
-def stated(options: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def stated(options: Mapping[str, object], key: str) -> tuple[str, ...]:
     """What the options of an engine and its `endpoints` give for `key`, in order, each once."""
     pool = options.get("endpoints")
     rows = [options, *(pool if isinstance(pool, list | tuple) else ())]
     return tuple(dict.fromkeys(str(row[key]) for row in rows if isinstance(row, Mapping) and row.get(key)))
 
 
-def unsaid(options: Mapping[str, Any]) -> Who:
+def unsaid(options: Mapping[str, object]) -> Who:
     """Whom an engine that does not say it is taken to ask: a stranger, and whoever its options seem to name."""
     hosts = (*map(host_of, stated(options, "base_url")), "")
     return Who(hosts, str(options.get("provider") or ""), stated(options, "api_key_env"))
 
 
-def who_of(engine: Any, options: Mapping[str, Any]) -> Who:
+def who_of(engine: Any, options: Mapping[str, object]) -> Who:
     """What the engine class `engine` says of itself with these options, checked or not (see `Engine.who`)."""
     said = getattr(engine, "who", unsaid)(options)
     return said if isinstance(said, Who) else unsaid(options)

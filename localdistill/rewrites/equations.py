@@ -64,7 +64,7 @@ def calculate(text: str) -> Fraction | None:
                 tokens += ["/", "100"]
         else:
             tokens.append(found[3])
-    reader = _Reader(tokens)
+    reader = _EquationParser(tokens)
     try:
         value = reader.sum()
     except (IndexError, ValueError, ZeroDivisionError):
@@ -72,7 +72,7 @@ def calculate(text: str) -> Fraction | None:
     return value if reader.at_end else None
 
 
-class _Reader:
+class _EquationParser:
     """Recursive descent over +, -, *, /, ^ and parentheses."""
 
     def __init__(self, tokens: list[str]) -> None:

@@ -6,7 +6,7 @@ This is not the paper's method and is never called so: it copies the teacher's o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.samples import RewriteSample, answers, asks
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.equations import Equation, equations
 from localdistill.rewrites.result import final_number, is_monologue, numbers, rewritten, verdict, why_rejected
@@ -23,11 +24,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"'\\$*\d])|\n+")
 _OPENING = re.compile(
     r"^(?:[-*•]\s+|(?:(?:okay|ok|alright|right|well|now|so|then|and|but|therefore|thus|hence|next|first|also|again|yes|"
     r"wait|hmm+|actually|oh|let me see|let's see)\b[,:.!]*\s*))+", re.IGNORECASE)
-_VERSION_OF_RULES = 1
 
 
 @dataclass(frozen=True)
-class Step:
+class Sentence:
     """One sentence of the reasoning with the equations it states."""
 
     place: int
@@ -40,6 +40,7 @@ class ExtractRewrite:
 
     name: ClassVar[str] = "extract"
     version: ClassVar[int] = 1
+    wording: ClassVar[int] = 1
     needs_engine: ClassVar[bool] = False
 
     class Options(BaseOptions):
@@ -48,6 +49,19 @@ class ExtractRewrite:
         max_steps: int = Field(12, ge=1, le=100)
         """A chain of more steps than this is rejected: it is no summary."""
 
+    @classmethod
+    def samples(cls) -> Sequence[RewriteSample]:
+        """Traces and the reasoning that must stand in its place."""
+        prompt = asks("Tom has 3 bags of 4 apples and eats 2. How many are left?", "10")
+        wordy = ("Okay, let me see. There are 3 * 4 = 12 apples. Maybe I should check 5 + 6 = 11, which is of no use. "
+                 "So 12 - 2 = 10 are left.")
+        return (
+            RewriteSample(prompt, answers(prompt, "10 are left.", wordy),
+                          reasoning="There are 3 * 4 = 12 apples.\n12 - 2 = 10 are left."),
+            RewriteSample(prompt, answers(prompt, "Some.", wordy), refused="the answer has no number"),
+            RewriteSample(prompt, answers(prompt, "7 are left.", wordy), refused="no step computes"),
+        )
+
     def __init__(self, options: Options) -> None:
         self.options = options
 
@@ -55,8 +69,7 @@ class ExtractRewrite:
         """See Rewrite; `ask` is not used."""
         for prompt, parent in pairs:
             kept, reason = self._shorten(prompt, parent)
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              _VERSION_OF_RULES, kept)
+            trace = rewritten(parent, self, kept)
             yield trace, verdict(trace, reason or why_rejected(prompt, parent, kept))
 
     def _shorten(self, prompt: Prompt, parent: Trace) -> tuple[str, str]:
@@ -72,17 +85,17 @@ class ExtractRewrite:
         return "\n".join(dict.fromkeys(_worded(step) for step in steps)), ""
 
 
-def steps_of(reasoning: str) -> list[Step]:
+def steps_of(reasoning: str) -> list[Sentence]:
     """The sentences of `reasoning` that state equations, in order."""
     steps = []
     for place, sentence in enumerate(_SENTENCE_END.split(reasoning)):
         found = equations(sentence)
         if found:
-            steps.append(Step(place, sentence.strip(), tuple(found)))
+            steps.append(Sentence(place, sentence.strip(), tuple(found)))
     return steps
 
 
-def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> list[Step]:
+def find_chain(steps: list[Sentence], target: Fraction, given: set[Fraction]) -> list[Sentence]:
     """The steps that compute `target`, in reading order; empty when none does.
 
     Each number is traced to the first step that computes it and stands before its use; numbers of the question
@@ -91,8 +104,8 @@ def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> lis
     last = next((step for step in steps if _computes(step, target)), None)
     if last is None:
         return []
-    chosen: dict[int, Step] = {}
-    open_numbers: list[tuple[Fraction, Step]] = [(target, last)]
+    chosen: dict[int, Sentence] = {}
+    open_numbers: list[tuple[Fraction, Sentence]] = [(target, last)]
     while open_numbers:
         wanted, step = open_numbers.pop()
         if step.place in chosen and wanted != target:
@@ -106,15 +119,15 @@ def find_chain(steps: list[Step], target: Fraction, given: set[Fraction]) -> lis
     return [chosen[place] for place in sorted(chosen)]
 
 
-def _source(steps: list[Step], number: Fraction, use: Step) -> Step | None:
+def _source(steps: list[Sentence], number: Fraction, use: Sentence) -> Sentence | None:
     return next((step for step in steps if step.place < use.place and _computes(step, number)), None)
 
 
-def _computes(step: Step, number: Fraction) -> bool:
+def _computes(step: Sentence, number: Fraction) -> bool:
     return any(equation.result == number for equation in step.equations)
 
 
-def _worded(step: Step) -> str:
+def _worded(step: Sentence) -> str:
     """The sentence without its opening filler; only its equations when it talks to itself all the same."""
     text = _OPENING.sub("", step.text).strip()
     if is_monologue(text) or text.endswith("?"):

@@ -6,9 +6,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from fractions import Fraction
-from typing import Any
 
-from localdistill.core.records import Grade, Prompt, Reply, Trace, Usage, content_id
+from localdistill.core.records import Grade, Prompt, Reply, Trace, Usage
+from localdistill.rewrites.naming import Maker, child_of
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
@@ -55,17 +55,14 @@ def why_rejected(prompt: Prompt, parent: Trace, summary: str) -> str:
     return ""
 
 
-def rewritten(parent: Trace, rewrite: str, options: dict[str, Any], prompt_version: int, reasoning: str,
-              reply: Reply | None = None) -> Trace:
-    """The child of `parent` with the new `reasoning` and the parent's answer; `rewrite` is `name@version`."""
+def rewritten(parent: Trace, by: Maker, reasoning: str, reply: Reply | None = None) -> Trace:
+    """The child of `parent` with the new `reasoning` and the parent's answer."""
     return dataclasses.replace(
-        parent,
-        id=content_id("rewritten", parent.id, rewrite, options, prompt_version),
-        parent_id=parent.id, rewrite=rewrite, reasoning=reasoning, trace_kind="summary",
+        child_of(parent, by), reasoning=reasoning, trace_kind="summary",
         status=parent.status if reply is None else reply.status, raw="" if reply is None else reply.raw,
         finish_reason="" if reply is None else reply.finish_reason, sampling={},
         usage=Usage() if reply is None else reply.usage, cost_usd=0.0 if reply is None else reply.cost_usd,
-        elapsed_s=0.0 if reply is None else reply.elapsed_s,
+        elapsed_s=0.0 if reply is None else reply.elapsed_s, asked=None, thinks=None,
     )
 
 

@@ -3,12 +3,13 @@ The answer is never touched, and a summary that lost the result or talks to itse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.samples import RewriteSample, answers, asks
 from localdistill.rewrites.base import Ask
 from localdistill.rewrites.result import rewritten, verdict, why_rejected
 
@@ -16,7 +17,6 @@ SUMMARY_PROMPT = (
     "Summarize the reasoning below as the few steps that lead to its result. Keep every number that is used, drop "
     "checks and repetitions.\n\nQuestion:\n{question}\n\nReasoning:\n{reasoning}"
 )
-PROMPT_VERSION = 1
 
 
 class SummarizeRewrite:
@@ -24,10 +24,23 @@ class SummarizeRewrite:
 
     name: ClassVar[str] = "summarize"
     version: ClassVar[int] = 1
+    wording: ClassVar[int] = 1
+    """Of `SUMMARY_PROMPT`."""
     needs_engine: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """There is nothing to set: the engine decides who writes."""
+
+    @classmethod
+    def samples(cls) -> Sequence[RewriteSample]:
+        """Traces and the reasoning that must stand in its place."""
+        prompt = asks("Tom has 3 bags of 4 apples and eats 2. How many are left?", "10")
+        trace = answers(prompt, "10 are left.", "Hmm, 3 * 4 = 12. Wait, is it? Yes. Then 12 - 2 = 10 are left.")
+        return (
+            RewriteSample(prompt, trace, " 3 * 4 = 12, 12 - 2 = 10. ", "3 * 4 = 12, 12 - 2 = 10."),
+            RewriteSample(prompt, trace, "3 * 4 = 12, he eats 2.", refused="the answer's number is not in"),
+            RewriteSample(prompt, answers(prompt, "10 are left."), "10", refused="no reasoning to summarize"),
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -50,13 +63,11 @@ class SummarizeRewrite:
         for key, reply in ask(questions()):
             prompt, parent = asked.pop(key)
             summary = reply.answer.strip()
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              PROMPT_VERSION, summary, reply)
+            trace = rewritten(parent, self, summary, reply)
             unfinished = "" if reply.status == "complete" else f"the summarizer's reply is {reply.status}"
             yield trace, verdict(trace, unfinished or why_rejected(prompt, parent, summary))
         for parent in silent:
-            trace = rewritten(parent, f"{self.name}@{self.version}", self.options.model_dump(mode="json"),
-                              PROMPT_VERSION, "")
+            trace = rewritten(parent, self, "")
             yield trace, verdict(trace, "there is no reasoning to summarize")
 
 

@@ -16,7 +16,7 @@ from localdistill.core.events import Event, silent
 from localdistill.runs.naming import run_to
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, start_module
-from localdistill.spending.ledger import NANO, read_book, state_spent
+from localdistill.spending.ledger import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
 
@@ -62,17 +62,17 @@ def resume(
     `run_to`.
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
-    what it has spent so far, for a run whose book of calls is not whole; UsageError when the book is. arm: export this
-    one (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it.
+    what it has spent so far, for a run whose ledger of calls is not whole; UsageError when it is. arm: export this one
+    (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it.
     """
     run = run_to("resume", workspace, run_id)
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
     if spent_usd is not None:
-        book = read_book(run.calls, run.proof_of_calls)
-        if not book.problem:
-            known = (book.settled + book.assumed + sum(book.open.values())) / NANO
-            raise UsageError(f"the book of calls of run {run.id} is whole: ${known:.4f} are spent or reserved",
+        ledger = read_ledger(run.calls, run.proof_of_calls)
+        if not ledger.problem:
+            known = (ledger.settled + ledger.assumed + sum(ledger.open.values())) / NANO
+            raise UsageError(f"the ledger of calls of run {run.id} is whole: ${known:.4f} are spent or reserved",
                              f"localdistill resume {run.id}, without --spent")
         if not 0 <= spent_usd < float("inf"):
             raise UsageError("what was spent is 0 or more US dollars", f"localdistill resume {run.id} --spent 1.25")

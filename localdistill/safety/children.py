@@ -203,8 +203,8 @@ class JsonChild:
         self.kill()
 
 
-class Line:
-    """The child's end of the pipes: read requests, write answers."""
+class JsonPipe:
+    """JSON lines over pipes, the child's end: read requests, write answers."""
 
     def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
         self._source, self._sink = source, sink
@@ -224,7 +224,7 @@ class Line:
             os._exit(0)
 
 
-def serve() -> Line:
+def serve() -> JsonPipe:
     """Take the protocol over from standard input and output; what prints to them afterwards goes to the log."""
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
@@ -232,7 +232,7 @@ def serve() -> Line:
     os.dup2(quiet, 0)
     os.close(quiet)
     os.dup2(2, 1)
-    return Line(source, sink)
+    return JsonPipe(source, sink)
 
 
 def limit_memory(size_bytes: int) -> None:

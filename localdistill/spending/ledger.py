@@ -1,10 +1,12 @@
-"""The book of one run's paid calls: what each may cost, written down before it is sent, and what it did cost.
+"""The spend ledger of one run: what each paid call may cost, written down before it is sent (a write-ahead
+reservation), and what it did cost.
 
 Money is counted in whole nano-dollars, rounded up, so that sums are exact. A call whose end nobody saw (the process
 was killed, the connection broke) counts with all that was reserved for it: the cap holds across restarts too.
 
-Beside the book lies its size, so that a book that was cut or deleted is known to be. What a book that is not whole once
-said is unknown: under a cap nothing more is reserved until a person states what was spent, which begins a new book.
+Beside the ledger lies its size, so that one that was cut or deleted is known to be. What a ledger that is not whole
+once said is unknown: under a cap nothing more is reserved until a person states what was spent, which begins a new
+one.
 """
 
 from __future__ import annotations
@@ -13,10 +15,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
 from localdistill.safety.files import sync_folder
@@ -24,14 +25,16 @@ from localdistill.safety.journal import decode, encode
 
 NANO = 1_000_000_000
 VERSION = 1
+_BEGINS = "book"
+"""The key of the line that a ledger begins with."""
 
 Proof = Callable[[], str]
-"""Why calls must have been made although the book holds none; empty when nothing says so."""
+"""Why calls must have been made although the ledger holds none; empty when nothing says so."""
 
 
 @dataclass
 class Entries:
-    """What a book says."""
+    """What a ledger says."""
 
     calls: int = 0
     settled: int = 0
@@ -49,16 +52,16 @@ class Entries:
     is_newer: bool = False
     """A newer version wrote it: nothing may be added."""
     is_known: bool = False
-    """It says of itself that it is a book, so that one without a call is one of a run that made none."""
+    """It says of itself that it is a ledger, so that one without a call is one of a run that made none."""
     size: int = 0
     """Bytes of whole lines."""
     is_torn: bool = False
     """Half a line is behind them, of a call that was never sent: whoever wrote it died before."""
 
-    def take(self, record: dict[str, Any]) -> None:
+    def take(self, record: Mapping[str, object]) -> None:
         """Add one line. Raises ValueError, KeyError or TypeError when it is none of ours."""
-        if "book" in record:
-            self.is_newer |= _whole(record["book"]) > VERSION
+        if _BEGINS in record:
+            self.is_newer |= _whole(record[_BEGINS]) > VERSION
             self.is_known = True
         elif "lost" in record:
             self.lost = str(record["lost"])
@@ -77,14 +80,14 @@ class Entries:
             self.settled += amount or 0
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a whole number")
     return value
 
 
-def read_book(path: Path, proof: Proof | None = None) -> Entries:
-    """What the book at `path` says, and whether that is all. Raises nothing, and is safe beside whoever writes."""
+def read_ledger(path: Path, proof: Proof | None = None) -> Entries:
+    """What the ledger at `path` says, and whether that is all. Raises nothing, and is safe beside whoever writes."""
     entries, damaged = Entries(), 0
     kept = _kept_size(path)
     try:
@@ -117,14 +120,14 @@ def read_book(path: Path, proof: Proof | None = None) -> Entries:
 
 
 def state_spent(path: Path, usd: float) -> None:
-    """Begin a new book at `path` in which `usd` are spent, as a person says; the one before is kept beside it."""
-    before, number = read_book(path), 1
+    """Begin a new ledger at `path` in which `usd` are spent, as a person says; the one before is kept beside it."""
+    before, number = read_ledger(path), 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     fresh = path.with_name(f"{path.name}.partial")
-    # Tickets of the book before may still be remembered elsewhere, whatever can be read of it.
+    # Tickets of the ledger before may still be remembered elsewhere, whatever can be read of it.
     stated = {"stated": round(usd * NANO), "next": max(before.next, int(time.time())), "at": round(time.time())}
-    data = encode({"book": VERSION}) + encode(stated)
+    data = encode({_BEGINS: VERSION}) + encode(stated)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
@@ -135,7 +138,7 @@ def state_spent(path: Path, usd: float) -> None:
         _size_file(path).write_bytes(b"%020d\n" % len(data))
         sync_folder(path.parent)
     except OSError as error:
-        raise LocalDistillError(f"the book of calls cannot be written: {error.strerror}",
+        raise LocalDistillError(f"the ledger of calls cannot be written: {error.strerror}",
                                 "free some disk and state it again") from error
 
 
@@ -144,19 +147,19 @@ def _size_file(path: Path) -> Path:
 
 
 def _kept_size(path: Path) -> int | None:
-    """How large the book was; None when that was not kept or cannot be read."""
+    """How large the ledger was; None when that was not kept or cannot be read."""
     try:
         return int(_size_file(path).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-class CallBook:
-    """Reserves before a call and settles after it. Threads and several engines may share one book."""
+class SpendLedger:
+    """Reserves before a call and settles after it. Threads and several engines may share one ledger."""
 
     def __init__(self, path: Path | None = None, cap_usd: float | None = None, proof: Proof | None = None) -> None:
-        """path: the file that survives restarts; None keeps the book in memory. cap_usd: None sets no cap. proof: what
-        else says that calls were made, asked where the book holds none."""
+        """path: the file that survives restarts; None keeps the ledger in memory. cap_usd: None sets no cap. proof:
+        what else says that calls were made, asked where the ledger holds none."""
         self._lock = threading.Lock()
         self._open: dict[int, int] = {}
         self._left: dict[int, int] = {}
@@ -166,18 +169,18 @@ class CallBook:
         self.cap_nano = None if cap_usd is None else int(cap_usd * NANO)
         self.path = path
         self.problem = ""
-        """Why more may have been spent than `spent_nano`; empty when the book is whole."""
+        """Why more may have been spent than `spent_nano`; empty when the ledger is whole."""
         self._file: int | None = None
         self._size: int | None = None
         if path is not None:
-            entries = read_book(path, proof)
+            entries = read_ledger(path, proof)
             self._settled, self._left, self._next = entries.settled, entries.open, entries.next
             self._assumed = entries.assumed + sum(entries.open.values())
             self.problem, self._may_write = entries.problem, not entries.is_newer
             self._open_file(path, entries)
 
     def _open_file(self, path: Path, entries: Entries) -> None:
-        """Open the book for further lines, which begin on a line of their own; what is missing of it stays said."""
+        """Open the ledger for further lines, which begin on a line of their own; what is missing of it stays said."""
         if not self._may_write:
             return
         try:
@@ -188,7 +191,7 @@ class CallBook:
             elif entries.is_torn:
                 os.ftruncate(self._file, entries.size)
             if not entries.is_known:
-                os.write(self._file, encode({"book": VERSION}))
+                os.write(self._file, encode({_BEGINS: VERSION}))
             self._size = os.open(_size_file(path), os.O_WRONLY | os.O_CREAT, 0o644)
             self._keep_size()
         except OSError as error:
@@ -225,12 +228,12 @@ class CallBook:
         return sum(self._open.values())
 
     def require_known(self) -> None:
-        """SpendingUnknown when there is a cap and nobody knows what of it is left, or when the book takes no line."""
+        """SpendingUnknown when there is a cap and nobody knows what of it is left, or when the ledger takes no line."""
         if self.path is None or not self.problem or (self.cap_nano is None and self._may_write):
             return
         run = self.path.parent.name
         raise SpendingUnknown(
-            f"what run {run} has spent is not known (${self.spent_usd:.4f} at least), for its book of "
+            f"what run {run} has spent is not known (${self.spent_usd:.4f} at least), for its ledger of "
             f"calls, {self.path.name}, is not whole: {self.problem}",
             f"say what it was, calls under way included, as the provider's bill shows it: localdistill resume {run} "
             "--spent USD")
@@ -251,7 +254,7 @@ class CallBook:
 
     def adopt(self, ticket: int) -> bool:
         """Take over a call that may have outlived the process which reserved for it (a batch): its reservation counts
-        as under way again, and `settle` ends it. False when this book knows no such open call."""
+        as under way again, and `settle` ends it. False when this ledger knows no such open call."""
         with self._lock:
             if ticket in self._left:
                 self._open[ticket] = self._left.pop(ticket)
@@ -269,7 +272,7 @@ class CallBook:
             self._write({"call": ticket, "cost": cost_nano})
             return reserved if cost_nano is None else cost_nano
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: Mapping[str, object]) -> None:
         """One line, in the file before the call goes out: a killed process leaves it behind."""
         if self._file is None:
             return
@@ -278,7 +281,7 @@ class CallBook:
             self._keep_size()
         except OSError as error:
             raise LocalDistillError(
-                f"the book of calls cannot be written: {error.strerror}", "free some disk and resume"
+                f"the ledger of calls cannot be written: {error.strerror}", "free some disk and resume"
             ) from error
 
     def close(self) -> None:

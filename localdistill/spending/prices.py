@@ -1,5 +1,6 @@
-"""Money in whole nano-dollars, rounded up, so that a sum of costs never says less than what was spent and adding in
-another order changes nothing. Prices are floats as people write them; the arithmetic on them is exact."""
+"""Prices, and money as fixed point: whole nano-dollars, rounded up, so that a sum of costs never says less than what
+was spent and adding in another order changes nothing. Prices are floats as people write them; the arithmetic on them
+is exact."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ FETCHED_PROMPTS = 1024
 
 
 @dataclass(slots=True)
-class Question:
-    """One prompt for one teacher: the requests that may be sent for it, in order."""
+class PendingPrompt:
+    """A pending prompt of one teacher: the requests that may be sent for it, in order."""
 
     prompt: Prompt
     requests: tuple[Request, ...]
@@ -61,10 +61,10 @@ class Asker:
         messages, name = self._messages(prompt), self._name
         return [name(messages, index) for index in range(self._options.samples)]
 
-    def question(self, prompt: Prompt) -> Question:
+    def question(self, prompt: Prompt) -> PendingPrompt:
         """The requests that may be sent for `prompt`."""
         options, messages = self._options, self._messages(prompt)
-        return Question(prompt, tuple(
+        return PendingPrompt(prompt, tuple(
             Request(self._name(messages, index), messages, self._sampling, index, options.thinks, options.top_logprobs)
             for index in range(options.samples)))
 
@@ -95,24 +95,24 @@ class Teacher:
     ids: list[str] = field(default_factory=list)
     """Of every request that may be sent, in the order of the prompts; also of those whose answer is stored."""
     unasked: set[str] = field(default_factory=set)
-    """The ids among them without an answer that were not in line yet."""
-    questions: list[Question] = field(default_factory=list)
+    """The ids among them without an answer that were not queued yet."""
+    questions: list[PendingPrompt] = field(default_factory=list)
     """The first ones with something to ask; all there are when answers are verified."""
     later: deque[str] = field(default_factory=deque)
     """Ids of the other prompts with something to ask: the store holds them until their turn comes."""
 
 
-class Line:
-    """The requests of one teacher that are to be sent now. With `until_verified` one at a time per prompt: the next is
-    put in line when its answer was rejected, so the line can grow while it is served."""
+class RequestQueue:
+    """A request queue: the requests of one teacher that are to be sent now. With `until_verified` one at a time per
+    prompt: the next is queued when its answer was rejected, so the queue can grow while it is served."""
 
     def __init__(self, teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]], until_verified: bool) -> None:
         """fetch: the stored prompts of some ids, asked for when their turn comes."""
         self._until_verified = until_verified
-        self._again: deque[tuple[Question, Request]] = deque()
-        self._asked: dict[str, Question] = {}
+        self._again: deque[tuple[PendingPrompt, Request]] = deque()
+        self._asked: dict[str, PendingPrompt] = {}
         self._lock = threading.Lock()
-        self._fresh: Iterator[tuple[Question, Request]]
+        self._fresh: Iterator[tuple[PendingPrompt, Request]]
         if until_verified:
             is_open = [question for question in teacher.questions if question.is_open(True)]
             self._fresh = ((question, question.requests[question.tries]) for question in is_open)
@@ -132,7 +132,7 @@ class Line:
             self._asked.update((request.id, question) for question, request in taken)
             return [request for _, request in taken]
 
-    def question(self, request_id: str) -> Question:
+    def question(self, request_id: str) -> PendingPrompt:
         """What a request that was taken asks."""
         return self._asked[request_id]
 
@@ -142,7 +142,7 @@ class Line:
             self._asked.pop(request_id)
 
     def answered(self, request_id: str, accepted: bool) -> None:
-        """An answer came; a rejected one puts the prompt's next try in line."""
+        """An answer came; a rejected one queues the prompt's next try."""
         with self._lock:
             question = self._asked.pop(request_id)
             question.tries += 1
@@ -152,7 +152,9 @@ class Line:
                 self._left += 1
 
 
-def _unasked(teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]]) -> Iterator[tuple[Question, Request]]:
+def _unasked(
+    teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]]
+) -> Iterator[tuple[PendingPrompt, Request]]:
     """Every request without an answer, once, with its question."""
     questions, teacher.questions = deque(teacher.questions), []
     while True:

@@ -19,7 +19,7 @@ from localdistill.recipe import advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.stages.asking import (
     Asker,
-    Line,
+    RequestQueue,
     Teacher,
     Verifier,
     evenly,
@@ -57,7 +57,7 @@ def run(context: StageContext) -> None:
         asked, unanswered = _ask(context, context.recipe.prompts, marks)
         ids += asked
     context.run.write_ids("collect", ids)
-    write_output(context.run, CollectOutput(len(ids), context.book.spent_usd, unanswered, dict(marks.most_common())))
+    write_output(context.run, CollectOutput(len(ids), context.ledger.spent_usd, unanswered, dict(marks.most_common())))
 
 
 def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:
@@ -123,10 +123,10 @@ def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) ->
             verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
             stack.callback(verifier.close)
             _recall(context, teachers, verifier)
-        lines = [Line(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
-        if any(lines):
+        queues = [RequestQueue(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
+        if any(queues):
             context.worked()
-            collecting = _Collecting(context, teachers, lines, verifier, count)
+            collecting = _Collecting(context, teachers, queues, verifier, count)
             try:
                 collecting.run()
             finally:
@@ -222,10 +222,10 @@ def _by_size(tries: str) -> tuple[int, int]:
 class _Collecting:
     """The asking of one stage: lines of requests out, replies into the journal."""
 
-    def __init__(self, context: StageContext, teachers: Sequence[Teacher], lines: Sequence[Line],
+    def __init__(self, context: StageContext, teachers: Sequence[Teacher], queues: Sequence[RequestQueue],
                  verifier: Verifier | None, done: int) -> None:
-        self._context, self._teachers, self._lines, self._verifier = context, teachers, lines, verifier
-        self._done, self._total = done, done + sum(map(len, lines))
+        self._context, self._teachers, self._queues, self._verifier = context, teachers, queues, verifier
+        self._done, self._total = done, done + sum(map(len, queues))
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
@@ -237,13 +237,13 @@ class _Collecting:
         self._scores = context.logprobs() if context.recipe.collect.top_logprobs else None
 
     def run(self) -> None:
-        """Ask for everything in line. Raises what ends the asking early; what came is kept."""
+        """Ask for everything that is queued. Raises what ends the asking early; what came is kept."""
         context, began = self._context, time.monotonic()
         try:
             with context.journal() as journal, making_few():
-                # Rejected answers put further tries in line; what came too late for one round starts the next.
-                while any(self._lines) and not context.cancel.is_set():
-                    for place, reply in side_by_side([self._stream(place) for place in range(len(self._lines))]):
+                # Rejected answers queue further tries; what came too late for one round starts the next.
+                while any(self._queues) and not context.cancel.is_set():
+                    for place, reply in side_by_side([self._stream(place) for place in range(len(self._queues))]):
                         self._take(journal, place, reply)
         except EngineUnavailable as error:
             raise EngineUnavailable(
@@ -275,28 +275,28 @@ class _Collecting:
         def answers(stopped: Callable[[], bool]) -> Iterator[tuple[int, Reply]]:
             cancel = Cancel(lambda: stopped() or self._context.cancel.is_set())
             engine = self._teachers[place].engine
-            for reply in engine.answer(self._claimed(self._lines[place]), self._context.emit, cancel):
+            for reply in engine.answer(self._claimed(self._queues[place]), self._context.emit, cancel):
                 yield place, reply
 
         return answers
 
-    def _claimed(self, line: Line) -> Iterator[Request]:
-        """The requests in line that no other run asks or has asked meanwhile, claimed just before they are sent."""
+    def _claimed(self, queue: RequestQueue) -> Iterator[Request]:
+        """The queued requests that no other run asks or has asked meanwhile, claimed just before they are sent."""
         count, most = CLAIM_ROWS
-        while chunk := line.take(count):
+        while chunk := queue.take(count):
             granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
             answered = self._context.answered_elsewhere(granted)
             for request in chunk:
                 if request.id not in granted or request.id in answered:
-                    line.gave_up(request.id)
+                    queue.gave_up(request.id)
             self._done += len(answered)
             self._foreign += len(chunk) - len(granted)
             yield from (request for request in chunk if request.id in granted and request.id not in answered)
             count = min(most, count * 4)
 
     def _take(self, journal: JournalledWriter, place: int, reply: Reply) -> None:
-        teacher, line = self._teachers[place], self._lines[place]
-        question = line.question(reply.request_id)
+        teacher, queue = self._teachers[place], self._queues[place]
+        question = queue.question(reply.request_id)
         prompt = question.prompt
         self._counts[reply.status] += 1
         if self._watches[place].saw(reply.status):
@@ -305,20 +305,20 @@ class _Collecting:
             self._errors[reply.error] += 1
             if reply.raw:
                 quarantine(self._context.run.quarantine, reply, prompt.id, teacher.model)
-            line.gave_up(reply.request_id)
+            queue.gave_up(reply.request_id)
             self._show(teacher, None)
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
-        trace = trace_of(reply, request, prompt.id, teacher.engine.name, teacher.model, teacher.terms)
+        trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
         grades = self._verifier.grades(prompt, trace) if self._verifier else []
         journal.add(trace, grades)
         if mark := unknown_mark(trace.answer):
             self.marks[mark] += 1
         if self._scores is not None and reply.scores is not None:
             self._scores.add(trace.id, reply.scores)
-        before = len(line)
-        line.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
-        self._total += max(0, len(line) - before)
+        before = len(queue)
+        queue.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
+        self._total += max(0, len(queue) - before)
         self._done += 1
         self._answers[teacher.name] += 1
         self._tokens += reply.usage.completion_tokens
@@ -328,7 +328,7 @@ class _Collecting:
         """Too many replies are of no use: find out whether the teacher changed, and say what was found."""
         context = self._context
         before = last_probe(context.workspace, teacher.model)
-        for text in recheck(teacher.engine, before, context.book, context.cancel,
+        for text in recheck(teacher.engine, before, context.ledger, context.cancel,
                             lambda probe: keep_probe(context.workspace, probe)):
             context.warn(f"{teacher.name}: {text}")
 
@@ -339,7 +339,7 @@ class _Collecting:
             return
         self._shown_at = now
         counters: dict[str, float] = {"tokens": self._tokens, "errors": self._counts["error"]}
-        if spent := self._context.book.spent_usd:
+        if spent := self._context.ledger.spent_usd:
             counters["usd"] = spent
         label = "asking the teacher" if len(self._teachers) == 1 else f"asking {len(self._teachers)} teachers"
         self._context.emit(Progressed(label, self._done, self._total, "answers", counters, self._tables()))

@@ -22,8 +22,9 @@ from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
 from localdistill.safety.journal import JournalWriter
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
+from localdistill.store.rows import trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.workspace.folder import Artifact, Workspace
@@ -82,7 +83,7 @@ class StageContext:
 
     @contextmanager
     def engine(self, member: Member) -> Iterator[Engine]:
-        """An engine, closed at the end. One whose answers cost money writes into the run's book of calls; UsageError
+        """An engine, closed at the end. One whose answers cost money writes into the run's ledger of calls; UsageError
         when there is a cap and nobody knows the price."""
         engine: Engine = self.member(ENGINES, member)
         price = engine.price() if isinstance(engine, Metered) else None
@@ -92,7 +93,7 @@ class StageContext:
                 "state usd_per_million_input and usd_per_million_output for the engine, or take the cap away",
             )
         if isinstance(engine, Metered):
-            engine.book = self.book
+            engine.ledger = self.ledger
             engine.folder = self.workspace.batches
         try:
             yield engine
@@ -106,20 +107,20 @@ class StageContext:
         return float(stated) if stated is not None else self.recipe.max_usd
 
     @cached_property
-    def book(self) -> CallBook:
+    def ledger(self) -> SpendLedger:
         """What the run's calls cost, and the cap."""
-        return CallBook(self.run.calls, self.cap_usd, self.run.proof_of_calls)
+        return SpendLedger(self.run.calls, self.cap_usd, self.run.proof_of_calls)
 
     def say_spending(self) -> None:
         """Say what the run has spent, when it has."""
-        book = self.book
-        if book.problem:
-            self.warn(f"more may be spent than the book of calls says: {book.problem}",
+        ledger = self.ledger
+        if ledger.problem:
+            self.warn(f"more may be spent than the ledger of calls says: {ledger.problem}",
                       f"localdistill resume {self.run.id} --spent USD says what it was")
-        if book.spent_nano:
-            assumed = f" (${book.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
-            self.note(f"spent so far: ${book.spent_usd:.4f}{assumed if book.assumed_nano else ''}")
-            self.emit(Measured("spent_usd", book.spent_usd))
+        if ledger.spent_nano:
+            assumed = f" (${ledger.assumed_nano / NANO:.4f} of it assumed for calls whose end was not seen)"
+            self.note(f"spent so far: ${ledger.spent_usd:.4f}{assumed if ledger.assumed_nano else ''}")
+            self.emit(Measured("spent_usd", ledger.spent_usd))
 
     def logprobs(self) -> LogprobWriter:
         """A writer for log-probabilities of this run."""
@@ -248,8 +249,7 @@ class JournalledWriter:
         to an earlier one."""
         if self._failure is not None:
             raise self._failure
-        row = {**vars(trace), "usage": vars(trace.usage)}
-        self._writer.append({"kind": "trace", "trace": row, "grades": [vars(grade) for grade in grades]})
+        self._writer.append({"kind": "trace", "trace": trace_to_json(trace), "grades": [vars(g) for g in grades]})
 
     def _take_in_regularly(self) -> None:
         while not self._ended.wait(TAKE_IN_EVERY_S):

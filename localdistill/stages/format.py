@@ -17,7 +17,7 @@ from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
@@ -41,7 +41,7 @@ class ArmRows:
 
     section: ArmSection
     format: Format
-    rows: list[tuple[list[str], Row]]
+    rows: list[tuple[list[str], TokenizedRow]]
     """What arms are matched by, and the row; a row of a prompt stands for several traces."""
     skips: list[Skip]
 
@@ -107,7 +107,7 @@ def _lay_out(
     for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
         context.cancel.check()
         key = (trace.parent_id or trace.id) if by_trace else prompt.id
-        row: Row | Skip
+        row: TokenizedRow | Skip
         if prompt.id in stands_for:
             stands_for[prompt.id].append(key)
             row = Skip(prompt.id, trace.id, AGAIN)
@@ -125,7 +125,7 @@ def _lay_out(
 
 def tokenize_pair(
     form: Format, prompt: Prompt, trace: Trace, template: ChatTemplate, tokenizer: StudentTokenizer, max_tokens: int
-) -> Row | Skip:
+) -> TokenizedRow | Skip:
     """One trace in one format as the student's tokens, or why not."""
     example = form.lay_out(prompt, trace, tokenizer.count)
     return example if isinstance(example, Skip) else tokenize_example(example, template, tokenizer, max_tokens)
@@ -159,7 +159,7 @@ def _top(skips: Sequence[Skip]) -> str:
 
 
 def _write(
-    context: StageContext, arm: ArmRows, rows: list[Row], folder: ModelFolder, tokenizer: StudentTokenizer
+    context: StageContext, arm: ArmRows, rows: list[TokenizedRow], folder: ModelFolder, tokenizer: StudentTokenizer
 ) -> ArmDataset:
     """Write the dataset artifact of one arm and say what later stages need of it."""
     import pyarrow.parquet as parquet
@@ -199,7 +199,7 @@ def _write(
     return ArmDataset(digest, facts)
 
 
-def rows_table(rows: Sequence[Row]) -> pa.Table:
+def rows_table(rows: Sequence[TokenizedRow]) -> pa.Table:
     """The dataset table that trainers read (columns in `trainers.base.TrainingJob`)."""
     import pyarrow as pa
 

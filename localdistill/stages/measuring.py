@@ -193,7 +193,7 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
             model = engine.identity()
             for reply in engine.answer(requests.values(), emit, context.cancel):
                 prompt = by_id[reply.request_id]
-                trace = trace_of(reply, requests[reply.request_id], prompt.id, engine.name, model)
+                trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
                 results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)

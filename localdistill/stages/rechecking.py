@@ -14,7 +14,7 @@ from localdistill.core.records import Status, content_id
 from localdistill.engines.base import Engine
 from localdistill.engines.wire.probe_report import Probe, compare, shown
 from localdistill.safety.files import atomic_write_text
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 from localdistill.workspace.folder import Workspace
 
 FOLDER = "teachers"
@@ -87,9 +87,9 @@ class RejectionWatch:
         return self.fired
 
 
-def recheck(engine: Engine, old: Probe | None, book: CallBook, cancel: Cancel,
+def recheck(engine: Engine, old: Probe | None, ledger: SpendLedger, cancel: Cancel,
             keep: Callable[[Probe], None] | None = None) -> list[str]:
-    """Probe `engine` again and say what changed since `old`, one sentence each; what it costs goes into `book`.
+    """Probe `engine` again and say what changed since `old`, one sentence each; what it costs goes into `ledger`.
 
     Without `old` the sentences say what it is now. A probe that fails says why and raises nothing but Cancelled: a run
     must not end of it. Engines that ask no server cannot change and give an empty list. `keep` gets the new probe.
@@ -100,7 +100,7 @@ def recheck(engine: Engine, old: Probe | None, book: CallBook, cancel: Cancel,
     if not isinstance(engine, WireEngine):
         return []
     try:
-        new = probe(engine, book, cancel)
+        new = probe(engine, ledger, cancel)
     except Cancelled:
         raise
     except LocalDistillError as problem:

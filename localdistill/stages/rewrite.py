@@ -10,12 +10,13 @@ from contextlib import nullcontext
 
 from localdistill.core.errors import PartialResult, UsageError
 from localdistill.core.events import Counted, Progressed
-from localdistill.core.records import Grade, Message, Reply, Request, Sampling, Trace, content_id
+from localdistill.core.records import Message, Reply, Request, Sampling, content_id
 from localdistill.engines.base import Engine
 from localdistill.recipe import Member
 from localdistill.recipe.sections import RewriteSection
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask, Rewrite
+from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import RewriteOutput, write_output
 from localdistill.workspace.terms import strictest, terms_of
@@ -42,18 +43,17 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
     parents = context.run.ids("select")
     engine_of = context.engine(teacher) if rewrite.needs_engine and teacher else nullcontext(None)
     with engine_of as engine:
-        label = f"{rewrite.name}@{rewrite.version}"
-        if engine:
-            label += "/" + content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11]
+        writer = content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11] if engine else ""
+        name = RewriteName(rewrite.name, rewrite.version, writer)
         context.take_in_journals()
-        missing = context.store.without_child(parents, label)
+        missing = context.store.without_child(parents, name)
         errors = Counter[str]()
         if missing:
             context.worked()
             terms = terms_of(teacher.use, teacher.options) if engine and teacher else ""
-            _write(context, section, rewrite, label, missing, engine, terms, errors)
+            _write(context, section, rewrite, name, missing, engine, terms, errors)
             context.say_spending()
-    children = context.store.children(parents, label)
+    children = context.store.children(parents, name)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
     context.emit(Counted(section.name, dict(verdicts)))
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
@@ -72,7 +72,7 @@ def _write(
     context: StageContext,
     section: RewriteSection,
     rewrite: Rewrite,
-    label: str,
+    name: RewriteName,
     missing: list[str],
     engine: Engine | None,
     terms: str,
@@ -84,16 +84,10 @@ def _write(
     with context.journal() as journal:
         for done, (trace, grade) in enumerate(rewrite.rewrite(context.pairs(missing), ask), start=1):
             context.cancel.check()
-            trace, grade = _labelled(trace, grade, label)
+            trace, grade = name.of(trace, grade)
             trace = dataclasses.replace(trace, terms=strictest((trace.terms, terms)))
             journal.add(trace, [grade])
             context.emit(Progressed(section.name, done, len(missing), "traces"))
-
-
-def _labelled(trace: Trace, grade: Grade, label: str) -> tuple[Trace, Grade]:
-    """The rewritten trace and its verdict under a name and an id that say who wrote it."""
-    trace_id = content_id("rewritten", trace.parent_id, label, trace.id)
-    return dataclasses.replace(trace, rewrite=label, id=trace_id), dataclasses.replace(grade, trace_id=trace_id)
 
 
 def _asker(context: StageContext, engine: Engine, max_tokens: int, errors: Counter[str]) -> Ask:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError, UsageError
-from localdistill.safety.children import Line, limit_memory, serve
+from localdistill.safety.children import JsonPipe, limit_memory, serve
 from localdistill.store.borders import BORDERS
 from localdistill.store.reading import checked_condition, refused, sweep
-from localdistill.store.schema import LONG_COLUMNS, VIEW_COLUMNS
+from localdistill.store.rows import table, types_of
+from localdistill.store.schema import LONG_COLUMNS, VIEW, VIEW_COLUMNS
 from localdistill.store.session import Sessions, shut_in
 from localdistill.store.view import arrow_query, search_condition
 
@@ -53,7 +54,7 @@ def needed_columns(where: str) -> list[str]:
     return [name for name in VIEW_COLUMNS if name in words]
 
 
-def _matches(request: dict[str, Any], line: Line) -> Iterator[list[int]]:
+def _matches(request: dict[str, Any], line: JsonPipe) -> Iterator[list[int]]:
     """Matching `seq` numbers, window by window."""
     where = str(request["where"])
     condition = checked_condition(where)
@@ -72,12 +73,7 @@ def _matches(request: dict[str, Any], line: Line) -> Iterator[list[int]]:
 
 def no_rows(columns: list[str]) -> pa.Table:
     """A table without rows, in which a condition that cannot be used is found before any row is read."""
-    import pyarrow as pa
-
-    numbers = {"steps", "completion_tokens", "sample_index", "tries"}
-    kinds = {**dict.fromkeys(numbers, pa.int64()), "score": pa.float64(), "cost_usd": pa.float64(),
-             "created_at": pa.timestamp("us")}
-    return pa.schema([("seq", pa.int64()), *((name, kinds.get(name, pa.string())) for name in columns)]).empty_table()
+    return table([], {"seq": "int64", **types_of({name: VIEW[name].kind for name in columns})})
 
 
 def _test(con: DuckDBPyConnection, rows: pa.Table, condition: str, where: str) -> list[int]:

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.rewrites.naming import RewriteName
 from localdistill.store.borders import BORDERS
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
-    GRADE_TYPES,
+    GRADE_TABLE,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
     grade_of,
     prompt_of,
     restored,
+    restored_cells,
     storable,
     trace_of_row,
 )
@@ -62,6 +64,11 @@ class ShortRow:
     tokens: int
     cost_usd: float | None
     rewrite: str
+
+    @property
+    def rewritten_by(self) -> str:
+        """The rewrite's name alone; empty for an original trace."""
+        return RewriteName.parse(self.rewrite).use
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,11 @@ def _pieces(found: Iterator[int]) -> Iterator[array[int]]:
         yield piece
 
 
-_SHORT = """
-    SELECT seq, id, model, status, completion_tokens, cost_usd, rewrite, prompt_seq FROM traces
+_SHORT_COLUMNS = {"id": "id", "model": "model", "status": "status", "tokens": "completion_tokens",
+                  "cost_usd": "cost_usd", "rewrite": "rewrite"}
+"""Fields of a `ShortRow` that are columns of traces."""
+_SHORT = f"""
+    SELECT seq, prompt_seq, {", ".join(_SHORT_COLUMNS.values())} FROM traces
     WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))"""
 _SCORES = """
     SELECT trace_seq, min(score) FROM grades
@@ -182,11 +192,11 @@ def short_rows(sessions: Sessions, places: Sequence[int]) -> list[ShortRow]:
 
     def work(con: DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], dict[int, float], dict[int, str]]:
         rows = _at(con, _SHORT, places)
-        asked = [row[7] for row in rows if row[7] is not None]
+        asked = [row[1] for row in rows if row[1] is not None]
         return rows, dict(_at(con, _SCORES, places)), dict(_at(con, _QUESTIONS, asked))
 
     rows, scores, questions = sessions.run(work)
-    found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[7]) or "") for row in rows}
+    found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[1]) or "") for row in rows}
     return [found[place] for place in places if place in found]
 
 
@@ -199,10 +209,11 @@ def _at(con: DuckDBPyConnection, sql: str, places: Sequence[int]) -> list[tuple[
 
 
 def _short_row(row: tuple[Any, ...], score: float | None, question: str) -> ShortRow:
-    seq, identity, model, status, tokens, cost, rewrite, prompt_seq = row
+    seq, prompt_seq, *cells = row
+    known = restored_cells(tuple(_SHORT_COLUMNS.values()), cells)
     question = NO_PROMPT if prompt_seq is None else restored(question)
-    return ShortRow(seq, restored(identity), question, restored(model or ""), restored(status), score,
-                    tokens or 0, cost, restored(rewrite or ""))
+    return ShortRow(seq=seq, question=question, score=score,
+                    **{name: known[column] for name, column in _SHORT_COLUMNS.items()})
 
 
 @dataclass(frozen=True)
@@ -240,7 +251,7 @@ def detail_at(sessions: Sessions, place: int) -> TraceDetail:
         if not prompts:
             raise StoreError("the prompt of this trace is not in this store", LOST_HINT)
         trace = trace_of_row(traces[0][:-1])
-        grades = con.execute(f"SELECT {', '.join(GRADE_TYPES)} FROM grades WHERE trace_seq = ? ORDER BY grader",
+        grades = con.execute(f"SELECT {', '.join(GRADE_TABLE)} FROM grades WHERE trace_seq = ? ORDER BY grader",
                              [place]).fetchall()
         made, siblings, selections = _kin(con, trace.id, trace.prompt_id)
         datasets = con.execute("SELECT DISTINCT dataset FROM examples WHERE trace_id = ? ORDER BY 1",

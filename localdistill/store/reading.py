@@ -179,7 +179,8 @@ def checked_condition(where: str) -> str:
     return f"(\n{where}\n)"
 
 
-_WHERE_HINT = "a condition looks like: score = 1 AND completion_tokens < 500"
+_WHERE_HINT = ("a condition looks like: score = 1 AND completion_tokens < 500; what else is known of a prompt is a "
+               "label: labels['kind'] = 'story'")
 
 
 def refused(where: str, error: Exception) -> UsageError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ def restored(text: str) -> str:
     return _MARKED.sub(lambda found: chr(int(found.group(1), 16)), text)
 
 
+def _restored_text(text: str | None) -> str | None:
+    return None if text is None else restored(text)
+
+
 @dataclass(frozen=True)
 class Kind:
     """How a field of one type is kept."""
@@ -49,6 +53,12 @@ class Kind:
     """What was stored; also of a row that is older than the column and holds NULL."""
     accepts: Callable[[Any], bool]
     """Whether a value read from JSON can be stored."""
+    dump: Callable[[Any], Any] = lambda value: value
+    """The value as JSON holds it."""
+    load: Callable[[Any], Any] = lambda value: value
+    """What was given to `dump`."""
+    is_long: bool = False
+    """Its texts may be long."""
 
 
 def _json(value: Any) -> str:
@@ -74,31 +84,50 @@ def _or_none(kind: Kind) -> Kind:
         lambda value: None if value is None else kind.store(value),
         lambda cell: None if cell is None else kind.restore(cell),
         lambda value: value is None or kind.accepts(value),
+        lambda value: None if value is None else kind.dump(value),
+        lambda value: None if value is None else kind.load(value),
+        kind.is_long,
     )
 
 
+def _are_messages(value: Any) -> bool:
+    parts = [part.name for part in fields(Message)]
+    return isinstance(value, list) and all(
+        isinstance(turn, dict) and list(turn) == parts and all(map(_is_text, turn.values())) for turn in value)
+
+
 TEXT = Kind("string", storable, lambda cell: restored(cell or ""), _is_text)
+LONG_TEXT = replace(TEXT, is_long=True)
 INTEGER = Kind("int64", lambda value: value, lambda cell: cell or 0, _is_whole)
 FLAG = Kind("bool", lambda value: value, bool, lambda value: isinstance(value, bool))
 NUMBER = Kind("double", float, lambda cell: cell or 0.0, _is_number)
 MAPPING = Kind("string", lambda value: _json(dict(value)), lambda cell: json.loads(restored(cell)),
-               lambda value: isinstance(value, dict))
+               lambda value: isinstance(value, dict), dict, is_long=True)
 MESSAGES = Kind(
     "string",
-    lambda value: _json([[getattr(turn, part.name) for part in fields(Message)] for turn in value]),
+    lambda value: _json([[turn.role, turn.content] for turn in value]),
     lambda cell: tuple(Message(*turn) for turn in json.loads(restored(cell))),
-    lambda value: isinstance(value, list),
+    _are_messages,
+    lambda value: [{"role": turn.role, "content": turn.content} for turn in value],
+    lambda value: tuple(Message(**turn) for turn in value),
+    is_long=True,
 )
+MOMENT = Kind("time", lambda value: value, lambda cell: cell, lambda value: False)
+LABELS = Kind(
+    "labels", lambda value: value, lambda cell: {restored(name): _restored_text(text) for name, text in cell.items()},
+    lambda value: False, is_long=True,
+)
+"""Names and their values as text. Only read: a view makes them of what is stored."""
 
 PROMPT_FIELDS: Mapping[str, Kind] = {
-    "messages": MESSAGES, "reference": _or_none(TEXT), "original": _or_none(TEXT), "tests": _or_none(TEXT),
+    "messages": MESSAGES, "reference": _or_none(TEXT), "original": _or_none(LONG_TEXT), "tests": _or_none(TEXT),
     "source": TEXT, "licence": TEXT, "metadata": MAPPING,
 }  # fmt: skip
 TRACE_FIELDS: Mapping[str, Kind] = {
-    "id": TEXT, "prompt_id": TEXT, "engine": TEXT, "model": TEXT, "reasoning": TEXT, "answer": TEXT, "status": TEXT,
-    "trace_kind": TEXT, "raw": TEXT, "finish_reason": TEXT, "sample_index": INTEGER, "sampling": MAPPING,
-    "cost_usd": _or_none(NUMBER), "elapsed_s": NUMBER, "parent_id": _or_none(TEXT), "rewrite": TEXT, "source": TEXT,
-    "terms": TEXT,
+    "id": TEXT, "prompt_id": TEXT, "engine": TEXT, "model": TEXT, "reasoning": LONG_TEXT, "answer": LONG_TEXT,
+    "status": TEXT, "trace_kind": TEXT, "raw": LONG_TEXT, "finish_reason": TEXT, "sample_index": INTEGER,
+    "sampling": MAPPING, "cost_usd": _or_none(NUMBER), "elapsed_s": NUMBER, "parent_id": _or_none(TEXT),
+    "rewrite": TEXT, "source": TEXT, "terms": TEXT, "asked": _or_none(MESSAGES), "thinks": _or_none(FLAG),
 }  # fmt: skip
 """Of a trace, without its usage."""
 USAGE_FIELDS: Mapping[str, Kind] = {
@@ -106,28 +135,24 @@ USAGE_FIELDS: Mapping[str, Kind] = {
     "estimated": FLAG, "cache_write_tokens": INTEGER,
 }  # fmt: skip
 GRADE_FIELDS: Mapping[str, Kind] = {
-    "trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": TEXT, "extracted": TEXT,
+    "trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": LONG_TEXT, "extracted": TEXT,
 }  # fmt: skip
 
 _USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}
 
-
-def _types(columns: Mapping[str, Kind]) -> dict[str, str]:
-    return {name: kind.arrow for name, kind in columns.items()}
-
-
-PROMPT_TYPES: Mapping[str, str] = {
-    "id": "string", **_types(PROMPT_FIELDS), "question": "string", "kind": "string", "steps": "int64",
-    "created_at": "time",
+PROMPT_TABLE: Mapping[str, Kind] = {"id": TEXT, **PROMPT_FIELDS, "question": LONG_TEXT, "created_at": MOMENT}
+TRACE_TABLE: Mapping[str, Kind] = {
+    **TRACE_FIELDS, **{_USAGE_COLUMNS[name]: kind for name, kind in USAGE_FIELDS.items()}, "created_at": MOMENT,
 }  # fmt: skip
-TRACE_TYPES: Mapping[str, str] = {
-    **_types(TRACE_FIELDS), **{_USAGE_COLUMNS[name]: kind for name, kind in _types(USAGE_FIELDS).items()},
-    "created_at": "time",
-}  # fmt: skip
-GRADE_TYPES: Mapping[str, str] = _types(GRADE_FIELDS)
+GRADE_TABLE: Mapping[str, Kind] = GRADE_FIELDS
 
 PROMPT_COLUMNS = (*PROMPT_FIELDS, "id")
-TRACE_COLUMNS = tuple(name for name in TRACE_TYPES if name != "created_at")
+TRACE_COLUMNS = tuple(name for name in TRACE_TABLE if name != "created_at")
+
+
+def types_of(columns: Mapping[str, Kind]) -> dict[str, str]:
+    """The type of each column, as `table` knows it."""
+    return {name: kind.arrow for name, kind in columns.items()}
 
 
 def _now() -> datetime:
@@ -143,16 +168,9 @@ def _restored(cells: Sequence[Any], columns: Mapping[str, Kind]) -> dict[str, An
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
-    """The columns `PROMPT_TYPES` of a prompt."""
-    kind, steps = prompt.metadata.get("kind"), prompt.metadata.get("steps")
-    return {
-        "id": prompt.id,
-        **_stored(prompt, PROMPT_FIELDS),
-        "question": storable(prompt.question),
-        "kind": None if kind is None else storable(str(kind)),
-        "steps": steps if _is_whole(steps) else None,
-        "created_at": _now(),
-    }
+    """The columns `PROMPT_TABLE` of a prompt."""
+    question = storable(prompt.question)
+    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": _now()}
 
 
 def prompt_of(row: Sequence[Any]) -> Prompt:
@@ -163,7 +181,7 @@ def prompt_of(row: Sequence[Any]) -> Prompt:
 
 
 def trace_row(trace: Trace) -> dict[str, Any]:
-    """The columns `TRACE_TYPES` of a trace."""
+    """The columns `TRACE_TABLE` of a trace."""
     usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
     return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": _now()}
 
@@ -174,9 +192,19 @@ def trace_of_row(row: Sequence[Any]) -> Trace:
     return Trace(**_restored(row[:own], TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
 
 
+def restored_cells(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
+    """What some columns of `TRACE_TABLE` held when they were stored."""
+    return _restored(cells, {name: TRACE_TABLE[name] for name in names})
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """The trace as a journal holds it."""
+    return {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
+
+
 def trace_from_json(data: Mapping[str, Any]) -> Trace:
-    """The trace that `dataclasses.asdict` made `data` of. TypeError, KeyError or ValueError when it is not one, or
-    holds what cannot be stored."""
+    """The trace that `trace_to_json` made `data` of, today or when a trace had fewer fields. TypeError, KeyError or
+    ValueError when it is not one, or holds what cannot be stored."""
     usage = _checked(data["usage"], USAGE_FIELDS)
     rest = {name: value for name, value in data.items() if name != "usage"}
     return Trace(**_checked(rest, TRACE_FIELDS), usage=Usage(**usage))
@@ -190,20 +218,24 @@ def grade_from_json(data: Mapping[str, Any], trace_id: str) -> Grade:
     return grade
 
 
+def _dumped(record: Any, columns: Mapping[str, Kind]) -> dict[str, Any]:
+    return {name: kind.dump(getattr(record, name)) for name, kind in columns.items()}
+
+
 def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
     for name, value in data.items():
         if not columns[name].accepts(value):
             raise ValueError(f"{name} holds a {type(value).__name__}")
-    return dict(data)
+    return {name: columns[name].load(value) for name, value in data.items()}
 
 
 def grade_row(grade: Grade) -> dict[str, Any]:
-    """The columns `GRADE_TYPES` of a grade."""
+    """The columns `GRADE_TABLE` of a grade."""
     return _stored(grade, GRADE_FIELDS)
 
 
 def grade_of(row: Sequence[Any]) -> Grade:
-    """The grade of the columns `GRADE_TYPES`."""
+    """The grade of the columns `GRADE_TABLE`."""
     return Grade(**_restored(row, GRADE_FIELDS))
 
 
@@ -212,7 +244,7 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     import pyarrow as pa
 
     kinds = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(),
-             "time": pa.timestamp("us")}  # fmt: skip
+             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string())}  # fmt: skip
     return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
 
 

@@ -8,12 +8,13 @@ text goes by ranges of `seq`; a lookup by scattered ids decodes most of the tabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localdistill.core.errors import StoreError
 from localdistill.core.installing import upgrade_command
+from localdistill.store.rows import GRADE_TABLE, LABELS, PROMPT_TABLE, TEXT, TRACE_TABLE, Kind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,46 +28,71 @@ ROW_GROUP_ROWS = 2048
 in memory: four times as many took 110 MB more at 13 KB a trace, and a third more time to fill 60,000 traces; with the
 database's own 122,880 one such merge took 2.3 s at 64,000 traces."""
 
-VIEW_COLUMNS = (
-    "trace_id", "prompt_id", "question", "reference", "original", "source", "licence", "kind", "steps", "engine",
-    "model", "reasoning", "answer", "status", "trace_kind", "completion_tokens", "cost_usd", "parent_id", "rewrite",
-    "sample_index", "score", "grade_reason", "extracted", "created_at", "terms", "tries",
-)  # fmt: skip
-"""The columns of `trace_view`: what filters and conditions of users may name."""
+@dataclass(frozen=True)
+class ViewColumn:
+    """One column of `trace_view`."""
 
-LONG_COLUMNS = ("question", "reasoning", "answer", "original", "grade_reason")
+    sql: str
+    kind: Kind
+    is_listed: bool = True
+    """Short enough to stand in a list of traces."""
+
+
+def _of_traces() -> dict[str, ViewColumn]:
+    """Every column of the traces under its own name, but for the id."""
+    return {"trace_id" if name == "id" else name: ViewColumn(f"t.{name}", kind, not kind.is_long)
+            for name, kind in TRACE_TABLE.items()}
+
+
+_OF_PROMPTS = {name: ViewColumn(f"p.{name}", PROMPT_TABLE[name], name != "original")
+               for name in ("question", "reference", "original", "licence")}
+_LABELS = """from_json(json_merge_patch(if(json_valid(p.metadata), p.metadata, '{}'), coalesce(l.own, '{}')),
+                '"MAP(VARCHAR, VARCHAR)"')"""
+
+VIEW: Mapping[str, ViewColumn] = {
+    **_of_traces(), **_OF_PROMPTS,
+    "source": ViewColumn("coalesce(p.source, t.source)", TEXT),
+    "labels": ViewColumn(_LABELS, LABELS),
+    "score": ViewColumn("g.score", GRADE_TABLE["score"]),
+    "grade_reason": ViewColumn("g.grade_reason", GRADE_TABLE["reason"]),
+    "extracted": ViewColumn("g.extracted", GRADE_TABLE["extracted"]),
+}  # fmt: skip
+"""The columns of `trace_view`: what filters and conditions of users may name. `labels` holds what else is known of the
+prompt, by name: its metadata, and over it what was stored as labels of it."""
+
+VIEW_COLUMNS = tuple(VIEW)
+LONG_COLUMNS = tuple(name for name, column in VIEW.items() if column.kind.is_long)
 """The columns of `trace_view` whose texts may be long."""
 
 _TEXT = "VARCHAR USING COMPRESSION zstd"
 
 
-def view_sql(windowed: bool, with_tries: bool = True) -> str:
+def view_sql(windowed: bool, with_labels: bool = True) -> str:
     """The query behind `trace_view`, with `seq` in front.
 
     `windowed` limits it to `seq BETWEEN $low AND $high`; the prompts of those traces are all `BETWEEN $first AND $last`
-    (without that, the texts of all prompts are decoded for every window). Without `with_tries` the column `tries` is
-    NULL and the labels are not read, which takes long when there are many.
+    (without that, the texts of all prompts are decoded for every window). Without `with_labels` the column `labels` is
+    NULL and they are not read, which takes long when there are many.
     """
     grades = "WHERE trace_seq BETWEEN $low AND $high" if windowed else ""
     traces = "WHERE t.seq BETWEEN $low AND $high" if windowed else ""
     prompts = "(SELECT * FROM prompts WHERE seq BETWEEN $first AND $last)" if windowed else "prompts"
-    asked = "AND subject_id IN (SELECT prompt_id FROM traces WHERE seq BETWEEN $low AND $high)" if windowed else ""
+    asked = "WHERE subject_id IN (SELECT prompt_id FROM traces WHERE seq BETWEEN $low AND $high)" if windowed else ""
     labels = f"""
-        LEFT JOIN (SELECT subject_id, value FROM labels WHERE name = 'tries' {asked}) l
+        LEFT JOIN (SELECT subject_id, json_group_object(name, value) AS own FROM labels {asked} GROUP BY subject_id) l
             ON l.subject_id = t.prompt_id"""
+    columns = {name: column.sql for name, column in VIEW.items()}
+    if not with_labels:
+        columns["labels"] = "NULL::MAP(VARCHAR, VARCHAR)"
     return f"""
-        SELECT t.seq, t.id AS trace_id, t.prompt_id, p.question, p.reference, p.original,
-            coalesce(p.source, t.source) AS source, p.licence, p.kind, p.steps, t.engine, t.model, t.reasoning,
-            t.answer, t.status, t.trace_kind, t.completion_tokens, t.cost_usd, t.parent_id, t.rewrite, t.sample_index,
-            g.score, g.grade_reason, g.extracted, t.created_at, t.terms,
-            {"TRY_CAST(l.value AS BIGINT)" if with_tries else "NULL::BIGINT"} AS tries
+        SELECT t.seq, {", ".join(f"{sql} AS {name}" for name, sql in columns.items())}
         FROM traces t
         LEFT JOIN {prompts} p ON p.seq = t.prompt_seq
         LEFT JOIN (
             SELECT trace_seq, min(score) AS score, arg_min(reason, score) AS grade_reason,
                 arg_min(extracted, score) AS extracted
             FROM grades {grades} GROUP BY trace_seq
-        ) g ON g.trace_seq = t.seq{labels if with_tries else ""}
+        ) g ON g.trace_seq = t.seq{labels if with_labels else ""}
         {traces}"""
 
 
@@ -125,7 +151,24 @@ sample_index, score, grade_reason, extracted, created_at FROM (
         "terms of use",
         (
             "ALTER TABLE traces ADD COLUMN terms VARCHAR DEFAULT ''",
-            f"CREATE OR REPLACE VIEW trace_view AS SELECT {', '.join(VIEW_COLUMNS)} FROM ({view_sql(windowed=False)})",
+            """CREATE OR REPLACE VIEW trace_view AS SELECT trace_id, prompt_id, question, reference, original, source, \
+licence, kind, steps, engine, model, reasoning, answer, status, trace_kind, completion_tokens, cost_usd, \
+parent_id, rewrite, sample_index, score, grade_reason, extracted, created_at, terms, tries FROM (
+        SELECT t.seq, t.id AS trace_id, t.prompt_id, p.question, p.reference, p.original,
+            coalesce(p.source, t.source) AS source, p.licence, p.kind, p.steps, t.engine, t.model, t.reasoning,
+            t.answer, t.status, t.trace_kind, t.completion_tokens, t.cost_usd, t.parent_id, t.rewrite, t.sample_index,
+            g.score, g.grade_reason, g.extracted, t.created_at, t.terms,
+            TRY_CAST(l.value AS BIGINT) AS tries
+        FROM traces t
+        LEFT JOIN prompts p ON p.seq = t.prompt_seq
+        LEFT JOIN (
+            SELECT trace_seq, min(score) AS score, arg_min(reason, score) AS grade_reason,
+                arg_min(extracted, score) AS extracted
+            FROM grades  GROUP BY trace_seq
+        ) g ON g.trace_seq = t.seq
+        LEFT JOIN (SELECT subject_id, value FROM labels WHERE name = 'tries' ) l
+            ON l.subject_id = t.prompt_id
+        )""",
         ),
     ),
     Migration(
@@ -164,6 +207,18 @@ sample_index, score, grade_reason, extracted, created_at FROM (
         (
             "ALTER TABLE traces ADD COLUMN cache_write_tokens BIGINT",
             "ALTER TABLE journal_offsets ADD COLUMN damaged BIGINT DEFAULT 0",
+        ),
+    ),
+    Migration(
+        # NULL where a reply came before its column. What two columns said of a prompt stands in its metadata.
+        "what was asked",
+        (
+            "DROP VIEW trace_view",
+            f"ALTER TABLE traces ADD COLUMN asked {_TEXT}",
+            "ALTER TABLE traces ADD COLUMN thinks BOOLEAN",
+            "ALTER TABLE prompts DROP COLUMN kind",
+            "ALTER TABLE prompts DROP COLUMN steps",
+            f"CREATE VIEW trace_view AS SELECT {', '.join(VIEW_COLUMNS)} FROM ({view_sql(windowed=False)})",
         ),
     ),
 )

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.rewrites.naming import RewriteName
 from localdistill.store import journals, reading, view
 from localdistill.store import selections as ledger
 from localdistill.store.borders import BORDERS
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.rows import (
-    GRADE_TYPES,
+    GRADE_TABLE,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
     grade_of,
@@ -143,7 +144,7 @@ class Store:
     def grades(self, trace_ids: Sequence[str]) -> dict[str, list[Grade]]:
         """Every verdict on each trace that has any."""
         found: dict[str, list[Grade]] = {}
-        sql = f"SELECT {', '.join(GRADE_TYPES)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
+        sql = f"SELECT {', '.join(GRADE_TABLE)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
         for row in self._joined(trace_ids, sql):
             found.setdefault(row[0], []).append(grade_of(row))
         return found
@@ -175,21 +176,21 @@ class Store:
         parts = list(self._joined(trace_ids, sql))
         return math.fsum(known for known, _ in parts), sum(unknown for _, unknown in parts)
 
-    def without_child(self, parents: Sequence[str], rewrite: str) -> list[str]:
+    def without_child(self, parents: Sequence[str], rewrite: RewriteName) -> list[str]:
         """The parents that have no trace made by `rewrite`, in the order given."""
         done = {row[0] for row in self.children(parents, rewrite)}
         return [parent for parent in parents if parent not in done]
 
-    def children(self, parents: Sequence[str], rewrite: str) -> list[tuple[str, str, float, str]]:
+    def children(self, parents: Sequence[str], rewrite: RewriteName) -> list[tuple[str, str, float, str]]:
         """(parent, trace, score, reason) of each trace that `rewrite` made, in the order of the parents. The verdict
         is the rewrite's own; one without a verdict has the score 0."""
         sql = (
             "SELECT parent_id, t.id, g.score, g.reason FROM traces t JOIN incoming ON incoming.id = parent_id "
-            "LEFT JOIN grades g ON g.trace_id = t.id AND g.grader IN ($rewrite, split_part($rewrite, '/', 1)) "
+            "LEFT JOIN grades g ON g.trace_id = t.id AND g.grader IN ($rewrite, $judge) "
             "WHERE t.rewrite = $rewrite ORDER BY position, t.seq"
         )
-        found = {}
-        for parent, child, score, reason in self._joined(parents, sql, {"rewrite": storable(rewrite)}):
+        found, names = {}, {"rewrite": storable(str(rewrite)), "judge": storable(rewrite.judge)}
+        for parent, child, score, reason in self._joined(parents, sql, names):
             found[child] = (parent, child, score or 0.0, restored(reason or "") if score is not None else "not judged")
         return list(found.values())
 

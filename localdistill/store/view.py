@@ -21,15 +21,15 @@ from localdistill.store.reading import (
     sweep,
     window_values,
 )  # fmt: skip
-from localdistill.store.rows import restored, storable
-from localdistill.store.schema import VIEW_COLUMNS, view_sql
+from localdistill.store.rows import MOMENT, Kind, restored, storable
+from localdistill.store.schema import VIEW, VIEW_COLUMNS, view_sql
 from localdistill.store.session import Sessions
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-LISTED = tuple(name for name in VIEW_COLUMNS if name not in ("reasoning", "answer", "original"))
+LISTED = tuple(name for name, column in VIEW.items() if column.is_listed)
 SEARCHED = ("question", "reasoning", "answer")
 _AROUND = 60
 
@@ -53,8 +53,8 @@ def check_columns(columns: Sequence[str]) -> None:
 
 
 def _sql(select: str, where: str | None, among: list[int] | None) -> str:
-    with_tries = "tries" in f"{select} {where}".lower()
-    sql = f"SELECT {select} FROM ({view_sql(windowed=True, with_tries=with_tries)}) AS trace_view WHERE true"
+    with_labels = "labels" in f"{select} {where}".lower()
+    sql = f"SELECT {select} FROM ({view_sql(windowed=True, with_labels=with_labels)}) AS trace_view WHERE true"
     if where:
         sql += f" AND {checked_condition(where)}"
     if among is not None:
@@ -145,7 +145,9 @@ def listing(sessions: Sessions, where: str | None, search: str, limit: int) -> l
 def listed(sessions: Sessions, places: Sequence[int]) -> list[dict[str, Any]]:
     """The traces at these places, in that order, as plain dicts of the columns `LISTED`."""
     rows = pick(sessions, places, view_query(", ".join(("seq", *LISTED)), None))
-    found = {row[0]: {name: _plain(cell) for name, cell in zip(LISTED, row[1:], strict=True)} for row in rows}
+    kinds = {name: VIEW[name].kind for name in LISTED}
+    found = {row[0]: {name: _plain(kinds[name], cell) for name, cell in zip(LISTED, row[1:], strict=True)}
+             for row in rows}
     return [found[place] for place in places if place in found]
 
 
@@ -164,10 +166,10 @@ def search_condition(text: str) -> tuple[str | None, dict[str, Any]]:
     return holds, {"text": storable(text)}
 
 
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, str):
-        return restored(cell)
-    return cell.isoformat() if hasattr(cell, "isoformat") else cell
+def _plain(kind: Kind, cell: Any) -> Any:
+    if cell is None:
+        return None
+    return cell.isoformat() if kind is MOMENT else kind.restore(cell)
 
 
 def hits(sessions: Sessions, text: str) -> Iterator[SearchHit]:

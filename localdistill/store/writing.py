@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreError
 from localdistill.store.borders import BORDERS
-from localdistill.store.rows import GRADE_TYPES, PROMPT_TYPES, TRACE_TYPES, size_of, table
+from localdistill.store.rows import GRADE_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
 from localdistill.store.session import first_row
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def insert_prompts(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> l
     new = _new_rows(con, "prompts", rows)
     if not new:
         return []
-    types = {"seq": "int64", **PROMPT_TYPES}
+    types = {"seq": "int64", **types_of(PROMPT_TABLE)}
     with incoming(con, table(new, types)):
         con.execute(f"INSERT INTO prompts ({', '.join(types)}) SELECT {', '.join(types)} FROM incoming ORDER BY seq")
         con.execute("UPDATE traces SET prompt_seq = incoming.seq FROM incoming "
@@ -106,7 +106,7 @@ def insert_traces(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> li
     new = _new_rows(con, "traces", rows)
     if not new:
         return []
-    types = {"seq": "int64", **TRACE_TYPES}
+    types = {"seq": "int64", **types_of(TRACE_TABLE)}
     with incoming(con, table(new, types)):
         con.execute(
             f"INSERT INTO traces ({', '.join(types)}, prompt_seq) "
@@ -136,7 +136,7 @@ def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> No
         raise StoreError(f"a grade is for the trace {lost}, which is not stored", "store the trace first")
     placed = sorted(({"trace_seq": places[row["trace_id"]], **row} for row in latest.values()),
                     key=lambda row: row["trace_seq"])
-    types = {"trace_seq": "int64", **GRADE_TYPES}
+    types = {"trace_seq": "int64", **types_of(GRADE_TABLE)}
     with incoming(con, table(placed, types)):
         con.execute(
             "DELETE FROM grades USING incoming i WHERE grades.trace_seq BETWEEN ? AND ? "

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
 from localdistill.core.records import Prompt
+from localdistill.core.samples import TaskSample
 
 
 class Task(Protocol):
@@ -18,6 +19,10 @@ class Task(Protocol):
     """Name of the grader that judges its items."""
     is_guard: ClassVar[bool]
     """True for a task outside the target that must not get worse."""
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """Rows of a file, and how their items are scored."""
 
     def prompts(self) -> Sequence[Prompt]:
         """The items in a fixed order."""

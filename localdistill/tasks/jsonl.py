@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localdistill.core.options import FileName
+from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ReadPrompts
 
 
@@ -22,6 +25,17 @@ class JsonlTask(FileTask):
         """Name of the grader that judges the items."""
         is_guard: bool = False
         """Whether this task is outside the target, and must only not get worse."""
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """Rows of a file, and how their items are scored."""
+        turn = {"role": "user", "content": "Who?"}
+        constraints = {"constraints": [{"kind": "contains", "value": "eve"}]}
+        return (
+            TaskSample([{"messages": [turn], "reference": "Eve"}], ["Who?"], "Eve", "Adam"),
+            TaskSample([{"messages": [turn], "metadata": constraints}], ["Who?"], "It was Eve.", "It was Adam.",
+                       options={"grader": "instructions", "layout": "prompts", "is_guard": True}),
+        )
 
     def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
         self.grader = options.grader

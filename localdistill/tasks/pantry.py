@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localdistill.core.options import FileName
+from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ReadPrompts
 
 
@@ -19,6 +22,12 @@ class PantryTask(FileTask):
 
         path: FileName = "shipped:pantry/eval.jsonl"
         """The file of stories; the default is the one that ships."""
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """Rows of a file, and how their items are scored."""
+        rows = [{"messages": [{"role": "user", "content": f"{n} + 1 jars?"}], "reference": str(n + 1)} for n in (1, 2)]
+        return (TaskSample(rows, ["1 + 1 jars?", "2 + 1 jars?"], "There are 2 jars.", "There are 3 jars."),)
 
     def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
         super().__init__(options or self.Options(), read)

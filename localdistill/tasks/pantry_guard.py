@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localdistill.core.options import FileName
+from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ReadPrompts
 
 
@@ -19,6 +22,13 @@ class PantryGuardTask(FileTask):
 
         path: FileName = "shipped:pantry/guard.jsonl"
         """The file of instructions; the default is the one that ships."""
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """Rows of a file, and how their items are scored."""
+        row = {"messages": [{"role": "user", "content": "Say jar."}],
+               "metadata": {"constraints": [{"kind": "exact", "value": "jar"}]}}
+        return (TaskSample([row], ["Say jar."], "jar", "Jar!"),)
 
     def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
         super().__init__(options or self.Options(), read)

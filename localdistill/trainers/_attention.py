@@ -14,7 +14,7 @@ LONGEST = 256
 
 def short_row_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                         attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None,
-                        **_: Any) -> tuple[torch.Tensor, None]:
+                        **_: object) -> tuple[torch.Tensor, None]:
     """query (B, N, T, D), key and value (B, K, T, D) with N a multiple of K -> (B, T, N, D), strictly causal."""
     if attention_mask is not None or dropout:
         raise ValueError("short rows are attended without mask and dropout")

@@ -1,16 +1,19 @@
-"""The dataset in memory and the order in which training sees it: a pure function of seed and lengths, so that a
-resumed training continues with exactly the rows it had not seen. Must not import torch, nor hold state."""
+"""The dataset in memory and its length-grouped batches, in the order in which training sees them: a pure function of
+seed and lengths, so that a resumed training continues with exactly the rows it had not seen. Must not import torch,
+nor hold state."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localdistill.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 WINDOW_BATCHES = 16
@@ -18,13 +21,13 @@ WINDOW_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class Dataset:
     """All rows of one dataset: numpy arrays, one flat run per column, row i at `starts[i]:starts[i + 1]`."""
 
     row_ids: list[str]
-    ids: Any
+    ids: npt.NDArray[np.int32]
     """int32 (total tokens,)"""
-    weights: Any
+    weights: npt.NDArray[np.float32]
     """float32 (total tokens,)"""
     starts: list[int]
     roles: list[int]
@@ -42,7 +45,7 @@ class Rows:
         return [self.length(row) for row in range(len(self))]
 
 
-def read_rows(table: pa.Table) -> Rows:
+def read_rows(table: pa.Table) -> Dataset:
     """The rows of the dataset table. Raises InputError when there are none or the columns do not fit."""
     import numpy as np
 
@@ -56,12 +59,12 @@ def read_rows(table: pa.Table) -> Rows:
         raise InputError(f"row {row_ids[int(uneven[0])]}: input_ids and weights differ in length")
     starts = [0, *np.cumsum(sizes["input_ids"]).tolist()]
     roles = table.column("role").to_pylist() if "role" in table.column_names else [1] * len(row_ids)
-    return Rows(row_ids, columns["input_ids"].flatten().to_numpy(zero_copy_only=False).astype(np.int32),
-                columns["weights"].flatten().to_numpy(zero_copy_only=False).astype(np.float32), starts,
-                [int(role) for role in roles])
+    return Dataset(row_ids, columns["input_ids"].flatten().to_numpy(zero_copy_only=False).astype(np.int32),
+                   columns["weights"].flatten().to_numpy(zero_copy_only=False).astype(np.float32), starts,
+                   [int(role) for role in roles])
 
 
-def check_rows(rows: Rows, vocab_size: int, stop_token_id: int, context_length: int) -> None:
+def check_rows(rows: Dataset, vocab_size: int, stop_token_id: int, context_length: int) -> None:
     """Refuse rows that would teach the wrong thing. Raises InputError that names the first such row."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written beside, hashed, renamed; the newest one that verifies is resumed.
+"""Atomic checkpoints, whole or absent: written beside, hashed, renamed; the newest one that verifies is resumed.
 Tensors are safetensors and everything else JSON, so reading one back can run no code."""
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,11 +14,9 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Emit, Measured, Noted, Progressed, Warned
 from localdistill.trainers._batches import epoch_batches
 from localdistill.trainers._checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._steps import StepNumbers, Stepper, is_out_of_memory
 from localdistill.trainers.base import TrainingJob, TrainingResult
-
-if TYPE_CHECKING:
-    from localdistill.trainers.torch_lora import TorchLoraTrainer
 
 MEASURED_POINTS = 400
 """At most about this many steps report learning rate and speed; the loss is reported at every step."""
@@ -27,7 +25,7 @@ MEASURED_POINTS = 400
 class TrainingLoop:
     """State of one training from its first (or resumed) step to its last."""
 
-    def __init__(self, options: TorchLoraTrainer.Options, job: TrainingJob, model: Any,
+    def __init__(self, options: LoopOptions, job: TrainingJob, model: Any,
                  trained: Mapping[str, torch.nn.Parameter], stepper: Stepper, fingerprint: str, emit: Emit,
                  cancel: Cancel) -> None:
         self.options, self.job, self.model, self.trained, self.stepper = options, job, model, trained, stepper
@@ -158,13 +156,13 @@ class TrainingLoop:
 
     def learning_rate(self, step: int) -> float:
         """The step size of 0-based `step`."""
-        peak: float = self.options.learning_rate
+        peak = self.options.learning_rate
         warmup = math.ceil(self.options.warmup_share * self.total)
         if step < warmup:
             return peak * (step + 1) / warmup
         share = (step - warmup) / max(1, self.total - warmup)
         fall = {"cosine": 0.5 * (1 + math.cos(math.pi * share)), "linear": 1 - share, "constant": 1.0}
-        return peak * fall[str(self.options.schedule)]
+        return peak * fall[self.options.schedule]
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         if self.plan[0] != epoch:

@@ -1,6 +1,6 @@
-"""Low-rank adapters as modules: the fast forward and backward, and trained rows for tags. Written here rather than
-taken from a library because its per-layer work costs as much as a small student itself; the layout on disk is PEFT's,
-and a test loads it with PEFT. Must not know about data or training loops.
+"""Low-rank adapters (LoRA) as modules: the fast forward and backward, and trained rows for tags. Written here rather
+than taken from a library because its per-layer work costs as much as a small student itself; the layout on disk is
+PEFT's, and a test loads it with PEFT. Must not know about data or training loops.
 
 Source: LoRA, https://arxiv.org/abs/2106.09685, section 4.1."""
 

@@ -1,5 +1,6 @@
-"""Forward and backward of one optimizer step in micro-batches that fit the memory. Only trained positions reach the
-output projection, in chunks, so memory does not grow with vocabulary x sequence. Must not own the training loop."""
+"""Gradient accumulation: forward and backward of one optimizer step in micro-batches that fit the memory. Only
+trained positions reach the output projection, in chunks, so memory does not grow with vocabulary x sequence. Must not
+own the training loop."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from localdistill.objectives.base import Objective
-from localdistill.trainers._batches import Rows, micro_batches
+from localdistill.trainers._batches import Dataset, micro_batches
 
 LOGIT_CHUNK_BYTES = 256 * 1024 * 1024
 
@@ -39,7 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Stepper:
     """Accumulates the gradient of one batch, whatever the micro-batches are."""
 
-    def __init__(self, model: Any, rows: Rows, objective: Objective, device: torch.device,
+    def __init__(self, model: Any, rows: Dataset, objective: Objective, device: torch.device,
                  micro_tokens: int) -> None:
         self.model = model
         self.rows = rows

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
+from localdistill.core.samples import TrainerSample
 from localdistill.core.stored import Stored
 from localdistill.objectives.base import Objective
 
@@ -82,6 +83,10 @@ class Trainer(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+
+    @classmethod
+    def samples(cls) -> Sequence[TrainerSample]:
+        """Rows of a dataset, and what training on them comes to."""
 
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """Fill `job.output`. Resumes from the newest verified checkpoint found there; raises Cancelled after writing

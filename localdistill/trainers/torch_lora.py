@@ -6,60 +6,36 @@ Source of the training target: the paper's section 3; of QLoRA's NF4, https://ar
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from localdistill.core.errors import InputError, UsageError, nearest
+from localdistill.core.errors import InputError, UsageError
 from localdistill.core.events import Cancel, Counted, Emit, Noted, Warned
 from localdistill.core.options import DeviceName
-from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import content_id
-from localdistill.modelfiles.folder import LINEAR_LAYERS, ModelFolder
+from localdistill.core.samples import TrainerSample
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
+from localdistill.trainers._options import AdapterOptions, LoopOptions
 from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingJob, TrainingReport, TrainingResult
 
 if TYPE_CHECKING:
     import torch
 
-    from localdistill.trainers._batches import Rows
+    from localdistill.trainers._batches import Dataset
 
 
 class TorchLoraTrainer:
     """Trains low-rank adapters on a frozen student."""
 
-    class Options(BaseOptions):
+    class Options(LoopOptions, AdapterOptions):
         """Options of LoRA training."""
 
-        rank: int = Field(16, ge=1, le=1024)
-        """Rank of the update of each layer. Larger learns more and costs more memory."""
-        alpha: float = Field(32.0, gt=0)
-        """Strength of the update: it is scaled by alpha / rank."""
-        dropout: float = Field(0.0, ge=0, lt=1)
-        """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
-        targets: str = "all-linear"
-        """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`."""
-        learning_rate: float = Field(2e-4, gt=0)
-        """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3."""
-        epochs: float = Field(2.0, gt=0)
-        """How often every row is seen; a fraction is allowed."""
-        max_steps: int = Field(0, ge=0)
-        """Optimizer steps at most; 0 leaves it to `epochs`. The learning rate follows the shorter of both."""
-        batch_rows: int = Field(16, ge=1)
-        """Rows per optimizer step."""
-        batch_tokens: int = Field(0, ge=0)
-        """Tokens per optimizer step instead of `batch_rows`; 0 is off."""
         micro_tokens: int = Field(0, ge=0)
         """Padded tokens that go through the student at once; 0 picks 4096. It is halved when memory runs out, which
         does not change the result of a step."""
-        warmup_share: float = Field(0.03, ge=0, lt=1)
-        """Share of the steps over which the learning rate rises from zero."""
-        schedule: Literal["cosine", "linear", "constant"] = "cosine"
-        """How the learning rate falls after the warm-up."""
-        weight_decay: float = Field(0.0, ge=0)
-        """AdamW's decay of the adapter's weights; trained tag rows are never decayed."""
-        max_grad_norm: float = Field(1.0, ge=0)
-        """Longest gradient; longer ones are shortened to it. 0 is off."""
         quantization: Literal["auto", "none", "nf4"] = "auto"
         """How frozen weights are held: `nf4` needs a quarter of the memory. `auto` is nf4 on CUDA, none on a CPU."""
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -67,25 +43,21 @@ class TorchLoraTrainer:
         and float32 on a CPU. The adapter itself is always float32."""
         device: DeviceName = "auto"
         """`auto` takes the NVIDIA or AMD GPU with the most memory, else the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`."""
-        gradient_checkpointing: bool = False
-        """Recompute activations to save memory; switched on by itself when a single row does not fit."""
-        checkpoint_every_s: float = Field(300.0, ge=0)
-        """Seconds between checkpoints; 0 is never by time. A cancelled training writes one in any case."""
-        checkpoint_every_steps: int = Field(0, ge=0)
-        """Steps between checkpoints; 0 is never by steps."""
         threads: int = Field(0, ge=0)
         """CPU threads; 0 leaves torch's choice."""
 
-        @field_validator("targets")
-        @classmethod
-        def _are_layers(cls, value: str) -> str:
-            for name in value.split(","):
-                if value != "all-linear" and name.strip() not in LINEAR_LAYERS:
-                    close = nearest(name.strip(), ("all-linear", *LINEAR_LAYERS))
-                    raise ValueError(f"a student has no layers named '{name.strip()}'{close}")
-            return value
-
     name = "torch_lora"
+
+    @classmethod
+    def samples(cls) -> Sequence[TrainerSample]:
+        """Rows of a dataset, and what training on them comes to."""
+        ids, weights = [[9, 10, 11, -1], [9, 12, 13, -1]], [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.5, 1.0]]
+        options = {"rank": 2, "device": "cpu", "max_steps": 1}
+        return (
+            TrainerSample(ids, weights, 1, options=options),
+            TrainerSample(ids, [weights[0], [0.0] * 4], options=options, refused="no token is trained"),
+            TrainerSample([[9, 300_000, -1]], [[0.0, 1.0, 1.0]], options=options, refused="outside the vocabulary"),
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -142,7 +114,7 @@ class TorchLoraTrainer:
         self._write(job, held, trained, tags, folder, result)
         return result
 
-    def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Rows) -> str:
+    def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Dataset) -> str:
         """Identity of this training: a checkpoint of any other one must not be resumed."""
         import hashlib
 
@@ -152,7 +124,7 @@ class TorchLoraTrainer:
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
                           job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
 
-    def _write(self, job: TrainingJob, held: HeldBase, trained: dict[str, Any], tags: list[int],
+    def _write(self, job: TrainingJob, held: HeldBase, trained: dict[str, torch.nn.Parameter], tags: list[int],
                folder: ModelFolder, result: TrainingResult) -> None:
         from localdistill.modelfiles.adapter import write_adapter
 

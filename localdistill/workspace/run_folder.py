@@ -240,11 +240,11 @@ class RunFolder:
 
     @property
     def calls(self) -> Path:
-        """The book of paid calls."""
+        """The ledger of paid calls."""
         return self.path / "calls.jsonl"
 
     def proof_of_calls(self) -> str:
-        """What shows that paid calls were made, should their book be silent: a paid reply, what stages said they had
+        """What shows that paid calls were made, should their ledger be silent: a paid reply, what stages said they had
         spent, or a batch at a provider. Empty when nothing does."""
         for event, _ in self.events():
             if isinstance(event, Measured) and event.name == "spent_usd" and event.value > 0:

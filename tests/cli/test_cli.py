@@ -145,7 +145,7 @@ def test_a_missing_teacher_file_is_named(tmp_path: Path) -> None:
     assert out.returncode == 1 and "no.gguf" in out.stderr
 
 
-def test_a_run_whose_book_is_gone_stops_until_it_is_said_what_was_spent(tmp_path: Path) -> None:
+def test_a_run_whose_ledger_is_gone_stops_until_it_is_said_what_was_spent(tmp_path: Path) -> None:
     with counting_server() as server:
         server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
         prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\n[collect]\nmax_tokens = 50"

@@ -27,7 +27,7 @@ from localdistill.engines.wire.batch import register as batch_register
 from localdistill.engines.wire.batch import results as batch_results
 from localdistill.engines.wire.batch import states as batch_states
 from localdistill.engines.wire.batch.answering import cancel_batches
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 from tests.faults import BatchPlan, FaultServer, Limit, Rule, Script, Step, fault_server, refused_url
 from tests.faults.asking import KINDS, Engine, ask, doubles, engine_for, is_right, request_for
 from tests.helpers import wait_for, write_questions
@@ -50,11 +50,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_JOURNALLED_S", 0.0)
 
 
-def engine_of(server: FaultServer, kind: str, folder: Path | None, book: CallBook | None = None,
+def engine_of(server: FaultServer, kind: str, folder: Path | None, ledger: SpendLedger | None = None,
               **options: Any) -> Engine:
     engine = engine_for(server.url, kind, **{"batch": True, "batch_poll_s": 0.01, "finish_s": 0.1, **options})
     engine.folder = folder
-    engine.book = book or CallBook()
+    engine.ledger = ledger or SpendLedger()
     return engine
 
 
@@ -113,16 +113,16 @@ def texts(events: list[Event]) -> str:
 def test_a_batch_is_handed_in_waited_for_and_read(server: FaultServer, kind: str, tmp_path: Path) -> None:
     server.play(Script(batch=BatchPlan(polls=3)))
     events: list[Event] = []
-    book = CallBook(tmp_path / "run" / "calls.jsonl", cap_usd=10.0)
-    replies = ask(engine_of(server, kind, tmp_path / "batches", book, **PRICES), doubles(20), events.append)
+    ledger = SpendLedger(tmp_path / "run" / "calls.jsonl", cap_usd=10.0)
+    replies = ask(engine_of(server, kind, tmp_path / "batches", ledger, **PRICES), doubles(20), events.append)
     assert len(replies) == 20 and all(map(is_right, replies))
     assert handed_in(server) == 1 and files_of(tmp_path / "batches") == []
     assert [json.loads(reply.raw).get("model") for reply in replies] == ["loopback"] * 20
     assert {reply.trace_kind for reply in replies} == {"raw" if kind == "openai_compatible" else "summary"}
     costs = [reply.cost_usd for reply in replies]
     billed = sum(r.prompt_tokens * 1.0 + r.completion_tokens * 2.0 for r in server.requests) / 1e6
-    assert sum(filter(None, costs)) == pytest.approx(billed) == pytest.approx(book.spent_usd)
-    assert book.reserved_nano == book.assumed_nano == 0
+    assert sum(filter(None, costs)) == pytest.approx(billed) == pytest.approx(ledger.spent_usd)
+    assert ledger.reserved_nano == ledger.assumed_nano == 0
     shown = [event for event in events if isinstance(event, Progressed)]
     assert shown[-1].total == shown[-1].done == 20 and "waiting for batch" in shown[0].label
 
@@ -160,12 +160,12 @@ def test_a_restart_finds_its_batch_and_sends_nothing_again(server: FaultServer, 
     events: list[Event] = []
     calls = tmp_path / "run" / "calls.jsonl"
     polled = when(lambda: made(server, "GET", "_1") > 1)
-    first = CallBook(calls, 1.0)
+    first = SpendLedger(calls, 1.0)
     assert ask(engine_of(server, kind, tmp_path / "b", first, **PRICES), doubles(5), events.append, polled) == []
     assert "localdistill resume" in texts(events) and first.reserved_nano > 0
     first.close()
     server.play(Script())
-    again = CallBook(calls, 1.0)
+    again = SpendLedger(calls, 1.0)
     assert again.assumed_nano > 0
     replies = ask(engine_of(server, kind, tmp_path / "b", again, **PRICES), doubles(5))
     assert sorted(map(is_right, replies)) == [True] * 5
@@ -175,15 +175,15 @@ def test_a_restart_finds_its_batch_and_sends_nothing_again(server: FaultServer, 
 
 @kinds
 def test_replies_that_were_not_taken_come_again_after_a_restart(server: FaultServer, kind: str, tmp_path: Path) -> None:
-    book = CallBook()
-    stream = engine_of(server, kind, tmp_path, book, **PRICES).answer(map(request_for, doubles(6)), silent, Cancel())
+    ledger = SpendLedger()
+    stream = engine_of(server, kind, tmp_path, ledger, **PRICES).answer(map(request_for, doubles(6)), silent, Cancel())
     taken = [next(stream), next(stream)]
     stream.close()  # type: ignore[attr-defined]
     left = [q for q in doubles(6) if q not in {reply.request_id for reply in taken}]
-    replies = ask(engine_of(server, kind, tmp_path, book, **PRICES), left)
+    replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), left)
     assert sorted(reply.request_id for reply in replies) == left
     assert handed_in(server) == 1 and files_of(tmp_path) == []
-    assert book.spent_usd == pytest.approx(server.billed_usd(1, 2))
+    assert ledger.spent_usd == pytest.approx(server.billed_usd(1, 2))
 
 
 @kinds
@@ -208,7 +208,7 @@ def test_new_requests_go_into_a_new_batch_beside_the_old(server: FaultServer, ki
 @kinds
 def test_another_run_takes_what_it_needs_and_leaves_the_rest(server: FaultServer, kind: str, tmp_path: Path) -> None:
     server.play(Script(batch=BatchPlan(never_done=True)))
-    mine, other = (CallBook(tmp_path / name / "calls.jsonl", 1.0) for name in ("a", "b"))
+    mine, other = (SpendLedger(tmp_path / name / "calls.jsonl", 1.0) for name in ("a", "b"))
     polled = when(lambda: made(server, "GET", "_1") > 1)
     ask(engine_of(server, kind, tmp_path / "f", mine, **PRICES), doubles(4), cancel=polled)
     server.play(Script())
@@ -232,12 +232,12 @@ def test_a_kill_between_handing_in_and_its_answer_pays_once(kind: str, tmp_path:
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        book, events = CallBook(tmp_path / "run" / "calls.jsonl", 1.0), list[Event]()
-        assert book.assumed_nano > 0
-        replies = ask(engine_of(server, kind, tmp_path / "b", book, **PRICES), doubles(3), events.append)
+        ledger, events = SpendLedger(tmp_path / "run" / "calls.jsonl", 1.0), list[Event]()
+        assert ledger.assumed_nano > 0
+        replies = ask(engine_of(server, kind, tmp_path / "b", ledger, **PRICES), doubles(3), events.append)
         assert len(replies) == 3 and all(map(is_right, replies))
         assert handed_in(server) == 1 and "nothing is sent twice" in texts(events)
-        assert book.assumed_nano == 0 and book.spent_usd == pytest.approx(server.billed_usd(1, 2))
+        assert ledger.assumed_nano == 0 and ledger.spent_usd == pytest.approx(server.billed_usd(1, 2))
 
 
 @kinds
@@ -255,12 +255,12 @@ def test_a_kill_while_requests_are_written_leaves_nothing(server: FaultServer, k
         patch.setattr(batch_register.Register, "take_over", killed)
         patch.setattr(batch_register.Register, "close", lambda self: [b.lock.close() for b in self.batches if b.lock])
         with pytest.raises(Killed):
-            ask(engine_of(server, kind, tmp_path / "b", CallBook(calls, 1.0), **PRICES), doubles(3))
+            ask(engine_of(server, kind, tmp_path / "b", SpendLedger(calls, 1.0), **PRICES), doubles(3))
     assert len(files_of(tmp_path / "b")) == 3 and handed_in(server) == 0
-    book = CallBook(calls, 1.0)
-    replies = ask(engine_of(server, kind, tmp_path / "b", book, **PRICES), doubles(3))
+    ledger = SpendLedger(calls, 1.0)
+    replies = ask(engine_of(server, kind, tmp_path / "b", ledger, **PRICES), doubles(3))
     assert len(replies) == 3 and all(map(is_right, replies)) and handed_in(server) == 1
-    assert files_of(tmp_path / "b") == [] and book.spent_usd == pytest.approx(server.billed_usd(1, 2))
+    assert files_of(tmp_path / "b") == [] and ledger.spent_usd == pytest.approx(server.billed_usd(1, 2))
 
 
 @kinds
@@ -294,22 +294,36 @@ def test_without_a_list_of_batches_the_unclear_one_counts_as_spent(
     tamper(server, no_list)
     path = "/batches" if kind == "openai_compatible" else "/messages/batches"
     server.play(Script(rules=(Rule(Step(cut=0, ending="reset"), path=path, times=1),)))
-    events, book = list[Event](), CallBook(None, 1.0)
-    replies = ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(3), events.append)
+    events, ledger = list[Event](), SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(3), events.append)
     assert len(replies) == 3 and all(map(is_right, replies)) and handed_in(server) == 2
-    assert book.assumed_nano > 0 and "counts as spent" in "".join(e.hint for e in events if isinstance(e, Warned))
+    assert ledger.assumed_nano > 0 and "counts as spent" in "".join(e.hint for e in events if isinstance(e, Warned))
 
 
 def test_a_batch_that_another_process_is_handing_in_is_left_to_it(server: FaultServer, tmp_path: Path) -> None:
-    shelf = batch_states.Shelf(tmp_path)
+    folder = batch_states.BatchFolder(tmp_path)
     state = batch_states.BatchState("0123456789abcdef", "openai", server.url, "m", "a/calls.jsonl", None,
                                     ["Double 0"], [0], stage="sent", file_id="file-9")
-    lock = shelf.lock(state.token)
-    assert lock is not None and shelf.lock(state.token) is None
-    shelf.save(state)
+    lock = folder.lock(state.token)
+    assert lock is not None and folder.lock(state.token) is None
+    folder.save(state)
     assert ask(engine_of(server, "openai_compatible", tmp_path), ["Double 0"], cancel=after(5)) == []
-    assert [r.method for r in server.requests] == [] and shelf.read(state.token) == state
-    shelf.unlock(state.token, lock)
+    assert [r.method for r in server.requests] == [] and folder.read(state.token) == state
+    folder.unlock(state.token, lock)
+
+
+def test_the_file_of_a_batch_keeps_the_names_it_always_had(tmp_path: Path) -> None:
+    """A batch may be under way while localdistill is updated: its answers are paid for and must still be found."""
+    token = "0123456789abcdef"
+    kept = {"version": 1, "token": token, "kind": "openai", "base": "http://a", "model": "m", "book": "a/calls.jsonl",
+            "ticket": 3, "ids": ["Double 0"], "worst": [7], "stage": "waiting", "batch_id": "batch-1"}
+    (tmp_path / f"{token}.json").write_text(json.dumps(kept))
+    folder = batch_states.BatchFolder(tmp_path)
+    state = folder.read(token)
+    assert state is not None and (state.ledger, state.ticket, state.batch_id) == ("a/calls.jsonl", 3, "batch-1")
+    folder.save(state)
+    assert kept.items() <= json.loads((tmp_path / f"{token}.json").read_text()).items()
+    assert folder.read(token) == state
 
 
 def test_a_damaged_memory_stops_before_anything_is_paid_again(server: FaultServer, tmp_path: Path) -> None:
@@ -327,8 +341,8 @@ def test_failed_expired_and_lost_items_are_errors_and_the_rest_are_replies(
         server: FaultServer, kind: str, tmp_path: Path) -> None:
     server.play(Script(batch=BatchPlan(errored=("Double 0",), expired=("Double 1",), lost=("Double 2",),
                                        doubled=("Double 3",))))
-    book = CallBook(None, 1.0)
-    replies = {r.request_id: r for r in ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(6))}
+    ledger = SpendLedger(None, 1.0)
+    replies = {r.request_id: r for r in ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(6))}
     assert len(replies) == 6 and all(is_right(replies[f"Double {n}"]) for n in (3, 4, 5))
     errors = [replies[f"Double {n}"] for n in (0, 1, 2)]
     assert [reply.status for reply in errors] == ["error"] * 3
@@ -338,8 +352,8 @@ def test_failed_expired_and_lost_items_are_errors_and_the_rest_are_replies(
     lost = errors[2].cost_usd or 0.0
     # Of an ended batch a lost answer may have been paid for; with expired items in it Anthropic's ended early.
     assert (lost > 0.0015) == (kind == "openai_compatible")
-    assert book.spent_nano == sum(round((r.cost_usd or 0) * NANO) for r in replies.values())
-    again = ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(3))
+    assert ledger.spent_nano == sum(round((r.cost_usd or 0) * NANO) for r in replies.values())
+    again = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(3))
     assert handed_in(server) == 2 and len(again) == 3
 
 
@@ -354,8 +368,8 @@ def test_damaged_lines_of_results_become_errors_with_their_bytes(
         return status, b"\n\n".join([b"not JSON at all", b'{"custom_id": "stranger-1"}', *lines])
 
     tamper(server, damage)
-    events, book = list[Event](), CallBook(None, 1.0)
-    replies = ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(4), events.append)
+    events, ledger = list[Event](), SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(4), events.append)
     damaged = [reply for reply in replies if reply.status == "error"]
     assert len(replies) == 4 and sum(map(is_right, replies)) == 3 and len(damaged) == 1
     assert "no JSON" in damaged[0].error and damaged[0].raw.encode("utf-8", "surrogateescape").endswith(b"\xff")
@@ -405,11 +419,11 @@ def test_statuses_and_missing_usage_are_judged_as_of_single_replies(
 def test_items_cost_nothing_only_where_they_were_turned_down(server: FaultServer, tmp_path: Path) -> None:
     server.play(Script(rules=tuple(Rule(Step(status=status), question=f"Double {n}")
                                    for n, status in enumerate((400, 429, 500, 504)))))
-    book = CallBook(None, 1.0)
-    replies = {r.request_id: r for r in ask(engine_of(server, "openai_compatible", tmp_path, book, **PRICES),
+    ledger = SpendLedger(None, 1.0)
+    replies = {r.request_id: r for r in ask(engine_of(server, "openai_compatible", tmp_path, ledger, **PRICES),
                                             doubles(4))}
     assert [(replies[q].cost_usd or 0) > 0.0015 for q in doubles(4)] == [False, False, True, True]
-    assert book.spent_nano == sum(round((r.cost_usd or 0) * NANO) for r in replies.values())
+    assert ledger.spent_nano == sum(round((r.cost_usd or 0) * NANO) for r in replies.values())
 
 
 def test_results_that_are_gone_were_paid_for(server: FaultServer, tmp_path: Path) -> None:
@@ -418,18 +432,18 @@ def test_results_that_are_gone_were_paid_for(server: FaultServer, tmp_path: Path
         return (status, json.dumps({**row, "results_url": None}).encode()) if "results_url" in row else (status, body)
 
     tamper(server, lose)
-    book = CallBook(None, 1.0)
-    replies = ask(engine_of(server, "anthropic", tmp_path, book, **PRICES), doubles(2))
+    ledger = SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, "anthropic", tmp_path, ledger, **PRICES), doubles(2))
     assert ["not available" in reply.error for reply in replies] == [True, True]
-    assert book.spent_usd > 2 * 0.0015
+    assert ledger.spent_usd > 2 * 0.0015
 
 
 def test_a_batch_that_fails_as_a_whole_costs_nothing(server: FaultServer, tmp_path: Path) -> None:
     server.play(Script(batch=BatchPlan(fails="line 1 is no request")))
-    book = CallBook(None, 1.0)
-    replies = ask(engine_of(server, "openai_compatible", tmp_path, book, **PRICES), doubles(3))
+    ledger = SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, "openai_compatible", tmp_path, ledger, **PRICES), doubles(3))
     assert [(r.status, r.cost_usd) for r in replies] == [("error", 0.0)] * 3
-    assert "line 1 is no request" in replies[0].error and book.spent_nano == 0 and files_of(tmp_path) == []
+    assert "line 1 is no request" in replies[0].error and ledger.spent_nano == 0 and files_of(tmp_path) == []
 
 
 def test_an_expired_batch_keeps_what_was_done(server: FaultServer, tmp_path: Path) -> None:
@@ -445,10 +459,10 @@ def test_a_batch_that_the_provider_lost_is_said_and_counted(server: FaultServer,
         return (404, b"{}") if method == "GET" and path.endswith("_1") else (status, body)
 
     tamper(server, forget)
-    events, book = list[Event](), CallBook(None, 1.0)
-    replies = ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(2), events.append)
+    events, ledger = list[Event](), SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(2), events.append)
     assert [reply.status for reply in replies] == ["error"] * 2 and files_of(tmp_path) == []
-    assert book.assumed_nano == book.spent_nano > 0 and "knows no batch" in texts(events)
+    assert ledger.assumed_nano == ledger.spent_nano > 0 and "knows no batch" in texts(events)
 
 
 def test_too_much_waiting_at_the_provider_makes_smaller_batches(server: FaultServer, tmp_path: Path) -> None:
@@ -461,11 +475,11 @@ def test_too_much_waiting_at_the_provider_makes_smaller_batches(server: FaultSer
         return status, json.dumps({**state, "status": "failed", "errors": {"data": [error]}}).encode()
 
     tamper(server, too_much)
-    book = CallBook(None, 1.0)
-    replies = ask(engine_of(server, "openai_compatible", tmp_path, book, **PRICES), doubles(5))
+    ledger = SpendLedger(None, 1.0)
+    replies = ask(engine_of(server, "openai_compatible", tmp_path, ledger, **PRICES), doubles(5))
     assert len(replies) == 5 and all(map(is_right, replies))
     assert [len(batch.items) for batch in server._desk.batches.values()] == [5, 2, 2, 1]
-    assert book.assumed_nano == book.reserved_nano == 0
+    assert ledger.assumed_nano == ledger.reserved_nano == 0
 
 
 # ---- money
@@ -473,29 +487,29 @@ def test_too_much_waiting_at_the_provider_makes_smaller_batches(server: FaultSer
 
 @kinds
 def test_a_cap_cuts_batches_and_frees_room_when_they_end(server: FaultServer, kind: str, tmp_path: Path) -> None:
-    book = CallBook(None, cap_usd=0.0105)  # a request may cost a little over $0.002
+    ledger = SpendLedger(None, cap_usd=0.0105)  # a request may cost a little over $0.002
     reserved: list[int] = []
-    server._on_request = lambda seen: reserved.append(book.reserved_nano + book.spent_nano)
-    replies = ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(9))
+    server._on_request = lambda seen: reserved.append(ledger.reserved_nano + ledger.spent_nano)
+    replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(9))
     assert len(replies) == 9 and all(map(is_right, replies)) and handed_in(server) >= 3
-    assert max(reserved) <= 0.0105 * NANO and book.spent_usd == pytest.approx(server.billed_usd(1, 2))
+    assert max(reserved) <= 0.0105 * NANO and ledger.spent_usd == pytest.approx(server.billed_usd(1, 2))
 
 
 @kinds
 def test_a_cap_that_leaves_no_room_for_one_ends_the_run_with_what_it_bought(
         server: FaultServer, kind: str, tmp_path: Path) -> None:
-    book, replies = CallBook(None, cap_usd=0.0042), list[Reply]()
+    ledger, replies = SpendLedger(None, cap_usd=0.0042), list[Reply]()
     server.play(Script(default=Step(usage={"prompt_tokens": 300, "completion_tokens": 800, "input_tokens": 300,
                                            "output_tokens": 800})))
     with pytest.raises(BudgetReached, match="cap"):
-        for reply in engine_of(server, kind, tmp_path, book, **PRICES).answer(
+        for reply in engine_of(server, kind, tmp_path, ledger, **PRICES).answer(
                 map(request_for, doubles(9)), silent, Cancel()):
             replies.append(reply)
     # One at a time fits; what it did not use makes room for a second, and no further.
     assert [reply.status for reply in replies] == ["complete"] * 2 and handed_in(server) == 2
-    assert book.spent_usd == pytest.approx(2 * 0.0019) and book.reserved_nano == 0
+    assert ledger.spent_usd == pytest.approx(2 * 0.0019) and ledger.reserved_nano == 0
     with pytest.raises(BudgetReached):
-        ask(engine_of(server, kind, tmp_path, CallBook(None, 0.001), **PRICES), doubles(1))
+        ask(engine_of(server, kind, tmp_path, SpendLedger(None, 0.001), **PRICES), doubles(1))
     assert handed_in(server) == 2 and files_of(tmp_path) == []
 
 
@@ -514,9 +528,9 @@ def test_limits_of_the_provider_cut_batches(server: FaultServer, kind: str, tmp_
 
 
 def test_price_is_unknown_where_nobody_states_it(server: FaultServer, tmp_path: Path) -> None:
-    book = CallBook()
-    replies = ask(engine_of(server, "openai_compatible", tmp_path, book), doubles(2))
-    assert [reply.cost_usd for reply in replies] == [None, None] and book.spent_nano == 0
+    ledger = SpendLedger()
+    replies = ask(engine_of(server, "openai_compatible", tmp_path, ledger), doubles(2))
+    assert [reply.cost_usd for reply in replies] == [None, None] and ledger.spent_nano == 0
 
 
 # ---- the network and the server
@@ -562,10 +576,10 @@ def test_a_server_that_wants_to_be_left_alone_is(server: FaultServer, kind: str,
 @kinds
 def test_a_server_that_is_not_there_is_an_unavailable_engine(kind: str, tmp_path: Path) -> None:
     engine = engine_for(refused_url(), kind, batch=True, patience_s=0.05, batch_poll_s=0.01, **PRICES)
-    engine.folder, engine.book = tmp_path, CallBook(None, 1.0)
+    engine.folder, engine.ledger = tmp_path, SpendLedger(None, 1.0)
     with pytest.raises(EngineUnavailable, match="does not take the batch"):
         ask(engine, doubles(2))
-    assert files_of(tmp_path) == [] and engine.book.spent_nano == engine.book.reserved_nano == 0
+    assert files_of(tmp_path) == [] and engine.ledger.spent_nano == engine.ledger.reserved_nano == 0
 
 
 @kinds
@@ -573,10 +587,10 @@ def test_a_server_that_is_not_there_is_an_unavailable_engine(kind: str, tmp_path
 def test_a_refused_batch_costs_nothing_and_says_why(
         server: FaultServer, kind: str, tmp_path: Path, status: int, word: str) -> None:
     server.play(Script(rules=(Rule(Step(status=status)),)))
-    book = CallBook(None, 1.0)
+    ledger = SpendLedger(None, 1.0)
     with pytest.raises(EngineError, match=word):
-        ask(engine_of(server, kind, tmp_path, book, **PRICES), doubles(2))
-    assert files_of(tmp_path) == [] and book.spent_nano == book.reserved_nano == 0
+        ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(2))
+    assert files_of(tmp_path) == [] and ledger.spent_nano == ledger.reserved_nano == 0
 
 
 def test_results_on_another_host_are_refused(server: FaultServer, tmp_path: Path) -> None:
@@ -688,7 +702,7 @@ def test_a_killed_run_is_resumed_and_waits_for_its_batch(kind: str, tmp_path: Pa
         said, _ = resumed.communicate(timeout=60)
         assert resumed.returncode == 0 and handed_in(server) == 1, said
         assert files_of(workspace / "batches") == []
-        spent = CallBook(next(workspace.glob("runs/*/calls.jsonl")))
+        spent = SpendLedger(next(workspace.glob("runs/*/calls.jsonl")))
         assert spent.assumed_nano == 0 and spent.spent_usd == pytest.approx(server.billed_usd(1, 2))
 
 
@@ -696,7 +710,7 @@ def _hand_in_and_hang(kind: str, url: str, folder: Path) -> None:
     """What the killed process does."""
     batch_calls._LISTEN_S = 0.01
     engine = engine_for(url, kind, batch=True, batch_poll_s=0.01, **PRICES)
-    engine.folder, engine.book = folder / "b", CallBook(folder / "run" / "calls.jsonl", 1.0)
+    engine.folder, engine.ledger = folder / "b", SpendLedger(folder / "run" / "calls.jsonl", 1.0)
     ask(engine, doubles(3))
 
 

@@ -18,10 +18,11 @@ import pytest
 from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, seed_of
+from localdistill.engines.llama_cpp import LlamaCppEngine, seed_of
 from localdistill.engines.llama_cpp_native import client as native_client
 from localdistill.engines.llama_cpp_native.loops import is_looping
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
 pytest.importorskip("llama_cpp")
 
@@ -350,7 +351,7 @@ def test_loops_are_seen_and_progress_is_not() -> None:
 
 
 def sequence(**settings: Any) -> NativeSequence:
-    return NativeSequence(Question(key=0, prompt="", **{"max_tokens": 99, **settings}), [1], 99)
+    return NativeSequence(NativeRequest(key=0, prompt="", **{"max_tokens": 99, **settings}), [1], 99)
 
 
 def test_stop_strings_across_tokens_and_characters_across_pieces() -> None:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.engines.llama_cpp_native.cells import CellBook
+from localdistill.engines.llama_cpp_native.cells import CellAllocator
 
 pytest.importorskip("llama_cpp")
 
 from localdistill.engines.llama_cpp_native.batching import Batcher, common_length
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
 SYSTEM = "Answer briefly and never explain anything at all. "
 Answers = dict[int, NativeSequence]
@@ -34,16 +34,16 @@ def batcher(request: pytest.FixtureRequest, model: NativeModel) -> Batcher:
     return Batcher(model)
 
 
-def answers(batcher: Batcher, questions: list[Question]) -> Answers:
+def answers(batcher: Batcher, questions: list[NativeRequest]) -> Answers:
     for question in questions:
         batcher.add(question)
     done: Answers = {}
     while batcher.is_busy():
-        done |= {s.question.key: s for s in batcher.step() if s.finish}
+        done |= {s.request.key: s for s in batcher.step() if s.finish}
     return done
 
 
-def one_by_one(batcher: Batcher, questions: list[Question]) -> Answers:
+def one_by_one(batcher: Batcher, questions: list[NativeRequest]) -> Answers:
     found: Answers = {}
     for question in questions:
         found |= answers(batcher, [question])
@@ -52,7 +52,7 @@ def one_by_one(batcher: Batcher, questions: list[Question]) -> Answers:
 
 
 def test_a_shared_prefix_is_evaluated_once_and_changes_nothing(batcher: Batcher) -> None:
-    questions = [Question(n, f"{SYSTEM}Item {n}?", 20) for n in range(8)]
+    questions = [NativeRequest(n, f"{SYSTEM}Item {n}?", 20) for n in range(8)]
     alone = one_by_one(batcher, questions)
     before = batcher.evaluated_tokens
     together = answers(batcher, questions)
@@ -67,21 +67,21 @@ def test_a_shared_prefix_is_evaluated_once_and_changes_nothing(batcher: Batcher)
 
 def test_samples_of_one_prompt_read_it_once(batcher: Batcher) -> None:
     prompt = SYSTEM * 4
-    found = answers(batcher, [Question(n, prompt, 10, temperature=1.5, seed=n) for n in range(8)])
+    found = answers(batcher, [NativeRequest(n, prompt, 10, temperature=1.5, seed=n) for n in range(8)])
     assert len({tuple(s.tokens) for s in found.values()}) == 8
     assert batcher.evaluated_tokens <= len(prompt) + 8 + sum(len(s.tokens) for s in found.values())
 
 
 def test_a_late_question_copies_from_one_that_is_writing(batcher: Batcher) -> None:
-    batcher.add(Question(0, f"{SYSTEM}First?", 40))
+    batcher.add(NativeRequest(0, f"{SYSTEM}First?", 40))
     for _ in range(5):
         batcher.step()
-    late = answers(batcher, [Question(1, f"{SYSTEM}Second?", 5)])[1]
+    late = answers(batcher, [NativeRequest(1, f"{SYSTEM}Second?", 5)])[1]
     assert late.cached == len(SYSTEM)
 
 
 def test_a_pool_too_small_pauses_the_youngest_and_answers_as_a_large_one(model: NativeModel) -> None:
-    questions = [Question(n, f"{n} tell me a long story", 180, temperature=1.5, seed=n) for n in range(6)]
+    questions = [NativeRequest(n, f"{n} tell me a long story", 180, temperature=1.5, seed=n) for n in range(6)]
     model.arrange(ContextSettings(4, 256, unified=True, pool_tokens=1536, flash_attention=False))
     roomy = Batcher(model)
     expected = answers(roomy, questions)
@@ -91,14 +91,14 @@ def test_a_pool_too_small_pauses_the_youngest_and_answers_as_a_large_one(model: 
     assert roomy.pauses == 0 and tight.pauses > 0
     assert {n: len(s.tokens) for n, s in found.items()}.keys() == expected.keys()
     assert sum(found[n].tokens == expected[n].tokens for n in expected) >= 5
-    assert tight._book is not None and tight._book.free + tight._book.held_by(tight._shared_slot) == 256
+    assert tight._cells is not None and tight._cells.free + tight._cells.held_by(tight._shared_slot) == 256
 
 
 def test_one_reply_may_use_the_whole_pool(model: NativeModel) -> None:
     model.arrange(ContextSettings(2, 256, unified=True, pool_tokens=256, flash_attention=False))
     batcher = Batcher(model)
-    answers(batcher, [Question(n, SYSTEM * 2 + str(n), 3) for n in range(3)])
-    long = answers(batcher, [Question(9, "x" * 30, 500, temperature=1.5, seed=5, stop=("\0",))])[9]
+    answers(batcher, [NativeRequest(n, SYSTEM * 2 + str(n), 3) for n in range(3)])
+    long = answers(batcher, [NativeRequest(9, "x" * 30, 500, temperature=1.5, seed=5, stop=("\0",))])[9]
     assert long.finish in ("length", "stop") and (long.finish == "stop" or len(long.tokens) == 256 - 30)
 
 
@@ -108,13 +108,13 @@ def test_the_oldest_reply_is_never_paused(model: NativeModel, monkeypatch: pytes
     pause = NativeSequence.pause
 
     def noting(self: NativeSequence) -> None:
-        older = [s.question.key for s in batcher._running.values()]
-        assert older and min(older) < self.question.key
-        paused.append(self.question.key)
+        older = [s.request.key for s in batcher._running.values()]
+        assert older and min(older) < self.request.key
+        paused.append(self.request.key)
         pause(self)
 
     monkeypatch.setattr(NativeSequence, "pause", noting)
-    found = answers(batcher, [Question(n, f"{n} once upon", 120, temperature=1.5, seed=n) for n in range(5)])
+    found = answers(batcher, [NativeRequest(n, f"{n} once upon", 120, temperature=1.5, seed=n) for n in range(5)])
     assert len(found) == 5 and paused
 
 
@@ -127,7 +127,7 @@ def test_slots_enter_the_batch_in_order(batcher: Batcher, monkeypatch: pytest.Mo
         decode(tokens, positions, slots, outputs)
 
     monkeypatch.setattr(batcher, "_decode", noting)
-    answers(batcher, [Question(n, f"{n}?", 3 + n % 4, temperature=1.5, seed=n) for n in range(12)])
+    answers(batcher, [NativeRequest(n, f"{n}?", 3 + n % 4, temperature=1.5, seed=n) for n in range(12)])
     assert all(slots == sorted(slots) for slots in seen)
 
 
@@ -147,11 +147,11 @@ Steps = st.lists(st.tuples(st.sampled_from(["extend", "share", "keep", "release"
 
 @settings(max_examples=200, deadline=None)
 @given(Steps)
-def test_the_book_of_cells_agrees_with_one_that_counts_every_cell(steps: list[tuple[str, int, int, int]]) -> None:
-    book, cells, fresh = CellBook(300), dict[int, list[int]](), iter(range(10_000))
+def test_the_allocator_of_cells_agrees_with_one_that_counts_every_cell(steps: list[tuple[str, int, int, int]]) -> None:
+    allocator, cells, fresh = CellAllocator(300), dict[int, list[int]](), iter(range(10_000))
     act: dict[str, Callable[[int, int, int], None]] = {
-        "extend": lambda s, _, n: book.extend(s, n), "share": lambda s, d, n: book.share(d, s, n),
-        "keep": lambda s, _, n: book.keep(s, n), "release": lambda s, _, n: book.release(s),
+        "extend": lambda s, _, n: allocator.extend(s, n), "share": lambda s, d, n: allocator.share(d, s, n),
+        "keep": lambda s, _, n: allocator.keep(s, n), "release": lambda s, _, n: allocator.release(s),
     }
     for name, sequence, donor, count in steps:
         held = cells.get(sequence, [])
@@ -165,8 +165,8 @@ def test_the_book_of_cells_agrees_with_one_that_counts_every_cell(steps: list[tu
         act[name](sequence, donor, count)
         cells[sequence] = {"extend": held + [next(fresh) for _ in range(count)], "keep": held[:count], "release": [],
                            "share": cells.get(donor, [])[:count]}[name]
-        assert book.free == 300 - len({cell for row in cells.values() for cell in row})
+        assert allocator.free == 300 - len({cell for row in cells.values() for cell in row})
         for one, row in cells.items():
-            assert book.held_by(one) == len(row)
+            assert allocator.held_by(one) == len(row)
             others = {cell for other, cells_of in cells.items() if other != one for cell in cells_of}
-            assert book.gained_without(one) == len(set(row) - others)
+            assert allocator.gained_without(one) == len(set(row) - others)

@@ -12,12 +12,13 @@ import pytest
 
 from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.core.records import Message, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions, speeds_of_files
+from localdistill.engines.llama_cpp import LlamaCppEngine, speeds_of_files
 from localdistill.engines.llama_cpp_native import session as native_session
 from localdistill.engines.llama_cpp_native.client import _tamer
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.placement import layers_that_fit
 from localdistill.engines.llama_cpp_native.session import thread_choices
 from localdistill.engines.llama_cpp_native.sizing import Weights, kv_budget_tokens, laid_out, sizes_of
@@ -116,30 +117,30 @@ def test_hiding_amx_refuses_the_tiles_and_nothing_else() -> None:
 
 
 def test_measurements_are_remembered_by_machine_model_and_version(tmp_path: Path) -> None:
-    book, facts = TuningFile(tmp_path), {"processor": "a", "devices": []}
+    remembered, facts = TuningFile(tmp_path), {"processor": "a", "devices": []}
     tuning = Tuning(2, False, None, {"split": 10.0}, 1.5)
     key = tuning_key("sha256:1", facts, 16, "f16", 2)
-    assert book.find(key) is None
-    book.keep(key, tuning)
+    assert remembered.find(key) is None
+    remembered.keep(key, tuning)
     assert TuningFile(tmp_path).find(key) == tuning and tuning.best_rate == 10.0
     for other in (tuning_key("sha256:2", facts, 16, "f16", 2), tuning_key("sha256:1", facts, 16, "q8_0", 2),
                   tuning_key("sha256:1", {**facts, "processor": "b"}, 16, "f16", 2)):
-        assert other != key and book.find(other) is None
+        assert other != key and remembered.find(other) is None
     (tmp_path / "llama_cpp.json").write_text("{broken")
-    assert book.find(key) is None
-    book.keep(key, tuning)
-    assert book.find(key) == tuning
+    assert remembered.find(key) is None
+    remembered.keep(key, tuning)
+    assert remembered.find(key) == tuning
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(b"one")
-    book = TuningFile(tmp_path / "cache")
-    first = book.digest(file)
+    remembered = TuningFile(tmp_path / "cache")
+    first = remembered.digest(file)
     monkeypatch.setattr("localdistill.engines.llama_cpp_native.tuning.sha256_file", lambda path: "sha256:new")
-    assert book.digest(file) == first
+    assert remembered.digest(file) == first
     file.write_bytes(b"other")
-    assert book.digest(file) == "sha256:new"
+    assert remembered.digest(file) == "sha256:new"
 
 
 def test_threads_worth_trying() -> None:

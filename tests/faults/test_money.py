@@ -19,7 +19,7 @@ from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Reply
 from localdistill.engines.wire.http import was_sent
 from localdistill.engines.wire.one_by_one import OneByOne
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 from tests.faults import FaultServer, Rule, Script, Step, refused_url
 from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, request_for
 from tests.helpers import wait_for
@@ -44,23 +44,23 @@ def test_lies_about_usage_are_estimated_and_charged_in_full(
         server: FaultServer, kind: str, usage: Any, stream: bool) -> None:
     server.play(Script(default=Step(usage=usage)))
     engine = engine_for(server.url, kind, stream=stream, usd_per_million_input=1.0, usd_per_million_output=2.0)
-    engine.book = book = CallBook()
+    engine.ledger = ledger = SpendLedger()
     (reply,) = ask(engine, ["Double 7"])
     assert is_right(reply) and reply.usage.estimated
     assert reply.usage.completion_tokens > 0 and reply.usage.prompt_tokens >= 0
-    assert reply.cost_usd is not None and 0 < reply.cost_usd == pytest.approx(book.spent_usd)
-    assert book.spent_usd >= server.billed_usd(1.0, 2.0)
+    assert reply.cost_usd is not None and 0 < reply.cost_usd == pytest.approx(ledger.spent_usd)
+    assert ledger.spent_usd >= server.billed_usd(1.0, 2.0)
 
 
 @kinds
 def test_a_stream_that_ends_in_an_error_is_charged(server: FaultServer, kind: str) -> None:
     server.play(first(Step(error_after=6), times=2))
     engine = engine_for(server.url, kind, usd_per_million_input=1.0, usd_per_million_output=2.0)
-    engine.book = book = CallBook()
+    engine.ledger = ledger = SpendLedger()
     (reply,) = ask(engine, ["Double 7"])
     assert is_right(reply) and len(server.requests) == 3
-    assert book.spent_usd >= server.billed_usd(1.0, 2.0)
-    assert reply.cost_usd == pytest.approx(book.spent_usd)
+    assert ledger.spent_usd >= server.billed_usd(1.0, 2.0)
+    assert reply.cost_usd == pytest.approx(ledger.spent_usd)
 
 
 WORST_USD = (1.0 * len("Double 7") + 2.0 * 1000) / 1e6
@@ -68,14 +68,14 @@ WORST_USD = (1.0 * len("Double 7") + 2.0 * 1000) / 1e6
 HTML = {"body": "<html>gateway</html>", "content_type": "text/html"}
 
 
-def paid_for(server: FaultServer, kind: str, step: Step, **options: Any) -> tuple[CallBook, list[Reply]]:
-    """The book and the replies after one question whose first try gets `step`."""
+def paid_for(server: FaultServer, kind: str, step: Step, **options: Any) -> tuple[SpendLedger, list[Reply]]:
+    """The ledger and the replies after one question whose first try gets `step`."""
     server.play(first(step))
     engine = engine_for(server.url, kind, **{"retries": 1, **PRICES, **options})
-    engine.book = book = CallBook(cap_usd=1.0)
+    engine.ledger = ledger = SpendLedger(cap_usd=1.0)
     with contextlib.suppress(EngineError):
-        return book, ask(engine, ["Double 7"])
-    return book, []
+        return ledger, ask(engine, ["Double 7"])
+    return ledger, []
 
 
 @kinds
@@ -85,9 +85,9 @@ def paid_for(server: FaultServer, kind: str, step: Step, **options: Any) -> tupl
     Step(status=422, body='{"detail": [{"loc": ["body"], "msg": "a field is missing"}]}'),
 ], ids=lambda step: f"{step.status}{step.body or ''}"[:12])
 def test_what_an_api_turns_down_before_it_begins_costs_nothing(server: FaultServer, kind: str, step: Step) -> None:
-    book, replies = paid_for(server, kind, step)
-    assert book.assumed_nano == book.reserved_nano == 0
-    assert sum(reply.cost_usd or 0 for reply in replies) == pytest.approx(book.spent_usd)
+    ledger, replies = paid_for(server, kind, step)
+    assert ledger.assumed_nano == ledger.reserved_nano == 0
+    assert sum(reply.cost_usd or 0 for reply in replies) == pytest.approx(ledger.spent_usd)
 
 
 @kinds
@@ -107,20 +107,20 @@ def test_what_an_api_turns_down_before_it_begins_costs_nothing(server: FaultServ
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_may_have_been_written_keeps_its_reserve(
         server: FaultServer, kind: str, step: Step, stream: bool) -> None:
-    book, replies = paid_for(server, kind, step, stream=stream, idle_s=0.3)
-    assert book.assumed_nano / NANO >= WORST_USD
+    ledger, replies = paid_for(server, kind, step, stream=stream, idle_s=0.3)
+    assert ledger.assumed_nano / NANO >= WORST_USD
     if replies:
-        assert replies[0].cost_usd == pytest.approx(book.spent_usd)
+        assert replies[0].cost_usd == pytest.approx(ledger.spent_usd)
 
 
 @kinds
 def test_a_reply_that_failed_for_good_says_what_it_may_have_cost(server: FaultServer, kind: str) -> None:
     server.play(Script(default=Step(status=502)))
     engine = engine_for(server.url, kind, retries=2, **PRICES)
-    engine.book = book = CallBook()
+    engine.ledger = ledger = SpendLedger()
     (reply,) = ask(engine, ["Double 7"])
     assert reply.status == "error" and len(server.requests) == 3
-    assert reply.cost_usd == pytest.approx(book.spent_usd) and book.spent_usd >= 3 * WORST_USD
+    assert reply.cost_usd == pytest.approx(ledger.spent_usd) and ledger.spent_usd >= 3 * WORST_USD
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ def speaks_no_tls() -> Iterator[str]:
 def test_a_connection_that_was_never_made_costs_nothing(speaks_no_tls: str, kind: str, where: str) -> None:
     url = {"refused": refused_url(), "no such name": "http://nobody.invalid/v1", "no TLS": speaks_no_tls}[where]
     engine = engine_for(url, kind, patience_s=0.0, **PRICES)
-    engine.book = book = CallBook()
+    engine.ledger = ledger = SpendLedger()
     with pytest.raises(EngineUnavailable):
         ask(engine, ["Double 7"])
-    assert book.spent_nano == book.reserved_nano == 0 and was_sent(ConnectionResetError())
+    assert ledger.spent_nano == ledger.reserved_nano == 0 and was_sent(ConnectionResetError())
     assert not was_sent(aiohttp.ConnectionTimeoutError())
 
 
@@ -155,9 +155,9 @@ def test_a_connection_that_was_never_made_costs_nothing(speaks_no_tls: str, kind
 def test_a_call_that_is_cancelled_under_way_keeps_its_reserve(server: FaultServer, kind: str) -> None:
     server.play(Script(default=Step(hold=True)))
     engine = engine_for(server.url, kind, finish_s=0.0, **PRICES)
-    engine.book = book = CallBook()
+    engine.ledger = ledger = SpendLedger()
     assert ask(engine, ["Double 7"], cancel=Cancel(lambda: bool(server.requests))) == []
-    assert book.assumed_nano / NANO >= WORST_USD
+    assert ledger.assumed_nano / NANO >= WORST_USD
 
 
 @kinds
@@ -167,15 +167,15 @@ def test_a_call_that_is_cancelled_under_way_keeps_its_reserve(server: FaultServe
     ids=lambda value: str(getattr(value, "status", value)))
 def test_a_probe_counts_by_the_same_rule(server: FaultServer, kind: str, step: Step, is_free: bool) -> None:
     server.play(first(step))
-    engine, book = engine_for(server.url, kind, **PRICES), CallBook()
+    engine, ledger = engine_for(server.url, kind, **PRICES), SpendLedger()
 
     async def one() -> None:
-        async with OneByOne(engine, book, Cancel()) as asker:
+        async with OneByOne(engine, ledger, Cancel()) as asker:
             with contextlib.suppress(EngineError):
                 await asker.ask(request_for("Double 7"), False)
 
     asyncio.run(one())
-    assert (book.assumed_nano == 0) == is_free
+    assert (ledger.assumed_nano == 0) == is_free
 
 
 @kinds
@@ -184,14 +184,14 @@ def test_a_cap_holds_while_everything_goes_wrong(server: FaultServer, kind: str)
         Step(cut=500), Step(error_after=5), Step(usage=None), Step(cut=300, ending="reset"), Step(finish="length"),
         Step(status=500), Step(usage={"completion_tokens": -1}))))))
     engine = engine_for(server.url, kind, concurrency=64, usd_per_million_input=1.0, usd_per_million_output=2.0)
-    engine.book = book = CallBook(cap_usd=0.16)
+    engine.ledger = ledger = SpendLedger(cap_usd=0.16)
     got: list[Reply] = []
     with pytest.raises(BudgetReached, match="cap"):
         for reply in engine.answer((request_for(q) for q in doubles(2000)), silent, Cancel()):
             got.append(reply)
     engine.close()
     assert len(got) > 20 and len({r.request_id for r in got}) == len(got)
-    assert server.billed_usd(1.0, 2.0) <= book.spent_usd <= 0.16
+    assert server.billed_usd(1.0, 2.0) <= ledger.spent_usd <= 0.16
 
 
 @kinds
@@ -205,8 +205,8 @@ def test_cancelling_leaves_nothing_behind(server: FaultServer, kind: str) -> Non
     wait_for(lambda: server.in_flight == 0)
 
 
-class FullBook(CallBook):
-    """A book on a disk that is full after so many calls."""
+class FullLedger(SpendLedger):
+    """A ledger on a disk that is full after so many calls."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -215,15 +215,15 @@ class FullBook(CallBook):
     def reserve(self, nano: int) -> int | None:
         self.left -= 1
         if self.left < 0:
-            raise LocalDistillError("the book of calls cannot be written: no space", "free some disk and resume")
+            raise LocalDistillError("the ledger of calls cannot be written: no space", "free some disk and resume")
         return super().reserve(nano)
 
 
 @kinds
 @pytest.mark.parametrize("calls", [0, 1, 30])
-def test_a_book_that_cannot_be_written_ends_the_work_at_once(server: FaultServer, kind: str, calls: int) -> None:
+def test_a_ledger_that_cannot_be_written_ends_the_work_at_once(server: FaultServer, kind: str, calls: int) -> None:
     engine = engine_for(server.url, kind, finish_s=0.1, usd_per_million_input=1.0, usd_per_million_output=2.0)
-    engine.book = FullBook(calls)
+    engine.ledger = FullLedger(calls)
     begin = time.monotonic()
     with pytest.raises(LocalDistillError, match="no space"):
         ask(engine, doubles(100), cancel=Cancel(lambda: time.monotonic() - begin > 6))

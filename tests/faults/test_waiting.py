@@ -13,7 +13,7 @@ from localdistill.core.events import Cancel, Event, Noted
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.messages import Messages
-from localdistill.engines.wire.rate_limiter import Lane
+from localdistill.engines.wire.rate_limiter import RateLimiter
 from tests.faults import FaultServer, Limit, Script, Step, fault_server
 from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, one
 
@@ -41,15 +41,14 @@ def test_any_retry_after_is_obeyed_or_overlooked(
 
 
 def test_a_date_to_wait_for_is_obeyed(server: FaultServer) -> None:
-    now = time.time()
+    begin, now = time.monotonic(), time.time()
     server.play(first(Step(status=429, headers={"Retry-After": date_in(2)})))
-    begin = time.monotonic()
     assert is_right(one(server))
     assert server.requests[1].at_s - begin >= int(now + 2) - now - 0.05
 
 
 @kinds
-def test_waiting_is_no_try_and_holds_the_whole_lane(server: FaultServer, kind: str) -> None:
+def test_waiting_is_no_try_and_holds_the_whole_server(server: FaultServer, kind: str) -> None:
     server.play(first(Step(status=429, headers={"Retry-After": "0.4"}), times=3))
     replies = ask(engine_for(server.url, kind, retries=0, concurrency=3), doubles(20))
     assert len(replies) == 20 and all(is_right(r) for r in replies)
@@ -86,19 +85,19 @@ def test_what_limit_headers_leave_is_not_exceeded(server: FaultServer, kind: str
 
 
 def test_reset_times_of_anthropic_are_obeyed(server: FaultServer) -> None:
+    begin = time.monotonic()
     reset = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     headers = {"anthropic-ratelimit-requests-limit": "5", "anthropic-ratelimit-requests-remaining": "0",
                "anthropic-ratelimit-requests-reset": reset}
     server.play(first(Step(headers=headers)))
-    begin = time.monotonic()
     replies = ask(engine_for(server.url, "anthropic", concurrency=1), doubles(3))
     assert all(is_right(r) for r in replies) and server.requests[1].at_s - begin > 0.9
 
 
-def waited_s(lane: Lane, begin: float, most_s: float) -> float:
-    """Seconds on a clock of its own until the lane lets one request through; fails when that is more than `most_s`."""
+def waited_s(limiter: RateLimiter, begin: float, most_s: float) -> float:
+    """Seconds on a clock of its own until the limiter lets one request through; fails when they exceed `most_s`."""
     total = 0.0
-    while (wait := lane.wait_s(100.0, begin + total)) > 0:
+    while (wait := limiter.wait_s(100.0, begin + total)) > 0:
         total += wait
         assert total <= most_s
     return total
@@ -125,9 +124,9 @@ NONSENSE = [
 
 @pytest.mark.parametrize(("kind", "headers"), NONSENSE)
 def test_limit_headers_that_make_no_sense_do_not_hold_for_ever(kind: str, headers: dict[str, str]) -> None:
-    lane = Lane(8, True, 0.5)
-    lane.heard(DIALECTS[kind].limits(headers), 1000.0)
-    assert waited_s(lane, 1000.0, most_s=3600.0) <= 3600.0
+    limiter = RateLimiter(8, True, 0.5)
+    limiter.heard(DIALECTS[kind].limits(headers), 1000.0)
+    assert waited_s(limiter, 1000.0, most_s=3600.0) <= 3600.0
 
 
 @pytest.mark.parametrize(("kind", "headers", "exact_s"), [
@@ -140,16 +139,16 @@ def test_limit_headers_that_make_no_sense_do_not_hold_for_ever(kind: str, header
     ("openai_compatible", {"x-ratelimit-remaining-tokens": "5000", "x-ratelimit-reset-tokens": "59s"}, 0.0),
 ])
 def test_reset_times_are_waited_for_to_the_point(kind: str, headers: dict[str, str], exact_s: float) -> None:
-    lane = Lane(8, True, 0.5)
-    lane.heard(DIALECTS[kind].limits(headers), 1000.0)
-    assert waited_s(lane, 1000.0, most_s=4000.0) == pytest.approx(exact_s, abs=1e-6)
+    limiter = RateLimiter(8, True, 0.5)
+    limiter.heard(DIALECTS[kind].limits(headers), 1000.0)
+    assert waited_s(limiter, 1000.0, most_s=4000.0) == pytest.approx(exact_s, abs=1e-6)
 
 
 @pytest.mark.parametrize("asked_s", [0.0, 0.25, 30.0, 3600.0, 86400.0])
 def test_however_long_a_server_asks_to_wait_it_is_obeyed(asked_s: float) -> None:
-    lane = Lane(8, True, 0.5)
-    lane.slowed(asked_s, 1000.0)
-    assert asked_s <= waited_s(lane, 1000.0, most_s=asked_s * 1.05) <= asked_s * 1.05
+    limiter = RateLimiter(8, True, 0.5)
+    limiter.slowed(asked_s, 1000.0)
+    assert asked_s <= waited_s(limiter, 1000.0, most_s=asked_s * 1.05) <= asked_s * 1.05
 
 
 @pytest.mark.parametrize(("kind", "whose"), [

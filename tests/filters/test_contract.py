@@ -7,47 +7,25 @@ import pytest
 
 from localdistill.core.options import Options
 from localdistill.filters import FILTERS
-
-COLUMNS: dict[str, Any] = {
-    "trace_id": "t1",
-    "prompt_id": "p1",
-    "question": "What is 1 + 1?",
-    "reference": "2",
-    "reasoning": "Easy.",
-    "answer": "The answer is 2.",
-    "status": "complete",
-    "completion_tokens": 12,
-    "score": 1.0,
-    "model": "api.example.com/deep-thinker",
-}
+from tests import doors
+from tests.doors import ROW
 
 
 def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([{**COLUMNS, **row} for row in rows])
+    return pa.RecordBatch.from_pylist([{**ROW, **row} for row in rows])
 
 
 def kept(rule: Any, *rows: dict[str, Any]) -> list[bool]:
-    """The verdict of a filter on rows, through SQL where it is SQL."""
-    sql = rule.sql()
-    if sql is None:
-        return list(rule.keep(batch(*rows)))
-    import duckdb
-
-    table = pa.Table.from_batches([batch(*rows)])
-    with duckdb.connect() as connection:
-        connection.register("trace_view", table)
-        found = connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()
-    return [value for (value,) in found]
+    """The verdict of a filter on rows, through its door."""
+    return doors.kept(rule, [{**ROW, **row} for row in rows])
 
 
 @pytest.fixture(params=FILTERS.names())
 def rule(request: pytest.FixtureRequest) -> Any:
     cls = FILTERS.load(request.param)
     assert cls.name == request.param
-    made = cls(cls.Options())
-    if hasattr(made, "items"):
-        made.items = ["What is the weight of the moon?"]
-    return made
+    items = [item for sample in cls.samples() for item in sample.items]
+    return cls(cls.Options(), items=items) if items else cls(cls.Options())
 
 
 def test_options_are_strict_and_explained(rule: Any) -> None:

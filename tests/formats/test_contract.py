@@ -46,7 +46,7 @@ def test_contract(name: str) -> None:
     assert (example.prompt_id, example.trace_id, example.thinks) == (PROMPT.id, TRACE.id, member.thinks)
     *context, last = example.turns
     assert [(turn.role, turn.text) for turn in context] == [(m.role, m.content) for m in PROMPT.messages]
-    assert all(span.weight == 0 and span.role == "prompt" for turn in context for span in turn.spans)
+    assert all(span.weight == 0 and span.part == "prompt" for turn in context for span in turn.spans)
     assert last.role == "assistant" and any(span.weight > 0 for span in last.spans)
     assert all(span.text for span in last.spans) and last.text == last.text.strip()
     assert "<answer>" not in last.text
@@ -122,7 +122,7 @@ def test_answer_only_is_the_answer() -> None:
 def test_reasoning_then_answer_joins_with_a_blank_line() -> None:
     last = lay_out("reasoning_then_answer").turns[-1]
     assert last.text == "First I add.\nTwo and two.\n\nIt is 4."
-    assert [span.role for span in last.spans] == ["reasoning", "reasoning", "answer"]
+    assert [span.part for span in last.spans] == ["reasoning", "reasoning", "answer"]
     other = lay_out("reasoning_then_answer", separator="\n---\n", reasoning_weight=0.25).turns[-1]
     assert "Two and two.\n---\nIt is 4." in other.text and [span.weight for span in other.spans] == [0.25, 0.25, 1.0]
 
@@ -130,7 +130,7 @@ def test_reasoning_then_answer_joins_with_a_blank_line() -> None:
 def test_full_trace_thinks_in_tags() -> None:
     last = lay_out("full_trace", reasoning_weight=0.5).turns[-1]
     assert last.text == "<think>\nFirst I add.\nTwo and two.\n</think>\n\nIt is 4."
-    assert [(span.role, span.weight) for span in last.spans] == [
+    assert [(span.part, span.weight) for span in last.spans] == [
         ("tag", 1.0), ("reasoning", 0.5), ("tag", 1.0), ("answer", 1.0)]
 
 

@@ -1,9 +1,12 @@
 """The `math` grader: comparison, its child process, and real traces against hand-made labels."""
 
+import dataclasses
 import json
 import os
 import signal
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from localdistill.core.events import Cancel, Event, silent
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.graders.batch import grade_many
 from localdistill.graders.math import MathGrader
+from localdistill.interchange.files import read_file
+from localdistill.templates import split_thinking
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 LABELS = Path(__file__).with_name("hand_labels.jsonl")
@@ -92,30 +97,51 @@ def test_many_keep_their_order_and_stop_when_told(math_grader: MathGrader) -> No
         list(grade_many(math_grader, pairs, silent, Cancel(lambda: next(asked))))
 
 
+FALSE_ACCEPTS = {
+    ("math_verdicts/skyt1_27b__math500.jsonl", 104): "cut off after `1.`, which counts a list and is no result",
+    ("math_verdicts/skyt1_27b__math500.jsonl", 338): "cut off in doubt, after the sum of something else",
+}
+"""The wrong answers that the grader takes for right. Both were cut off; collected traces say so by their status."""
+
+
+def labelled(name: str, rows: set[int]) -> Iterator[tuple[int, Prompt, Trace]]:
+    """The rows of one file of labels, with the reply split as an import splits it."""
+    if name.startswith("traces/"):
+        for number, read in read_file(DATA / name):
+            if number in rows and read.trace is not None:
+                yield number, read.prompt, read.trace
+        return
+    for number, line in enumerate((DATA / name).read_text("utf-8").splitlines(), 1):
+        if number in rows:
+            row = json.loads(line)
+            prompt, trace = pair(row["gt"], "", row["question"])
+            said = split_thinking(row["response"])
+            yield number, prompt, dataclasses.replace(trace, reasoning=said.reasoning, answer=said.answer)
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real traces (../shared/data) are not on this machine")
-def test_on_hand_labels_ours_is_right_at_least_as_often_as_plain_math_verify(math_grader: MathGrader) -> None:
+def test_on_hand_labels_right_and_wrong_are_told_apart(math_grader: MathGrader) -> None:
     from math_verify import parse, verify
 
-    from localdistill.interchange.files import read_file
-
-    labels = [json.loads(line) for line in LABELS.read_text().splitlines()]
-    wanted = {(label["file"], label["row"]): label["verdict"] == "right" for label in labels}
-    ours = plain = 0
-    for name in sorted({file for file, _ in wanted}):
-        for number, row in read_file(DATA / "traces" / name):
-            truth = wanted.get((name, number))
-            if truth is None or row.trace is None or row.prompt.reference is None:
-                continue
-            ours += (math_grader.grade(row.prompt, row.trace).score == 1) == truth
-            plain += bool(verify(parse(row.prompt.reference), parse(row.trace.answer))) == truth
-    assert ours >= plain
-    assert ours >= 0.98 * len(labels)
+    rows: dict[str, dict[int, bool]] = defaultdict(dict)
+    for label in map(json.loads, LABELS.read_text().splitlines()):
+        rows[label["file"]][label["row"]] = label["verdict"] == "right"
+    seen, rejected, accepted, plain = 0, [], [], 0  # plain: right ones that math-verify alone does not take
+    for name, truths in rows.items():
+        for number, prompt, trace in labelled(name, set(truths)):
+            seen += 1
+            ours = math_grader.grade(prompt, trace).score == 1
+            if ours is not truths[number]:
+                (accepted if ours else rejected).append((name, number))
+            if truths[number]:
+                plain += not verify(parse(prompt.reference), parse(trace.answer))
+    assert seen == sum(map(len, rows.values())) == 208
+    assert set(accepted) == set(FALSE_ACCEPTS)
+    assert len(rejected) <= 2 and len(rejected) <= plain
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data (../shared/data) is not on this machine")
 def test_every_math500_solution_agrees_with_its_own_answer_and_few_with_another(math_grader: MathGrader) -> None:
-    from localdistill.interchange.files import read_file
-
     prompts = [row.prompt for _, row in read_file(DATA / "math500/test.jsonl")][:150]
     own = [pair(p.reference or "", p.original or "", p.question) for p in prompts]
     other = [pair(prompts[i - 1].reference or "", p.original or "", p.question) for i, p in enumerate(prompts)]

@@ -8,32 +8,6 @@ import pytest
 from localdistill.core.errors import InputError
 from localdistill.interchange import LAYOUTS
 
-ROWS: dict[str, Mapping[str, Any]] = {
-    "alpaca": {"instruction": "Add.", "input": "1 + 1", "output": "<think>\neasy\n</think>\n\n2"},
-    "gsm8k": {"question": "1 + 1?", "answer": "1+1=<<1+1=2>>2\n#### 2"},
-    "math500": {
-        "problem": "1+1",
-        "solution": "\\boxed{2}",
-        "answer": "2",
-        "subject": "Algebra",
-        "level": 1,
-        "unique_id": "test/1",
-    },
-    "messages": {"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]},
-    "mip_traces": {"question": "1 + 1?", "answer": "2\n#### 2", "gpt-4o (question)": "It is 2."},
-    "prompts": {"messages": [{"role": "user", "content": "1 + 1?"}], "reference": "2"},
-    "sharegpt": {"conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "2"}]},
-}
-BAD: dict[str, Mapping[str, Any]] = {
-    "alpaca": {"instruction": " ", "output": "2"},
-    "gsm8k": {"question": "", "answer": "#### 2"},
-    "math500": {"problem": "\n", "solution": "s", "answer": "2"},
-    "messages": {"messages": [{"role": "assistant", "content": "2"}]},
-    "mip_traces": {"question": "", "answer": "#### 2", "model_answer": "2"},
-    "prompts": {"messages": [{"role": "system", "content": "Be brief."}], "reference": "2"},
-    "sharegpt": {"conversations": [{"from": "gpt", "value": "2"}]},
-}
-
 
 @pytest.fixture(params=LAYOUTS.names())
 def name(request: pytest.FixtureRequest) -> str:
@@ -46,7 +20,9 @@ def test_the_name_is_the_file_name(name: str) -> None:
 
 
 def test_each_row_is_recognised_by_its_layout_alone(name: str) -> None:
-    assert [other for other in LAYOUTS.names() if LAYOUTS.load(other)().recognises(ROWS[name])] == [name]
+    for sample in LAYOUTS.load(name).samples():
+        if not sample.refused:
+            assert [other for other in LAYOUTS.names() if LAYOUTS.load(other)().recognises(sample.row)] == [name]
 
 
 @pytest.mark.parametrize(
@@ -56,16 +32,10 @@ def test_recognising_never_raises(name: str, row: Mapping[str, Any]) -> None:
     assert LAYOUTS.load(name)().recognises(row) in (True, False)
 
 
-def test_reading_is_undone_by_writing(name: str) -> None:
-    layout = LAYOUTS.load(name)()
-    first = layout.read(ROWS[name], 1, "file.json")
-    again = layout.read(layout.write(first.prompt, first.trace), 1, "file.json")
-    assert again == first
-
-
 def test_a_row_without_a_user_turn_is_named(name: str) -> None:
+    [row] = [sample.row for sample in LAYOUTS.load(name).samples() if sample.refused == "there is no user turn"]
     with pytest.raises(InputError, match=r"data\.jsonl, row 7: there is no user turn"):
-        LAYOUTS.load(name)().read(BAD[name], 7, "data.jsonl")
+        LAYOUTS.load(name)().read(row, 7, "data.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from localdistill.core.records import Message, Prompt
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported
-from localdistill.interchange.rows import Place, answer_of, imported_trace
+from localdistill.interchange.rows import RowPlace, answer_of, imported_trace
 
 SAYING = st.one_of(
     st.text(max_size=30),
@@ -44,7 +44,7 @@ def prompts(draw: st.DrawFn, source: str) -> Prompt:
 @st.composite
 def imported(draw: st.DrawFn, separate: bool) -> Imported:
     prompt = draw(prompts(source="file"))
-    place = Place("file", 1)
+    place = RowPlace("file", 1)
     text = draw(SAYING)
     if draw(st.booleans()):
         answer = answer_of(text)
@@ -97,7 +97,7 @@ def test_alpaca_keeps_what_its_table_says() -> None:
         reference="lost",
         source="file",
     )
-    trace = imported_trace(prompt, answer_of("<think>\nr\n</think>\n\nd"), "file", "lost", {}, Place("file", 1))
+    trace = imported_trace(prompt, answer_of("<think>\nr\n</think>\n\nd"), "file", "lost", {}, RowPlace("file", 1))
     read = again("alpaca", Imported(prompt, trace))
     assert read.prompt == Prompt(prompt.messages, source="file")
     assert read.trace is not None

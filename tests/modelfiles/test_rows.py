@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from localdistill.core.errors import ModelFileError
-from localdistill.core.records import Example, Message, Skip, Span, Turn
-from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span
+from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate
 from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
@@ -25,16 +25,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def example(*spans: Span, thinks: bool = True) -> Example:
-    return Example("p1", "t1", (Turn("user", (Span(QUESTION, 0.0, "prompt"),)), Turn("assistant", spans)), thinks)
+    asked = ExampleTurn("user", (Span(QUESTION, 0.0, "prompt"),))
+    return Example("p1", "t1", (asked, ExampleTurn("assistant", spans)), thinks)
 
 
-def made(folder: Path, value: Example, template: str = CHAT_TEMPLATE, max_tokens: int = 512) -> Row | Skip:
+def made(folder: Path, value: Example, template: str = CHAT_TEMPLATE, max_tokens: int = 512) -> TokenizedRow | Skip:
     return tokenize_example(value, ChatTemplate(template, isolated=False), StudentTokenizer(folder), max_tokens)
 
 
 def test_a_row_is_the_prompt_of_generation_then_the_target_then_the_stop_token(folder: Path) -> None:
     row = made(folder, example(*THINKING))
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     tokenizer, template = StudentTokenizer(folder), ChatTemplate(CHAT_TEMPLATE, isolated=False)
     asked = template.prompt((Message("user", QUESTION),), True)
     assert list(row.input_ids[:row.prompt_tokens]) == tokenizer.encode(asked)
@@ -46,27 +47,27 @@ def test_a_row_is_the_prompt_of_generation_then_the_target_then_the_stop_token(f
 
 def test_every_token_has_the_weight_of_the_span_it_starts_in(folder: Path) -> None:
     row = made(folder, example(*THINKING))
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     tokenizer = StudentTokenizer(folder)
     light = [token for token, weight in zip(row.input_ids, row.weights, strict=True) if weight == 0.25]
     assert tokenizer.decode(light) == "12 - 5 = 7"
     # " answer" is one token that starts in the second span, at its space.
     split = made(folder, example(Span("The", 0.0), Span(" answer is 7.", 1.0), thinks=False))
-    assert isinstance(split, Row)
+    assert isinstance(split, TokenizedRow)
     kept = [token for token, weight in zip(split.input_ids, split.weights, strict=True) if weight > 0]
     assert tokenizer.decode(kept) == " answer is 7.<|im_end|>"
 
 
 def test_a_target_without_thinking_gets_the_closed_block_in_its_prompt(folder: Path) -> None:
     row = made(folder, example(Span("7"), thinks=False))
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     text = StudentTokenizer(folder).decode(row.input_ids)
     assert text.endswith("<think>\n\n</think>\n\n7<|im_end|>")
 
 
 def test_a_tag_that_the_template_opens_is_not_written_twice(folder: Path) -> None:
     row = made(folder, example(*THINKING), OPENING_TEMPLATE)
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     text = StudentTokenizer(folder).decode(row.input_ids)
     assert text.count("<think>") == 1 and "<think>\n12 - 5" in text
     skipped = made(folder, example(Span("7"), thinks=False), OPENING_TEMPLATE)
@@ -77,14 +78,14 @@ def test_the_blanks_behind_an_opened_tag_are_the_templates_to_set(folder: Path) 
     template = OPENING_TEMPLATE.replace("<think>\n", "<think>\n\n")
     assert template != OPENING_TEMPLATE
     row = made(folder, example(*THINKING), template)
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     assert "<think>\n\n12 - 5" in StudentTokenizer(folder).decode(row.input_ids)
 
 
 @pytest.mark.parametrize(("value", "said"), [
     (example(Span("7", 0.0)), "no token"), (example(), "no token"),
     (example(Span("7<|im_end|>8")), "stop token before"),
-    (Example("p1", "t1", (Turn("user", (Span("x"),)),), False), "assistant"),
+    (Example("p1", "t1", (ExampleTurn("user", (Span("x"),)),), False), "assistant"),
 ])
 def test_rows_that_teach_nothing_or_the_wrong_thing_are_skipped(folder: Path, value: Example, said: str) -> None:
     skipped = made(folder, value)
@@ -94,7 +95,7 @@ def test_rows_that_teach_nothing_or_the_wrong_thing_are_skipped(folder: Path, va
 
 def test_a_row_that_is_too_long_is_skipped_whole(folder: Path) -> None:
     row = made(folder, example(*THINKING))
-    assert isinstance(row, Row)
+    assert isinstance(row, TokenizedRow)
     assert made(folder, example(*THINKING), max_tokens=len(row.input_ids)) == row
     skipped = made(folder, example(*THINKING), max_tokens=len(row.input_ids) - 1)
     assert isinstance(skipped, Skip) and "longer" in skipped.reason
@@ -106,7 +107,7 @@ def test_a_template_that_never_ends_a_turn_is_refused(folder: Path) -> None:
     assert isinstance(skipped, Skip) and "without a stop token" in skipped.reason
 
 
-SYSTEM = Turn("system", (Span("Answer in French.", 0.0, "prompt"),))
+SYSTEM = ExampleTurn("system", (Span("Answer in French.", 0.0, "prompt"),))
 
 
 @pytest.mark.parametrize(("template", "said"), [
@@ -117,14 +118,14 @@ SYSTEM = Turn("system", (Span("Answer in French.", 0.0, "prompt"),))
     ("{% if messages|length > 2 %}{{ raise_exception('') }}{% endif %}" + CHAT_TEMPLATE, "it: TemplateError"),
 ])
 def test_a_row_that_the_template_refuses_is_skipped_with_its_reason(folder: Path, template: str, said: str) -> None:
-    question = Turn("user", (Span(QUESTION, 0.0, "prompt"),))
-    talk = (question, Turn("assistant", (Span("which?", 0.0, "prompt"),)), question)
-    target = Turn("assistant", (Span("7"),))
+    question = ExampleTurn("user", (Span(QUESTION, 0.0, "prompt"),))
+    talk = (question, ExampleTurn("assistant", (Span("which?", 0.0, "prompt"),)), question)
+    target = ExampleTurn("assistant", (Span("7"),))
     first = SYSTEM if template == STRICT_TEMPLATE else talk[0]
     refused = made(folder, Example("p1", "t1", (first, *talk[1:], target), False), template)
     assert isinstance(refused, Skip) and said in refused.reason, refused
     assert "refuses" in refused.reason and "\n" not in refused.reason and len(refused.reason) < 200
-    assert isinstance(made(folder, example(Span("7"), thinks=False), template), Row)
+    assert isinstance(made(folder, example(Span("7"), thinks=False), template), TokenizedRow)
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('never') }}", "{% if %}"])
@@ -137,12 +138,12 @@ def test_the_last_token_of_a_row_ends_the_turn_whatever_is_stated_first(tmp_path
     student = tiny_model(tmp_path / "m", hidden=32)
     edit_json(student / "generation_config.json", eos_token_id=[0, 2])
     row = made(student, example(Span("7"), thinks=False))
-    assert isinstance(row, Row) and row.input_ids[-1] == 2 and row.weights[-1] == 1.0
+    assert isinstance(row, TokenizedRow) and row.input_ids[-1] == 2 and row.weights[-1] == 1.0
 
 
 def test_rows_are_named_by_their_content(folder: Path) -> None:
     first, again, other = (made(folder, example(Span(text))) for text in ("7", "7", "8"))
-    assert isinstance(first, Row) and isinstance(other, Row)
+    assert isinstance(first, TokenizedRow) and isinstance(other, TokenizedRow)
     assert first == again and first.row_id != other.row_id
 
 

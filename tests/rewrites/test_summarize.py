@@ -57,6 +57,8 @@ def test_a_good_summary_is_kept_with_its_parent() -> None:
     assert (trace.reasoning, trace.answer, trace.trace_kind) == (GOOD, TRACE.answer, "summary")
     assert (trace.parent_id, trace.rewrite, trace.prompt_id) == ("t1", "summarize@1", PROMPT.id)
     assert trace.id.startswith("b2:") and trace.id != TRACE.id
+    asked = dataclasses.replace(TRACE, asked=(Message("user", "?"),), thinks=True)
+    assert run(answering(GOOD), asked) == run(answering(GOOD)), "what the parent was asked is the parent's"
     assert (trace.cost_usd, trace.raw) == (0.5, f"raw  {GOOD}\n")
     assert run(answering(GOOD))[0][0].id == trace.id
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +27,7 @@ from localdistill import (
 )
 from localdistill.cli.app import app as cli
 from localdistill.core.errors import UsageError
+from localdistill.safety import children
 from tests.helpers import collecting_recipe, counting_server, write_questions
 
 HOUR_S = 3600.0
@@ -146,15 +146,15 @@ def test_a_run_lives_from_the_moment_its_process_is_made_and_after_a_resume_too(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[RunStatus] = []
 
-    class Watched(subprocess.Popen[bytes]):
-        def __init__(self, command: list[str], **options: Any) -> None:
-            super().__init__(command, **options)
-            seen.extend(folder.status() for folder in list_runs(Workspace(tmp_path).runs))
+    def watched(*arguments: str, **options: Any) -> children.Process:
+        process = children.start_module(*arguments, **options)
+        seen.extend(folder.status() for folder in list_runs(Workspace(tmp_path).runs))
+        return process
 
     with counting_server() as server:
         text = collecting_recipe(write_questions(tmp_path / "q.jsonl", 2), server.url)
         with monkeypatch.context() as patch:
-            patch.setattr("localdistill.runs.control.subprocess.Popen", Watched)
+            patch.setattr("localdistill.runs.control.start_module", watched)
             run = start(Workspace(tmp_path), parse_recipe(text), text, tmp_path)
             assert wait(run).state == "finished"
             assert wait(resume(Workspace(tmp_path), run.id)).state == "finished"

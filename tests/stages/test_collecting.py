@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import Store, Workspace, budget_of, parse_recipe
+from localdistill import Store, Workspace, budget_of, parse_recipe, render_trace
 from localdistill.core.errors import (
     BudgetReached,
     EngineUnavailable,
@@ -26,7 +26,7 @@ from localdistill.core.records import Message, Prompt, Sampling, Trace, request_
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.spending.ledger import state_spent
 from localdistill.stages import collect, grade, rewrite, select
-from localdistill.stages.asking import Asker, Line, Teacher, find_open
+from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
 from localdistill.stages.outputs import CollectOutput, read_output
@@ -108,6 +108,20 @@ def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, ser
     assert sum(server.asked.values()) == 16, "what is settled is not asked again"
 
 
+def test_what_was_sent_is_kept_and_shown_where_it_is_not_the_prompts_own(
+    tmp_path: Path, server: CountingServer
+) -> None:
+    own = Chain(tmp_path, recipe_of(tmp_path, 1, at(server))).collect()
+    said = recipe_of(tmp_path, 1, at(server), collecting='suffix = "Be short."\nsystem = "Add."\nthinks = true')
+    chain = Chain(tmp_path, said)
+    sent = chain.collect()
+    assert [(trace.asked, trace.thinks) for trace in own + sent] == [
+        ((), None), ((Message("system", "Add."), Message("user", "Double 0\nBe short.")), True)]
+    plain, marked = (render_trace(chain.context().store, trace.id).text for trace in own + sent)
+    assert "[user]\nDouble 0\n\n[reasoning]" in plain and "as sent" not in plain and "[thinks]" not in plain
+    assert "[system, as sent]\nAdd.\n\n[user, as sent]\nDouble 0\nBe short.\n\n[thinks] yes" in marked
+
+
 def test_a_run_that_asks_for_one_answer_several_times_says_so(tmp_path: Path, server: CountingServer) -> None:
     def warned(collecting: str) -> list[str]:
         chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server), collecting=collecting))
@@ -138,7 +152,7 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     assert error.value.exit_code == 4
     first = sum(server.asked.values())
     context = chain.context()
-    assert 0 < first < 40 and context.book.spent_usd <= 0.1
+    assert 0 < first < 40 and context.ledger.spent_usd <= 0.1
     assert len(list(context.store.traces())) == first, "what was paid for is kept"
     with pytest.raises(BudgetReached):
         chain.collect()
@@ -147,13 +161,13 @@ def test_a_cap_pauses_and_a_raised_one_goes_on(tmp_path: Path, server: CountingS
     chain.run.amend_request(max_usd=5.0)
     traces = chain.collect()
     assert len(traces) == 40 and sum(server.asked.values()) == 40
-    spent = chain.context().book.spent_usd
+    spent = chain.context().ledger.spent_usd
     assert spent == pytest.approx(40 * (10 * 1.0 + 50 * 100.0) / 1e6)
     assert sum(trace.cost_usd or 0 for trace in traces) == pytest.approx(spent)
 
 
-@pytest.mark.parametrize("lost", ["book", "book and size", "book, size and journal", "end of the book"])
-def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_was_spent(
+@pytest.mark.parametrize("lost", ["ledger", "ledger and size", "ledger, size and journal", "end of the ledger"])
+def test_a_capped_run_that_lost_its_ledger_asks_nothing_until_somebody_says_what_was_spent(
         tmp_path: Path, server: CountingServer, lost: str) -> None:
     server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
     prices = "usd_per_million_input = 1.0\nusd_per_million_output = 100.0\nconcurrency = 4"
@@ -165,7 +179,7 @@ def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_w
     spent = budget_of(run).spent_usd
     run.path.joinpath("events.jsonl").write_text(
         "".join(json.dumps(e.to_json()) + "\n" for e in chain.events if e.is_fact))
-    if lost == "end of the book":
+    if lost == "end of the ledger":
         run.calls.write_bytes(run.calls.read_bytes()[:-300])
     else:
         run.calls.unlink()
@@ -185,7 +199,7 @@ def test_a_capped_run_that_lost_its_book_asks_nothing_until_somebody_says_what_w
     assert len(chain.collect()) == 40
 
 
-def test_a_capped_run_that_asked_nobody_needs_no_book(tmp_path: Path, server: CountingServer) -> None:
+def test_a_capped_run_that_asked_nobody_needs_no_ledger(tmp_path: Path, server: CountingServer) -> None:
     prices = "usd_per_million_input = 1.0\nusd_per_million_output = 1.0"
     chain = Chain(tmp_path, recipe_of(tmp_path, 2, at(server, prices), top="max_usd = 0.1"))
     chain.context()
@@ -350,16 +364,16 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
     for teacher in teachers:
         assert teacher.ids == every and teacher.unasked == set(every) - answered
         assert len(teacher.questions) == min(held, 5)
-        line = Line(teacher, fetch, False)
-        assert len(line) == 9
-        taken = [request for size in (2, 4, 100) for request in line.take(size)]
+        queue = RequestQueue(teacher, fetch, False)
+        assert len(queue) == 9
+        taken = [request for size in (2, 4, 100) for request in queue.take(size)]
         assert [request.id for request in taken] == [key for key in every if key not in answered]
-        assert [line.question(request.id).prompt for request in taken] == [
+        assert [queue.question(request.id).prompt for request in taken] == [
             prompts[every.index(request.id) // 2] for request in taken]
-        assert not line and not line.take(1)
-        line.answered(taken[0].id, True)
-        line.gave_up(taken[1].id)
-        assert not line
+        assert not queue and not queue.take(1)
+        queue.answered(taken[0].id, True)
+        queue.gave_up(taken[1].id)
+        assert not queue
     later = [prompt.id for prompt in prompts[3 + held:]]
     assert fetched == [later[at:at + 2] for at in range(0, len(later), 2)] * 2
 
@@ -372,15 +386,15 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
     assert [question.prompt for question in teacher.questions] == prompts
     teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
-    line = Line(teacher, lambda _: [], True)
-    assert len(line) == 7
-    first = line.take(2)
+    queue = RequestQueue(teacher, lambda _: [], True)
+    assert len(queue) == 7
+    first = queue.take(2)
     assert [request.id for request in first] == [every[2], every[4]]
-    line.answered(every[2], False)
-    line.answered(every[4], True)
-    assert len(line) == 6 and [request.id for request in line.take(2)] == [every[3], every[6]]
-    line.answered(every[3], False)
-    assert len(line) == 4, "both tries of this one are used up"
+    queue.answered(every[2], False)
+    queue.answered(every[4], True)
+    assert len(queue) == 6 and [request.id for request in queue.take(2)] == [every[3], every[6]]
+    queue.answered(every[3], False)
+    assert len(queue) == 4, "both tries of this one are used up"
 
 
 def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(

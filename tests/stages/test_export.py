@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
@@ -212,20 +214,15 @@ class WritesNothing:
         return []
 
 
-def write_rows(staging: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    parquet.write_table(pa.table({"input_ids": [[1, 2]], "weights": [[0.0, 1.0]]}), staging / "rows.parquet")
-
-
 def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated(context, cards(base=9, one=0), "best")
     context.run.amend_request(export_arm="one")
     context.workspace.make_artifact("adapter", "b2:ada", {}, lambda staging: (staging / "adapter").mkdir())
-    context.workspace.make_artifact("dataset", "b2:data", {}, write_rows)
+    row = pa.Table.from_pylist([{"input_ids": [5, 6], "weights": [0.0, 1.0]}])
+    context.workspace.make_artifact("dataset", "b2:data", {}, lambda staging: parquet.write_table(
+        row, staging / "rows.parquet"))
     monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesOne())
     export.run(context)
@@ -408,7 +405,7 @@ def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
     _, items = answers_of(context, bench, BASE)
     warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert len(items) == 3 and "2 of 3 items got no reply" in warned[0].text
-    assert "not like this" in warned[0].text
+    assert "2 x not like this" in warned[0].text
     with pytest.raises(LocalDistillError, match="no item could be answered: not like this"):
         answers_of(context, bench, Contestant("base", dataset()))
 

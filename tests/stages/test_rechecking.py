@@ -11,9 +11,10 @@ import pytest
 from localdistill.core.errors import Cancelled
 from localdistill.core.events import Cancel
 from localdistill.core.records import Status
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.wire.probe_report import Probe
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, probes, recheck
 from localdistill.workspace.folder import Workspace
 from tests.faults import refused_url
@@ -56,27 +57,27 @@ def test_the_second_look_says_what_changed() -> None:
     kept: list[Probe] = []
     with played(PlayedTeacher()) as teacher:
         engine = engine_for(teacher.url)
-        assert "its reasoning is raw" in recheck(engine, None, CallBook(), Cancel(), kept.append)[0]
-        assert recheck(engine, kept[0], CallBook(), Cancel()) == ["a probe finds it as it was"]
+        assert "its reasoning is raw" in recheck(engine, None, SpendLedger(), Cancel(), kept.append)[0]
+        assert recheck(engine, kept[0], SpendLedger(), Cancel()) == ["a probe finds it as it was"]
         teacher.model, teacher.reasoning = "played-2", ""
-        changes = recheck(engine, kept[0], CallBook(), Cancel(), kept.append)
+        changes = recheck(engine, kept[0], SpendLedger(), Cancel(), kept.append)
     assert "the model that answers: played-1 before, played-2 now" in changes
     assert "its reasoning: raw before, hidden now" in changes
     assert kept[1].answered_as == "played-2"
 
 
 def test_a_failing_probe_is_a_sentence_and_a_cancel_is_not() -> None:
-    said = recheck(engine_for(refused_url()), None, CallBook(), Cancel())
+    said = recheck(engine_for(refused_url()), None, SpendLedger(), Cancel())
     assert len(said) == 1 and "could not be probed again" in said[0]
     with played(PlayedTeacher()) as teacher:
         priced = engine_for(teacher.url, usd_per_million_input=1.0, usd_per_million_output=1.0)
-        assert "could cost" in recheck(priced, None, CallBook(cap_usd=0.0), Cancel())[0]
+        assert "could cost" in recheck(priced, None, SpendLedger(cap_usd=0.0), Cancel())[0]
     with played(PlayedTeacher(fail=[(429, {"Retry-After": "50"})])) as slow, pytest.raises(Cancelled):
-        recheck(engine_for(slow.url), None, CallBook(), Cancel(lambda: bool(slow.bodies)))
+        recheck(engine_for(slow.url), None, SpendLedger(), Cancel(lambda: bool(slow.bodies)))
 
 
 def test_a_model_file_is_not_asked_again() -> None:
-    assert recheck(LlamaCppEngine(LlamaCppOptions(model="/none.gguf")), None, CallBook(), Cancel()) == []
+    assert recheck(LlamaCppEngine(LlamaCppOptions(model="/none.gguf")), None, SpendLedger(), Cancel()) == []
 
 
 def test_reports_are_kept_one_per_identity_newest_first(tmp_path: Path) -> None:

@@ -24,18 +24,19 @@ def found(store: Store, where: str, search: str = "", limit: int = 20) -> list[s
 def test_conditions_find_the_same_as_in_process(tmp_path: Path) -> None:
     store = filled(tmp_path, 30)
     store.add_grades([Grade(ids(n)[0], "a@1", float(n % 2), "", "") for n in range(0, 30, 3)])
-    for where in ("score = 0", "completion_tokens > 35 AND answer LIKE '%8'", "length(reasoning) > 15 OR steps IS NULL",
-                  '"SCORE" = 1', "trace_view.steps = 2", "parent_id IS NULL AND created_at < now()::TIMESTAMP"):
+    for where in ("score = 0", "completion_tokens > 35 AND answer LIKE '%8'", "trace_view.labels['steps']::INT = 2",
+                  "length(reasoning) > 15 OR labels['no'] = '1'", '"SCORE" = 1',
+                  "parent_id IS NULL AND created_at < now()::TIMESTAMP"):
         wanted = store.trace_ids(where)
         assert found(store, where, limit=100) == wanted and wanted, where
-    assert found(store, "steps = 2", search="add 17") == ids(17)
-    assert found(store, "steps = 2", limit=2) == ids(2, 7)
+    assert found(store, "labels['steps'] = '2'", search="add 17") == ids(17)
+    assert found(store, "labels['steps'] = '2'", limit=2) == ids(2, 7)
     assert found(store, "score = 7") == []
 
 
 @pytest.mark.whole
 def test_only_columns_that_a_condition_names_are_read() -> None:
-    assert needed_columns("Score = 1 and kind = 'x'") == ["kind", "score"]
+    assert needed_columns("Score = 1 and engine = 'x'") == ["engine", "score"]
     assert needed_columns("len(COLUMNS('a.*')) > 1") == list(VIEW_COLUMNS) == needed_columns("trace_view::VARCHAR = ''")
 
 
@@ -68,8 +69,8 @@ def test_a_condition_reaches_nothing_and_its_refusal_is_clear(tmp_path: Path, wh
 
 @pytest.mark.whole
 @pytest.mark.parametrize("where", [
-    "(SELECT sum(x) FROM range(1000000000000000) a(x)) > steps",
-    "(SELECT sum(x + steps) FROM range(1000000000000000) a(x)) > 0",
+    "(SELECT sum(x) FROM range(1000000000000000) a(x)) > sample_index",
+    "(SELECT sum(x + sample_index) FROM range(1000000000000000) a(x)) > 0",
 ])
 def test_a_bomb_is_stopped_and_never_holds_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -99,7 +100,7 @@ def test_a_bomb_is_stopped_and_never_holds_the_file(
 def test_a_child_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "ADDRESS_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="brought the database down"):
-        found(filled(tmp_path, 3), "steps = 1")
+        found(filled(tmp_path, 3), "sample_index = 1")
 
 
 @pytest.mark.whole
@@ -111,7 +112,7 @@ def test_a_locked_store_is_said_to_be_locked(tmp_path: Path, monkeypatch: pytest
     con = duckdb.connect(str(store.path))
     try:
         with pytest.raises(StoreLocked, match="held by"):
-            next(asking.matching_seqs(asking.Sessions(store.path, wait_s=0.2), "steps = 1"))
+            next(asking.matching_seqs(asking.Sessions(store.path, wait_s=0.2), "sample_index = 1"))
     finally:
         con.close()
 

@@ -3,10 +3,11 @@ it is called, so one that is added to a record and not to the store fails here."
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from localdistill.safety.journal import JournalWriter
 from localdistill.stages.context import JournalledWriter
 from localdistill.store import Store
 from localdistill.store.pages import detail_at, place_of, readers
-from localdistill.store.schema import MIGRATIONS
+from localdistill.store.rows import GRADE_TABLE, PROMPT_TABLE, TRACE_TABLE, trace_from_json, trace_to_json
+from localdistill.store.schema import MIGRATIONS, VIEW, VIEW_COLUMNS
 from localdistill.store.session import Sessions
 from localdistill.workspace.run_folder import RunFolder
 
@@ -89,6 +91,36 @@ def test_every_field_comes_back_by_way_of_the_journal(tmp_path: Path, records: t
     assert (list(store.traces()), store.grades([trace.id])) == ([trace], {trace.id: [grade]})
 
 
+def test_every_field_of_a_trace_stands_in_the_view_and_in_json(
+    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+) -> None:
+    _, trace, _ = records
+    assert trace_from_json(json.loads(json.dumps(trace_to_json(trace)))) == trace
+    store = Store(tmp_path / "s.duckdb")
+    store.add_traces([trace])
+    [batch] = store.batches(VIEW_COLUMNS)
+    [cells] = batch.to_pylist()
+    for record, names in ((trace, {"id": "trace_id"}), (trace.usage, {"estimated": "usage_estimated"})):
+        for part in fields(record):
+            column = names.get(part.name, part.name)
+            if column != "usage":
+                assert VIEW[column].kind.restore(cells[column]) == getattr(record, part.name), column
+
+
+def test_every_column_has_the_type_that_its_field_says(tmp_path: Path) -> None:
+    sql = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "time": "TIMESTAMP",
+           "labels": "MAP(VARCHAR, VARCHAR)"}
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind in Sessions(tmp_path / "s.duckdb").run(lambda con: con.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()):
+        found.setdefault(table, {})[name] = kind
+    views = {name: column.kind for name, column in VIEW.items()}
+    for table, columns, own in (("prompts", PROMPT_TABLE, {"seq"}), ("traces", TRACE_TABLE, {"seq", "prompt_seq"}),
+                                ("grades", GRADE_TABLE, {"trace_seq"}), ("trace_view", views, set[str]())):
+        wanted = {name: sql[kind.arrow] for name, kind in columns.items()}
+        assert {name: kind for name, kind in found[table].items() if name not in own} == wanted, table
+
+
 def test_every_turn_keeps_every_field(tmp_path: Path) -> None:
     prompt = Prompt(tuple(made(Message, count(n)) for n in (2, 40, 80)))
     store = Store(tmp_path / "s.duckdb")
@@ -100,13 +132,14 @@ def test_every_turn_keeps_every_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("part", "value"), [
     ("sample_index", "1"), ("sample_index", 2**70), ("sampling", [1]), ("cost_usd", "free"), ("engine", None),
     ("prompt_id", 7), ("usage", {"prompt_tokens": 1.5}), ("usage", {"estimated": 1}), ("usage", None), ("later", 1),
+    ("asked", [["user", "?"]]), ("asked", [{"role": "user"}]), ("thinks", "yes"),
 ])
 def test_a_line_that_holds_what_no_column_takes_is_damaged_and_stops_no_other(
     tmp_path: Path, records: tuple[Prompt, Trace, Grade], part: str, value: object
 ) -> None:
     _, trace, grade = records
     store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
-    row = {**vars(trace), "usage": vars(trace.usage)}
+    row = trace_to_json(trace)
     writer = JournalWriter(path)
     writer.append({"kind": "trace", "trace": {**row, "id": "b2:odd", part: value}})
     writer.append({"kind": "trace", "trace": {**row, "id": "b2:7"}, "grades": [vars(grade)]})
@@ -133,4 +166,19 @@ def test_a_store_from_before_the_newest_columns_opens_and_keeps_its_rows(
     old, new = store.traces()
     assert (old.id, old.usage.prompt_tokens, old.usage.cached_tokens, old.usage.cache_write_tokens) == ("b2:old", 10, 3,
                                                                                                      0)
+    assert (old.asked, old.thinks) == (None, None)
     assert new == trace
+
+
+@pytest.mark.whole
+def test_a_line_from_before_the_newest_fields_is_taken_in(
+    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+) -> None:
+    _, trace, _ = records
+    store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
+    row = {name: value for name, value in trace_to_json(trace).items() if name not in ("asked", "thinks")}
+    writer = JournalWriter(path)
+    writer.append({"kind": "trace", "trace": row})
+    writer.close()
+    assert store.catch_up([path]).rows == 1
+    assert list(store.traces()) == [replace(trace, asked=None, thinks=None)]

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from localdistill.core.errors import StoreError, StoreLocked, UsageError
 from localdistill.core.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.rewrites.naming import RewriteName
 from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
 from localdistill.store.borders import BORDERS
@@ -168,10 +169,13 @@ def test_the_view_says_what_filters_rely_on(tmp_path: Path) -> None:
     row = {k: v for k, v in rows[1].items() if k != "created_at"}
     assert row == {
         "trace_id": ids(1)[0], "prompt_id": prompt_number(1).id, "question": "What is 1 + 1?", "reference": "2",
-        "original": "old answer", "source": "made up", "licence": "mit", "kind": "sum", "steps": 1, "engine": "replay",
-        "model": "m", "reasoning": "I add 1 and 1.", "answer": "2", "status": "complete", "trace_kind": "raw",
-        "completion_tokens": 11, "cost_usd": 0.25, "parent_id": None, "rewrite": "", "sample_index": 0, "score": 0.25,
-        "grade_reason": "late", "extracted": "3", "terms": "", "tries": None,
+        "original": "old answer", "source": "made up", "licence": "mit", "labels": [("kind", "sum"), ("steps", "1")],
+        "engine": "replay", "model": "m", "reasoning": "I add 1 and 1.", "answer": "2", "status": "complete",
+        "trace_kind": "raw", "raw": "raw", "finish_reason": "stop", "elapsed_s": 1.5, "asked": None, "thinks": None,
+        "sampling": '{"temperature":0.5,"stop":["x"]}', "prompt_tokens": 3, "completion_tokens": 11,
+        "reasoning_tokens": 4, "cached_tokens": 1, "cache_write_tokens": 0, "usage_estimated": True, "cost_usd": 0.25,
+        "parent_id": None, "rewrite": "", "sample_index": 0, "score": 0.25, "grade_reason": "late", "extracted": "3",
+        "terms": "",
     }  # fmt: skip
     assert store.trace_ids("coalesce(score < 1, false)") == ids(1)
     assert store.trace_ids("answer = $a", {"a": "4"}) == ids(2)
@@ -246,9 +250,9 @@ def test_find_by_the_beginning_of_an_id(tmp_path: Path) -> None:
 
 
 def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
-    store, label = filled(tmp_path, 4), "shorten@1/abcd"
+    store, label = filled(tmp_path, 4), RewriteName("shorten", 1, "abcd")
     for parent, n in zip(ids(0, 1, 2), (100, 101, 102)):
-        store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=label)])
+        store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=str(label))])
     store.add_grades([Grade(ids(100)[0], "shorten@1", 1.0, "kept"), Grade(ids(100)[0], "math@1", 0.0, "wrong"),
                       Grade(ids(101)[0], "shorten@1", 0.0, "too long")])  # fmt: skip
     assert store.children(ids(2, 1, 0, 3), label) == [
@@ -257,7 +261,7 @@ def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
         (ids(0)[0], ids(100)[0], 1.0, "kept"),
     ]
     assert store.without_child(ids(3, 2, 1), label) == ids(3)
-    assert store.without_child(ids(3, 2), "shorten@2") == ids(3, 2)
+    assert store.without_child(ids(3, 2), RewriteName("shorten", 2)) == ids(3, 2)
     assert store.counts().rewritten == 3
 
 
@@ -305,15 +309,22 @@ def test_terms_are_those_of_the_traces_and_their_parents(tmp_path: Path) -> None
     assert store.terms(ids(4)) == ["allowed:a", "prohibited:b"] and store.terms([]) == []
 
 
-def test_how_often_a_prompt_was_tried_is_a_column(tmp_path: Path) -> None:
-    store = filled(tmp_path, 4)
-    store.add_labels([(prompt_number(1).id, "tries", 3), (prompt_number(2).id, "tries", 1),
-                      (prompt_number(3).id, "other", 7)])  # fmt: skip
-    assert [row["tries"] for row in store.listing()] == [None, 3, 1, None]
-    assert store.trace_ids("tries > 1") == ids(1)
-    assert [row["trace_id"] for row in store.listing("tries = 1")] == ids(2)
-    assert Sessions(store.path).run(
-        lambda con: con.execute("SELECT trace_id FROM trace_view WHERE tries = 3").fetchall()) == [(ids(1)[0],)]
+def test_what_is_known_of_a_prompt_beside_its_columns_is_one_column(tmp_path: Path) -> None:
+    store, odd = filled(tmp_path, 4), Prompt((Message("user", "?"),), metadata={"od\ud83d": "\ufdd0 \ud83d", "n": [1]})
+    store.add_prompts([odd])
+    store.add_traces([trace_number(4, odd), trace_number(5, Prompt(()))])
+    store.add_labels([(prompt_number(1).id, "tries", 3), (prompt_number(2).id, "tries", ">4"),
+                      (prompt_number(3).id, "other", 7), (prompt_number(3).id, "steps", 9)])  # fmt: skip
+    assert [row["labels"] for row in store.listing()] == [
+        {"kind": "sum", "steps": "0"}, {"kind": "sum", "steps": "1", "tries": "3"},
+        {"kind": "sum", "steps": "2", "tries": ">4"}, {"kind": "sum", "steps": "9", "other": "7"},
+        {"od\ud83d": "\ufdd0 \ud83d", "n": "[1]"}, {},
+    ]  # fmt: skip
+    for where, found in (("TRY_CAST(labels['tries'] AS INT) > 1", ids(1)), ("labels['tries'] = '>4'", ids(2)),
+                         ("labels['steps']::INT > 1", ids(2, 3)), ("labels['kind'] = 'sum'", ids(0, 1, 2, 3))):
+        assert store.trace_ids(where) == found == [row["trace_id"] for row in store.listing(where)], where
+    assert Sessions(store.path).run(lambda con: con.execute(
+        "SELECT trace_id FROM trace_view WHERE labels['tries'] = '3'").fetchall()) == [(ids(1)[0],)]
 
 
 def test_what_traces_cost_adds_up_however_many_are_asked_for(tmp_path: Path) -> None:
@@ -642,7 +653,8 @@ def test_a_store_of_the_first_version_opens_and_keeps_its_rows(tmp_path: Path) -
     store.add_traces([trace_number(1, terms="conditional:someone")])
     assert [t.terms for t in store.traces()] == ["", "conditional:someone"]
     assert store.trace_ids("terms = ''") == ["b2:t"]
-    assert Sessions(path).run(lambda con: con.execute("SELECT count(tries) FROM trace_view").fetchall()) == [(0,)]
+    assert Sessions(path).run(lambda con: con.execute("SELECT labels['tries'], asked, thinks FROM trace_view WHERE "
+                                                      "trace_id = 'b2:t'").fetchall()) == [(None, None, None)]
 
 
 @pytest.mark.whole

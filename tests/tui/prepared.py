@@ -11,13 +11,31 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from localdistill import RunFolder, Workspace, load_recipe, start, wait
+from localdistill.core.events import (
+    ArtifactWritten,
+    Counted,
+    Event,
+    Measured,
+    Noted,
+    Progressed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    Streamed,
+    Warned,
+    stamped,
+)
 from localdistill.exporters.report import ParityItem, ParityReport
+from localdistill.runs.supervisor import Recorder
 from localdistill.scorecard import (
     ContestantResult,
     ItemResult,
@@ -249,8 +267,7 @@ def begun(root: Path) -> tuple[Workspace, RunFolder]:
 
 def parity(failed: str = "") -> ParityReport:
     """A report of the parity gate, one item of it `failed`."""
-    return ParityReport(tuple(ParityItem(name, name != failed, figure, threshold, detail)
-                              for name, figure, threshold, detail in GATE), "float32")
+    return ParityReport(tuple(ParityItem(name, name != failed, *rest) for name, *rest in GATE), "float32")
 
 
 def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
@@ -269,46 +286,47 @@ def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
     return digest
 
 
+def _kept(run: RunFolder, events: Iterable[Event], at: float, state: str = "running") -> None:
+    """What the supervisor of a run keeps of these events, all of which came at the time `at`."""
+    (run.path / "events.jsonl").unlink(missing_ok=True)
+    with patch("time.time", return_value=at):
+        recorder = Recorder(run, run.recipe().name)
+        with closing(recorder._file):
+            for event in events:
+                recorder.take(event)
+            recorder.status["state"] = state
+            recorder.flush(force=True)
+
+
 def _events(run: RunFolder, stages: Sequence[str], adapters: dict[str, str], scorecard: str, exported: str) -> None:
     """The real facts of the real stages, and written ones of the others; all times are made up."""
-    facts = [json.loads(text) for text in (run.path / "events.jsonl").read_text().splitlines()]
-    facts = [fact for fact in facts if fact["kind"] not in ("run_started", "run_finished")]
-    out: list[dict[str, Any]] = [{"kind": "run_started", "run_id": run.id, "recipe": "garden", "stages": list(stages)}]
-    out += [{**fact, "elapsed_s": 2.0} if fact["kind"] == "stage_finished" else fact for fact in facts
-            if fact["kind"] != "measured"]
-    out.append({"kind": "stage_started", "stage": "train"})
+    real = [replace(fact, elapsed_s=2.0) if isinstance(fact, StageFinished) else fact for fact, _ in run.events()
+            if not isinstance(fact, RunStarted | RunFinished | Measured)]
+    trained: list[Event] = []
     for place, arm in enumerate(ARMS):
-        out.append({"kind": "counted", "stage": "train", "what": "dataset", "arm": arm, "seed": 0,
-                    "counts": {"rows": 19, "tokens": 1600, "trained_tokens": 900, "longest_row": 110}})
-        out += list(_curve(arm, place))
-        out.append({"kind": "artifact_written", "artifact_kind": "adapter", "digest": adapters[arm],
-                    "label": f"{arm}, seed 0", "stage": "train", "arm": arm, "seed": 0})
-    out += [{"kind": "stage_finished", "stage": "train", "elapsed_s": 183.0},
-            {"kind": "stage_started", "stage": "evaluate"},
-            {"kind": "noted", "stage": "evaluate", "text": "pantry: 300 items, graded by exact, 1 seed per arm"},
-            {"kind": "artifact_written", "artifact_kind": "scorecard", "digest": scorecard, "label": "garden"},
-            {"kind": "stage_finished", "stage": "evaluate", "elapsed_s": 25.0},
-            {"kind": "stage_started", "stage": "export"},
-            {"kind": "noted", "stage": "export", "text": "parity gate passed; wrote 3 files"},
-            {"kind": "artifact_written", "artifact_kind": "export", "digest": exported, "label": "full_trace"},
-            {"kind": "stage_finished", "stage": "export", "elapsed_s": 42.0},
-            {"kind": "run_finished", "state": "finished", "elapsed_s": 260.0, "exit_code": 0}]
-    lines = [json.dumps({"at": BEGAN + number / 4, **fact}) + "\n" for number, fact in enumerate(out)]
-    (run.path / "events.jsonl").write_text("".join(lines))
-    status = {"state": "finished", "recipe": "garden", "stage": "export", "label": "", "done": 0, "total": 0,
-              "unit": "", "counters": {}, "tail": "", "latest": {}, "updated_at": BEGAN + 260}
-    (run.path / "status.json").write_text(json.dumps(status))
+        say = stamped(trained.append, "train", arm, 0)
+        say(Counted("dataset", {"rows": 19, "tokens": 1600, "trained_tokens": 900, "longest_row": 110}))
+        for point in _curve(arm, place):
+            say(point)
+        say(ArtifactWritten("adapter", adapters[arm], f"{arm}, seed 0"))
+    _kept(run, [
+        RunStarted(run.id, "garden", tuple(stages)), *real, StageStarted("train"),
+        *trained, StageFinished("train", 183.0), StageStarted("evaluate"),
+        Noted("pantry: 300 items, graded by exact, 1 seed per arm", stage="evaluate"),
+        ArtifactWritten("scorecard", scorecard, "garden", stage="evaluate"), StageFinished("evaluate", 25.0),
+        StageStarted("export"), Noted("parity gate passed; wrote 3 files", stage="export"),
+        ArtifactWritten("export", exported, "full_trace", stage="export"), StageFinished("export", 42.0),
+        RunFinished("finished", 260.0)], BEGAN + 260, "finished")
 
 
-def _curve(arm: str, place: int) -> Iterator[dict[str, Any]]:
+def _curve(arm: str, place: int) -> Iterator[Measured]:
     """A falling loss with some noise, the learning rate, and the pace."""
     noise = random.Random(arm)
     for step in range(1, 41):
         loss = 0.3 + 0.1 * place + 2.0 * math.exp(-step / 12) + 0.05 * noise.random()
         rate = 3e-3 * (step / 2 if step < 2 else (1 + math.cos(math.pi * (step - 2) / 38)) / 2)
         for name, value in (("loss", loss), ("learning_rate", rate), ("grad_norm", 0.5), ("tokens_per_s", 6700.0)):
-            yield {"kind": "measured", "stage": "train", "name": name, "value": round(value, 6), "step": step,
-                   "arm": arm, "seed": 0}
+            yield Measured(name, round(value, 6), step)
 
 
 COLLECTING = """name = "asking"
@@ -337,20 +355,14 @@ def collecting(root: Path) -> Iterator[Workspace]:
     recipe = load_recipe(root / "asking.toml")
     run = RunFolder.create(Workspace(root).runs, recipe, COLLECTING, {
         "stages": list(recipe.stages()), "base": str(root)})
-    facts: list[dict[str, Any]] = [
-        {"kind": "run_started", "run_id": run.id, "recipe": "asking", "stages": list(recipe.stages())},
-        {"kind": "stage_started", "stage": "collect"},
-        {"kind": "warned", "stage": "collect", "text": "the server asks to wait: 429",
-         "hint": "it slows down by itself"}]
-    (run.path / "events.jsonl").write_text("".join(
-        json.dumps({"at": BEGAN + number, **fact}) + "\n" for number, fact in enumerate(facts)))
     tail = "Cleo begins with 5 plums.\nThen 4 come along: 5 + 4 = 9.\nSo there are"
     with run.hold():
-        (run.path / "status.json").write_text(json.dumps({
-            "state": "running", "recipe": "asking", "pid": 1, "stage": "collect", "label": "asking gardener-32b",
-            "done": 14, "total": 24, "unit": "questions",
-            "counters": {"tokens": 5210, "usd": 0.0182, "errors": 1}, "tail": tail, "tail_of": "gardener-32b",
-            "tail_answer": "", "latest": {}, "updated_at": BEGAN + 9,
-            "tables": {"replies": {"complete": 12, "length": 1, "error": 1}, "errors": {"429 Too Many Requests": 1}}}))
+        _kept(run, [
+            RunStarted(run.id, "asking", tuple(recipe.stages())), StageStarted("collect"),
+            Warned("the server asks to wait: 429", "it slows down by itself", stage="collect"),
+            Progressed("asking gardener-32b", 14, 24, "questions", {"tokens": 5210, "usd": 0.0182, "errors": 1},
+                       {"replies": {"complete": 12, "length": 1, "error": 1}, "errors": {"429 Too Many Requests": 1}},
+                       stage="collect"),
+            Streamed(tail, who="gardener-32b", stage="collect")], BEGAN + 9)
         os.utime(run.path / "request.json", (BEGAN, BEGAN))
         yield Workspace(root)

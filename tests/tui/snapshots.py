@@ -78,10 +78,8 @@ def opened(scene: Scene, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[L
     """The app for a scene, and what has to be done with it before the picture."""
     monkeypatch.setattr(tui.text, "display_safe", masked(root))
     monkeypatch.setenv("LOCALDISTILL_CONFIG", str(root / "no-config"))
-    monkeypatch.setenv("TZ", "UTC")
     for name in ("NO_COLOR", *(name for name in os.environ if name.endswith("_API_KEY"))):
         monkeypatch.delenv(name, raising=False)
-    time.tzset()
     app = LocalDistillApp(root, start=scene.screen)
     app.animation_level = "none"
 

@@ -21,8 +21,9 @@ from localdistill import ChatFile, ChatPiece, Workspace, shipped_path
 from localdistill.core.errors import EngineError
 from localdistill.core.records import Reply, Usage
 from tests.tui.driving import piloted, until
+from tests.tui.snapshots import calm
 from tui.app import LocalDistillApp
-from tui.conversation import Talk, Turn
+from tui.conversation import ChatExchange, Conversation
 from tui.widgets.chat_log import ChatLog
 
 pytest.importorskip("llama_cpp")
@@ -57,34 +58,32 @@ async def ask(pilot: Any, text: str) -> None:
 
 @pytest.fixture
 def app(tmp_path: Path) -> LocalDistillApp:
-    made = LocalDistillApp(tmp_path, start="chat")
-    made.chat_file = str(TEACHER)
-    return made
+    return LocalDistillApp(tmp_path, start="chat", file=TEACHER)
 
 
-class Deaf(Talk):
+class Deaf(Conversation):
     """Notes what it is asked and answers at once."""
 
     def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
-        self.turns = (*self.turns, Turn(question, answer="yes", state="done"))
+        self.exchanges = (*self.exchanges, ChatExchange(question, answer="yes", state="done"))
         return lambda told: told()
 
 
 @pytest.fixture
 def deaf(app: LocalDistillApp, monkeypatch: pytest.MonkeyPatch) -> LocalDistillApp:
-    monkeypatch.setattr("tui.screens.chat.Talk", Deaf)
+    monkeypatch.setattr("tui.screens.chat.Conversation", Deaf)
     return app
 
 
 def questions(app: LocalDistillApp) -> list[str]:
-    return [turn.question for talk in page_of(app)._talks for turn in talk.turns]
+    return [exchange.question for conversation in page_of(app)._conversations for exchange in conversation.exchanges]
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 @piloted
 async def test_a_pasted_text_of_several_lines_is_one_message(deaf: LocalDistillApp, end: str) -> None:
     async with deaf.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        await until(pilot, lambda: page_of(deaf)._conversations and page_of(deaf).query_one("#line").has_focus)
         deaf.post_message(events.Paste(f"one plum\r\ntwo\n\nfour{end}"))
         await pilot.pause()
         assert questions(deaf) == []
@@ -96,7 +95,7 @@ async def test_a_pasted_text_of_several_lines_is_one_message(deaf: LocalDistillA
 @piloted
 async def test_lines_that_come_at_once_are_one_message_and_typed_ones_are_several(deaf: LocalDistillApp) -> None:
     async with deaf.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        await until(pilot, lambda: page_of(deaf)._conversations and page_of(deaf).query_one("#line").has_focus)
         names = {"\r": "enter"}
         for letter in "one\rtwo\rthree":
             deaf.post_message(events.Key(names.get(letter, letter), letter))
@@ -111,7 +110,7 @@ async def test_lines_that_come_at_once_are_one_message_and_typed_ones_are_severa
 @piloted
 async def test_a_pasted_text_that_a_place_cannot_hold_is_said_to_be_left_out(deaf: LocalDistillApp) -> None:
     async with deaf.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: page_of(deaf)._talks and page_of(deaf).query_one("#line").has_focus)
+        await until(pilot, lambda: page_of(deaf)._conversations and page_of(deaf).query_one("#line").has_focus)
         await pilot.press("escape")
         deaf.post_message(events.Paste("nowhere"))
         await until(pilot, lambda: "left out" in told(deaf))
@@ -131,29 +130,30 @@ def told(app: LocalDistillApp) -> str:
 @piloted
 async def test_a_conversation_streams_folds_copies_and_ends_with_the_screen(app: LocalDistillApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: page_of(app)._talks)
+        await until(pilot, lambda: page_of(app)._conversations)
         assert not children()
         await ask(pilot, QUESTION)
         page = page_of(app)
-        await until(pilot, lambda: page._talks[0].turns and page._talks[0].turns[0].state == "done")
-        turn = page._talks[0].turns[0]
-        assert turn.thinking and "answer" in turn.answer and turn.tokens > 10 and turn.rate > 0
-        assert turn.thinking.splitlines()[0] not in log(app) and "▸ thought" in log(app)
+        conversation = page._conversations[0]
+        await until(pilot, lambda: conversation.exchanges and conversation.exchanges[0].state == "done")
+        exchange = conversation.exchanges[0]
+        assert exchange.thinking and "answer" in exchange.answer and exchange.tokens > 10 and exchange.rate > 0
+        assert exchange.thinking.splitlines()[0] not in log(app) and "▸ thought" in log(app)
         assert "tokens" in log(app)
         await pilot.press("ctrl+t")
-        assert turn.thinking.splitlines()[0] in log(app)
+        assert exchange.thinking.splitlines()[0] in log(app)
         await pilot.press("ctrl+y")
-        assert app.clipboard == turn.answer
+        assert app.clipboard == exchange.answer
         assert len(children()) == 1
         await pilot.press("escape", "1")
         await until(pilot, lambda: app.screen.TITLE == "Home")
         await until(pilot, lambda: not children())
         await pilot.press("0")
         await until(pilot, lambda: app.screen.TITLE == "Chat")
-        assert turn.answer in log(app)
+        assert exchange.answer in log(app)
         await ask(pilot, "And now?")
-        await until(pilot, lambda: len(page._talks[0].turns) == 2 and page._talks[0].turns[1].state == "done")
-        assert [m.role for m in page._talks[0]._memory] == ["user", "assistant"] * 2
+        await until(pilot, lambda: len(conversation.exchanges) == 2 and conversation.exchanges[1].state == "done")
+        assert [m.role for m in conversation._memory] == ["user", "assistant"] * 2
     assert not children()
 
 
@@ -161,25 +161,26 @@ async def test_a_conversation_streams_folds_copies_and_ends_with_the_screen(app:
 async def test_two_files_answer_side_by_side_and_one_behind_the_other_where_it_is_narrow(app: LocalDistillApp) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
         page = page_of(app)
-        await until(pilot, lambda: page._talks)
+        await until(pilot, lambda: page._conversations)
         await pilot.press("ctrl+b")
         await until(pilot, lambda: app.screen.query("#typed"))
         app.screen.query_one("#typed", Input).focus().value = str(TEACHER)
         await pilot.press("enter")
-        await until(pilot, lambda: len(page._talks) == 2)
+        await until(pilot, lambda: len(page._conversations) == 2)
         await ask(pilot, QUESTION)
-        await until(pilot, lambda: all(t.turns and t.turns[0].state == "done" for t in page._talks), 60)
-        assert log(app, "a") and page._talks[0].turns[0].answer == page._talks[1].turns[0].answer
+        await until(pilot, lambda: all(t.exchanges and t.exchanges[0].state == "done" for t in page._conversations), 60)
+        first, second = (conversation.exchanges[0].answer for conversation in page._conversations)
+        assert log(app, "a") and first == second
         assert app.screen.query_one("#side-a").display and app.screen.query_one("#side-b").display
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: not app.screen.query_one("#side-a").display)
         await pilot.press("f2")
         assert app.screen.query_one("#side-a").display and not app.screen.query_one("#side-b").display
         await pilot.press("ctrl+b")
-        assert len(page._talks) == 1
+        assert len(page._conversations) == 1
         await until(pilot, lambda: len(children()) == 1)
         await pilot.press("ctrl+n")
-        assert page._talks[0].turns == () and "loaded with the first question" in log(app)
+        assert page._conversations[0].exchanges == () and "loaded with the first question" in log(app)
 
 
 @pytest.fixture
@@ -204,8 +205,8 @@ async def test_a_question_asked_before_the_files_are_known_waits_for_them(tmp_pa
         await ask(pilot, QUESTION)
         assert app.screen.query_one("#line", Input).value == QUESTION and not app.screen.is_modal
         known.set()
-        await until(pilot, lambda: page_of(app)._talks and page_of(app)._talks[0].turns)
-        assert page_of(app)._talks[0].turns[0].question == QUESTION
+        await until(pilot, lambda: page_of(app)._conversations and page_of(app)._conversations[0].exchanges)
+        assert page_of(app)._conversations[0].exchanges[0].question == QUESTION
         assert app.screen.query_one("#line", Input).value == ""
         await pilot.press("escape")
 
@@ -220,9 +221,9 @@ async def test_a_question_asked_too_early_is_dropped_with_the_screen(tmp_path: P
         app.go("home")
         await pilot.pause()
         known.set()
-        await until(pilot, lambda: page._talks)
-        await pilot.pause(0.1)
-        assert not page._talks[0].turns and not children()
+        await until(pilot, lambda: page._conversations)
+        await calm(pilot)
+        assert not page._conversations[0].exchanges and not children()
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "does not exist"), (b"GGUF\x03", "not a usable GGUF"),
@@ -234,29 +235,29 @@ def test_a_file_that_cannot_be_used_is_said_in_place(tmp_path: Path, content: by
 
     @piloted
     async def body() -> None:
-        app = LocalDistillApp(tmp_path, start="chat")
-        app.chat_file = str(path)
+        app = LocalDistillApp(tmp_path, start="chat", file=path)
         async with app.run_test(size=(80, 24)) as pilot:
             page = page_of(app)
-            await until(pilot, lambda: page._talks)
+            await until(pilot, lambda: page._conversations)
             await ask(pilot, "hello")
-            await until(pilot, lambda: page._talks[0].turns[0].state == "failed")
+            await until(pilot, lambda: page._conversations[0].exchanges[0].state == "failed")
             assert said in log(app) and "✗" in log(app) and len(app.screen_stack) == 2
 
     body()
 
 
 @piloted
-async def test_a_question_that_is_too_long_is_refused_and_the_talk_goes_on(app: LocalDistillApp) -> None:
+async def test_a_question_that_is_too_long_is_refused_and_the_conversation_goes_on(app: LocalDistillApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         page = page_of(app)
-        await until(pilot, lambda: page._talks)
+        await until(pilot, lambda: page._conversations)
         await ask(pilot, "apple " * 6000)
-        await until(pilot, lambda: page._talks[0].turns and page._talks[0].turns[0].state == "failed")
-        assert "the context holds" in log(app) and "next: shorten" in log(app)
+        conversation = page._conversations[0]
+        await until(pilot, lambda: conversation.exchanges and conversation.exchanges[0].state == "failed")
+        assert "the context holds" in log(app) and "next: ask something shorter" in log(app)
         await ask(pilot, QUESTION)
-        await until(pilot, lambda: page._talks[0].turns[1].state == "done")
-        assert page._talks[0].turns[1].answer and len(page._talks[0]._memory) == 2
+        await until(pilot, lambda: page._conversations[0].exchanges[1].state == "done")
+        assert page._conversations[0].exchanges[1].answer and len(page._conversations[0]._memory) == 2
 
 
 class SlowSession:
@@ -305,22 +306,22 @@ def test_escape_stops_an_answer_and_keeps_it(app: LocalDistillApp, slow: list[st
     async def body() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             page = page_of(app)
-            await until(pilot, lambda: page._talks)
+            await until(pilot, lambda: page._conversations)
             await ask(pilot, "go on")
-            await until(pilot, lambda: "word word" in page._talks[0].turns[0].answer)
+            await until(pilot, lambda: "word word" in page._conversations[0].exchanges[0].answer)
             assert "writing" in log(app)
             await ask(pilot, "again")
-            assert len(page._talks[0].turns) == 1
+            assert len(page._conversations[0].exchanges) == 1
             await pilot.press("escape")
-            await until(pilot, lambda: page._talks[0].turns[0].state == "done")
-            assert "stopped" in log(app) and page._talks[0].answer.startswith("word")
+            await until(pilot, lambda: page._conversations[0].exchanges[0].state == "done")
+            assert "stopped" in log(app) and page._conversations[0].answer.startswith("word")
             await pilot.press("escape")
             assert not isinstance(app.focused, Input)
             await pilot.press("i")
             assert isinstance(app.focused, Input)
             await ask(pilot, "die")
-            await until(pilot, lambda: page._talks[0].turns[-1].state == "failed")
-            assert "llama.cpp died" in log(app) and page._talks[0].turns[-1].answer == ""
+            await until(pilot, lambda: page._conversations[0].exchanges[-1].state == "failed")
+            assert "llama.cpp died" in log(app) and page._conversations[0].exchanges[-1].answer == ""
 
     body()
     assert slow == ["open", "close"]
@@ -332,16 +333,16 @@ def test_leaving_while_it_writes_ends_the_model_and_a_window_in_front_does_not(
     async def body() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             page = page_of(app)
-            await until(pilot, lambda: page._talks)
+            await until(pilot, lambda: page._conversations)
             await ask(pilot, "go on")
-            await until(pilot, lambda: page._talks[0].turns[0].answer)
+            await until(pilot, lambda: page._conversations[0].exchanges[0].answer)
             await pilot.press("f1")
             await until(pilot, lambda: app.screen.is_modal)
             assert slow == ["open"]
             await pilot.press("escape")
             app.go("home")
             await until(pilot, lambda: slow == ["open", "close"])
-            await until(pilot, lambda: not page._talks[0].is_busy)
+            await until(pilot, lambda: not page._conversations[0].is_busy)
 
     body()
 
@@ -351,33 +352,34 @@ def test_the_end_is_followed_until_somebody_scrolls_up(app: LocalDistillApp, slo
     async def body() -> None:
         async with app.run_test(size=(60, 20)) as pilot:
             page = page_of(app)
-            await until(pilot, lambda: page._talks)
-            page._talks[0].turns = tuple(Turn(f"question {n}", "", "yes", "done") for n in range(30))
+            await until(pilot, lambda: page._conversations)
+            past = tuple(ChatExchange(f"question {n}", "", "yes", "done") for n in range(30))
+            page._conversations[0].exchanges = past
             page._draw()
             pane = app.screen.query_one("#log-a", ChatLog)
             await until(pilot, lambda: pane.max_scroll_y > 0 and pane.scroll_y == pane.max_scroll_y)
             await ask(pilot, "go on")
-            await until(pilot, lambda: page._talks[0].turns[-1].answer.count("word") > 60)
+            await until(pilot, lambda: page._conversations[0].exchanges[-1].answer.count("word") > 60)
             assert pane.scroll_y >= pane.max_scroll_y - 1
             pane.scroll_home(animate=False)
-            seen = len(page._talks[0].turns[-1].answer)
-            await until(pilot, lambda: len(page._talks[0].turns[-1].answer) > seen + 200)
+            seen = len(page._conversations[0].exchanges[-1].answer)
+            await until(pilot, lambda: len(page._conversations[0].exchanges[-1].answer) > seen + 200)
             assert pane.scroll_y < 5
             await pilot.press("escape")
-            await until(pilot, lambda: not page._talks[0].is_busy)
+            await until(pilot, lambda: not page._conversations[0].is_busy)
 
     body()
 
 
-def test_a_talk_without_a_screen() -> None:
-    talk = Talk(Path(os.devnull), "x")
-    assert talk.answer == "" and not talk.is_busy and not talk.is_loaded
-    talk.begin("one")(lambda: None)
-    assert talk.turns[0].state == "failed" and "does not exist" in talk.turns[0].ending
-    talk.reset()
-    talk.close()
-    assert talk.turns == ()
-    assert Turn("q", tokens=10, seconds=2).rate == 5
+def test_a_conversation_without_a_screen() -> None:
+    conversation = Conversation(Path(os.devnull), "x")
+    assert conversation.answer == "" and not conversation.is_busy and not conversation.is_loaded
+    conversation.begin("one")(lambda: None)
+    assert conversation.exchanges[0].state == "failed" and "does not exist" in conversation.exchanges[0].ending
+    conversation.reset()
+    conversation.close()
+    assert conversation.exchanges == ()
+    assert ChatExchange("q", tokens=10, seconds=2).rate == 5
 
 
 @piloted

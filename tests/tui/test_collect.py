@@ -20,7 +20,7 @@ from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
 from tests.tui.prepared import collecting
 from tui.app import LocalDistillApp
 from tui.screens.collect import CollectPage
-from tui.widgets.dialogs import ChoiceDialog, Question
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog
 from tui.widgets.text_dialog import TextDialog
 
 COUNT = 24
@@ -115,7 +115,7 @@ async def test_a_paused_run_goes_on_under_a_higher_cap_after_an_amount_and_a_yes
             assert "no amount above zero" in screen_text(app)
             field.value = "50"
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert "$50.00" in screen_text(app) and sum(server.asked.values()) == asked
             await pilot.press("y")
             await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished")

@@ -72,8 +72,8 @@ async def test_n_shows_the_next_trace_and_i_one_by_its_id() -> None:
 
 
 @piloted
-async def test_w_runs_the_recipe_up_to_its_datasets() -> None:
-    root = Path(shutil.copytree(doubling(), doubling().with_name(doubling().name + "-formats"), dirs_exist_ok=True))
+async def test_w_runs_the_recipe_up_to_its_datasets(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(doubling(), tmp_path / "doubling"))
     app = LocalDistillApp(root, start="formats")
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, app, "thinks: no")

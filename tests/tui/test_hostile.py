@@ -16,14 +16,15 @@ from localdistill import RunFolder, Workspace, parse_recipe
 from tests.tui import chain, prepared
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
+from tests.tui.snapshots import calm
 from tests.tui.terminal import Terminal
 from tui.app import LocalDistillApp
-from tui.conversation import Talk, Turn
-from tui.screens import places
+from tui.conversation import ChatExchange, Conversation
+from tui.menu import MENU
 from tui.state import RunView, Said
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
-from tui.widgets.dialogs import ErrorDialog, Question
+from tui.widgets.dialogs import ConfirmDialog, ErrorDialog
 
 EVIL = ("SEEN \x1b[2J\x1b[31mPWN \x1b]0;PWNTITLE\x07 \x1b]52;c;UFdORUQ=\x07 \x1b]8;;http://pwn.example\x1b\\link"
         "\x1b]8;;\x1b\\ \x1bP+q544e\x1b\\ \x9b31mPWN \x9d52;c;UFdORUQ=\x9c \u202ePWN\u2066 \x00\x08\x7f "
@@ -109,17 +110,18 @@ def harmless(output: bytes) -> None:
     assert b"\x07" not in own, f"the bell rang: {own[max(0, own.find(7) - 80):own.find(7) + 20]!r}"
 
 
-def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) -> None:
-    with Terminal(workspace, size=(110, 34)) as terminal:
+def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(workspace, tmp_path / "w")  # keys are pressed in it that change it
+    with Terminal(own, size=(110, 34)) as terminal:
         terminal.until(" Home ")
         terminal.settle()
-        for place in [*places()[1:], places()[0]]:
-            terminal.go(place.key, place.title)
+        for entry in [*MENU[1:], MENU[0]]:
+            terminal.go(entry.key, entry.title)
             terminal.settle()
             for key in ("down", "down", "enter", "escape", "tab", "down", "escape"):
                 terminal.press(key)
                 terminal.settle(0.15, 5)
-            assert terminal.process.poll() is None, f"{place.title} ended the program: {terminal.text()[-3000:]}"
+            assert terminal.process.poll() is None, f"{entry.title} ended the program: {terminal.text()[-3000:]}"
         terminal.resize(60, 20)
         terminal.settle()
         for row in range(3, 19, 2):
@@ -135,15 +137,16 @@ def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path) ->
     assert terminal.process.returncode == 0
 
 
-def evil_talk() -> Talk:
+def evil_conversation() -> Conversation:
     """A conversation that says hostile things."""
-    talk = Talk(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
-    talk.turns = (Turn(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), Turn(LONG, LONG, LONG, "done"),
-                  Turn(EVIL, "", "", "failed", EVIL, EVIL), Turn(EVIL, EVIL, "", "writing"))
-    return talk
+    conversation = Conversation(Path("/SEEN\x1b]0;PWN\x07.gguf"), EVIL)
+    conversation.exchanges = (
+        ChatExchange(EVIL, EVIL, EVIL, "done", EVIL, tokens=3, seconds=1), ChatExchange(LONG, LONG, LONG, "done"),
+        ChatExchange(EVIL, "", "", "failed", EVIL, EVIL), ChatExchange(EVIL, EVIL, "", "writing"))
+    return conversation
 
 
-@pytest.mark.parametrize("name", [place.name for place in places()])
+@pytest.mark.parametrize("name", [entry.name for entry in MENU])
 @pytest.mark.parametrize("size", [(60, 20), (140, 45)])
 def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: tuple[int, int]) -> None:
     """The strips of each screen hold no control character, no link and no action of the corpus."""
@@ -151,16 +154,16 @@ def test_no_screen_holds_anything_that_steers(workspace: Path, name: str, size: 
     async def body() -> None:
         app = LocalDistillApp(workspace, start=name)
         async with app.run_test(size=size) as pilot:
-            await pilot.pause(0.5)
+            await calm(pilot)
             evil = RunView(EVIL, recipe=EVIL, said=(Said("error", EVIL, EVIL, EVIL), Said("note", LONG)))
             app.run_seen(evil)
             await pilot.pause()
             if name == "chat":
                 page: Any = app.screen
-                page._talks = [evil_talk(), evil_talk()]
+                page._conversations = [evil_conversation(), evil_conversation()]
                 page._unfolded = True
                 page._draw()
-            await pilot.pause(0.3)
+            await calm(pilot)
             assert_harmless(app)
 
     body()
@@ -175,8 +178,8 @@ async def test_windows_and_messages_show_hostile_text_as_text(workspace: Path) -
         app.show_error(LocalDistillError(EVIL, EVIL))
         await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
         assert "SEEN" in assert_harmless(app)
-        for window in (Question(EVIL, lambda: None), Choose(EVIL, [(EVIL, EVIL, EVIL), (LONG, LONG, LONG)], print,
-                                                            typed=EVIL, note=EVIL)):
+        for window in (ConfirmDialog(EVIL, lambda: None), Choose(EVIL, [(EVIL, EVIL, EVIL), (LONG, LONG, LONG)], print,
+                                                                 typed=EVIL, note=EVIL)):
             app.push_screen(window)
             await pilot.pause()
             assert "SEEN" in assert_harmless(app)

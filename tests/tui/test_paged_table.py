@@ -44,7 +44,7 @@ class TableApp(App[None]):
     def table(self) -> PagedTable:
         return self.query_one(PagedTable)
 
-    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+    def on_paged_table_row_selected(self, event: PagedTable.RowSelected) -> None:
         self.chosen.append(event.index)
 
     def lines(self) -> list[str]:

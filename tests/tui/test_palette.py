@@ -10,7 +10,8 @@ from textual.content import Content
 from textual.pilot import Pilot
 
 from tests.tui.driving import piloted, until
-from tui.app import LocalDistillApp, all_places
+from tui.app import LocalDistillApp
+from tui.menu import MENU
 
 
 def listed(app: LocalDistillApp) -> list[str]:
@@ -26,7 +27,7 @@ async def opened(pilot: Pilot[None], key: str) -> None:
     await until(pilot, lambda: isinstance(app.screen, CommandPalette) and listed(app))
 
 
-@pytest.mark.parametrize("name", [place.name for place in all_places()])
+@pytest.mark.parametrize("name", [entry.name for entry in MENU])
 @piloted
 async def test_it_lists_what_can_be_done_on_every_screen(tmp_path: Path, name: str) -> None:
     app = LocalDistillApp(tmp_path, start=name)

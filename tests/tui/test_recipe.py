@@ -14,9 +14,10 @@ from tests.helpers import REPO
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
 from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
+from tests.tui.snapshots import calm
 from tui.app import LocalDistillApp
 from tui.screens.recipe import RecipePage
-from tui.widgets.dialogs import ChoiceDialog, ErrorDialog, Question, ReportDialog
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ErrorDialog, ReportDialog
 from tui.widgets.form import ValueRow
 from tui.widgets.text_dialog import TextDialog
 from tui.widgets.toml_pane import TomlPane, TomlText
@@ -44,7 +45,7 @@ def problem(app: LocalDistillApp, key: str) -> str:
 
 async def edited(pilot: object, app: LocalDistillApp, section: str = "") -> None:
     """The first recipe of the folder is open, at this section."""
-    await until(pilot, lambda: app.screen.query("#shelf-list") and "mine.toml" in text_of(app, "#shelf-list"))  # type: ignore[arg-type]
+    await until(pilot, lambda: app.screen.query("#recipe-list") and "mine.toml" in text_of(app, "#recipe-list"))  # type: ignore[arg-type]
     await pilot.press("enter")  # type: ignore[attr-defined]
     await until(pilot, lambda: page(app)._sections and "✓ valid" in text_of(app, "#state"))  # type: ignore[arg-type]
     if section:
@@ -57,8 +58,8 @@ async def edited(pilot: object, app: LocalDistillApp, section: str = "") -> None
 async def test_a_shipped_recipe_is_copied_before_it_is_changed(tmp_path: Path) -> None:
     app = LocalDistillApp(tmp_path, start="recipe")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "pantry" in text_of(app, "#shelf-list"))
-        listing = app.screen.query_one("#shelf-list", OptionList)
+        await until(pilot, lambda: "pantry" in text_of(app, "#recipe-list"))
+        listing = app.screen.query_one("#recipe-list", OptionList)
         listing.highlighted = next(i for i, o in enumerate(listing.options) if str(o.id).endswith("pantry.toml"))
         await until(pilot, lambda: "The pantry world" in text_of(app, "#preview-text"))
         await pilot.press("enter")
@@ -143,7 +144,7 @@ async def test_what_is_typed_while_the_form_follows_is_never_taken_back(mine: Pa
             area.insert(letter)
             await asyncio.sleep(0)  # some of the messages about it have come, some have not
         await until(pilot, lambda: area.text.endswith("faster than it is drawn"))
-        await pilot.pause(0.2)
+        await calm(pilot)
         assert area.text.endswith("faster than it is drawn")
         assert area.cursor_location == area.document.end
 
@@ -163,7 +164,7 @@ async def test_a_member_is_chosen_its_options_follow_and_it_goes_again(mine: Pat
         await until(pilot, lambda: any(r.field.key == "grade.2.ignore_case" for r in app.screen.query(ValueRow)))
         app.screen.query_one("#sections").focus()
         await pilot.press("delete")
-        assert isinstance(app.screen, Question)
+        assert isinstance(app.screen, ConfirmDialog)
         await pilot.press("y")
         await until(pilot, lambda: "grade 3" not in text_of(app, "#sections"))
 
@@ -199,7 +200,7 @@ async def test_edits_survive_a_lost_session(mine: Path) -> None:
         await until(pilot, lambda: list(mine.parent.glob(".mine.toml.unsaved")))
     again = LocalDistillApp(mine.parent, start="recipe")
     async with again.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "mine.toml" in text_of(again, "#shelf-list"))
+        await until(pilot, lambda: "mine.toml" in text_of(again, "#recipe-list"))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(again.screen, ChoiceDialog))
         await pilot.press("enter")
@@ -257,7 +258,7 @@ async def test_hostile_recipes_are_shown_and_steer_nothing(tmp_path: Path, size:
     (tmp_path / "broken\x1b[31m.toml").write_bytes(b"\x1b[2J\xff")
     app = LocalDistillApp(tmp_path, start="recipe")
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: "mine.toml" in text_of(app, "#shelf-list"))
+        await until(pilot, lambda: "mine.toml" in text_of(app, "#recipe-list"))
         assert_harmless(app)
         for _ in range(2):
             await pilot.press("down")

@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localdistill import display_safe, recipe_schema
@@ -55,6 +55,7 @@ def test_odd_shapes_do_not_break_the_form() -> None:
         assert sections(data)
 
 
+@settings(deadline=None)
 @given(DEEP)
 def test_a_value_reads_back_as_it_was(value: Any) -> None:
     for kind in ("text", "toml") if isinstance(value, str) else ("toml",):
@@ -70,6 +71,7 @@ def test_what_is_no_value_of_its_kind_stays_text() -> None:
     assert value_of("12", "text") == "12" and value_of("[1, 2", "toml") == "[1, 2"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=200)), max_size=5), st.integers(20, 120))
 def test_facts_wrap_below_themselves(rows: list[tuple[str, str]], width: int) -> None:
     pieces = fact_lines(rows, width)

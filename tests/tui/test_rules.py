@@ -7,6 +7,7 @@ import ast
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,14 @@ import typer
 
 from localdistill.cli.app import app as cli
 from tests.helpers import REPO
+from tests.tui import safe_text
+from tests.tui.safe_text import Lint
 from tui.app import _everywhere
 from tui.commands import Command, by_id
-from tui.screens import places
+from tui.menu import MENU
+from tui.screens import load
 
 FILES = sorted((REPO / "tui").rglob("*.py"))
-SAFE = {"shown", "safe", "line", "joined", "display_safe"}
-TEXT_SINKS = {"Static", "Label", "Option", "Button", "Checkbox", "Collapsible", "TabPane", "notify", "add_row",
-              "add_column", "Input", "border_title", "border_subtitle"}
 TERMINAL_ONLY = {
     "tui": "opens this",
     "recipe schema": "for other programs",
@@ -52,43 +53,109 @@ def test_threads_start_in_one_file() -> None:
                 assert path.name == "jobs.py" or name == "work", f"{path} uses {name}"
 
 
-def is_safe(node: ast.expr) -> bool:
-    """A literal, a call of a safe maker, or a choice between such."""
-    if isinstance(node, ast.Constant):
-        return True
-    if isinstance(node, ast.IfExp):
-        return is_safe(node.body) and is_safe(node.orelse)
-    if isinstance(node, ast.BinOp):
-        return is_safe(node.left) and is_safe(node.right)
-    if isinstance(node, ast.JoinedStr):
-        return all(is_safe(v.value) for v in node.values if isinstance(v, ast.FormattedValue))
-    if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        return name in SAFE or name in ("Content", "Text") or name.startswith("_")
-    return False
+def linted(name: str = "", source: str = "") -> list[str]:
+    """Breaches in the UI, with `source` in place of the file of the module `name`."""
+    modules = {".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+    read = {module: safe_text.read(path, source if module == name else "") for module, path in modules.items()}
+    if name not in read and source:
+        read[name] = safe_text.read(REPO / "tui/bad.py", source)
+    return Lint(read).breaches()
 
 
-def test_no_formatted_text_reaches_a_widget_unmade() -> None:
-    bad = []
-    for path, tree in trees():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in TEXT_SINKS and node.args and not is_safe(node.args[0]):
-                bad.append(f"{path.relative_to(REPO)}:{node.lineno} {name}")
-    assert bad == []
+def test_no_text_of_a_stranger_reaches_the_screen_unmade() -> None:
+    assert linted() == []
 
 
-def test_the_lint_catches_a_breach() -> None:
-    for source in ("Static(f'{trace.answer}')", "notify(str(error))", "Label('a' + x())"):
-        call = ast.parse(source).body[0].value  # type: ignore[attr-defined]
-        assert not is_safe(call.args[0]), source
-    assert is_safe(ast.parse("shown(trace.answer)").body[0].value)  # type: ignore[attr-defined]
+BREACHES = {
+    "a widget": "Static(trace.answer)",
+    "a formatted text": "Static(f'{trace.answer}')",
+    "an error": "ui.notify(str(error))",
+    "a sum": "Label('a' + trace.answer)",
+    "a choice": "Static('-' if trace is None else trace.answer)",
+    "a text that a format lets through": "Static(f'{trace.answer:<20}')",
+    "an update": "page.query_one('#answer', Static).update(trace.answer)",
+    "an option of a list": "listing.add_options([Option(name) for name in names])",
+    "a bare option of a list": "listing.add_options([name for name in names])",
+    "an option that is replaced": "listing.replace_option_prompt_at_index(0, trace.answer)",
+    "a cell": "table.add_row('a', trace.answer)",
+    "a title": "pane.border_title = trace.model",
+    "a title among others": "pane.border_title, pane.other = trace.model, 1",
+    "the title of the window": "app.title = trace.model",
+    "a title below": "pane.border_subtitle = f'{trace.model}'",
+    "a tip": "pane.tooltip = trace.model",
+    "an argument by its name": "ui.notify('done', title=error.message)",
+    "a placeholder": "Input(placeholder=trace.model)",
+    "a placeholder of a widget of one's own": "Line('x', placeholder=trace.model)",
+    "a name": "text = trace.answer\nStatic(text)",
+    "a name in a loop": "for text in trace.parts:\n    Static(text)",
+    "a name that is safe only at first": "text = 'a'\ntext += trace.answer\nStatic(text)",
+    "parts that are joined": "parts = ['a']\nparts.append(trace.answer)\nStatic('\\n'.join(parts))",
+    "a content made past the door": "Content(trace.answer)",
+    "markup": "Content.from_markup(trace.answer)",
+    "a strip of the table": "Segment(trace.answer)",
+    "a helper that returns it": "Static(_told(trace))",
+    "a helper behind a helper": "Static(_told_again(trace))",
+    "a helper that hands it on": "Static(_same(trace.answer))",
+    "a helper that yields it": "Static(joined_up(_parts(trace)))",
+    "a helper of another file": "Static(text_of(trace.answer))",
+    "a helper that shows it": "def _say(page, text: str):\n    page.query_one('#a').update(text)",
+    "a widget that is one itself": "class Mine(Static):\n    def __init__(self, a: str):\n        super().__init__(a)",
+}
+HELPERS = """
+from tui.recipe_fields import text_of
+from tui.text import line, safe, shown
+MARKS = {"ok": ("✓", "$success")}
+def _told(trace): return trace.answer
+def _told_again(trace): return _told(trace)
+def _same(text): return text
+def _parts(trace):
+    yield "a"
+    yield trace.answer
+def joined_up(parts): return "".join(parts)
+def _content(trace) -> Content: return shown(trace.answer)
+def _made(trace): return line(trace.answer) or "nothing"
+"""
+FINE = """
+mark, style = MARKS[trace.state]
+rows = [f"{mark} {line(trace.model)}: {trace.tokens:,}"]
+rows.append(_made(trace))
+Static("\\n".join(rows))
+Static(_content(trace), id=trace.id)
+Static(_same("words of this program"))
+pane.border_title = safe(trace.model)
+ui.notify(safe(f"{trace.answer}"), title=line(trace.model), markup=False)
+table.add_row("a", shown(trace.answer))
+"""
+
+
+def inside(source: str) -> str:
+    """Statements in a function of a file that has some helpers."""
+    return HELPERS + "def compose(trace, error, names):\n" + textwrap.indent(source, "    ")
+
+
+@pytest.mark.parametrize("source", BREACHES.values(), ids=BREACHES.keys())
+def test_the_lint_catches_a_breach(source: str) -> None:
+    assert [found for found in linted("tui.bad", inside(source)) if "tui/bad.py" in found]
+
+
+def test_the_lint_leaves_alone_what_is_made() -> None:
+    assert linted("tui.bad", inside(FINE)) == []
+
+
+@pytest.mark.parametrize(("module", "made", "raw"), [
+    ("tui.widgets.trace_text", 'self._text(trace.reasoning, "italic $text 90%")', "trace.reasoning"),
+    ("tui.widgets.recipe_picker", "update(toml(text))", "update(text)"),
+    ("tui.screens.runs", "shown(line(run.run_id, 40))", "Content(run.run_id)"),
+    ("tui.widgets.paged_table", "fitted(line(text, max(8, 4 * room)), room, column.right)", "text"),
+    ("tui.screens.collect", '.border_title = "answer"', ".border_title = self.run_id"),
+])
+def test_the_lint_catches_a_breach_where_text_is_shown_today(module: str, made: str, raw: str) -> None:
+    source = (REPO / f"{module.replace('.', '/')}.py").read_text()
+    assert made in source and linted(module, source.replace(made, raw))
 
 
 def all_commands() -> list[Command]:
-    return [*_everywhere(), *(command for place in places() for command in place.load().ACTIONS)]
+    return [*_everywhere(), *(command for entry in MENU for command in load(entry.name).ACTIONS)]
 
 
 def cli_commands() -> set[str]:
@@ -126,14 +193,14 @@ def test_every_command_of_the_command_line_is_in_the_palette() -> None:
 
 def test_keys_do_not_clash() -> None:
     everywhere = {c.key for c in _everywhere() if c.key}
-    for place in places():
-        keys = [c.key for c in place.load().ACTIONS if c.key]
-        assert len(keys) == len(set(keys)), place.name
-        assert not everywhere & set(keys), f"{place.name}: {everywhere & set(keys)}"
+    for entry in MENU:
+        keys = [c.key for c in load(entry.name).ACTIONS if c.key]
+        assert len(keys) == len(set(keys)), entry.name
+        assert not everywhere & set(keys), f"{entry.name}: {everywhere & set(keys)}"
 
 
 def test_opening_loads_nothing_heavy() -> None:
-    script = ("import sys, json\nimport tui.app\nfrom tui.screens import place\nplace('home').load()\n"
+    script = ("import sys, json\nimport tui.app\nfrom tui.screens import load\nload('home')\n"
               "heavy = ('torch', 'transformers', 'llama_cpp', 'duckdb', 'pyarrow', 'numpy', 'typer')\n"
               "print(json.dumps([m for m in heavy"
               " if m in sys.modules]))")

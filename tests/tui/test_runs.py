@@ -21,7 +21,7 @@ from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.runs import RunsPage
-from tui.widgets.dialogs import ChoiceDialog, Question, ReportDialog
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog
 
 
 def stands(app: LocalDistillApp, run_id: str) -> bool:
@@ -119,7 +119,7 @@ async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_pat
         await pilot.press("enter")
         await until(pilot, lambda: "Goes:" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Question))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("n")
         assert len(list_runs(workspace.runs)) == 1, "no means no"
         await pilot.press("d")
@@ -127,7 +127,7 @@ async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_pat
         await pilot.press("enter")
         await until(pilot, lambda: "Goes:" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Question))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
         await until(pilot, lambda: not list_runs(workspace.runs))
         await until(pilot, lambda: "Its folder is gone" in screen_text(app))

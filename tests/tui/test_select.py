@@ -65,8 +65,8 @@ async def test_a_changed_option_is_counted_at_once_and_z_undoes_it() -> None:
 
 
 @piloted
-async def test_space_switches_a_filter_off_and_w_runs_what_stands_here() -> None:
-    root = Path(shutil.copytree(doubling(), doubling().with_name(doubling().name + "-select"), dirs_exist_ok=True))
+async def test_space_switches_a_filter_off_and_w_runs_what_stands_here(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(doubling(), tmp_path / "doubling"))
     app = LocalDistillApp(root, start="select")
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, app, "kept")

@@ -27,7 +27,7 @@ from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.flows.probing import number
 from tui.screens.teachers import TeachersPage
-from tui.widgets.dialogs import ErrorDialog, Question, ReportDialog
+from tui.widgets.dialogs import ConfirmDialog, ErrorDialog, ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.text_dialog import PathDialog, TextDialog
 
@@ -99,7 +99,7 @@ async def test_a_key_is_typed_masked_kept_listed_and_forgotten(tmp_path: Path) -
         await until(pilot, lambda: isinstance(app.screen, ReportDialog))
         assert "DEEPSEEK_API_KEY" in screen_text(app) and CANARY not in screen_text(app)
         await pilot.press("escape", "f", "enter", "enter")
-        assert isinstance(app.screen, Question), "nothing is forgotten unasked"
+        assert isinstance(app.screen, ConfirmDialog), "nothing is forgotten unasked"
         assert list_keys()
         await pilot.press("y")
         await until(pilot, lambda: not list_keys())
@@ -176,7 +176,7 @@ async def test_a_quote_narrows_down_after_some_prompts_were_asked(tmp_path: Path
             await until(pilot, lambda: "30 x 1 = 30 calls" in facts(app))
             assert "at most $" in facts(app) and "cap: $1.00" in facts(app)
             await pilot.press("s", "enter")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert "money: at most $" in screen_text(app) and not server.asked
             await pilot.press("y")
             await until(pilot, lambda: "from 5 replies" in facts(app), 60)
@@ -205,7 +205,7 @@ async def test_a_probe_says_first_what_it_costs_and_keeps_what_it_found(tmp_path
             choose(app, "mine.toml")
             await until(pilot, lambda: "calls" in facts(app))
             await pilot.press("p")
-            await until(pilot, lambda: isinstance(app.screen, Question))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert "costs at most about $" in screen_text(app) and not server.asked
             await pilot.press("n")
             await pilot.pause()
@@ -226,7 +226,7 @@ async def test_a_provider_is_probed_only_after_its_key_and_model_are_known(tmp_p
         await until(pilot, lambda: "which model?" in text_of(app, "#problem"))
         app.screen.query_one("#field-model", Input).value = "m"
         await pilot.press("enter", "enter", "enter", "enter")
-        await until(pilot, lambda: isinstance(app.screen, Question | ErrorDialog))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog | ErrorDialog))
 
 
 @piloted
@@ -247,14 +247,14 @@ async def test_raising_a_cap_asks_and_resumes(tmp_path: Path, monkeypatch: pytes
             await pilot.press("c")
             app.screen.query_one("#field-cap", Input).value = "2"
             await pilot.press("enter")
-            assert isinstance(app.screen, Question) and "$2.00 in all" in screen_text(app)
+            assert isinstance(app.screen, ConfirmDialog) and "$2.00 in all" in screen_text(app)
             await pilot.press("y")
             await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 60)
             assert RunFolder.open(Workspace(tmp_path).runs, "last").request()["max_usd"] == 2.0
 
 
 @piloted
-async def test_a_run_that_lost_its_book_is_asked_what_it_spent(tmp_path: Path) -> None:
+async def test_a_run_that_lost_its_ledger_is_asked_what_it_spent(tmp_path: Path) -> None:
     with counting_server() as server:
         server.usage = {"prompt_tokens": 1000, "completion_tokens": 9}
         priced_recipe(tmp_path, server.url, "concurrency = 1")
@@ -274,7 +274,7 @@ async def test_a_run_that_lost_its_book_is_asked_what_it_spent(tmp_path: Path) -
             app.screen.query_one("#field-cap", Input).value = "2"
             app.screen.query_one("#field-spent", Input).value = "0.5"
             await pilot.press("enter", "enter")
-            assert isinstance(app.screen, Question) and "spent $0.50, as you say" in screen_text(app)
+            assert isinstance(app.screen, ConfirmDialog) and "spent $0.50, as you say" in screen_text(app)
             await pilot.press("y")
             await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 60)
     assert budget_of(run).problem == "" and budget_of(run).spent_usd > 0.5

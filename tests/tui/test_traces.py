@@ -110,7 +110,7 @@ async def test_enter_opens_a_trace_with_its_grade_and_lineage_and_escape_closes_
         text = await shows(pilot, app, "selected in doubling")
         assert "exact@2" in text and "trained in  b2:" in text
         await pilot.press("right")
-        await until(pilot, lambda: app.trace == page(app)._browser.row(chosen + 1).id)  # type: ignore[union-attr]
+        await until(pilot, lambda: app.state.trace == page(app)._browser.row(chosen + 1).id)  # type: ignore[union-attr]
         await pilot.press("escape")
         await until(pilot, lambda: table(app).display)
         assert table(app).cursor == chosen + 1
@@ -125,7 +125,7 @@ async def test_on_a_wide_screen_the_trace_stands_beside_the_table_and_follows_th
         await pilot.press("enter")
         await shows(pilot, app, "The answer is 14.")
         await pilot.press("up" if table(app).cursor else "down")
-        await until(pilot, lambda: app.trace == page(app)._browser.row(table(app).cursor).id)  # type: ignore[union-attr]
+        await until(pilot, lambda: app.state.trace == page(app)._browser.row(table(app).cursor).id)  # type: ignore[union-attr]
         assert table(app).display and table(app).has_focus
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: not table(app).display)
@@ -176,8 +176,8 @@ def test_hostile_traces_never_steer_the_terminal(size: tuple[int, int]) -> None:
                 table(app).cursor = row
                 await pilot.press("enter")
                 await until(pilot, lambda row=row: app.screen.query_one(TraceText).detail is not None
-                            and app.trace == page(app)._browser.row(row).id)  # type: ignore[union-attr]
-                await until(pilot, lambda: app.screen.query_one(TraceText).detail.trace.id == app.trace)
+                            and app.state.trace == page(app)._browser.row(row).id)  # type: ignore[union-attr]
+                await until(pilot, lambda: app.screen.query_one(TraceText).detail.trace.id == app.state.trace)
                 await pilot.press("t", "end", "y")
                 assert_harmless(app)
                 await pilot.press("t", "escape")

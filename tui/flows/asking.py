@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from localdistill import (
     Plan,
@@ -22,11 +21,9 @@ from localdistill import (
 from tui.flows.probing import number
 from tui.flows.terms import ask_terms
 from tui.text import line, safe
-from tui.widgets.dialogs import Question
+from tui.ui import Ui
+from tui.widgets.dialogs import ConfirmDialog
 from tui.widgets.text_dialog import Field, TextDialog, Then
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 ASKED_AT_FIRST = 5
 MONEY_LINES = ("prompts", "money", "cap")
@@ -45,7 +42,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
     return [*(("! warning", text) for text in plan.warnings), *((row.label, row.text) for row in plan.lines)]
 
 
-def ask_some(ui: LocalDistillApp, name: str, begun: Callable[[RunFolder, int], None]) -> None:
+def ask_some(ui: Ui, name: str, begun: Callable[[RunFolder, int], None]) -> None:
     """Ask how many prompts of the recipe `name`, say what they can cost, and start; `begun` gets the run."""
 
     def typed(values: Mapping[str, str]) -> None:
@@ -59,7 +56,7 @@ def ask_some(ui: LocalDistillApp, name: str, begun: Callable[[RunFolder, int], N
         typed, "Their answers are kept and not asked again. What it can cost is said before anything is sent."))
 
 
-def _price(ui: LocalDistillApp, name: str, count: int, accepted: Sequence[str],
+def _price(ui: Ui, name: str, count: int, accepted: Sequence[str],
            begun: Callable[[RunFolder, int], None]) -> None:
     def work() -> Quote:
         path = recipe_file(name)
@@ -78,12 +75,13 @@ def _price(ui: LocalDistillApp, name: str, count: int, accepted: Sequence[str],
             return
         text = "\n".join([*(f"{row.label}: {row.text}" for row in money),
                           *(f"warning: {text}" for text in quote.plan.warnings)])
-        ui.push_screen(Question(f"{safe(text)}\n\nAsk {count} prompts now?", lambda: _start(ui, name, count, begun)))
+        ui.push_screen(ConfirmDialog(f"{safe(text)}\n\nAsk {count} prompts now?",
+                                     lambda: _start(ui, name, count, begun)))
 
     ui.jobs.do(work, priced, group="price")
 
 
-def _start(ui: LocalDistillApp, name: str, count: int, begun: Callable[[RunFolder, int], None]) -> None:
+def _start(ui: Ui, name: str, count: int, begun: Callable[[RunFolder, int], None]) -> None:
     def work() -> RunFolder:
         path = recipe_file(name)
         text = path.read_text(encoding="utf-8")
@@ -92,7 +90,7 @@ def _start(ui: LocalDistillApp, name: str, count: int, begun: Callable[[RunFolde
     ui.jobs.do(work, lambda run: begun(run, count))
 
 
-def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None, problem: str = "") -> None:
+def raise_cap(ui: Ui, run_id: str, cap_usd: float | None, problem: str = "") -> None:
     """Ask for a new cap of a run, ask whether, and let the run go on. cap_usd: the present one; None is none. problem:
     why nobody knows what it has spent; then that is asked too."""
 
@@ -100,7 +98,7 @@ def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None, problem: 
         wanted = number(values["cap"], "US dollars")
         spent = number(values["spent"], "US dollars") if problem else None
         said = "" if spent is None else f"{line(run_id, 60)} has spent ${spent:,.2f}, as you say. It"
-        question = Question(
+        question = ConfirmDialog(
             f"{said or line(run_id, 60)} may then spend ${wanted:,.2f} in all, what it spent before included. Go on?",
             lambda: ui.resume_run(run_id, wanted, spent))
         return lambda: ui.push_screen(question)
@@ -108,5 +106,5 @@ def raise_cap(ui: LocalDistillApp, run_id: str, cap_usd: float | None, problem: 
     fields = [Field("cap", "US dollars in all", "" if cap_usd is None else f"{2 * cap_usd:g}",
                     "there is no cap now" if cap_usd is None else f"now {cap_usd:g}")]
     if problem:
-        fields.append(Field("spent", "spent so far", "", f"its book of calls: {line(problem)}"))
+        fields.append(Field("spent", "spent so far", "", f"its ledger of calls: {line(problem)}"))
     ui.push_screen(TextDialog(f"New cap for {line(run_id, 60)}", fields, typed))

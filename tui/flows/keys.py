@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from localdistill import KeyLine, allow_key, forget_key, keep_key, key_target, list_keys
 from tui.text import line, safe
-from tui.widgets.dialogs import Question, ReportDialog
+from tui.ui import Ui
+from tui.widgets.dialogs import ConfirmDialog, ReportDialog
 from tui.widgets.text_dialog import Field, TextDialog, Then
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 KEEP_TEXT = "It is bound to this one host, and kept in the system's keyring or in a file that only you can read."
 
 
-def set_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> None:
+def set_key(ui: Ui, name: str, changed: Callable[[], None]) -> None:
     """Ask for a key and keep it; `name` is filled in."""
 
     def kept(entry: KeyLine) -> None:
@@ -33,7 +30,7 @@ def set_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> None
         Field("key", "key", "", "nothing is shown while you type", is_masked=True, is_needed=True)], typed, KEEP_TEXT))
 
 
-def show_keys(ui: LocalDistillApp) -> None:
+def show_keys(ui: Ui) -> None:
     """Names, hosts and origins."""
 
     def rows(found: list[KeyLine]) -> None:
@@ -44,7 +41,7 @@ def show_keys(ui: LocalDistillApp) -> None:
     ui.jobs.do(list_keys, rows)
 
 
-def remove_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> None:
+def remove_key(ui: Ui, name: str, changed: Callable[[], None]) -> None:
     """Ask which key, ask whether, forget it."""
 
     def forgotten(gone: list[KeyLine]) -> None:
@@ -53,8 +50,8 @@ def remove_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> N
 
     def typed(values: Mapping[str, str]) -> Then:
         where = f" at {line(values['host'], 60)}" if values["host"] else ""
-        question = Question(f"Forget the key and the approvals of {line(values['name'], 60)}{where}?",
-                            lambda: ui.jobs.do(lambda: forget_key(values["name"], values["host"]), forgotten))
+        question = ConfirmDialog(f"Forget the key and the approvals of {line(values['name'], 60)}{where}?",
+                                 lambda: ui.jobs.do(lambda: forget_key(values["name"], values["host"]), forgotten))
         return lambda: ui.push_screen(question)
 
     ui.push_screen(TextDialog("Forget an API key", [
@@ -62,7 +59,7 @@ def remove_key(ui: LocalDistillApp, name: str, changed: Callable[[], None]) -> N
         Field("host", "host", "", "empty: all hosts")], typed))
 
 
-def allow_host(ui: LocalDistillApp, changed: Callable[[], None]) -> None:
+def allow_host(ui: Ui, changed: Callable[[], None]) -> None:
     """Approve that a variable is sent to a host."""
 
     def typed(values: Mapping[str, str]) -> None:

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from localdistill import (
-    CallBook,
     Cancel,
     Examined,
     LocalDistillError,
     ProbeTarget,
+    SpendLedger,
     TermsQuestion,
     UsageError,
     accept_terms,
@@ -33,18 +32,16 @@ from localdistill import (
 )
 from tui.flows.terms import ask_terms
 from tui.text import line, safe
-from tui.widgets.dialogs import Question, ReportDialog
+from tui.ui import Ui
+from tui.widgets.dialogs import ConfirmDialog, ReportDialog
+from tui.widgets.facts import FactRows
 from tui.widgets.text_dialog import Field, PathDialog, TextDialog
 
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
-
 CAP_USD = 0.05
-Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Price:
+class ProbeQuote:
     """What has to be known before a probe."""
 
     terms: Sequence[TermsQuestion]
@@ -55,7 +52,7 @@ class Price:
 class Probing:
     """The probes of one screen."""
 
-    def __init__(self, ui: LocalDistillApp, working: Callable[[str], None], probed: Callable[[], None]) -> None:
+    def __init__(self, ui: Ui, working: Callable[[str], None], probed: Callable[[], None]) -> None:
         """working: told what is under way, empty when nothing is. probed: told when a report was kept."""
         self._ui, self._working, self._probed = ui, working, probed
         self._stop: threading.Event | None = None
@@ -100,7 +97,7 @@ class Probing:
                               waiting="measuring ... (closing this does not stop it)")
         self._ui.push_screen(report)
 
-        def work() -> Rows:
+        def work() -> FactRows:
             rates = tune_teacher(path).rates.items()
             return [(name, f"{rate:,.1f} tokens/s") for name, rate in sorted(rates, key=lambda row: -row[1])]
 
@@ -116,20 +113,21 @@ class Probing:
             raise UsageError("a probe is under way", "wait for it, or press x to stop it")
         workspace = self._ui.workspace
 
-        def work() -> Price:
+        def work() -> ProbeQuote:
             found = targets()
             recipe = asking_recipe(found)
             accept_terms(recipe, workspace, accepted)
             terms = open_terms(recipe, workspace)
-            return Price(terms, found, [] if terms else [worst_cost_usd(target) for target in found])
+            return ProbeQuote(terms, found, [] if terms else [worst_cost_usd(target) for target in found])
 
-        def priced(price: Price) -> None:
-            if price.terms:
-                ask_terms(self._ui, price.terms, lambda names: self._prepare(targets, cap_usd, names))
-            elif all(cost == 0 for cost in price.costs):
-                self._probe(price.targets, cap_usd)
+        def priced(quote: ProbeQuote) -> None:
+            if quote.terms:
+                ask_terms(self._ui, quote.terms, lambda names: self._prepare(targets, cap_usd, names))
+            elif all(cost == 0 for cost in quote.costs):
+                self._probe(quote.targets, cap_usd)
             else:
-                self._ui.push_screen(Question(price_text(price, cap_usd), lambda: self._probe(price.targets, cap_usd)))
+                self._ui.push_screen(ConfirmDialog(quote_text(quote, cap_usd),
+                                                   lambda: self._probe(quote.targets, cap_usd)))
 
         self._ui.jobs.do(work, priced, group="price")
 
@@ -139,8 +137,8 @@ class Probing:
         self._working(f"asking {', '.join(line(target.label, 60) for target in targets)} ...   x: stop")
 
         def work() -> list[Examined]:
-            book, cancel = CallBook(cap_usd=cap_usd), Cancel(stop.is_set)
-            return [examine_teacher(workspace, target, book, cancel) for target in targets]
+            ledger, cancel = SpendLedger(cap_usd=cap_usd), Cancel(stop.is_set)
+            return [examine_teacher(workspace, target, ledger, cancel) for target in targets]
 
         def done(found: list[Examined]) -> None:
             self._ended()
@@ -159,22 +157,22 @@ class Probing:
         self._working("")
 
 
-def report_rows(found: Examined) -> Rows:
+def report_rows(found: Examined) -> FactRows:
     """The report of one probe and what changed since the one before."""
-    rows: Rows = [("", found.label), *findings_of(found.probe)]
+    rows: FactRows = [("", found.label), *findings_of(found.probe)]
     if found.before is not None:
         since = f"since {found.before.probed_at}"
         rows += [("! changed", f"{change} ({since})") for change in found.changes] or [("changed", f"nothing {since}")]
     return rows
 
 
-def price_text(price: Price, cap_usd: float) -> str:
+def quote_text(quote: ProbeQuote, cap_usd: float) -> str:
     """The question before a probe that costs money."""
     rows = []
-    for target, cost in zip(price.targets, price.costs):
+    for target, cost in zip(quote.targets, quote.costs):
         said = "an unknown amount: no price is known" if cost is None else f"at most about ${cost:.4f}"
         rows.append(f"Probing {line(target.label, 80)} costs {said}.")
-    rows.append("The cap cannot hold without a price." if None in price.costs else f"It stops at ${cap_usd:g}.")
+    rows.append("The cap cannot hold without a price." if None in quote.costs else f"It stops at ${cap_usd:g}.")
     return "\n".join(rows) + "\n\nAsk the questions?"
 
 

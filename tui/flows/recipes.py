@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from localdistill import (
     ChangedElsewhere,
@@ -21,15 +20,13 @@ from localdistill import (
 )
 from tui.flows.asking import plan_rows
 from tui.text import line, safe
+from tui.ui import Ui
 from tui.widgets.dialogs import ChoiceDialog, ReportDialog, Way
 from tui.widgets.form import PROBLEM_MARKS
 from tui.widgets.text_dialog import Field, TextDialog
 
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
-
-def copy_recipe(ui: LocalDistillApp, source: Path, done: Callable[[Path], None]) -> None:
+def copy_recipe(ui: Ui, source: Path, done: Callable[[Path], None]) -> None:
     """Ask for a file name in the workspace, and copy `source` there."""
     root = ui.workspace.root
 
@@ -47,7 +44,7 @@ def _free_name(root: Path, stem: str) -> str:
     return next((name for name in names if not (root / name).exists()), "")
 
 
-def check_recipe(ui: LocalDistillApp, path: Path, text: str | None) -> None:
+def check_recipe(ui: Ui, path: Path, text: str | None) -> None:
     """Say every problem of a text, or of the file when there is none."""
 
     def work() -> list[tuple[str, str]]:
@@ -64,7 +61,7 @@ def check_recipe(ui: LocalDistillApp, path: Path, text: str | None) -> None:
     ui.jobs.do(work, told, group="whole-check")
 
 
-def plan_recipe(ui: LocalDistillApp, path: Path, text: str | None) -> None:
+def plan_recipe(ui: Ui, path: Path, text: str | None) -> None:
     """Say what it will ask, cost and need."""
     report = ReportDialog(f"Plan of {line(path.name)}", waiting="reading prompts and models ...")
     ui.push_screen(report)
@@ -76,7 +73,7 @@ def plan_recipe(ui: LocalDistillApp, path: Path, text: str | None) -> None:
     ui.jobs.do(work, lambda plan: report.fill(plan_rows(plan)), group="plan", failed=report.fail)
 
 
-def run_recipe(ui: LocalDistillApp, path: Path) -> None:
+def run_recipe(ui: Ui, path: Path) -> None:
     """Ask how far, and run the file."""
 
     def ask(stages: tuple[str, ...]) -> None:
@@ -87,7 +84,7 @@ def run_recipe(ui: LocalDistillApp, path: Path) -> None:
     ui.jobs.do(lambda: tuple(load_recipe(path).stages()), ask, group="stages")
 
 
-def save_draft(ui: LocalDistillApp, draft: RecipeDraft, changed: Callable[[], None],
+def save_draft(ui: Ui, draft: RecipeDraft, changed: Callable[[], None],
                then: Callable[[], None] = lambda: None) -> None:
     """Save; when the file was written elsewhere, ask which version to take. `changed` is told when what is saved or
     edited changed, `then` after a save."""
@@ -106,7 +103,7 @@ def save_draft(ui: LocalDistillApp, draft: RecipeDraft, changed: Callable[[], No
     ui.jobs.do(draft.save, done, failed=failed, group="save")
 
 
-def _choose_version(ui: LocalDistillApp, draft: RecipeDraft, changed: Callable[[], None]) -> None:
+def _choose_version(ui: Ui, draft: RecipeDraft, changed: Callable[[], None]) -> None:
     def kept(aside: Path) -> None:
         kept_as(ui, aside)
         changed()
@@ -118,7 +115,7 @@ def _choose_version(ui: LocalDistillApp, draft: RecipeDraft, changed: Callable[[
             Way("take theirs", lambda: ui.jobs.do(draft.take_theirs, kept), "mine is kept beside it")]))
 
 
-def offer_left_over(ui: LocalDistillApp, draft: RecipeDraft, left: str, changed: Callable[[], None]) -> None:
+def offer_left_over(ui: Ui, draft: RecipeDraft, left: str, changed: Callable[[], None]) -> None:
     """Edits that an earlier session never saved: take them up, or keep them under a name of their own. `changed` is
     told when they were taken up."""
 
@@ -133,6 +130,6 @@ def offer_left_over(ui: LocalDistillApp, draft: RecipeDraft, left: str, changed:
                 "they are kept beside it under a name of their own")]))
 
 
-def kept_as(ui: LocalDistillApp, path: Path) -> None:
+def kept_as(ui: Ui, path: Path) -> None:
     """Say where the other version is."""
     ui.notify(f"the other version is kept as {line(path.name)}", markup=False)

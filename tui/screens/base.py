@@ -4,7 +4,7 @@ at the bottom. A screen is told of a new state by `show`; it never asks for one 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,14 +15,12 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.commands import Command
-from tui.screens import places
+from tui.menu import MENU
 from tui.state import AppState, RunView
 from tui.text import joined, line, shown
+from tui.ui import Ui, Wanted, ui_of
 from tui.widgets.drawn import Drawn
 from tui.widgets.keys import Keys
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 SMALLEST = (40, 12)
 """Columns and lines below which a screen shows nothing but that."""
@@ -47,16 +45,16 @@ class Menu(Drawn):
 
     def drawn(self, width: int) -> Content:
         """One line."""
-        wide, tight = width >= sum(len(p.title) + 4 for p in places()), width < sum(len(p.short) + 3 for p in places())
+        wide, tight = width >= sum(len(e.title) + 4 for e in MENU), width < sum(len(e.short) + 3 for e in MENU)
         gap = "  " if wide else " "
         parts: list[Content] = []
-        for place in places():
-            title = place.title if wide or place.title == self._here else "" if tight else place.short
+        for entry in MENU:
+            title = entry.title if wide or entry.title == self._here else "" if tight else entry.short
             if not title:
-                parts.append(shown(f"{place.key} ", "$accent"))
+                parts.append(shown(f"{entry.key} ", "$accent"))
                 continue
-            parts += [shown(f"{place.key} ", "$accent"),
-                      shown(title, "bold reverse" if place.title == self._here else "$foreground-muted"),
+            parts += [shown(f"{entry.key} ", "$accent"),
+                      shown(title, "bold reverse" if entry.title == self._here else "$foreground-muted"),
                       shown(gap)]
         return joined(*parts)
 
@@ -90,10 +88,9 @@ class Page(Screen[None]):
         super().__init_subclass__()
 
     @property
-    def ui(self) -> LocalDistillApp:
-        """The app, with its type."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        return app
+    def ui(self) -> Ui:
+        """The app."""
+        return ui_of(self)
 
     def compose(self) -> ComposeResult:
         """The frame around `body`."""
@@ -107,6 +104,12 @@ class Page(Screen[None]):
     def body(self) -> Iterable[Widget]:
         """The widgets of this screen."""
         raise NotImplementedError
+
+    def came(self, what: Wanted) -> None:
+        """Somebody goes here to see `what`; told before the screen is in front. A screen that can show something in
+        particular says how."""
+        if what:
+            raise ValueError(f"{self.TITLE} cannot be asked to show {', '.join(what)}")
 
     def on_resize(self) -> None:
         """A window in which nothing could be read says so, and how large it has to be."""

@@ -14,10 +14,11 @@ from textual.widgets import Input, Static
 
 from localdistill import ChatFile, chat_files
 from tui.commands import Command
-from tui.conversation import Talk
+from tui.conversation import Conversation
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
+from tui.ui import Wanted
 from tui.widgets.chat_line import ChatLine
 from tui.widgets.chat_log import ChatLog
 from tui.widgets.choose import Choose
@@ -61,12 +62,14 @@ class ChatPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self._talks: list[Talk] = []
+        self._conversations: list[Conversation] = []
         self._files: tuple[ChatFile, ...] | None = None
         self._side = 0
         self._unfolded = False
         self._early = ""
         """A question that was asked before the files were known."""
+        self._wanted: Path | None = None
+        """The file that somebody comes to talk to."""
 
     def body(self) -> Iterable[Widget]:
         """Two conversations (one hidden until it is opened) and the line."""
@@ -79,23 +82,27 @@ class ChatPage(Page):
 
     # ---- files
 
+    def came(self, what: Wanted) -> None:
+        """To talk to a file."""
+        self._wanted = what.get("file")
+
     def on_screen_resume(self) -> None:
         """The screen came to the front: the file that was asked for is opened, else the newest export."""
         super().on_screen_resume()
-        if asked := self.ui.chat_file:
-            self.ui.chat_file = ""
-            self._open(0, Path(asked), "")
+        if self._wanted is not None:
+            self._open(0, self._wanted, "")
+            self._wanted = None
         self.ui.jobs.do(lambda: chat_files(self.ui.workspace), self._listed, group="chat-files",
                         failed=lambda _: self._listed(()))
         self.query_one("#line").focus()
 
     def _listed(self, files: Sequence[ChatFile]) -> None:
         self._files = tuple(files)
-        if not self._talks and self._files:
+        if not self._conversations and self._files:
             self._open(0, self._files[0].path, self._files[0].label)
         self._draw()
         early, self._early = self._early, ""
-        if early and self._talks and self.is_current:
+        if early and self._conversations and self.is_current:
             box = self.query_one(ChatLine)
             if box.message == early:
                 box.clear()
@@ -105,9 +112,9 @@ class ChatPage(Page):
         """Talk to `path` on one side; nothing is loaded before the first question."""
         path = path.expanduser()
         known = next((file.label for file in self._files or () if file.path == path), "")
-        if side < len(self._talks):
-            self._talks[side].close()
-        self._talks[side:side + 1] = [Talk(path, label or known or path.name)]
+        if side < len(self._conversations):
+            self._conversations[side].close()
+        self._conversations[side:side + 1] = [Conversation(path, label or known or path.name)]
         self._side = side
         self._draw()
 
@@ -122,8 +129,8 @@ class ChatPage(Page):
         self._close_all()
 
     def _close_all(self) -> None:
-        for talk in self._talks:
-            talk.close()
+        for conversation in self._conversations:
+            conversation.close()
 
     # ---- drawing
 
@@ -142,37 +149,39 @@ class ChatPage(Page):
     def _draw(self) -> None:
         if not self.is_mounted:
             return
-        both = len(self._talks) == 2
+        both = len(self._conversations) == 2
         wide = self.size.width >= WIDE
         self.query_one("#sides").set_class(both and wide, "two")
         for number, side in enumerate(_SIDES):
             pane = self.query_one(f"#side-{side}")
-            pane.display = number < max(1, len(self._talks)) and (wide or not both or number == self._side)
+            pane.display = number < max(1, len(self._conversations)) and (wide or not both or number == self._side)
             pane.set_class(both and wide and number == self._side, "chosen")
             self.query_one(f"#head-{side}", Static).update(self._head(number, both, wide))
-            turns = self._talks[number].turns if number < len(self._talks) else ()
-            self.query_one(f"#log-{side}", ChatLog).show(turns, self._unfolded, self._nothing(number))
+            exchanges = self._conversations[number].exchanges if number < len(self._conversations) else ()
+            self.query_one(f"#log-{side}", ChatLog).show(exchanges, self._unfolded, self._nothing(number))
 
     def _head(self, number: int, both: bool, wide: bool) -> Content:
         """Whom this side talks to; on narrow screens both sides, the one in front marked."""
-        if number >= len(self._talks):
+        if number >= len(self._conversations):
             return Content("")
-        sides = range(len(self._talks)) if both and not wide else [number]
+        sides = range(len(self._conversations)) if both and not wide else [number]
         parts: list[Content] = []
         for side in sides:
-            talk = self._talks[side]
+            conversation = self._conversations[side]
             mark = f" {_SIDES[side].upper()} " if both else ""
             parts.append(shown(mark, "bold reverse" if side == self._side else "$foreground-muted"))
-            parts.append(shown(f" {line(talk.label, 60)} ", "bold" if side == self._side else "$foreground-muted"))
-            doing = talk.turns[-1].state if talk.is_busy else "" if talk.is_loaded else "not loaded"
-            parts.append(shown(f" {doing} ", "$success" if talk.is_busy else "$foreground-muted"))
+            style = "bold" if side == self._side else "$foreground-muted"
+            parts.append(shown(f" {line(conversation.label, 60)} ", style))
+            idle = "" if conversation.is_loaded else "not loaded"
+            doing = conversation.exchanges[-1].state if conversation.is_busy else idle
+            parts.append(shown(f" {doing} ", "$success" if conversation.is_busy else "$foreground-muted"))
         return joined(*parts)
 
     def _nothing(self, number: int) -> Content:
         """What an empty conversation says."""
-        if number < len(self._talks):
-            talk = self._talks[number]
-            return shown(f"{talk.path}\n\nThe model is loaded with the first question, in a process of its own.",
+        if number < len(self._conversations):
+            path = self._conversations[number].path
+            return shown(f"{path}\n\nThe model is loaded with the first question, in a process of its own.",
                          "$foreground-muted")
         if self._files is None:
             return shown("looking for model files ...", "$foreground-muted")
@@ -186,25 +195,25 @@ class ChatPage(Page):
         question = self.query_one(ChatLine).message
         if not question:
             return
-        if not self._talks:
+        if not self._conversations:
             if self._files is None:
                 self._early = question
             else:
                 self.action_choose_file()
             return
-        if any(talk.is_busy for talk in self._talks):
+        if any(conversation.is_busy for conversation in self._conversations):
             self.notify("an answer is being written; escape stops it", markup=False, timeout=3)
             return
         event.input.clear()
         self._ask_all(question)
 
     def _ask_all(self, question: str) -> None:
-        for talk in self._talks:
-            self._ask(talk, question)
+        for conversation in self._conversations:
+            self._ask(conversation, question)
         self._draw()
 
-    def _ask(self, talk: Talk, question: str) -> None:
-        work = talk.begin(question)
+    def _ask(self, conversation: Conversation, question: str) -> None:
+        work = conversation.begin(question)
         self.ui.jobs.do(lambda: work(lambda: self._tell()), lambda _: self._draw())
 
     def _tell(self) -> None:
@@ -219,9 +228,9 @@ class ChatPage(Page):
 
     def action_stop_or_leave(self) -> None:
         """Stop what is being written; else leave the line."""
-        busy = [talk for talk in self._talks if talk.is_busy]
-        for talk in busy:
-            talk.stop()
+        busy = [conversation for conversation in self._conversations if conversation.is_busy]
+        for conversation in busy:
+            conversation.stop()
         if not busy:
             self.query_one(f"#log-{_SIDES[self._side]}").focus()
 
@@ -232,39 +241,39 @@ class ChatPage(Page):
 
     def action_copy_answer(self) -> None:
         """Copy the newest answer of the chosen side, made safe for a terminal it may be pasted into."""
-        answer = self._talks[self._side].answer if self._talks else ""
+        answer = self._conversations[self._side].answer if self._conversations else ""
         if answer:
             self.app.copy_to_clipboard(copyable(safe(answer)))
             self.notify("copied the answer", markup=False, timeout=2)
 
     def action_reset(self) -> None:
-        """Forget all turns of both sides."""
-        for talk in self._talks:
-            talk.reset()
+        """Forget all exchanges of both sides."""
+        for conversation in self._conversations:
+            conversation.reset()
         self._draw()
 
     def action_switch_side(self) -> None:
         """To the other side."""
-        if len(self._talks) == 2:
+        if len(self._conversations) == 2:
             self._side = 1 - self._side
             self._draw()
 
     def action_choose_file(self) -> None:
         """Pick the file of the chosen side."""
-        side = self._side if self._talks else 0
+        side = self._side if self._conversations else 0
         self._choose("Talk to", lambda path: self._open(side, Path(path), ""))
 
     def action_choose_second(self) -> None:
         """Open a second side, or close it."""
-        if len(self._talks) == 2:
-            self._talks.pop().close()
+        if len(self._conversations) == 2:
+            self._conversations.pop().close()
             self._side = 0
             self._draw()
-        elif self._talks:
+        elif self._conversations:
             self._choose("Talk to a second file as well", lambda path: self._open(1, Path(path), ""))
         else:
             self.action_choose_file()
 
     def _choose(self, title: str, taken: Callable[[str], None]) -> None:
         choices = [(str(file.path), file.label, file.path.name) for file in self._files or ()]
-        self.app.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))
+        self.ui.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))

@@ -19,7 +19,7 @@ from tui.state import AppState
 from tui.text import joined, line, shown
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
-from tui.widgets.shelf import recipes_of
+from tui.widgets.recipe_picker import recipes_of
 
 WIDE = 120
 """Columns from which files and checks stand side by side."""
@@ -179,7 +179,7 @@ class ExportPage(Page):
         if made is None or not made.files:
             self.notify("there is no file to talk to yet", markup=False)
             return
-        self.ui.chat_with(made.for_chat[0].path)
+        self.ui.go("chat", file=made.for_chat[0].path)
 
     def action_copy(self) -> None:
         """Copy the command in focus, else the first one."""
@@ -195,7 +195,7 @@ class ExportPage(Page):
             return
         run_id = made.run
         choices = [(arm, line(arm), "the untrained student" if arm == "base" else "") for arm in made.arms]
-        self.app.push_screen(Choose("Export this arm, whatever the score card says", choices,
+        self.ui.push_screen(Choose("Export this arm, whatever the score card says", choices,
                                     lambda arm: self.ui.resume_run(run_id, arm=arm)))
 
     def action_make(self) -> None:
@@ -203,7 +203,7 @@ class ExportPage(Page):
         found = recipes_of(self.ui.workspace.root)
         choices = [(str(path), path.name, "in this workspace") for path in found.own]
         choices += [(path.stem, path.stem, "shipped") for path in found.shipped]
-        self.app.push_screen(Choose("Run up to its export", choices, lambda name: self.ui.start_recipe(
+        self.ui.push_screen(Choose("Run up to its export", choices, lambda name: self.ui.start_recipe(
             name, until="export"), typed="or the path of a recipe"))
 
 

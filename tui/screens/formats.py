@@ -40,7 +40,7 @@ LONGEST_SPAN = 20_000
 
 
 @dataclass(frozen=True)
-class Material:
+class FormatsView:
     """What the screen can show: the run it belongs to, its traces, its datasets."""
 
     run: RunFolder | None
@@ -89,7 +89,7 @@ class FormatsPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self._material: Material | None = None
+        self._view: FormatsView | None = None
         self._run = ""
         self._state = ""
         self._place = 0
@@ -115,16 +115,16 @@ class FormatsPage(Page):
         """Another run, or one that came further, is looked at again; a trace chosen elsewhere is shown."""
         run = state.watched.run_id if state.watched else ""
         done = ",".join(f"{s.name}:{s.state}" for s in state.watched.stages) if state.watched else ""
-        if (run, done) != (self._run, self._state) or self._material is None:
+        if (run, done) != (self._run, self._state) or self._view is None:
             self._run, self._state = run, done
             self._look()
-        elif self.ui.trace and self.ui.trace != self._trace:
-            self._show_trace(self.ui.trace)
+        elif state.trace and state.trace != self._trace:
+            self._show_trace(state.trace)
 
     def _look(self) -> None:
         run_id, workspace = self._run, self.ui.workspace
 
-        def work() -> Material:
+        def work() -> FormatsView:
             run = RunFolder.open(workspace.runs, run_id) if run_id else None
             ids: Sequence[str] = (run.ids("select") or run.ids("collect")) if run else ()
             if not ids:
@@ -140,14 +140,14 @@ class FormatsPage(Page):
                     datasets = ()
                 except LocalDistillError as error:
                     problem = error.message
-            return Material(run, ids, layouter_of(run), datasets, problem)
+            return FormatsView(run, ids, layouter_of(run), datasets, problem)
 
         self.ui.jobs.do(work, self._looked, group="formats", failed=self._failed)
 
-    def _looked(self, material: Material) -> None:
-        self._material = material
+    def _looked(self, view: FormatsView) -> None:
+        self._view = view
         self._draw_lengths()
-        wanted = self.ui.trace or self._trace or (material.ids[0] if material.ids else "")
+        wanted = self.ui.state.trace or self._trace or (view.ids[0] if view.ids else "")
         if wanted:
             self._show_trace(wanted)
         else:
@@ -167,11 +167,11 @@ class FormatsPage(Page):
     # ---- one trace
 
     def _show_trace(self, trace_id: str) -> None:
-        material = self._material
-        if material is None:
+        view = self._view
+        if view is None:
             return
         self._trace = trace_id
-        self._place = _index(material.ids, trace_id, self._place)
+        self._place = _index(view.ids, trace_id, self._place)
         if not self._rows:
             self.query_one("#facts", Static).update(shown("laying a trace out in every format ...",
                                                           "$foreground-muted"))
@@ -180,29 +180,27 @@ class FormatsPage(Page):
             self._rows = rows
             self._draw()
 
-        self.ui.jobs.do(lambda: lay_out_everywhere(self.ui.workspace, trace_id, material.run, material.layouter), done,
+        self.ui.jobs.do(lambda: lay_out_everywhere(self.ui.workspace, trace_id, view.run, view.layouter), done,
                         group="formats-trace", failed=self.ui.show_error)
 
     def action_step(self, by: int) -> None:
         """Another trace."""
-        if self._material and self._material.ids:
-            self._place = (self._place + by) % len(self._material.ids)
-            self.ui.trace = self._material.ids[self._place]
-            self._show_trace(self.ui.trace)
+        if self._view and self._view.ids:
+            self._place = (self._place + by) % len(self._view.ids)
+            self.ui.look_at(self._view.ids[self._place])
 
     def action_pick(self) -> None:
         """A trace by its id."""
         def done(values: Mapping[str, str]) -> None:
             if values["id"]:
-                self.ui.trace = values["id"]
-                self._show_trace(values["id"])
+                self.ui.look_at(values["id"])
 
         field = Field("id", "id", help="the first characters are enough")
-        self.app.push_screen(TextDialog("Show a trace", [field], done))
+        self.ui.push_screen(TextDialog("Show a trace", [field], done))
 
     def action_again(self, until: str) -> None:
         """Start a run of the same recipe up to a stage, and follow it."""
-        run = self._material.run if self._material else None
+        run = self._view.run if self._view else None
         if run is None:
             return
 
@@ -231,7 +229,7 @@ class FormatsPage(Page):
 
     def action_lengths(self) -> None:
         """Open or close the histogram."""
-        if not (self._material and (self._material.datasets or self._material.problem)):
+        if not (self._view and (self._view.datasets or self._view.problem)):
             self.notify("no data set to measure: lengths come with the format stage of a run", markup=False)
             return
         self._lengths = not self._lengths
@@ -260,7 +258,7 @@ class FormatsPage(Page):
         self._draw_head(first, fitting)
 
     def _draw_head(self, first: int, fitting: int) -> None:
-        count = len(self._material.ids) if self._material else 0
+        count = len(self._view.ids) if self._view else 0
         run = f"{line(self._run)}: " if self._run else ""
         self.query_one("#facts", Static).update(joined(
             shown(f"{run}trace {self._place + 1:,} of {count:,}  ", "bold"),
@@ -275,8 +273,8 @@ class FormatsPage(Page):
 
     def _draw_lengths(self) -> None:
         chart = self.query_one("#lengths", Histogram)
-        datasets = self._material.datasets if self._material else ()
-        problem = self._material.problem if self._material else ""
+        datasets = self._view.datasets if self._view else ()
+        problem = self._view.problem if self._view else ""
         chart.display = bool(datasets or problem) and self._lengths
         if problem:
             chart.fail(problem)

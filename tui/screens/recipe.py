@@ -21,11 +21,11 @@ from tui.flows import recipes
 from tui.recipe_fields import RecipeSection, sections_of, value_of
 from tui.screens.base import Page
 from tui.text import joined, line, shown
-from tui.widgets.dialogs import ChoiceDialog, Question, Way
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, Way
 from tui.widgets.facts import MUTED
 from tui.widgets.form import PROBLEM_MARKS, Form, ValueRow
+from tui.widgets.recipe_picker import RecipePicker
 from tui.widgets.sections import Sections
-from tui.widgets.shelf import Shelf
 from tui.widgets.toml_pane import TomlPane, line_of
 
 Opened = tuple[RecipeDraft, Mapping[str, Any], str | None]
@@ -55,7 +55,7 @@ class RecipePage(Page):
         Command("recipe.leave", "leave: recipe", "recipe list", "screen.leave", "escape", in_footer=False),
     )
     CSS_PATH = "recipe.tcss"
-    AUTO_FOCUS = "#shelf-list"
+    AUTO_FOCUS = "#recipe-list"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
     def __init__(self) -> None:
@@ -70,9 +70,9 @@ class RecipePage(Page):
         """Of form and text, the text is worked in."""
 
     def body(self) -> Iterable[Widget]:
-        """The shelf, and the editor in its place once a recipe is open."""
-        with ContentSwitcher(initial="shelf", id="modes"):
-            yield Shelf(id="shelf")
+        """The picker, and the editor in its place once a recipe is open."""
+        with ContentSwitcher(initial="picker", id="modes"):
+            yield RecipePicker(id="picker")
             with Vertical(id="editor"):
                 yield Static(id="state")
                 with Horizontal(id="panes"):
@@ -84,14 +84,14 @@ class RecipePage(Page):
         """Look at the folder again, and whether the open file is still what was read."""
         super().on_screen_resume()
         if self._draft is None:
-            self.call_after_refresh(self.query_one(Shelf).look)
+            self.call_after_refresh(self.query_one(RecipePicker).look)
         else:
             self._check()
 
     @property
     def _path(self) -> Path | None:
         """The recipe that is open, else the one under the cursor."""
-        return self.query_one(Shelf).chosen if self._draft is None else self._draft.path
+        return self.query_one(RecipePicker).chosen if self._draft is None else self._draft.path
 
     @property
     def _text(self) -> str | None:
@@ -100,7 +100,7 @@ class RecipePage(Page):
 
     # ---- opening and leaving
 
-    def on_shelf_chosen(self, event: Shelf.Chosen) -> None:
+    def on_recipe_picker_picked(self, event: RecipePicker.Picked) -> None:
         """Open it; what ships is copied first."""
         if event.is_shipped:
             self.action_new()
@@ -129,13 +129,13 @@ class RecipePage(Page):
             recipes.offer_left_over(self.ui, draft, left, self._changed)
 
     def action_leave(self) -> None:
-        """Back to the shelf; edits that are not saved are kept and offered again."""
+        """Back to the picker; edits that are not saved are kept and offered again."""
         if self._draft is not None:
             self._draft.keep()
             self._draft = None
-            self.query_one(ContentSwitcher).current = "shelf"
-            self.query_one("#shelf-list").focus()
-            self.query_one(Shelf).look()
+            self.query_one(ContentSwitcher).current = "picker"
+            self.query_one("#recipe-list").focus()
+            self.query_one(RecipePicker).look()
 
     # ---- drawing
 
@@ -196,12 +196,12 @@ class RecipePage(Page):
             self._draft.text = text
             self._changed()
 
-    def on_toml_pane_changed(self) -> None:
+    def on_toml_pane_text_changed(self) -> None:
         """What is typed in the text shows in the form. The text as it is now: an older one would be drawn over what
         was typed since."""
         self._edited(self.query_one(TomlPane).text)
 
-    def on_value_row_changed(self, event: ValueRow.Changed) -> None:
+    def on_value_row_value_changed(self, event: ValueRow.ValueChanged) -> None:
         """What is typed in the form shows in the text."""
         draft, key = self._draft, event.field.key
         value, before = value_of(event.text, event.field.kind), draft.value(key) if draft is not None else None
@@ -256,7 +256,7 @@ class RecipePage(Page):
             draft.remove(here.key)
             self._changed()
 
-        self.ui.push_screen(Question(f"Take {line(here.title)} out of the recipe?", lambda: self.ui.guarded(work)))
+        self.ui.push_screen(ConfirmDialog(f"Take {line(here.title)} out of the recipe?", lambda: self.ui.guarded(work)))
 
     def action_switch_text(self) -> None:
         """Between form and text."""

@@ -17,8 +17,8 @@ from localdistill import PruneItem, Quarantined, RunFolder, RunStatus, plan_prun
 from tui.commands import Command
 from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
-from tui.text import joined, line, shown
-from tui.widgets.dialogs import ChoiceDialog, Question, ReportDialog, Way
+from tui.text import joined, line, safe, shown
+from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog, Way
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
 from tui.widgets.progress import WorkLine
@@ -94,8 +94,8 @@ class RunsPage(RunPage):
         """Redraw what changed."""
         self.query_one("#none").display = not state.runs and state.watched is None
         self.query_one("#split").display = bool(state.runs) or state.watched is not None
-        is_new = self.ui.chosen != self._attached
-        self._attached = self.ui.chosen
+        is_new = state.chosen != self._attached
+        self._attached = state.chosen
         if state.runs != self._runs or is_new:
             self._runs = state.runs
             self._draw_list(state, self._attached if is_new else "")
@@ -217,14 +217,14 @@ class RunsPage(RunPage):
         self.ui.push_screen(ChoiceDialog("Free disk", text, ways))
 
     def _confirm(self, going: Sequence[PruneItem], total: str) -> None:
-        self.ui.push_screen(Question(
+        self.ui.push_screen(ConfirmDialog(
             f"Remove {len(going)} folders of runs and artifacts, {total}, for good? Traces in the store stay.",
             lambda: self.ui.jobs.do(lambda: remove(self.ui.workspace, going), lambda stay: self._removed(total, stay))))
 
     def _removed(self, total: str, stay: Sequence[PruneItem]) -> None:
         if stay:
             reasons = "\n".join(f"{item.kind} {line(item.name, 30)}: {line(item.kept_by)}" for item in stay)
-            self.ui.notify(f"{len(stay)} folders stay, as they are needed by now:\n{reasons}", markup=False)
+            self.ui.notify(safe(f"{len(stay)} folders stay, as they are needed by now:\n{reasons}"), markup=False)
             return
         self.ui.notify(f"{line(total)} are free again", markup=False)
 

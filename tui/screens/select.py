@@ -27,11 +27,11 @@ from tui.state import AppState
 from tui.text import joined, line, safe, shown
 from tui.widgets.paged_table import ListRows, PagedTable
 from tui.widgets.text_dialog import Field, TextDialog
-from tui.widgets.waterfall import SAVED, STEPS, Step, option_text, saved_rows, waterfall_rows
+from tui.widgets.waterfall import SAVED, STEPS, WaterfallRow, option_text, saved_rows, waterfall_rows
 
 
 @dataclass(frozen=True)
-class Material:
+class SelectView:
     """What the screen can show."""
 
     run: RunFolder | None
@@ -64,7 +64,7 @@ class SelectPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self._material: Material | None = None
+        self._view: SelectView | None = None
         self._key = ("", "")
         self._filters: tuple[Member, ...] = ()
         self._off: frozenset[int] = frozenset()
@@ -72,7 +72,7 @@ class SelectPage(Page):
         self._trying = False
         self._seen = False
         """Somebody went to the saved selections, or the waterfall had the focus once: it asks for it no more."""
-        self._steps: list[Step] = []
+        self._steps: list[WaterfallRow] = []
 
     def body(self) -> Iterable[Widget]:
         """Facts, the waterfall, a word about the line, the saved selections."""
@@ -95,7 +95,7 @@ class SelectPage(Page):
         watched = state.watched
         done = ",".join(s.name + s.state for s in watched.stages if s.state != "running") if watched else ""
         key = (watched.run_id if watched else "", done)
-        if key != self._key or self._material is None:
+        if key != self._key or self._view is None:
             if key[0] != self._key[0]:
                 self._forget()
             self._key = key
@@ -104,18 +104,18 @@ class SelectPage(Page):
     def _look(self) -> None:
         run_id, workspace = self._key[0], self.ui.workspace
 
-        def work() -> Material:
+        def work() -> SelectView:
             run = RunFolder.open(workspace.runs, run_id) if run_id else None
             filters = run.recipe().select.filters if run else ()
-            return Material(run, waterfall_of(run) if run else None, filters, saved_selections(workspace))
+            return SelectView(run, waterfall_of(run) if run else None, filters, saved_selections(workspace))
 
         self.ui.jobs.do(work, self._looked, group="select", failed=self._failed)
 
-    def _looked(self, material: Material) -> None:
-        self._material = material
+    def _looked(self, view: SelectView) -> None:
+        self._view = view
         if not self._is_changed:
-            self._filters = material.filters
-        nothing = material.run is None and not material.saved
+            self._filters = view.filters
+        nothing = view.run is None and not view.saved
         for name in ("#steps", "#about", "#saved", "#saved-title", "#facts"):
             self.query_one(name).display = not nothing
         self.query_one("#nothing").display = nothing
@@ -124,12 +124,12 @@ class SelectPage(Page):
                 "Nothing to select from yet. Press 1 for Home and p there: the pantry world runs in minutes.",
                 "$foreground-muted"))
             return
-        self._draw_saved(material.saved)
-        stored = material.stored
+        self._draw_saved(view.saved)
+        stored = view.stored
         if stored is not None and (stored.kept is None or self._is_changed) and stored.asked:
             self._try()
         self._draw()
-        if self.focused is None and material.stored is None:
+        if self.focused is None and view.stored is None:
             self.query_one("#saved").focus()
 
     def _failed(self, error: LocalDistillError) -> None:
@@ -138,12 +138,12 @@ class SelectPage(Page):
 
     def _forget(self) -> None:
         self._off, self._tried, self._trying = frozenset(), None, False
-        self._filters = self._material.filters if self._material else ()
+        self._filters = self._view.filters if self._view else ()
 
     @property
     def _is_changed(self) -> bool:
-        return bool(self._off) or (self._material is not None and bool(self._filters)
-                                   and self._filters != self._material.filters)
+        return bool(self._off) or (self._view is not None and bool(self._filters)
+                                   and self._filters != self._view.filters)
 
     @property
     def _active(self) -> tuple[Member, ...]:
@@ -152,10 +152,10 @@ class SelectPage(Page):
     # ---- changes
 
     def _try(self) -> None:
-        material = self._material
-        if material is None or material.run is None:
+        view = self._view
+        if view is None or view.run is None:
             return
-        run, active = material.run, self._active
+        run, active = view.run, self._active
         self._trying = True
 
         def tried(found: Waterfall) -> None:
@@ -170,7 +170,7 @@ class SelectPage(Page):
         self.ui.jobs.do(lambda: try_filters(self.ui.workspace, run, active), tried, group="select-try", failed=failed)
         self._draw()
 
-    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+    def on_paged_table_row_selected(self, event: PagedTable.RowSelected) -> None:
         """Enter on a line."""
         self.action_change()
 
@@ -194,7 +194,7 @@ class SelectPage(Page):
             self._try()
 
         field = Field("value", f"{line(member.use)}.{line(step.option)}", option_text(member.options.get(step.option)))
-        self.app.push_screen(TextDialog("Try another value", [field], done, safe(step.help)))
+        self.ui.push_screen(TextDialog("Try another value", [field], done, safe(step.help)))
 
     def action_switch(self) -> None:
         """Leave the filter out, or take it in again."""
@@ -207,7 +207,7 @@ class SelectPage(Page):
     def action_undo(self) -> None:
         """The run's own filters again."""
         self._forget()
-        if self._material and self._material.stored and self._material.stored.kept is None:
+        if self._view and self._view.stored and self._view.stored.kept is None:
             self._try()
         self._draw()
 
@@ -220,7 +220,7 @@ class SelectPage(Page):
         self._start(until, None)
 
     def _start(self, until: str, filters: Sequence[Member] | None) -> None:
-        run = self._material.run if self._material else None
+        run = self._view.run if self._view else None
         if run is None:
             return
 
@@ -232,40 +232,40 @@ class SelectPage(Page):
 
     def action_to_saved(self) -> None:
         """To the list of saved selections."""
-        if self._material is not None:
+        if self._view is not None:
             self._seen = True
             self.query_one("#saved").focus()
 
     def action_open_traces(self) -> None:
         """The traces of the saved selection under the cursor, else of this run's."""
-        material = self._material
-        if material is None:
+        view = self._view
+        if view is None:
             return
         table = self.query_one("#saved", PagedTable)
-        if table.has_focus and material.saved:
-            self.ui.selection = material.saved[table.cursor].id
-        elif material.stored is not None and material.stored.kept is not None:
-            own = (s.id for s in material.saved if s.definition.get("run") == material.stored.run_id)
-            self.ui.selection = next(own, material.stored.name)
+        if table.has_focus and view.saved:
+            selection = view.saved[table.cursor].id
+        elif view.stored is not None and view.stored.kept is not None:
+            own = (s.id for s in view.saved if s.definition.get("run") == view.stored.run_id)
+            selection = next(own, view.stored.name)
         else:
             return
-        self.ui.go("traces")
+        self.ui.go("traces", selection=selection)
 
     # ---- drawing
 
     @property
-    def _step(self) -> Step | None:
+    def _step(self) -> WaterfallRow | None:
         cursor = self.query_one("#steps", PagedTable).cursor
         return self._steps[cursor] if cursor < len(self._steps) else None
 
     def _draw(self) -> None:
-        material = self._material
-        if material is None or material.stored is None:
+        view = self._view
+        if view is None or view.stored is None:
             self.query_one("#facts", Static).update(
                 shown("No run is followed: Runs (r) lists them.", "$foreground-muted"))
             self.query_one("#steps").display = False
             return
-        stored = material.stored
+        stored = view.stored
         shape = self._tried if self._is_changed or stored.kept is None else stored
         rows, self._steps = waterfall_rows(stored, self._filters, self._off, shape)
         table = self.query_one("#steps", PagedTable)

@@ -34,10 +34,9 @@ from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, shown
 from tui.widgets.budget import BudgetLine
-from tui.widgets.facts import DIM, MUTED, Facts
-from tui.widgets.shelf import recipes_of
+from tui.widgets.facts import DIM, MUTED, FactRows, Facts
+from tui.widgets.recipe_picker import recipes_of
 
-Rows = list[tuple[str, str]]
 KEY_MARKS = {"missing": ("✗", "$warning"), "kept back": ("!", "$warning"), "optional": ("·", DIM),
              "not needed": ("·", DIM)}
 
@@ -170,14 +169,14 @@ class TeachersPage(Page):
         self._tell(f"Quote of {Path(name).name}", [("", "reading the prompts and what is known of its teachers ...")])
         workspace = self.ui.workspace
 
-        def work() -> Rows:
+        def work() -> FactRows:
             path = recipe_file(name)
             recipe = load_recipe(path)
             rows = plan_rows(make_plan(workspace, recipe, path.resolve().parent))
             can_narrow = any(label == "money" and "--ask" in text for label, text in rows)
             return [*rows, *([("s", "asks a few prompts first and narrows this down")] if can_narrow else [])]
 
-        def done(rows: Rows) -> None:
+        def done(rows: FactRows) -> None:
             if self._chosen == f"r:{name}":
                 self._tell(f"Quote of {Path(name).name}", rows)
 
@@ -285,8 +284,8 @@ def _key_word(key: str) -> str:
     return words.get(key, line(key, 20))
 
 
-def _known_rows(teacher: KnownTeacher) -> Rows:
-    rows: Rows = [("", "the last probe")]
+def _known_rows(teacher: KnownTeacher) -> FactRows:
+    rows: FactRows = [("", "the last probe")]
     if teacher.last_probe is None:
         rows.append(("probed", "never: p asks it a few small questions"))
     else:

@@ -15,6 +15,7 @@ from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
+from tui.ui import Wanted
 from tui.widgets.paged_table import PagedTable
 from tui.widgets.trace_rows import COLUMNS, BrowserRows
 from tui.widgets.trace_text import TraceText
@@ -27,7 +28,7 @@ class TracesPage(Page):
 
     TITLE = "Traces"
     HELP = ("Every stored trace. A filter is an SQL condition on one trace, over the columns of trace_view: score, "
-            "status, model, completion_tokens, cost_usd, rewrite, source, kind, steps, question, reasoning, answer, "
+            "status, model, completion_tokens, cost_usd, rewrite, source, labels, question, reasoning, answer, "
             "extracted and more. It is worked out in a process of its own. A search finds text in question, thinking "
             "and answer and shows the first hits first.")
     ACTIONS = (
@@ -93,15 +94,18 @@ class TracesPage(Page):
         self.call_after_refresh(self.action_look_again)
         self.query_one("#list").focus()
 
+    def came(self, what: Wanted) -> None:
+        """To see the traces of a selection."""
+        if selection := what.get("selection"):
+            self._asked = {"filter": "", "search": "", "selection": selection}
+            if self.is_mounted:
+                self.action_look_again()
+
     def show(self, state: AppState) -> None:
-        """A selection that another screen wants to see is opened; a stage that ended may have stored something."""
+        """A stage that ended may have stored something."""
         ended = tuple(f"{s.name} {s.state}" for s in state.watched.stages if s.state != "running") if (
             state.watched) else ()
-        if self.ui.selection:
-            self._asked = {"filter": "", "search": "", "selection": self.ui.selection}
-            self.ui.selection = ""
-            self.action_look_again()
-        elif ended != self._ended and self._browser is not None and self._browser.complete:
+        if ended != self._ended and self._browser is not None and self._browser.complete:
             self.action_look_again()
         self._ended = ended
         self._draw_facts()
@@ -214,7 +218,7 @@ class TracesPage(Page):
 
     # ---- one trace
 
-    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+    def on_paged_table_row_selected(self, event: PagedTable.RowSelected) -> None:
         """Open the trace."""
         self.add_class("open")
         self._place()
@@ -236,7 +240,8 @@ class TracesPage(Page):
     def _open(self, trace_id: str, fetch: Callable[[], TraceDetail]) -> None:
         if trace_id == self._opened and self.query_one(TraceText).detail is not None:
             return
-        self._opened = self.ui.trace = trace_id
+        self._opened = trace_id
+        self.ui.look_at(trace_id)
         text = self.query_one(TraceText)
         if text.detail is None:
             text.show(None)

@@ -18,7 +18,7 @@ from tui.run_page import RunPage, stage_commands
 from tui.state import AppState, Curve, RunView
 from tui.text import joined, line, shown
 from tui.widgets.facts import Facts
-from tui.widgets.line_chart import COLOURS, LETTERS, Line, LineChart
+from tui.widgets.line_chart import COLOURS, LETTERS, LineChart, Series
 from tui.widgets.log import SaidLog
 from tui.widgets.progress import WorkLine, duration
 
@@ -90,7 +90,7 @@ class TrainPage(RunPage):
         self.query_one(WorkLine).show(view)
         name, title = CURVES[self._curve]
         arms = arms_of(view)
-        lines = [Line(arm.title, _points(view, arm, name)) for arm in arms]
+        lines = [Series(arm.title, _points(view, arm, name)) for arm in arms]
         self.put("#curve-title", joined(shown(title, "bold"), shown(" over steps   g: another curve", _MUTED)))
         self.query_one(LineChart).show(lines, _why_no_curve(view, arms))
         self.put("#arms", _arm_table(view, arms))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from textual.content import Content
 from textual.widgets import Static
 
 from localdistill import Budget, LocalDistillError, RunFolder, budget_of
 from tui.state import RunView
 from tui.text import joined, line, shown
+from tui.ui import ui_of
 from tui.widgets.facts import MUTED
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 
 class BudgetLine(Static):
-    """Money of one run. Its book is read when the run or its state changes; between, what the run reports counts."""
+    """Money of one run. Its ledger is read when the run or its state changes; between, what the run reports counts."""
 
     budget: Budget | None = None
     """What is known; None when no run is followed."""
@@ -36,7 +32,7 @@ class BudgetLine(Static):
             self.update(_budget(self.budget, view.state, view.counters.get("usd", self.budget.spent_usd)))
 
     def _look(self, view: RunView) -> None:
-        ui: LocalDistillApp = self.app  # type: ignore[assignment]
+        ui = ui_of(self)
         runs = ui.workspace.runs
 
         def done(budget: Budget) -> None:
@@ -57,7 +53,7 @@ def _budget(budget: Budget, state: str, spent: float) -> Content:
     paused = shown("   paused at its cap: c raises it", "$warning") if state == "paused" else Content("")
     if budget.problem:
         why = line(budget.problem, 80)
-        paused = shown(f"   its book of calls is not whole ({why}): c asks what was spent", "$warning")
+        paused = shown(f"   its ledger of calls is not whole ({why}): c asks what was spent", "$warning")
     least = "at least " if budget.problem else ""
     return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: {least}${spent:,.4f} spent{reserved}; "),
                   shown(f"{cap}{left}", MUTED), paused)

@@ -4,15 +4,13 @@ shown as a sign, because the line is one line high."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from textual import events
 from textual.widgets import Input
 
+from tui.text import safe
+from tui.ui import ui_of
 from tui.widgets.fields import FREE_TEXT
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 BREAK = "⏎"
 _LINE_END = re.compile(r"\r\n|[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -23,7 +21,7 @@ class ChatLine(Input):
     terminals that do not say what is pasted."""
 
     def __init__(self, placeholder: str, id: str | None = None) -> None:
-        super().__init__(placeholder=placeholder, id=id, classes=FREE_TEXT)
+        super().__init__(placeholder=safe(placeholder), id=id, classes=FREE_TEXT)
 
     @property
     def message(self) -> str:
@@ -32,8 +30,7 @@ class ChatLine(Input):
 
     def on_key(self, event: events.Key) -> None:
         """Tell a new line from the end of the message."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        if event.key == "ctrl+j" or (event.key == "enter" and app.typed.goes_on_after(event)):
+        if event.key == "ctrl+j" or (event.key == "enter" and ui_of(self).goes_on_after(event)):
             event.stop()
             event.prevent_default()
             self._put(BREAK)

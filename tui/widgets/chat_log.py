@@ -9,12 +9,12 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.conversation import Turn
+from tui.conversation import ChatExchange
 from tui.text import joined, safe, shown
 
 
 class ChatLog(VerticalScroll):
-    """The turns of one conversation."""
+    """The exchanges of one conversation."""
 
     DEFAULT_CSS = """
     ChatLog { height: 1fr; }
@@ -23,21 +23,21 @@ class ChatLog(VerticalScroll):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self._drawn: list[tuple[Turn, bool]] = []
+        self._drawn: list[tuple[ChatExchange, bool]] = []
 
     def on_mount(self) -> None:
         """Follow the end."""
         self.anchor()
 
-    def show(self, turns: Sequence[Turn], unfolded: bool, nothing: Content) -> None:
-        """Draw the turns; `nothing` where there are none."""
-        wanted = [(turn, unfolded) for turn in turns]
+    def show(self, exchanges: Sequence[ChatExchange], unfolded: bool, nothing: Content) -> None:
+        """Draw the exchanges; `nothing` where there are none."""
+        wanted = [(exchange, unfolded) for exchange in exchanges]
         rows = list(self.query(Static).results(Static))
         for index, item in enumerate(wanted):
             if index >= len(rows):
-                self.mount(Static(_turn(*item)))
+                self.mount(Static(_exchange(*item)))
             elif index >= len(self._drawn) or self._drawn[index] != item:
-                rows[index].update(_turn(*item))
+                rows[index].update(_exchange(*item))
         for row in rows[max(1, len(wanted)):]:
             row.remove()
         if not wanted and rows:
@@ -47,36 +47,36 @@ class ChatLog(VerticalScroll):
         self._drawn = wanted
 
 
-def _turn(turn: Turn, unfolded: bool) -> Content:
-    """One turn as text."""
-    parts = [shown("you  ", "bold $primary"), shown(turn.question, "bold"), Content("\n")]
-    if turn.thinking:
-        parts += _thinking(turn, unfolded)
-    if turn.answer:
-        parts.append(shown(turn.answer.strip() + "\n"))
-    return joined(*parts, *_state(turn))
+def _exchange(exchange: ChatExchange, unfolded: bool) -> Content:
+    """One exchange as text."""
+    parts = [shown("you  ", "bold $primary"), shown(exchange.question, "bold"), Content("\n")]
+    if exchange.thinking:
+        parts += _thinking(exchange, unfolded)
+    if exchange.answer:
+        parts.append(shown(exchange.answer.strip() + "\n"))
+    return joined(*parts, *_state(exchange))
 
 
-def _thinking(turn: Turn, unfolded: bool) -> list[Content]:
-    words = len(turn.thinking.split())
-    verb = "thinking" if turn.is_open and not turn.answer else "thought"
+def _thinking(exchange: ChatExchange, unfolded: bool) -> list[Content]:
+    words = len(exchange.thinking.split())
+    verb = "thinking" if exchange.is_open and not exchange.answer else "thought"
     if not unfolded:
         return [shown(f"▸ {verb}, {words:,} words\n", "$foreground-muted")]
-    lines = safe(turn.thinking.strip()).split("\n")
+    lines = safe(exchange.thinking.strip()).split("\n")
     return [shown(f"▾ {verb}, {words:,} words\n", "$foreground-muted"),
             shown("".join(f"│ {text}\n" for text in lines), "$foreground-muted")]
 
 
-def _state(turn: Turn) -> list[Content]:
-    if turn.state == "loading":
+def _state(exchange: ChatExchange) -> list[Content]:
+    if exchange.state == "loading":
         return [shown("loading the model ...", "$foreground-muted")]
-    if turn.state == "failed":
-        hint = [shown(f"\nnext: {turn.hint}")] if turn.hint else []
-        return [shown(f"✗ {turn.ending}", "bold $error"), *hint]
-    about = "about " if turn.is_open else ""
-    told = [turn.ending] if turn.ending else []
-    if turn.tokens:
-        told.append(f"{about}{turn.tokens:,} tokens")
-    if turn.rate:
-        told.append(f"{about}{turn.rate:,.0f}/s")
-    return [shown(("writing  " if turn.is_open else "") + " · ".join(told), "$foreground-muted")]
+    if exchange.state == "failed":
+        hint = [shown(f"\nnext: {exchange.hint}")] if exchange.hint else []
+        return [shown(f"✗ {exchange.ending}", "bold $error"), *hint]
+    about = "about " if exchange.is_open else ""
+    told = [exchange.ending] if exchange.ending else []
+    if exchange.tokens:
+        told.append(f"{about}{exchange.tokens:,} tokens")
+    if exchange.rate:
+        told.append(f"{about}{exchange.rate:,.0f}/s")
+    return [shown(("writing  " if exchange.is_open else "") + " · ".join(told), "$foreground-muted")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,10 +19,8 @@ from textual.widgets.option_list import Option
 from localdistill import LocalDistillError
 from tui.commands import Command
 from tui.text import joined, line, shown
+from tui.ui import Ui, ui_of
 from tui.widgets.facts import DIM, Facts
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 T = TypeVar("T")
 MUTED = "$foreground-muted"
@@ -47,10 +45,9 @@ class Dialog(ModalScreen[T]):
     """
 
     @property
-    def ui(self) -> LocalDistillApp:
-        """The app, with its type."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        return app
+    def ui(self) -> Ui:
+        """The app."""
+        return ui_of(self)
 
     def action_close(self) -> None:
         """Close without an answer."""
@@ -94,8 +91,8 @@ class HelpDialog(Dialog[None]):
         """The explanation and a table of keys."""
         focused = self._page.focused
         with Vertical(), VerticalScroll():
-            yield Static(shown(str(getattr(self._page, "TITLE", "")), "bold"))
-            yield Static(shown(f"{getattr(self._page, 'HELP', '')}\n"))
+            yield Static(shown(self._page.TITLE or "", "bold"))
+            yield Static(shown(f"{self._page.HELP or ''}\n"))
             if told := _said_of(focused):
                 yield Static(joined(shown("In focus: ", "bold"), shown(f"{told}\n")))
             yield Facts((command.key or "·", _command(command)) for command in self._commands)
@@ -115,7 +112,7 @@ def _command(command: Command) -> str:
     return " · ".join(part for part in parts if part)
 
 
-class Question(Dialog[bool]):
+class ConfirmDialog(Dialog[bool]):
     """Asked only before money is spent or something is removed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "yes", "yes"), Binding("n", "close", "no")]

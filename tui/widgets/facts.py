@@ -10,6 +10,8 @@ from textual.content import Content
 from tui.text import joined, line, shown
 from tui.widgets.drawn import Drawn
 
+FactRows = list[tuple[str, str]]
+"""(label, text)."""
 MUTED = "$foreground-muted"
 DIM = "dim"
 """Muted text of a list: it stays readable under the cursor in every theme, which a colour of its own does not."""

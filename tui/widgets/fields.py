@@ -3,17 +3,15 @@ the field of the window in which nothing can be read, or nowhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from localdistill import looks_like_key
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
+from tui.ui import ui_of
 
 FREE_TEXT = "free-text"
 """The class of a field for prose: it takes any text as it is, with its line breaks."""
@@ -21,6 +19,11 @@ VARIABLE = "variable"
 """The class of a field for the name of an environment variable, where people put the key itself."""
 BURST_S = 0.01
 """Keys that follow each other faster than this were not pressed by a hand."""
+
+
+def without(bindings: Sequence[BindingType], key: str) -> list[BindingType]:
+    """The keys of a field but `key`, which does something else on its screen."""
+    return [binding for binding in bindings if not (isinstance(binding, Binding) and key in binding.key)]
 
 
 def takes_text(node: object) -> bool:
@@ -63,8 +66,7 @@ class OpenInput(Input):
             if not looks_like_key(text):
                 return
             self.clear()
-            app: LocalDistillApp = self.app  # type: ignore[assignment]
-            hide(text, self.screen, app.say_aloud)
+            hide(text, self.screen, ui_of(self).say_aloud)
         self._hid_at = event.time
         event.stop()
         event.prevent_default()

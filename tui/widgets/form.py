@@ -15,7 +15,7 @@ from textual.widgets import Input, Select, Static
 
 from tui.recipe_fields import RecipeField, text_of
 from tui.text import joined, line, shown
-from tui.widgets.fields import VARIABLE, OpenInput
+from tui.widgets.fields import VARIABLE, OpenInput, without
 
 PROBLEM_MARKS = {"error": "✗", "warning": "!"}
 LONGEST_VALUE = 20_000
@@ -25,13 +25,13 @@ LONGEST_VALUE = 20_000
 class ValueInput(OpenInput, inherit_bindings=False):
     """One value. Left empty, the default counts."""
 
-    BINDINGS = [binding for binding in Input.BINDINGS if "ctrl+k" not in getattr(binding, "key", "")]
+    BINDINGS = without(Input.BINDINGS, "ctrl+k")
 
 
 class ValueRow(Vertical):
     """One value: its name, the box, and what is wrong with it."""
 
-    class Changed(Message):
+    class ValueChanged(Message):
         """Somebody typed."""
 
         def __init__(self, field: RecipeField, text: str) -> None:
@@ -58,7 +58,7 @@ class ValueRow(Vertical):
         if field.kind == "switch":
             return _select([("yes", "true"), ("no", "false")], text, field)
         if field.kind == "choice":
-            return _select([(line(name), name) for name in field.choices], text, field)
+            return _select([(name, name) for name in field.choices], text, field)
         return ValueInput(text, placeholder=_placeholder(field), compact=True, select_on_focus=False,
                           classes=VARIABLE if field.name.endswith("key_env") else None)
 
@@ -93,14 +93,14 @@ class ValueRow(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell the form's owner."""
         event.stop()
-        self.post_message(self.Changed(self.field, event.value))
+        self.post_message(self.ValueChanged(self.field, event.value))
 
     def on_select_changed(self, event: Select.Changed) -> None:
         """Tell the form's owner."""
         event.stop()
         text = "" if event.value is Select.NULL else str(event.value)
         if text != ("" if self.field.value is None else text_of(self.field.value, self.field.kind)):
-            self.post_message(self.Changed(self.field, text))
+            self.post_message(self.ValueChanged(self.field, text))
 
 
 def _values(field: RecipeField, text: str) -> list[str]:
@@ -108,12 +108,11 @@ def _values(field: RecipeField, text: str) -> list[str]:
 
 
 def _select(options: list[tuple[str, str]], text: str, field: RecipeField) -> Select[str]:
-    known = {value for _, value in options}
-    if text and text not in known:
+    if text and text not in {value for _, value in options}:
         options = [*options, (line(f"{text} (unknown)", 60), text)]
     prompt = f"{_word(field.default)} (default)" if field.default else "choose" if field.is_required else "not set"
-    return Select(options, value=text or Select.NULL, prompt=line(prompt, 60), compact=True,
-                  allow_blank=not field.is_required or not text)
+    return Select([(line(name), value) for name, value in options], value=text or Select.NULL, prompt=line(prompt, 60),
+                  compact=True, allow_blank=not field.is_required or not text)
 
 
 def _word(default: str) -> str:

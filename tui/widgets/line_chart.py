@@ -32,7 +32,7 @@ _AXIS = -1
 
 
 @dataclass(frozen=True)
-class Line:
+class Series:
     """One series: its name and (x, y) points in the order of x."""
 
     name: str
@@ -40,7 +40,7 @@ class Line:
 
 
 @dataclass
-class Cell:
+class PlotCell:
     """One character of the plot, and the series it belongs to (-1: the axes)."""
 
     text: str = " "
@@ -51,7 +51,7 @@ class Cell:
 class Drawing:
     """Rows of cells."""
 
-    rows: list[list[Cell]] = field(default_factory=list)
+    rows: list[list[PlotCell]] = field(default_factory=list)
 
     def text(self) -> list[str]:
         """The rows as plain text."""
@@ -100,7 +100,7 @@ class Extent:
     """Where values are not drawable."""
 
 
-Column = tuple[int, float, float, float, float]
+PlotColumn = tuple[int, float, float, float, float]
 """What one column of dots shows: its place, and the first, least, greatest and last value in it."""
 MOST_KEPT = 64
 _kept: dict[tuple[object, ...], tuple[Points, Any]] = {}
@@ -129,10 +129,10 @@ def extent(points: Points) -> Extent | None:
     return Extent(min(xs), max(xs), min(values, default=None), max(values, default=None), broken)
 
 
-def reduced(points: Points, low: float, high: float, columns: int) -> list[list[Column]]:
+def reduced(points: Points, low: float, high: float, columns: int) -> list[list[PlotColumn]]:
     """The columns that have drawable points, in pieces where they are broken. However many points there are, what
     stands out in one column is kept."""
-    pieces: list[list[Column]] = []
+    pieces: list[list[PlotColumn]] = []
     scale = (columns - 1) / (high - low) if high > low else 0.0
     goes_on = False
     for x, y in points:
@@ -151,7 +151,7 @@ def reduced(points: Points, low: float, high: float, columns: int) -> list[list[
     return pieces
 
 
-def draw(lines: Sequence[Line], width: int, height: int) -> Drawing:
+def draw(lines: Sequence[Series], width: int, height: int) -> Drawing:
     """The chart in `width` x `height` cells. Too little room, or no point at all: an empty drawing."""
     extents = [_once(series.points, ("extent",), partial(extent, series.points)) for series in lines]
     ends = [(e.low, e.high) for e in extents if e and e.low is not None and e.high is not None]
@@ -179,7 +179,7 @@ def draw(lines: Sequence[Line], width: int, height: int) -> Drawing:
     at = {plot.row_of(y): text for y, text in labels.items()}
     for row in range(rows):
         head = f"{at.get(row, ''):>{margin - 1}} {'┤' if row in at else '│'}"
-        drawing.rows.append([*map(Cell, head), *plot.cells[row]])
+        drawing.rows.append([*map(PlotCell, head), *plot.cells[row]])
     drawing.rows += _x_axis(left, right, columns, margin)
     return drawing
 
@@ -193,7 +193,7 @@ def _limits(low: float, high: float) -> tuple[float, float]:
     return (max(0.0, low - room) if low >= 0 else low - room), high + room
 
 
-def _x_axis(left: float, right: float, columns: int, margin: int) -> list[list[Cell]]:
+def _x_axis(left: float, right: float, columns: int, margin: int) -> list[list[PlotCell]]:
     marks = ticks(left, right, max(1, columns // 10)) or [left]
     step = nice_step(right - left, max(1, columns // 10))
     axis, labels = ["─"] * columns, [" "] * columns
@@ -207,7 +207,7 @@ def _x_axis(left: float, right: float, columns: int, margin: int) -> list[list[C
             labels[start:start + len(text)] = text
             taken = start + len(text)
     pad = " " * margin
-    return [[*map(Cell, f"{pad}└{''.join(axis)}")], [*map(Cell, f"{pad} {''.join(labels)}")]]
+    return [[*map(PlotCell, f"{pad}└{''.join(axis)}")], [*map(PlotCell, f"{pad} {''.join(labels)}")]]
 
 
 class _Plot:
@@ -216,7 +216,7 @@ class _Plot:
     def __init__(self, columns: int, rows: int, left: float, right: float, bottom: float, top: float) -> None:
         self.columns, self.rows = columns, rows
         self.left, self.right, self.bottom, self.top = left, right, bottom, top
-        self.cells = [[Cell() for _ in range(columns)] for _ in range(rows)]
+        self.cells = [[PlotCell() for _ in range(columns)] for _ in range(rows)]
         self._bits = [[0] * columns for _ in range(rows)]
 
     def y_dot(self, y: float) -> int:
@@ -233,7 +233,7 @@ class _Plot:
         span = self.right - self.left
         return round((x - self.left) / span * (2 * self.columns - 1)) if span > 0 else 0
 
-    def curve(self, series: int, pieces: Sequence[Sequence[Column]]) -> None:
+    def curve(self, series: int, pieces: Sequence[Sequence[PlotColumn]]) -> None:
         """Draw one series."""
         for piece in pieces:
             before: tuple[int, int, int, int] | None = None
@@ -262,7 +262,7 @@ class _Plot:
             begin, end = (y0 + round((y1 - y0) * (at - x0) / (x1 - x0)) for at in (x, x + 1))
             self._upright(series, x, min(begin, end), max(begin, end))
 
-    def letter(self, series: int, count: int, pieces: Sequence[Sequence[Column]]) -> None:
+    def letter(self, series: int, count: int, pieces: Sequence[Sequence[PlotColumn]]) -> None:
         """Write the letter of a series on its curve: at a place of its own, and at its end."""
         places = [(place, last) for piece in pieces for place, _, _, _, last in piece]
         if not places or count < 2:
@@ -272,13 +272,13 @@ class _Plot:
             column = x // 2
             for row in _near(self.row_of(y), self.rows):
                 if not self.cells[row][column].text.isalpha():
-                    self.cells[row][column] = Cell(LETTERS[series % len(LETTERS)], series)
+                    self.cells[row][column] = PlotCell(LETTERS[series % len(LETTERS)], series)
                     break
 
     def broken(self, series: int, places: Sequence[float]) -> None:
         """Mark the steps without a drawable value on the lowest line."""
         for x in places:
-            self.cells[-1][self.x_dot(x) // 2] = Cell(BROKEN, series)
+            self.cells[-1][self.x_dot(x) // 2] = PlotCell(BROKEN, series)
 
 
 def _near(row: int, rows: int) -> Iterator[int]:
@@ -296,12 +296,12 @@ class LineChart(Widget):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.lines: tuple[Line, ...] = ()
+        self.lines: tuple[Series, ...] = ()
         self.nothing = "nothing measured yet"
         self._drawn_at = 0.0
         self._waits = False
 
-    def show(self, lines: Sequence[Line], nothing: str = "") -> None:
+    def show(self, lines: Sequence[Series], nothing: str = "") -> None:
         """Draw these series; `nothing` is said where there are no points."""
         told = tuple(lines)
         self.nothing = nothing or self.nothing
@@ -329,7 +329,7 @@ class LineChart(Widget):
         return Content("\n").join([_coloured(row) for row in drawing.rows])
 
 
-def _coloured(row: Sequence[Cell]) -> Content:
+def _coloured(row: Sequence[PlotCell]) -> Content:
     parts: list[Content] = []
     start = 0
     for end in range(1, len(row) + 1):
@@ -341,7 +341,7 @@ def _coloured(row: Sequence[Cell]) -> Content:
     return joined(*parts)
 
 
-def legend(lines: Sequence[Line]) -> Content:
+def legend(lines: Sequence[Series]) -> Content:
     """Letter, name and newest value of each series, one a line."""
     parts: list[Content] = []
     for index, series in enumerate(lines):

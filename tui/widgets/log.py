@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
-from typing import Any
 
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -23,8 +22,8 @@ SHOWN_LINES = 200
 class SaidLog(VerticalScroll):
     """Lines of a run. `folds`: of a table only its title is shown, for places where it is not what one came for."""
 
-    def __init__(self, *, folds: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, folds: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._folds = folds
 
     def compose(self) -> Iterable[Widget]:
@@ -46,8 +45,8 @@ class SaidText(Drawn):
 
     _said: tuple[Said, ...] = ()
 
-    def __init__(self, *, folds: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, folds: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._folds = folds
 
     def show(self, said: Sequence[Said]) -> None:

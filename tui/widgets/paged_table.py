@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -17,7 +18,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.text import line
+from tui.text import line, safe
 
 Cell = tuple[str, str]
 """Text, and the kind it is drawn as: empty, `good`, `bad`, `warn`, `muted` or `strong`."""
@@ -37,7 +38,7 @@ class Column:
     """Shown only where the table is at least this wide."""
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Where rows come from. Nothing here may wait."""
 
     @property
@@ -103,7 +104,7 @@ class PagedTable(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0, repaint=False)
     """The row that keys speak of."""
 
-    class Chosen(Message):
+    class RowSelected(Message):
         """A row was opened."""
 
         def __init__(self, table: PagedTable, index: int) -> None:
@@ -115,19 +116,19 @@ class PagedTable(ScrollView, can_focus=True):
             """The table."""
             return self.table
 
-    class Moved(Chosen):
+    class Moved(RowSelected):
         """The cursor stands on another row."""
 
     def __init__(self, columns: Sequence[Column], id: str | None = None) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
-        self._rows: Rows = ListRows()
+        self._rows: RowSource = ListRows()
         self._strips: dict[tuple[int, bool], Strip] = {}
         self._layout: list[tuple[Column, int, int]] = []
 
     # ---- what is shown
 
-    def show(self, rows: Rows, cursor: int = 0) -> None:
+    def show(self, rows: RowSource, cursor: int = 0) -> None:
         """Show other rows."""
         self._rows = rows
         self.arrived()
@@ -204,7 +205,7 @@ class PagedTable(ScrollView, can_focus=True):
     def action_choose(self) -> None:
         """Open the row under the cursor."""
         if self._rows.count:
-            self.post_message(self.Chosen(self, self.cursor))
+            self.post_message(self.RowSelected(self, self.cursor))
 
     def on_click(self, event: Click) -> None:
         """A click moves the cursor, a second one opens."""
@@ -254,7 +255,7 @@ class PagedTable(ScrollView, can_focus=True):
         return self._strip("›" if at_cursor else " ", cells, base, width, at_cursor)
 
     def _strip(self, mark: str, cells: Sequence[Cell], base: Style, width: int, plain: bool = False) -> Strip:
-        segments = [Segment(mark, base)]
+        segments = [Segment(safe(mark), base)]
         for column, place, room in self._layout:
             text, kind = cells[place]
             style = self.get_component_rich_style(f"paged-table--{kind}") if kind in KINDS and not plain else base
@@ -277,11 +278,11 @@ def fitted(text: str, width: int, right: bool = False) -> str:
         if len(text) > width:
             return text[: max(0, width - 1)] + "…"
         return text.rjust(width) if right else text.ljust(width)
-    strip = Strip([Segment(text)])
+    strip = Strip([Segment(safe(text))])
     length = strip.cell_length
     if length > width:
         cut = strip.crop(0, max(0, width - 1)).text
-        return cut + "…" + " " * (width - 1 - Strip([Segment(cut)]).cell_length)
+        return cut + "…" + " " * (width - 1 - cell_len(cut))
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 

@@ -13,6 +13,7 @@ from textual.widgets import Static, TextArea
 
 from tui.text import joined, safe, shown
 from tui.widgets.facts import MUTED
+from tui.widgets.fields import without
 
 LONGEST_EDITED = 100_000
 """Characters of a text that is edited; a longer one is only shown."""
@@ -23,7 +24,7 @@ LONGEST_SHOWN = 50_000
 class TomlText(TextArea, inherit_bindings=False):
     """The recipe as TOML; what is typed here shows in the form at once."""
 
-    BINDINGS = [binding for binding in TextArea.BINDINGS if "ctrl+k" not in getattr(binding, "key", "")]
+    BINDINGS = without(TextArea.BINDINGS, "ctrl+k")
 
 
 class TomlPane(Vertical):
@@ -34,7 +35,7 @@ class TomlPane(Vertical):
     TomlPane VerticalScroll { scrollbar-size-vertical: 1; }
     """
 
-    class Changed(Message):
+    class TextChanged(Message):
         """Somebody typed. What stands there now is `text`: when this arrives, more may have been typed."""
 
     def __init__(self, id: str | None = None) -> None:
@@ -85,7 +86,7 @@ class TomlPane(Vertical):
         event.stop()
         if event.text_area.text != self._text:
             self._text = event.text_area.text
-            self.post_message(self.Changed())
+            self.post_message(self.TextChanged())
 
 
 def is_editable(text: str) -> bool:

@@ -36,7 +36,7 @@ class BrowserRows:
         cost = "" if row.cost_usd is None else f"${row.cost_usd:.6f}"
         return ((score, kind), (f"{row.tokens:,}" if row.tokens else "", ""),
                 (row.status, "" if row.status == "complete" else "warn"), (row.question, ""),
-                (_short_model(str(row.model)), "muted"), (row.rewrite.partition("@")[0], "muted"), (cost, "muted"),
+                (_short_model(str(row.model)), "muted"), (row.rewritten_by, "muted"), (cost, "muted"),
                 (row.id.removeprefix("b2:"), "muted"))
 
     def seen(self, first: int, last: int) -> None:

@@ -77,8 +77,10 @@ class TraceText(VerticalScroll, can_focus=True):
             return
         trace, prompt = detail.trace, detail.prompt
         self._part("about", joined(*_about(detail)))
-        self._part("asked", joined(*(part for number, message in enumerate(prompt.messages) for part in (
-            shown(f"{chr(10) * 2 if number else ''}{line(message.role)}\n", "bold"), self._text(message.content)))))
+        self._part("asked", joined(*(part for number, message in enumerate(trace.asked or prompt.messages) for part in (
+            shown(f"{chr(10) * 2 if number else ''}{line(message.role)}", "bold"),
+            shown("\n" if message in prompt.messages else ", as sent\n", "$foreground-muted"),
+            self._text(message.content)))))
         self._draw_thinking()
         self._part("answer", self._text(trace.answer) if trace.answer else shown("(empty)", "$foreground-muted"))
         self._part("grades", joined(*_grades(detail.grades, prompt.reference)))
@@ -168,7 +170,8 @@ def _lineage(detail: TraceDetail) -> Iterator[Content]:
     if trace.sampling:
         known = {k: v for k, v in trace.sampling.items() if v not in ("", [], ())}
         said = ", ".join(f"{name} {value}" for name, value in known.items())
-        rows.append(("sampled", f"{line(said)}, sample {trace.sample_index}"))
+        told = {None: "", True: ", told to think", False: ", told not to think"}[trace.thinks]
+        rows.append(("sampled", f"{line(said)}, sample {trace.sample_index}{told}"))
     if trace.terms:
         rows.append(("terms", line(trace.terms)))
     rows.append(("selected in", line(", ".join(detail.selections)) or "no selection"))

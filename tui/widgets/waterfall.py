@@ -17,7 +17,7 @@ SAVED = (Column("selection", 0), Column("traces", 9, right=True), Column("run", 
 
 
 @dataclass(frozen=True)
-class Step:
+class WaterfallRow:
     """One line of the waterfall: a filter, or one of its options."""
 
     place: int
@@ -38,7 +38,7 @@ def saved_rows(saved: Sequence[SavedSelection]) -> list[Sequence[Cell]]:
 
 def waterfall_rows(
     stored: Waterfall, filters: Sequence[Member], off: frozenset[int], shape: Waterfall | None
-) -> tuple[list[Sequence[Cell]], list[Step]]:
+) -> tuple[list[Sequence[Cell]], list[WaterfallRow]]:
     """The lines of the table and what each stands for. `shape` holds the counts of the filters that are on; None while
     they are counted."""
     counts = iter(shape.steps if shape else ())
@@ -46,7 +46,7 @@ def waterfall_rows(
     left: int | None = asked
     rows: list[Sequence[Cell]] = [(("collected", "strong"), ("", ""), (f"{asked:,}", "strong"), ("", ""),
                                    (bar(1.0 if asked else 0.0, BAR), "muted"))]
-    steps = [Step(-1)]
+    steps = [WaterfallRow(-1)]
     for place, member in enumerate(filters):
         own = stored.steps[place] if place < len(stored.steps) else None
         before = "" if own is None or own.removed is None or shape is stored else f"-{own.removed:,}"
@@ -60,19 +60,19 @@ def waterfall_rows(
                                                          "bad" if removed else "muted"),
                          ("?" if left is None else f"{left:,}", ""), (before, "muted"),
                          ("" if left is None else bar(left / asked if asked else 0.0, BAR), "muted")))
-        steps.append(Step(place))
+        steps.append(WaterfallRow(place))
         for option in (own.options if own else ()):
             value = member.options.get(option.name, option.default)
             changed = value != option.value
             text = f"│ {option.name} = {option_text(value)}"
             rows.append(((text, "warn" if changed else "muted"), ("", ""), ("", ""),
                          (option_text(option.value) if changed else "", "muted"), ("", "")))
-            steps.append(Step(place, option.name, option.help))
+            steps.append(WaterfallRow(place, option.name, option.help))
     kept = shape.kept if shape else None
     rows.append((("kept", "strong"), ("", ""), ("?" if kept is None else f"{kept:,}", "strong"),
                  ("" if stored.kept is None or shape is stored else f"{stored.kept:,}", "muted"),
                  ("" if kept is None else bar(kept / asked if asked else 0.0, BAR), "good")))
-    steps.append(Step(-1))
+    steps.append(WaterfallRow(-1))
     return rows, steps
 
 

@@ -18,7 +18,7 @@ from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
 from localdistill.recipe import Recipe
 from localdistill.recipe.sections import TeacherSection
-from localdistill.stages.asking import Asker, Question
+from localdistill.stages.asking import Asker, PendingPrompt
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
@@ -86,7 +86,7 @@ def _tries(recipe: Recipe) -> str:
     return " at most, until verified," if recipe.collect.until_verified else ""
 
 
-def _count(workspace: Workspace, questions: Sequence[Question]) -> tuple[int, int]:
+def _count(workspace: Workspace, questions: Sequence[PendingPrompt]) -> tuple[int, int]:
     """Calls that are still to be made, and answers that are there."""
     ids = [request.id for question in questions for request in question.requests]
     store = open_store(workspace)
@@ -100,12 +100,12 @@ def _replies(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
     return found if len(found) >= LEAST_REPLIES else []
 
 
-def _prompt_bytes(questions: Sequence[Question]) -> float:
+def _prompt_bytes(questions: Sequence[PendingPrompt]) -> float:
     sizes = [sum(len(m.content.encode("utf-8", "replace")) for m in q.requests[0].messages) for q in questions]
     return fmean(sizes) if sizes else 0.0
 
 
-def _tokens(recipe: Recipe, questions: Sequence[Question], calls: int,
+def _tokens(recipe: Recipe, questions: Sequence[PendingPrompt], calls: int,
             replies: Sequence[tuple[int, int, float]]) -> str:
     if replies:
         into, out = (total_of([float(reply[place]) for reply in replies], calls) for place in (0, 1))
@@ -115,7 +115,7 @@ def _tokens(recipe: Recipe, questions: Sequence[Question], calls: int,
     return f"about {asked:,.0f} in (estimated), at most {calls * recipe.collect.max_tokens:,} out"
 
 
-def _money(recipe: Recipe, engine: Engine, questions: Sequence[Question], calls: int,
+def _money(recipe: Recipe, engine: Engine, questions: Sequence[PendingPrompt], calls: int,
            replies: Sequence[tuple[int, int, float]], warnings: list[str], label: str) -> str:
     price = engine.price() if isinstance(engine, Metered) else None
     if price is None:

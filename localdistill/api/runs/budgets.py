@@ -1,12 +1,12 @@
-"""What a run has spent and may spend. Reads the run's book of calls and never writes to it, so it is safe while the run
-lives; the book itself is `callbook`."""
+"""What a run has spent and may spend. Reads the run's spend ledger and never writes to it, so it is safe while the run
+lives; the ledger itself is `spending.ledger`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.spending.ledger import NANO, read_book
+from localdistill.spending.ledger import NANO, read_ledger
 from localdistill.workspace.run_folder import RunFolder
 
 
@@ -24,14 +24,14 @@ class Budget:
     cap_usd: float | None
     """None: no cap."""
     problem: str = ""
-    """Why more may have been spent: what is wrong with the book. Empty when it is whole."""
+    """Why more may have been spent: what is wrong with the ledger. Empty when it is whole."""
 
 
 def budget_of(run: RunFolder) -> Budget:
     """The money of `run` now."""
-    book = read_book(run.calls, run.proof_of_calls)
-    return Budget(run.id, book.calls, (book.settled + book.assumed) / NANO, sum(book.open.values()) / NANO,
-                  _cap_of(run), book.problem)
+    ledger = read_ledger(run.calls, run.proof_of_calls)
+    return Budget(run.id, ledger.calls, (ledger.settled + ledger.assumed) / NANO, sum(ledger.open.values()) / NANO,
+                  _cap_of(run), ledger.problem)
 
 
 def _cap_of(run: RunFolder) -> float | None:

@@ -1,4 +1,4 @@
-"""The Teacher X-ray: which teachers there are, what is known of them, and what a few small questions find out."""
+"""Teachers: which there are, what is known of them, and the probe report that a few small questions lead to."""
 
 from localdistill.api.teachers.examining import Examined, examine_teacher, tune_teacher, worst_cost_usd
 from localdistill.api.teachers.findings import findings_of

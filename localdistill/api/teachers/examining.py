@@ -12,15 +12,16 @@ from localdistill.api.teachers.probe_targets import ProbeTarget
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.engines.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from localdistill.engines.llama_cpp import LlamaCppEngine
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.tuning import Tuning
-from localdistill.engines.wire import probe_report as xray
+from localdistill.engines.wire import probe_report
 from localdistill.engines.wire.collected import Collected
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.probe import COUNT, COUNT_TOKENS, EXACT, THINK, THINK_TOKENS, solves, worst_cost_nano
 from localdistill.engines.wire.probe import probe as probe_server
 from localdistill.engines.wire.probe_report import THIS_MACHINE, Probe, compare
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.stages.rechecking import keep_probe, last_probe
 from localdistill.workspace.folder import Workspace
 
@@ -46,13 +47,13 @@ def worst_cost_usd(target: ProbeTarget) -> float | None:
     return None if worst is None else worst / NANO
 
 
-def examine_teacher(workspace: Workspace, target: ProbeTarget, book: CallBook, cancel: Cancel) -> Examined:
+def examine_teacher(workspace: Workspace, target: ProbeTarget, ledger: SpendLedger, cancel: Cancel) -> Examined:
     """Probe `target`, keep the report in `workspace` and compare it with the one before. Consent to terms of use is
     the caller's to ask for. Raises EngineError, EngineUnavailable, BudgetReached, ModelFileError, Cancelled."""
     engine = target.build()
     try:
         before = last_probe(workspace, engine.identity())
-        found = probe_server(engine, book, cancel) if isinstance(engine, WireEngine) else probe_local(engine, cancel)
+        found = probe_server(engine, ledger, cancel) if isinstance(engine, WireEngine) else probe_local(engine, cancel)
     finally:
         engine.close()
     keep_probe(workspace, found)
@@ -82,9 +83,9 @@ def probe_local(engine: LlamaCppEngine, cancel: Cancel) -> Probe:
     plain, counted = replies.get("plain"), replies.get("count")
     if thought is None or plain is None or counted is None:
         raise LocalDistillError(f"{engine.identity()} did not answer", "localdistill doctor looks at llama.cpp")
-    places = xray.carriers(Collected(content=thought.raw))
+    places = probe_report.carriers(Collected(content=thought.raw))
     return Probe(
-        identity=engine.identity(), host=THIS_MACHINE, model=xray.shown(facts.get("description", "")),
+        identity=engine.identity(), host=THIS_MACHINE, model=probe_report.shown(facts.get("description", "")),
         probed_at=datetime.now(UTC).isoformat(timespec="seconds"), reasoning="raw" if thought.reasoning else "none",
         evidence="a model on this machine hides nothing" if thought.reasoning else "its replies hold no reasoning",
         carriers=places, reasoning_tokens=thought.usage.reasoning_tokens or None, switch="chat template",
@@ -93,11 +94,11 @@ def probe_local(engine: LlamaCppEngine, cancel: Cancel) -> Probe:
         finish_at_limit=counted.finish_reason, usage_whole=True, usage_streamed=True, accepts_seed=True,
         finish_reasons=tuple(dict.fromkeys(r.finish_reason for r in (thought, plain, counted) if r.finish_reason)),
         accepts_temperature=True, first_token_s=first_s, tokens_per_s=float(facts["tokens_per_s"]), cost_usd=0.0,
-        spent_usd=0.0, device=xray.shown(facts["device"]),
+        spent_usd=0.0, device=probe_report.shown(facts["device"]),
     )
 
 
-def _local_verdict(thought: Reply, plain: Reply) -> xray.SwitchVerdict:
+def _local_verdict(thought: Reply, plain: Reply) -> probe_report.SwitchVerdict:
     if not thought.reasoning:
         return "none"
     return "stays_on" if plain.reasoning else "works"

@@ -11,10 +11,11 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.rows import Row, tokenize_example
+from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
+from localdistill.rewrites.naming import RewriteName
 from localdistill.store import Store
 from localdistill.store.pages import made_of, readers
 from localdistill.templates import ChatTemplate
@@ -80,7 +81,7 @@ class Layouter:
         return LaidOut(section.name, is_arm, section.format, made.thinks, self._spans(row), len(row.input_ids),
                        row.trained_tokens)
 
-    def _spans(self, row: Row) -> tuple[TrainedSpan, ...]:
+    def _spans(self, row: TokenizedRow) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
         for token, weight in zip(row.input_ids, row.weights, strict=True):
             if not pieces or pieces[-1][0] != weight:
@@ -131,7 +132,7 @@ def _source(
     if trace.id in kept:
         return trace
     use = next(rewrite.use for rewrite in run.recipe().rewrites if rewrite.name == arm.rewrite)
-    child = next((child for child, by in made if (child in kept if kept else by.startswith(f"{use}@"))), None)
+    child = next((child for child, by in made if (child in kept if kept else RewriteName.parse(by).use == use)), None)
     if child is None:
         return f"the rewrite '{arm.rewrite}' " + ("kept nothing of it" if kept else "has not been made yet")
     return next(iter(store.traces([child])))

@@ -38,7 +38,9 @@ def render_trace(store: Store, trace_id: str, form: str = "", student: str = "sh
 
 def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
     head = f"{trace.id}  {trace.engine} {trace.model}  {trace.status}"
-    parts = [head, *(f"[{m.role}]\n{m.content}" for m in prompt.messages)]
+    parts = [head, *(f"[{m.role}{'' if m in prompt.messages else ', as sent'}]\n{m.content}"
+                     for m in trace.asked or prompt.messages)]
+    parts += [] if trace.thinks is None else [f"[thinks] {'yes' if trace.thinks else 'no'}, as the engine was told"]
     parts += [f"[reasoning]\n{trace.reasoning}"] if trace.reasoning else []
     parts += [f"[answer]\n{trace.answer}"]
     if prompt.reference is not None:

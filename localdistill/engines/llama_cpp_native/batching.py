@@ -19,19 +19,19 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.cells import CellBook
+from localdistill.engines.llama_cpp_native.cells import CellAllocator
 from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
 from localdistill.engines.llama_cpp_native.model import NativeModel
 from localdistill.engines.llama_cpp_native.picking import GrammarRefused, Picker, score_row
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
 SHORTEST_SHARED_PREFIX = 32
 ROOM_TO_WRITE = 64
 """Free cells that each reply is to find when another prompt enters."""
 
 
-class Refused(Exception):
-    """This question cannot be answered by this model; the text says why."""
+class Unanswerable(Exception):
+    """This request cannot be answered by this model; the text says why."""
 
 
 class Batcher:
@@ -48,7 +48,7 @@ class Batcher:
         self._free = list(range(model.parallel))
         self._shared_slot = model.parallel
         self._shared: list[int] = []
-        self._book = CellBook(model.pool_tokens) if model.unified else None
+        self._cells = CellAllocator(model.pool_tokens) if model.unified else None
         self.pauses = 0
         """How often a reply had to give its cells to older ones."""
         self.evaluated_tokens = 0
@@ -58,20 +58,20 @@ class Batcher:
         """True while there is anything to do."""
         return bool(self._running or self._waiting)
 
-    def add(self, question: Question) -> None:
-        """Queue a question. Raises Refused when its prompt does not fit or its grammar cannot be read."""
-        prompt = self._model.tokenize(question.prompt)
+    def add(self, request: NativeRequest) -> None:
+        """Queue a request. Raises Unanswerable when its prompt does not fit or its grammar cannot be read."""
+        prompt = self._model.tokenize(request.prompt)
         room = self._model.context_tokens - len(prompt)
         if not prompt:
-            raise Refused("the prompt is empty")
+            raise Unanswerable("the prompt is empty")
         if room < 1:
-            raise Refused(f"the prompt has {len(prompt)} tokens; the context holds {self._model.context_tokens}")
-        sequence = NativeSequence(question, prompt, min(question.max_tokens, room))
-        if question.temperature > 0 or question.grammar or question.json_schema:
+            raise Unanswerable(f"the prompt has {len(prompt)} tokens; the context holds {self._model.context_tokens}")
+        sequence = NativeSequence(request, prompt, min(request.max_tokens, room))
+        if request.temperature > 0 or request.grammar or request.json_schema:
             try:
-                sequence.picker = Picker(self._model.api, self._model.vocab, question)
+                sequence.picker = Picker(self._model.api, self._model.vocab, request)
             except GrammarRefused as refusal:
-                raise Refused(str(refusal)) from None
+                raise Unanswerable(str(refusal)) from None
         self._waiting.append(sequence)
 
     def drop_all(self) -> None:
@@ -138,8 +138,8 @@ class Batcher:
         likeliest = logits.argmax(axis=1).tolist() if any(one.picker is None for one in asked) else []
         for index, ((_, slot), sequence) in enumerate(zip(asking, asked)):
             token = likeliest[index] if sequence.picker is None else sequence.picker.pick(logits[index])
-            if sequence.question.top_logprobs:
-                sequence.scores.append(score_row(logits[index], token, sequence.question.top_logprobs))
+            if sequence.request.top_logprobs:
+                sequence.scores.append(score_row(logits[index], token, sequence.request.top_logprobs))
             if ends[token]:
                 sequence.finish = "stop"
             else:
@@ -160,8 +160,8 @@ class Batcher:
         if sequence.finish:
             _free_picker(sequence)
         self._model.api.llama_memory_seq_rm(self._model.memory, slot, -1, -1)
-        if self._book:
-            self._book.release(slot)
+        if self._cells:
+            self._cells.release(slot)
         self._free.append(slot)
         return sequence
 
@@ -170,7 +170,7 @@ class Batcher:
         while self._free and self._waiting:
             sequence = self._waiting[0]
             donor, common = self._donor(sequence)
-            if self._book and not self._fits(sequence, common):
+            if self._cells and not self._fits(sequence, common):
                 if not self._trim_shared(common if donor == self._shared_slot else 0):
                     return
                 continue
@@ -181,23 +181,23 @@ class Batcher:
                 sequence.evaluated = common
                 if not sequence.tokens:
                     sequence.cached = common
-            if self._book:
-                self._book.extend(slot, len(sequence.fed) - common)
+            if self._cells:
+                self._cells.extend(slot, len(sequence.fed) - common)
             self._running[slot] = sequence
 
     def _fits(self, sequence: NativeSequence, common: int) -> bool:
         """True when the pool holds what `sequence` does not share, and room to write for all."""
-        assert self._book is not None
+        assert self._cells is not None
         writers = [*self._running.values(), sequence] if self._running else []
         room = sum(min(ROOM_TO_WRITE, one.budget - len(one.tokens)) for one in writers) or 1
-        return self._book.free >= len(sequence.fed) - common + room
+        return self._cells.free >= len(sequence.fed) - common + room
 
     def _make_room(self) -> None:
         """Take a cell of the pool for every reply that writes; pause the youngest replies when there are too few."""
-        if not self._book:
+        if not self._cells:
             return
         writing = [slot for slot, sequence in self._running.items() if sequence.is_writing]
-        while self._book.free < len(writing):
+        while self._cells.free < len(writing):
             if self._trim_shared(0):
                 continue
             slot = next(reversed(self._running))
@@ -207,7 +207,7 @@ class Batcher:
             self.pauses += 1
             writing = [other for other in writing if other != slot]
         for slot in writing:
-            self._book.extend(slot, 1)
+            self._cells.extend(slot, 1)
 
     def _donor(self, sequence: NativeSequence) -> tuple[int, int]:
         """Who holds the longest beginning of `sequence`, and how long it is; (0, 0) when it is not worth a copy.
@@ -240,11 +240,11 @@ class Batcher:
             else:
                 keep = 0
         self._shared = prefix[:keep]
-        if self._book:
+        if self._cells:
             spare = ROOM_TO_WRITE * (len(self._running) + 1)
-            if self._book.free < len(prefix) - keep + spare:
+            if self._cells.free < len(prefix) - keep + spare:
                 return False
-            self._book.extend(self._shared_slot, len(prefix) - keep)
+            self._cells.extend(self._shared_slot, len(prefix) - keep)
         for begin in range(keep, len(prefix), BATCH_TOKENS):
             chunk = prefix[begin : begin + BATCH_TOKENS]
             self._decode(chunk, list(range(begin, begin + len(chunk))), [self._shared_slot] * len(chunk), [])
@@ -254,9 +254,9 @@ class Batcher:
     def _copy(self, donor: int, slot: int, common: int) -> None:
         """Let the empty `slot` begin with the first `common` tokens of `donor`."""
         api, memory = self._model.api, self._model.memory
-        if self._book:
+        if self._cells:
             api.llama_memory_seq_cp(memory, donor, slot, 0, common)
-            self._book.share(donor, slot, common)
+            self._cells.share(donor, slot, common)
         else:  # separate caches are copied whole and cut afterwards
             api.llama_memory_seq_cp(memory, donor, slot, -1, -1)
             api.llama_memory_seq_rm(memory, slot, common, -1)
@@ -267,8 +267,8 @@ class Batcher:
             return False
         self._shared = self._shared[:keep]
         self._model.api.llama_memory_seq_rm(self._model.memory, self._shared_slot, keep or -1, -1)
-        if self._book:
-            self._book.keep(self._shared_slot, keep)
+        if self._cells:
+            self._cells.keep(self._shared_slot, keep)
         return True
 
 

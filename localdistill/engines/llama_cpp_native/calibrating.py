@@ -1,5 +1,5 @@
-"""Tries a loaded model once: on a machine where it makes llama.cpp crash, then here; and, when asked, which threads,
-attention and cache layout are the fastest for it on this machine. Runs only in the child process."""
+"""Auto-tuning: measures which threads, attention and cache layout are the fastest for a loaded model on this machine.
+Also tries a model once, so that where it makes llama.cpp crash, that happens here. Runs only in the child process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Keeps the books of one KV cache that all sequences share: which cells are held by whom, and how many are free.
-Sequences that have a beginning in common hold the same cells. Knows nothing of llama.cpp."""
+"""Allocates the cells of one KV cache that all sequences share, with prefix sharing: which cells are held by whom, and
+how many are free. Sequences that have a beginning in common hold the same cells. Knows nothing of llama.cpp."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Run:
         self.holders = holders
 
 
-class CellBook:
+class CellAllocator:
     """The cells of one unified KV cache; a sequence is known by its number."""
 
     def __init__(self, total: int) -> None:

@@ -16,21 +16,21 @@ from base64 import b64encode
 from itertools import pairwise
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.batching import Batcher, Refused, common_length
+from localdistill.engines.llama_cpp_native.batching import Batcher, Unanswerable, common_length
 from localdistill.engines.llama_cpp_native.calibrating import calibrate, warm_up
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadFailure, LoadSettings, NativeModel
-from localdistill.engines.llama_cpp_native.sequence import NativeSequence, Question
-from localdistill.safety.children import Line, serve
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.safety.children import JsonPipe, serve
 
 _PROBE_TOKENS = 32
 
 
 class Service:
-    """One loaded model and its queue of questions."""
+    """One loaded model and its queue of requests."""
 
-    def __init__(self, line: Line, model: NativeModel) -> None:
-        self._line, self._model = line, model
+    def __init__(self, pipe: JsonPipe, model: NativeModel) -> None:
+        self._pipe, self._model = pipe, model
         self._batcher: Batcher | None = None
 
     def handle(self, message: dict[str, Any]) -> None:
@@ -39,28 +39,28 @@ class Service:
             case "arrange":
                 self._arrange(ContextSettings(**message))
             case "weigh":
-                self._line.write({"op": "weighed", **self._weigh(message["prompts"])})
+                self._pipe.write({"op": "weighed", **self._weigh(message["prompts"])})
             case "ask":
-                self._ask(Question(**{**message, "stop": tuple(message["stop"])}))
+                self._ask(NativeRequest(**{**message, "stop": tuple(message["stop"])}))
             case "drop":
                 if self._batcher:
                     self._batcher.drop_all()
-                self._line.write({"op": "dropped"})
+                self._pipe.write({"op": "dropped"})
             case "probe":
                 assert self._batcher is not None
-                self._line.write({"op": "probed", "tokens_per_s": self._batcher.measure(_PROBE_TOKENS)})
+                self._pipe.write({"op": "probed", "tokens_per_s": self._batcher.measure(_PROBE_TOKENS)})
             case "calibrate":
                 self._batcher = None
-                self._line.write({"op": "calibrated", **calibrate(self._model, **message)})
+                self._pipe.write({"op": "calibrated", **calibrate(self._model, **message)})
 
     def _arrange(self, wanted: ContextSettings) -> None:
         try:
             self._model.arrange(wanted)
         except LoadFailure as failure:
-            self._line.write({"op": "failed", "kind": "model", "error": str(failure)})
+            self._pipe.write({"op": "failed", "kind": "model", "error": str(failure)})
             return
         self._batcher = Batcher(self._model)
-        self._line.write({"op": "arranged", **self._model.context_facts()})
+        self._pipe.write({"op": "arranged", **self._model.context_facts()})
 
     def _weigh(self, prompts: list[str]) -> dict[str, int]:
         """Tokens of all prompts, and how many there are when common beginnings count once."""
@@ -69,15 +69,15 @@ class Service:
         total = sum(map(len, ids))
         return {"total": total, "unique": total - shared, "count": len(ids)}
 
-    def _ask(self, question: Question) -> None:
+    def _ask(self, request: NativeRequest) -> None:
         assert self._batcher is not None
         try:
-            self._batcher.add(question)
-        except Refused as refusal:
-            self._line.write({"op": "refused", "key": question.key, "error": str(refusal)})
+            self._batcher.add(request)
+        except Unanswerable as refusal:
+            self._pipe.write({"op": "refused", "key": request.key, "error": str(refusal)})
 
     def is_busy(self) -> bool:
-        """True while there are questions."""
+        """True while there are requests."""
         return self._batcher is not None and self._batcher.is_busy()
 
     def step(self) -> None:
@@ -85,16 +85,16 @@ class Service:
         assert self._batcher is not None
         messages: list[dict[str, Any]] = []
         for sequence in self._batcher.step():
-            if sequence.question.streams and (piece := sequence.fresh_text()):
-                messages.append({"op": "piece", "key": sequence.question.key, "text": piece})
+            if sequence.request.streams and (piece := sequence.fresh_text()):
+                messages.append({"op": "piece", "key": sequence.request.key, "text": piece})
             if sequence.finish:
                 messages.append(self._reply(sequence))
         if messages:
-            self._line.write(*messages)
+            self._pipe.write(*messages)
 
     def _reply(self, sequence: NativeSequence) -> dict[str, Any]:
         return {
-            "op": "reply", "key": sequence.question.key, "text": sequence.text(), "finish": sequence.finish,
+            "op": "reply", "key": sequence.request.key, "text": sequence.text(), "finish": sequence.finish,
             "prompt_tokens": len(sequence.prompt), "completion_tokens": len(sequence.tokens),
             "reasoning_tokens": sequence.reasoning_tokens(self._model.piece), "cached_tokens": sequence.cached,
             "elapsed_s": time.perf_counter() - sequence.started, "scores": _packed(sequence),
@@ -116,11 +116,11 @@ def _packed(sequence: NativeSequence) -> dict[str, Any] | None:
 
 def main() -> None:
     """Load what the first message names, then serve until the parent closes the pipe."""
-    line = serve()
+    pipe = serve()
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def read() -> None:
-        for message in line:
+        for message in pipe:
             inbox.put(message)
         os._exit(0)
 
@@ -131,13 +131,13 @@ def main() -> None:
         model = NativeModel(LoadSettings(**{**settings, "layer_bytes": tuple(settings["layer_bytes"])}))
         warm_up(model)
     except ImportError as error:
-        line.write({"op": "failed", "kind": "extra", "error": str(error)})
+        pipe.write({"op": "failed", "kind": "extra", "error": str(error)})
         return
     except LoadFailure as failure:
-        line.write({"op": "failed", "kind": "model", "error": str(failure)})
+        pipe.write({"op": "failed", "kind": "model", "error": str(failure)})
         return
-    service = Service(line, model)
-    line.write({"op": "ready", **model.facts()})
+    service = Service(pipe, model)
+    pipe.write({"op": "ready", **model.facts()})
     while True:
         if not service.is_busy():
             service.handle(inbox.get())

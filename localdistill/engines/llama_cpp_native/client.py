@@ -1,6 +1,6 @@
-"""The parent's end of the native child: start it, survive its death, and find out which question killed it.
+"""Supervises the native child: starts it, survives its death, and finds out which request killed it.
 
-After a crash the questions that were in flight are asked again one at a time; the one that kills the child alone is
+After a crash the requests that were in flight are asked again one at a time; the one that kills the child alone is
 given back as crashed, all others are answered as if nothing had happened.
 """
 
@@ -17,7 +17,7 @@ from localdistill.core.events import Cancel
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.matrix_units import can_hide
 from localdistill.engines.llama_cpp_native.model import LoadSettings
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild
 
 _MODULE = "localdistill.engines.llama_cpp_native.child"
@@ -26,7 +26,7 @@ _DROP_TIMEOUT_S = 10.0
 _MOST_IDLE_CRASHES = 3
 
 Outcome = tuple[Literal["reply", "refused", "crashed", "piece"], int, dict[str, Any]]
-"""What became of a question: kind, its key, and the child's message (`error` in it when there is one)."""
+"""What became of a request: kind, its key, and the child's message (`error` in it when there is one)."""
 
 
 class NativeClient:
@@ -42,7 +42,7 @@ class NativeClient:
 
     def arrange(self, context: ContextSettings, cancel: Cancel) -> dict[str, Any]:
         """Load the model unless it is loaded, and make its context like `context`, now and after each crash. Only
-        while no question is asked. Returns facts about the model and the context.
+        while no request is asked. Returns facts about the model and the context.
 
         Raises ModelFileError, MissingExtra, Cancelled.
         """
@@ -146,11 +146,11 @@ class NativeClient:
         hint = "the file may be damaged or of an architecture that this llama.cpp does not know; compare its SHA-256"
         return ModelFileError(f"{self.settings.path} cannot be loaded: {what}{detail}", hint)
 
-    def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:
-        """Outcomes of `questions`, pulled lazily, at most `window` in flight. Stops early when cancelled."""
-        source = iter(questions)
-        in_flight: dict[int, Question] = {}
-        suspects: deque[Question] = deque()
+    def ask(self, requests: Iterable[NativeRequest], window: int, cancel: Cancel) -> Iterator[Outcome]:
+        """Outcomes of `requests`, pulled lazily, at most `window` in flight. Stops early when cancelled."""
+        source = iter(requests)
+        in_flight: dict[int, NativeRequest] = {}
+        suspects: deque[NativeRequest] = deque()
         idle_crashes = 0
         try:
             while not cancel.is_set():
@@ -184,26 +184,26 @@ class NativeClient:
             if in_flight:
                 self._drop()
 
-    def _fill(self, source: Iterator[Question], in_flight: dict[int, Question], suspects: deque[Question],
-              window: int) -> None:
-        """Send what may be in flight: one suspect alone, or as many questions as fit."""
+    def _fill(self, source: Iterator[NativeRequest], in_flight: dict[int, NativeRequest],
+              suspects: deque[NativeRequest], window: int) -> None:
+        """Send what may be in flight: one suspect alone, or as many requests as fit."""
         assert self._child is not None
         if suspects:
             if not in_flight:
                 self._send(suspects[0], in_flight)
             return
         while len(in_flight) < window:
-            question = next(source, None)
-            if question is None:
+            request = next(source, None)
+            if request is None:
                 return
-            self._send(question, in_flight)
+            self._send(request, in_flight)
 
-    def _send(self, question: Question, in_flight: dict[int, Question]) -> None:
+    def _send(self, request: NativeRequest, in_flight: dict[int, NativeRequest]) -> None:
         assert self._child is not None
-        in_flight[question.key] = question
-        self._child.send({"op": "ask", **dataclasses.asdict(question)})
+        in_flight[request.key] = request
+        self._child.send({"op": "ask", **dataclasses.asdict(request)})
 
-    def _listen(self, in_flight: dict[int, Question]) -> Outcome | None:
+    def _listen(self, in_flight: dict[int, NativeRequest]) -> Outcome | None:
         assert self._child is not None
         try:
             message = self._child.receive(_LISTEN_S)
@@ -214,7 +214,7 @@ class NativeClient:
             in_flight.pop(key, None)
         return message["op"], key, message
 
-    def _arrest(self, in_flight: dict[int, Question], suspects: deque[Question]) -> Question | None:
+    def _arrest(self, in_flight: dict[int, NativeRequest], suspects: deque[NativeRequest]) -> NativeRequest | None:
         """Make everything in flight a suspect; returns the one that is proven guilty."""
         if suspects and suspects[0].key in in_flight:
             in_flight.clear()
@@ -224,7 +224,7 @@ class NativeClient:
         return None
 
     def _drop(self) -> None:
-        """Make the child forget its questions; end it when it does not answer."""
+        """Make the child forget its requests; end it when it does not answer."""
         if self._child is None:
             return
         try:

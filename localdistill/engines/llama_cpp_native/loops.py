@@ -1,5 +1,5 @@
-"""Sees that a reply goes round in circles, early and cheaply. Must never take slow progress for a circle: only a block
-of tokens that is repeated exactly counts."""
+"""Repetition detection: sees that a reply goes round in circles, early and cheaply. Must never take slow progress for
+a circle: only a block of tokens that is repeated exactly counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picks tokens: sampling, grammars, and the log-probabilities of what was picked.
+"""Token sampling, under a grammar where there is one (constrained decoding), and log-probabilities of what was picked.
 
 Every sequence has a random source and a grammar of its own, so that nothing leaks from one reply into another. The
 sampling is ours: llama.cpp's own samplers weigh and sort the whole vocabulary token by token, which for large
@@ -12,7 +12,7 @@ import math
 import random
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 
 
 class GrammarRefused(Exception):
@@ -22,15 +22,15 @@ class GrammarRefused(Exception):
 class Picker:
     """Picks by temperature, top-k, top-p and seed, and where asked only what a grammar allows."""
 
-    def __init__(self, api: Any, vocab: Any, question: Question) -> None:
-        self._api, self._vocab, self._question = api, vocab, question
-        self._random = random.Random(question.seed)
-        self._grammar = self._read_grammar(question)
+    def __init__(self, api: Any, vocab: Any, request: NativeRequest) -> None:
+        self._api, self._vocab, self._request = api, vocab, request
+        self._random = random.Random(request.seed)
+        self._grammar = self._read_grammar(request)
 
-    def _read_grammar(self, question: Question) -> Any | None:
-        text = question.grammar
-        if question.json_schema:
-            text = gbnf_of_schema(question.json_schema)
+    def _read_grammar(self, request: NativeRequest) -> Any | None:
+        text = request.grammar
+        if request.json_schema:
+            text = gbnf_of_schema(request.json_schema)
         if not text:
             return None
         grammar = self._api.llama_sampler_init_grammar(self._vocab, text.encode("utf-8", "replace"), b"root")
@@ -49,10 +49,10 @@ class Picker:
         return token
 
     def _choice(self, logits: Any) -> int:
-        question = self._question
-        if question.temperature <= 0:
+        request = self._request
+        if request.temperature <= 0:
             return int(logits.argmax())
-        return drawn_token(logits, question.temperature, question.top_p, question.top_k, self._random.random())
+        return drawn_token(logits, request.temperature, request.top_p, request.top_k, self._random.random())
 
     def _obeys(self, token: int) -> bool:
         import numpy
@@ -63,7 +63,7 @@ class Picker:
         """The logits, with those of tokens that the grammar forbids at minus infinity."""
         import numpy
 
-        if self._question.temperature <= 0:  # the best that obeys is mostly among the best
+        if self._request.temperature <= 0:  # the best that obeys is mostly among the best
             best = numpy.argsort(-logits, kind="stable")[:256].astype(numpy.int32)
             checked = self._checked(best, logits[best])
             if checked.max() > -math.inf:

@@ -1,5 +1,5 @@
-"""Which layers of a model go to a GPU: asks llama.cpp's backends what is free, and counts. Runs in the child process,
-but for the arithmetic."""
+"""GPU offloading, which layers of a model go to a GPU: asks llama.cpp's backends what is free, and counts. Runs in
+the child process, but for the arithmetic."""
 
 from __future__ import annotations
 

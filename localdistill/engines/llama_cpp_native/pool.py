@@ -1,5 +1,6 @@
-"""Several children that hold the same model. For models so small that threads inside one child would mostly wait for
-each other, one child per core answers more. Questions are handed out as children have room for them."""
+"""A worker pool (data parallelism): several children that hold the same model. For models so small that threads
+inside one child would mostly wait for each other, one child per core answers more. Requests are handed out as
+children have room for them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from localdistill.core.events import Cancel
 from localdistill.engines.llama_cpp_native.client import NativeClient, Outcome
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 
 
 class ClientPool:
@@ -24,7 +25,7 @@ class ClientPool:
 
     @property
     def first(self) -> NativeClient:
-        """The child for single questions."""
+        """The child for single requests."""
         return self._clients[0]
 
     @property
@@ -52,20 +53,20 @@ class ClientPool:
             client.plan(context, cancel)
         return facts
 
-    def ask(self, questions: Iterable[Question], window: int, cancel: Cancel) -> Iterator[Outcome]:
-        """Outcomes of `questions` in any order, at most `window` in flight per child. See NativeClient.ask."""
+    def ask(self, requests: Iterable[NativeRequest], window: int, cancel: Cancel) -> Iterator[Outcome]:
+        """Outcomes of `requests` in any order, at most `window` in flight per child. See NativeClient.ask."""
         if len(self._clients) == 1:
-            yield from self.first.ask(questions, window, cancel)
+            yield from self.first.ask(requests, window, cancel)
             return
-        source, closed = _Locked(questions), threading.Event()
+        source, closed = _Locked(requests), threading.Event()
         stop = Cancel(lambda: closed.is_set() or cancel.is_set())
         outcomes: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
 
         def work(client: NativeClient) -> None:
             try:
-                question = next(source, None)
-                if question is not None:
-                    for outcome in client.ask(chain([question], source), window, stop):
+                request = next(source, None)
+                if request is not None:
+                    for outcome in client.ask(chain([request], source), window, stop):
                         outcomes.put(outcome)
             except BaseException as error:
                 outcomes.put(error)
@@ -98,13 +99,13 @@ class ClientPool:
 class _Locked:
     """An iterator that several threads may pull from."""
 
-    def __init__(self, items: Iterable[Question]) -> None:
+    def __init__(self, items: Iterable[NativeRequest]) -> None:
         self._items = iter(items)
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[Question]:
+    def __iter__(self) -> Iterator[NativeRequest]:
         return self
 
-    def __next__(self) -> Question:
+    def __next__(self) -> NativeRequest:
         with self._lock:
             return next(self._items)

@@ -24,7 +24,7 @@ class TokenPicker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NativeRequest:
     """One request as the child gets it: a rendered prompt and how to continue it."""
 
     key: int
@@ -50,7 +50,7 @@ class Question:
 class NativeSequence:
     """The state of one reply. `evaluated` counts the tokens of `fed` and after it that the KV cache holds."""
 
-    question: Question
+    request: NativeRequest
     prompt: list[int]
     budget: int
     """Most new tokens: the request's limit or what the context leaves."""
@@ -90,7 +90,7 @@ class NativeSequence:
         self.tokens.append(token)
         self.pieces.append(piece)
         count = len(self.tokens)
-        if self.question.stop and self._meets_stop(piece):
+        if self.request.stop and self._meets_stop(piece):
             self.finish = "stop"
         elif count >= self.budget:
             self.finish = "length"
@@ -99,7 +99,7 @@ class NativeSequence:
 
     def _meets_stop(self, piece: bytes) -> bool:
         """True when a stop string is complete; cuts the text in front of it."""
-        stops = [s.encode("utf-8", "replace") for s in self.question.stop]
+        stops = [s.encode("utf-8", "replace") for s in self.request.stop]
         keep = max(map(len, stops)) - 1
         window = self._tail + piece
         found = min((i for i in map(window.find, stops) if i >= 0), default=-1)
@@ -117,7 +117,7 @@ class NativeSequence:
     def fresh_text(self) -> str:
         """What can be shown since the last call: never half a character, never the start of a stop string."""
         data = b"".join(self.pieces)
-        held = 0 if self.finish else max((len(s.encode()) for s in self.question.stop), default=1) - 1
+        held = 0 if self.finish else max((len(s.encode()) for s in self.request.stop), default=1) - 1
         end = max(self._shown, len(data) - held)
         fresh = self._decoder.decode(data[self._shown : end], final=self.finish is not None)
         self._shown = end
@@ -126,7 +126,7 @@ class NativeSequence:
     def reasoning_tokens(self, piece_of: Callable[[int], bytes]) -> int:
         """How many of the tokens came before the answer: tags count as reasoning."""
         text = self.text()
-        split = split_thinking(text, self.question.opened)
+        split = split_thinking(text, self.request.opened)
         if not split.found:
             return 0
         if not split.answer:

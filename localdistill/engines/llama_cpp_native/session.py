@@ -7,19 +7,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localdistill.core.events import Cancel, Emit, Noted, Warned, silent
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
+from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.pool import ClientPool
-from localdistill.engines.llama_cpp_native.sequence import Question
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.sizing import Weights, context_of, kv_budget_tokens, laid_out, sizes_of
 from localdistill.engines.llama_cpp_native.tuning import Tuning, TuningFile, tuning_key
 from localdistill.modelfiles.gguf_header import read_header
-
-if TYPE_CHECKING:
-    from localdistill.engines.llama_cpp import LlamaCppOptions
 
 _SMALL_MODEL_BYTES = 64 * 1024 * 1024
 _ARCHITECTURE_LIMIT = 1024
@@ -59,14 +57,14 @@ class NativeSession:
         """What is known of the model and, after `lay_out`, of its context."""
         return self.pool.facts
 
-    def lay_out(self, questions: Sequence[Question], cancel: Cancel, emit: Emit = silent) -> dict[str, Any]:
-        """Make a context that suits `questions`, the first of many; the present one stays when it does. Facts."""
-        if self._context is not None and len(questions) < 2:
+    def lay_out(self, requests: Sequence[NativeRequest], cancel: Cancel, emit: Emit = silent) -> dict[str, Any]:
+        """Make a context that suits `requests`, the first of many; the present one stays when it does. Facts."""
+        if self._context is not None and len(requests) < 2:
             return self.pool.arrange(self._context, cancel)
         weights = None
-        if self._options.kv_layout != "split" and len(questions) > 1:
-            counts = self.pool.first.weigh([question.prompt for question in questions], cancel)
-            weights = Weights(max_tokens=max(question.max_tokens for question in questions), **counts)
+        if self._options.kv_layout != "split" and len(requests) > 1:
+            counts = self.pool.first.weigh([request.prompt for request in requests], cancel)
+            weights = Weights(max_tokens=max(request.max_tokens for request in requests), **counts)
         tuning, options = self.tuning, self._options
         wanted = laid_out(self._base(), options.kv_layout, options.kv_tokens, self._budget, weights,
                           prefers_unified=bool(tuning and tuning.unified))
@@ -80,7 +78,7 @@ class NativeSession:
 
     def tune(self, cancel: Cancel, emit: Emit) -> Tuning:
         """Measure what is fastest here, and remember it."""
-        book, key = self._tuning_place()
+        file, key = self._tuning_place()
         emit(Noted(f"measuring what is fastest for {self._path.name} on this machine (once, some seconds)"))
         options = self._options
         found = self.pool.first.calibrate(
@@ -89,7 +87,7 @@ class NativeSession:
         self._context = None
         tuning = Tuning(**{name: found[name] for name in
                            ("threads", "flash_attention", "unified", "rates", "elapsed_s")})
-        book.keep(key, tuning)
+        file.keep(key, tuning)
         self.tuning = tuning
         best = max(tuning.rates, key=lambda name: tuning.rates[name], default="nothing")
         emit(Noted(f"fastest: {best}, {tuning.best_rate:,.0f} tokens/s in {len(tuning.rates)} trials"))
@@ -100,14 +98,14 @@ class NativeSession:
         self.pool.close()
 
     def _tuned(self, cancel: Cancel, emit: Emit) -> Tuning:
-        book, key = self._tuning_place()
-        return book.find(key) or self.tune(cancel, emit)
+        file, key = self._tuning_place()
+        return file.find(key) or self.tune(cancel, emit)
 
     def _tuning_place(self) -> tuple[TuningFile, str]:
-        book = TuningFile()
+        file = TuningFile()
         options = self._options
-        key = tuning_key(book.digest(self._path), self.facts, min(options.parallel, 16), options.kv_type, cores())
-        return book, key
+        key = tuning_key(file.digest(self._path), self.facts, min(options.parallel, 16), options.kv_type, cores())
+        return file, key
 
     def _base(self) -> ContextSettings:
         """Threads and attention: as told, else as measured, else what usually is fastest."""

@@ -1,4 +1,4 @@
-"""How much memory a model's parts and its KV cache take, and which cache layout a set of questions asks for.
+"""How much memory a model's parts and its KV cache take, and which cache layout a set of requests asks for.
 Arithmetic on a checked header; loads nothing."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What questions weigh, in tokens."""
+    """What requests weigh, in tokens."""
 
     total: int
     """Of all prompts."""
@@ -101,7 +101,7 @@ def laid_out(base: ContextSettings, layout: str, pool_tokens: int, budget: int |
 
     `layout` is `split`, `unified` or `auto`, `pool_tokens` the pool that the user wants or 0, `budget` what memory
     holds. `auto` takes one unified pool when separate caches would not fit beside each other, when a pool is named,
-    when the questions have so much in common that their cells are mostly the same, or when it was measured to be
+    when the requests have so much in common that their cells are mostly the same, or when it was measured to be
     faster.
     """
     context = base.context_tokens

@@ -1,4 +1,5 @@
-"""What was measured once for a machine and a model, remembered in one small file of the user's cache folder.
+"""The cache of auto-tuning: what was measured once for a machine and a model, remembered in one small file of the
+user's cache folder.
 
 Reading a broken or foreign file is the same as finding none. Nothing here measures."""
 

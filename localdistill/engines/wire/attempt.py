@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localdistill.engines.wire.collected import Collected
-from localdistill.engines.wire.dialect import Fold, Limits
+from localdistill.engines.wire.dialect import Fold, RateLimitHeaders
 from localdistill.engines.wire.http import (
     KEPT_BYTES,
     MAX_BODY_BYTES,
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WireResponse:
     """What came: the parts, the raw body (of streams the joined one), and what the headers said."""
 
     collected: Collected
     raw: str
     is_whole: bool
-    limits: dict[str, Limits]
+    limits: dict[str, RateLimitHeaders]
 
 
 OnPiece = Callable[[bool, str], None]
 
 
 async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str, Any],
-                  on_piece: OnPiece | None = None) -> Answer:
+                  on_piece: OnPiece | None = None) -> WireResponse:
     """Ask once. Raises Transient, Slowed, Refused, EngineError (key or address refused), EngineUnavailable (402)."""
     import aiohttp
 
@@ -73,7 +73,7 @@ async def attempt(session: aiohttp.ClientSession, target: Target, body: dict[str
 
 
 async def _answer(response: aiohttp.ClientResponse, target: Target, watch: Watch,
-                  on_piece: OnPiece | None) -> Answer:
+                  on_piece: OnPiece | None) -> WireResponse:
     limits = target.dialect.limits(response.headers)
     if response.status != 200:
         judge(response, target, await read(response, target, watch, bounded=True))
@@ -82,11 +82,11 @@ async def _answer(response: aiohttp.ClientResponse, target: Target, watch: Watch
     raw = await read(response, target, watch)
     data = parsed(raw)
     raise_error(target, data, raw)
-    return Answer(target.dialect.collect(data), raw, True, limits)
+    return WireResponse(target.dialect.collect(data), raw, True, limits)
 
 
-async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, Limits], watch: Watch,
-                    on_piece: OnPiece | None) -> Answer:
+async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, RateLimitHeaders], watch: Watch,
+                    on_piece: OnPiece | None) -> WireResponse:
     """The joined body of a stream. One that breaks off after its first event is an answer too: a truncated one."""
     import aiohttp
 
@@ -149,7 +149,7 @@ class _Events:
         if not self.over and self._rest.startswith(b"data:"):
             self._take(bytes(self._rest))
 
-    def answer(self, limits: dict[str, Limits]) -> Answer:
+    def answer(self, limits: dict[str, RateLimitHeaders]) -> WireResponse:
         """What the stream amounts to. Raises Transient when it is none or damaged."""
         target, is_whole = self._target, self._fold.ended or self._said_done
         if not self.evidence.strip():
@@ -164,7 +164,7 @@ class _Events:
         raw = target.clean(joined)
         if raw != joined:  # a key that came in two pieces
             body = json.loads(raw)
-        return Answer(target.dialect.collect(body), raw, is_whole, limits)
+        return WireResponse(target.dialect.collect(body), raw, is_whole, limits)
 
     def _take(self, line: bytes) -> str:
         """Add one event; returns its text when it is no JSON object: half a line of a broken stream, or damage."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.engines.wire.token_deltas import (
     REASONING_FIELDS,
     TEXT_KEYS,
@@ -34,8 +34,10 @@ class ChatCompletions:
         """See `Dialect.headers`."""
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def collect(self, body: Any) -> Collected:
+    def collect(self, body: object) -> Collected:
         """The first choice of a whole body."""
+        if not isinstance(body, Mapping):
+            raise Malformed("the body has no choices[0].message")
         try:
             choice = body["choices"][0]
             message = choice["message"]
@@ -61,17 +63,17 @@ class ChatCompletions:
         """See `Dialect.fold`."""
         return ChatFold()
 
-    def error_of(self, body: Any) -> tuple[str, int] | None:
+    def error_of(self, body: object) -> tuple[str, int] | None:
         """See `Dialect.error_of`."""
         return error_of(body)
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """From `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
         found = {}
         for name in ("requests", "tokens"):
             limit, left, reset = (headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining", "reset"))
-            found[name] = Limits(number_of(limit), number_of(left), _duration_s(reset))
-        return {name: limits for name, limits in found.items() if limits != Limits()}
+            found[name] = RateLimitHeaders(number_of(limit), number_of(left), _duration_s(reset))
+        return {name: limits for name, limits in found.items() if limits != RateLimitHeaders()}
 
 
 def _take_kinds(collected: Collected, message: Mapping[str, Any]) -> None:
@@ -168,7 +170,7 @@ def _texts(message: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
         yield False, "refusal", refusal
 
 
-def _content(content: Any) -> Iterator[tuple[bool, str, str]]:
+def _content(content: object) -> Iterator[tuple[bool, str, str]]:
     """A content that is a string or a list of typed parts."""
     if isinstance(content, str):
         if content:
@@ -185,7 +187,7 @@ def _content(content: Any) -> Iterator[tuple[bool, str, str]]:
             yield from ((True, "parts", text) for text in texts)
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: object) -> Usage | None:
     """Token counts as reported; None when there is no sane count of new tokens."""
     if not isinstance(usage, Mapping):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from localdistill.core.records import Reply, Status, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
@@ -98,10 +97,10 @@ def _estimated(split: Split) -> Usage:
     return Usage(0, reasoning + -(-len(split.answer) // _CHARS_PER_TOKEN), reasoning, estimated=True)
 
 
-def count_of(usage: Any, *paths: str) -> int:
+def count_of(usage: object, *paths: str) -> int:
     """The first sane count (a whole number from 0 to a billion) at one of the dotted `paths`, else 0."""
     for path in paths:
-        value: Any = usage
+        value: object = usage
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1_000_000_000:

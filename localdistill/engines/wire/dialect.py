@@ -10,7 +10,7 @@ from localdistill.engines.wire.collected import Collected
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimitHeaders:
     """What a reply's headers say of one allowance (requests or tokens); None where they are silent."""
 
     limit: float | None = None
@@ -49,14 +49,14 @@ class Dialect(Protocol):
     def headers(self, key: str) -> dict[str, str]:
         """Request headers; `key` may be empty."""
 
-    def collect(self, body: Any) -> Collected:
+    def collect(self, body: object) -> Collected:
         """The parts of a whole body. Raises Malformed."""
 
     def fold(self) -> Fold:
         """A fresh fold for one stream."""
 
-    def error_of(self, body: Any) -> tuple[str, int] | None:
+    def error_of(self, body: object) -> tuple[str, int] | None:
         """(message, HTTP-like status or 0) of an error object, which some servers send with status 200."""
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """Allowances by name (`requests`, `tokens`) as the headers state them."""

@@ -1,6 +1,6 @@
-"""Spreads requests over servers, as many at once as each can take, and tries again what may pass by itself. Runs in a
-thread of its own; jobs go in and outcomes come out through queues. A server takes its next job whenever it has room,
-so the faster ones do more of the work and what a failing one had goes to the others."""
+"""Load balancing with retries: spreads requests over servers, as many at once as each can take, and tries again what
+may pass by itself. Runs in a thread of its own; jobs go in and outcomes come out through queues. A server takes its
+next job whenever it has room, so the faster ones do more of the work and what a failing one had goes to the others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError
 from localdistill.core.events import Event, Noted, Warned
 from localdistill.core.records import Reply
-from localdistill.engines.wire.attempt import Answer, OnPiece, attempt
+from localdistill.engines.wire.attempt import OnPiece, WireResponse, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
-from localdistill.engines.wire.rate_limiter import Lane
+from localdistill.engines.wire.rate_limiter import RateLimiter
 from localdistill.engines.wire.selector import FewAtATime
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 
 if TYPE_CHECKING:
     import aiohttp
@@ -50,10 +50,10 @@ class Rules:
 
 @dataclass
 class Server:
-    """One address with its lane."""
+    """One address with its rate limiter."""
 
     target: Target
-    lane: Lane
+    limiter: RateLimiter
 
 
 @dataclass
@@ -83,8 +83,8 @@ Outcome = Reply | Event | LocalDistillError
 class Dispatcher:
     """One engine's servers. `feed`, `stop` and `close` may be called from any thread."""
 
-    def __init__(self, servers: Sequence[Server], rules: Rules, book: CallBook) -> None:
-        self.servers, self.rules, self.book = list(servers), rules, book
+    def __init__(self, servers: Sequence[Server], rules: Rules, ledger: SpendLedger) -> None:
+        self.servers, self.rules, self.ledger = list(servers), rules, ledger
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._pending: deque[Job] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -110,7 +110,7 @@ class Dispatcher:
     def appetite(self) -> int:
         """How many jobs the dispatcher can use: three times what its servers hold at once, so that whoever hands them
         in may be away for a while."""
-        return 16 + sum(3 * int(server.lane.pace.width) for server in self.servers if not server.lane.dead)
+        return 16 + sum(3 * int(server.limiter.pace.width) for server in self.servers if not server.limiter.dead)
 
     def stop(self, finish_s: float) -> int:
         """Drop what was not sent, let what is in flight end for `finish_s` at most; returns how many that are."""
@@ -172,7 +172,7 @@ class Dispatcher:
             now = time.monotonic()
             tokens = self._expected_tokens(self._pending[0])
             wait, _, place = min(
-                (server.lane.wait_s(tokens, now), server.lane.in_flight / server.lane.pace.width, place)
+                (server.limiter.wait_s(tokens, now), server.limiter.in_flight / server.limiter.pace.width, place)
                 for place, server in self._places_for(self._pending[0]))
             if wait > 0:
                 wake = wait
@@ -190,7 +190,8 @@ class Dispatcher:
     def _places_for(self, job: Job) -> list[tuple[int, Server]]:
         """The servers that may take `job`: where it failed last only when there is no sound one beside."""
         places = list(enumerate(self.servers))
-        others = [(place, server) for place, server in places if server is not job.failed_at and server.lane.is_sound]
+        others = [(place, server) for place, server in places
+                  if server is not job.failed_at and server.limiter.is_sound]
         return others or places
 
     def _reserve(self, job: Job) -> int | bool:
@@ -198,11 +199,11 @@ class Dispatcher:
         if self.rules.price is None:
             return True
         worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
-        ticket = self.book.reserve(worst)
+        ticket = self.ledger.reserve(worst)
         if ticket is not None:
             return ticket
-        if not self.book.reserved_nano:
-            cap, spent = (self.book.cap_nano or 0) / NANO, self.book.spent_usd
+        if not self.ledger.reserved_nano:
+            cap, spent = (self.ledger.cap_nano or 0) / NANO, self.ledger.spent_usd
             self._end(BudgetReached(
                 f"the cap of ${cap:.4f} is reached: ${spent:.4f} are spent, and the next call could cost "
                 f"${worst / NANO:.4f}",
@@ -213,13 +214,13 @@ class Dispatcher:
         return job.prompt_bytes / 4 + (self._typical_tokens or job.max_tokens / 2)
 
     def _send(self, job: Job, server: Server, tokens: float, ticket: int | None) -> None:
-        server.lane.sent(tokens)
+        server.limiter.sent(tokens)
         task = self._loop.create_task(self._one(job, server, ticket))
         self._in_flight.add(task)
 
         def over(ended: asyncio.Task[None]) -> None:
             self._in_flight.remove(ended)
-            server.lane.left(tokens)
+            server.limiter.left(tokens)
             if not ended.cancelled() and (problem := ended.exception()) is not None:
                 self._end(problem if isinstance(problem, LocalDistillError) else EngineError(
                     f"{server.target.url}: {type(problem).__name__}: {problem}", "report this with the run's log"))
@@ -255,14 +256,14 @@ class Dispatcher:
             self._lost(job, server, problem)
         finally:
             if ticket is not None:
-                job.spent_nano += self.book.settle(ticket, cost)
+                job.spent_nano += self.ledger.settle(ticket, cost)
 
-    def _took(self, job: Job, server: Server, answer: Answer, sent_at: float) -> int | None:
+    def _took(self, job: Job, server: Server, answer: WireResponse, sent_at: float) -> int | None:
         """Deliver a reply, or try again when it broke off. Returns its cost in nano-dollars, None when unknown."""
         now = time.monotonic()
         reply = reply_of(answer.collected, job.request_id, answer.raw, job.max_tokens, now - sent_at,
                          is_whole=answer.is_whole, may_lack_finish=self.rules.may_lack_finish)
-        server.lane.heard(answer.limits, now)
+        server.limiter.heard(answer.limits, now)
         usage = reply.usage
         # What a stream counted until it broke off is not what the server counts.
         cost = known_cost_nano_usd(self.rules.price, usage) if answer.is_whole else None
@@ -275,7 +276,7 @@ class Dispatcher:
         saturated = bool(self._pending)
         size = usage.completion_tokens + 1.0
         self._typical_tokens += (size - self._typical_tokens) / 20 if self._typical_tokens else size
-        server.lane.succeeded(sent_at, now, size, saturated)
+        server.limiter.succeeded(sent_at, now, size, saturated)
         self._deliver(job, reply, cost)
         return cost
 
@@ -287,11 +288,11 @@ class Dispatcher:
 
     def _slowed(self, job: Job, server: Server, problem: Slowed) -> None:
         """The server wants to be let alone: that is no try."""
-        server.lane.has_answered = True
-        pause = server.lane.slowed(problem.wait_s, time.monotonic())
+        server.limiter.has_answered = True
+        pause = server.limiter.slowed(problem.wait_s, time.monotonic())
         if problem.wait_s is not None and pause >= _LONG_PAUSE_S:
             self._say(server, f"asks to wait {pause:.0f} s: {problem}")
-        elif server.lane.slowdowns % _MANY_SLOWDOWNS == 0:
+        elif server.limiter.slowdowns % _MANY_SLOWDOWNS == 0:
             self._say(server, f"says again and again that it is asked too much: {problem}")
         job.last = job.last or Reply(job.request_id, "error", raw=problem.raw, error=str(problem))
         if not self._stopping:
@@ -299,14 +300,14 @@ class Dispatcher:
 
     def _failed(self, job: Job, server: Server, problem: Transient, cost: int | None) -> None:
         """Try again later, elsewhere if there is an elsewhere; give the job up after its tries."""
-        server.lane.has_answered |= problem.counts
+        server.limiter.has_answered |= problem.counts
         if problem.slows:
-            server.lane.slowed(None, time.monotonic())
+            server.limiter.slowed(None, time.monotonic())
         job.failed_at = server
         if problem.scope == "server":
-            was_sound = server.lane.is_sound
-            server.lane.failed(time.monotonic())
-            if was_sound and not server.lane.is_sound:
+            was_sound = server.limiter.is_sound
+            server.limiter.failed(time.monotonic())
+            if was_sound and not server.limiter.is_sound:
                 self._say(server, f"fails, and is asked less often until it answers: {problem}")
         job.last = job.last if job.last and job.last.status == "truncated" else Reply(
             job.request_id, "error", raw=problem.raw, error=str(problem))
@@ -327,23 +328,23 @@ class Dispatcher:
 
     def _lost(self, job: Job, server: Server, problem: EngineError) -> None:
         """A server that refuses for good: the others go on without it."""
-        server.lane.dead = problem.message
+        server.limiter.dead = problem.message
         if not self._stopping:
             self._pending.appendleft(job)
-        if all(other.lane.dead for other in self.servers):
+        if all(other.limiter.dead for other in self.servers):
             self._end(problem)
         else:
             self.outcomes.put(Warned(f"{problem.message}; the other servers go on", problem.hint))
 
     def _give_up_in_time(self) -> None:
         """End the work when no server has answered for as long as the patience lasts."""
-        alive = [server.lane for server in self.servers if not server.lane.dead]
+        alive = [server.limiter for server in self.servers if not server.limiter.dead]
         if not alive or self._fatal or not (self._pending or self._delayed):
             return
         patience = self.rules.patience_s
-        if not any(lane.has_answered for lane in alive):
+        if not any(limiter.has_answered for limiter in alive):
             patience = min(patience, _FIRST_PATIENCE_S)
-        if all(lane.trouble_s > patience for lane in alive):
+        if all(limiter.trouble_s > patience for limiter in alive):
             url = self.servers[0].target.url
             why = next((job.last.error for job in self._pending if job.last and job.last.error), "no answer")
             self._end(EngineUnavailable(f"{url} does not answer: {why}",

@@ -16,10 +16,10 @@ from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.dispatcher import Dispatcher, Job, Rules, Server
 from localdistill.engines.wire.http import Target
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
-from localdistill.engines.wire.rate_limiter import Lane
+from localdistill.engines.wire.rate_limiter import RateLimiter
 from localdistill.keys.access import find_key
 from localdistill.providers import Price, Who, host_of, provider, provider_names, provider_of_url, stated
-from localdistill.spending.ledger import CallBook
+from localdistill.spending.ledger import SpendLedger
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 _LISTEN_S = 0.1
@@ -39,8 +39,8 @@ class WireEngine:
 
     def __init__(self, options: WireOptions) -> None:
         self.options = options
-        self.book = CallBook()
-        """Where money is counted; the stage puts the run's own book here."""
+        self.ledger = SpendLedger()
+        """Where money is counted; the stage puts the run's own ledger here."""
         self.folder: Path | None = None
         """Where batches under way are remembered; the stage puts a folder of the workspace here."""
         self.last_reply: Reply | None = None
@@ -66,7 +66,7 @@ class WireEngine:
     # ---- the contract
 
     @classmethod
-    def who(cls, options: Mapping[str, Any]) -> Who:
+    def who(cls, options: Mapping[str, object]) -> Who:
         """The hosts of the addresses, else that of the provider; a server on this machine costs what its price says."""
         named = str(options.get("provider") or cls.default_provider)
         known = provider(named) if named in provider_names() else None
@@ -101,7 +101,7 @@ class WireEngine:
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """See `Engine.answer`. EngineError: the key, the address or the model is refused for good. BudgetReached: the
-        book's cap leaves no room for the next call."""
+        ledger's cap leaves no room for the next call."""
         if self.options.batch:
             from localdistill.engines.wire.batch.answering import answer_in_batches
 
@@ -228,11 +228,11 @@ class WireEngine:
             per_minute = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute} if limits else {}
             most = min(MOST_IN_FLIGHT, (limits.concurrent_requests if limits else None) or MOST_IN_FLIGHT)
             servers = [
-                Server(target, Lane(place.concurrency or most, not place.concurrency,
+                Server(target, RateLimiter(place.concurrency or most, not place.concurrency,
                                     self.options.backoff_s, per_minute))
                 for target, place in zip(self.targets(), self.options.places())
             ]
-            self._dispatcher = Dispatcher(servers, self.rules(), self.book)
+            self._dispatcher = Dispatcher(servers, self.rules(), self.ledger)
         return self._dispatcher
 
 

@@ -1,4 +1,4 @@
-"""One exchange with a server, below what it says: the session, bodies within bounds, and what statuses and error
+"""One HTTP exchange with a server, below what it says: the session, bodies within bounds, and what statuses and error
 objects amount to.
 
 Keys are sent in headers only, to the host they belong to: redirects are not followed, and what a server writes back
@@ -124,8 +124,8 @@ def unwatched() -> aiohttp.ClientTimeout:
 
 
 def open_session(total_s: float, idle_s: float) -> aiohttp.ClientSession:
-    """A session without limits of its own: how many requests are in flight is for the lanes to say. Compression would
-    cost more time than it saves on a stream of small events."""
+    """A session without limits of its own: how many requests are in flight is for the rate limiters to say.
+    Compression would cost more time than it saves on a stream of small events."""
     import aiohttp
 
     return aiohttp.ClientSession(
@@ -171,7 +171,7 @@ def refuse_echo(response: aiohttp.ClientResponse, raw: str) -> None:
     _brought[transport] = mark
 
 
-def parsed(raw: str) -> Any:
+def parsed(raw: str) -> object:
     """The JSON of a body. Raises Transient."""
     try:
         return json.loads(raw)
@@ -179,7 +179,7 @@ def parsed(raw: str) -> Any:
         raise Transient(f"no JSON but {raw[:80]!r}", "request", raw[:KEPT_BYTES]) from None
 
 
-def raise_error(target: Target, data: Any, raw: str, began: bool = False) -> None:
+def raise_error(target: Target, data: object, raw: str, began: bool = False) -> None:
     """Raise what an error object inside a 200 amounts to: whoever says 200 has taken the request up. `began`: it came
     in a stream."""
     found = target.dialect.error_of(data)

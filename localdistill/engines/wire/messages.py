@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.engines.wire.token_deltas import Parts, error_of, merge, number_of, unfold
 from localdistill.templates import named_end
 
@@ -34,10 +34,9 @@ class Messages:
         """See `Dialect.headers`."""
         return {"anthropic-version": VERSION, **({"x-api-key": key} if key else {})}
 
-    def collect(self, body: Any) -> Collected:
+    def collect(self, body: object) -> Collected:
         """The blocks of a whole message."""
-        blocks = body.get("content") if isinstance(body, Mapping) else None
-        if not isinstance(blocks, list):
+        if not isinstance(body, Mapping) or not isinstance(blocks := body.get("content"), list):
             raise Malformed("the body has no list 'content'")
         reason, named = body.get("stop_reason"), body.get("id")
         collected = Collected(id=named if isinstance(named, str) else "",
@@ -63,21 +62,22 @@ class Messages:
         """See `Dialect.fold`."""
         return MessagesFold()
 
-    def error_of(self, body: Any) -> tuple[str, int] | None:
+    def error_of(self, body: object) -> tuple[str, int] | None:
         """See `Dialect.error_of`."""
         found = error_of(body)
-        kind = body["error"].get("type") if found and isinstance(body["error"], Mapping) else None
+        error = body.get("error") if isinstance(body, Mapping) else None
+        kind = error.get("type") if isinstance(error, Mapping) else None
         return (found[0], found[1] or _ERROR_STATUS.get(str(kind), 0)) if found else None
 
-    def limits(self, headers: Mapping[str, str]) -> dict[str, Limits]:
+    def limits(self, headers: Mapping[str, str]) -> dict[str, RateLimitHeaders]:
         """From `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`."""
         found = {}
         for name, stem in (("requests", "requests"), ("tokens", "tokens"), ("input_tokens", "input-tokens"),
                            ("output_tokens", "output-tokens")):
             prefix = f"anthropic-ratelimit-{stem}"
             limit, left, reset = (headers.get(f"{prefix}-{what}") for what in ("limit", "remaining", "reset"))
-            found[name] = Limits(number_of(limit), number_of(left), _until_s(reset))
-        return {name: limits for name, limits in found.items() if limits != Limits()}
+            found[name] = RateLimitHeaders(number_of(limit), number_of(left), _until_s(reset))
+        return {name: limits for name, limits in found.items() if limits != RateLimitHeaders()}
 
 
 class MessagesFold:
@@ -139,7 +139,7 @@ class MessagesFold:
         return {**self._message, "content": [unfold(self._blocks[index]) for index in sorted(self._blocks)]}
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: object) -> Usage | None:
     if not isinstance(usage, Mapping) or not isinstance(usage.get("output_tokens"), int):
         return None
     new = usage["output_tokens"]

@@ -1,5 +1,5 @@
 """One question at a time to one server: for probing, where a single reply is looked at closely. Every call is in the
-book; nothing is judged here."""
+ledger; nothing is judged here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
 from localdistill.engines.wire.probe_report import Exchange
 from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,13 +66,13 @@ class _Clock:
 class OneByOne:
     """Questions to the first server of an engine, one after the other. Used inside `async with`."""
 
-    def __init__(self, engine: WireEngine, book: CallBook, cancel: Cancel) -> None:
-        self._engine, self._book, self._cancel = engine, book, cancel
+    def __init__(self, engine: WireEngine, ledger: SpendLedger, cancel: Cancel) -> None:
+        self._engine, self._ledger, self._cancel = engine, ledger, cancel
         self._session: aiohttp.ClientSession | None = None
         self.target: Target = engine.targets()[0]
         self.price = single_price(engine)
         self.spent_nano = 0
-        """What was counted in the book."""
+        """What was counted in the ledger."""
         self.exchanges: list[Exchange] = []
         """Everything that was answered, in order."""
 
@@ -148,7 +148,7 @@ class OneByOne:
         if self.price is None:
             return None
         worst = worst_nano_usd(self.price, prompt_bytes, max_tokens)
-        ticket = self._book.reserve(worst)
+        ticket = self._ledger.reserve(worst)
         if ticket is None:
             raise BudgetReached(f"the next question could cost ${worst / NANO:.4f}, more than the cap leaves",
                                 "raise --max-usd")
@@ -156,4 +156,4 @@ class OneByOne:
 
     def _settle(self, ticket: int | None, cost: int | None) -> None:
         if ticket is not None:
-            self.spent_nano += self._book.settle(ticket, cost)
+            self.spent_nano += self._ledger.settle(ticket, cost)

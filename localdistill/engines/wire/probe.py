@@ -1,5 +1,5 @@
 """Asks a server a few small questions to find out what kind of teacher it is. Sends through the same attempt as every
-answer does, but one thing at a time, and looks at what other code has no use for. Every call is in the book."""
+answer does, but one thing at a time, and looks at what other code has no use for. Every call is in the ledger."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from localdistill.core.errors import BudgetReached, EngineError, UsageError
 from localdistill.core.events import Cancel
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.engines.wire import probe_report as xray
+from localdistill.engines.wire import probe_report
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.http import Refused
 from localdistill.engines.wire.one_by_one import CUT_TOKENS, SETTINGS, Cut, OneByOne, single_price
 from localdistill.engines.wire.probe_report import ABSURD_LIMIT, Exchange, Probe, shown
 from localdistill.providers import worst_nano_usd
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.spending.ledger import NANO, SpendLedger
 
 THINK = "What is 47 * 83 + 29 * 61 - 17 * 38? Think it through, then end with the number alone on the last line."
 THINK_ANSWER = "5024"
@@ -40,14 +40,14 @@ def worst_cost_nano(engine: WireEngine) -> int | None:
     return sum(worst_nano_usd(price, engine.job(request, False).prompt_bytes, limit) for request, limit in jobs)
 
 
-def probe(engine: WireEngine, book: CallBook, cancel: Cancel) -> Probe:
+def probe(engine: WireEngine, ledger: SpendLedger, cancel: Cancel) -> Probe:
     """Find out what answers behind `engine`; of several servers the first is asked.
 
-    Four small questions, and some that a server refuses for nothing. BudgetReached when the book has no room for the
+    Four small questions, and some that a server refuses for nothing. BudgetReached when the ledger has no room for the
     first; a later one that does not fit is left out, and the notes say so. Raises EngineError when the key, address or
     model is refused, EngineUnavailable when nothing answers.
     """
-    return asyncio.run(_Prober(engine, book, cancel).run())
+    return asyncio.run(_Prober(engine, ledger, cancel).run())
 
 
 def _request(text: str, max_tokens: int, thinks: bool | None = None) -> Request:
@@ -86,9 +86,9 @@ class _Findings:
 class _Prober:
     """One probe."""
 
-    def __init__(self, engine: WireEngine, book: CallBook, cancel: Cancel) -> None:
+    def __init__(self, engine: WireEngine, ledger: SpendLedger, cancel: Cancel) -> None:
         self._engine = engine
-        self._asker = OneByOne(engine, book, cancel)
+        self._asker = OneByOne(engine, ledger, cancel)
         self._limit = _thinking_limit(engine)
         self._switch = self._switch_key()
         self._found = _Findings()
@@ -159,7 +159,7 @@ class _Prober:
             pass
         except (Refused, EngineError) as problem:
             words = str(problem)
-            found.output, found.context = xray.limits_in(words)
+            found.output, found.context = probe_report.limits_in(words)
             if isinstance(problem, Refused) or found.output or found.context:
                 found.limit_words = shown(words)
             else:
@@ -178,14 +178,14 @@ class _Prober:
     def _report(self) -> Probe:
         found, thought, options, asker = self._found, self._found.thought, self._engine.options, self._asker
         assert thought is not None
-        kind, evidence = xray.reasoning_of(thought)
+        kind, evidence = probe_report.reasoning_of(thought)
         usage, reply, known = thought.reply.usage, thought.reply, options.known()
         self._note_what_a_run_would_meet()
         return Probe(
             identity=self._engine.identity(), host=options.host(), model=options.model,
             probed_at=datetime.now(UTC).isoformat(timespec="seconds"), provider=known.name if known else "",
             answered_as=shown(thought.body.get("model") or ""), reasoning=kind, evidence=evidence,
-            carriers=xray.carriers(thought.collected),
+            carriers=probe_report.carriers(thought.collected),
             reasoning_tokens=None if usage.estimated else usage.reasoning_tokens or None,
             switch=self._switch, switch_verdict=self._verdict(), solved=solves(reply),
             max_output_tokens=found.output, context_tokens=found.context, limit_words=found.limit_words,
@@ -197,22 +197,22 @@ class _Prober:
             usage_streamed=thought.collected.usage is not None,
             accepts_seed=None if found.accepted is None else "seed" in found.accepted,
             accepts_temperature=None if found.accepted is None else "temperature" in found.accepted,
-            rate_limits=xray.rate_limits(asker.exchanges), first_token_s=thought.first_piece_s,
+            rate_limits=probe_report.rate_limits(asker.exchanges), first_token_s=thought.first_piece_s,
             elapsed_s=reply.elapsed_s,
             tokens_per_s=None if usage.estimated else usage.completion_tokens / max(reply.elapsed_s, 1e-6),
             cost_usd=None if thought.cost_nano is None else thought.cost_nano / NANO,
             spent_usd=None if asker.price is None else asker.spent_nano / NANO, notes=tuple(found.notes),
         )
 
-    def _verdict(self) -> xray.SwitchVerdict:
+    def _verdict(self) -> probe_report.SwitchVerdict:
         found = self._found
         if not self._switch:
             return "none"
         if found.on_refused or found.off_refused:
             return "on_refused" if found.on_refused else "off_refused"
-        if found.thought is None or not xray.thinks(found.thought):
+        if found.thought is None or not probe_report.thinks(found.thought):
             return "stays_off"
-        return "stays_on" if found.plain is not None and xray.thinks(found.plain) else "works"
+        return "stays_on" if found.plain is not None and probe_report.thinks(found.plain) else "works"
 
     def _note_what_a_run_would_meet(self) -> None:
         """What the engine, set as it is, would stumble over."""

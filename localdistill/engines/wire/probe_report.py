@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from localdistill.core.records import Reply
 from localdistill.engines.wire.collected import Collected
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.safety.text import display_safe
 from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
 
@@ -109,8 +109,10 @@ class Probe:
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_json(data: Any) -> Probe | None:
+    def from_json(data: object) -> Probe | None:
         """What `to_json` gave; None when it is of another version or damaged."""
+        if not isinstance(data, Mapping):
+            return None
         try:
             fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                       for name, value in data.items() if name != "format"}
@@ -127,13 +129,13 @@ class Exchange:
     collected: Collected
     reply: Reply
     body: Mapping[str, Any]
-    limits: Mapping[str, Limits]
+    limits: Mapping[str, RateLimitHeaders]
     first_piece_s: float | None
     cost_nano: int | None
     """None: unknown."""
 
 
-def shown(text: Any) -> str:
+def shown(text: object) -> str:
     """Words of a server, safe to show and of bounded length."""
     return " ".join(display_safe(str(text)[:MAX_CHARS]).split())
 
@@ -224,7 +226,7 @@ def _sane(found: Sequence[str]) -> Iterator[int]:
 
 def rate_limits(exchanges: Sequence[Exchange]) -> tuple[RateLimit, ...]:
     """The last word of the headers on every allowance."""
-    last: dict[str, Limits] = {}
+    last: dict[str, RateLimitHeaders] = {}
     for exchange in exchanges:
         last.update(exchange.limits)
     return tuple(RateLimit(name, found.limit, found.remaining, found.reset_s) for name, found in last.items())
@@ -246,7 +248,7 @@ def compare(old: Probe, new: Probe) -> list[str]:
     return changes
 
 
-def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, object, object]]:
     for label, name in (
         ("the model that answers", "answered_as"), ("its reasoning", "reasoning"),
         ("the thinking switch", "switch_verdict"),
@@ -263,5 +265,5 @@ def _pairs(old: Probe, new: Probe) -> Iterator[tuple[str, Any, Any]]:
         yield f"limit of {limit.name.replace('_', ' ')}", before.get(limit.name), limit.limit
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> object:
     return ("yes" if value else "no") if isinstance(value, bool) else value

@@ -1,12 +1,13 @@
-"""How fast one server may be asked: how many requests at once, what its limits leave, and when it is let alone. Pure
-state over a clock that is passed in; sends nothing."""
+"""The rate limiter of one server: adaptive concurrency (probing upwards, after a 429 AIMD: additive increase,
+multiplicative decrease), the rate limits that its headers state, and a circuit breaker. Pure state over a clock that is
+passed in; sends nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from localdistill.engines.wire.dialect import Limits
+from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.engines.wire.waiting import backoff_s
 
 _FIRST_WIDTH = 16.0
@@ -127,7 +128,7 @@ class Allowance:
         if self.remaining is not None:
             self.remaining -= need
 
-    def hear(self, limits: Limits, still_unanswered: float, now: float) -> None:
+    def hear(self, limits: RateLimitHeaders, still_unanswered: float, now: float) -> None:
         """What a reply's headers say; what is in flight may not be counted there yet."""
         self.limit = limits.limit or self.limit
         if limits.reset_s is not None:
@@ -138,8 +139,8 @@ class Allowance:
             self.remaining = limits.remaining - still_unanswered
 
 
-class Lane:
-    """One server's pace, allowances and breaker. Times are seconds of one monotonic clock."""
+class RateLimiter:
+    """One server's pace, allowances and circuit breaker. Times are seconds of one monotonic clock."""
 
     def __init__(self, most: int, adaptive: bool, backoff_first_s: float,
                  per_minute: Mapping[str, float | None] | None = None) -> None:
@@ -191,7 +192,7 @@ class Lane:
         self.in_flight -= 1
         self.tokens_in_flight -= tokens
 
-    def heard(self, limits: Mapping[str, Limits], now: float) -> None:
+    def heard(self, limits: Mapping[str, RateLimitHeaders], now: float) -> None:
         """Take in what a reply's headers say."""
         for name, stated in limits.items():
             unanswered = self.in_flight if name == "requests" else self.tokens_in_flight

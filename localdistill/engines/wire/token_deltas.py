@@ -1,4 +1,5 @@
-"""What the dialects share: deltas joined into one object, error objects, and numbers in headers. Pure functions."""
+"""Token deltas of a stream merged into the one object they amount to; also error objects and numbers in headers, which
+the dialects share too. Pure functions."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _merge_item(rows: list[Any], item: Any) -> None:
+def _merge_item(rows: list[Any], item: object) -> None:
     if not isinstance(item, Mapping):
         rows.append(item)
         return
@@ -73,7 +74,7 @@ def unfold(value: Any) -> Any:
     return [unfold(item) for item in value] if isinstance(value, list) else value
 
 
-def error_of(body: Any) -> tuple[str, int] | None:
+def error_of(body: object) -> tuple[str, int] | None:
     """(message, status) of an error object; None when there is none."""
     error = body.get("error") if isinstance(body, Mapping) else None
     if not error:

@@ -1,29 +1,29 @@
-"""Answers requests through a provider's batch endpoint: cheaper, and done within a day. What is handed in is remembered
-on disk before and after, so that no restart pays twice; waiting may take as long as it takes, and can be ended at any
+"""Answers requests through a provider's batch API: cheaper, and done within a day. What is handed in is remembered on
+disk before and after, so that no restart pays twice; waiting may take as long as it takes, and can be ended at any
 time without ending the batch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 from localdistill.core.errors import EngineError, EngineUnavailable, UsageError
 from localdistill.core.events import Cancel, Emit, Noted, Progressed, Warned
 from localdistill.core.records import Reply, Request
-from localdistill.engines.wire.batch.calls import Caller, Missing, Stopped
+from localdistill.engines.wire.batch.calls import Caller, NotFound, Stopped
 from localdistill.engines.wire.batch.drafts import Draft, Queue, cap_reached, room_nano
 from localdistill.engines.wire.batch.protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch.register import Batch, Register
 from localdistill.engines.wire.batch.results import Results
-from localdistill.engines.wire.batch.states import BatchState, Shelf, amount, writing
-from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Transient, cost_after
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState, amount, writing
+from localdistill.engines.wire.dispatcher import Job, Rules
+from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Target, Transient, cost_after
+from localdistill.engines.wire.options import WireOptions
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import worst_nano_usd
-from localdistill.spending.ledger import NANO
-
-if TYPE_CHECKING:
-    from localdistill.engines.wire.engine import WireEngine
+from localdistill.spending.ledger import NANO, SpendLedger
 
 _STEP_S = 0.1
 _FIRST_PATIENCE_S = 20.0
@@ -38,7 +38,26 @@ _DOWNLOADS = 3
 """Results that break off are fetched so often before they count as all there is."""
 
 
-def answer_in_batches(engine: WireEngine, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+class BatchSource(Protocol):
+    """What batches need of the engine whose requests they carry."""
+
+    name: ClassVar[str]
+    options: WireOptions
+    ledger: SpendLedger
+    folder: Path | None
+    """Where batches under way are remembered; None forgets them with the process."""
+
+    def targets(self) -> list[Target]:
+        """The servers with their keys."""
+
+    def rules(self) -> Rules:
+        """How patiently and at what price requests are asked."""
+
+    def job(self, request: Request, streams: bool) -> Job:
+        """The body of `request`, and what it may cost at most. UsageError when it cannot be asked."""
+
+
+def answer_in_batches(engine: BatchSource, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
     """Replies to `requests`, in any order; see `Engine.answer`.
 
     Requests that an earlier process handed in and whose batch is still remembered in `engine.folder` are waited for,
@@ -53,19 +72,19 @@ def answer_in_batches(engine: WireEngine, requests: Iterable[Request], emit: Emi
         answering.close()
 
 
-def cancel_batches(engine: WireEngine, emit: Emit, cancel: Cancel | None = None) -> int:
+def cancel_batches(engine: BatchSource, emit: Emit, cancel: Cancel | None = None) -> int:
     """Ask the provider to stop working on every batch that `engine.folder` remembers for its server; returns how many
     those are. What was done until then is billed and still comes with `localdistill resume`. EngineUnavailable when
     the server does not answer."""
     cancel, count = cancel or Cancel(), 0
     answering = _Answering(engine, (), emit, cancel)
     try:
-        for state in answering.shelf.all(answering.caller.base):
+        for state in answering.folder.all(answering.caller.base):
             if state.stage != "waiting":
                 continue
             try:
                 answering.protocol.call_off(answering.caller, state, cancel)
-            except (Missing, Refused):
+            except (NotFound, Refused):
                 continue  # it ended by itself
             except (Transient, Slowed, Stopped) as problem:
                 raise EngineUnavailable(f"batch {state.label} could not be cancelled: {problem}", "try again") from None
@@ -79,18 +98,18 @@ def cancel_batches(engine: WireEngine, emit: Emit, cancel: Cancel | None = None)
 class _Answering:
     """One call of `answer_in_batches`."""
 
-    def __init__(self, engine: WireEngine, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> None:
+    def __init__(self, engine: BatchSource, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> None:
         known, targets = engine.options.known(), engine.targets()
         if len(targets) > 1:
             raise UsageError("batches go to one server, not to a pool of endpoints", "give base_url, or batch = false")
         kind = known.batch.kind if known and known.batch.kind != "none" else ""
         self._kind = kind or ("anthropic" if engine.name == "anthropic" else "openai")
         self.protocol = PROTOCOLS[self._kind]
-        self._engine, self._options, self._book, self._rules = engine, engine.options, engine.book, engine.rules()
+        self._engine, self._options, self._ledger, self._rules = engine, engine.options, engine.ledger, engine.rules()
         self._emit, self._cancel, self._target = emit, cancel, targets[0]
         self._queue = Queue(requests)
-        self.shelf = Shelf(engine.folder)
-        self._register = Register(self.shelf, engine.book, self._queue)
+        self.folder = BatchFolder(engine.folder)
+        self._register = Register(self.folder, engine.ledger, self._queue)
         self.caller = Caller(self._target, self._rules)
         self._most_requests = self.protocol.most_requests
         self._most_batches: int | None = None
@@ -101,12 +120,12 @@ class _Answering:
         """End everything but the batches."""
         self._register.close()
         self.caller.close()
-        self.shelf.close()
+        self.folder.close()
 
     def run(self) -> Iterator[Reply]:
         """See `answer_in_batches`."""
         for batch in self._register.recall(self.caller.base):
-            paid = "" if self._register.is_mine(batch.state) else " by another run, whose book its cost is in"
+            paid = "" if self._register.is_mine(batch.state) else " by another run, whose ledger its cost is in"
             self._note(f"batch {batch.state.label} was handed in before{paid}; its answers are waited for")
         while not self._cancel.is_set():
             yield from self._fill()
@@ -117,7 +136,7 @@ class _Answering:
                     yield from self._advance(batch)
             self._pause()
         left = [batch for batch in self._register.batches if batch.state.stage != "new"]
-        if left and self.shelf.is_lasting:
+        if left and self.folder.is_lasting:
             self._note(f"{_named(left)} not cancelled at the provider; localdistill resume collects the answers")
         elif left:
             self._warn(f"{_named(left)} not cancelled at the provider, and nothing here remembers it")
@@ -139,13 +158,13 @@ class _Answering:
         while not (self._queue.is_empty or self._cancel.is_set() or time.monotonic() < self._fill_at):
             if self._most_batches is not None and len(self._register.batches) >= self._most_batches:
                 return
-            draft = Draft(self.shelf, self.protocol, self._most_requests)
+            draft = Draft(self.folder, self.protocol, self._most_requests)
             try:
                 yield from self._gather(draft)
                 if not draft.requests:
                     return
                 draft.seal()
-                ticket = None if self._rules.price is None else self._book.reserve(draft.total_nano)
+                ticket = None if self._rules.price is None else self._ledger.reserve(draft.total_nano)
                 if ticket is None and self._rules.price is not None:
                     self._queue.put_back(draft.requests)  # somebody else took the room just now
                     draft.discard()
@@ -159,7 +178,7 @@ class _Answering:
         """Write requests into `draft` until it is full, the room under the cap is used up, or there are no more. Those
         that cannot be sent are answered at once."""
         price = self._rules.price
-        room = room_nano(self._book) if price else None
+        room = room_nano(self._ledger) if price else None
         while not self._cancel.is_set() and (request := self._queue.next()) is not None:
             try:
                 job = self._engine.job(request, False)
@@ -175,8 +194,8 @@ class _Answering:
                 yield Reply(request.id, "error", error="the request is larger than a whole batch may be")
             else:
                 self._queue.put_back([request])
-                if not (has_room or draft.requests or self._register.batches or self._book.reserved_nano):
-                    raise cap_reached(self._book, worst)
+                if not (has_room or draft.requests or self._register.batches or self._ledger.reserved_nano):
+                    raise cap_reached(self._ledger, worst)
                 return
 
     # ---- one batch goes on
@@ -200,7 +219,7 @@ class _Answering:
             self._later(batch, problem, problem.wait_s)
         except Transient as problem:
             self._later(batch, problem)
-        except Missing as problem:
+        except NotFound as problem:
             batch.times_missing += 1
             self._later(batch, problem)
             if batch.times_missing >= _GONE_AFTER:
@@ -234,16 +253,16 @@ class _Answering:
             return
         state = batch.state
         try:
-            state.batch_id = self.protocol.submit(self.caller, self.shelf, state, self._cancel, self._options.finish_s)
+            state.batch_id = self.protocol.submit(self.caller, self.folder, state, self._cancel, self._options.finish_s)
         except (Slowed, Transient) as problem:
             refused = isinstance(problem, Slowed) and str(problem).startswith(_NOT_TAKEN)
             if refused or (isinstance(problem, Transient) and not (problem.billed or problem.counts)):
                 state.stage = "new"  # it was not taken, or never sent
-                self.shelf.save(state)
+                self.folder.save(state)
             raise
-        except (Missing, Refused) as problem:
+        except (NotFound, Refused) as problem:
             self._register.forget(batch, self._cost_of_refusal(state, problem))
-            hint = "a provider with a batch endpoint" if isinstance(problem, Missing) else "what the message asks for"
+            hint = "a provider with a batch endpoint" if isinstance(problem, NotFound) else "what the message asks for"
             raise EngineError(f"the batch was refused: {problem}", f"take {hint}, or batch = false") from None
         except EngineError as problem:
             self._register.forget(batch, self._cost_of_refusal(state, problem))
@@ -256,15 +275,15 @@ class _Answering:
     @staticmethod
     def _cost_of_refusal(state: BatchState, problem: Exception) -> int | None:
         """Nothing where the provider has no batch: it was not asked to make one yet, or said so in its own words."""
-        return 0 if state.stage == "new" or isinstance(problem, Missing) else cost_after(problem)
+        return 0 if state.stage == "new" or isinstance(problem, NotFound) else cost_after(problem)
 
     def _is_to_be_sent_again(self, batch: Batch) -> bool:
         """Look for a batch that an interrupted call may have made. False: it was found, or is given up."""
         state = batch.state
-        others = [other.batch_id for other in self.shelf.all(self.caller.base) if other.is_certain and other.batch_id]
+        others = [other.batch_id for other in self.folder.all(self.caller.base) if other.is_certain and other.batch_id]
         try:
             state.batch_id, state.is_certain = self.protocol.find(self.caller, state, others, self._cancel)
-        except Missing:
+        except NotFound:
             self._warn("a batch may have been handed in when the process or the connection broke, and this provider "
                        "keeps no list of batches", "it counts as spent with all that it may cost, and is asked again")
             self._register.put_down_again(batch, None)
@@ -284,7 +303,7 @@ class _Answering:
 
     def _finish(self, batch: Batch, view: View) -> Iterator[Reply]:
         """Fetch the results, hand out the replies, count the cost, and forget the batch once they were taken."""
-        state, path = batch.state, self.shelf.results(batch.state.token)
+        state, path = batch.state, self.folder.results(batch.state.token)
         if view.is_too_much and len(state.ids) > 1:
             self._shrink(batch)
             return
@@ -296,7 +315,7 @@ class _Answering:
         if not state.is_certain and not results.is_ours(path):
             state.rejected.append(state.batch_id)
             state.stage, state.batch_id, batch.next_at = "sent", "", 0.0
-            self.shelf.save(state)
+            self.folder.save(state)
             return
         is_cut = results.are_cut(path, view.lines)
         if is_cut and batch.failures < _DOWNLOADS:

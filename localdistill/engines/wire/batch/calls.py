@@ -42,12 +42,12 @@ class Stopped(Exception):
     """Somebody asked to stop while a call was under way; nobody knows how it would have ended."""
 
 
-class Missing(Exception):
+class NotFound(Exception):
     """The server knows nothing under this address (HTTP 404 or 405)."""
 
 
 class Caller:
-    """Speaks with one server. Errors are those of `attempt`, and Stopped and Missing."""
+    """Speaks with one server. Errors are those of `attempt`, and Stopped and NotFound."""
 
     def __init__(self, target: Target, rules: Rules) -> None:
         self.base = target.url.removesuffix(target.dialect.path)
@@ -58,22 +58,22 @@ class Caller:
         self._thread.start()
 
     def ask(self, method: str, path: str, cancel: Cancel, body: dict[str, Any] | None = None,
-            finish_s: float = 0.0) -> Any:
+            finish_s: float = 0.0) -> object:
         """The JSON that `path` (behind the base address) answers. finish_s: how long a cancel waits for it."""
         return self._wait(self._ask(method, path, {"json": body} if body is not None else {}), cancel, finish_s)
 
-    def send_file(self, path: str, file: Path, cancel: Cancel, finish_s: float) -> Any:
+    def send_file(self, path: str, file: Path, cancel: Cancel, finish_s: float) -> object:
         """Post a file of JSON as it is; the JSON that comes back."""
-        async def send() -> Any:
+        async def send() -> object:
             with open(file, "rb") as handle:
                 headers = {"Content-Type": "application/json"}
                 return await self._ask("POST", path, {"data": handle, "headers": headers})
 
         return self._wait(send(), cancel, finish_s)
 
-    def upload(self, path: str, file: Path, fields: dict[str, str], cancel: Cancel) -> Any:
+    def upload(self, path: str, file: Path, fields: dict[str, str], cancel: Cancel) -> object:
         """Post a form with `file` and `fields`; the JSON that comes back."""
-        async def send() -> Any:
+        async def send() -> object:
             import aiohttp
 
             with open(file, "rb") as handle:
@@ -129,7 +129,7 @@ class Caller:
                 concurrent.futures.wait([future], 1.0)
         return future.result()
 
-    async def _ask(self, method: str, path: str, how: dict[str, Any]) -> Any:
+    async def _ask(self, method: str, path: str, how: dict[str, Any]) -> object:
         async with self._open(method, self.base + path, how) as (response, target, watch):
             return parsed(await read(response, target, watch))
 
@@ -149,7 +149,7 @@ class Caller:
                 if response.status not in (200, 201):
                     raw = await read(response, target, watch, bounded=True)
                     if response.status in (404, 405):
-                        raise Missing(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
+                        raise NotFound(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
                     judge(response, target, raw)
                 yield response, target, watch
         except TimeoutError as error:

@@ -12,19 +12,19 @@ from typing import IO
 from localdistill.core.errors import BudgetReached
 from localdistill.core.records import Request
 from localdistill.engines.wire.batch.protocols import BatchProtocol
-from localdistill.engines.wire.batch.states import Shelf, new_token, writing
-from localdistill.spending.ledger import NANO, CallBook
+from localdistill.engines.wire.batch.states import BatchFolder, new_token, writing
+from localdistill.spending.ledger import NANO, SpendLedger
 
 
 class Draft:
     """A batch that is being written down. `seal` or `discard` ends it."""
 
-    def __init__(self, shelf: Shelf, protocol: BatchProtocol, most_requests: int) -> None:
+    def __init__(self, folder: BatchFolder, protocol: BatchProtocol, most_requests: int) -> None:
         self.token = new_token()
         self.requests: list[Request] = []
         self.worst: list[int] = []
         self.total_nano = 0
-        self._shelf, self._protocol, self._most = shelf, protocol, min(most_requests, protocol.most_requests)
+        self._folder, self._protocol, self._most = folder, protocol, min(most_requests, protocol.most_requests)
         self._bytes = sum(len(part) for part in protocol.frame)
         self.lock: IO[bytes] | None = None
         self._file: IO[bytes] | None = None
@@ -44,8 +44,8 @@ class Draft:
         begin, between, _ = self._protocol.frame
         with writing("a batch"):
             if self._file is None:
-                self.lock = self._shelf.lock(self.token)
-                self._file = open(self._shelf.requests(self.token), "wb")  # noqa: SIM115 - lives as long as the draft
+                self.lock = self._folder.lock(self.token)
+                self._file = open(self._folder.requests(self.token), "wb")  # noqa: SIM115 - lives as long as the draft
             self._bytes += self._file.write((between if self.requests else begin) + item)
         self.requests.append(request)
         self.worst.append(worst)
@@ -65,7 +65,7 @@ class Draft:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
-            self._shelf.remove(self.token)
+            self._folder.remove(self.token)
         if self.lock is not None:
             self.lock.close()
 
@@ -97,14 +97,14 @@ class Queue:
         self._held.extendleft(reversed(list(requests)))
 
 
-def room_nano(book: CallBook) -> int | None:
+def room_nano(ledger: SpendLedger) -> int | None:
     """What the cap leaves; None without a cap. SpendingUnknown when nobody knows."""
-    book.require_known()
-    return None if book.cap_nano is None else book.cap_nano - book.spent_nano - book.reserved_nano
+    ledger.require_known()
+    return None if ledger.cap_nano is None else ledger.cap_nano - ledger.spent_nano - ledger.reserved_nano
 
 
-def cap_reached(book: CallBook, worst: int) -> BudgetReached:
+def cap_reached(ledger: SpendLedger, worst: int) -> BudgetReached:
     """The error when not even one request has room."""
     return BudgetReached(
-        f"the cap of ${(book.cap_nano or 0) / NANO:.4f} is reached: ${book.spent_usd:.4f} are spent, and the next call "
-        f"could cost ${worst / NANO:.4f}", "raise max_usd and resume; what was answered is kept")
+        f"the cap of ${(ledger.cap_nano or 0) / NANO:.4f} is reached: ${ledger.spent_usd:.4f} are spent, and the next "
+        f"call could cost ${worst / NANO:.4f}", "raise max_usd and resume; what was answered is kept")

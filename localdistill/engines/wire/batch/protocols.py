@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from localdistill.core.events import Cancel
 from localdistill.engines.wire.batch.calls import Caller
-from localdistill.engines.wire.batch.states import BatchState, Shelf
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.http import Transient, refuses_at_once
 
@@ -54,7 +54,7 @@ class Item:
     """One line of results: a reply's body, or what came instead."""
 
     index: int
-    body: Any = None
+    body: object = None
     error: str = ""
     is_free: bool = False
     """The error proves that nothing was written, or the provider's documents say that it is not billed."""
@@ -71,7 +71,7 @@ class BatchProtocol(Protocol):
     def item(self, custom_id: str, body: Mapping[str, Any]) -> bytes:
         """One request as it is written down."""
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """Hand the batch in; its id. `state` is saved as `sent` just before the call that makes the batch."""
 
     def find(self, caller: Caller, state: BatchState, taken: Iterable[str], cancel: Cancel) -> tuple[str, bool]:
@@ -84,7 +84,7 @@ class BatchProtocol(Protocol):
     def call_off(self, caller: Caller, state: BatchState, cancel: Cancel) -> None:
         """Ask the provider to stop working on it."""
 
-    def read(self, state: BatchState, row: Any, dialect: Dialect) -> Item | None:
+    def read(self, state: BatchState, row: object, dialect: Dialect) -> Item | None:
         """What a parsed line of results says; None when it belongs to no request of the batch."""
 
 
@@ -100,13 +100,13 @@ class OpenAIBatches:
         """See `BatchProtocol.item`."""
         return _dump({"custom_id": custom_id, "method": "POST", "url": self._endpoint, "body": body})
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """See `BatchProtocol.submit`. Uploading costs nothing and may be done twice."""
         if not state.file_id:
-            answer = caller.upload("/files", shelf.requests(state.token), {"purpose": "batch"}, cancel)
+            answer = caller.upload("/files", folder.requests(state.token), {"purpose": "batch"}, cancel)
             state.file_id = _id_of(answer)
         state.stage = "sent"
-        shelf.save(state)
+        folder.save(state)
         return _id_of(caller.ask("POST", "/batches", cancel, {
             "input_file_id": state.file_id, "endpoint": self._endpoint, "completion_window": "24h",
             "metadata": {"localdistill": state.token}}, finish_s))
@@ -152,10 +152,9 @@ class OpenAIBatches:
         """See `BatchProtocol.call_off`."""
         caller.ask("POST", f"/batches/{quote(state.batch_id, safe='')}/cancel", cancel)
 
-    def read(self, state: BatchState, row: Any, dialect: Dialect) -> Item | None:
+    def read(self, state: BatchState, row: object, dialect: Dialect) -> Item | None:
         """See `BatchProtocol.read`."""
-        index = state.index_of(row.get("custom_id")) if isinstance(row, Mapping) else None
-        if index is None:
+        if not isinstance(row, Mapping) or (index := state.index_of(row.get("custom_id"))) is None:
             return None
         error, response = row.get("error"), row.get("response")
         if error:
@@ -183,11 +182,11 @@ class AnthropicBatches:
         """See `BatchProtocol.item`."""
         return _dump({"custom_id": custom_id, "params": body})
 
-    def submit(self, caller: Caller, shelf: Shelf, state: BatchState, cancel: Cancel, finish_s: float) -> str:
+    def submit(self, caller: Caller, folder: BatchFolder, state: BatchState, cancel: Cancel, finish_s: float) -> str:
         """See `BatchProtocol.submit`."""
         state.stage = "sent"
-        shelf.save(state)
-        return _id_of(caller.send_file("/messages/batches", shelf.requests(state.token), cancel, finish_s))
+        folder.save(state)
+        return _id_of(caller.send_file("/messages/batches", folder.requests(state.token), cancel, finish_s))
 
     def find(self, caller: Caller, state: BatchState, taken: Iterable[str], cancel: Cancel) -> tuple[str, bool]:
         """See `BatchProtocol.find`. These batches carry no mark of ours before their results: one that was made at the
@@ -229,13 +228,13 @@ class AnthropicBatches:
         """See `BatchProtocol.call_off`."""
         caller.ask("POST", f"/messages/batches/{quote(state.batch_id, safe='')}/cancel", cancel)
 
-    def read(self, state: BatchState, row: Any, dialect: Dialect) -> Item | None:
+    def read(self, state: BatchState, row: object, dialect: Dialect) -> Item | None:
         """See `BatchProtocol.read`."""
-        index = state.index_of(row.get("custom_id")) if isinstance(row, Mapping) else None
-        if index is None:
+        if not isinstance(row, Mapping) or (index := state.index_of(row.get("custom_id"))) is None:
             return None
-        result = row.get("result")
-        kind = result.get("type") if isinstance(result, Mapping) else None
+        outcome = row.get("result")
+        result: Mapping[str, object] = outcome if isinstance(outcome, Mapping) else {}
+        kind = result.get("type")
         if kind == "succeeded":
             return Item(index, result.get("message"))
         if kind == "errored":
@@ -249,18 +248,18 @@ class AnthropicBatches:
 PROTOCOLS: dict[str, BatchProtocol] = {"openai": OpenAIBatches(), "anthropic": AnthropicBatches()}
 
 
-def _dump(value: Any) -> bytes:
+def _dump(value: object) -> bytes:
     # Escapes keep line separators and lone surrogates out of a file that is cut into lines.
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
-def _object(data: Any) -> Mapping[str, Any]:
+def _object(data: object) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise Transient("the server answered with something else than an object", "server")
     return data
 
 
-def _id_of(data: Any) -> str:
+def _id_of(data: object) -> str:
     """The id of what was made or listed. Transient when there is none: it may have been made all the same."""
     name = data.get("id") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or not 0 < len(name) <= 256:
@@ -268,17 +267,17 @@ def _id_of(data: Any) -> str:
     return name
 
 
-def _rows(page: Any) -> list[Mapping[str, Any]]:
+def _rows(page: object) -> list[Mapping[str, Any]]:
     data = page.get("data") if isinstance(page, Mapping) else None
     return [row for row in data if isinstance(row, Mapping)] if isinstance(data, list) else []
 
 
-def _count(counts: Any, key: str) -> int:
+def _count(counts: object, key: str) -> int:
     value = counts.get(key) if isinstance(counts, Mapping) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _time(text: Any) -> float:
+def _time(text: object) -> float:
     """Seconds since the epoch; 0 when unreadable."""
     try:
         return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else 0.0

@@ -8,8 +8,8 @@ from typing import IO
 
 from localdistill.core.records import Request
 from localdistill.engines.wire.batch.drafts import Draft, Queue
-from localdistill.engines.wire.batch.states import BatchState, Shelf
-from localdistill.spending.ledger import CallBook
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState
+from localdistill.spending.ledger import SpendLedger
 
 _ASK_AGAIN_S = 1.0
 
@@ -20,7 +20,7 @@ class Batch:
 
     state: BatchState
     ticket: int | None
-    """Its reservation in our book; None when it is in another one or the price is unknown."""
+    """Its reservation in our ledger; None when it is in another one or the price is unknown."""
     lock: IO[bytes] | None = None
     """Held as long as we are handing it in."""
     wanted: dict[int, Request] = field(default_factory=dict)
@@ -37,16 +37,16 @@ class Batch:
 class Register:
     """All batches of one call of `answer_in_batches`."""
 
-    def __init__(self, shelf: Shelf, book: CallBook, queue: Queue) -> None:
+    def __init__(self, folder: BatchFolder, ledger: SpendLedger, queue: Queue) -> None:
         self.batches: list[Batch] = []
-        self._shelf, self._book, self._queue = shelf, book, queue
-        self._book_name = f"{book.path.parent.name}/{book.path.name}" if book.path else ""
+        self._folder, self._ledger, self._queue = folder, ledger, queue
+        self._ledger_name = f"{ledger.path.parent.name}/{ledger.path.name}" if ledger.path else ""
         self._known: dict[str, tuple[BatchState, int]] = {}
 
     def recall(self, base: str) -> list[Batch]:
         """Join the requests of the queue to the batches that earlier processes put them into; returns those batches.
         Looks at every request, so that none is missed when its batch ends."""
-        for state in self._shelf.all(base):
+        for state in self._folder.all(base):
             self._known.update((name, (state, index)) for index, name in enumerate(state.ids) if name)
         if self._known:
             fresh = []
@@ -64,21 +64,21 @@ class Register:
         batch = next((b for b in self.batches if b.state.token == state.token), None)
         if batch is None:
             ticket = state.ticket if self.is_mine(state) else None
-            batch = Batch(state, ticket if ticket is not None and self._book.adopt(ticket) else None)
+            batch = Batch(state, ticket if ticket is not None and self._ledger.adopt(ticket) else None)
             self.batches.append(batch)
         batch.wanted[index] = request
         return True
 
     def is_mine(self, state: BatchState) -> bool:
         """The run that asks now is the one that handed it in."""
-        return state.book == self._book_name
+        return state.ledger == self._ledger_name
 
     def add(self, draft: Draft, kind: str, base: str, model: str, ticket: int | None) -> None:
         """Remember a sealed draft: from now on it may be handed in."""
         ids = [request.id for request in draft.requests]
-        state = BatchState(draft.token, kind, base, model, self._book_name, ticket, ids, draft.worst)
+        state = BatchState(draft.token, kind, base, model, self._ledger_name, ticket, ids, draft.worst)
         self.batches.append(Batch(state, ticket, draft.lock, dict(enumerate(draft.requests))))
-        self._shelf.save(state)
+        self._folder.save(state)
 
     def take_over(self, batch: Batch, now: float) -> bool:
         """Whether the batch is ours to hand in. One that another process is handing in is left to it; one that a
@@ -86,10 +86,10 @@ class Register:
         if batch.lock is not None:
             return True
         token = batch.state.token
-        lock, current = self._shelf.lock(token), self._shelf.read(token)
+        lock, current = self._folder.lock(token), self._folder.read(token)
         if current is None or current.stage == "waiting":
             if lock is not None:
-                self._shelf.unlock(token, lock)
+                self._folder.unlock(token, lock)
             if current is None:
                 self._drop(batch)
                 self._queue.put_back(batch.wanted.values())
@@ -108,15 +108,15 @@ class Register:
     def can_send_again(self, batch: Batch) -> bool:
         """A batch that the provider does not have can be handed in as it is: it is ours, paid for, and still there."""
         is_paid = batch.ticket is not None or not any(batch.state.worst)
-        return self.is_mine(batch.state) and is_paid and self._shelf.requests(batch.state.token).exists()
+        return self.is_mine(batch.state) and is_paid and self._folder.requests(batch.state.token).exists()
 
     def accepted(self, batch: Batch) -> None:
         """The provider has it and we know its id."""
         batch.state.stage = "waiting"
-        self._shelf.save(batch.state)
-        self._shelf.requests(batch.state.token).unlink(missing_ok=True)
+        self._folder.save(batch.state)
+        self._folder.requests(batch.state.token).unlink(missing_ok=True)
         if batch.lock is not None:
-            self._shelf.unlock(batch.state.token, batch.lock)
+            self._folder.unlock(batch.state.token, batch.lock)
         batch.lock, batch.trouble_since, batch.failures = None, None, 0
 
     def forget(self, batch: Batch, cost: int | None) -> None:
@@ -127,10 +127,10 @@ class Register:
         for index in batch.wanted:
             state.ids[index] = ""
         if self.is_mine(state) or not any(state.ids):
-            self._shelf.remove(state.token)
+            self._folder.remove(state.token)
         else:
-            self._shelf.results(state.token).unlink(missing_ok=True)
-            self._shelf.save(state)
+            self._folder.results(state.token).unlink(missing_ok=True)
+            self._folder.save(state)
         self._drop(batch)
 
     def put_down_again(self, batch: Batch, cost: int | None) -> None:
@@ -143,7 +143,7 @@ class Register:
         for batch in list(self.batches):
             if batch.lock is not None and batch.state.stage == "new":
                 self._settle(batch, 0)
-                self._shelf.remove(batch.state.token)
+                self._folder.remove(batch.state.token)
             self._drop(batch)
 
     def _drop(self, batch: Batch) -> None:
@@ -154,5 +154,5 @@ class Register:
 
     def _settle(self, batch: Batch, cost: int | None) -> None:
         if batch.ticket is not None:
-            self._book.settle(batch.ticket, cost)
+            self._ledger.settle(batch.ticket, cost)
             batch.ticket = None

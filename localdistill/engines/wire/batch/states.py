@@ -1,4 +1,4 @@
-"""What is remembered of batches under way: one file each, written whole or not at all, before and after anything is
+"""The write-ahead state of batches under way: one file each, written whole or not at all, before and after anything is
 handed to a provider. Asks nobody and knows no protocol; keys never come here."""
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ Stage = Literal["new", "sent", "waiting"]
 and we know its id."""
 
 _VERSION = 1
+_KEYS = {"ledger": "book"}
+"""How the file says a field, where that is not the field's name."""
 _FORGOTTEN_S = 60 * 24 * 3600.0
 """Twice as long as providers keep results."""
 
@@ -39,8 +41,8 @@ class BatchState:
     base: str
     """Address in front of the endpoints; a batch is only ever looked for there."""
     model: str
-    book: str
-    """The book of calls that pays for it."""
+    ledger: str
+    """Names the spend ledger that pays for it."""
     ticket: int | None
     """The reservation there; None when the price is unknown."""
     ids: list[str]
@@ -94,7 +96,7 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-class Shelf:
+class BatchFolder:
     """The folder of all batches under way; without one, a temporary folder that `close` removes."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -140,12 +142,12 @@ class Shelf:
         return self._read(self._path(token, "json"))
 
     def _read(self, path: Path) -> BatchState | None:
-        names = {entry.name for entry in dataclasses.fields(BatchState)}
+        keys = {entry.name: _KEYS.get(entry.name, entry.name) for entry in dataclasses.fields(BatchState)}
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data.pop("version") != _VERSION:
                 raise ValueError("another version wrote it")
-            state = BatchState(**{key: value for key, value in data.items() if key in names})
+            state = BatchState(**{name: data[key] for name, key in keys.items() if key in data})
             if len(state.ids) != len(state.worst):
                 raise ValueError("ids and costs differ in number")
             return state
@@ -157,7 +159,8 @@ class Shelf:
 
     def save(self, state: BatchState) -> None:
         """Write `state`, durably."""
-        data = {"version": _VERSION, **dataclasses.asdict(state)}
+        fields = dataclasses.asdict(state)
+        data = {"version": _VERSION, **{_KEYS.get(name, name): value for name, value in fields.items()}}
         atomic_write_text(self._path(state.token, "json"), json.dumps(data))
 
     def remove(self, token: str) -> None:

@@ -1,5 +1,6 @@
-"""What all formats share: the context turns, the cleaning of an answer, and the reasons why a trace cannot serve.
-Formats choose and order text; they never reword it."""
+"""Spans: what all formats make their examples of. The context turns, the cleaning of an answer, and the reasons why a
+trace cannot serve. Formats choose and order text and never reword it. How a file lays out its rows is a layout, and
+stands in `interchange`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import re
 from collections.abc import Collection
 
 from localdistill.core.options import Options
-from localdistill.core.records import Example, Prompt, Skip, Span, Trace, Turn
+from localdistill.core.records import Example, ExampleTurn, Prompt, Skip, Span, Trace
 from localdistill.templates.marks import WRAPPERS, marks_in
 from localdistill.templates.unknown_marks import unknown_mark
 
@@ -32,8 +33,8 @@ def skip(prompt: Prompt, trace: Trace, reason: str) -> Skip:
 
 def example(prompt: Prompt, trace: Trace, spans: tuple[Span, ...], thinks: bool) -> Example:
     """The prompt's messages as context of weight 0, then one assistant turn of `spans` (empty ones are dropped)."""
-    context = tuple(Turn(message.role, (Span(message.content, 0.0, "prompt"),)) for message in prompt.messages)
-    return Example(prompt.id, trace.id, (*context, Turn("assistant", tuple(s for s in spans if s.text))), thinks)
+    context = tuple(ExampleTurn(message.role, (Span(message.content, 0.0, "prompt"),)) for message in prompt.messages)
+    return Example(prompt.id, trace.id, (*context, ExampleTurn("assistant", tuple(s for s in spans if s.text))), thinks)
 
 
 def clean_answer(text: str) -> str:
@@ -74,8 +75,7 @@ def why_no_reasoning(prompt: Prompt, trace: Trace, allow_summaries: bool,
         return "the reasoning is encrypted"
     if trace.trace_kind == "none" or not trace.reasoning.strip():
         return "there is no reasoning"
-    is_own = bool(trace.rewrite or trace.parent_id)
-    if trace.trace_kind == "summary" and not is_own and not allow_summaries:
+    if trace.trace_kind == "summary" and not trace.is_rewritten and not allow_summaries:
         return "the reasoning is a provider's summary, not the model's own words"
     marked = why_marked("the reasoning", trace.reasoning, text_marks)
     return marked or why_no_answer(prompt, trace, text_marks)

@@ -1,4 +1,4 @@
-"""How fast a server is asked, over simulated time: no sleeping, no network."""
+"""The rate limiter, over simulated time: no sleeping, no network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from localdistill.engines.wire.dialect import Limits
-from localdistill.engines.wire.rate_limiter import Allowance, Lane, Pace
+from localdistill.engines.wire.dialect import RateLimitHeaders
+from localdistill.engines.wire.rate_limiter import Allowance, Pace, RateLimiter
 
 
 class Server:
@@ -87,41 +87,41 @@ def test_an_allowance_waits_for_its_window() -> None:
 
 
 def test_headers_count_what_is_in_flight_as_used() -> None:
-    lane = Lane(64, False, 0.5)
+    limiter = RateLimiter(64, False, 0.5)
     for _ in range(5):
-        lane.sent(100.0)
-    lane.heard({"requests": Limits(10, 6, 20.0), "tokens": Limits(None, 250, 20.0)}, now=1000.0)
-    assert lane.wait_s(100.0, now=1000.0) == 20.0, "250 tokens left, 500 are in flight"
+        limiter.sent(100.0)
+    limiter.heard({"requests": RateLimitHeaders(10, 6, 20.0), "tokens": RateLimitHeaders(None, 250, 20.0)}, now=1000.0)
+    assert limiter.wait_s(100.0, now=1000.0) == 20.0, "250 tokens left, 500 are in flight"
     for _ in range(5):
-        lane.left(100.0)
-    lane.heard({"requests": Limits(10, 6, 15.0), "tokens": Limits(None, 250, 15.0)}, now=1005.0)
-    assert lane.wait_s(100.0, now=1005.0) == 0
-    assert lane.wait_s(300.0, now=1005.0) == 15.0
+        limiter.left(100.0)
+    limiter.heard({"requests": RateLimitHeaders(10, 6, 15.0), "tokens": RateLimitHeaders(None, 250, 15.0)}, now=1005.0)
+    assert limiter.wait_s(100.0, now=1005.0) == 0
+    assert limiter.wait_s(300.0, now=1005.0) == 15.0
 
 
 @pytest.mark.parametrize("asked", [0.0, 3.0, 3600.0, 86400.0])
 def test_retry_after_is_obeyed_however_long(asked: float) -> None:
-    lane = Lane(8, False, 0.5)
-    assert lane.slowed(asked, now=50.0) == asked
-    assert lane.wait_s(1.0, now=50.0) == asked
-    assert lane.wait_s(1.0, now=50.0 + asked) == 0
-    assert lane.trouble_since is None, "being let alone as asked is no trouble"
+    limiter = RateLimiter(8, False, 0.5)
+    assert limiter.slowed(asked, now=50.0) == asked
+    assert limiter.wait_s(1.0, now=50.0) == asked
+    assert limiter.wait_s(1.0, now=50.0 + asked) == 0
+    assert limiter.trouble_since is None, "being let alone as asked is no trouble"
 
 
 def test_a_failing_server_is_asked_one_thing_at_a_time_until_it_answers() -> None:
-    lane = Lane(8, False, 0.5)
+    limiter = RateLimiter(8, False, 0.5)
     for second in range(5):
-        assert lane.wait_s(1.0, now=float(second)) == 0
-        lane.failed(now=float(second))
-    assert 0 < lane.wait_s(1.0, now=4.0) <= 0.5
-    later = 4.0 + lane.wait_s(1.0, now=4.0)
-    lane.sent(1.0)
-    assert lane.wait_s(1.0, now=later) == float("inf"), "one at a time"
-    lane.failed(now=later)
-    lane.left(1.0)
-    assert lane.wait_s(1.0, now=later) > 0.4, "and less often"
-    lane.succeeded(later, later + 1, 1.0, True)
-    assert lane.wait_s(1.0, now=later + 30) == 0 and lane.trouble_since is None
+        assert limiter.wait_s(1.0, now=float(second)) == 0
+        limiter.failed(now=float(second))
+    assert 0 < limiter.wait_s(1.0, now=4.0) <= 0.5
+    later = 4.0 + limiter.wait_s(1.0, now=4.0)
+    limiter.sent(1.0)
+    assert limiter.wait_s(1.0, now=later) == float("inf"), "one at a time"
+    limiter.failed(now=later)
+    limiter.left(1.0)
+    assert limiter.wait_s(1.0, now=later) > 0.4, "and less often"
+    limiter.succeeded(later, later + 1, 1.0, True)
+    assert limiter.wait_s(1.0, now=later + 30) == 0 and limiter.trouble_since is None
 
 
 def test_slow_downs_do_not_shrink_the_pace_twice_in_one_round_trip() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
@@ -15,11 +14,9 @@ from textual.widgets.option_list import Option
 
 from localdistill import RecipeDraft, shipped_recipes
 from tui.text import line, shown
+from tui.ui import Ui, ui_of
 from tui.widgets.facts import MUTED
 from tui.widgets.toml_pane import toml
-
-if TYPE_CHECKING:
-    from tui.app import LocalDistillApp
 
 NO_RECIPES = ("localdistill.toml", "tui.toml", "pyproject.toml")
 
@@ -38,16 +35,16 @@ def recipes_of(root: Path) -> Found:
     return Found(tuple(own), tuple(shipped_recipes()))
 
 
-class Shelf(Horizontal):
+class RecipePicker(Horizontal):
     """The list and a preview."""
 
     DEFAULT_CSS = """
-    Shelf { height: 1fr; }
-    Shelf OptionList { width: 34; max-width: 40%; }
-    Shelf #preview { padding: 0 1; scrollbar-size-vertical: 1; }
+    RecipePicker { height: 1fr; }
+    RecipePicker OptionList { width: 34; max-width: 40%; }
+    RecipePicker #preview { padding: 0 1; scrollbar-size-vertical: 1; }
     """
 
-    class Chosen(Message):
+    class Picked(Message):
         """Somebody took a recipe."""
 
         def __init__(self, path: Path, is_shipped: bool) -> None:
@@ -59,21 +56,20 @@ class Shelf(Horizontal):
         self._found = Found((), ())
 
     @property
-    def ui(self) -> LocalDistillApp:
-        """The app, with its type."""
-        app: LocalDistillApp = self.app  # type: ignore[assignment]
-        return app
+    def ui(self) -> Ui:
+        """The app."""
+        return ui_of(self)
 
     def compose(self) -> Iterable[Widget]:
         """List left, preview right."""
-        yield OptionList(id="shelf-list", markup=False)
+        yield OptionList(id="recipe-list", markup=False)
         with VerticalScroll(id="preview"):
             yield Static(shown("looking for recipes ...", MUTED), id="preview-text")
 
     def look(self) -> None:
         """Read what is there now."""
         root = self.ui.workspace.root
-        self.ui.jobs.do(lambda: recipes_of(root), self._show, group="shelf")
+        self.ui.jobs.do(lambda: recipes_of(root), self._show, group="recipes")
 
     def _show(self, found: Found) -> None:
         self._found = found
@@ -113,4 +109,4 @@ class Shelf(Horizontal):
         event.stop()
         if event.option_id:
             path = Path(event.option_id)
-            self.post_message(self.Chosen(path, path in self._found.shipped))
+            self.post_message(self.Picked(path, path in self._found.shipped))

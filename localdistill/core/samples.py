@@ -1,0 +1,154 @@
+"""What the members of every family say of themselves as examples: small inputs with what must come out, a frozen type
+per family. A member's `samples()` returns them; one test runs those of every member through its door. Plain values
+only: tensors, tables and files are made by whoever runs a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from localdistill.core.records import Message, Prompt, Reply, Status, Trace
+
+
+def asks(question: str, reference: str | None = None, original: str | None = None,
+         metadata: Mapping[str, object] | None = None) -> Prompt:
+    """A prompt of one user turn."""
+    return Prompt((Message("user", question),), reference, original, metadata=metadata or {})
+
+
+def answers(prompt: Prompt, answer: str, reasoning: str = "", status: Status = "complete") -> Trace:
+    """A trace that answers `prompt`."""
+    return Trace("sample", prompt.id, "replay", "sample", reasoning, answer, status,
+                 trace_kind="raw" if reasoning else "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What all samples have."""
+
+    options: Mapping[str, object] = field(default_factory=dict)
+    """The member's options, as a recipe says them."""
+    refused: str = ""
+    """Part of the reason or error that must come instead of a result; empty when a result must come."""
+
+
+@dataclass(frozen=True)
+class EngineSample(Sample):
+    """A question and the reply that must come; of an engine that needs a model, what must be refused without one."""
+
+    messages: tuple[Message, ...] = (Message("user", "What is 2 + 2?"),)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files in the folder that the options' file names start from: name to text."""
+    served: str = ""
+    """The body with which a server on loopback answers; the engine's `base_url` is set to that server."""
+    sent: Mapping[str, object] = field(default_factory=dict)
+    """What the body that was sent must hold."""
+    reply: Reply | None = None
+    """What must come: status, reasoning, answer, kind of trace and usage; None when it is `refused`."""
+    costs: bool = False
+    """What `who` must say of the options as they stand here."""
+
+
+@dataclass(frozen=True)
+class ExporterSample(Sample):
+    """A student and the files that must come of it."""
+
+    config: Mapping[str, object] = field(default_factory=dict)
+    """What differs from a small Llama in the student's config.json."""
+    given: Sequence[str] = ()
+    """Files that stand in the output folder before; NAME in them is the export's name."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Files that must be written, and a text that each must hold."""
+
+
+@dataclass(frozen=True)
+class FilterSample(Sample):
+    """Rows of traces and which of them stay."""
+
+    rows: Sequence[Mapping[str, object]]
+    """What matters here of the columns of `trace_view`; the others are those of a right and complete trace."""
+    kept: Sequence[bool]
+    items: Sequence[str] = ()
+    """Questions of evaluation items, for a filter that compares with them."""
+
+
+@dataclass(frozen=True)
+class FormatSample(Sample):
+    """A trace and the training text it must become."""
+
+    prompt: Prompt
+    trace: Trace
+    texts: Sequence[str] = ()
+    """The spans of the turn to learn, in order."""
+    trained: Sequence[str] = ()
+    """Those of them whose tokens count."""
+
+
+@dataclass(frozen=True)
+class GraderSample(Sample):
+    """An answer and its score."""
+
+    prompt: Prompt
+    trace: Trace
+    score: float | None
+    """None when the prompt must be left to other graders."""
+
+
+@dataclass(frozen=True)
+class LayoutSample(Sample):
+    """A row and what must be read from it."""
+
+    row: Mapping[str, object]
+    prompt: Prompt
+    answer: str | None = None
+    """None when the row holds no answer of a model."""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class ObjectiveSample(Sample):
+    """Trained positions and their loss."""
+
+    logits: Sequence[Sequence[float]]
+    """(N, V)"""
+    targets: Sequence[int]
+    weights: Sequence[float]
+    signs: Sequence[int]
+    """+1 positive, -1 negative."""
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class RewriteSample(Sample):
+    """A trace and the reasoning that must stand in its place."""
+
+    prompt: Prompt
+    trace: Trace
+    reply: str | None = None
+    """What the engine answers when it is asked; None when there is no engine."""
+    reasoning: str = ""
+    """Of the new trace, where it is kept; `refused` is the reason where it is not."""
+
+
+@dataclass(frozen=True)
+class TaskSample(Sample):
+    """Rows of a benchmark's file and how their items are scored."""
+
+    rows: Sequence[Mapping[str, object]]
+    questions: Sequence[str]
+    """The questions of the items, in order."""
+    right: str
+    """An answer to the first item that its grader must take."""
+    wrong: str
+    """One that it must not take."""
+
+
+@dataclass(frozen=True)
+class TrainerSample(Sample):
+    """Rows of a dataset and what training on them must come to; the student has at least 300 tokens, 256 to a text."""
+
+    ids: Sequence[Sequence[int]]
+    """Tokens of each row; -1 stands for the student's stop token."""
+    weights: Sequence[Sequence[float]]
+    steps: int = 0
+    """How many optimizer steps must be taken."""

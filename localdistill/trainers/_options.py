@@ -1,0 +1,63 @@
+"""Options that trainers share, whatever computes: of the adapter that is trained, and of the loop that trains it. Must
+not know a library for training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from localdistill.core.errors import nearest
+from localdistill.core.options import Options
+from localdistill.modelfiles.folder import LINEAR_LAYERS
+
+
+class AdapterOptions(Options):
+    """Options of a low-rank adapter."""
+
+    rank: int = Field(16, ge=1, le=1024)
+    """Rank of the update of each layer. Larger learns more and costs more memory."""
+    alpha: float = Field(32.0, gt=0)
+    """Strength of the update: it is scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
+    targets: str = "all-linear"
+    """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`."""
+
+    @field_validator("targets")
+    @classmethod
+    def _are_layers(cls, value: str) -> str:
+        for name in value.split(","):
+            if value != "all-linear" and name.strip() not in LINEAR_LAYERS:
+                close = nearest(name.strip(), ("all-linear", *LINEAR_LAYERS))
+                raise ValueError(f"a student has no layers named '{name.strip()}'{close}")
+        return value
+
+
+class LoopOptions(Options):
+    """Options of the training loop: batches, schedule, optimizer and checkpoints."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3."""
+    epochs: float = Field(2.0, gt=0)
+    """How often every row is seen; a fraction is allowed."""
+    max_steps: int = Field(0, ge=0)
+    """Optimizer steps at most; 0 leaves it to `epochs`. The learning rate follows the shorter of both."""
+    batch_rows: int = Field(16, ge=1)
+    """Rows per optimizer step."""
+    batch_tokens: int = Field(0, ge=0)
+    """Tokens per optimizer step instead of `batch_rows`; 0 is off."""
+    warmup_share: float = Field(0.03, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from zero."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decay of the adapter's weights; trained tag rows are never decayed."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Longest gradient; longer ones are shortened to it. 0 is off."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory; switched on by itself when a single row does not fit."""
+    checkpoint_every_s: float = Field(300.0, ge=0)
+    """Seconds between checkpoints; 0 is never by time. A cancelled training writes one in any case."""
+    checkpoint_every_steps: int = Field(0, ge=0)
+    """Steps between checkpoints; 0 is never by steps."""

@@ -1,0 +1,272 @@
+"""How the samples of a member are run: one function a family, through the door that the stages use. It fails for a
+member that raises or returns anything else than what its sample says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel, silent
+from localdistill.core.records import Example, Message, Reply, Request, Skip
+from localdistill.core.registry import Family
+from localdistill.core.samples import (
+    EngineSample,
+    ExporterSample,
+    FilterSample,
+    FormatSample,
+    GraderSample,
+    LayoutSample,
+    ObjectiveSample,
+    RewriteSample,
+    Sample,
+    TaskSample,
+    TrainerSample,
+    answers,
+)
+from localdistill.exporters.base import ExportJob
+from localdistill.graders import GRADERS
+from localdistill.interchange.files import read_file, read_prompts
+from localdistill.objectives import OBJECTIVES
+from localdistill.recipe.sections import Member
+from localdistill.stages.context import build_member
+from localdistill.trainers.base import TrainingJob
+from tests.faults import Rule, Script, Step, fault_server
+from tests.tiny_models import edit_json, tiny_model
+
+ROW: dict[str, Any] = {
+    "trace_id": "t1", "prompt_id": "p1", "question": "What is 1 + 1?", "reference": "2", "reasoning": "Easy.",
+    "answer": "The answer is 2.", "status": "complete", "completion_tokens": 12, "score": 1.0,
+    "model": "api.example.com/deep-thinker",
+}
+"""A right and complete trace, as filters see it."""
+
+
+def run_samples(family: Family, name: str, place: Path) -> None:
+    """Run every sample of the member; AssertionError (or what the member raises) when one is not as it says."""
+    member = family.load(name)
+    assert "samples" in vars(member), f"{name} has no samples of its own"
+    samples = member.samples()
+    assert samples, f"{name} has no samples"
+    assert any(not sample.refused for sample in samples) or family.noun == "engine", f"{name} shows no result"
+    for number, sample in enumerate(samples):
+        folder = place / str(number)
+        folder.mkdir(parents=True)
+        run_sample(family, name, sample, folder)
+
+
+def run_sample(family: Family, name: str, sample: Sample, place: Path) -> None:
+    """One sample: a result that is as it says, or the refusal that it names."""
+    try:
+        reason = DOORS[family.noun](family, name, sample, place)
+    except (LocalDistillError, ValueError) as error:
+        if not sample.refused:
+            raise
+        reason = str(error)
+    assert sample.refused in reason if sample.refused else reason == "", f"{name}: {reason!r}"
+
+
+def built(family: Family, name: str, sample: Sample, place: Path, **passed: Any) -> Any:
+    """The member with the options of `sample`, as the stages build it; file names start from `place`."""
+    return build_member(family, Member(use=name, options=dict(sample.options)), place, **passed)
+
+
+def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> str:
+    """One request: what was sent, what came back, and who answers."""
+    for file, text in sample.files.items():
+        (place / file).parent.mkdir(exist_ok=True)
+        (place / file).write_text(text)
+    who = family.load(name).who(sample.options)
+    assert (who.costs, bool(who.hosts)) == (sample.costs, sample.costs)
+    with fault_server(Script(rules=(Rule(Step(body=sample.served)),))) as server:
+        here = {"base_url": server.url, "provider": "", "retries": 0} if sample.served else {}
+        member = Member(use=name, options={**sample.options, **here})
+        engine = build_member(family, member, place)
+        try:
+            [reply] = engine.answer([Request("r1", sample.messages)], silent, Cancel())
+        finally:
+            engine.close()
+        assert len(server.requests) == bool(sample.served)
+        for request in server.requests:
+            assert request.body.items() >= dict(sample.sent).items()
+    assert isinstance(reply, Reply) and reply.request_id == "r1"
+    if reply.status == "error" or sample.reply is None:
+        return reply.error or "a reply without a word about what is wrong"
+    said, wanted = ((r.status, r.reasoning, r.answer, r.trace_kind, r.usage) for r in (reply, sample.reply))
+    assert said == wanted
+    return ""
+
+
+def try_exporter(family: Family, name: str, sample: ExporterSample, place: Path) -> str:
+    """A check of the student, then the export of it, which is alone in its folder with what was given."""
+    for module in ("torch", "tokenizers", "gguf", "llama_cpp"):
+        pytest.importorskip(module)
+    student, output = tiny_model(place / "student"), place / "output"
+    edit_json(student / "config.json", **sample.config)
+    output.mkdir()
+    for file in sample.given:
+        (output / file).write_bytes(b"")
+    exporter = built(family, name, sample, place)
+    exporter.check(student, False, 64)
+    made = exporter.export(ExportJob(student, output, "NAME", False), silent, Cancel())
+    assert {path.name for path in made} >= set(sample.made) and all(path.is_file() for path in made)
+    for file, text in sample.made.items():
+        assert text.encode() in (output / file).read_bytes()
+    assert not list(output.glob("*.partial"))
+    return ""
+
+
+def try_filter(family: Family, name: str, sample: FilterSample, place: Path) -> str:
+    """The rows one by one, in order, so that a filter that remembers is seen to. One that looks ahead looks first."""
+    rows = [{**ROW, "trace_id": f"t{number}", **row} for number, row in enumerate(sample.rows)]
+    rule = built(family, name, sample, place, **({"items": sample.items} if sample.items else {}))
+    if prepare := getattr(rule, "prepare", None):
+        for row in rows:
+            prepare(row_batch(rule, row))
+    assert kept(rule, rows) == list(sample.kept)
+    return ""
+
+
+def row_batch(rule: Any, row: dict[str, Any]) -> pa.RecordBatch:
+    """One row with the columns that the filter says it needs."""
+    return pa.RecordBatch.from_pylist([row]).select(list(rule.batch_columns))
+
+
+def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
+    """The verdict of a filter on rows, through SQL where it is SQL, else in batches of one row."""
+    rows = list(rows)
+    if (sql := rule.sql()) is None:
+        return [verdict for row in rows for verdict in rule.keep(row_batch(rule, row))]
+    with duckdb.connect() as connection:
+        connection.register("trace_view", pa.Table.from_pylist(rows))
+        return [value for (value,) in connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()]
+
+
+def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> str:
+    """The spans of the turn to learn; everything before it counts for nothing."""
+    made = built(family, name, sample, place).lay_out(sample.prompt, sample.trace, len)
+    assert isinstance(made, Example | Skip)
+    assert (made.prompt_id, made.trace_id) == (sample.prompt.id, sample.trace.id)
+    if isinstance(made, Skip):
+        return made.reason
+    *context, last = made.turns
+    assert [turn.text for turn in context] == [message.content for message in sample.prompt.messages]
+    assert not any(span.weight for turn in context for span in turn.spans)
+    assert [span.text for span in last.spans] == list(sample.texts)
+    assert [span.text for span in last.spans if span.weight > 0] == list(sample.trained)
+    return ""
+
+
+def try_grader(family: Family, name: str, sample: GraderSample, place: Path) -> str:
+    """The score, with whose it is and why; or that the prompt is another grader's."""
+    grader = built(family, name, sample, place)
+    try:
+        assert grader.applies(sample.prompt) is (sample.score is not None)
+        if sample.score is not None:
+            grade = grader.grade(sample.prompt, sample.trace)
+            assert (grade.score, grade.trace_id) == (sample.score, sample.trace.id) and grade.reason
+            assert grade.grader == f"{grader.name}@{grader.version}"
+    finally:
+        grader.close()
+    return ""
+
+
+def try_layout(family: Family, name: str, sample: LayoutSample, place: Path) -> str:
+    """A file of the one row: recognised, read, and read again from what was written."""
+    file = place / "rows.jsonl"
+    file.write_text(json.dumps(sample.row) + "\n")
+    assert family.load(name)().recognises(sample.row)
+    [(_, row)] = read_file(file, name)
+    prompt, wanted = row.prompt, sample.prompt
+    assert (prompt.messages, prompt.reference, prompt.original) == (wanted.messages, wanted.reference, wanted.original)
+    assert prompt.metadata == wanted.metadata
+    assert (row.trace is None) is (sample.answer is None)
+    if row.trace is not None:
+        assert (row.trace.answer, row.trace.reasoning) == (sample.answer, sample.reasoning)
+    written = family.load(name)().write(row.prompt, row.trace)
+    file.write_text(json.dumps(written) + "\n")
+    assert list(read_file(file, name)) == [(1, row)]
+    return ""
+
+
+def try_objective(family: Family, name: str, sample: ObjectiveSample, place: Path) -> str:
+    """The loss, and that it has a gradient."""
+    torch = pytest.importorskip("torch")
+    logits = torch.tensor(sample.logits, requires_grad=True)
+    loss = built(family, name, sample, place).loss(
+        logits, torch.tensor(sample.targets), torch.tensor(sample.weights), torch.tensor(sample.signs))
+    assert loss.shape == () and loss.item() == pytest.approx(sample.loss, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None and bool(logits.grad.any())
+    return ""
+
+
+def try_rewrite(family: Family, name: str, sample: RewriteSample, place: Path) -> str:
+    """The new trace of the one pair, with its parent and this rewrite's verdict."""
+    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
+        for key, messages in questions:
+            assert sample.prompt.question in messages[-1].content
+            yield key, Reply(key, "complete", answer=str(sample.reply))
+
+    rewrite = built(family, name, sample, place)
+    assert rewrite.needs_engine is (sample.reply is not None)
+    [(trace, grade)] = rewrite.rewrite([(sample.prompt, sample.trace)], ask if rewrite.needs_engine else None)
+    assert (trace.parent_id, trace.prompt_id, trace.answer) == (sample.trace.id, sample.prompt.id, sample.trace.answer)
+    assert trace.rewrite == grade.grader == f"{name}@{rewrite.version}" and grade.trace_id == trace.id
+    if not grade.score:
+        return str(grade.reason)
+    assert trace.id != sample.trace.id and trace.reasoning == sample.reasoning
+    return ""
+
+
+def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
+    """The items of a file of the rows, and an answer to the first by its grader's rules."""
+    file = place / "items.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows))
+    options = {"path": str(file), **sample.options}
+    task = build_member(family, Member(use=name, options=options), place, read=read_prompts)
+    prompts = task.prompts()
+    assert [prompt.question for prompt in prompts] == list(sample.questions)
+    grader = GRADERS.load(task.grader)()
+    try:
+        assert all(grader.applies(prompt) for prompt in prompts)
+        said = [grader.grade(prompts[0], answers(prompts[0], text)).score for text in (sample.right, sample.wrong)]
+        assert said == [1.0, 0.0]
+    finally:
+        grader.close()
+    return ""
+
+
+def try_trainer(family: Family, name: str, sample: TrainerSample, place: Path) -> str:
+    """A training of a tiny student: its report, and an adapter beside it."""
+    for module in ("torch", "transformers", "tokenizers"):
+        pytest.importorskip(module)
+    from tokenizers import Tokenizer
+
+    from tests.trainers.rows import table
+
+    student, output = tiny_model(place / "student"), place / "trained"
+    stop = Tokenizer.from_file(str(student / "tokenizer.json")).token_to_id("<|im_end|>")
+    rows = [{"row_id": f"row{n}", "input_ids": [stop if i == -1 else i for i in ids], "weights": weights, "role": 1}
+            for n, (ids, weights) in enumerate(zip(sample.ids, sample.weights, strict=True))]
+    output.mkdir()
+    objective = OBJECTIVES.load("sft")()
+    job = TrainingJob("arm", student, table(rows), stop, (), objective, output)
+    result = built(family, name, sample, place).train(job, silent, Cancel())
+    assert result.steps == sample.steps and 0 < result.final_loss < 100 and not result.stopped_early
+    assert result.trained_tokens == sum(weight > 0 for weights in sample.weights for weight in weights)
+    assert (output / "training.json").is_file() and list((output / "adapter").iterdir())
+    return ""
+
+
+DOORS: dict[str, Callable[..., str]] = {
+    "engine": try_engine, "exporter": try_exporter, "filter": try_filter, "format": try_format, "grader": try_grader,
+    "layout": try_layout, "objective": try_objective, "rewrite": try_rewrite, "task": try_task, "trainer": try_trainer,
+}
+"""Noun of a family to how one of its samples is run: returns the reason of a refusal, empty for a result."""

@@ -71,10 +71,10 @@ from localdistill.api.teachers import (
     Probe as Probe,
 )
 from localdistill.api.teachers import (
-    RateLimit as RateLimit,
+    ProbeTarget as ProbeTarget,
 )
 from localdistill.api.teachers import (
-    Subject as Subject,
+    RateLimit as RateLimit,
 )
 from localdistill.api.teachers import (
     asking_recipe as asking_recipe,
@@ -98,13 +98,13 @@ from localdistill.api.teachers import (
     last_probe as last_probe,
 )
 from localdistill.api.teachers import (
-    local_subject as local_subject,
+    local_target as local_target,
 )
 from localdistill.api.teachers import (
-    provider_subject as provider_subject,
+    provider_target as provider_target,
 )
 from localdistill.api.teachers import (
-    recipe_subjects as recipe_subjects,
+    recipe_targets as recipe_targets,
 )
 from localdistill.api.teachers import (
     tune_teacher as tune_teacher,
@@ -280,6 +280,8 @@ from localdistill.core.records import Message as Message
 from localdistill.core.records import Prompt as Prompt
 from localdistill.core.records import Span as Span
 from localdistill.core.records import Trace as Trace
+from localdistill.core.stages import STAGES as STAGES
+from localdistill.core.stages import Stage as Stage
 from localdistill.keys.access import keys_path as keys_path
 from localdistill.modelfiles.shipped import (
     recipe_file as recipe_file,
@@ -293,9 +295,6 @@ from localdistill.modelfiles.shipped import (
 from localdistill.providers import Provider as Provider
 from localdistill.providers import provider as provider
 from localdistill.providers import provider_names as provider_names
-from localdistill.recipe import (
-    STAGES as STAGES,
-)
 from localdistill.recipe import (
     Member as Member,
 )
@@ -358,10 +357,10 @@ from localdistill.scorecard import (
     Flip as Flip,
 )
 from localdistill.scorecard import (
-    Row as Row,
+    ScoreCard as ScoreCard,
 )
 from localdistill.scorecard import (
-    ScoreCard as ScoreCard,
+    ScoreRow as ScoreRow,
 )
 from localdistill.scorecard import (
     Standing as Standing,

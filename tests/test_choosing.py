@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import pytest
 
 from localdistill.scorecard import (
-    Contestant,
+    ContestantResult,
     ItemResult,
     ScoreCard,
-    Standing,
     build_score_card,
     cautions,
     choose_arm,
-    standing_json,
     standings_of,
 )
+from localdistill.stages.outputs import ExportOutput
 
 
-def model(name: str, right: int, seed: int = 0, stopped: str = "", tokens: int = 10, of: int = 100) -> Contestant:
+def model(name: str, right: int, seed: int = 0, stopped: str = "", tokens: int = 10, of: int = 100) -> ContestantResult:
     """A model that gets the first so many items right."""
     items = tuple(ItemResult(f"p{n}", float(n < right), True, False, tokens) for n in range(of))
-    return Contestant(name, seed, "f", False, 100, stopped, items)
+    return ContestantResult(name, seed, "f", False, 100, stopped, items)
 
 
 def card(task: str, right: Mapping[str, int], guard: bool = False, stopped: str = "") -> ScoreCard:
@@ -115,6 +113,6 @@ def test_what_speaks_against_an_arm_and_what_nobody_knows_is_said() -> None:
 
 def test_standings_go_through_json() -> None:
     (standing,) = standings_of([card("sums", {"base": 14, "a": 42})], "a")
-    back = Standing(**standing_json(standing))
-    assert standing.interval and dataclasses.replace(back, interval=standing.interval) == standing
+    left = ExportOutput("b2:x", "a", standings=(standing,))
+    assert ExportOutput.from_bytes(left.to_bytes(), "export") == left and standing.interval
     assert (standing.base, standing.score, standing.verdict) == (0.14, 0.42, "better")

@@ -63,7 +63,7 @@ RANKS = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_BETWEEN_FAMILIES = {("trainers", "objectives.base")}
 """A trainer is given an objective: its contract names the other contract, nothing else."""
 OWN = ("localdistill", "tui")
-STILL_SHARED = {"Line", "Material", "Place", "Price", "Question", "Subject", "Turn"}
+STILL_SHARED = {"Line", "Material", "Place", "Price", "Question", "Turn"}
 """Names of classes that mean two things so far. Nothing is ever added here."""
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from localdistill.api.teachers import (
-    Subject,
+    ProbeTarget,
     examine_teacher,
     facts_of,
     findings_of,
     known_teachers,
     last_probe,
-    local_subject,
-    provider_subject,
-    recipe_subjects,
+    local_target,
+    provider_target,
+    recipe_targets,
 )
 from localdistill.core.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable, UsageError
 from localdistill.core.events import Cancel
@@ -271,22 +271,22 @@ def test_hostile_words_are_made_harmless() -> None:
 # ---- what is kept, and what changed
 
 
-def subject_for(url: str, **options: Any) -> Subject:
+def target_for(url: str, **options: Any) -> ProbeTarget:
     given = {"base_url": url, "model": "m", "thinking_switch": "thinking", **options}
-    return Subject("t", TeacherSection(use="openai_compatible", name="t", options=given), Path.cwd())
+    return ProbeTarget("t", TeacherSection(use="openai_compatible", name="t", options=given), Path.cwd())
 
 
 def test_a_probe_is_kept_and_compared_with_the_next(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     with played(PlayedTeacher(limit_error="at most 8192")) as teacher:
-        first = examine_teacher(place, subject_for(teacher.url), SpendLedger(), Cancel())
+        first = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel())
         assert first.before is None and first.changes == ()
         assert last_probe(place, first.probe.identity) == first.probe
         teacher.reasoning, teacher.limit_error = "I multiplied.", "at most 4096"
-        second = examine_teacher(place, subject_for(teacher.url), SpendLedger(), Cancel())
+        second = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel())
         assert any("reasoning: raw before, summary now" in change for change in second.changes)
         assert any("8192 before, 4096 now" in change for change in second.changes)
-        other = examine_teacher(place, subject_for(teacher.url, thinking_switch="none"), SpendLedger(), Cancel())
+        other = examine_teacher(place, target_for(teacher.url, thinking_switch="none"), SpendLedger(), Cancel())
         assert other.before is None, "another switch is another endpoint"
     assert len(list((tmp_path / "teachers").glob("*.json"))) == 2
     assert last_probe(place, "nobody/x") is None
@@ -295,7 +295,7 @@ def test_a_probe_is_kept_and_compared_with_the_next(tmp_path: Path) -> None:
 def test_damaged_and_foreign_reports_count_as_none(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     with played(PlayedTeacher()) as teacher:
-        kept = examine_teacher(place, subject_for(teacher.url), SpendLedger(), Cancel()).probe
+        kept = examine_teacher(place, target_for(teacher.url), SpendLedger(), Cancel()).probe
     path = next((tmp_path / "teachers").glob("*.json"))
     whole = path.read_text()
     for text in ("", "[]", "{}", whole[:-30], whole.replace('"format": 1', '"format": 99')):
@@ -328,8 +328,8 @@ def test_a_probe_survives_json() -> None:
 
 def test_the_shipped_gguf_is_probed(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
-    subject = local_subject(shipped_path("pantry/teacher.gguf"))
-    found = examine_teacher(Workspace(tmp_path), subject, SpendLedger(), Cancel()).probe
+    target = local_target(shipped_path("pantry/teacher.gguf"))
+    found = examine_teacher(Workspace(tmp_path), target, SpendLedger(), Cancel()).probe
     assert (found.reasoning, found.carriers, found.cost_usd) == ("raw", ("<think> in the text",), 0.0)
     assert found.device and found.tokens_per_s and found.finish_at_limit == "length"
     labels = [label for label, _ in findings_of(found)]
@@ -351,22 +351,22 @@ use = "replay"
 path = "r.jsonl"
 """
     recipe = parse_recipe(text)
-    both = recipe_subjects(recipe, Path("/x"), model="other")
-    assert [subject.label for subject in both] == ["big", "replay"]
+    both = recipe_targets(recipe, Path("/x"), model="other")
+    assert [target.label for target in both] == ["big", "replay"]
     assert both[0].build().options.model == "other"
     with pytest.raises(UsageError, match="nothing to probe"):
         both[1].build()
-    assert [s.label for s in recipe_subjects(recipe, Path("/x"), "big")] == ["big"]
+    assert [s.label for s in recipe_targets(recipe, Path("/x"), "big")] == ["big"]
     with pytest.raises(UsageError, match="did you mean 'big'"):
-        recipe_subjects(recipe, Path("/x"), "bigg")
+        recipe_targets(recipe, Path("/x"), "bigg")
 
 
 def test_a_provider_needs_a_model_and_wrong_addresses_are_named() -> None:
     with pytest.raises(UsageError) as caught:
-        provider_subject("deepseek")
+        provider_target("deepseek")
     assert "deepseek-" in caught.value.hint
     with pytest.raises(UsageError, match="https"):
-        provider_subject("deepseek", "m", "ftp://x").build()
+        provider_target("deepseek", "m", "ftp://x").build()
 
 
 def test_every_provider_is_listed_with_its_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
 from localdistill.recipe import parse_recipe
+from localdistill.stages.outputs import EvaluateOutput, write_output
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 
@@ -22,7 +23,7 @@ def test_artifacts_of_a_kept_run_and_their_inputs_stay(tmp_path: Path) -> None:
     for digest, inputs in (("b2:aa", []), ("b2:bb", ["b2:aa"]), ("b2:cc", [])):
         workspace.make_artifact("answers", digest, {"label": digest, "inputs": inputs}, write_a_file)
     run = RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE, {"stages": [], "base": "."})
-    run.write_output("evaluate", {"scorecard": "b2:bb"})
+    write_output(run, EvaluateOutput("b2:bb", ""))
     kept = {item.name: item.kept_by for item in plan_pruning(workspace, keep_days=1)}
     assert kept["r-1"] and kept["bb"] == "run r-1" and kept["aa"].startswith("answers bb") and kept["cc"] == ""
 

@@ -18,6 +18,7 @@ from localdistill.core.errors import PartialResult, StoreError, StoreReadOnly
 from localdistill.core.events import Noted, Warned
 from localdistill.safety.journal import JournalWriter, read
 from localdistill.stages import collect, grade, select
+from localdistill.stages.outputs import SelectOutput, read_output
 from localdistill.store import Store, session
 from localdistill.store.pages import NO_PROMPT
 from localdistill.workspace.run_folder import RunFolder
@@ -193,7 +194,7 @@ def test_every_hint_leads_back_to_a_whole_workspace(tmp_path: Path, server: Coun
     grade.run(context)
     select.run(context)
     assert len(traces) == 6 and sum(server.asked.values()) == 6 and missing_traces(workspace) == []
-    assert context.run.output("select")["kept"] == 6
+    assert read_output(context.run, SelectOutput).kept == 6
 
 
 def test_importing_the_questions_brings_prompts_back_too(tmp_path: Path, server: CountingServer) -> None:

@@ -10,28 +10,30 @@ import pytest
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard import (
-    Contestant,
+    ContestantResult,
     ItemResult,
     ScoreCard,
+    ScoreCards,
     build_forms_card,
     build_score_card,
     to_markdown,
     to_text,
 )
+from localdistill.scorecard.card import items_from_text, items_to_text
 
 
 def contestant(name: str, scores: Sequence[float], seed: int = 0, stopped: str = "", trained: int = 1000,
-               cut: int = 0) -> Contestant:
+               cut: int = 0) -> ContestantResult:
     """One model with these scores; the last `cut` replies hit the limit."""
     items = tuple(
         ItemResult(f"p{place}", score, finished=place < len(scores) - cut, hit_limit=place >= len(scores) - cut,
                    answer_tokens=10 + place % 3, extracted=str(score), output=f"{name} on {place}",
-                   group=str(1 + place % 2))
+                   category=str(1 + place % 2))
         for place, score in enumerate(scores))
-    return Contestant(name, seed, "f", False, trained, stopped, items)
+    return ContestantResult(name, seed, "f", False, trained, stopped, items)
 
 
-def card_of(*contestants: Contestant) -> ScoreCard:
+def card_of(*contestants: ContestantResult) -> ScoreCard:
     return build_score_card(contestants, base="base", task="stories", grader="exact")
 
 
@@ -45,8 +47,8 @@ def test_a_row_shows_all_items_finished_ones_and_the_limit() -> None:
     assert row.score_finished == pytest.approx(60 / 70)
     assert row.interval[0] == pytest.approx(0.502, abs=1e-3)
     assert row.trained_tokens == 1000 and 10 <= row.mean_answer_tokens <= 12
-    assert [(group.group, group.items) for group in row.groups] == [("1", 50), ("2", 50)]
-    assert sum(group.score * group.items for group in row.groups) == pytest.approx(60)
+    assert [(found.category, found.items) for found in row.categories] == [("1", 50), ("2", 50)]
+    assert sum(found.score * found.items for found in row.categories) == pytest.approx(60)
 
 
 def test_nothing_finished_has_no_score_of_finished() -> None:
@@ -126,9 +128,22 @@ def test_names_mean_nothing() -> None:
 
 def test_json_round_trip() -> None:
     card = card_of(contestant("base", LOW, cut=3), *(contestant("a", HIGH, seed) for seed in range(2)))
-    assert ScoreCard.from_json(json.loads(json.dumps(card.to_json()))) == card
-    with pytest.raises(LocalDistillError, match="score card"):
-        ScoreCard.from_json({"task": "x"})
+    assert ScoreCards.from_bytes(ScoreCards((card,)).to_bytes(), "cards") == ScoreCards((card,))
+    with pytest.raises(LocalDistillError, match=r"^cards is damaged: cards\.0\.grader: Field required$"):
+        ScoreCards.from_bytes(b'{"version": 1, "cards": [{"task": "x"}]}', "cards")
+
+
+def test_cards_and_items_of_older_versions_called_a_category_a_group() -> None:
+    card = card_of(contestant("base", LOW), contestant("a", HIGH))
+    text = json.dumps(card.to_json()).replace('"categories":', '"groups":').replace('"category":', '"group":')
+    data = json.loads(text)
+    assert data["rows"][0]["groups"]
+    assert ScoreCards.from_bytes(json.dumps([data]).encode(), "cards").cards == (card,)
+    items = contestant("a", HIGH).items
+    assert items_from_text(items_to_text(items), "items") == items
+    assert items_from_text(items_to_text(items).replace('"category":', '"group":'), "items") == items
+    with pytest.raises(LocalDistillError, match=r"^items is damaged: "):
+        items_from_text('{"prompt_id": "x", "right": 1}', "items")
 
 
 def test_text_fits_100_columns_and_markdown_holds_every_model() -> None:
@@ -155,9 +170,9 @@ def test_forms_of_one_model_are_compared_with_it_and_with_nothing_else() -> None
     assert found["Q4", "trained"].verdict == "worse" and found["Q4", "trained"].lost == 40
     assert found["merged", "trained"].verdict == "cannot tell" and found["merged", "trained"].p_adjusted == 1.0
     assert found["merged", "trained"].same_text == 0, "the texts name their model"
-    assert ScoreCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+    assert ScoreCards.from_bytes(ScoreCards((card,)).to_bytes(), "cards").cards == (card,)
     text = to_text(card)
-    assert "forms of arm 'a'" in text and "seed" not in text and "score by group" not in text
+    assert "forms of arm 'a'" in text and "seed" not in text and "score by category" not in text
     assert "against trained:" in text and "same text on 0 of 100" in text
     assert max(map(len, text.splitlines())) <= 100
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localdistill import STAGES
 from localdistill.cli import output
 from localdistill.cli.arguments import (
     AcceptTermsOption,
@@ -28,16 +29,6 @@ from localdistill.cli.arguments import (
 )
 
 DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Start it and return at once.")]
-STAGE_HELP = {
-    "collect": "Ask the teacher (or import traces) for a recipe; what is stored is not asked again.",
-    "grade": "Grade what a recipe collected.",
-    "select": "Apply a recipe's filters and save the selection.",
-    "rewrite": "Make a recipe's rewritten traces (summaries).",
-    "format": "Write one tokenized dataset per arm.",
-    "train": "Train one adapter per arm and seed.",
-    "evaluate": "Measure the base and every arm, and print the score card.",
-    "export": "Merge the chosen arm and write its files.",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -47,9 +38,9 @@ def register(app: typer.Typer) -> None:
         help="Run a whole recipe in a process that outlives this terminal, and watch it. Ctrl-C asks it "
         "to stop at the next safe point, a second Ctrl-C stops it at once; both leave a run that resumes.",
     )(_stage_command(""))
-    for stage, text in STAGE_HELP.items():
-        app.command(stage, help=f"{text} Runs the recipe up to this stage; what is done is skipped.")(
-            _stage_command(stage)
+    for stage in STAGES:
+        app.command(stage.name, help=f"{stage.does} Runs the recipe up to this stage; what is done is skipped.")(
+            _stage_command(stage.name)
         )
     app.command(
         "plan",

@@ -82,15 +82,15 @@ def probe(
     from localdistill import Cancel, Cancelled, SpendLedger, examine_teacher
 
     place = workspace_of(workspace)
-    subjects = _subjects(name, recipe, model, base_url, key_env)
-    _need_consent(subjects, place, accepted or [])
-    if not _may_spend(subjects, max_usd, yes):
+    targets = _targets(name, recipe, model, base_url, key_env)
+    _need_consent(targets, place, accepted or [])
+    if not _may_spend(targets, max_usd, yes):
         return
     ledger, found = SpendLedger(cap_usd=max_usd), []
     try:
-        for subject in subjects:
-            output.talk(output.safe(f"asking {subject.label} ..."))
-            found.append(examine_teacher(place, subject, ledger, Cancel()))
+        for target in targets:
+            output.talk(output.safe(f"asking {target.label} ..."))
+            found.append(examine_teacher(place, target, ledger, Cancel()))
             if not as_json:
                 _show(found[-1])
     except KeyboardInterrupt:
@@ -100,21 +100,21 @@ def probe(
                           for one in found])
 
 
-def _subjects(name: str, recipe: str, model: str, base_url: str, key_env: str) -> list[Any]:
+def _targets(name: str, recipe: str, model: str, base_url: str, key_env: str) -> list[Any]:
     """Who is meant: a teacher of `recipe`, a provider, a GGUF file, or all teachers of the recipe `name`."""
-    from localdistill import local_subject, provider_names, provider_subject, recipe_subjects
+    from localdistill import local_target, provider_names, provider_target, recipe_targets
 
     changes = {"model": model, "base_url": base_url, "key_env": key_env}
     if recipe:
         loaded, _, base = read_recipe(recipe, None, None)
-        return recipe_subjects(loaded, base, name, **changes)
+        return recipe_targets(loaded, base, name, **changes)
     if name in provider_names():
-        return [provider_subject(name, **changes)]
+        return [provider_target(name, **changes)]
     if name.endswith(".gguf"):
-        return [local_subject(Path(name))]
+        return [local_target(Path(name))]
     _known_or_fail(name)
     loaded, _, base = read_recipe(name, None, None)
-    return recipe_subjects(loaded, base, "", **changes)
+    return recipe_targets(loaded, base, "", **changes)
 
 
 def _known_or_fail(name: str) -> None:
@@ -128,11 +128,11 @@ def _known_or_fail(name: str) -> None:
                      f"providers: {', '.join(provider_names())}; recipes: {', '.join(recipes)}; or a .gguf file")
 
 
-def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
+def _need_consent(targets: list[Any], place: Any, accepted: list[str]) -> None:
     """UsageError while there are terms of use that nobody decided about."""
     from localdistill import UsageError, asking_recipe, open_terms
 
-    recipe = asking_recipe(subjects)
+    recipe = asking_recipe(targets)
     accept_terms(recipe, place, accepted)
     if still_open := open_terms(recipe, place):
         options = " ".join(f"--accept-terms {question.name}" for question in still_open)
@@ -140,17 +140,17 @@ def _need_consent(subjects: list[Any], place: Any, accepted: list[str]) -> None:
                          f"read the terms; if you decide to go on: localdistill teacher probe ... {options}")
 
 
-def _may_spend(subjects: list[Any], max_usd: float, yes: bool) -> bool:
+def _may_spend(targets: list[Any], max_usd: float, yes: bool) -> bool:
     """Say what the probe can cost and ask, unless nothing can or `yes` was said."""
     from localdistill import UsageError, worst_cost_usd
 
     costs = []
-    for subject in subjects:
-        cost = worst_cost_usd(subject)
+    for target in targets:
+        cost = worst_cost_usd(target)
         costs.append(cost)
         if cost != 0:
             said = "an unknown amount: no price is known" if cost is None else f"at most about ${cost:.4f}"
-            output.talk(output.safe(f"probing {subject.label} costs {said}"))
+            output.talk(output.safe(f"probing {target.label} costs {said}"))
     if None not in costs and sum(filter(None, costs)) == 0:
         return True
     # Without a price there is nothing to count, so the cap cannot hold.

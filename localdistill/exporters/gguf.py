@@ -21,7 +21,8 @@ from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_convertible
-from localdistill.exporters.parity import GREEDY_TOKENS, ParityReport, check_parity
+from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
+from localdistill.exporters.report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.scorecard import ScoreCard
 
@@ -107,7 +108,7 @@ class GgufExporter:
         report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
                               prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens,
                               trained=job.trained)
-        report.write(job.output / "parity.json")
+        report.write(job.output / PARITY_FILE)
         for item in report.items:
             emit(Measured(f"parity {item.name}", float(item.figure)))
         if report.compute == "bfloat16":
@@ -140,7 +141,7 @@ class GgufExporter:
         card = model_card(job, files, report.to_json(), measured)
         (job.output / "README.md").write_text(card, encoding="utf-8")
         (job.output / "SHA256SUMS").write_text(checksums(files), encoding="utf-8")
-        return [job.output / name for name in ("parity.json", "README.md", "SHA256SUMS")]
+        return [job.output / name for name in (PARITY_FILE, "README.md", "SHA256SUMS")]
 
     def _require_space(self, job: ExportJob) -> None:
         parameters = ModelFolder.open(job.merged).parameter_count

@@ -6,20 +6,18 @@ report; what happens to a failed file is the exporter's decision."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
 from localdistill.exporters.gguf_parts.reference import Continuation, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
+from localdistill.exporters.report import ParityItem, ParityReport
 from localdistill.modelfiles.trained import TrainedModel, logprobs_of, trained_logprobs
 
 TOP1_AGREEMENT = 0.98
@@ -35,47 +33,6 @@ TRAINED_ERROR = {"none": 0.1, "nf4": 1.0}
 base was held. Merging into stored weights rounds them. NF4 weights are other weights than the stored ones: there the
 difference is said, and only what must be another model is refused."""
 _EARLIER_ANSWER = "I see."
-
-
-@dataclass(frozen=True)
-class ParityItem:
-    """One check."""
-
-    name: str
-    passed: bool
-    figure: float
-    threshold: float
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """All checks that ran, in order. Checks on logits do not run when the vocabulary differs."""
-
-    items: tuple[ParityItem, ...]
-    compute: str
-    """Precision of the transformers side."""
-
-    @property
-    def passed(self) -> bool:
-        """True when every check passed."""
-        return all(item.passed for item in self.items)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
-        return {"passed": self.passed, "compute": self.compute, "items": [asdict(item) for item in self.items]}
-
-    def write(self, file: Path) -> None:
-        """Store the report as JSON."""
-        file.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    def require(self) -> None:
-        """Raise LocalDistillError that names the failed checks; return when there are none."""
-        failed = [item for item in self.items if not item.passed]
-        if failed:
-            said = "; ".join(f"{item.name} ({item.detail})" for item in failed)
-            raise LocalDistillError(f"the GGUF does not behave like the trained model: {said}",
-                                    "parity.json holds every figure; nothing was exported")
 
 
 def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | None = None,

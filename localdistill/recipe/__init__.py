@@ -2,7 +2,7 @@
 
 from localdistill.recipe.advice import advice_on
 from localdistill.recipe.reading import dump_recipe, load_recipe, parse_recipe, read_resolved, recipe_schema
-from localdistill.recipe.sections import STAGES, Member, Recipe
+from localdistill.recipe.sections import Member, Recipe
 
-__all__ = ["STAGES", "Member", "Recipe", "advice_on", "dump_recipe", "load_recipe", "parse_recipe", "read_resolved",
+__all__ = ["Member", "Recipe", "advice_on", "dump_recipe", "load_recipe", "parse_recipe", "read_resolved",
            "recipe_schema"]

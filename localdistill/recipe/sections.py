@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from localdistill.core.errors import nearest
 from localdistill.core.options import Options
+from localdistill.core.stages import STAGES
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -223,20 +224,8 @@ class Recipe(Options):
 
     def stages(self) -> tuple[str, ...]:
         """The stages that this recipe runs, in order."""
-        wanted = {
-            "collect": bool(self.prompts or self.traces),
-            "grade": bool(self.graders),
-            "select": True,
-            "rewrite": bool(self.rewrites),
-            "format": bool(self.arms),
-            "train": self.train is not None,
-            "evaluate": self.evaluate is not None,
-            "export": self.export is not None,
-        }
-        return tuple(stage for stage, on in wanted.items() if on)
-
-
-STAGES = ("collect", "grade", "select", "rewrite", "format", "train", "evaluate", "export")
+        given = {name for name, value in self if value}
+        return tuple(stage.name for stage in STAGES if not stage.sections or not given.isdisjoint(stage.sections))
 
 
 def _section_problems(recipe: Recipe) -> list[str]:

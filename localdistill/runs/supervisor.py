@@ -23,6 +23,7 @@ from localdistill.core.events import (
     Streamed,
     event_from_json,
 )
+from localdistill.core.stages import STAGES
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
 
@@ -33,7 +34,7 @@ STATUS_EVERY_S = 0.1
 _HUB = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy",
         "http_proxy", "all_proxy")
 """What opens the way to models of the hub: its key, and proxies, whose addresses may hold a password."""
-_WITHOUT_STUDENT = ("collect", "grade", "select", "rewrite")
+_WITHOUT_STUDENT = frozenset(stage.name for stage in STAGES if not stage.uses_student)
 
 
 def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:

@@ -2,13 +2,14 @@
 
 from localdistill.scorecard.building import build_beside_card, build_forms_card, build_score_card
 from localdistill.scorecard.card import (
+    CategoryScore,
     Comparison,
-    Contestant,
+    ContestantResult,
     Flip,
-    GroupScore,
     ItemResult,
-    Row,
     ScoreCard,
+    ScoreCards,
+    ScoreRow,
     Verdict,
 )
 from localdistill.scorecard.standing import (
@@ -17,13 +18,12 @@ from localdistill.scorecard.standing import (
     Standing,
     cautions,
     choose_arm,
-    standing_json,
     standings_of,
 )
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "Candidate", "Choice", "Comparison", "Contestant", "Flip", "GroupScore", "ItemResult", "Row", "ScoreCard",
-    "Standing", "Verdict", "build_beside_card", "build_forms_card", "build_score_card", "cautions", "choose_arm",
-    "standing_json", "standings_of", "to_markdown", "to_text",
+    "Candidate", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "ScoreCard",
+    "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_forms_card", "build_score_card",
+    "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
 ]

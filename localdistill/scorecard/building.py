@@ -14,14 +14,14 @@ from statistics import fmean
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard.card import (
+    CategoryScore,
     Comparison,
-    Contestant,
+    ContestantResult,
     FamilyName,
     Flip,
-    GroupScore,
     ItemResult,
-    Row,
     ScoreCard,
+    ScoreRow,
     Verdict,
 )
 from localdistill.scorecard.statistics import (
@@ -49,7 +49,7 @@ _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a 
                  "model.")
 
 
-def build_score_card(contestants: Sequence[Contestant], base: str, task: str, grader: str,
+def build_score_card(contestants: Sequence[ContestantResult], base: str, task: str, grader: str,
                      is_guard: bool = False) -> ScoreCard:
     """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
 
@@ -72,7 +72,7 @@ def build_score_card(contestants: Sequence[Contestant], base: str, task: str, gr
     return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds))
 
 
-def build_forms_card(forms: Sequence[Contestant], trained: str, task: str, grader: str, is_guard: bool,
+def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str, grader: str, is_guard: bool,
                      forms_of: str) -> ScoreCard:
     """Compare the forms of one model (merged, exported files) with the one named `trained`, on the same items; Holm
     over all of them. Nothing is left out: a model that was stopped early has forms like any other."""
@@ -84,7 +84,7 @@ def build_forms_card(forms: Sequence[Contestant], trained: str, task: str, grade
     return ScoreCard(task, grader, trained, is_guard, len(forms[0].items), 1, rows, comparisons, _FORMS_SCOPE, forms_of)
 
 
-def build_beside_card(forms: Sequence[Contestant], base: Contestant, task: str, grader: str, is_guard: bool,
+def build_beside_card(forms: Sequence[ContestantResult], base: ContestantResult, task: str, grader: str, is_guard: bool,
                       forms_of: str) -> ScoreCard:
     """Compare the forms of one model with the untrained `base`, on the same items; Holm over the forms. What a user
     gets is a form: this says whether it is still better than what the training began with."""
@@ -105,14 +105,14 @@ def _scope(seeds: int) -> str:
             f"another seed may turn it. A verdict on formats needs {SEEDS_FOR_FORMATS} seeds.")
 
 
-def _by_name(contestants: Sequence[Contestant]) -> dict[str, list[Contestant]]:
-    arms: dict[str, list[Contestant]] = {}
+def _by_name(contestants: Sequence[ContestantResult]) -> dict[str, list[ContestantResult]]:
+    arms: dict[str, list[ContestantResult]] = {}
     for member in contestants:
         arms.setdefault(member.name, []).append(member)
     return arms
 
 
-def _require_same_items(contestants: Sequence[Contestant]) -> None:
+def _require_same_items(contestants: Sequence[ContestantResult]) -> None:
     for member in contestants:
         if [item.prompt_id for item in member.items] != [item.prompt_id for item in contestants[0].items]:
             raise LocalDistillError(f"'{member.name}' and '{contestants[0].name}' did not answer the same items",
@@ -121,19 +121,19 @@ def _require_same_items(contestants: Sequence[Contestant]) -> None:
         raise LocalDistillError("there are no items to score", "check the task's options")
 
 
-def _mean(member: Contestant) -> float:
+def _mean(member: ContestantResult) -> float:
     return fmean(item.score for item in member.items)
 
 
-def _scores(group: Sequence[Contestant]) -> list[list[float]]:
+def _scores(group: Sequence[ContestantResult]) -> list[list[float]]:
     return [[item.score for item in member.items] for member in group]
 
 
-def _is_binary(group: Sequence[Contestant]) -> bool:
+def _is_binary(group: Sequence[ContestantResult]) -> bool:
     return all(item.score in (0.0, 1.0) for member in group for item in member.items)
 
 
-def _row(group: Sequence[Contestant], spread: SeedVariance) -> Row:
+def _row(group: Sequence[ContestantResult], spread: SeedVariance) -> ScoreRow:
     replies = [item for member in group for item in member.items]
     finished = [item for item in replies if item.finished]
     score, count = fmean(item.score for item in replies), len(group[0].items)
@@ -141,7 +141,7 @@ def _row(group: Sequence[Contestant], spread: SeedVariance) -> Row:
         interval = wilson_interval(score * count, count)
     else:
         interval = mean_interval_over_seeds(_scores(group), spread)
-    return Row(
+    return ScoreRow(
         name=group[0].name, format=group[0].format, thinks=group[0].thinks,
         seeds=tuple(member.seed for member in group), items=count, score=score,
         interval=(interval.low, interval.high), seed_scores=tuple(_mean(member) for member in group),
@@ -151,21 +151,21 @@ def _row(group: Sequence[Contestant], spread: SeedVariance) -> Row:
         mean_answer_tokens=fmean(item.answer_tokens for item in replies),
         trained_tokens=round(fmean(member.trained_tokens for member in group)),
         stopped_early="; ".join(dict.fromkeys(m.stopped_early for m in group if m.stopped_early)),
-        groups=_groups(replies, len(group)),
+        categories=_categories(replies, len(group)),
     )
 
 
-def _groups(replies: Sequence[ItemResult], seeds: int) -> tuple[GroupScore, ...]:
+def _categories(replies: Sequence[ItemResult], seeds: int) -> tuple[CategoryScore, ...]:
     scores: dict[str, list[float]] = {}
     for item in replies:
-        scores.setdefault(item.group, []).append(item.score)
+        scores.setdefault(item.category, []).append(item.score)
     if set(scores) <= {""}:
         return ()
     names = sorted(scores, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    return tuple(GroupScore(name, len(scores[name]) // seeds, fmean(scores[name])) for name in names)
+    return tuple(CategoryScore(name, len(scores[name]) // seeds, fmean(scores[name])) for name in names)
 
 
-def _compare_family(family: FamilyName, pairs: Sequence[tuple[str, str]], arms: Mapping[str, list[Contestant]],
+def _compare_family(family: FamilyName, pairs: Sequence[tuple[str, str]], arms: Mapping[str, list[ContestantResult]],
                     base: str, spread: SeedVariance) -> Iterator[Comparison]:
     raw = {pair: _compare(family, arms[pair[0]], arms[pair[1]], pair[1] == base, spread) for pair in pairs}
     adjusted = holm({pair: comparison.p_value for pair, comparison in raw.items()})
@@ -177,7 +177,7 @@ def _compare_family(family: FamilyName, pairs: Sequence[tuple[str, str]], arms: 
         yield dataclasses.replace(comparison, p_adjusted=adjusted[pair], verdict=verdict)
 
 
-def _compare(family: FamilyName, first: list[Contestant], second: list[Contestant], against_base: bool,
+def _compare(family: FamilyName, first: list[ContestantResult], second: list[ContestantResult], against_base: bool,
              spread: SeedVariance) -> Comparison:
     flips = list(_flips(first, second))
     won, lost = ([flip for side, flip in flips if side == wanted] for wanted in (1, -1))
@@ -195,7 +195,7 @@ def _compare(family: FamilyName, first: list[Contestant], second: list[Contestan
         flips_lost=tuple(lost[:FLIPS_KEPT]), same_text=_same_text(first[0], second[0]) if alone else None)
 
 
-def _one_seed(first: list[Contestant], second: list[Contestant], won: int,
+def _one_seed(first: list[ContestantResult], second: list[ContestantResult], won: int,
               lost: int) -> tuple[float, Interval, float, float, str]:
     pairs = [(a.score, b.score) for a, b in zip(first[0].items, second[0].items, strict=True)]
     difference = fmean(a - b for a, b in pairs)
@@ -210,11 +210,11 @@ def _one_seed(first: list[Contestant], second: list[Contestant], won: int,
     return difference, interval, mcnemar_exact(won, lost), detectable_difference(len(pairs), share), method
 
 
-def _same_text(first: Contestant, second: Contestant) -> int:
+def _same_text(first: ContestantResult, second: ContestantResult) -> int:
     return sum(a.output.strip() == b.output.strip() for a, b in zip(first.items, second.items, strict=True))
 
 
-def _flips(first: list[Contestant], second: list[Contestant]) -> Iterator[tuple[int, Flip]]:
+def _flips(first: list[ContestantResult], second: list[ContestantResult]) -> Iterator[tuple[int, Flip]]:
     """Items that most seeds of one side get right and most of the other do not, with the outputs of the first seeds."""
     for place, (one, two) in enumerate(zip(first[0].items, second[0].items, strict=True)):
         left, right = (fmean(member.items[place].score for member in side) >= 0.5 for side in (first, second))

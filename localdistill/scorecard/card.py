@@ -4,11 +4,13 @@ worked out is in `scorecard.building`, how they look on paper in `scorecard.text
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from localdistill.core.errors import LocalDistillError
+from localdistill.core.stored import Stored
 
 Verdict = Literal["better", "worse", "cannot tell"]
 FamilyName = Literal["base", "arms"]
@@ -30,15 +32,15 @@ class ItemResult:
     extracted: str = ""
     """What the grader took for the answer."""
     output: str = ""
-    group: str = ""
-    """Value of the item's breakdown, for example its number of steps; empty for none."""
+    category: str = ""
+    """What kind of item it is, for example its number of steps; empty for none."""
     error: str = ""
     """Why there is no reply at all, for example a prompt that does not fit; it counts as wrong."""
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One measured model: the base, or one arm trained with one seed."""
+class ContestantResult:
+    """What one contestant answered: the base, one arm trained with one seed, or a form of one."""
 
     name: str
     seed: int
@@ -51,16 +53,16 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class GroupScore:
-    """Score on the items of one group, over all seeds."""
+class CategoryScore:
+    """Score on the items of one category, over all seeds."""
 
-    group: str
+    category: str
     items: int
     score: float
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One model's line: figures are means over its seeds."""
 
     name: str
@@ -78,7 +80,7 @@ class Row:
     mean_answer_tokens: float
     trained_tokens: int
     stopped_early: str
-    groups: tuple[GroupScore, ...]
+    categories: tuple[CategoryScore, ...]
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,14 @@ class ScoreCard:
     items: int
     seeds: int
     """Seeds of the arm with the fewest (0 without arms)."""
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     comparisons: tuple[Comparison, ...]
     scope: str
     """What the verdicts speak of, in a sentence."""
     forms_of: str = ""
     """The trained model whose forms (merged, exported files) the rows are; empty when they are contestants."""
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> ScoreRow:
         """The line of one model. Raises KeyError."""
         for row in self.rows:
             if row.name == name:
@@ -146,24 +148,37 @@ class ScoreCard:
         """A JSON-ready dict."""
         return dataclasses.asdict(self)
 
+
+@dataclass(frozen=True)
+class ScoreCards(Stored):
+    """The cards of one evaluation, one per task, as they are kept."""
+
+    cards: tuple[ScoreCard, ...]
+
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ScoreCard:
-        """The card that `to_json` wrote. Raises LocalDistillError when fields are missing or unknown."""
-        try:
-            rows = tuple(Row(**{**row, "seeds": tuple(row["seeds"]), "interval": _pair(row["interval"]),
-                                "seed_scores": tuple(row["seed_scores"]),
-                                "groups": tuple(GroupScore(**group) for group in row["groups"])})
-                         for row in data["rows"])
-            comparisons = tuple(Comparison(**{**entry, "interval": _pair(entry["interval"]),
-                                              "flips_won": tuple(Flip(**flip) for flip in entry["flips_won"]),
-                                              "flips_lost": tuple(Flip(**flip) for flip in entry["flips_lost"])})
-                                for entry in data["comparisons"])
-            return cls(**{**data, "rows": rows, "comparisons": comparisons})
-        except (KeyError, TypeError, ValueError) as error:
-            raise LocalDistillError(f"the score card cannot be read: {error}",
-                                    "it may come from another version; evaluate again") from error
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were versions: the cards alone, and categories under another name."""
+        return {"cards": [older_card(card) for card in data]}
 
 
-def _pair(values: Sequence[float]) -> tuple[float, float]:
-    low, high = values
-    return low, high
+def older_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a card from before there were versions."""
+    rows = [{**row, "categories": [{**found, "category": found["group"]} for found in row["groups"]]}
+            for row in card["rows"]]
+    return {**card, "rows": rows}
+
+
+def items_to_text(items: Iterable[ItemResult]) -> str:
+    """Results as lines of JSON."""
+    return "".join(json.dumps(dataclasses.asdict(item), ensure_ascii=True) + "\n" for item in items)
+
+
+def items_from_text(text: str, where: str) -> tuple[ItemResult, ...]:
+    """What `items_to_text` wrote, also in versions that called the category a group. LocalDistillError when it holds
+    something else."""
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+        return tuple(ItemResult(**{"category" if key == "group" else key: value for key, value in row.items()})
+                     for row in rows)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LocalDistillError(f"{where} is damaged: {error}", "") from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from localdistill.scorecard.card import Comparison, Row, ScoreCard
+from localdistill.scorecard.card import Comparison, ScoreCard, ScoreRow
 
 Against = Literal["better", "worse", "cannot tell", "not compared"]
 
@@ -107,11 +107,6 @@ def cautions(standings: Sequence[Standing]) -> list[str]:
     return found
 
 
-def standing_json(standing: Standing) -> dict[str, Any]:
-    """A JSON-ready dict; `Standing(**it)` reads it back, but for the interval, which is a list then."""
-    return {**vars(standing), "interval": list(standing.interval) if standing.interval else None}
-
-
 def _candidate(arm: str, cards: Sequence[ScoreCard], target: ScoreCard) -> Candidate:
     standings = standings_of(cards, arm)
     wanted = next(standing for card, standing in zip(cards, standings, strict=True) if card is target)
@@ -135,7 +130,7 @@ def _against_base(card: ScoreCard, arm: str) -> Comparison | None:
                  if entry.family == "base" and (entry.first, entry.second) == (arm, card.base)), None)
 
 
-def _why(mine: Row | None, base: Row | None) -> str:
+def _why(mine: ScoreRow | None, base: ScoreRow | None) -> str:
     if mine is None:
         return "it was not measured"
     if base is None:

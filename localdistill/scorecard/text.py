@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
-from localdistill.scorecard.card import Comparison, Row, ScoreCard
+from localdistill.scorecard.card import Comparison, ScoreCard, ScoreRow
 
 WIDTH = 100
 _NAME_WIDTH = 24
-_GROUPS_PER_TABLE = 8
+_CATEGORIES_PER_TABLE = 8
 
 _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished", "tokens", "trained")
 
@@ -19,8 +19,8 @@ def to_text(card: ScoreCard) -> str:
     """The card as plain text of at most 100 columns."""
     lines = [*_wrapped(_title(card)), "", *_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += _stopped(card)
-    if any(row.groups for row in card.rows) and not card.forms_of:
-        lines += ["", "score by group:", *_group_tables(card)]
+    if any(row.categories for row in card.rows) and not card.forms_of:
+        lines += ["", "score by category:", *_category_tables(card)]
     for family, title in (("base", f"against {card.base}:"), ("arms", "arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
@@ -35,10 +35,10 @@ def to_markdown(card: ScoreCard) -> str:
     """The card as Markdown."""
     lines = [f"**{_title(card)}**", "", *_markdown_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += ["", *_stopped(card)] if _stopped(card) else []
-    if any(row.groups for row in card.rows) and not card.forms_of:
-        names = _group_names(card)
-        rows = [(row.name, *_group_cells(row, names)) for row in card.rows]
-        lines += ["", "Score by group:", "", *_markdown_table(("model", *names), rows)]
+    if any(row.categories for row in card.rows) and not card.forms_of:
+        names = _category_names(card)
+        rows = [(row.name, *_category_cells(row, names)) for row in card.rows]
+        lines += ["", "Score by category:", "", *_markdown_table(("model", *names), rows)]
     for family, title in (("base", f"Against {card.base}:"), ("arms", "Arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
@@ -56,7 +56,7 @@ def _title(card: ScoreCard) -> str:
     return f"{card.task}{guard}: {card.items} items, graded by {card.grader}, {seeds}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ScoreRow) -> tuple[str, ...]:
     mark = " *" if row.stopped_early else ""
     finished = "-" if row.score_finished is None else _percent(row.score_finished)
     return (row.name + mark, _percent(row.score), f"{_percent(row.interval[0])} - {_percent(row.interval[1])}",
@@ -95,21 +95,21 @@ def _explanation(card: ScoreCard) -> str:
             "replies only, 'tokens' is the mean reply, 'trained' the trained tokens.")
 
 
-def _group_names(card: ScoreCard) -> list[str]:
-    return list(dict.fromkeys(group.group for row in card.rows for group in row.groups))
+def _category_names(card: ScoreCard) -> list[str]:
+    return list(dict.fromkeys(found.category for row in card.rows for found in row.categories))
 
 
-def _group_cells(row: Row, names: Sequence[str]) -> list[str]:
-    scores = {group.group: _percent(group.score) for group in row.groups}
+def _category_cells(row: ScoreRow, names: Sequence[str]) -> list[str]:
+    scores = {found.category: _percent(found.score) for found in row.categories}
     return [scores.get(name, "-") for name in names]
 
 
-def _group_tables(card: ScoreCard) -> list[str]:
-    names, lines = _group_names(card), []
-    for start in range(0, len(names), _GROUPS_PER_TABLE):
-        part = names[start:start + _GROUPS_PER_TABLE]
-        rows = [(row.name, *_group_cells(row, part)) for row in card.rows]
-        lines += _table(("group", *(_cut(name or "(none)", 8) for name in part)), rows)
+def _category_tables(card: ScoreCard) -> list[str]:
+    names, lines = _category_names(card), []
+    for start in range(0, len(names), _CATEGORIES_PER_TABLE):
+        part = names[start:start + _CATEGORIES_PER_TABLE]
+        rows = [(row.name, *_category_cells(row, part)) for row in card.rows]
+        lines += _table(("category", *(_cut(name or "(none)", 8) for name in part)), rows)
     return lines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localdistill.core.errors import MissingExtra, ModelFileError
+from localdistill.core.stages import STAGES
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.formats import FORMATS
@@ -15,7 +16,7 @@ from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe
 from localdistill.stages.context import build_member
 
-_NEED_STUDENT = frozenset(("format", "train", "evaluate", "export"))
+_NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
 
 def check_student(recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ from localdistill.stages.asking import (
     unique,
 )
 from localdistill.stages.context import JournalledWriter, StageContext
+from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.quarantine import quarantine
@@ -56,8 +57,7 @@ def run(context: StageContext) -> None:
         asked, unanswered = _ask(context, context.recipe.prompts, marks)
         ids += asked
     context.run.write_ids("collect", ids)
-    context.run.write_output("collect", {"traces": len(ids), "spent_usd": context.ledger.spent_usd,
-                                         "unanswered": unanswered, "unknown_marks": dict(marks.most_common())})
+    write_output(context.run, CollectOutput(len(ids), context.ledger.spent_usd, unanswered, dict(marks.most_common())))
 
 
 def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:

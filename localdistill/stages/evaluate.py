@@ -3,126 +3,83 @@ compares them in pairs. Nothing here knows what an arm is called."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
-from localdistill.scorecard import (
-    Contestant,
-    ItemResult,
-    ScoreCard,
-    build_score_card,
-    choose_arm,
-    to_markdown,
-    to_text,
-)
+from localdistill.scorecard import ItemResult, ScoreCard, ScoreCards, build_score_card, choose_arm, to_markdown, to_text
 from localdistill.stages.context import StageContext
-from localdistill.stages.measuring import Bench, Subject, benches, measure
+from localdistill.stages.measuring import BASE, Bench, Contestant, Serving, benches, measure
+from localdistill.stages.outputs import (
+    SCORECARD_FILE,
+    EvaluateOutput,
+    FormatOutput,
+    TrainOutput,
+    read_output,
+    write_output,
+)
+from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingReport
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """One model to measure: the base (no adapter) or one trained arm with one seed."""
-
-    name: str
-    seed: int
-    adapter: str
-    thinks: bool | None
-    facts: Mapping[str, Any]
-
-    @property
-    def label(self) -> str:
-        """Its name, and the seed when it was trained."""
-        return self.name + (f", seed {self.seed}" if self.adapter else "")
-
-
-BASE = Entrant("base", 0, "", None, {})
-
-
 def run(context: StageContext) -> None:
     """Leave the score card of every task, and the arm that may be exported unasked."""
-    field = entrants(context)
+    field = contestants(context)
     cards, answers = [], []
     for bench in benches(context):
-        contestants = []
-        for entrant in field:
-            digest, items = answers_of(context, bench, entrant)
+        results = []
+        for contestant in field:
+            digest, items = answers_of(context, bench, contestant)
             answers.append(digest)
-            contestants.append(contestant(entrant, items))
+            results.append(contestant.result(items))
         task = bench.task
-        card = build_score_card(contestants, base="base", task=task.name, grader=task.grader, is_guard=task.is_guard)
+        card = build_score_card(results, base=BASE.name, task=task.name, grader=task.grader, is_guard=task.is_guard)
         cards.append(card)
         context.emit(Noted(to_text(card)))
     digest = _write(context, cards, answers)
     choice = choose_arm(cards)
     if choice.candidates:
         context.note(f"best: {'' if choice.arm else 'none, '}{choice.reason}")
-    context.run.write_output("evaluate", {"scorecard": digest, "best": choice.arm})
+    write_output(context.run, EvaluateOutput(digest, choice.arm))
 
 
-def entrants(context: StageContext) -> list[Entrant]:
+def contestants(context: StageContext) -> list[Contestant]:
     """The base and every adapter of the run."""
-    adapters = context.run.output("train")["adapters"] if context.recipe.train else {}
-    arms = context.run.output("format")["arms"] if context.recipe.arms else {}
-    trained = [
-        Entrant(name, item["seed"], item["adapter"], arms[name]["thinks"], {**arms[name], **item})
-        for name, items in adapters.items()
-        for item in items
-    ]
-    return [BASE, *trained]
+    adapters = read_output(context.run, TrainOutput).adapters if context.recipe.train else {}
+    arms = read_output(context.run, FormatOutput).arms if context.recipe.arms else {}
+    return [BASE, *(Contestant(name, arms[name], adapter) for name, found in adapters.items() for adapter in found)]
 
 
-def answers_of(context: StageContext, bench: Bench, entrant: Entrant) -> tuple[str, tuple[ItemResult, ...]]:
-    """The digest and the results of one entrant, which answers as it was trained: adapter beside the base."""
+def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> tuple[str, tuple[ItemResult, ...]]:
+    """The digest and the results of one contestant, which answers as it was trained: adapter beside the base."""
     section = context.recipe.evaluate
     assert section is not None
-    told = {**_as_trained(context, entrant.adapter), **section.engine_options}
+    adapter = contestant.adapter.adapter if contestant.adapter else ""
+    told = {**_as_trained(context, adapter), **section.engine_options}
     options = {**told, "model": str(context.student)}
-    if entrant.adapter:
-        options["adapter"] = str(context.artifact("adapter", entrant.adapter).path / "adapter")
-    inputs = [entrant.adapter, ModelFolder.open(context.student).digest()]
-    subject = Subject(entrant.label, Member(use="transformers", options=options), told, inputs, entrant.thinks)
-    return measure(context, bench, subject)
+    if adapter:
+        options["adapter"] = str(context.artifact("adapter", adapter).path / "adapter")
+    inputs = [adapter, ModelFolder.open(context.student).digest()]
+    return measure(context, bench, contestant, Serving(Member(use="transformers", options=options), told, inputs))
 
 
 def _as_trained(context: StageContext, adapter: str) -> dict[str, Any]:
     """Engine options that hold the base as the adapter's training held it. Quantized weights differ from the stored
     ones, and the adapter was fitted to them; plain ones need nothing."""
-    held = held_in_training(context, adapter) if adapter else {}
-    return held if held.get("quantization", "none") != "none" else {}
+    held = held_in_training(context, adapter) if adapter else None
+    return {"quantization": held.quantization, "dtype": held.dtype} if held and held.quantization != "none" else {}
 
 
-def held_in_training(context: StageContext, adapter: str) -> dict[str, str]:
-    """`quantization` and `dtype` of the base while the adapter was trained; empty when its report does not say."""
-    report = context.artifact("adapter", adapter).path / "training.json"
-    return dict(json.loads(report.read_text()).get("base", {})) if report.is_file() else {}
-
-
-def contestant(entrant: Entrant, items: tuple[ItemResult, ...]) -> Contestant:
-    """The entrant's line of the score card."""
-    facts = entrant.facts
-    return Contestant(
-        name=entrant.name,
-        seed=entrant.seed,
-        format=_layout(facts),
-        thinks=bool(entrant.thinks),
-        trained_tokens=int(facts.get("trained_tokens", 0)),
-        stopped_early=str(facts.get("stopped_early", "")),
-        items=items,
-    )
-
-
-def _layout(facts: Mapping[str, Any]) -> str:
-    """The format, and the rewrite whose traces it laid out."""
-    rewrite = facts.get("rewrite")
-    return f"{facts.get('format', '')}" + (f" of {rewrite}" if rewrite else "")
+def held_in_training(context: StageContext, adapter: str) -> HeldBase | None:
+    """How the base was held while the adapter was trained; None when its report does not say."""
+    report = context.artifact("adapter", adapter).path / REPORT_FILE
+    if not report.is_file():
+        return None
+    return TrainingReport.from_bytes(report.read_bytes(), f"{REPORT_FILE} of the adapter {adapter}").base
 
 
 def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[str]) -> str:
@@ -130,7 +87,7 @@ def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[
     digest = context.workspace.artifact_digest("scorecard", VERSION, {"cards": data}, answers)
 
     def build(staging: Path) -> None:
-        (staging / "scorecard.json").write_text(json.dumps(data, indent=1))
+        (staging / SCORECARD_FILE).write_bytes(ScoreCards(tuple(cards)).to_bytes())
         (staging / "scorecard.md").write_text("\n\n".join(to_markdown(card) for card in cards))
         (staging / "scorecard.txt").write_text("\n\n".join(to_text(card) for card in cards))
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Counted, Progressed, stamped
@@ -21,6 +21,7 @@ from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output
 from localdistill.templates import ChatTemplate
 from localdistill.templates.marks import OURS
 
@@ -91,7 +92,7 @@ def run(context: StageContext) -> None:
         }
         context.emit(Counted("dataset", counts, arm=arm.section.name))
         output[arm.section.name] = _write(context, arm, rows, folder, tokenizer)
-    context.run.write_output("format", {"arms": output, "served": len(served), "student": folder.digest()})
+    write_output(context.run, FormatOutput(output, len(served), folder.digest()))
 
 
 def _lay_out(
@@ -159,25 +160,25 @@ def _top(skips: Sequence[Skip]) -> str:
 
 def _write(
     context: StageContext, arm: ArmRows, rows: list[TokenizedRow], folder: ModelFolder, tokenizer: StudentTokenizer
-) -> dict[str, Any]:
+) -> ArmDataset:
     """Write the dataset artifact of one arm and say what later stages need of it."""
     import pyarrow.parquet as parquet
 
     lengths = sorted(len(row.input_ids) for row in rows)
-    facts = {
-        "arm": arm.section.name,
-        "format": f"{arm.format.name}@{arm.format.version}",
-        "thinks": arm.format.thinks,
-        "rewrite": _writer(context, arm.section),
-        "rows": len(rows),
-        "trained_tokens": sum(r.trained_tokens for r in rows),
-        "tokens": sum(lengths),
-        "longest": lengths[-1],
-        "median_tokens": lengths[len(lengths) // 2],
-        "stop_token_id": rows[0].input_ids[-1],
-        "tag_token_ids": list(_tag_ids(arm, tokenizer)),
-        "left_out": _left_out(arm.skips),
-    }
+    facts = DatasetFacts(
+        arm=arm.section.name,
+        format=f"{arm.format.name}@{arm.format.version}",
+        thinks=arm.format.thinks,
+        rewrite=_writer(context, arm.section),
+        rows=len(rows),
+        trained_tokens=sum(r.trained_tokens for r in rows),
+        tokens=sum(lengths),
+        longest=lengths[-1],
+        median_tokens=lengths[len(lengths) // 2],
+        stop_token_id=rows[0].input_ids[-1],
+        tag_token_ids=_tag_ids(arm, tokenizer),
+        left_out=_left_out(arm.skips),
+    )
     options = {
         "format": arm.section.format,
         **arm.section.options,
@@ -188,13 +189,14 @@ def _write(
 
     def build(staging: Path) -> None:
         parquet.write_table(rows_table(rows), staging / "rows.parquet", compression="zstd")
-        (staging / "facts.json").write_text(json.dumps(facts, indent=1))
+        (staging / FACTS_FILE).write_bytes(facts.to_bytes())
         lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
         (staging / "left_out.jsonl").write_text("".join(lines))
 
-    context.make(("dataset", digest, arm.section.name), facts, build, emit=stamped(context.emit, arm=arm.section.name))
+    emit = stamped(context.emit, arm=arm.section.name)
+    context.make(("dataset", digest, arm.section.name), facts.to_json(), build, emit=emit)
     context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
-    return {"dataset": digest, **facts}
+    return ArmDataset(digest, facts)
 
 
 def rows_table(rows: Sequence[TokenizedRow]) -> pa.Table:

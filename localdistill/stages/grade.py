@@ -12,6 +12,7 @@ from localdistill.graders.base import Grader
 from localdistill.graders.batch import grade_many
 from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import GradeOutput, write_output
 
 WRITE_EVERY_S = 1.0
 
@@ -21,7 +22,7 @@ def run(context: StageContext) -> None:
     ids = context.run.ids("collect")
     for member in context.recipe.graders:
         _grade_all(context, member, ids)
-    context.run.write_output("grade", {"graders": [m.use for m in context.recipe.graders]})
+    write_output(context.run, GradeOutput(tuple(m.use for m in context.recipe.graders)))
 
 
 def _grade_all(context: StageContext, member: Member, ids: list[str]) -> None:

@@ -3,27 +3,29 @@ and the answers are an artifact, so that no model answers twice. Shared by evalu
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Progressed
+from localdistill.core.events import Emit, Progressed, Warned, stamped
 from localdistill.core.records import Prompt, Reply, Request, Sampling, content_id, trace_of
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
 from localdistill.graders.base import Grader
 from localdistill.recipe import Member
 from localdistill.safety.files import atomic_write_text
-from localdistill.scorecard import ItemResult
+from localdistill.scorecard import ContestantResult, ItemResult
+from localdistill.scorecard.card import items_from_text, items_to_text
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import ArmAdapter, ArmDataset
 from localdistill.tasks.base import Task
 
 VERSION = 2
 MOST_REASONS = 3
+_ITEMS = "items.jsonl"
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,64 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One model to measure."""
+class Contestant:
+    """One model under test: the base, one arm trained with one seed, or a form of either."""
 
     name: str
+    """`base`, or the arm's."""
+    dataset: ArmDataset | None = None
+    """What it was trained on; None for the base."""
+    adapter: ArmAdapter | None = None
+    form: str = ""
+    """`merged`, or the name of an exported file; empty for the model as it was trained."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people, and the seed when it was trained."""
+        return self.form or self.name + (f", seed {self.seed}" if self.adapter else "")
+
+    @property
+    def seed(self) -> int:
+        """Seed of its training; 0 for the base."""
+        return self.adapter.seed if self.adapter else 0
+
+    @property
+    def thinks(self) -> bool | None:
+        """Whether it was trained to think; None for the base, whose template decides."""
+        return self.dataset.facts.thinks if self.dataset else None
+
+    def tells(self, emit: Emit) -> Emit:
+        """`emit` for what is said of this contestant."""
+        trained = self.adapter is not None
+        return stamped(emit, arm=self.name if trained else "", seed=self.seed if trained else None,
+                       contestant=self.form or self.name)
+
+    def result(self, items: tuple[ItemResult, ...], name: str = "") -> ContestantResult:
+        """What it answered, for a score card; under `name` where that is given."""
+        return ContestantResult(
+            name=name or self.form or self.name,
+            seed=self.seed,
+            format=self.dataset.facts.title if self.dataset else "",
+            thinks=bool(self.thinks),
+            trained_tokens=self.adapter.result.trained_tokens if self.adapter and not self.form else 0,
+            stopped_early=self.adapter.result.stopped_early if self.adapter else "",
+            items=items,
+        )
+
+
+BASE = Contestant("base")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a contestant is served."""
+
     engine: Member
     """Who answers, with the model's place on this machine among the options."""
     told: Mapping[str, Any]
     """The engine's options that decide what it answers, without places."""
     inputs: Sequence[str]
     """Digests of the files that answer."""
-    thinks: bool | None = None
-    stage: str = "evaluate"
 
 
 def benches(context: StageContext, warns: bool = True) -> list[Bench]:
@@ -92,8 +140,9 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
     return clean
 
 
-def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str, tuple[ItemResult, ...]]:
-    """The subject's results, from their artifact or measured now, and that artifact's digest."""
+def measure(context: StageContext, bench: Bench, contestant: Contestant,
+            serving: Serving) -> tuple[str, tuple[ItemResult, ...]]:
+    """The contestant's results, from their artifact or measured now, and that artifact's digest."""
     section = context.recipe.evaluate
     assert section is not None
     grader = GRADERS.load(bench.task.grader)
@@ -102,53 +151,54 @@ def measure(context: StageContext, bench: Bench, subject: Subject) -> tuple[str,
         "grader": f"{grader.name}@{grader.version}",
         "items": [p.id for p in bench.prompts],
         "max_tokens": section.max_tokens,
-        "thinks": subject.thinks,
-        "engine": dict(subject.told),
+        "thinks": contestant.thinks,
+        "engine": dict(serving.told),
     }
-    digest = context.workspace.artifact_digest("answers", VERSION, spec, subject.inputs)
-    label = f"{bench.task.name}: {subject.name}"
+    digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
+    label = f"{bench.task.name}: {contestant.label}"
 
     def build(staging: Path) -> None:
-        results = _answer(context, bench, subject, label)
-        lines = (json.dumps(asdict(result), ensure_ascii=True) + "\n" for result in results)
-        atomic_write_text(staging / "items.jsonl", "".join(lines))
+        results = _answer(context, bench, contestant, serving, label)
+        atomic_write_text(staging / _ITEMS, items_to_text(results))
 
-    artifact = context.make(("answers", digest, label), {"inputs": list(subject.inputs)}, build)
-    lines = artifact.file("items.jsonl").read_text().splitlines()
-    results = tuple(ItemResult(**json.loads(line)) for line in lines)
-    _say_unanswered(context, subject, label, results)
+    artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build,
+                            emit=contestant.tells(context.emit))
+    results = items_from_text(artifact.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {digest}")
+    _say_unanswered(context, contestant, label, results)
     return digest, results
 
 
-def _say_unanswered(context: StageContext, subject: Subject, label: str, results: Sequence[ItemResult]) -> None:
+def _say_unanswered(context: StageContext, contestant: Contestant, label: str, results: Sequence[ItemResult]) -> None:
     """Items without any reply are in the score as wrong ones: say how many, and why."""
     errors = Counter(result.error for result in results if result.error)
     if errors:
         why = "; ".join(f"{count} x {error}" for error, count in errors.most_common(MOST_REASONS))
-        context.warn(f"{label}: {errors.total()} of {len(results)} items got no reply and count as "
-                     f"wrong: {why}", "shorten the items or give the engine more context_tokens")
+        contestant.tells(context.emit)(Warned(
+            f"{label}: {errors.total()} of {len(results)} items got no reply and count as wrong: {why}",
+            "shorten the items or give the engine more context_tokens"))
 
 
-def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -> list[ItemResult]:
+def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving: Serving,
+            label: str) -> list[ItemResult]:
     assert context.recipe.evaluate is not None
     sampling = Sampling(max_tokens=context.recipe.evaluate.max_tokens)
     by_id = {content_id("item", i, p.id): p for i, p in enumerate(bench.prompts)}
-    requests = {key: Request(key, p.messages, sampling, 0, subject.thinks) for key, p in by_id.items()}
+    requests = {key: Request(key, p.messages, sampling, 0, contestant.thinks) for key, p in by_id.items()}
     results: dict[str, ItemResult] = {}
     judge = GRADERS.load(bench.task.grader)
     grader: Grader = judge(judge.Options())
-    right = 0.0
+    right, emit = 0.0, contestant.tells(context.emit)
     try:
-        with context.engine(subject.engine) as engine:
+        with context.engine(serving.engine) as engine:
             model = engine.identity()
-            for reply in engine.answer(requests.values(), context.emit, context.cancel):
+            for reply in engine.answer(requests.values(), emit, context.cancel):
                 prompt = by_id[reply.request_id]
                 trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
                 results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
                 counters = {"right": right}
-                context.emit(Progressed(label, len(results), len(requests), "items", counters))
+                emit(Progressed(label, len(results), len(requests), "items", counters))
     finally:
         grader.close()
     context.cancel.check()
@@ -170,6 +220,6 @@ def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemR
         answer_tokens=reply.usage.completion_tokens,
         extracted=extracted,
         output=reply.raw,
-        group=str(prompt.metadata.get("steps", "")),
+        category=str(prompt.metadata.get("steps", "")),
         error=(reply.error or "no reply") if reply.status == "error" else "",
     )

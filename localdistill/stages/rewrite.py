@@ -18,6 +18,7 @@ from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask, Rewrite
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import RewriteOutput, write_output
 from localdistill.workspace.terms import strictest, terms_of
 
 MOST_REASONS = 3
@@ -28,7 +29,7 @@ def run(context: StageContext) -> None:
     summary = {}
     for section in context.recipe.rewrites:
         summary[section.name] = _rewrite_all(context, section)
-    context.run.write_output("rewrite", summary)
+    write_output(context.run, RewriteOutput(summary))
 
 
 def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, int]:

@@ -11,6 +11,7 @@ from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import SelectOutput, write_output
 
 
 def run(context: StageContext) -> None:
@@ -39,7 +40,7 @@ def run(context: StageContext) -> None:
         )
     _say_cost(context, kept)
     context.run.write_ids("select", kept)
-    context.run.write_output("select", {"name": name, "kept": len(kept)})
+    write_output(context.run, SelectOutput(name, len(kept)))
 
 
 def _say_cost(context: StageContext, kept: Sequence[str]) -> None:

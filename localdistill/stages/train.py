@@ -3,9 +3,6 @@ artifact's staging folder from its newest verified checkpoint."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +11,45 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import ArmAdapter, ArmDataset, FormatOutput, TrainOutput, read_output, write_output
 from localdistill.trainers import TRAINERS
-from localdistill.trainers.base import Trainer, TrainingJob
+from localdistill.trainers.base import Trainer, TrainingJob, TrainingResult
 
 VERSION = 1
+_RESULT = "result.json"
 
 
 def run(context: StageContext) -> None:
     """Leave the digest of one adapter per arm and seed."""
     assert context.recipe.train is not None
-    arms: Mapping[str, Any] = context.run.output("format")["arms"]
-    fewest = min(facts["trained_tokens"] for facts in arms.values())
-    adapters: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    arms = read_output(context.run, FormatOutput).arms
+    fewest = min(arm.facts.trained_tokens for arm in arms.values())
+    adapters: dict[str, tuple[ArmAdapter, ...]] = dict.fromkeys(arms, ())
     for index in range(context.recipe.train.seeds):
-        for name, facts in arms.items():
+        for name, arm in arms.items():
             context.cancel.check()
-            adapters[name].append(_train_arm(context, name, facts, context.recipe.seed + index, fewest))
-    context.run.write_output("train", {"adapters": adapters})
+            adapters[name] += (_train_arm(context, name, arm, context.recipe.seed + index, fewest),)
+    write_output(context.run, TrainOutput(adapters))
 
 
-def _trainer(context: StageContext, facts: Mapping[str, Any], fewest: int) -> tuple[Trainer, dict[str, Any]]:
+def _trainer(context: StageContext, trained_tokens: int, fewest: int) -> tuple[Trainer, dict[str, Any]]:
     """The trainer of one arm. With `budget = "tokens"` every arm trains on as many tokens as the shortest one does."""
     section = context.recipe.train
     assert section is not None
     options = dict(section.options)
     if section.budget == "tokens":
-        options["epochs"] = options["epochs"] * fewest / facts["trained_tokens"]
+        options["epochs"] = options["epochs"] * fewest / trained_tokens
     trainer: Trainer = context.member(TRAINERS, Member(use=section.use, options=options))
     return trainer, options
 
 
-def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed: int, fewest: int) -> dict[str, Any]:
+def _train_arm(context: StageContext, name: str, arm: ArmDataset, seed: int, fewest: int) -> ArmAdapter:
     import pyarrow.parquet as parquet
 
     section = context.recipe.train
     assert section is not None
-    trainer, options = _trainer(context, facts, fewest)
-    dataset = context.artifact("dataset", facts["dataset"])
+    trainer, options = _trainer(context, arm.facts.trained_tokens, fewest)
+    dataset = context.artifact("dataset", arm.dataset)
     spec = {
         "trainer": section.use,
         "options": options,
@@ -71,14 +70,15 @@ def _train_arm(context: StageContext, name: str, facts: Mapping[str, Any], seed:
             arm=name,
             student=context.student,
             rows=parquet.read_table(dataset.file("rows.parquet")),
-            stop_token_id=facts["stop_token_id"],
-            tag_token_ids=tuple(facts["tag_token_ids"]),
+            stop_token_id=arm.facts.stop_token_id,
+            tag_token_ids=arm.facts.tag_token_ids,
             objective=context.member(OBJECTIVES, section.objective),
             output=staging,
             seed=seed,
         )
         result = trainer.train(job, emit, context.cancel)
-        (staging / "result.json").write_text(json.dumps(asdict(result), indent=1))
+        (staging / _RESULT).write_bytes(result.to_bytes())
 
     artifact = context.make(("adapter", digest, label), meta, build, unstable="adapter/*", emit=emit)
-    return {"adapter": digest, "seed": seed, **json.loads(artifact.file("result.json").read_text())}
+    result = TrainingResult.from_bytes(artifact.file(_RESULT).read_bytes(), f"{_RESULT} of the adapter {digest}")
+    return ArmAdapter(digest, seed, result)

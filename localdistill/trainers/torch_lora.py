@@ -5,10 +5,8 @@ Source of the training target: the paper's section 3; of QLoRA's NF4, https://ar
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -21,7 +19,7 @@ from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.trainers._options import AdapterOptions, LoopOptions
-from localdistill.trainers.base import TrainingJob, TrainingResult
+from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingJob, TrainingReport, TrainingResult
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +110,7 @@ class TorchLoraTrainer:
         stepper = Stepper(model, rows, job.objective, device, options.micro_tokens or 4096)
         loop = TrainingLoop(options, job, model, trained, stepper, self._fingerprint(job, folder, rows), emit, cancel)
         result = loop.run()
-        held = {"quantization": quantization, "dtype": str(dtype).removeprefix("torch.")}
+        held = HeldBase(quantization, str(dtype).removeprefix("torch."))
         self._write(job, held, trained, tags, folder, result)
         return result
 
@@ -126,7 +124,7 @@ class TorchLoraTrainer:
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
                           job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
 
-    def _write(self, job: TrainingJob, held: dict[str, str], trained: dict[str, torch.nn.Parameter], tags: list[int],
+    def _write(self, job: TrainingJob, held: HeldBase, trained: dict[str, torch.nn.Parameter], tags: list[int],
                folder: ModelFolder, result: TrainingResult) -> None:
         from localdistill.modelfiles.adapter import write_adapter
 
@@ -134,11 +132,11 @@ class TorchLoraTrainer:
         write_adapter(job.output / "adapter", {name: value.detach() for name, value in trained.items()},
                       rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
                       tags=tags, tied=folder.tied_embeddings)
-        report = {"result": asdict(result), "options": self.options.model_dump(), "seed": job.seed, "arm": job.arm,
-                  "student": folder.digest(), "objective": job.objective.name, "trainer": self.name, "base": held}
-        partial = job.output / "training.json.partial"
-        partial.write_text(json.dumps(report, indent=1, sort_keys=True))
-        partial.replace(job.output / "training.json")
+        report = TrainingReport(self.name, job.arm, job.seed, folder.digest(), job.objective.name,
+                                self.options.model_dump(), result, held)
+        partial = job.output / f"{REPORT_FILE}.partial"
+        partial.write_bytes(report.to_bytes())
+        partial.replace(job.output / REPORT_FILE)
         shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
 
 

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.events import Event, Measured, event_from_json
-from localdistill.safety.files import atomic_write_text
+from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -211,19 +211,18 @@ class RunFolder:
         except OSError:
             return 0
 
-    def output(self, stage: str) -> dict[str, Any]:
-        """What `stage` left for later stages; UsageError when it has not run."""
+    def output(self, stage: str) -> bytes:
+        """The file that `stage` left for later stages, which `stages.outputs` reads; UsageError when it has not run."""
         try:
-            data: dict[str, Any] = json.loads((self.path / "stages" / f"{stage}.json").read_text())
-            return data
+            return (self.path / "stages" / f"{stage}.json").read_bytes()
         except FileNotFoundError:
             raise UsageError(
                 f"run {self.id} has no result of the stage '{stage}'", f"localdistill resume {self.id}"
             ) from None
 
-    def write_output(self, stage: str, data: Mapping[str, Any]) -> None:
-        """Keep what `stage` leaves for later stages."""
-        atomic_write_text(self.path / "stages" / f"{stage}.json", json.dumps(dict(data)))
+    def write_output(self, stage: str, data: bytes) -> None:
+        """Keep the file that `stage` leaves for later stages."""
+        atomic_write_bytes(self.path / "stages" / f"{stage}.json", data)
 
     def write_ids(self, name: str, ids: Sequence[str]) -> None:
         """Keep a list of ids, one a line."""

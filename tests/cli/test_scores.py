@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from localdistill.cli import main
-from localdistill.scorecard import ScoreCard
+from localdistill.scorecard import ScoreCards
 from tests.tui.garden import garden
 
 Ran = Callable[..., tuple[int, str, str]]
@@ -46,7 +46,8 @@ def test_json_reads_back(run: Ran) -> None:
     code, out, _ = run("garden-1", "--json")
     data = json.loads(out)
     assert code == 0 and data["run"] == "garden-1" and data["best"] == "full_trace"
-    assert [ScoreCard.from_json(card).task for card in data["cards"]] == ["pantry", "pantry_guard"]
+    cards = ScoreCards.from_bytes(json.dumps({"version": 1, "cards": data["cards"]}).encode(), "cards").cards
+    assert [card.task for card in cards] == ["pantry", "pantry_guard"]
     code, out, _ = run("--flips", "Q4_K_M", "--json")
     flips = json.loads(out)["flips"]
     assert {flip["first"] for flip in flips} == {"Q4_K_M"} and {"side", "question", "first_output"} <= set(flips[0])

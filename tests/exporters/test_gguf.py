@@ -32,7 +32,7 @@ from localdistill.exporters.gguf_parts.vocabulary import (
 )
 from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
-from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_forms_card
+from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_forms_card
 from tests.tiny_models import CHAT_TEMPLATE, PLAIN_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("llama_cpp")
@@ -395,9 +395,9 @@ def test_every_exporter_is_built_from_its_options() -> None:
 
 
 def measured_card() -> ScoreCard:
-    def form(name: str, right: int) -> Contestant:
+    def form(name: str, right: int) -> ContestantResult:
         items = tuple(ItemResult(f"p{n}", float(n < right), True, False, 3, output=str(n < right)) for n in range(10))
-        return Contestant(name, 0, "full_trace@1", False, 0, "", items)
+        return ContestantResult(name, 0, "full_trace@1", False, 0, "", items)
 
     forms = [form("trained", 6), form("merged", 6), form("Q8_0", 4)]
     return build_forms_card(forms, "trained", "stories|odd", "exact", False, "arm 'a'")

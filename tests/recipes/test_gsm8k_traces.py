@@ -10,10 +10,12 @@ import pytest
 
 from localdistill import Store, Workspace, load_recipe, start, wait
 from localdistill.core.events import Cancel, Counted, Event, Warned
+from localdistill.exporters.report import ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.shipped import shipped_root
 from localdistill.stages.context import StageContext
 from localdistill.stages.measuring import benches
+from localdistill.stages.outputs import ExportOutput, FormatOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import SHARED_DATA
 from tests.tiny_models import tiny_model
@@ -77,12 +79,12 @@ def test_the_whole_chain_on_100_million_parameters(tmp_path: Path) -> None:
         "evaluate.task.gsm8k.limit=16",
         'export.to.gguf.quants=["F16", "Q8_0"]',
     )
-    arms = run.output("format")["arms"]
+    arms = {name: arm.facts for name, arm in read_output(run, FormatOutput).arms.items()}
     assert set(arms) == {"original", "answer_only", "extract_answer", "full_trace"}
-    assert len({facts["rows"] for facts in arms.values()}) == 1
-    assert arms["full_trace"]["left_out"], "long traces do not fit in 1,200 tokens and must be listed"
-    artifact = Workspace(tmp_path).artifact("export", run.output("export")["export"])
+    assert len({facts.rows for facts in arms.values()}) == 1
+    assert arms["full_trace"].left_out, "long traces do not fit in 1,200 tokens and must be listed"
+    artifact = Workspace(tmp_path).artifact("export", read_output(run, ExportOutput).export)
     assert artifact is not None
     artifact.verify()
-    assert json.loads(next(artifact.path.rglob("parity.json")).read_text())["passed"] is True
+    assert ParityReport.from_bytes(artifact.file("parity.json").read_bytes(), "parity.json").passed
     assert not any(e.kind == "failed" for e in events)

@@ -10,6 +10,7 @@ import pytest
 from localdistill import Store, Workspace, load_recipe, make_plan, start, wait
 from localdistill.core.errors import UsageError
 from localdistill.modelfiles.shipped import shipped_root
+from localdistill.stages.outputs import CollectOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import counting_server, write_questions
 
@@ -54,7 +55,7 @@ def test_two_priced_teachers_stay_under_the_cap_and_apart(tmp_path: Path, monkey
     assert len(run.ids("collect")) == 24 and len(run.ids("select")) == 12
     assert {trace.model.rsplit("/", 1)[1] for trace in Store(workspace.store_path).traces(run.ids("select"))} == {
         "deepseek-v4-pro"}
-    spent = run.output("collect")["spent_usd"]
+    spent = read_output(run, CollectOutput).spent_usd
     assert spent == pytest.approx(12 * ((5 * 1.32 + 9 * 3.96) + (5 * 0.30 + 9 * 1.20)) / 1e6, rel=1e-6)
     plan = make_plan(workspace, run.recipe(), tmp_path)
     assert any("12 answers are stored" in line.text for line in plan.lines)

@@ -10,6 +10,8 @@ import pytest
 
 from localdistill import Store, UsageError, Workspace, parse_recipe, resume, start, wait
 from localdistill.core.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
+from localdistill.exporters.report import ParityReport
+from localdistill.stages.outputs import ExportOutput, FormatOutput, MeasuredForms, TermsOfUse, TrainOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.tiny_models import tiny_model
 
@@ -119,11 +121,11 @@ def test_wrong_answers_are_rejected_and_counted(done: tuple[RunFolder, list[Even
 
 
 def test_arms_train_on_the_same_prompts(done: tuple[RunFolder, list[Event], str]) -> None:
-    arms = done[0].output("format")["arms"]
-    assert len({facts["rows"] for facts in arms.values()}) == 1
-    tokens = {name: facts["trained_tokens"] for name, facts in arms.items()}
+    arms = {name: arm.facts for name, arm in read_output(done[0], FormatOutput).arms.items()}
+    assert len({facts.rows for facts in arms.values()}) == 1
+    tokens = {name: facts.trained_tokens for name, facts in arms.items()}
     assert tokens["original"] < tokens["summary"] < tokens["full"]
-    assert arms["full"]["thinks"] and not arms["summary"]["thinks"]
+    assert arms["full"].thinks and not arms["summary"].thinks
 
 
 def test_training_on_evaluated_prompts_is_flagged_and_they_are_left_out(
@@ -144,16 +146,16 @@ def test_the_score_card_shows_base_and_every_arm_and_says_what_one_seed_means(
 
 
 def test_the_export_is_whole_verified_and_private(done: tuple[RunFolder, list[Event], str], folder: Path) -> None:
-    made = done[0].output("export")
-    artifact = Workspace(folder).artifact("export", made["export"])
+    made = read_output(done[0], ExportOutput)
+    artifact = Workspace(folder).artifact("export", made.export)
     assert artifact is not None
     artifact.verify()
     names = {p.name for p in artifact.path.rglob("*") if p.is_file()}
     assert {"chain-full-F16.gguf", "chain-full-Q8_0.gguf", "SHA256SUMS", "README.md", "Modelfile"} <= names
-    report = json.loads(next(artifact.path.rglob("parity.json")).read_text())
-    assert report["passed"] is True
-    [trained] = [item for item in report["items"] if item["name"] == "trained"]
-    assert trained["figure"] < 1e-3 and "of 8 rows" in trained["detail"]
+    report = ParityReport.from_bytes(artifact.file("parity.json").read_bytes(), "parity.json")
+    assert report.passed
+    [trained] = [item for item in report.items if item.name == "trained"]
+    assert trained.figure < 1e-3 and "of 8 rows" in trained.detail
     for path in artifact.path.rglob("*"):
         if path.is_file() and path.name != "manifest.json":
             assert str(folder).encode() not in path.read_bytes(), path.name
@@ -162,36 +164,38 @@ def test_the_export_is_whole_verified_and_private(done: tuple[RunFolder, list[Ev
 def test_every_exported_file_is_measured_on_the_same_items_and_paired_with_the_trained_model(
     done: tuple[RunFolder, list[Event], str], folder: Path
 ) -> None:
-    made = done[0].output("export")
-    [card] = made["measured"]
-    assert (card["task"], card["items"], card["against"]) == ("jsonl", 6, "trained")
-    assert [form["form"] for form in card["forms"]] == ["trained", "merged", "F16", "Q8_0"]
-    assert "verdict" not in card["forms"][0]
-    for form in card["forms"][1:]:
-        assert form["verdict"] in ("better", "worse", "cannot tell") and 0 <= form["same_text"] <= 6
-        assert {"won", "lost", "p_value", "difference_interval"} <= set(form)
+    made = read_output(done[0], ExportOutput)
+    [card] = made.measured
+    assert (card.task, card.items, card.against) == ("jsonl", 6, "trained")
+    assert [form.form for form in card.forms] == ["trained", "merged", "F16", "Q8_0"]
+    assert not card.forms[0].verdict
+    for form in card.forms[1:]:
+        assert form.verdict in ("better", "worse", "cannot tell")
+        assert form.same_text is not None and 0 <= form.same_text <= 6
+        assert None not in (form.won, form.lost, form.p_value, form.difference_interval)
     # The tiny student is float32 and so is what it is merged into: nothing may differ.
-    assert card["forms"][1]["same_text"] == 6 and made["not_measured"] == []
-    artifact = Workspace(folder).artifact("export", made["export"])
+    assert card.forms[1].same_text == 6 and made.not_measured == ()
+    artifact = Workspace(folder).artifact("export", made.export)
     assert artifact is not None
-    stored = json.loads(artifact.file("measured.json").read_text())
-    assert len(stored["answers"]) == 4 and all(Workspace(folder).artifact("answers", d) for d in stored["answers"])
+    stored = MeasuredForms.from_bytes(artifact.file("measured.json").read_bytes(), "measured.json")
+    assert len(stored.answers) == 4 and all(Workspace(folder).artifact("answers", d) for d in stored.answers)
     text = (artifact.path / "README.md").read_text()
     for form in ("merged", "F16", "Q8_0"):
         assert f"| jsonl | {form} |" in text
     said = [e.text for e in done[1] if isinstance(e, Noted) and e.stage == "export"]
     assert any("Q8_0 vs trained: " in text and "same text on" in text for text in said)
-    assert {e.name for e in done[1] if isinstance(e, Measured) and e.stage == "export"} >= {"jsonl: Q8_0"}
+    assert [(e.arm, e.seed) for e in done[1] if isinstance(e, Measured) and (e.stage, e.name, e.contestant) == (
+        "export", "score of jsonl", "Q8_0")] == [("full", 0)]
 
 
 def test_the_export_says_whose_terms_its_data_are_under(done: tuple[RunFolder, list[Event], str]) -> None:
-    assert done[0].output("export")["terms"] == {"strictest": "", "providers": []}
+    assert read_output(done[0], ExportOutput).terms == TermsOfUse("", ())
 
 
 def test_a_second_run_reuses_everything(done: tuple[RunFolder, list[Event], str], folder: Path) -> None:
     run, events, _ = run_chain(folder)
     assert all(e.reused for e in events if isinstance(e, ArtifactWritten))
-    assert run.output("export")["export"] == done[0].output("export")["export"]
+    assert read_output(run, ExportOutput).export == read_output(done[0], ExportOutput).export
     assert Store(folder / "localdistill.duckdb").counts().prompts == 24
 
 
@@ -206,8 +210,8 @@ def test_damage_is_named_set_aside_and_made_again_and_no_better_arm_means_no_exp
 ) -> None:
     place = tmp_path / "copy"
     shutil.copytree(folder, place)
-    adapter = done[0].output("train")["adapters"]["full"][0]["adapter"].removeprefix("b2:")
-    dataset = done[0].output("format")["arms"]["summary"]["dataset"].removeprefix("b2:")
+    adapter = read_output(done[0], TrainOutput).adapters["full"][0].adapter.removeprefix("b2:")
+    dataset = read_output(done[0], FormatOutput).arms["summary"].dataset.removeprefix("b2:")
     weights = f"adapter/{adapter}/adapter/adapter_model.safetensors"
     before = (place / "artifacts" / weights).read_bytes()
     turn_one_bit(place / "artifacts" / weights)
@@ -220,8 +224,9 @@ def test_damage_is_named_set_aside_and_made_again_and_no_better_arm_means_no_exp
     assert {path.name.rsplit("-", 1)[0] for path in (place / "damaged").iterdir()} == {
         f"adapter-{adapter}", f"dataset-{dataset}"}, "what was made from what came out the same is kept"
     assert any(text.startswith("nothing is exported: no arm is better") for text in warned)
-    assert run.output("export")["files"] == []
+    assert read_output(run, ExportOutput).files == ()
     with pytest.raises(UsageError, match="has no arm 'ful'; did you mean 'full'"):
         resume(Workspace(place), run.id, arm="ful")
     assert wait(resume(Workspace(place), run.id, arm="full")).state == "finished"
-    assert run.output("export")["export"] == done[0].output("export")["export"], "nothing had to be made again"
+    made = read_output(run, ExportOutput)
+    assert made.export == read_output(done[0], ExportOutput).export, "nothing had to be made again"

@@ -29,6 +29,7 @@ from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
+from localdistill.stages.outputs import CollectOutput, read_output
 from localdistill.workspace.quarantine import read_quarantine
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import CountingServer, counting_server, write_questions
@@ -431,7 +432,7 @@ def test_marks_that_nobody_knows_are_counted_and_told_when_they_come(tmp_path: P
     [warned] = [event for event in chain.events if isinstance(event, Warned)]
     assert "3 x <|musing|>" in warned.text and "text_marks" in warned.hint
     assert chain.counts("unknown marks") == {"<|musing|>": 3}
-    assert chain.run is not None and chain.run.output("collect")["unknown_marks"] == {"<|musing|>": 3}
+    assert chain.run is not None and read_output(chain.run, CollectOutput).unknown_marks == {"<|musing|>": 3}
 
 
 def test_marks_that_nobody_knows_are_counted_and_told_when_files_are_taken_in(tmp_path: Path) -> None:

@@ -17,14 +17,28 @@ from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
 from localdistill.core.events import Cancel, Emit, Event, Warned
 from localdistill.core.records import Prompt, Reply, Request
 from localdistill.exporters.base import ExportJob
+from localdistill.exporters.report import ParityItem, ParityReport
 from localdistill.recipe import Member, parse_recipe
-from localdistill.scorecard import Contestant, ItemResult, ScoreCard, build_score_card
+from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card
 from localdistill.stages import export, forms
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import Entrant, answers_of
+from localdistill.stages.evaluate import answers_of
 from localdistill.stages.forms import FormsMeasurer
-from localdistill.stages.measuring import Bench, benches
+from localdistill.stages.measuring import BASE, Bench, Contestant, benches
+from localdistill.stages.outputs import (
+    ArmAdapter,
+    ArmDataset,
+    DatasetFacts,
+    EvaluateOutput,
+    ExportOutput,
+    FormatOutput,
+    TermsOfUse,
+    TrainOutput,
+    read_output,
+    write_output,
+)
 from localdistill.store import Store
+from localdistill.trainers.base import HeldBase, TrainingReport, TrainingResult
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 from tests.store.test_store import ids, prompt_number, trace_number
@@ -84,52 +98,67 @@ def context(tmp_path: Path) -> StageContext:
 def test_the_strictest_class_wins_and_every_provider_is_named(
     said: list[str], strictest: str, providers: list[str]
 ) -> None:
-    assert export.strictest_terms(said) == {"strictest": strictest, "providers": providers}
+    assert export.strictest_terms(said) == TermsOfUse(strictest, tuple(providers))
 
 
 def test_terms_are_those_of_the_rows_that_the_arm_was_trained_on(context: StageContext) -> None:
     context.store.add_lineage("b2:data", [("r0", ids(0)[0]), ("r2", ids(2)[0])])
-    context.run.write_output("evaluate", {"scorecard": scorecard(context), "best": "one"})
-    arm = Entrant("one", 0, "", True, {"dataset": "b2:data", "thinks": True})
-    assert export._card(context, arm)["terms_of_use"] == {
-        "strictest": "conditional", "providers": ["between (conditional)", "good (allowed)"]}
-    assert export._card(context, Entrant("base", 0, "", None, {}))["terms_of_use"]["strictest"] == ""
+    write_output(context.run, EvaluateOutput(scorecard(context), "one"))
+    assert export._card(context, Contestant("one", dataset()))["terms_of_use"] == {
+        "strictest": "conditional", "providers": ("between (conditional)", "good (allowed)")}
+    assert export._card(context, BASE)["terms_of_use"]["strictest"] == ""
+
+
+def dataset(thinks: bool = True) -> ArmDataset:
+    return ArmDataset("b2:data", DatasetFacts("one", "full_trace@1", thinks, 3, 9, 30, 10, 10, 2))
+
+
+def adapter(digest: str = "b2:ada") -> ArmAdapter:
+    return ArmAdapter(digest, 0, TrainingResult(2, 1.0, 9, 0.5, 1.0, 1000))
+
+
+def trained(context: StageContext) -> None:
+    """The stages before the evaluation are done."""
+    write_output(context.run, TrainOutput({"one": (adapter(),)}))
+    write_output(context.run, FormatOutput({"one": dataset()}, 3, "sha256:student"))
 
 
 def scorecard(context: StageContext) -> str:
     def build(staging: Path) -> None:
-        (staging / "scorecard.json").write_text("[]")
+        (staging / "scorecard.json").write_bytes(ScoreCards(()).to_bytes())
 
     return context.workspace.make_artifact("scorecard", "b2:5c", {}, build)[0].digest
+
+
+REFUSED = ParityReport((ParityItem("kl", False, 1.0, 0.1),), "float32")
 
 
 class FailedGate:
     """An exporter whose file did not behave."""
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
-        (job.output / "parity.json").write_text(json.dumps({"passed": False, "items": ["kl"]}))
+        REFUSED.write(job.output / "parity.json")
         raise LocalDistillError("the GGUF does not behave like the merged model: kl", "parity.json holds every figure")
 
 
 def test_the_report_of_a_failed_gate_is_kept_with_the_run_and_named(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context.run.write_output("evaluate", {"scorecard": scorecard(context), "best": "base"})
-    context.run.write_output("train", {"adapters": {}})
-    context.run.write_output("format", {"arms": {}})
+    write_output(context.run, EvaluateOutput(scorecard(context), "base"))
+    trained(context)
     context.recipe = context.recipe.model_copy(update={"export": context.recipe.export.model_copy(  # type: ignore[union-attr]
         update={"arm": "base"})})
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: FailedGate())
     with pytest.raises(LocalDistillError, match="kl") as caught:
         export.run(context)
     assert "runs/r-1/parity.json" in caught.value.hint
-    assert json.loads((context.run.path / "parity.json").read_text()) == {"passed": False, "items": ["kl"]}
+    assert ParityReport.from_bytes((context.run.path / "parity.json").read_bytes(), "parity.json") == REFUSED
     assert context.workspace.list_artifacts()[-1].kind != "export"
 
 
 def cards(**right: int) -> list[ScoreCard]:
     """One target task of ten items, each model with so many right."""
-    models = [Contestant(name, 0, "f", False, 9, "", tuple(
+    models = [ContestantResult(name, 0, "f", False, 9, "", tuple(
         ItemResult(f"p{n}", float(n < count), True, False, 5) for n in range(10))) for name, count in right.items()]
     return [build_score_card(models, base="base", task="sums", grader="exact")]
 
@@ -137,12 +166,11 @@ def cards(**right: int) -> list[ScoreCard]:
 def evaluated(context: StageContext, found: list[ScoreCard], arm: str) -> None:
     """Earlier stages are done and the recipe exports `arm`."""
     def build(staging: Path) -> None:
-        (staging / "scorecard.json").write_text(json.dumps([card.to_json() for card in found]))
+        (staging / "scorecard.json").write_bytes(ScoreCards(tuple(found)).to_bytes())
 
     digest = context.workspace.make_artifact("scorecard", "b2:cards", {}, build)[0].digest
-    context.run.write_output("evaluate", {"scorecard": digest, "best": "one"})
-    context.run.write_output("train", {"adapters": {"one": [{"adapter": "b2:ada", "seed": 0}]}})
-    context.run.write_output("format", {"arms": {"one": {"thinks": True, "dataset": "b2:data"}}})
+    write_output(context.run, EvaluateOutput(digest, "one"))
+    trained(context)
     section = context.recipe.export
     assert section is not None
     context.recipe = context.recipe.model_copy(update={"export": section.model_copy(update={"arm": arm})})
@@ -152,13 +180,13 @@ def evaluated(context: StageContext, found: list[ScoreCard], arm: str) -> None:
 def test_an_arm_that_is_not_better_is_never_exported_as_best(context: StageContext, right: dict[str, int]) -> None:
     evaluated(context, cards(**right), "best")
     export.run(context)
-    made = context.run.output("export")
-    assert made["export"] == "" and made["files"] == [] and "no arm is better than the base" in made["why_nothing"][0]
+    made = read_output(context.run, ExportOutput)
+    assert (made.export, made.files) == ("", ()) and "no arm is better than the base" in made.why_nothing[0]
     assert not [a for a in context.workspace.list_artifacts() if a.kind == "export"]
     (warned,) = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert warned.text.startswith("nothing is exported: ")
-    assert all(command in warned.hint for command in made["commands"])
-    assert [command.split(" -w ")[0] for command in made["commands"]] == [
+    assert all(command in warned.hint for command in made.commands)
+    assert [command.split(" -w ")[0] for command in made.commands] == [
         "localdistill resume r-1 --arm one", "localdistill export RECIPE --set export.arm=one"]
 
 
@@ -198,15 +226,15 @@ def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
     monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesOne())
     export.run(context)
-    made = context.run.output("export")
-    assert made["files"] == ["r-one-F16.gguf"] and made["standings"][0]["verdict"] == "worse"
+    made = read_output(context.run, ExportOutput)
+    assert made.files == ("r-one-F16.gguf",) and made.standings is not None and made.standings[0].verdict == "worse"
     warned = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert "arm 'one': worse on sums (-90.0 points)" in warned
     assert any("no guard task was run" in text for text in warned)
-    folder = context.workspace.artifacts / "export" / made["export"].removeprefix("b2:")
+    folder = context.workspace.artifacts / "export" / made.export.removeprefix("b2:")
     (folder / "mine.gguf").write_bytes(b"nobody wrote this")
     export.run(context)
-    assert context.run.output("export") == made, "a stranger in the folder is no file of the export"
+    assert read_output(context.run, ExportOutput) == made, "a stranger in the folder is no file of the export"
 
 
 def test_without_a_file_nothing_is_called_exported(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +277,7 @@ def measurer(context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return file if member.use == "llama_cpp" else Student("The answer is 1.")
 
     monkeypatch.setattr(StageContext, "member", member)
-    return FormsMeasurer(context, Entrant("base", 0, "", None, {}), tmp_path / "student", "r-base"), asked
+    return FormsMeasurer(context, BASE, tmp_path / "student", "r-base"), asked
 
 
 def test_files_are_asked_what_the_trained_model_was_asked(
@@ -273,7 +301,7 @@ def test_damaged_answers_are_never_counted_but_asked_again(
 ) -> None:
     _, asked = measurer(context, tmp_path, monkeypatch, Student(""))
     [bench] = benches(context)
-    base = Entrant("base", 0, "", None, {})
+    base = BASE
     digest, items = answers_of(context, bench, base)
     path = context.workspace.artifacts / "answers" / digest.removeprefix("b2:") / "items.jsonl"
     path.write_text(path.read_text().replace('"score": 0.0', '"score": 1.0'))
@@ -293,14 +321,14 @@ def test_forms_are_set_beside_the_base_too(
     (tmp_path / "r-one-Q8_0.gguf").write_bytes(b"weights")
     context.workspace.make_artifact("adapter", "b2:ada", {}, lambda staging: (staging / "adapter").mkdir())
     measurer(context, tmp_path, monkeypatch, Student("The answer is 2."))
-    one = Entrant("one", 0, "b2:ada", None, {})
+    one = Contestant("one", dataset(), adapter())
     made = FormsMeasurer(context, one, tmp_path / "student", "r-one")
     [card] = made([tmp_path / "r-one-Q8_0.gguf"])
     summary = forms.summary_of(card, made.beside[0])
-    assert summary["base"] == pytest.approx(1 / 3)
-    assert [form["form"] for form in summary["forms"]] == ["trained", "merged", "Q8_0"]
-    assert [form["base_verdict"] for form in summary["forms"]] == ["cannot tell"] * 3
-    assert made.to_json()["beside_base"] == [made.beside[0].to_json()]
+    assert summary.base == pytest.approx(1 / 3)
+    assert [form.form for form in summary.forms] == ["trained", "merged", "Q8_0"]
+    assert [form.base_verdict for form in summary.forms] == ["cannot tell"] * 3
+    assert made.measured().beside_base == (made.beside[0],)
 
 
 def test_a_file_that_cannot_be_run_is_said_to_be_so_and_the_rest_is_measured(
@@ -310,7 +338,7 @@ def test_a_file_that_cannot_be_run_is_said_to_be_so_and_the_rest_is_measured(
     made, _ = measurer(context, tmp_path, monkeypatch, Student("", EngineError("it died", "look")))
     [card] = made([tmp_path / "r-base-F16.gguf"])
     assert [row.name for row in card.rows] == ["trained", "merged"]
-    assert made.to_json()["not_measured"] == ["jsonl: F16: EngineError"]
+    assert made.measured().not_measured == ("jsonl: F16: EngineError",)
     warned = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert warned == ["F16 was not measured on jsonl: it died"]
     made, _ = measurer(context, tmp_path, monkeypatch, Student("", Cancelled("stop")))
@@ -328,9 +356,11 @@ def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
 ) -> None:
     def build(staging: Path) -> None:
         (staging / "adapter").mkdir()
-        (staging / "training.json").write_text(json.dumps({"base": held} if held else {}))
+        report = TrainingReport("torch_lora", "one", 0, "sha256:student", "sft", {}, adapter().result,
+                                HeldBase(**held) if held else None)
+        (staging / "training.json").write_bytes(report.to_bytes())
 
-    adapter, _ = context.workspace.make_artifact("adapter", "b2:ada", {}, build)
+    made, _ = context.workspace.make_artifact("adapter", "b2:ada", {}, build)
     asked: list[Member] = []
 
     def member(self: StageContext, family: Any, member: Member) -> Student:
@@ -339,7 +369,7 @@ def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
 
     monkeypatch.setattr(StageContext, "member", member)
     [bench] = benches(context)
-    answers_of(context, bench, Entrant("one", 0, adapter.digest, None, {}))
+    answers_of(context, bench, Contestant("one", dataset(), adapter(made.digest)))
     found = {key: value for key, value in asked[-1].options.items() if key not in ("model", "adapter")}
     assert found == expected
 
@@ -356,7 +386,7 @@ def test_replies_that_did_not_end_by_themselves_are_not_finished(
 
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: Ending("1"))
     [bench] = benches(context)
-    _, items = answers_of(context, bench, Entrant("base", 0, "", None, {}))
+    _, items = answers_of(context, bench, BASE)
     assert [(item.finished, item.hit_limit) for item in items] == [(True, False), (False, True), (False, False)]
 
 
@@ -372,16 +402,16 @@ def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
 
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: Strict("1"))
     [bench] = benches(context)
-    _, items = answers_of(context, bench, Entrant("base", 0, "", None, {}))
+    _, items = answers_of(context, bench, BASE)
     warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert len(items) == 3 and "2 of 3 items got no reply" in warned[0].text
     assert "2 x not like this" in warned[0].text
     with pytest.raises(LocalDistillError, match="no item could be answered: not like this"):
-        answers_of(context, bench, Entrant("base", 0, "", True, {}))
+        answers_of(context, bench, Contestant("base", dataset()))
 
 
 def test_the_context_holds_the_longest_question_and_its_answer(context: StageContext, tmp_path: Path) -> None:
-    made = FormsMeasurer(context, Entrant("base", 0, "", None, {}), tmp_path / "student", "r-base")
+    made = FormsMeasurer(context, BASE, tmp_path / "student", "r-base")
     [bench] = benches(context)
     short = made._context_tokens(bench)
     longer = dataclasses.replace(bench, prompts=[Prompt(bench.prompts[0].messages * 3)])

@@ -18,6 +18,7 @@ from localdistill.recipe import parse_recipe
 from localdistill.stages import format as formatting
 from localdistill.stages import train
 from localdistill.stages.context import StageContext
+from localdistill.stages.outputs import FormatOutput, TrainOutput, read_output
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
@@ -72,7 +73,7 @@ def staged(folder: Path, prompts: list[tuple[Prompt, int]], template: str = STRI
 def rows_of(context: StageContext, arm: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as parquet
 
-    digest = context.run.output("format")["arms"][arm]["dataset"]
+    digest = read_output(context.run, FormatOutput).arms[arm].dataset
     file = context.artifact("dataset", digest).file("rows.parquet")
     rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     return rows
@@ -92,12 +93,12 @@ def test_a_refused_row_is_left_out_counted_and_listed_and_the_rest_is_trained(tm
     formatting.run(context)
     for arm in ("original", "answers"):
         assert counts(context, arm)[f"- {REFUSED}"] == 1 and len(rows_of(context, arm)) == 2
-        facts = context.run.output("format")["arms"][arm]
-        assert facts["left_out"] == {REFUSED: 1} and facts["stop_token_id"] == 2
-        listed = context.artifact("dataset", facts["dataset"]).file("left_out.jsonl").read_text()
+        made = read_output(context.run, FormatOutput).arms[arm]
+        assert made.facts.left_out == {REFUSED: 1} and made.facts.stop_token_id == 2
+        listed = context.artifact("dataset", made.dataset).file("left_out.jsonl").read_text()
         assert json.loads(listed)["prompt_id"] == prompt_of(2, SYSTEM).id
     train.run(context)
-    assert len(context.run.output("train")["adapters"]["answers"]) == 1
+    assert len(read_output(context.run, TrainOutput).adapters["answers"]) == 1
 
 
 def test_when_every_row_is_refused_one_error_says_why(tmp_path: Path) -> None:

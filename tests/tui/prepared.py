@@ -13,7 +13,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,22 +34,31 @@ from localdistill.core.events import (
     Warned,
     stamped,
 )
-from localdistill.exporters.parity import ParityItem, ParityReport
+from localdistill.exporters.report import ParityItem, ParityReport
 from localdistill.runs.supervisor import Recorder
 from localdistill.scorecard import (
-    Contestant,
+    ContestantResult,
     ItemResult,
     ScoreCard,
+    ScoreCards,
     build_beside_card,
     build_forms_card,
     build_score_card,
-    standing_json,
     standings_of,
 )
 from localdistill.stages.context import build_tasks
 from localdistill.stages.forms import summary_of
+from localdistill.stages.outputs import (
+    ArmAdapter,
+    EvaluateOutput,
+    ExportOutput,
+    MeasuredForms,
+    TermsOfUse,
+    TrainOutput,
+    write_output,
+)
 from localdistill.tasks.base import Task
-from localdistill.trainers.base import TrainingResult
+from localdistill.trainers.base import TrainingReport, TrainingResult
 
 BEGAN = 1_790_000_000.0
 """When the run began, seconds since the epoch."""
@@ -172,13 +181,14 @@ def _artifact(workspace: Workspace, kind: str, label: str, files: dict[str, byte
 def _train(workspace: Workspace, run: RunFolder) -> dict[str, str]:
     adapters, out = {}, {}
     for place, arm in enumerate(ARMS):
-        result = asdict(TrainingResult(40, 2.0, 900 + 700 * place, 0.4 + 0.1 * place, 61.0, 1_200_000_000))
+        result = TrainingResult(40, 2.0, 900 + 700 * place, 0.4 + 0.1 * place, 61.0, 1_200_000_000)
+        report = TrainingReport("torch_lora", arm, 0, "sha256:student", "sft", {}, result)
         digest = _artifact(workspace, "adapter", f"{arm}, seed 0", {
-            "result.json": json.dumps(result).encode(), "training.json": json.dumps({"arm": arm}).encode(),
+            "result.json": result.to_bytes(), "training.json": report.to_bytes(),
             "adapter/adapter_config.json": b"{}", "adapter/adapter_model.safetensors": bytes(1000)}, seed=0)
         adapters[arm] = digest
-        out[arm] = [{"adapter": digest, "seed": 0, **result}]
-    run.write_output("train", {"adapters": out})
+        out[arm] = (ArmAdapter(digest, 0, result),)
+    write_output(run, TrainOutput(out))
     return adapters
 
 
@@ -194,8 +204,8 @@ def _results(task: Task, share: float, name: str, tokens: int) -> tuple[ItemResu
     return tuple(results)
 
 
-def _base(task: Task) -> Contestant:
-    return Contestant("base", 0, "", False, 0, "", _results(task, 0.9 if task.is_guard else 0.3, "base", 9))
+def _base(task: Task) -> ContestantResult:
+    return ContestantResult("base", 0, "", False, 0, "", _results(task, 0.9 if task.is_guard else 0.3, "base", 9))
 
 
 def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
@@ -203,7 +213,7 @@ def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
     for task in tasks:
         shares = (0.62, 0.45, 0.56) if not task.is_guard else (0.88, 0.9, 0.89)
         models = [_base(task)]
-        models += [Contestant(arm, 0, arm, arm == "full_trace", 900, "", _results(task, share, arm, 20))
+        models += [ContestantResult(arm, 0, arm, arm == "full_trace", 900, "", _results(task, share, arm, 20))
                    for arm, share in zip(ARMS, shares)]
         cards.append(build_score_card(models, base="base", task=task.name, grader=task.grader,
                                       is_guard=task.is_guard))
@@ -212,10 +222,10 @@ def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
 
 def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
     tasks = build_tasks(run.recipe(), workspace.root)
-    cards = [card.to_json() for card in _contest(tasks)]
-    digest = _artifact(workspace, "scorecard", "garden", {"scorecard.json": json.dumps(cards).encode(),
-                                                          "scorecard.txt": b"", "scorecard.md": b""})
-    run.write_output("evaluate", {"scorecard": digest, "best": "full_trace"})
+    cards = ScoreCards(tuple(_contest(tasks)))
+    digest = _artifact(workspace, "scorecard", "garden", {"scorecard.json": cards.to_bytes(), "scorecard.txt": b"",
+                                                          "scorecard.md": b""})
+    write_output(run, EvaluateOutput(digest, "full_trace"))
     return digest, tasks
 
 
@@ -224,7 +234,8 @@ def _forms(tasks: Sequence[Task]) -> tuple[list[ScoreCard], list[ScoreCard]]:
     cards, beside = [], []
     for task in tasks:
         share = 0.88 if task.is_guard else 0.62
-        forms = [Contestant(form, 0, "full_trace", True, 0, "", _results(task, share - loss, f"full_trace{loss}", 20))
+        forms = [ContestantResult(form, 0, "full_trace", True, 0, "",
+                                  _results(task, share - loss, f"full_trace{loss}", 20))
                  for form, loss in (("trained", 0.0), ("merged", 0.0), ("F16", 0.0), ("Q8_0", 0.01), ("Q4_K_M", 0.05))]
         what = (task.name, task.grader, task.is_guard, "arm 'full_trace'")
         cards.append(build_forms_card(forms, "trained", *what))
@@ -267,14 +278,11 @@ def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     digest = _artifact(workspace, "export", "full_trace", {
         **files, "SHA256SUMS": sums.encode(), "README.md": b"# garden\n",
-        "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n", "parity.json": json.dumps(parity().to_json()).encode(),
-        "measured.json": json.dumps({"cards": [card.to_json() for card in cards], "answers": [], "not_measured": [],
-                                     "beside_base": [card.to_json() for card in beside]}).encode()})
-    run.write_output("export", {
-        "export": digest, "arm": "full_trace", "files": sorted(files), "thinks": True,
-        "terms": {"strictest": "conditional", "providers": ["gardener (conditional)"]},
-        "standings": [standing_json(standing) for standing in standings_of(_contest(tasks), "full_trace")],
-        "measured": [summary_of(*pair) for pair in zip(cards, beside)], "not_measured": [], "answers": []})
+        "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n", "parity.json": parity().to_bytes(),
+        "measured.json": MeasuredForms(tuple(cards), tuple(beside)).to_bytes()})
+    write_output(run, ExportOutput(
+        digest, "full_trace", 0, tuple(sorted(files)), True, TermsOfUse("conditional", ("gardener (conditional)",)),
+        standings_of(_contest(tasks), "full_trace"), tuple(summary_of(*pair) for pair in zip(cards, beside))))
     return digest
 
 

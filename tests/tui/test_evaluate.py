@@ -27,9 +27,9 @@ def stands(app: LocalDistillApp) -> bool:
 def change_card(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the first stored card."""
     folder = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
-    cards = json.loads((folder / "scorecard.json").read_text())
-    change(cards[0])
-    (folder / "scorecard.json").write_text(json.dumps(cards))
+    kept = json.loads((folder / "scorecard.json").read_text())
+    change(kept["cards"][0])
+    (folder / "scorecard.json").write_text(json.dumps(kept))
     write_manifest(folder, read_manifest(folder))
 
 

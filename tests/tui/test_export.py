@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from localdistill import (
 from localdistill.cli.app import app as cli
 from localdistill.safety.manifest import read_manifest, write_manifest
 from localdistill.stages.context import build_tasks
+from localdistill.stages.outputs import ExportOutput, read_output, write_output
 from tests.tui import prepared
 from tests.tui.driving import piloted, until
 from tui.app import LocalDistillApp
@@ -106,7 +108,9 @@ def test_damaged_files_are_said_and_never_raise(tmp_path: Path, text: str) -> No
     (made,) = exports_of(workspace)
     assert made.state == "whole" and made.files
     (run.path / "stages" / "export.json").write_text(text)
-    assert exports_of(workspace)[0].state in ("not yet", "gone")
+    (made,) = exports_of(workspace)
+    assert made.state == "damaged" and made.why[0].startswith("the output of the stage 'export' of run garden-1 is dam")
+    assert made.why[1] == "localdistill resume garden-1 makes it again"
 
 
 def test_files_to_talk_to_are_exports_and_then_teachers(exported: Path, tmp_path: Path) -> None:
@@ -192,8 +196,8 @@ def test_nobody_talks_to_a_damaged_file(tmp_path: Path) -> None:
 
 def nothing(run: Any) -> None:
     """What the stage leaves where no arm is good enough."""
-    run.write_output("export", {"export": "", "arm": "", "files": [], "why_nothing": ["no arm is better", "a: worse"],
-                                "commands": ["localdistill resume garden-1 --arm a", "localdistill export x"]})
+    write_output(run, ExportOutput("", why_nothing=("no arm is better", "a: worse"), commands=(
+        "localdistill resume garden-1 --arm a", "localdistill export x")))
 
 
 def test_where_nothing_was_exported_it_is_said_with_the_commands(tmp_path: Path) -> None:
@@ -226,9 +230,7 @@ def test_every_form_stands_beside_the_base(exported: Path) -> None:
 def test_what_an_older_run_did_not_record_is_said(tmp_path: Path) -> None:
     workspace, run = prepared.begun(tmp_path)
     prepared.export(workspace, run, [])
-    made = run.output("export")
-    made.pop("standings")
-    run.write_output("export", made)
+    write_output(run, dataclasses.replace(read_output(run, ExportOutput), standings=None))
     assert "was not recorded" in exports_of(workspace)[0].cautions[0]
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from localdistill import ArtifactWritten, Counted, Measured, RunStarted, StageStarted
+from localdistill import ArtifactWritten, Counted, Measured, RunFolder, RunStarted, StageStarted
+from tests.old_workspaces import packed, unpack
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.train import TrainPage, arms_of
-from tui.state import RunView, reduce
+from tui.state import Curve, RunView, reduce
 from tui.widgets.line_chart import LineChart
 
 
@@ -107,6 +108,17 @@ def test_arms_of_a_run_of_an_older_version_are_called_what_their_adapters_are_ca
     view = view_of(*planned, begun, Measured("loss", 1.0, 1, stage="train", arm="a"),
                    ArtifactWritten("adapter", "b2:1", "a, seed 0"))
     assert [(arm.title, arm.state) for arm in arms_of(view)] == [("a, seed 0", "trained"), ("b", "waits")]
+
+
+@pytest.mark.parametrize("archive", packed(), ids=lambda path: path.name)
+def test_the_trainings_of_a_run_that_an_older_version_wrote(archive: Path, tmp_path: Path) -> None:
+    run, view = RunFolder(unpack(archive, tmp_path) / "runs" / "chain-1"), RunView("chain-1")
+    for event, _ in run.events():
+        view = reduce(view, event)
+    assert view.damaged == 0 and run.damaged_lines() == 0
+    found = {arm.title: (arm.state, len(view.series[Curve("train", arm.name, arm.seed, "", "loss")]))
+             for arm in arms_of(view)}
+    assert found == {f"{name}, seed 0": ("trained", 3) for name in ("original", "summary", "full")}
 
 
 @piloted

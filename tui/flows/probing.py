@@ -12,8 +12,8 @@ from localdistill import (
     Cancel,
     Examined,
     LocalDistillError,
+    ProbeTarget,
     SpendLedger,
-    Subject,
     TermsQuestion,
     UsageError,
     accept_terms,
@@ -21,12 +21,12 @@ from localdistill import (
     examine_teacher,
     findings_of,
     load_recipe,
-    local_subject,
+    local_target,
     open_terms,
     provider,
-    provider_subject,
+    provider_target,
     recipe_file,
-    recipe_subjects,
+    recipe_targets,
     tune_teacher,
     worst_cost_usd,
 )
@@ -45,7 +45,7 @@ class ProbeQuote:
     """What has to be known before a probe."""
 
     terms: Sequence[TermsQuestion]
-    subjects: Sequence[Subject]
+    targets: Sequence[ProbeTarget]
     costs: Sequence[float | None]
 
 
@@ -63,8 +63,8 @@ class Probing:
         exact = next((model.match for model in known.models if not set(model.match) & set("*?[")), "")
 
         def typed(values: Mapping[str, str]) -> None:
-            subject = provider_subject(name, values["model"], values["base_url"], values["key_env"])
-            self._prepare(lambda: [subject], number(values["cap"], "US dollars"))
+            target = provider_target(name, values["model"], values["base_url"], values["key_env"])
+            self._prepare(lambda: [target], number(values["cap"], "US dollars"))
 
         self._ui.push_screen(TextDialog(f"Probe {safe(known.title)}", [
             Field("model", "model", exact, "as the server calls it"),
@@ -76,16 +76,16 @@ class Probing:
 
     def recipe(self, name: str) -> None:
         """Probe the teachers of a recipe."""
-        def subjects() -> list[Subject]:
+        def targets() -> list[ProbeTarget]:
             path = recipe_file(name)
-            return list(recipe_subjects(load_recipe(path), path.resolve().parent))
+            return list(recipe_targets(load_recipe(path), path.resolve().parent))
 
-        self._prepare(subjects, CAP_USD)
+        self._prepare(targets, CAP_USD)
 
     def file(self) -> None:
         """Choose a GGUF file and ask it."""
         self._ui.push_screen(PathDialog("Probe a GGUF file", lambda path: self._prepare(
-            lambda: [local_subject(path)], 0.0), self._ui.workspace.root, (".gguf",)))
+            lambda: [local_target(path)], 0.0), self._ui.workspace.root, (".gguf",)))
 
     def tune(self) -> None:
         """Choose a GGUF file and measure which settings are fastest."""
@@ -108,37 +108,37 @@ class Probing:
         if self._stop is not None:
             self._stop.set()
 
-    def _prepare(self, subjects: Callable[[], list[Subject]], cap_usd: float, accepted: Sequence[str] = ()) -> None:
+    def _prepare(self, targets: Callable[[], list[ProbeTarget]], cap_usd: float, accepted: Sequence[str] = ()) -> None:
         if self._stop is not None:
             raise UsageError("a probe is under way", "wait for it, or press x to stop it")
         workspace = self._ui.workspace
 
         def work() -> ProbeQuote:
-            found = subjects()
+            found = targets()
             recipe = asking_recipe(found)
             accept_terms(recipe, workspace, accepted)
             terms = open_terms(recipe, workspace)
-            return ProbeQuote(terms, found, [] if terms else [worst_cost_usd(subject) for subject in found])
+            return ProbeQuote(terms, found, [] if terms else [worst_cost_usd(target) for target in found])
 
         def priced(quote: ProbeQuote) -> None:
             if quote.terms:
-                ask_terms(self._ui, quote.terms, lambda names: self._prepare(subjects, cap_usd, names))
+                ask_terms(self._ui, quote.terms, lambda names: self._prepare(targets, cap_usd, names))
             elif all(cost == 0 for cost in quote.costs):
-                self._probe(quote.subjects, cap_usd)
+                self._probe(quote.targets, cap_usd)
             else:
                 self._ui.push_screen(ConfirmDialog(quote_text(quote, cap_usd),
-                                                   lambda: self._probe(quote.subjects, cap_usd)))
+                                                   lambda: self._probe(quote.targets, cap_usd)))
 
         self._ui.jobs.do(work, priced, group="price")
 
-    def _probe(self, subjects: Sequence[Subject], cap_usd: float) -> None:
+    def _probe(self, targets: Sequence[ProbeTarget], cap_usd: float) -> None:
         workspace, stop = self._ui.workspace, threading.Event()
         self._stop = stop
-        self._working(f"asking {', '.join(line(subject.label, 60) for subject in subjects)} ...   x: stop")
+        self._working(f"asking {', '.join(line(target.label, 60) for target in targets)} ...   x: stop")
 
         def work() -> list[Examined]:
             ledger, cancel = SpendLedger(cap_usd=cap_usd), Cancel(stop.is_set)
-            return [examine_teacher(workspace, subject, ledger, cancel) for subject in subjects]
+            return [examine_teacher(workspace, target, ledger, cancel) for target in targets]
 
         def done(found: list[Examined]) -> None:
             self._ended()
@@ -169,9 +169,9 @@ def report_rows(found: Examined) -> FactRows:
 def quote_text(quote: ProbeQuote, cap_usd: float) -> str:
     """The question before a probe that costs money."""
     rows = []
-    for subject, cost in zip(quote.subjects, quote.costs):
+    for target, cost in zip(quote.targets, quote.costs):
         said = "an unknown amount: no price is known" if cost is None else f"at most about ${cost:.4f}"
-        rows.append(f"Probing {line(subject.label, 80)} costs {said}.")
+        rows.append(f"Probing {line(target.label, 80)} costs {said}.")
     rows.append("The cap cannot hold without a price." if None in quote.costs else f"It stops at ${cap_usd:g}.")
     return "\n".join(rows) + "\n\nAsk the questions?"
 

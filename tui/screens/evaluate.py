@@ -23,7 +23,7 @@ STAGE = "evaluate"
 _MUTED = "$foreground-muted"
 _VERDICTS = {"better": ("▲ better", "$text-success"), "worse": ("▼ worse", "$text-error"),
              "cannot tell": ("= cannot tell", "")}
-MOST_GROUPS = 8
+MOST_CATEGORIES = 8
 _SIDES = {"won": ("+ won ", "$text-success"), "lost": ("- lost", "$text-error")}
 
 
@@ -153,7 +153,7 @@ class EvaluatePage(RunPage):
         self.put("#scope", joined(*(shown(f"not measured: {text}\n", "$warning") for text in missing),
                                   *(shown(f"! {text}\n", "$warning") for text in problems),
                                   *(_best(self._scores) if self._scores and card is self.cards[0] else ()),
-                                  shown(card.scope, _MUTED), *(_groups(card) if self.size.height >= 40 else ())))
+                                  shown(card.scope, _MUTED), *(_categories(card) if self.size.height >= 40 else ())))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """A comparison: its items. An item: both outputs. What was chosen may have gone meanwhile."""
@@ -269,16 +269,16 @@ def _rows(card: ScoreCard, width: int) -> Content:
     return joined(*parts)
 
 
-def _groups(card: ScoreCard) -> list[Content]:
-    """Scores by the task's own groups of items, for example the number of steps."""
-    names = list(dict.fromkeys(group.group for row in card.rows for group in row.groups))[:MOST_GROUPS]
+def _categories(card: ScoreCard) -> list[Content]:
+    """Scores by the task's own categories of items, for example the number of steps."""
+    names = list(dict.fromkeys(found.category for row in card.rows for found in row.categories))[:MOST_CATEGORIES]
     if not names:
         return []
     width = min(24, max(len(row.name) for row in card.rows))
     head = "".join(f"{fitted(name or '-', 6):>7}" for name in names)
-    parts = [shown("\n\nscore by group\n", "bold"), shown(f"{'':<{width}} {head}\n", _MUTED)]
+    parts = [shown("\n\nscore by category\n", "bold"), shown(f"{'':<{width}} {head}\n", _MUTED)]
     for row in card.rows:
-        scores = {group.group: f"{100 * group.score:.1f}%" for group in row.groups}
+        scores = {found.category: f"{100 * found.score:.1f}%" for found in row.categories}
         cells = "".join(f"{scores.get(name, '-'):>7}" for name in names)
         parts.append(shown(f"{fitted(row.name, width):<{width}} {cells}\n"))
     return parts

@@ -3,19 +3,19 @@ and the commands that use them. Reads what is there; makes and changes nothing, 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
+from localdistill.exporters.report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
+from localdistill.stages.outputs import ExportOutput, read_output
 from localdistill.workspace.folder import Artifact, Workspace, check_file
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder, list_runs
@@ -24,7 +24,7 @@ ExportState = Literal["whole", "unchecked", "damaged", "gone", "refused", "nothi
 Look = Callable[[], None] | None
 """Called again and again while files are compared with their checksums; None compares nothing."""
 _SUFFIX = ".gguf"
-_PARITY, _MODELFILE, _SUMS = "parity.json", "Modelfile", "SHA256SUMS"
+_MODELFILE, _SUMS = "Modelfile", "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,15 @@ def exports_of(workspace: Workspace, run: str = "", checked: bool = True,
 def _exports(workspace: Workspace, run: str, look: Look) -> Iterator[Exported]:
     folders = [RunFolder.open(workspace.runs, run)] if run else reversed(list_runs(workspace.runs))
     for folder in folders:
-        stages = _json(folder.path / "request.json").get("stages", ())
-        if run or "export" in stages:
+        if run or "export" in _stages(folder):
             yield _exported(workspace, folder, look)
+
+
+def _stages(folder: RunFolder) -> Sequence[str]:
+    try:
+        return tuple(map(str, folder.request()["stages"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
@@ -193,45 +199,43 @@ def chat_files(workspace: Workspace) -> list[ChatFile]:
 
 
 def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
-    made = _json(folder.path / "stages" / "export.json")
     arms = _arms(folder)
-    if not made:
-        report = _json(folder.path / _PARITY)
-        gate = tuple(_gate(report))
-        refused = bool(gate) and not all(item.passed for item in gate)
-        return Exported(folder.id, "refused" if refused else "not yet", gate=gate if refused else (),
-                        compute=str(report.get("compute", "")), arms=arms)
-    if made.get("why_nothing"):
-        commands = zip(("go on", "anew"), map(str, made.get("commands") or ()), strict=False)
-        return Exported(folder.id, "nothing", why=tuple(map(str, made["why_nothing"])), commands=tuple(commands),
-                        arms=arms)
-    digest, arm = str(made.get("export", "")), str(made.get("arm", ""))
-    said = made.get("terms")
-    terms: Mapping[str, Any] = said if isinstance(said, dict) else {}
+    try:
+        made = read_output(folder, ExportOutput)
+    except UsageError:
+        report = _report(folder.path)
+        refused = report is not None and bool(report.items) and not report.passed
+        return Exported(folder.id, "refused" if refused else "not yet", gate=_gate(report) if refused else (),
+                        compute=report.compute if report else "", arms=arms)
+    except LocalDistillError as error:
+        return Exported(folder.id, "damaged", arms=arms, why=(error.message, *([error.hint] if error.hint else ())))
+    if made.why_nothing:
+        commands = tuple(zip(("go on", "anew"), made.commands, strict=False))
+        return Exported(folder.id, "nothing", why=made.why_nothing, commands=commands, arms=arms)
     unknown: list[str] = []
-    standings = tuple(_standings(made))
-    common: dict[str, Any] = {
-        "arm": arm, "digest": digest, "thinks": bool(made.get("thinks")), "scores": tuple(_scores(made)),
-        "not_measured": tuple(map(str, made.get("not_measured") or ())), "terms": str(terms.get("strictest", "")),
-        "terms_of": tuple(map(str, terms.get("providers") or ())), "licences": _licences(workspace, folder, unknown),
-        "standings": standings, "arms": arms, "cautions": _cautions(made, arm, standings, folder.id),
-    }
-    artifact = _artifact(workspace, digest)
-    if artifact is None:
-        return Exported(folder.id, "gone", **common, unknown=tuple(unknown))
+    found = Exported(
+        folder.id, "gone", made.arm, made.export, thinks=made.thinks, scores=tuple(_scores(made)),
+        not_measured=made.not_measured, terms=made.terms.strictest, terms_of=made.terms.providers,
+        licences=_licences(workspace, folder, unknown), standings=made.standings or (),
+        cautions=_cautions(made, folder.id), arms=arms, unknown=tuple(unknown))
+    artifact = _artifact(workspace, made.export)
+    return found if artifact is None else _looked_at(found, artifact, look)
+
+
+def _looked_at(found: Exported, artifact: Artifact, look: Look) -> Exported:
+    """`found`, with what lies in its folder."""
     damage = artifact.damage(look) if look else "" if artifact.is_whole() else artifact.damage()
     if damage:
-        return Exported(folder.id, "damaged", folder=artifact.path, **common, unknown=tuple(unknown), why=(damage,))
-    report = _json(artifact.path / _PARITY)
-    if not report:
-        unknown.append(f"{_PARITY} cannot be read")
-    unknown += [f"{name} lies in the folder and is no part of the export" for name in artifact.strangers()]
+        return replace(found, state="damaged", folder=artifact.path, why=(damage,))
     files = tuple(_files(artifact))
     if not files:
-        return Exported(folder.id, "nothing", why=("its exporters wrote no model file",), arms=arms)
-    return Exported(folder.id, "whole" if look else "unchecked", folder=artifact.path, files=files,
-                    gate=tuple(_gate(report)), compute=str(report.get("compute", "")), **common,
-                    unknown=tuple(unknown), commands=tuple(_commands(artifact, files)))
+        return Exported(found.run, "nothing", why=("its exporters wrote no model file",), arms=found.arms)
+    report = _report(artifact.path)
+    unknown = [f"{PARITY_FILE} cannot be read"] if report is None else []
+    unknown += [f"{name} lies in the folder and is no part of the export" for name in artifact.strangers()]
+    return replace(found, state="whole" if look else "unchecked", folder=artifact.path, files=files,
+                   gate=_gate(report), compute=report.compute if report else "", unknown=(*found.unknown, *unknown),
+                   commands=tuple(_commands(artifact, files)))
 
 
 def _artifact(workspace: Workspace, digest: str) -> Artifact | None:
@@ -248,19 +252,12 @@ def _arms(folder: RunFolder) -> tuple[str, ...]:
         return ()
 
 
-def _standings(made: Mapping[str, Any]) -> Iterator[Standing]:
-    for entry in _dicts(made.get("standings")):
-        with contextlib.suppress(TypeError, ValueError):
-            low_high = entry.get("interval")
-            yield Standing(**{**entry, "interval": (low_high[0], low_high[1]) if low_high else None})
-
-
-def _cautions(made: Mapping[str, Any], arm: str, standings: Sequence[Standing], run: str) -> tuple[str, ...]:
-    if arm == "base":
+def _cautions(made: ExportOutput, run: str) -> tuple[str, ...]:
+    if made.arm == "base":
         return ()
-    if not isinstance(made.get("standings"), list):
+    if made.standings is None:
         return (f"how it stands against the base was not recorded; localdistill resume {run} does",)
-    return tuple(cautions(standings))
+    return tuple(cautions(made.standings))
 
 
 def _files(artifact: Artifact) -> Iterator[ExportedFile]:
@@ -272,23 +269,24 @@ def _files(artifact: Artifact) -> Iterator[ExportedFile]:
         yield ExportedFile(artifact.path / name, name.removesuffix(_SUFFIX).rpartition("-")[2], sizes[name], sha256)
 
 
-def _gate(report: Mapping[str, Any]) -> Iterator[GateItem]:
-    for item in _dicts(report.get("items")):
-        yield GateItem(str(item.get("name", "?")), bool(item.get("passed")), _number(item.get("figure")),
-                       _number(item.get("threshold")), str(item.get("detail", "")))
+def _gate(report: ParityReport | None) -> tuple[GateItem, ...]:
+    return tuple(GateItem(item.name, item.passed, item.figure, item.threshold, item.detail)
+                 for item in (report.items if report else ()))
 
 
-def _scores(made: Mapping[str, Any]) -> Iterator[FormScore]:
-    for card in _dicts(made.get("measured")):
-        for form in _dicts(card.get("forms")):
-            interval = [_number(v) for v in form.get("interval") or (0, 0)]
-            difference = form.get("difference")
-            yield FormScore(
-                str(card.get("task", "?")), str(form.get("form", "?")), _number(form.get("score")),
-                (interval[0], interval[-1]), None if difference is None else _number(difference),
-                form.get("same_text"), int(_number(card.get("items"))), str(form.get("verdict", "")),
-                None if form.get("base_difference") is None else _number(form["base_difference"]),
-                str(form.get("base_verdict", "")))
+def _report(folder: Path) -> ParityReport | None:
+    """What the parity gate found; None when it is not there or cannot be read."""
+    try:
+        return ParityReport.from_bytes((folder / PARITY_FILE).read_bytes(), PARITY_FILE)
+    except (OSError, LocalDistillError):
+        return None
+
+
+def _scores(made: ExportOutput) -> Iterator[FormScore]:
+    for task in made.measured:
+        for form in task.forms:
+            yield FormScore(task.task, form.form, form.score, form.interval, form.difference, form.same_text,
+                            task.items, form.verdict, form.base_difference, form.base_verdict)
 
 
 def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:
@@ -332,22 +330,3 @@ def _teachers(folder: RunFolder) -> Iterator[Path]:
                 continue
             if path.is_file():
                 yield path
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _dicts(value: object) -> list[Mapping[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return float("nan")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
-from localdistill.core.errors import UsageError
+from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.recipe import STAGES
+from localdistill.stages.outputs import ExportOutput, has_output, read_output
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import missing_in, open_store
@@ -84,28 +84,20 @@ def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, st
 
 def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
     if run is None or status is None:
-        return [ChainStep(stage, "waiting") for stage in STAGES]
+        return [ChainStep(stage.name, "waiting") for stage in STAGES]
     try:
         wanted = run.request()["stages"]
     except (OSError, ValueError, KeyError):
-        wanted = STAGES
+        wanted = [stage.name for stage in STAGES]
     steps = []
-    for stage in STAGES:
+    for stage in (one.name for one in STAGES):
         if stage not in wanted:
             steps.append(ChainStep(stage, "absent"))
         elif status.alive and status.stage == stage:
             steps.append(ChainStep(stage, "running"))
         else:
-            steps.append(ChainStep(stage, "done" if _has_output(run, stage) else "waiting"))
+            steps.append(ChainStep(stage, "done" if has_output(run, stage) else "waiting"))
     return steps
-
-
-def _has_output(run: RunFolder, stage: str) -> bool:
-    try:
-        run.output(stage)
-    except (UsageError, ValueError):
-        return False
-    return True
 
 
 def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None) -> list[NextStep]:
@@ -122,8 +114,8 @@ def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None
         steps.append(NextStep(f"{run.id} reached its cap: raise it", f"resume {run.id} --max-usd N"))
     elif status.state != "finished":
         steps.append(NextStep(f"{run.id} is {status.state}: go on", f"resume {run.id}"))
-    elif _has_output(run, "export"):
-        steps.append(NextStep("talk to what came out", f"chat {run.id}") if run.output("export").get("files") else
+    elif has_output(run, "export"):
+        steps.append(NextStep("talk to what came out", f"chat {run.id}") if read_output(run, ExportOutput).files else
                      NextStep("nothing was good enough to export: see why", f"exports {run.id}"))
     steps.append(NextStep("look at the traces", "traces"))
     steps.append(NextStep("examine this machine", "doctor"))

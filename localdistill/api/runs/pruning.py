@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError, StoreError, UsageError
+from localdistill.stages.outputs import OUTPUTS, CollectOutput, read_output
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store, runs_of
 from localdistill.workspace.run_folder import RunFolder, list_runs
@@ -33,21 +34,11 @@ def _size(path: Path) -> int:
 
 
 def _digests(run: RunFolder) -> set[str]:
-    """Every artifact digest that the run's stages refer to."""
+    """Every artifact that the run's stages refer to. LocalDistillError when one of them left what cannot be read."""
     found: set[str] = set()
-
-    def visit(value: object) -> None:
-        if isinstance(value, str) and value.startswith("b2:"):
-            found.add(value)
-        elif isinstance(value, dict):
-            for inner in value.values():
-                visit(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                visit(inner)
-
-    for path in (run.path / "stages").glob("*.json"):
-        visit(json.loads(path.read_text()))
+    for kind in OUTPUTS.values():
+        with contextlib.suppress(UsageError):  # that stage has not run; what cannot be read stops the pruning
+            found |= read_output(run, kind).digests()
     return found
 
 
@@ -83,8 +74,8 @@ def _needed(run: RunFolder, only_here: Mapping[str, str]) -> str:
 def _unanswered(run: RunFolder) -> int:
     """Questions that a finished run was allowed to leave out."""
     try:
-        return int(run.output("collect").get("unanswered", 0))
-    except (LocalDistillError, ValueError, TypeError, AttributeError):
+        return read_output(run, CollectOutput).unanswered
+    except LocalDistillError:
         return 0
 
 

@@ -3,15 +3,23 @@ that export measured. Reads artifacts and measures nothing."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from localdistill.core.errors import LocalDistillError, UsageError
-from localdistill.scorecard import Comparison, Flip, ScoreCard, choose_arm
+from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreCards, choose_arm
 from localdistill.stages.context import build_tasks
+from localdistill.stages.outputs import (
+    MEASURED_FILE,
+    SCORECARD_FILE,
+    EvaluateOutput,
+    ExportOutput,
+    MeasuredForms,
+    has_output,
+    read_output,
+)
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 
@@ -55,8 +63,7 @@ def score_card(workspace: Workspace, run: str = "last") -> Scores:
     """The score cards of the run `run`. UsageError when it has none yet, or when they are gone, LocalDistillError when
     they are damaged: what is not as it was written is never shown."""
     folder = RunFolder.open(workspace.runs, run)
-    evaluated = folder.output("evaluate")
-    cards = _cards(json.loads(_file(workspace, folder, "scorecard", evaluated["scorecard"], "scorecard.json")))
+    cards = _cards(workspace, folder, read_output(folder, EvaluateOutput).scorecard)
     forms, not_measured, problems = _forms(workspace, folder)
     questions, references = _items(folder)
     choice = choose_arm(cards)
@@ -66,17 +73,17 @@ def score_card(workspace: Workspace, run: str = "last") -> Scores:
 def _forms(workspace: Workspace,
            folder: RunFolder) -> tuple[tuple[ScoreCard, ...], tuple[str, ...], tuple[str, ...]]:
     """The cards of the exported forms, what was not measured, and why there is nothing where there should be."""
-    digest = str(_output(folder, "export").get("export", ""))
+    digest = read_output(folder, ExportOutput).export if has_output(folder, ExportOutput.stage) else ""
     artifact = workspace.find_artifact("export", digest) if digest else None
     if artifact is None:
         gone = f"the export is gone with the scores of its files; localdistill resume {folder.id} makes it again"
         return (), (), (gone,) if digest else ()
     try:
-        if "measured.json" not in artifact.manifest["files"]:
+        if MEASURED_FILE not in artifact.manifest["files"]:
             return (), (), ()
-        measured = json.loads(artifact.checked("measured.json").read_text(encoding="utf-8"))
-        return _cards(measured["cards"]), tuple(measured.get("not_measured", ())), ()
-    except (LocalDistillError, OSError, ValueError, KeyError) as error:
+        measured = MeasuredForms.from_bytes(artifact.checked(MEASURED_FILE).read_bytes(), MEASURED_FILE)
+        return measured.cards, measured.not_measured, ()
+    except (LocalDistillError, OSError) as error:
         said = error.message if isinstance(error, LocalDistillError) else str(error)
         return (), (), (f"the scores of the exported files cannot be shown: {said}; localdistill resume {folder.id} "
                         "makes them again",)
@@ -92,26 +99,17 @@ def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:
                               scores.references.get(flip.prompt_id, ""), flip)
 
 
-def _cards(data: list[Mapping[str, Any]]) -> tuple[ScoreCard, ...]:
-    return tuple(map(ScoreCard.from_json, data))
-
-
-def _output(folder: RunFolder, stage: str) -> dict[str, Any]:
-    try:
-        return folder.output(stage)
-    except (UsageError, ValueError):
-        return {}
-
-
-def _file(workspace: Workspace, folder: RunFolder, kind: str, digest: str, name: str) -> str:
-    artifact = workspace.find_artifact(kind, digest)
+def _cards(workspace: Workspace, folder: RunFolder, digest: str) -> tuple[ScoreCard, ...]:
+    artifact = workspace.find_artifact("scorecard", digest)
     if artifact is None:
-        raise UsageError(f"the {kind} of run {folder.id} is gone from this workspace",
+        raise UsageError(f"the scorecard of run {folder.id} is gone from this workspace",
                          f"localdistill resume {folder.id} makes it again")
     if why := artifact.damage():
-        raise LocalDistillError(f"the {kind} of run {folder.id} is damaged: {why}",
+        raise LocalDistillError(f"the scorecard of run {folder.id} is damaged: {why}",
                                 f"localdistill resume {folder.id} sets it aside and makes it again")
-    return artifact.file(name).read_text(encoding="utf-8")
+    where = f"{SCORECARD_FILE} of run {folder.id}"
+    again = f"localdistill resume {folder.id} makes it again"
+    return ScoreCards.from_bytes(artifact.file(SCORECARD_FILE).read_bytes(), where, again).cards
 
 
 def _items(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from localdistill.api.teachers.subjects import Subject
+from localdistill.api.teachers.probe_targets import ProbeTarget
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
@@ -36,10 +36,10 @@ class Examined:
     changes: tuple[str, ...]
 
 
-def worst_cost_usd(subject: Subject) -> float | None:
+def worst_cost_usd(target: ProbeTarget) -> float | None:
     """The most that probing is expected to cost; 0.0 for a local model, None when the price is unknown. Raises
     EngineError when a key is missing: before anybody is asked to agree to a price."""
-    engine = subject.build()
+    engine = target.build()
     if not isinstance(engine, WireEngine):
         return 0.0
     engine.targets()
@@ -47,17 +47,17 @@ def worst_cost_usd(subject: Subject) -> float | None:
     return None if worst is None else worst / NANO
 
 
-def examine_teacher(workspace: Workspace, subject: Subject, ledger: SpendLedger, cancel: Cancel) -> Examined:
-    """Probe `subject`, keep the report in `workspace` and compare it with the one before. Consent to terms of use is
+def examine_teacher(workspace: Workspace, target: ProbeTarget, ledger: SpendLedger, cancel: Cancel) -> Examined:
+    """Probe `target`, keep the report in `workspace` and compare it with the one before. Consent to terms of use is
     the caller's to ask for. Raises EngineError, EngineUnavailable, BudgetReached, ModelFileError, Cancelled."""
-    engine = subject.build()
+    engine = target.build()
     try:
         before = last_probe(workspace, engine.identity())
         found = probe_server(engine, ledger, cancel) if isinstance(engine, WireEngine) else probe_local(engine, cancel)
     finally:
         engine.close()
     keep_probe(workspace, found)
-    return Examined(subject.label, found, before, tuple(compare(before, found)) if before else ())
+    return Examined(target.label, found, before, tuple(compare(before, found)) if before else ())
 
 
 def tune_teacher(path: Path, parallel: int = 16) -> Tuning:

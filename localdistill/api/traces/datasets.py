@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError
+from localdistill.stages.outputs import FormatOutput, read_output
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 
@@ -46,16 +47,16 @@ def dataset_shapes(workspace: Workspace, run: RunFolder) -> list[DatasetShape]:
     is gone or not what was written."""
     student = run.recipe().student
     found = []
-    for arm, made in run.output("format")["arms"].items():
-        artifact = workspace.find_artifact("dataset", made["dataset"])
+    for arm, made in read_output(run, FormatOutput).arms.items():
+        artifact = workspace.find_artifact("dataset", made.dataset)
         why = "its folder is gone" if artifact is None else artifact.damage()
         if artifact is None or why:
             raise LocalDistillError(f"the dataset of arm {arm} cannot be shown: {why}",
                                     f"localdistill resume {run.id} makes it again")
         found.append(DatasetShape(
-            arm, made["format"], made["thinks"], made.get("rewrite", ""), made["dataset"],
-            student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made["trained_tokens"],
-            made.get("left_out", {})))
+            arm, made.facts.format, made.facts.thinks, made.facts.rewrite, made.dataset,
+            student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made.facts.trained_tokens,
+            made.facts.left_out))
     return found
 
 

@@ -20,7 +20,7 @@ from localdistill.stages.context import build_member
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProbeTarget:
     """One teacher that can be probed."""
 
     label: str
@@ -44,12 +44,12 @@ def _can_be_probed(engine: str) -> bool:
     return issubclass(ENGINES.load(engine), WireEngine | LlamaCppEngine)
 
 
-def asking_recipe(subjects: Sequence[Subject]) -> Recipe:
+def asking_recipe(targets: Sequence[ProbeTarget]) -> Recipe:
     """A recipe that says no more than that these teachers are asked: what consent is about."""
-    return Recipe(name="probe", prompts=PromptsSection(files=()), teacher=tuple(s.section for s in subjects))
+    return Recipe(name="probe", prompts=PromptsSection(files=()), teacher=tuple(s.section for s in targets))
 
 
-def provider_subject(name: str, model: str = "", base_url: str = "", key_env: str = "") -> Subject:
+def provider_target(name: str, model: str = "", base_url: str = "", key_env: str = "") -> ProbeTarget:
     """A model of a known provider; `base_url` and `key_env` replace what its file says."""
     known = provider(name)
     if not model:
@@ -58,17 +58,17 @@ def provider_subject(name: str, model: str = "", base_url: str = "", key_env: st
         raise UsageError(f"{name}: which model?", shown)
     options = {"provider": name, "model": model, "base_url": base_url, "api_key_env": key_env}
     given = {key: value for key, value in options.items() if value}
-    return Subject(f"{name} {model}", TeacherSection(use=known.engine, name=name, options=given), Path.cwd())
+    return ProbeTarget(f"{name} {model}", TeacherSection(use=known.engine, name=name, options=given), Path.cwd())
 
 
-def local_subject(path: Path) -> Subject:
+def local_target(path: Path) -> ProbeTarget:
     """A GGUF file on this machine."""
     section = TeacherSection(use="llama_cpp", options={"model": str(path.expanduser().resolve())})
-    return Subject(path.name, section, Path.cwd())
+    return ProbeTarget(path.name, section, Path.cwd())
 
 
-def recipe_subjects(recipe: Recipe, base: Path, name: str = "", model: str = "", base_url: str = "",
-                    key_env: str = "") -> list[Subject]:
+def recipe_targets(recipe: Recipe, base: Path, name: str = "", model: str = "", base_url: str = "",
+                    key_env: str = "") -> list[ProbeTarget]:
     """The teachers of `recipe`, or the one called `name`; the other words replace options of engines that have them."""
     labels = [teacher.name or teacher.use for teacher in recipe.teachers]
     if not labels:
@@ -83,5 +83,5 @@ def recipe_subjects(recipe: Recipe, base: Path, name: str = "", model: str = "",
         if not name or label == name:
             asks_a_server = issubclass(ENGINES.load(teacher.use).Options, WireOptions)
             options = {**teacher.options, **(changes if asks_a_server else {})}
-            found.append(Subject(label, teacher.model_copy(update={"options": options}), base))
+            found.append(ProbeTarget(label, teacher.model_copy(update={"options": options}), base))
     return found

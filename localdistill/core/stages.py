@@ -1,0 +1,36 @@
+"""The stages of the chain, said once: commands, recipes, overviews and processes follow from this list. What a stage
+leaves is typed in `stages.outputs`, and its work is the module of its name in `stages`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain."""
+
+    name: str
+    does: str
+    """In sentences, for people."""
+    sections: tuple[str, ...]
+    """Fields of a recipe of which any switches it on; every recipe has a stage with none."""
+    inputs: tuple[str, ...]
+    """Earlier stages whose output it reads, where the recipe has them."""
+    uses_student: bool = False
+    """It opens the files of the student."""
+
+
+STAGES = (
+    Stage("collect", "Ask the teacher (or import traces) for a recipe; what is stored is not asked again.",
+          ("prompts", "traces"), ()),
+    Stage("grade", "Grade what a recipe collected.", ("graders",), ("collect",)),
+    Stage("select", "Apply a recipe's filters and save the selection.", (), ("collect",)),
+    Stage("rewrite", "Make a recipe's rewritten traces (summaries).", ("rewrites",), ("select",)),
+    Stage("format", "Write one tokenized dataset per arm.", ("arms",), ("select", "rewrite"), True),
+    Stage("train", "Train one adapter per arm and seed.", ("train",), ("format",), True),
+    Stage("evaluate", "Measure the base and every arm, and print the score card.", ("evaluate",),
+          ("collect", "select", "format", "train"), True),
+    Stage("export", "Merge the chosen arm and write its files.", ("export",),
+          ("select", "format", "train", "evaluate"), True),
+)

@@ -1,0 +1,292 @@
+"""What each stage leaves for the next ones, typed and versioned: stages write and read it here, and so does whoever
+shows it. Nobody reads these files any other way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.stored import Stored
+from localdistill.scorecard import ScoreCard, Standing
+from localdistill.scorecard.card import older_card
+from localdistill.trainers.base import TrainingResult
+from localdistill.workspace.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class StageOutput(Stored):
+    """Base of what stages leave."""
+
+    stage: ClassVar[str]
+
+    def digests(self) -> set[str]:
+        """The artifacts that it speaks of: they stay as long as the run does."""
+        return set()
+
+
+@dataclass(frozen=True)
+class CollectOutput(StageOutput):
+    """What was collected; the traces themselves are the ids `collect`."""
+
+    stage = "collect"
+    traces: int
+    spent_usd: float = 0.0
+    unanswered: int = 0
+    """Questions that were allowed to stay without an answer."""
+    unknown_marks: Mapping[str, int] = field(default_factory=dict)
+    """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
+
+
+@dataclass(frozen=True)
+class GradeOutput(StageOutput):
+    """Who graded."""
+
+    stage = "grade"
+    graders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SelectOutput(StageOutput):
+    """The selection; its traces are the ids `select`."""
+
+    stage = "select"
+    name: str
+    kept: int
+
+
+@dataclass(frozen=True)
+class RewriteOutput(StageOutput):
+    """What every rewrite came to; its kept traces are the ids `rewrite-NAME`."""
+
+    stage = "rewrite"
+    verdicts: Mapping[str, Mapping[str, int]]
+    """Rewrite -> `kept`, or why not -> traces."""
+
+    @classmethod
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were versions: the verdicts alone."""
+        return {"verdicts": data}
+
+
+@dataclass(frozen=True)
+class DatasetFacts(Stored):
+    """One arm's dataset in figures; kept beside its rows as `facts.json`."""
+
+    arm: str
+    format: str
+    """Name and version."""
+    thinks: bool
+    rows: int
+    trained_tokens: int
+    tokens: int
+    longest: int
+    median_tokens: int
+    stop_token_id: int
+    tag_token_ids: tuple[int, ...] = ()
+    """Tokens of think tags that the rows train."""
+    rewrite: str = ""
+    """The rewrite that made its traces; empty for the original ones."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> traces that the format could not serve."""
+
+    @property
+    def title(self) -> str:
+        """The format, and the rewrite whose traces it shows."""
+        return self.format + (f" of {self.rewrite}" if self.rewrite else "")
+
+
+@dataclass(frozen=True)
+class ArmDataset:
+    """The dataset of one arm."""
+
+    dataset: str
+    """Digest of the artifact."""
+    facts: DatasetFacts
+
+
+@dataclass(frozen=True)
+class FormatOutput(StageOutput):
+    """What training needs: one dataset per arm."""
+
+    stage = "format"
+    arms: Mapping[str, ArmDataset]
+    served: int
+    """Traces or prompts that every arm can serve."""
+    student: str
+    """Digest of the student that the rows are tokenized for."""
+
+    def digests(self) -> set[str]:
+        """The datasets."""
+        return {arm.dataset for arm in self.arms.values()}
+
+    @classmethod
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were versions: digest and figures side by side."""
+        return {**data, "arms": {name: {"dataset": arm["dataset"], "facts": arm} for name, arm in data["arms"].items()}}
+
+
+@dataclass(frozen=True)
+class ArmAdapter:
+    """What one training made of one arm."""
+
+    adapter: str
+    """Digest of the artifact."""
+    seed: int
+    result: TrainingResult
+
+
+@dataclass(frozen=True)
+class TrainOutput(StageOutput):
+    """One adapter per arm and seed, in the order of training."""
+
+    stage = "train"
+    adapters: Mapping[str, tuple[ArmAdapter, ...]]
+
+    def digests(self) -> set[str]:
+        """The adapters."""
+        return {one.adapter for found in self.adapters.values() for one in found}
+
+    @classmethod
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were versions: digest, seed and result side by side."""
+        return {"adapters": {arm: [{"adapter": one["adapter"], "seed": one["seed"], "result": one} for one in found]
+                             for arm, found in data["adapters"].items()}}
+
+
+@dataclass(frozen=True)
+class EvaluateOutput(StageOutput):
+    """The score card, and the arm that may be exported unasked."""
+
+    stage = "evaluate"
+    scorecard: str
+    """Digest of the artifact."""
+    best: str
+    """Empty where there is none."""
+
+    def digests(self) -> set[str]:
+        """The score card."""
+        return {self.scorecard}
+
+
+@dataclass(frozen=True)
+class TermsOfUse:
+    """The terms of the teachers that something learned from."""
+
+    strictest: str
+    """Class; empty when none is known to apply."""
+    providers: tuple[str, ...]
+    """Names, with their classes."""
+
+
+@dataclass(frozen=True)
+class FormSummary:
+    """One form of the exported model on one benchmark, without texts of models."""
+
+    form: str
+    score: float
+    interval: tuple[float, float]
+    difference: float | None = None
+    """To the model as it was trained; this and what follows is None for that one."""
+    difference_interval: tuple[float, float] | None = None
+    won: int | None = None
+    lost: int | None = None
+    same_text: int | None = None
+    """Items with the very text of the trained model."""
+    p_value: float | None = None
+    verdict: str = ""
+    base_difference: float | None = None
+    """To the untrained student; None where that was not measured."""
+    base_interval: tuple[float, float] | None = None
+    base_verdict: str = ""
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """Every form of the exported model on one benchmark."""
+
+    task: str
+    is_guard: bool
+    items: int
+    against: str
+    """The form that the others are compared with."""
+    forms: tuple[FormSummary, ...]
+    base: float | None = None
+    """Score of the untrained student; None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class ExportOutput(StageOutput):
+    """What was exported and what is known of it; or, with no `export`, why nothing was."""
+
+    stage = "export"
+    export: str
+    """Digest of the artifact; empty when nothing was exported."""
+    arm: str = ""
+    seed: int | None = None
+    files: tuple[str, ...] = ()
+    thinks: bool = False
+    terms: TermsOfUse = TermsOfUse("", ())
+    standings: tuple[Standing, ...] | None = None
+    """Against the base, per task; None in runs of versions that did not record it."""
+    measured: tuple[TaskSummary, ...] = ()
+    not_measured: tuple[str, ...] = ()
+    """Task, form and reason of everything that could not be run."""
+    answers: tuple[str, ...] = ()
+    """Digests of the answers behind `measured`."""
+    why_nothing: tuple[str, ...] = ()
+    """Why nothing was exported, then how each arm stands."""
+    commands: tuple[str, ...] = ()
+    """What exports an arm all the same: by going on, and anew."""
+
+    def digests(self) -> set[str]:
+        """The export and the answers of its forms."""
+        return {self.export, *self.answers} - {""}
+
+
+@dataclass(frozen=True)
+class MeasuredForms(Stored):
+    """The score cards of the forms of one exported model; kept beside it as `measured.json`. They name no place on this
+    machine."""
+
+    cards: tuple[ScoreCard, ...]
+    """Against the model as it was trained, one per benchmark."""
+    beside_base: tuple[ScoreCard, ...] = ()
+    """The same answers against the untrained student; empty where that is what is exported."""
+    answers: tuple[str, ...] = ()
+    not_measured: tuple[str, ...] = ()
+
+    @classmethod
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were versions: categories under another name."""
+        return {**data, **{key: [older_card(card) for card in data.get(key, ())] for key in ("cards", "beside_base")}}
+
+
+FACTS_FILE, SCORECARD_FILE, MEASURED_FILE = "facts.json", "scorecard.json", "measured.json"
+"""Names inside artifacts of `DatasetFacts`, `ScoreCards` and `MeasuredForms`."""
+OUTPUTS: Mapping[str, type[StageOutput]] = {
+    output.stage: output for output in (CollectOutput, GradeOutput, SelectOutput, RewriteOutput, FormatOutput,
+                                        TrainOutput, EvaluateOutput, ExportOutput)}
+Output = TypeVar("Output", bound=StageOutput)
+
+
+def write_output(run: RunFolder, output: StageOutput) -> None:
+    """Keep what a stage leaves."""
+    run.write_output(output.stage, output.to_bytes())
+
+
+def read_output(run: RunFolder, kind: type[Output]) -> Output:
+    """What a stage of `run` left. UsageError when it has not run, LocalDistillError when it was written by a newer
+    version or is damaged."""
+    return kind.from_bytes(run.output(kind.stage), f"the output of the stage '{kind.stage}' of run {run.id}",
+                           f"localdistill resume {run.id} makes it again")
+
+
+def has_output(run: RunFolder, stage: str) -> bool:
+    """True when `stage` has run and what it left can be read."""
+    try:
+        read_output(run, OUTPUTS[stage])
+    except LocalDistillError:
+        return False
+    return True

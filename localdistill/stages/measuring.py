@@ -136,8 +136,7 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
     by_id = {content_id("item", i, p.id): p for i, p in enumerate(bench.prompts)}
     requests = {key: Request(key, p.messages, sampling, 0, subject.thinks) for key, p in by_id.items()}
     results: dict[str, ItemResult] = {}
-    judge = GRADERS.load(bench.task.grader)
-    grader: Grader = judge(judge.Options())
+    grader: Grader = context.member(GRADERS, Member(use=bench.task.grader))
     right = 0.0
     try:
         with context.engine(subject.engine) as engine:
@@ -147,7 +146,7 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
                 trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
-                results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
+                results[reply.request_id] = _result(bench.task, prompt, reply, grade.score, grade.extracted)
                 counters = {"right": right}
                 context.emit(Progressed(subject.stage, label, len(results), len(requests), "items", counters))
     finally:
@@ -162,7 +161,7 @@ def _answer(context: StageContext, bench: Bench, subject: Subject, label: str) -
     return answered
 
 
-def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
+def _result(task: Task, prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
     return ItemResult(
         prompt_id=prompt.id,
         score=score,
@@ -171,6 +170,6 @@ def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemR
         answer_tokens=reply.usage.completion_tokens,
         extracted=extracted,
         output=reply.raw,
-        group=str(prompt.metadata.get("steps", "")),
+        group=task.category(prompt),
         error=(reply.error or "no reply") if reply.status == "error" else "",
     )

@@ -13,8 +13,6 @@ from localdistill.core.errors import BudgetReached, EngineUnavailable, InputErro
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Prompt, Reply, Request, trace_of
 from localdistill.graders import GRADERS
-from localdistill.interchange.base import Imported
-from localdistill.interchange.files import read_file
 from localdistill.recipe import advice_on
 from localdistill.recipe.sections import PromptsSection
 from localdistill.stages.asking import (
@@ -28,7 +26,7 @@ from localdistill.stages.asking import (
     side_by_side,
     unique,
 )
-from localdistill.stages.context import JournalledWriter, StageContext
+from localdistill.stages.context import JournalledWriter, StageContext, read_section
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
@@ -60,19 +58,8 @@ def run(context: StageContext) -> None:
     write_output(context.run, CollectOutput(len(ids), context.ledger.spent_usd, unanswered, dict(marks.most_common())))
 
 
-def read_section(context: StageContext, section: PromptsSection) -> Iterator[Imported]:
-    """The rows of a section's files."""
-    for name in section.files:
-        path = context.path(name)
-        layout = None if section.layout == "auto" else section.layout
-        for count, (_, item) in enumerate(read_file(path, layout), start=1):
-            yield item
-            if count == section.limit:
-                break
-
-
 def _import(context: StageContext, section: PromptsSection, marks: Counter[str]) -> list[str]:
-    rows = list(read_section(context, section))
+    rows = list(read_section(section, context.base))
     if not any(row.trace for row in rows):
         raise InputError(
             f"{', '.join(section.files)}: no row holds an answer of a model",
@@ -101,7 +88,7 @@ def _say_unknown_marks(context: StageContext, marks: Counter[str]) -> None:
 def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) -> tuple[list[str], int]:
     """The ids of the answers, and how many questions have none."""
     options = context.recipe.collect
-    prompts: Iterable[Prompt] = (item.prompt for item in read_section(context, section))
+    prompts: Iterable[Prompt] = (item.prompt for item in read_section(section, context.base))
     if sample := int(context.run.request().get("sample", 0)):
         prompts = evenly(list(unique(prompts)), sample)
 

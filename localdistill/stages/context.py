@@ -17,10 +17,12 @@ from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
-from localdistill.interchange.files import read_prompts
+from localdistill.interchange.base import Imported
+from localdistill.interchange.files import read_file, read_prompts
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import PromptsSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
@@ -53,6 +55,16 @@ def build_tasks(recipe: Recipe, base: Path) -> list[Task]:
     """The benchmarks of `recipe`."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
     return [build_member(TASKS, member, base, read=read_prompts) for member in members]
+
+
+def read_section(section: PromptsSection, base: Path) -> Iterator[Imported]:
+    """The rows of a section's files; relative paths start from `base`."""
+    layout = None if section.layout == "auto" else section.layout
+    for name in section.files:
+        for count, (_, item) in enumerate(read_file(resolve_path(name, base), layout), start=1):
+            yield item
+            if count == section.limit:
+                break
 
 
 @dataclass
@@ -129,7 +141,11 @@ class StageContext:
         return LogprobWriter(self.run.path / "logprobs")
 
     def tasks(self) -> list[Task]:
-        """The benchmarks of the recipe."""
+        """The benchmarks of the recipe, each built once, so that its file is read once."""
+        return self._tasks
+
+    @cached_property
+    def _tasks(self) -> list[Task]:
         return build_tasks(self.recipe, self.base)
 
     @cached_property

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Counted, Progressed, stamped
-from localdistill.core.records import Prompt, Skip, Trace
-from localdistill.formats import FORMATS
+from localdistill.core.records import Skip
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
+from localdistill.modelfiles.rows import TokenizedRow
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output
-from localdistill.templates import ChatTemplate
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.templates.marks import OURS
 
 if TYPE_CHECKING:
@@ -62,12 +61,11 @@ def run(context: StageContext) -> None:
     """Leave the digest of one dataset per arm."""
     assert context.recipe.student is not None  # the recipe's own check
     folder = ModelFolder.open(context.student)
-    tokenizer = StudentTokenizer(context.student)
-    template = ChatTemplate.from_folder(context.student)
+    tokens = TraceTokenizer(context.student, context.recipe.student.max_tokens)
     # Arms on one selection are matched trace by trace, so that all train equally many rows; an arm with a selection
     # of its own (another teacher) shares only prompts with the others.
     by_trace = not any(section.selection for section in context.recipe.arms)
-    arms = [_lay_out(context, section, template, tokenizer, by_trace) for section in context.recipe.arms]
+    arms = [_lay_out(context, section, tokens, by_trace) for section in context.recipe.arms]
     served = set.intersection(*(arm.keys for arm in arms))
     unit = "trace" if by_trace else "prompt"
     barren = [arm for arm in arms if not arm.rows]
@@ -91,17 +89,13 @@ def run(context: StageContext) -> None:
             "trained tokens": sum(r.trained_tokens for r in rows),
         }
         context.emit(Counted("dataset", counts, arm=arm.section.name))
-        output[arm.section.name] = _write(context, arm, rows, folder, tokenizer)
+        output[arm.section.name] = _write(context, arm, rows, folder, tokens.tokenizer)
     write_output(context.run, FormatOutput(output, len(served), folder.digest()))
 
 
-def _lay_out(
-    context: StageContext, section: ArmSection, template: ChatTemplate, tokenizer: StudentTokenizer, by_trace: bool
-) -> ArmRows:
+def _lay_out(context: StageContext, section: ArmSection, tokens: TraceTokenizer, by_trace: bool) -> ArmRows:
     """Every trace of an arm as a tokenized row or a skip."""
-    assert context.recipe.student is not None
-    cls = FORMATS.load(section.format)
-    arm = ArmRows(section, cls(cls.Options.model_validate(section.options)), [], [])
+    arm = ArmRows(section, format_of(section, context.base), [], [])
     ids = arm_pairs(context, section)
     stands_for: dict[str, list[str]] = {}
     for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
@@ -112,7 +106,7 @@ def _lay_out(
             stands_for[prompt.id].append(key)
             row = Skip(prompt.id, trace.id, AGAIN)
         else:
-            row = tokenize_pair(arm.format, prompt, trace, template, tokenizer, context.recipe.student.max_tokens)
+            row = tokens.row(arm.format, prompt, trace)
         if isinstance(row, Skip):
             arm.skips.append(row)
         else:
@@ -121,14 +115,6 @@ def _lay_out(
                 stands_for[prompt.id] = arm.rows[-1][0]
         context.emit(Progressed(section.name, done, len(ids), "rows", arm=section.name))
     return arm
-
-
-def tokenize_pair(
-    form: Format, prompt: Prompt, trace: Trace, template: ChatTemplate, tokenizer: StudentTokenizer, max_tokens: int
-) -> TokenizedRow | Skip:
-    """One trace in one format as the student's tokens, or why not."""
-    example = form.lay_out(prompt, trace, tokenizer.count)
-    return example if isinstance(example, Skip) else tokenize_example(example, template, tokenizer, max_tokens)
 
 
 def _writer(context: StageContext, section: ArmSection) -> str:

@@ -185,8 +185,7 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
     by_id = {content_id("item", i, p.id): p for i, p in enumerate(bench.prompts)}
     requests = {key: Request(key, p.messages, sampling, 0, contestant.thinks) for key, p in by_id.items()}
     results: dict[str, ItemResult] = {}
-    judge = GRADERS.load(bench.task.grader)
-    grader: Grader = judge(judge.Options())
+    grader: Grader = context.member(GRADERS, Member(use=bench.task.grader))
     right, emit = 0.0, contestant.tells(context.emit)
     try:
         with context.engine(serving.engine) as engine:
@@ -196,7 +195,7 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
                 trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
                 grade = grader.grade(prompt, trace)
                 right += grade.score
-                results[reply.request_id] = _result(prompt, reply, grade.score, grade.extracted)
+                results[reply.request_id] = _result(bench.task, prompt, reply, grade.score, grade.extracted)
                 counters = {"right": right}
                 emit(Progressed(label, len(results), len(requests), "items", counters))
     finally:
@@ -211,7 +210,7 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
     return answered
 
 
-def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
+def _result(task: Task, prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
     return ItemResult(
         prompt_id=prompt.id,
         score=score,
@@ -220,6 +219,6 @@ def _result(prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemR
         answer_tokens=reply.usage.completion_tokens,
         extracted=extracted,
         output=reply.raw,
-        category=str(prompt.metadata.get("steps", "")),
+        category=task.category(prompt),
         error=(reply.error or "no reply") if reply.status == "error" else "",
     )

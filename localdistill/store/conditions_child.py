@@ -1,5 +1,5 @@
-"""The child of `store.asking`: tests one condition of a user against the rows of the store. Its own queries read the
-file; the user's words only ever meet rows that were copied out, in a second database without files, extensions or
+"""The child of `store.conditions`: tests one condition of a user against the rows of the store. Its own queries read
+the file; the user's words only ever meet rows that were copied out, in a second database without files, extensions or
 settings to change."""
 
 from __future__ import annotations

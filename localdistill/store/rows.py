@@ -51,9 +51,9 @@ class Kind:
     store: Callable[[Any], Any]
     restore: Callable[[Any], Any]
     """What was stored; also of a row that is older than the column and holds NULL."""
-    accepts: Callable[[Any], bool]
+    accepts: Callable[[object], bool]
     """Whether a value read from JSON can be stored."""
-    dump: Callable[[Any], Any] = lambda value: value
+    dump: Callable[[Any], object] = lambda value: value
     """The value as JSON holds it."""
     load: Callable[[Any], Any] = lambda value: value
     """What was given to `dump`."""
@@ -61,19 +61,19 @@ class Kind:
     """Its texts may be long."""
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, float | bool) or _is_whole(value)
 
 
@@ -90,7 +90,7 @@ def _or_none(kind: Kind) -> Kind:
     )
 
 
-def _are_messages(value: Any) -> bool:
+def _are_messages(value: object) -> bool:
     parts = [part.name for part in fields(Message)]
     return isinstance(value, list) and all(
         isinstance(turn, dict) and list(turn) == parts and all(map(_is_text, turn.values())) for turn in value)
@@ -159,11 +159,11 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _stored(record: Any, columns: Mapping[str, Kind]) -> dict[str, Any]:
+def _stored(record: object, columns: Mapping[str, Kind]) -> dict[str, Any]:
     return {name: kind.store(getattr(record, name)) for name, kind in columns.items()}
 
 
-def _restored(cells: Sequence[Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
+def _restored(cells: Sequence[object], columns: Mapping[str, Kind]) -> dict[str, Any]:
     return {name: kind.restore(cell) for (name, kind), cell in zip(columns.items(), cells, strict=True)}
 
 
@@ -173,7 +173,7 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": _now()}
 
 
-def prompt_of(row: Sequence[Any]) -> Prompt:
+def prompt_of(row: Sequence[object]) -> Prompt:
     """The prompt of the columns `PROMPT_COLUMNS`."""
     prompt = Prompt(**_restored(row[:-1], PROMPT_FIELDS))
     prompt.__dict__["_id"] = row[-1]  # what `Prompt.id` would compute: the stored name stays the name
@@ -186,18 +186,18 @@ def trace_row(trace: Trace) -> dict[str, Any]:
     return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": _now()}
 
 
-def trace_of_row(row: Sequence[Any]) -> Trace:
+def trace_of_row(row: Sequence[object]) -> Trace:
     """The trace of the columns `TRACE_COLUMNS`."""
     own = len(TRACE_FIELDS)
     return Trace(**_restored(row[:own], TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
 
 
-def restored_cells(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
+def restored_cells(names: Sequence[str], cells: Sequence[object]) -> dict[str, Any]:
     """What some columns of `TRACE_TABLE` held when they were stored."""
     return _restored(cells, {name: TRACE_TABLE[name] for name in names})
 
 
-def trace_to_json(trace: Trace) -> dict[str, Any]:
+def trace_to_json(trace: Trace) -> dict[str, object]:
     """The trace as a journal holds it."""
     return {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
 
@@ -218,7 +218,7 @@ def grade_from_json(data: Mapping[str, Any], trace_id: str) -> Grade:
     return grade
 
 
-def _dumped(record: Any, columns: Mapping[str, Kind]) -> dict[str, Any]:
+def _dumped(record: object, columns: Mapping[str, Kind]) -> dict[str, object]:
     return {name: kind.dump(getattr(record, name)) for name, kind in columns.items()}
 
 
@@ -234,7 +234,7 @@ def grade_row(grade: Grade) -> dict[str, Any]:
     return _stored(grade, GRADE_FIELDS)
 
 
-def grade_of(row: Sequence[Any]) -> Grade:
+def grade_of(row: Sequence[object]) -> Grade:
     """The grade of the columns `GRADE_TABLE`."""
     return Grade(**_restored(row, GRADE_FIELDS))
 

@@ -227,7 +227,7 @@ class Store:
     def listing(self, where: str | None = None, search: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The first `limit` traces that meet the condition and hold the text, as JSON-ready dicts of the columns of
         `trace_view` without the long texts. `where` may be what a user typed: it is worked out in a child process that
-        is ended when it takes too long or too much memory (`store.asking`)."""
+        is ended when it takes too long or too much memory (`store.conditions`)."""
         return view.listing(self._sessions, where, search, limit)
 
     def search(self, text: str) -> Iterator[SearchHit]:

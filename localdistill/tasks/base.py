@@ -26,3 +26,6 @@ class Task(Protocol):
 
     def prompts(self) -> Sequence[Prompt]:
         """The items in a fixed order."""
+
+    def category(self, prompt: Prompt) -> str:
+        """The kind of item that `prompt` is, within this task; empty where it has no kinds. Scores are told by it."""

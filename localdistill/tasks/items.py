@@ -46,9 +46,19 @@ class FileTask:
         self.options = options
         self.read = read
         """May be set later, but before `prompts` is called."""
+        self._items: Sequence[Prompt] | None = None
+
+    def category(self, prompt: Prompt) -> str:
+        """What the file says under `category`, if anything."""
+        return str(prompt.metadata.get("category", ""))
 
     def prompts(self) -> Sequence[Prompt]:
-        """The chosen items. Raises InputError for a file that is missing, unreadable or empty."""
+        """The chosen items, read once. Raises InputError for a file that is missing, unreadable or empty."""
+        if self._items is None:
+            self._items = self._chosen()
+        return self._items
+
+    def _chosen(self) -> Sequence[Prompt]:
         if self.read is None:
             raise UsageError("this task was not told how to read files",
                              "build it with read=interchange.files.read_prompts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from localdistill.core.options import FileName
+from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ReadPrompts
 
@@ -31,3 +32,7 @@ class PantryTask(FileTask):
 
     def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
         super().__init__(options or self.Options(), read)
+
+    def category(self, prompt: Prompt) -> str:
+        """How many steps the story has."""
+        return str(prompt.metadata.get("steps", ""))

@@ -19,6 +19,8 @@ def test_the_shipped_tasks_need_no_options() -> None:
     assert all((prompt.reference or "").isdigit() for prompt in stories.prompts()) and not stories.is_guard
     assert all(prompt.metadata["constraints"] for prompt in guard.prompts()) and guard.is_guard
     assert (stories.grader, guard.grader) == ("exact", "instructions")
+    assert {stories.category(prompt) for prompt in stories.prompts()} == {"1", "2", "3", "4", "5"}
+    assert {guard.category(prompt) for prompt in guard.prompts()} == {""}
 
 
 def test_jsonl_takes_its_grader_and_role_from_the_options() -> None:

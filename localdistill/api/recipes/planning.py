@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.api.recipes.quoting import PlanLine, quote
-from localdistill.core.records import Prompt
-from localdistill.interchange.files import read_file
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
-from localdistill.recipe.sections import PromptsSection
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_student
-from localdistill.stages.context import build_tasks
+from localdistill.stages.context import build_tasks, read_section
 from localdistill.workspace.folder import Workspace
 
 
@@ -56,24 +53,15 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
     return Plan(recipe.name, lines, tuple(warnings))
 
 
-def _prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
-    for name in section.files:
-        rows = read_file(resolve_path(name, base), None if section.layout == "auto" else section.layout)
-        for count, (_, item) in enumerate(rows, start=1):
-            yield item.prompt
-            if count == section.limit:
-                break
-
-
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
     if recipe.prompts and recipe.teachers:
-        prompts = list(unique(_prompts(recipe.prompts, base)))
+        prompts = list(unique(item.prompt for item in read_section(recipe.prompts, base)))
         for section in recipe.teachers:
             yield from quote(workspace, recipe, section, base, prompts, warnings)
         if recipe.max_usd is not None:
             yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
     if recipe.traces:
-        count = sum(1 for _ in _prompts(recipe.traces, base))
+        count = sum(1 for _ in read_section(recipe.traces, base))
         yield PlanLine("traces", f"{count:,} rows to import")
 
 

@@ -11,14 +11,12 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe.sections import ArmSection
 from localdistill.rewrites.naming import RewriteName
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
 from localdistill.store.pages import made_of, readers
-from localdistill.templates import ChatTemplate
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
@@ -63,35 +61,26 @@ class Layouter:
     def __init__(self, student: str = DEFAULT_STUDENT, base: Path | None = None, max_tokens: int = 1 << 30) -> None:
         place = student if student.startswith("hf://") else str(resolve_path(student, base or Path.cwd()))
         folder = resolve_model(place)
-        self.student, self.max_tokens = student, max_tokens
-        self._tokenizer = StudentTokenizer(folder)
-        self._template = ChatTemplate.from_folder(folder)
+        self.student, self._base = student, base or Path.cwd()
+        self._tokens = TraceTokenizer(folder, max_tokens)
 
     def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True) -> LaidOut:
         """The trace as the arm `section` lays it out."""
-        cls = FORMATS.load(section.format)
-        made = cls(cls.Options.model_validate(section.options))
-        empty = LaidOut(section.name, is_arm, section.format, made.thinks)
-        example = made.lay_out(prompt, trace, self._tokenizer.count)
-        if isinstance(example, Skip):
-            return _skipped(empty, example.reason)
-        row = tokenize_example(example, self._template, self._tokenizer, self.max_tokens)
+        form = format_of(section, self._base)
+        row = self._tokens.row(form, prompt, trace)
         if isinstance(row, Skip):
-            return _skipped(empty, row.reason)
-        return LaidOut(section.name, is_arm, section.format, made.thinks, self._spans(row), len(row.input_ids),
-                       row.trained_tokens)
+            return LaidOut(section.name, is_arm, section.format, form.thinks, skipped=row.reason)
+        return LaidOut(section.name, is_arm, section.format, form.thinks, self._spans(row.input_ids, row.weights),
+                       len(row.input_ids), row.trained_tokens)
 
-    def _spans(self, row: TokenizedRow) -> tuple[TrainedSpan, ...]:
+    def _spans(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
-        for token, weight in zip(row.input_ids, row.weights, strict=True):
+        for token, weight in zip(ids, weights, strict=True):
             if not pieces or pieces[-1][0] != weight:
                 pieces.append((weight, []))
             pieces[-1][1].append(token)
-        return tuple(TrainedSpan(self._tokenizer.decode(ids), round(weight, 4), len(ids)) for weight, ids in pieces)
-
-
-def _skipped(row: LaidOut, reason: str) -> LaidOut:
-    return LaidOut(row.name, row.is_arm, row.format, row.thinks, skipped=reason)
+        decode = self._tokens.tokenizer.decode
+        return tuple(TrainedSpan(decode(own), round(weight, 4), len(own)) for weight, own in pieces)
 
 
 def layouter_of(run: RunFolder | None) -> Layouter:

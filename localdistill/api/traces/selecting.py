@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from localdistill.core.errors import UsageError
 from localdistill.core.events import Cancel, Counted
 from localdistill.filters import FILTERS
+from localdistill.filters.base import Filter
 from localdistill.recipe import Member
 from localdistill.runs import start
-from localdistill.stages.context import StageContext
+from localdistill.stages.context import StageContext, build_member
 from localdistill.stages.select import choose
 from localdistill.store.pages import SavedSelection, readers
 from localdistill.store.pages import saved_selections as _saved
@@ -70,7 +71,7 @@ def saved_selections(workspace: Workspace) -> list[SavedSelection]:
 
 def waterfall_of(run: RunFolder) -> Waterfall:
     """The filters of a run's recipe with what each removed, as far as the run came."""
-    recipe = run.recipe()
+    recipe, base = run.recipe(), Path(run.request()["base"])
     counts: Mapping[str, int] = {}
     for event, _ in run.events():
         if isinstance(event, Counted) and event.what == "waterfall":
@@ -82,19 +83,19 @@ def waterfall_of(run: RunFolder) -> Waterfall:
         removed.append(counts.get(f"- {member.use}") if member.use not in seen else None)
         seen.add(member.use)
     return Waterfall(run.id, recipe.select.name or recipe.name, counts.get("traces", len(run.ids("collect"))),
-                     tuple(_step(m, n) for m, n in zip(recipe.select.filters, removed)), counts.get("kept"))
+                     tuple(_step(m, n, base) for m, n in zip(recipe.select.filters, removed)), counts.get("kept"))
 
 
-def _step(member: Member, removed: int | None) -> FilterStep:
+def _step(member: Member, removed: int | None, base: Path) -> FilterStep:
     fields = FILTERS.load(member.use).Options.model_fields
     options = tuple(FilterOption(name, member.options.get(name, field.default), field.description or "", field.default)
                     for name, field in fields.items())
-    return FilterStep(member.use, options, removed, _is_sql(member))
+    return FilterStep(member.use, options, removed, _is_sql(member, base))
 
 
-def _is_sql(member: Member) -> bool:
-    cls = FILTERS.load(member.use)
-    return cls(cls.Options.model_validate(member.options)).sql() is not None
+def _is_sql(member: Member, base: Path) -> bool:
+    rule: Filter = build_member(FILTERS, member, base)
+    return rule.sql() is not None
 
 
 def with_option(filters: Sequence[Member], place: int, name: str, text: str) -> tuple[Member, ...]:
@@ -126,13 +127,13 @@ def try_filters(
     asked = run.ids("collect")
     kept, steps, whole = asked, [], True
     for member in filters:
-        if len(asked) > CHEAP_TRACES and not _is_sql(member):
-            steps.append(_step(member, None))
+        if len(asked) > CHEAP_TRACES and not _is_sql(member, context.base):
+            steps.append(_step(member, None, context.base))
             whole = False
             continue
         before = len(kept)
         kept, _ = choose(context, kept, [member])
-        steps.append(_step(member, before - len(kept)))
+        steps.append(_step(member, before - len(kept), context.base))
     return Waterfall(run.id, recipe.select.name or recipe.name, len(asked), tuple(steps), len(kept) if whole else None)
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from localdistill.api.traces.laying_out import DEFAULT_STUDENT, Layouter
 from localdistill.core.errors import UsageError
-from localdistill.core.records import Example, Grade, Prompt, Skip, Trace
-from localdistill.formats import FORMATS
-from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.rows import tokenize_example
-from localdistill.modelfiles.shipped import resolve_path
-from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.recipe.sections import ArmSection
 from localdistill.store import Store
-from localdistill.templates import ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class Shown:
     data: dict[str, Any]
 
 
-def render_trace(store: Store, trace_id: str, form: str = "", student: str = "shipped:pantry/student") -> Shown:
+def render_trace(store: Store, trace_id: str, form: str = "", student: str = DEFAULT_STUDENT) -> Shown:
     """The trace whose id starts with `trace_id`; with `form`, as that training format for `student`."""
     trace = store.find_trace(trace_id)
     if trace is None:
@@ -56,21 +51,10 @@ def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
 
 
 def _as_format(prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
-    cls = FORMATS.load(form)
-    folder = resolve_model(student if student.startswith("hf://") else str(resolve_path(student, Path.cwd())))
-    tokenizer = StudentTokenizer(folder)
-    example: Example | Skip = cls(cls.Options()).lay_out(prompt, trace, tokenizer.count)
-    if isinstance(example, Skip):
-        raise UsageError(f"this trace cannot be laid out as {form}: {example.reason}", "")
-    row = tokenize_example(example, ChatTemplate.from_folder(folder), tokenizer, 1 << 30)
-    if isinstance(row, Skip):
-        raise UsageError(f"this trace cannot be tokenized for {student}: {row.reason}", "")
-    pieces: list[tuple[float, list[int]]] = []
-    for token, weight in zip(row.input_ids, row.weights, strict=True):
-        if not pieces or pieces[-1][0] != weight:
-            pieces.append((weight, []))
-        pieces[-1][1].append(token)
-    spans = [{"weight": round(weight, 4), "tokens": len(ids), "text": tokenizer.decode(ids)} for weight, ids in pieces]
-    lines = [f"{form}: {len(row.input_ids)} tokens, {row.trained_tokens} trained; thinks: {example.thinks}"]
-    lines += [f"--- weight {s['weight']:g}, {s['tokens']} tokens\n{s['text']}" for s in spans]
-    return Shown("\n".join(lines), {"format": form, "thinks": example.thinks, "spans": spans})
+    row = Layouter(student).lay_out(prompt, trace, ArmSection(name=form, format=form), False)
+    if row.skipped:
+        raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}", "")
+    lines = [f"{form}: {row.tokens} tokens, {row.trained_tokens} trained; thinks: {row.thinks}"]
+    lines += [f"--- weight {span.weight:g}, {span.tokens} tokens\n{span.text}" for span in row.spans]
+    spans = [{"weight": span.weight, "tokens": span.tokens, "text": span.text} for span in row.spans]
+    return Shown("\n".join(lines), {"format": form, "thinks": row.thinks, "spans": spans})

@@ -29,7 +29,7 @@ _FACTS: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"\b\d+ (logical |physical )?cores?\b", "8 cores"),
     (r"\b\d[\d.,]* ([GM]B)( of memory| of disk)? (free|are free|is free)", r"31.4 \1\2 \3"),
     (r"\b\d[\d.,]* ([GM]B) of (\d[\d.,]*) ([GM]B)", r"1.5 \1 of 31.4 \3"),
-    (r"\bno NVIDIA GPU seen|NVIDIA [^,(]+ \([^)]*\)", "no NVIDIA GPU seen"),
+    (r"\bno (NVIDIA )?GPU seen|NVIDIA [^,(]+ \([^)]*\)", "no NVIDIA GPU seen"),
     (r"\b20\d\d-\d\d-\d\d( |T)\d\d:\d\d", r"2026-09-21\g<1>14:13"),
     (r"\b\d+ (s|min|h|days?) ago\b", r"5 \1 ago"),
 )

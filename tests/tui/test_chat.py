@@ -267,6 +267,7 @@ class SlowSession:
         self.messages: list[object] = []
         self.last: Reply | None = None
         self.stopped = False
+        self.ending = "stopped"
 
     def stop(self) -> None:
         self.stopped = True

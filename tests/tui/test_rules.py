@@ -45,6 +45,15 @@ def test_the_ui_imports_the_public_api_and_nothing_below(path: Path) -> None:
             assert name.split(".")[0] not in ("duckdb", "torch", "llama_cpp", "transformers", "typer"), name
 
 
+def test_a_screen_that_shows_nothing_in_particular_refuses_to_be_asked() -> None:
+    for entry in MENU:
+        page = load(entry.name)()
+        page.came({})
+        if entry.name not in ("chat", "traces"):
+            with pytest.raises(ValueError, match=f"{entry.title} cannot be asked to show file, selection"):
+                page.came({"file": Path("x.gguf"), "selection": "mine"})
+
+
 def test_threads_start_in_one_file() -> None:
     for path, tree in trees():
         for node in ast.walk(tree):

@@ -187,16 +187,20 @@ class FormatsPage(Page):
         """Another trace."""
         if self._view and self._view.ids:
             self._place = (self._place + by) % len(self._view.ids)
-            self.ui.look_at(self._view.ids[self._place])
+            self._look_at(self._view.ids[self._place])
 
     def action_pick(self) -> None:
         """A trace by its id."""
         def done(values: Mapping[str, str]) -> None:
             if values["id"]:
-                self.ui.look_at(values["id"])
+                self._look_at(values["id"])
 
         field = Field("id", "id", help="the first characters are enough")
         self.ui.push_screen(TextDialog("Show a trace", [field], done))
+
+    def _look_at(self, trace_id: str) -> None:
+        self._trace = ""  # the same one is shown anew when it is asked for again
+        self.ui.look_at(trace_id)
 
     def action_again(self, until: str) -> None:
         """Start a run of the same recipe up to a stage, and follow it."""

@@ -1,7 +1,7 @@
 """localdistill: a teacher's reasoning, distilled into a small model on your own machine.
 
-This is the public API, and all that the command line and the TUI may import. `__init__.pyi` lists its names; they load
-on first use, so importing the package is cheap.
+This is the public API, and all that the command line and the TUI may import. What type checkers import below are its
+names; they load on first use, so importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -9,14 +9,73 @@ from __future__ import annotations
 import ast
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localdistill.core.version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from localdistill.api.models.chatting import ChatPiece, ChatSession, ending_of, open_chat
+    from localdistill.api.models.doctor import Finding, examine
+    from localdistill.api.models.exports import (  # fmt: skip
+        ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
+    )
+    from localdistill.api.recipes.planning import Plan, make_plan, plan_training
+    from localdistill.api.runs.budgets import Budget, budget_of
+    from localdistill.api.runs.overview import Overview, survey
+    from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
+    from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
+    from localdistill.api.teachers import (  # fmt: skip
+        Examined, KnownTeacher, Probe, ProbeTarget, RateLimit, asking_recipe, compare, examine_teacher,
+        facts_of, findings_of, known_teachers, last_probe, local_target, provider_target, recipe_targets,
+        tune_teacher, worst_cost_usd,
+    )
+    from localdistill.api.teachers.keys import (  # fmt: skip
+        KeyLine, allow_key, forget_key, keep_key, key_target, list_keys, looks_like_key,
+    )
+    from localdistill.api.traces.browsing import (  # fmt: skip
+        TRACE_ORDERS, Browser, TraceRow, browse, list_traces, missing_traces, trace_detail,
+    )
+    from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
+    from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
+    from localdistill.api.traces.laying_out import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
+    from localdistill.api.traces.selecting import (  # fmt: skip
+        FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfall_of, with_option,
+    )
+    from localdistill.api.traces.showing import render_trace
+    from localdistill.core.errors import (  # fmt: skip
+        Cancelled, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
+        StoreLocked, UsageError, nearest,
+    )
+    from localdistill.core.events import (  # fmt: skip
+        ArtifactWritten, Cancel, Counted, Event, Failed, Measured, Noted, RunFinished, RunStarted,
+        StageFinished, StageStarted, Warned, event_from_json,
+    )
+    from localdistill.core.installing import repair_command
+    from localdistill.core.records import Grade, Message, Prompt, Span, Trace
+    from localdistill.core.stages import STAGES, Stage
+    from localdistill.keys.access import keys_path
+    from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
+    from localdistill.providers import Provider, provider, provider_names
+    from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
+    from localdistill.recipe.drafts import ChangedElsewhere, Problem, RecipeDraft, new_recipe, problems_in
+    from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
+    from localdistill.safety.text import display_safe
+    from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
+    from localdistill.spending.ledger import SpendLedger
+    from localdistill.stages.checking import check_student
+    from localdistill.store import Store
+    from localdistill.store.pages import SavedSelection, TraceDetail
+    from localdistill.workspace.folder import Workspace
+    from localdistill.workspace.quarantine import Quarantined, read_quarantine
+    from localdistill.workspace.recovery import Missing, open_store
+    from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
+    from localdistill.workspace.terms import TermsQuestion, accept_terms, give_consent, open_terms, terms_notes
+
 
 def _homes() -> dict[str, str]:
-    """Public name -> module, as the stub beside this file says it."""
-    imports = [node for node in ast.parse(Path(__file__).with_suffix(".pyi").read_bytes()).body
-               if isinstance(node, ast.ImportFrom)]
+    """Public name -> module, as the block for type checkers says it: so that each name stands in one place."""
+    blocks = [node for node in ast.parse(Path(__file__).read_bytes()).body if isinstance(node, ast.If)]
+    imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 

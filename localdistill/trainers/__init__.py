@@ -1,4 +1,4 @@
-"""What turns a dataset into an adapter."""
+"""What turns a dataset into an adapter: one training loop, and one member per library that computes its steps."""
 
 from localdistill.core.registry import Family
 

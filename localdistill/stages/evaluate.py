@@ -21,7 +21,7 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingReport
+from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport
 
 VERSION = 1
 

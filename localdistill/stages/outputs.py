@@ -11,7 +11,7 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.stored import Stored
 from localdistill.scorecard import ScoreCard, Standing
 from localdistill.scorecard.card import older_card
-from localdistill.trainers.base import TrainingResult
+from localdistill.trainers.report import TrainingResult
 from localdistill.workspace.run_folder import RunFolder
 
 

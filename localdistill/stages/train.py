@@ -13,7 +13,8 @@ from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import ArmAdapter, ArmDataset, FormatOutput, TrainOutput, read_output, write_output
 from localdistill.trainers import TRAINERS
-from localdistill.trainers.base import Trainer, TrainingJob, TrainingResult
+from localdistill.trainers.base import Trainer, TrainingJob
+from localdistill.trainers.report import TrainingResult
 
 VERSION = 1
 _RESULT = "result.json"

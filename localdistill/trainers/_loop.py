@@ -16,7 +16,8 @@ from localdistill.trainers._batches import epoch_batches
 from localdistill.trainers._checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._steps import StepNumbers, Stepper, is_out_of_memory
-from localdistill.trainers.base import TrainingJob, TrainingResult
+from localdistill.trainers.base import TrainingJob
+from localdistill.trainers.report import TrainingResult
 
 MEASURED_POINTS = 400
 """At most about this many steps report learning rate and speed; the loss is reported at every step."""

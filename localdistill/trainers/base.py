@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.samples import TrainerSample
-from localdistill.core.stored import Stored
 from localdistill.objectives.base import Objective
+from localdistill.trainers.report import TrainingResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-REPORT_FILE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -38,44 +36,6 @@ class TrainingJob:
     output: Path
     """Folder to fill: `adapter/` (PEFT layout), `training.json`; `checkpoints/` while it runs."""
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainingResult(Stored):
-    """What happened."""
-
-    steps: int
-    epochs: float
-    trained_tokens: int
-    final_loss: float
-    elapsed_s: float
-    peak_memory_bytes: int
-    stopped_early: str = ""
-    """Why, when it did not reach its last step; such an arm is reported, never ranked."""
-
-
-@dataclass(frozen=True)
-class HeldBase:
-    """How the base's weights were held while an adapter was fitted to them."""
-
-    quantization: str
-    dtype: str
-
-
-@dataclass(frozen=True)
-class TrainingReport(Stored):
-    """Everything about one training, kept beside its adapter as `training.json`."""
-
-    trainer: str
-    arm: str
-    seed: int
-    student: str
-    """Digest of the base model."""
-    objective: str
-    options: Mapping[str, Any]
-    result: TrainingResult
-    base: HeldBase | None = None
-    """None in reports of versions that did not say it."""
 
 
 class Trainer(Protocol):

@@ -19,7 +19,8 @@ from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.trainers._options import AdapterOptions, LoopOptions
-from localdistill.trainers.base import REPORT_FILE, HeldBase, TrainingJob, TrainingReport, TrainingResult
+from localdistill.trainers.base import TrainingJob
+from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 
 if TYPE_CHECKING:
     import torch

@@ -29,7 +29,7 @@ from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
-from localdistill.stages.outputs import CollectOutput, read_output
+from localdistill.stages.outputs import CollectOutput, TermsOfUse, read_output
 from localdistill.workspace.quarantine import read_quarantine
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import CountingServer, counting_server, write_questions
@@ -222,7 +222,7 @@ def test_the_words_of_a_stranger_carry_terms_that_nobody_knows(tmp_path: Path) -
     traces = chain.collect()
     assert [trace.terms for trace in traces] == ["unknown:unheard_of"] * 2
     said = strictest_terms(chain.context().store.terms([trace.id for trace in traces]))
-    assert said == {"strictest": "unknown", "providers": ["unheard_of (unknown)"]}
+    assert said == TermsOfUse("unknown", ("unheard_of (unknown)",))
     with pytest.raises(UsageError, match="price"):
         Chain(tmp_path / "capped", recipe.replace("[prompts]", "max_usd = 1.0\n[prompts]")).collect()
 

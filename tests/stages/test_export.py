@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
 from localdistill.core.events import Cancel, Emit, Event, Warned
 from localdistill.core.records import Prompt, Reply, Request
+from localdistill.core.registry import Family
+from localdistill.engines import ENGINES
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.report import ParityItem, ParityReport
 from localdistill.recipe import Member, parse_recipe
@@ -38,7 +40,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.store import Store
-from localdistill.trainers.base import HeldBase, TrainingReport, TrainingResult
+from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 from tests.store.test_store import ids, prompt_number, trace_number
@@ -268,15 +270,25 @@ class Student:
         pass
 
 
+def engines_are(monkeypatch: pytest.MonkeyPatch, make: Callable[[Member], Student]) -> None:
+    """Whoever builds an engine is given what `make` makes; members of other families are the real ones."""
+    real = StageContext.member
+
+    def member(self: StageContext, family: Family, member: Member) -> Any:
+        return make(member) if family is ENGINES else real(self, family, member)
+
+    monkeypatch.setattr(StageContext, "member", member)
+
+
 def measurer(context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
              file: Student) -> tuple[FormsMeasurer, list[Member]]:
     asked: list[Member] = []
 
-    def member(self: StageContext, family: Any, member: Member) -> Any:
+    def engine(member: Member) -> Student:
         asked.append(member)
         return file if member.use == "llama_cpp" else Student("The answer is 1.")
 
-    monkeypatch.setattr(StageContext, "member", member)
+    engines_are(monkeypatch, engine)
     return FormsMeasurer(context, BASE, tmp_path / "student", "r-base"), asked
 
 
@@ -363,11 +375,11 @@ def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
     made, _ = context.workspace.make_artifact("adapter", "b2:ada", {}, build)
     asked: list[Member] = []
 
-    def member(self: StageContext, family: Any, member: Member) -> Student:
+    def engine(member: Member) -> Student:
         asked.append(member)
         return Student("1")
 
-    monkeypatch.setattr(StageContext, "member", member)
+    engines_are(monkeypatch, engine)
     [bench] = benches(context)
     answers_of(context, bench, Contestant("one", dataset(), adapter(made.digest)))
     found = {key: value for key, value in asked[-1].options.items() if key not in ("model", "adapter")}
@@ -384,7 +396,7 @@ def test_replies_that_did_not_end_by_themselves_are_not_finished(
             for reply in super().answer(requests, emit, cancel):
                 yield dataclasses.replace(reply, finish_reason=next(ends))
 
-    monkeypatch.setattr(StageContext, "member", lambda self, family, member: Ending("1"))
+    engines_are(monkeypatch, lambda member: Ending("1"))
     [bench] = benches(context)
     _, items = answers_of(context, bench, BASE)
     assert [(item.finished, item.hit_limit) for item in items] == [(True, False), (False, True), (False, False)]
@@ -400,7 +412,7 @@ def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
             for reply in super().answer(requests, emit, cancel):
                 yield Reply(reply.request_id, "error", error="not like this") if next(refuses, True) else reply
 
-    monkeypatch.setattr(StageContext, "member", lambda self, family, member: Strict("1"))
+    engines_are(monkeypatch, lambda member: Strict("1"))
     [bench] = benches(context)
     _, items = answers_of(context, bench, BASE)
     warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]

@@ -35,7 +35,7 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.trainers.base import HeldBase, TrainingReport, TrainingResult
+from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
 from tests.old_workspaces import packed, unpack
 
 RECIPE = """

@@ -58,7 +58,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.tasks.base import Task
-from localdistill.trainers.base import TrainingReport, TrainingResult
+from localdistill.trainers.report import TrainingReport, TrainingResult
 
 BEGAN = 1_790_000_000.0
 """When the run began, seconds since the epoch."""

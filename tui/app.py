@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from rich.console import RenderableType
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
 from localdistill import LocalDistillError, RunFolder, RunStatus, UsageError, Workspace
 from tui.commands import Command
@@ -108,6 +110,12 @@ class LocalDistillApp(App[None]):
             return
         self.used_at = time.monotonic()
         await self.typed.take(event)
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Textual calls this to paint."""
+        if renderable is not None:
+            self.typed.painted()
+        super()._display(screen, renderable)
 
     async def on_passed(self, message: Passed) -> None:
         """All that was sent before the marker has been handled."""

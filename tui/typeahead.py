@@ -58,6 +58,8 @@ class TypeAhead:
         """Counts the windows that came to the front or went."""
         self._is_unseen = False
         self._seen_at = 0.0
+        self._painted_at: float | None = 0.0
+        """When what is in front was first painted; None until it is."""
         self._closed_one = False
         self._said = False
 
@@ -89,11 +91,17 @@ class TypeAhead:
             return
         self._window += 1
         self._said = False
+        self._painted_at = None
         self._is_unseen = screen.call_after_refresh(self._saw, self._window)
+
+    def painted(self) -> None:
+        """Something is about to be written to the terminal: from here on it can be answered."""
+        if self._painted_at is None:
+            self._painted_at = monotonic()
 
     def _saw(self, window: int) -> None:
         if window == self._window:
-            self._is_unseen, self._seen_at = False, monotonic()
+            self._is_unseen, self._seen_at = False, self._painted_at or monotonic()
             self._app.call_later(self._go_on)
 
     def _is_blind(self, event: events.Event) -> bool:

@@ -63,7 +63,7 @@ def test_a_run_survives_dropped_connections(tmp_path: Path) -> None:
             third.press("r")
             third.wait_for("It was told to stop")
             third.press("u")
-            third.wait_until(run.is_alive, "a living run")
+            third.wait_until(lambda: run.status().state == "running", "a run in a process of its own")
             third.kill()
         server.latency_s = 0.0
         with terminal(tmp_path) as fourth:

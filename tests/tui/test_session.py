@@ -63,7 +63,7 @@ def test_from_an_empty_folder_to_a_chat(tmp_path: Path) -> None:
         terminal.until("300 items")
         terminal.wait_until(lambda: run.status().state == "finished", "the end of the run", 300)
         terminal.go("9", "Export")
-        terminal.until("parity gate")
+        terminal.until("with their SHA-256")
         terminal.until("Q8_0")
         since = len(terminal.output)
         terminal.press("t")

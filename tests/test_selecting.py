@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from localdistill.api.traces.datasets import dataset_shapes
-from localdistill.api.traces.laying_out import lay_out_everywhere, layouter_of
+from localdistill.api.traces.previews import lay_out_everywhere, layouter_of
 from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
 from localdistill.core.errors import UsageError
 from localdistill.recipe import Member, parse_recipe

@@ -1,2 +1,2 @@
-"""The terminal UI: the whole chain, one screen at a time. It talks to localdistill's public API only, starts nothing
-that would end with it, and shows text of models as data."""
+"""The terminal UI: the whole chain, a screen at a time. It imports the names of `localdistill` itself (its public API)
+and textual only, starts nothing that would end with it, and shows text of models as data."""

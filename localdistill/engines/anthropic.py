@@ -12,9 +12,9 @@ from localdistill.core.errors import UsageError
 from localdistill.core.options import Options
 from localdistill.core.records import Message, Reply, Request, Usage
 from localdistill.core.samples import EngineSample
+from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
-from localdistill.engines.wire.messages import Messages
 from localdistill.engines.wire.options import WireOptions
 
 _LEAST_BUDGET = 1024

@@ -1,4 +1,5 @@
-"""Trained students to files for other programs."""
+"""Trained students to files for other programs; what can be written is asked of `gguf_parts.architectures` and
+`vocabulary` before a run starts."""
 
 from localdistill.core.registry import Family
 

@@ -22,7 +22,7 @@ from localdistill.exporters.gguf_parts.card import checksums, licences_of, model
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_convertible
 from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
-from localdistill.exporters.report import PARITY_FILE, ParityReport
+from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.scorecard import ScoreCard
 

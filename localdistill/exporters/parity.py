@@ -1,4 +1,5 @@
-"""The gate between training and serving: a 16-bit GGUF must behave like the merged model that it was made from.
+"""The parity gate between training and serving: a 16-bit GGUF must behave like the merged model that it was made from,
+or the exporter leaves no file.
 
 It compares what llama.cpp does with the file against what transformers does with the folder: token ids, the stored
 chat template, BOS, stop tokens, logits, greedy text. It reports figures with thresholds and changes no file but the
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.events import Cancel
-from localdistill.exporters.gguf_parts.child import default_threads, run_llama
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
+from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
 from localdistill.exporters.gguf_parts.reference import Continuation, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
-from localdistill.exporters.report import ParityItem, ParityReport
+from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.modelfiles.trained import TrainedModel, logprobs_of, trained_logprobs
 
 TOP1_AGREEMENT = 0.98

@@ -1,4 +1,4 @@
-"""Verdicts on single traces."""
+"""Verdicts on single traces, by graders that are listed here; the other files read results out of texts for them."""
 
 from localdistill.core.registry import Family
 

@@ -1,4 +1,4 @@
-"""API keys: where they come from, and to which host each may go.
+"""Finds the key for a host: in the environment, the keyring or the user's file, if that host may have it.
 
 A key is bound to its host. A stored key is returned for the host it was stored with; an environment variable that a
 provider's file names, for that provider's hosts; any other, for this machine; and each for hosts that the user

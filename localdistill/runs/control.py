@@ -1,5 +1,5 @@
-"""Starting, following, cancelling and resuming runs. The CLI and the TUI both come through here; neither runs a
-stage itself, so closing them never stops a run."""
+"""Starting, following, cancelling and resuming runs: each is a process of its own, so that closing whatever started it
+never stops it."""
 
 from __future__ import annotations
 

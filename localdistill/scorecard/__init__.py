@@ -12,7 +12,7 @@ from localdistill.scorecard.card import (
     ScoreRow,
     Verdict,
 )
-from localdistill.scorecard.standing import (
+from localdistill.scorecard.model_selection import (
     Candidate,
     Choice,
     Standing,

@@ -11,8 +11,8 @@ from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
 from localdistill.scorecard import ItemResult, ScoreCard, ScoreCards, build_score_card, choose_arm, to_markdown, to_text
+from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.context import StageContext
-from localdistill.stages.measuring import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.outputs import (
     SCORECARD_FILE,
     EvaluateOutput,

@@ -16,14 +16,14 @@ from localdistill.core.events import Progressed
 from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import ExportJob
-from localdistill.exporters.report import PARITY_FILE, ParityReport
+from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.scorecard import Choice, ScoreCard, ScoreCards, Standing, cautions, choose_arm, standings_of
+from localdistill.stages.benchmarking import Contestant
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import contestants, held_in_training
-from localdistill.stages.forms import FormsMeasurer, summary_of
-from localdistill.stages.measuring import Contestant
+from localdistill.stages.export_scores import FormsMeasurer, summary_of
 from localdistill.stages.outputs import (
     MEASURED_FILE,
     SCORECARD_FILE,

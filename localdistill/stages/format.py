@@ -16,8 +16,8 @@ from localdistill.core.events import Counted, Progressed, stamped
 from localdistill.core.records import Skip
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.rows import TokenizedRow
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output

@@ -8,8 +8,8 @@ from pathlib import Path
 from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
-from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.recipe import Member
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import build_member

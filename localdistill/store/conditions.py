@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from localdistill.core import errors
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, describe_exit
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import Sessions
 
 CHILD = "localdistill.store.conditions_child"

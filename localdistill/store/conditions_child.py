@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.safety.children import JsonPipe, limit_memory, serve
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.reading import checked_condition, refused, sweep
 from localdistill.store.rows import table, types_of
 from localdistill.store.schema import LONG_COLUMNS, VIEW, VIEW_COLUMNS

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.safety import journal
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import grade_from_json, grade_row, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction
 from localdistill.store.writing import insert_traces, upsert_grades

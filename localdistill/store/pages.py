@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (

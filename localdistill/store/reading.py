@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from localdistill.core.errors import StoreError, UsageError
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import BUDGET_S, Sessions
 from localdistill.store.writing import incoming_ids, last_seq
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import content_id
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import restored, storable, table
 from localdistill.store.session import Sessions, first_row, transaction
 from localdistill.store.writing import incoming

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreLocked
+from localdistill.store.database_errors import FORBIDDEN, LOCKED, explained, free_name, locked, only_readable, says
 from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate, version_of
-from localdistill.store.troubles import FORBIDDEN, LOCKED, explained, free_name, locked, only_readable, says
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -16,7 +16,7 @@ from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import journals, reading, view
 from localdistill.store import selections as ledger
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.rows import (
     GRADE_TABLE,

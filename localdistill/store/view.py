@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import (
     Query,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreError
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import GRADE_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
 from localdistill.store.session import first_row
 

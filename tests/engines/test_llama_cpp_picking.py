@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from localdistill.engines.llama_cpp_native.picking import drawn_token, score_row
+from localdistill.engines.llama_cpp_native.sampling import drawn_token, score_row
 
 np = pytest.importorskip("numpy")
 

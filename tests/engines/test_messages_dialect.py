@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from localdistill.core.records import Reply
+from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.collected import reply_of
-from localdistill.engines.wire.messages import Messages
 
 START: dict[str, Any] = {"type": "message_start", "message": {"id": "m1", "usage": {"input_tokens": 3}}}
 USAGE = {"output_tokens": 4}

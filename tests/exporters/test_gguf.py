@@ -21,7 +21,8 @@ from localdistill.exporters import EXPORTERS
 from localdistill.exporters import gguf as exporter_module
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
-from localdistill.exporters.gguf_parts import child, quantizer
+from localdistill.exporters.gguf_parts import llama_client as child
+from localdistill.exporters.gguf_parts import quantizer
 from localdistill.exporters.gguf_parts.card import scrub
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.vocabulary import (

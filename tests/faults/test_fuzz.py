@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.attempt import OnPiece, _Events
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.collected import Malformed, reply_of
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient
-from localdistill.engines.wire.messages import Messages
 from tests.engines.test_wire_shapes import ALL, STREAMS, Shape
 from tests.faults import Rule, Script, Step, fault_server
 from tests.faults.asking import KINDS, ask, doubles, engine_for, is_right

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from localdistill.core.events import Cancel, Event, Noted
+from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.dialect import Dialect
-from localdistill.engines.wire.messages import Messages
 from localdistill.engines.wire.rate_limiter import RateLimiter
 from tests.faults import FaultServer, Limit, Script, Step, fault_server
 from tests.faults.asking import KINDS, ask, doubles, engine_for, first, is_right, one

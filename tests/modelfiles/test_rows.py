@@ -8,8 +8,8 @@ import pytest
 
 from localdistill.core.errors import ModelFileError
 from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span
-from localdistill.modelfiles.rows import TokenizedRow, tokenize_example
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.templates import ChatTemplate
 from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 

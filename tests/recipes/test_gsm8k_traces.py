@@ -10,11 +10,11 @@ import pytest
 
 from localdistill import Store, Workspace, load_recipe, start, wait
 from localdistill.core.events import Cancel, Counted, Event, Warned
-from localdistill.exporters.report import ParityReport
+from localdistill.exporters.parity_report import ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.shipped import shipped_root
+from localdistill.stages.benchmarking import benches
 from localdistill.stages.context import StageContext
-from localdistill.stages.measuring import benches
 from localdistill.stages.outputs import ExportOutput, FormatOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import SHARED_DATA

@@ -11,7 +11,7 @@ import pytest
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel
 from localdistill.core.records import Message, Prompt, Trace
-from localdistill.exporters.gguf_parts import child as exporting
+from localdistill.exporters.gguf_parts import llama_client as exporting
 from localdistill.graders.math import MathGrader
 from localdistill.keys.access import find_key
 from localdistill.safety.children import (

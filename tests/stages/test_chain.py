@@ -10,7 +10,7 @@ import pytest
 
 from localdistill import Store, UsageError, Workspace, parse_recipe, resume, start, wait
 from localdistill.core.events import ArtifactWritten, Counted, Event, Measured, Noted, Warned
-from localdistill.exporters.report import ParityReport
+from localdistill.exporters.parity_report import ParityReport
 from localdistill.stages.outputs import ExportOutput, FormatOutput, MeasuredForms, TermsOfUse, TrainOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.tiny_models import tiny_model

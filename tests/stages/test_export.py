@@ -19,14 +19,14 @@ from localdistill.core.records import Prompt, Reply, Request
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters.base import ExportJob
-from localdistill.exporters.report import ParityItem, ParityReport
+from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.recipe import Member, parse_recipe
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card
-from localdistill.stages import export, forms
+from localdistill.stages import export, export_scores
+from localdistill.stages.benchmarking import BASE, Bench, Contestant, benches
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
-from localdistill.stages.forms import FormsMeasurer
-from localdistill.stages.measuring import BASE, Bench, Contestant, benches
+from localdistill.stages.export_scores import FormsMeasurer
 from localdistill.stages.outputs import (
     ArmAdapter,
     ArmDataset,
@@ -336,7 +336,7 @@ def test_forms_are_set_beside_the_base_too(
     one = Contestant("one", dataset(), adapter())
     made = FormsMeasurer(context, one, tmp_path / "student", "r-one")
     [card] = made([tmp_path / "r-one-Q8_0.gguf"])
-    summary = forms.summary_of(card, made.beside[0])
+    summary = export_scores.summary_of(card, made.beside[0])
     assert summary.base == pytest.approx(1 / 3)
     assert [form.form for form in summary.forms] == ["trained", "merged", "Q8_0"]
     assert [form.base_verdict for form in summary.forms] == ["cannot tell"] * 3
@@ -428,4 +428,4 @@ def test_the_context_holds_the_longest_question_and_its_answer(context: StageCon
     short = made._context_tokens(bench)
     longer = dataclasses.replace(bench, prompts=[Prompt(bench.prompts[0].messages * 3)])
     assert isinstance(bench, Bench) and short < made._context_tokens(longer) <= 512
-    assert forms.MERGED == "merged"
+    assert export_scores.MERGED == "merged"

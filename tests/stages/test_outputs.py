@@ -10,7 +10,7 @@ import pytest
 
 from localdistill import STAGES, LocalDistillError, Recipe, RunFolder, Stage, UsageError, parse_recipe
 from localdistill.core.stored import Stored
-from localdistill.exporters.report import ParityItem, ParityReport
+from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCards, Standing, build_score_card
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.outputs import (

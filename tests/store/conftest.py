@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from localdistill.store import reading
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 
 ROWS_OF_A_PART = 2
 

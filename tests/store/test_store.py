@@ -24,7 +24,7 @@ from localdistill.core.records import Grade, Message, Prompt, Trace, Usage, cont
 from localdistill.rewrites.naming import RewriteName
 from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
-from localdistill.store.borders import BORDERS
+from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import restored, storable
 from localdistill.store.schema import MIGRATIONS, VIEW_COLUMNS, Migration
 from localdistill.store.session import BUDGET_S, Sessions

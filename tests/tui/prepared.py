@@ -34,7 +34,7 @@ from localdistill.core.events import (
     Warned,
     stamped,
 )
-from localdistill.exporters.report import ParityItem, ParityReport
+from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.runs.supervisor import Recorder
 from localdistill.scorecard import (
     ContestantResult,
@@ -47,7 +47,7 @@ from localdistill.scorecard import (
     standings_of,
 )
 from localdistill.stages.context import build_tasks
-from localdistill.stages.forms import summary_of
+from localdistill.stages.export_scores import summary_of
 from localdistill.stages.outputs import (
     ArmAdapter,
     EvaluateOutput,

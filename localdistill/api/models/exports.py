@@ -12,7 +12,7 @@ from typing import Literal
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
-from localdistill.exporters.report import PARITY_FILE, ParityReport
+from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
 from localdistill.stages.outputs import ExportOutput, read_output

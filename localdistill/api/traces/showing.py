@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from localdistill.api.traces.laying_out import DEFAULT_STUDENT, Layouter
+from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Grade, Prompt, Trace
 from localdistill.recipe.sections import ArmSection

@@ -22,7 +22,7 @@ from typing import Any
 from localdistill.engines.llama_cpp_native.cells import CellAllocator
 from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
 from localdistill.engines.llama_cpp_native.model import NativeModel
-from localdistill.engines.llama_cpp_native.picking import GrammarRefused, Picker, score_row
+from localdistill.engines.llama_cpp_native.sampling import GrammarRefused, Picker, score_row
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
 SHORTEST_SHARED_PREFIX = 32

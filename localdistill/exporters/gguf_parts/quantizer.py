@@ -8,7 +8,7 @@ from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel
-from localdistill.exporters.gguf_parts.child import default_threads, run_llama
+from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
 from localdistill.modelfiles.gguf_header import read_header
 
 _FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q4_0": 2, "Q4_K_S": 14}

@@ -1,4 +1,4 @@
-"""What the gate between training and serving found, and how it is kept beside an export. Values only: `parity` does the
+"""What the parity gate found, and how it is kept beside an export. Values only: `parity` does the
 comparing."""
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member
 from localdistill.safety.files import sha256_file
 from localdistill.scorecard import ScoreCard, build_beside_card, build_forms_card, to_text
+from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
-from localdistill.stages.measuring import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.outputs import FormSummary, MeasuredForms, TaskSummary
 
 TRAINED, MERGED = "trained", "merged"

@@ -14,10 +14,10 @@ demo: $(STAMP)
 	$(VENV)/bin/localdistill run pantry --workspace demo
 
 test: lint
-	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 test-all: lint
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

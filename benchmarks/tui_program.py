@@ -159,7 +159,7 @@ def first_paint(repeats: int) -> None:
             program.quit()
     say(f"start to first paint: median {statistics.median(times[1:]):.3f} s, worst {max(times[1:]):.3f} s "
         f"(first, cold: {times[0]:.3f} s); target under 0.5 s")
-    script = ("import sys, tui.app\nfrom tui.screens import place\nplace('home').load()\n"
+    script = ("import sys, tui.app\nfrom tui.screens import load\nload('home')\n"
               "print([m for m in ('torch', 'transformers', 'llama_cpp', 'duckdb', 'numpy') if m in sys.modules])")
     with start([sys.executable, "-c", script], stdout=PIPE) as child:
         heavy = child.communicate()[0].decode().strip() or "unknown: the import failed"

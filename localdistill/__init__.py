@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from localdistill.api.runs.overview import Overview, survey
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
     from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
-    from localdistill.api.teachers import (  # fmt: skip
-        Examined, KnownTeacher, Probe, ProbeTarget, RateLimit, asking_recipe, compare, examine_teacher,
-        facts_of, findings_of, known_teachers, last_probe, local_target, provider_target, recipe_targets,
-        tune_teacher, worst_cost_usd,
-    )
+    from localdistill.api.teachers.examining import Examined, examine_teacher, tune_teacher, worst_cost_usd
+    from localdistill.api.teachers.findings import findings_of
     from localdistill.api.teachers.keys import (  # fmt: skip
-        KeyLine, allow_key, forget_key, keep_key, key_target, list_keys, looks_like_key,
+        KeyLine, allow_key, forget_key, keep_key, key_target, list_keys,
+    )
+    from localdistill.api.teachers.known import KnownTeacher, facts_of, known_teachers
+    from localdistill.api.teachers.probe_targets import (  # fmt: skip
+        ProbeTarget, asking_recipe, local_target, provider_target, recipe_targets,
     )
     from localdistill.api.traces.browsing import (  # fmt: skip
         TRACE_ORDERS, Browser, TraceRow, browse, list_traces, missing_traces, trace_detail,
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from localdistill.core.installing import repair_command
     from localdistill.core.records import Grade, Message, Prompt, Span, Trace
     from localdistill.core.stages import STAGES, Stage
+    from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
     from localdistill.keys.access import keys_path
+    from localdistill.keys.patterns import looks_like_key
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger
     from localdistill.stages.checking import check_student
+    from localdistill.stages.rechecking import last_probe
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail
     from localdistill.workspace.folder import Workspace

@@ -9,17 +9,10 @@ from typing import Any
 
 import pytest
 
-from localdistill.api.teachers import (
-    ProbeTarget,
-    examine_teacher,
-    facts_of,
-    findings_of,
-    known_teachers,
-    last_probe,
-    local_target,
-    provider_target,
-    recipe_targets,
-)
+from localdistill.api.teachers.examining import examine_teacher
+from localdistill.api.teachers.findings import findings_of
+from localdistill.api.teachers.known import facts_of, known_teachers
+from localdistill.api.teachers.probe_targets import ProbeTarget, local_target, provider_target, recipe_targets
 from localdistill.core.errors import BudgetReached, Cancelled, EngineError, EngineUnavailable, UsageError
 from localdistill.core.events import Cancel
 from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
@@ -31,6 +24,7 @@ from localdistill.providers import provider, provider_names
 from localdistill.recipe import parse_recipe
 from localdistill.recipe.sections import TeacherSection
 from localdistill.spending.ledger import SpendLedger
+from localdistill.stages.rechecking import last_probe
 from localdistill.workspace.folder import Workspace
 from tests.teachers import REASONING, REASONING_TOKENS, PlayedTeacher, played
 

@@ -210,7 +210,8 @@ def test_keys_do_not_clash() -> None:
 
 def test_opening_loads_nothing_heavy() -> None:
     script = ("import sys, json\nimport tui.app\nfrom tui.screens import load\nload('home')\n"
-              "heavy = ('torch', 'transformers', 'llama_cpp', 'duckdb', 'pyarrow', 'numpy', 'typer')\n"
+              "heavy = ('torch', 'transformers', 'llama_cpp', 'duckdb', 'pyarrow', 'numpy', 'typer', 'pydantic',"
+              " 'jinja2')\n"
               "print(json.dumps([m for m in heavy"
               " if m in sys.modules]))")
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPO)

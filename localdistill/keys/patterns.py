@@ -1,0 +1,30 @@
+"""What API keys look like, so that one is not shown where it was put by mistake. Loads next to nothing."""
+
+from __future__ import annotations
+
+import re
+
+_ISSUED = re.compile(r"(?:sk|gsk|csk|hf|xai|pplx|nvapi|r8|ghp|glpat|fw|tgp)[-_][\w.+/=-]{4,}"
+                     r"|AIza[\w-]{8,}")
+"""How issuers of keys let them begin."""
+_RANDOM = re.compile(r"[A-Za-z0-9]{20,}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DIGEST = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})")
+_AROUND = re.compile(r"^(?:export\s+)?[A-Za-z_]\w*\s*=\s*|^(?:authorization:\s*)?bearer\s+", re.IGNORECASE)
+_NO_KEY = re.compile(r"[a-z]\w*:.*|(?:/|~/|\./|\.\./).*|.*\.[a-z]{2,5}\d?")
+"""A path, an address, a file's name, a digest with its kind."""
+_FEWEST_DIGITS = 3
+
+
+def looks_like_key(text: str) -> bool:
+    """True for one word that is made like an API key: it begins as issuers let keys begin, or is long and random. So
+    that it is not shown where somebody put it by mistake; names of models, files, hosts and digests are none."""
+    word = _AROUND.sub("", text.strip()).strip("\"'`; ")
+    if not word or any(letter.isspace() for letter in word):
+        return False
+    if _ISSUED.fullmatch(word) or _UUID.fullmatch(word):
+        return True
+    if _NO_KEY.fullmatch(word):
+        return False
+    return any(sum(letter.isdigit() for letter in run) >= _FEWEST_DIGITS and any(letter.isalpha() for letter in run)
+               and not _DIGEST.fullmatch(run) for run in _RANDOM.findall(word))

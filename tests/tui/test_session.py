@@ -49,7 +49,7 @@ def test_from_an_empty_folder_to_a_chat(tmp_path: Path) -> None:
         terminal.press("enter")
         terminal.until("thinking")
         terminal.press("escape")
-        terminal.wait_until(lambda: (run.path / "stages" / "select.json").exists(), "a selection", 120)
+        terminal.wait_until(lambda: (run.path / "stages" / "select.json").exists(), "a selection", 300)
         terminal.go("5", "Select")
         terminal.until("verified")
         terminal.wait_until(lambda: (run.path / "stages" / "format.json").exists(), "datasets", 180)

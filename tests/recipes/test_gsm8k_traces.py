@@ -77,6 +77,7 @@ def test_the_whole_chain_on_100_million_parameters(tmp_path: Path) -> None:
         "train.batch_rows=2",
         "evaluate.max_tokens=8",
         "evaluate.task.gsm8k.limit=16",
+        'export.arm="full_trace"',
         'export.to.gguf.quants=["F16", "Q8_0"]',
     )
     arms = {name: arm.facts for name, arm in read_output(run, FormatOutput).arms.items()}

@@ -13,7 +13,6 @@ from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 
-BATCH_ROWS = 1000
 PREVIEW_ROWS = 3
 MARKS_NAMED = 3
 

@@ -247,7 +247,10 @@ def test_errors_of_one_request_do_not_stop_the_others(server: Server) -> None:
     assert "too long" in replies["1"].error and "overloaded" in replies["2"].error
 
 
-def test_a_server_that_only_fails_is_unavailable_and_earlier_replies_stay(server: Server) -> None:
+@pytest.mark.parametrize("away", [{}, {"backoff_s": 5.0, "patience_s": 0.001}],
+                         ids=["tried again in time", "what failed waits for its next try"])
+def test_a_server_that_only_fails_is_unavailable_and_earlier_replies_stay(
+        server: Server, away: dict[str, float]) -> None:
     good = always(completion({"content": "a"}))
     bad = always({}, 503)
 
@@ -255,7 +258,7 @@ def test_a_server_that_only_fails_is_unavailable_and_earlier_replies_stay(server
         return await (good if asked["messages"][0]["content"] in ("q0", "q1") else bad)(request, asked)
 
     server.handler = handle
-    engine = engine_of(server, concurrency=1, retries=2)
+    engine = engine_of(server, concurrency=1, retries=2, **away)
     replies = engine.answer(iter(requests_of(9)), silent, Cancel())
     assert [next(replies).status for _ in range(2)] == ["complete", "complete"]
     with pytest.raises(EngineUnavailable, match="503"):

@@ -54,6 +54,8 @@ class Server:
 
     target: Target
     limiter: RateLimiter
+    failure: str = ""
+    """What it said or did when it failed last."""
 
 
 @dataclass
@@ -289,6 +291,7 @@ class Dispatcher:
     def _slowed(self, job: Job, server: Server, problem: Slowed) -> None:
         """The server wants to be let alone: that is no try."""
         server.limiter.has_answered = True
+        server.failure = str(problem)
         pause = server.limiter.slowed(problem.wait_s, time.monotonic())
         if problem.wait_s is not None and pause >= _LONG_PAUSE_S:
             self._say(server, f"asks to wait {pause:.0f} s: {problem}")
@@ -305,6 +308,7 @@ class Dispatcher:
             server.limiter.slowed(None, time.monotonic())
         job.failed_at = server
         if problem.scope == "server":
+            server.failure = str(problem)
             was_sound = server.limiter.is_sound
             server.limiter.failed(time.monotonic())
             if was_sound and not server.limiter.is_sound:
@@ -338,16 +342,15 @@ class Dispatcher:
 
     def _give_up_in_time(self) -> None:
         """End the work when no server has answered for as long as the patience lasts."""
-        alive = [server.limiter for server in self.servers if not server.limiter.dead]
+        alive = [server for server in self.servers if not server.limiter.dead]
         if not alive or self._fatal or not (self._pending or self._delayed):
             return
         patience = self.rules.patience_s
-        if not any(limiter.has_answered for limiter in alive):
+        if not any(server.limiter.has_answered for server in alive):
             patience = min(patience, _FIRST_PATIENCE_S)
-        if all(limiter.trouble_s > patience for limiter in alive):
-            url = self.servers[0].target.url
-            why = next((job.last.error for job in self._pending if job.last and job.last.error), "no answer")
-            self._end(EngineUnavailable(f"{url} does not answer: {why}",
+        if all(server.limiter.trouble_s > patience for server in alive):
+            # Whatever failed may be away for its next try, and what waits may never have been sent: servers remember.
+            self._end(EngineUnavailable(f"{alive[0].target.url} does not answer: {alive[0].failure}",
                                         "start the server or check base_url; localdistill resume continues from here"))
 
     def _end(self, problem: LocalDistillError) -> None:

@@ -6,7 +6,7 @@ names; they load on first use, so importing the package is cheap.
 
 from __future__ import annotations
 
-import ast
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,23 +76,23 @@ if TYPE_CHECKING:
     from localdistill.workspace.terms import TermsQuestion, accept_terms, give_consent, open_terms, terms_notes
 
 
+@cache
 def _homes() -> dict[str, str]:
     """Public name -> module, as the block for type checkers says it: so that each name stands in one place."""
+    import ast
+
     blocks = [node for node in ast.parse(Path(__file__).read_bytes()).body if isinstance(node, ast.If)]
     imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
-_HOME = _homes()
-
-__all__ = sorted(_HOME)
-
-
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name == "__all__":
+        return sorted(_homes())
+    if name.startswith("__") or name not in _homes():
         raise AttributeError(f"module 'localdistill' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_homes()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*_homes(), "__all__", "__version__"]

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 NAME = "localdistill"
 
@@ -96,7 +95,11 @@ def _is_editable() -> bool:
 
 def _path(url: str) -> Path:
     parts = urlsplit(url)
-    return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+    if os.name == "nt":
+        from urllib.request import url2pathname  # every stage would load all of TLS with it
+
+        return Path(url2pathname(parts.path))
+    return Path(unquote(parts.path))
 
 
 def _requirements(extra: str) -> Iterator[str]:

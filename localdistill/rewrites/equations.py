@@ -1,11 +1,12 @@
-"""Finds the equations that a sentence states, `3 boxes * 4 = 12 eggs` and the like, and drops those that are wrong.
-Arithmetic is done on fractions by a parser of ours; nothing from a model is evaluated as code."""
+"""Finds the equations that a sentence states, `3 boxes * 4 = 12 eggs` and the like, and drops those that are wrong."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+
+from localdistill.core.arithmetic import evaluate
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _EQUALS = re.compile(
@@ -19,7 +20,6 @@ _WORDS = (
 _TOKEN = re.compile(rf"({_NUMBER})(\s*%)?|([-+*/^()])")
 _CLAUSE = re.compile(r"[:;]|, (?=[a-z])|\b(?:so|then|are|was|means|because|since|total of|that|if)\b")
 _LEFT_WORDS = 14
-_MAX_POWER = 12
 _IS_PART = re.compile(r"\s*(?:\\(?!text|mathrm|quad|[ ,;)\]])|[\^_²³√π!])|[A-Za-z](?![A-Za-z])")
 """What makes a number the beginning of an expression (`4\\sqrt{2}`, `4!`, `4x`)."""
 
@@ -61,73 +61,10 @@ def calculate(text: str) -> Fraction | None:
         if found[1]:
             tokens.append(found[1].replace(",", ""))
             if found[2]:
-                tokens += ["/", "100"]
+                tokens.append("%")
         else:
             tokens.append(found[3])
-    reader = _EquationParser(tokens)
-    try:
-        value = reader.sum()
-    except (IndexError, ValueError, ZeroDivisionError):
-        return None
-    return value if reader.at_end else None
-
-
-class _EquationParser:
-    """Recursive descent over +, -, *, /, ^ and parentheses."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self._tokens, self._place = tokens, 0
-
-    @property
-    def at_end(self) -> bool:
-        return self._place == len(self._tokens)
-
-    def _take(self, wanted: str) -> bool:
-        if not self.at_end and self._tokens[self._place] in wanted:
-            self._place += 1
-            return True
-        return False
-
-    def sum(self) -> Fraction:
-        value = self._product()
-        while True:
-            if self._take("+"):
-                value += self._product()
-            elif self._take("-"):
-                value -= self._product()
-            else:
-                return value
-
-    def _product(self) -> Fraction:
-        value = self._power()
-        while True:
-            if self._take("*"):
-                value *= self._power()
-            elif self._take("/"):
-                value /= self._power()
-            else:
-                return value
-
-    def _power(self) -> Fraction:
-        base = self._atom()
-        if not self._take("^"):
-            return base
-        exponent = self._atom()
-        if exponent.denominator != 1 or abs(exponent) > _MAX_POWER:
-            raise ValueError("the power is too large")
-        return base ** int(exponent)
-
-    def _atom(self) -> Fraction:
-        if self._take("-"):
-            return -self._atom()
-        if self._take("("):
-            value = self.sum()
-            if not self._take(")"):
-                raise ValueError("a parenthesis is open")
-            return value
-        token = self._tokens[self._place]
-        self._place += 1
-        return Fraction(token)
+    return evaluate(tokens)
 
 
 def _plain(text: str) -> str:

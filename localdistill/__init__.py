@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from localdistill.api.models.exports import (  # fmt: skip
         ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
     )
+    from localdistill.api.models.likelihood import score_continuations, scorer_of
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
     from localdistill.api.runs.overview import Overview, survey
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
         StageFinished, StageStarted, Warned, event_from_json,
     )
     from localdistill.core.installing import repair_command
-    from localdistill.core.records import Grade, Message, Prompt, Span, Trace
+    from localdistill.core.records import Grade, Message, Prompt, Span, TokenScores, Trace
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
     from localdistill.keys.access import keys_path

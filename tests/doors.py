@@ -89,7 +89,8 @@ def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> 
         member = Member(use=name, options={**sample.options, **here})
         engine = build_member(family, member, place)
         try:
-            [reply] = engine.answer([Request("r1", sample.messages)], silent, Cancel())
+            asked = Request("r1", sample.messages, continuations=sample.continuations, top_logprobs=sample.top_logprobs)
+            [reply] = engine.answer([asked], silent, Cancel())
         finally:
             engine.close()
         assert len(server.requests) == bool(sample.served)
@@ -98,7 +99,8 @@ def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> 
     assert isinstance(reply, Reply) and reply.request_id == "r1"
     if reply.status == "error" or sample.reply is None:
         return reply.error or "a reply without a word about what is wrong"
-    said, wanted = ((r.status, r.reasoning, r.answer, r.trace_kind, r.usage) for r in (reply, sample.reply))
+    said, wanted = ((r.status, r.reasoning, r.answer, r.trace_kind, r.usage, r.continuations)
+                    for r in (reply, sample.reply))
     assert said == wanted
     return ""
 

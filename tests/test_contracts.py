@@ -13,12 +13,18 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.capabilities import CAPABILITIES, needed_by, require
+from localdistill.core.errors import UsageError
+from localdistill.core.events import Cancel, silent
 from localdistill.core.options import Options
+from localdistill.core.records import Continuation, Message, Request, Sampling
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.filters import FILTERS
 from localdistill.interchange import LAYOUTS
 from localdistill.providers import Who
+from localdistill.recipe.sections import Member
+from localdistill.stages.context import build_member
 from tests.doors import DOORS, run_samples
 from tests.test_house import FAMILIES
 
@@ -114,6 +120,41 @@ def test_an_engine_says_who_answers(name: str) -> None:
     """One that did not would be asked about as a stranger's; said with options as they stand in a draft."""
     who = ENGINES.load(name).who({})
     assert isinstance(who, Who) and (who.costs or not who.hosts)
+
+
+UNSERVED = {
+    "score": Request("r", (Message("user", "?"),), continuations=(Continuation("x"),)),
+    "top_scores": Request("r", (Message("user", "?"),), continuations=(Continuation("x"),), top_logprobs=2),
+    "continue_text": Request("r", (), text="One, two,"),
+    "top_logprobs": Request("r", (Message("user", "?"),), top_logprobs=2),
+    "grammar": Request("r", (Message("user", "?"),), Sampling(grammar='root ::= "x"')),
+    "json_schema": Request("r", (Message("user", "?"),), Sampling(json_schema="{}")),
+}
+"""For each capability that a request can need, one that needs it."""
+
+
+@pytest.mark.parametrize("name", ENGINES.names())
+def test_an_engine_says_what_it_can_and_is_not_asked_for_the_rest(name: str, tmp_path: Path) -> None:
+    """With the options of its samples, and without a file or a server behind them: what it can is said before that."""
+    assert {*CAPABILITIES} - {*UNSERVED} == {"generate", "stream"}
+    for sample in ENGINES.load(name).samples():
+        here = {"base_url": "http://127.0.0.1:9/v1", "provider": ""} if sample.served else {}
+        try:
+            engine = build_member(ENGINES, Member(use=name, options={**sample.options, **here}), tmp_path)
+        except ValueError:  # options that must be refused
+            continue
+        can = engine.can()
+        assert can and can <= {*CAPABILITIES}
+        for needed, request in UNSERVED.items():
+            assert needed in needed_by(request)
+            if needed in can:
+                continue
+            with pytest.raises(UsageError, match=name):
+                require(engine, needed_by(request))
+            if sample.served:  # of a server that is not there: nothing is sent before this
+                [reply] = engine.answer([request], silent, Cancel())
+                assert reply.status == "error" and "cannot" in reply.error
+        engine.close()
 
 
 @pytest.mark.parametrize(("family", "name"), [p for p in MEMBERS if p.values[0] is not LAYOUTS])

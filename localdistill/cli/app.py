@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from localdistill.cli import chat, doctor, exports, keys, recipes, running, scores, status, teachers, traces, ui
+from localdistill.cli import (
+    chat,
+    doctor,
+    exports,
+    keys,
+    logprobs,
+    recipes,
+    running,
+    scores,
+    status,
+    teachers,
+    traces,
+    ui,
+)
 
 app = typer.Typer(
     name="localdistill",
@@ -46,5 +59,6 @@ traces.register(app)
 scores.register(app)
 exports.register(app)
 chat.register(app)
+logprobs.register(app)
 keys.register(app)
 doctor.register(app)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +23,9 @@ Status = Literal[
 
 TraceKind = Literal["raw", "summary", "encrypted", "none"]
 """What the reasoning text is: the model's own words, a provider's summary, unreadable, or absent."""
+
+RequestKind = Literal["generate", "score"]
+"""What an engine is to do: write a reply, or give the log-probabilities of continuations that are written already."""
 
 
 def content_id(kind: str, *parts: Any) -> str:
@@ -112,6 +116,18 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """What may stand behind the messages of a request: a text or token ids, one of the two."""
+
+    text: str = ""
+    """Encoded by itself, not together with what stands before it: so do training rows and generation, and all
+    continuations of a request follow the very same tokens. Special tokens written in it count as such, and none is
+    added: what ends a turn is scored where it is written here. Where another border is wanted, token ids say it."""
+    token_ids: tuple[int, ...] = ()
+    """Tokens of the engine's own vocabulary; `Request.tokenizer` says for which they were made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to an engine. `id` comes back on the reply."""
 
@@ -123,7 +139,21 @@ class Request:
     thinks: bool | None = None
     """Switch of the chat template and the API; None leaves the model's default."""
     top_logprobs: int = 0
-    """How many log-probabilities to report at every new token, for engines that can; does not change the reply."""
+    """How many of the most likely tokens to report, with their log-probabilities, at every new token or at every token
+    of a continuation, for engines that can; does not change the reply."""
+    continuations: tuple[Continuation, ...] = ()
+    """Whose log-probabilities are asked for. Where there are any, nothing is written, and of `sampling` nothing
+    counts."""
+    text: str | None = None
+    """Raw text to go on from instead of messages: no chat template, and no switch for thinking."""
+    tokenizer: str = ""
+    """Identity (`StudentTokenizer.identity`) of the tokenizer that token ids were made by. An engine with another one
+    refuses them; empty: not known, and they are taken as they are."""
+
+    @property
+    def kind(self) -> RequestKind:
+        """`score` where there are continuations."""
+        return "score" if self.continuations else "generate"
 
 
 _LATER_SAMPLING = {"grammar": "", "json_schema": ""}
@@ -175,15 +205,21 @@ class Usage:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Log-probabilities of the new tokens of one reply, natural logarithm, in the engine's own vocabulary."""
+    """Log-probabilities of the new tokens of one reply or of the tokens of one continuation, natural logarithm, in the
+    engine's own vocabulary."""
 
     ids: tuple[int, ...]
     """The tokens that were written, T of them."""
     logprobs: tuple[float, ...]
     """Of the written tokens."""
     top_ids: tuple[tuple[int, ...], ...]
-    """The K most likely tokens at every place, most likely first."""
+    """The K most likely tokens at every place, most likely first; K may be 0."""
     top_logprobs: tuple[tuple[float, ...], ...]
+
+    @property
+    def total(self) -> float:
+        """Log-probability of all of them together."""
+        return math.fsum(self.logprobs)
 
 
 @dataclass(frozen=True)
@@ -206,6 +242,9 @@ class Reply:
     error: str = ""
     scores: TokenScores | None = None
     """Present when `Request.top_logprobs` asked for them and the engine can."""
+    continuations: tuple[TokenScores, ...] = ()
+    """What the request's continuations are worth, one for each, in its order. There is no other text in such a reply,
+    and `usage` counts what was read: what they have in common once, and each of them."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from localdistill.core.records import Message, Prompt, Reply, Status, Trace
+from localdistill.core.records import Continuation, Message, Prompt, Reply, Status, Trace
 
 
 def asks(question: str, reference: str | None = None, original: str | None = None,
@@ -44,9 +44,12 @@ class EngineSample(Sample):
     sent: Mapping[str, object] = field(default_factory=dict)
     """What the body that was sent must hold."""
     reply: Reply | None = None
-    """What must come: status, reasoning, answer, kind of trace and usage; None when it is `refused`."""
+    """What must come: status, reasoning, answer, kind of trace, usage and scores; None when it is `refused`."""
     costs: bool = False
     """What `who` must say of the options as they stand here."""
+    continuations: tuple[Continuation, ...] = ()
+    """What is to be scored behind the messages, where anything is."""
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True)

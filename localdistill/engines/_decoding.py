@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from localdistill.core.events import Cancel
+from localdistill.core.records import TokenScores
 
 TAIL_TOKENS = 48
 """How far back a stop string is looked for after each token."""
@@ -27,8 +28,12 @@ class Generation:
     top_k: int = 0
     generator: torch.Generator | None = None
     stop_texts: tuple[str, ...] = ()
+    top: int = 0
+    """How many of the most likely tokens to keep at every new token."""
     written: list[int] = field(default_factory=list)
     """New tokens, without the stop token."""
+    scores: list[TokenScores] = field(default_factory=list)
+    """Of every new token, when `top` asks for them; the stop token is the last of them."""
     finish: Literal["", "stop", "length"] = ""
 
 
@@ -45,6 +50,27 @@ def pick_token(logits: torch.Tensor, row: Generation) -> int:
         # The token that crosses top_p stays, so at least one always does.
         shares[shares.cumsum(-1) - shares >= row.top_p] = 0
     return int(order[int(torch.multinomial(shares, 1, generator=row.generator))])
+
+
+def token_scores(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> TokenScores:
+    """Log-probabilities of `tokens` (T,) and of the `top` likeliest ones, from logits (T, V): the model's own, before
+    temperature, top-k and top-p."""
+    values = logits.float()
+    offset = values.logsumexp(-1, keepdim=True)
+    chosen = values.gather(-1, tokens.to(values.device).unsqueeze(-1)) - offset
+    best = values.topk(min(top, values.shape[-1]))
+    return TokenScores(
+        tuple(tokens.tolist()), tuple(chosen.squeeze(-1).tolist()), tuple(map(tuple, best.indices.tolist())),
+        tuple(map(tuple, (best.values - offset).tolist())),
+    )
+
+
+def joined(parts: Sequence[TokenScores]) -> TokenScores:
+    """Scores of tokens that follow each other."""
+    return TokenScores(
+        tuple(token for part in parts for token in part.ids), tuple(x for part in parts for x in part.logprobs),
+        tuple(row for part in parts for row in part.top_ids), tuple(row for part in parts for row in part.top_logprobs),
+    )
 
 
 class BatchDecoder:
@@ -103,6 +129,8 @@ class BatchDecoder:
             token = int(best[place]) if row.temperature <= 0 else -1
             if not row.finish:
                 token = token if token >= 0 else pick_token(logits[place], row)
+                if row.top:
+                    row.scores.append(token_scores(logits[place:place + 1], torch.tensor([token]), row.top))
                 self._accept(row, token)
                 if on_token is not None:
                     on_token(row)

@@ -70,8 +70,6 @@ class AnthropicEngine(WireEngine):
     def _body(self, request: Request) -> dict[str, Any]:
         """Sampling settings are left out where thinking forbids them."""
         sampling, options, known = request.sampling, self.options, self.options.known()
-        if sampling.grammar or sampling.json_schema:
-            raise UsageError("this API follows no grammar or schema", "use the engine llama_cpp or openai_compatible")
         body: dict[str, Any] = {
             "model": options.model, "max_tokens": sampling.max_tokens,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
+from localdistill.core.capabilities import Capability
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request
@@ -15,8 +16,7 @@ from localdistill.spending.ledger import SpendLedger
 
 
 class Engine(Protocol):
-    """Answers requests; teacher, summarizer, judge and student under test are roles that it plays. Built as
-    `Member(options)`; building is cheap and loads nothing heavy, the first `answer` does."""
+    """Answers requests, in whatever role. Built as `Member(options)`; what is heavy is loaded by the first `answer`."""
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
@@ -30,14 +30,17 @@ class Engine(Protocol):
         """Who answers with these options, checked or not: terms, keys and money follow. By default a stranger."""
         return unsaid(options)
 
+    def can(self) -> frozenset[Capability]:
+        """What it does with these options; asks nobody. Other requests come back as errors, with nothing sent."""
+
     def identity(self) -> str:
         """What answers: `sha256:...` of a model file, or host and model name. Goes into trace ids."""
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
-        """Replies to `requests`, in any order, each with its request's id. Pulls lazily, as many as it can hold in
-        flight. A request that cannot be answered comes back as a reply with status `error`. Raises EngineUnavailable
-        when the engine as a whole is gone after its retries (what was yielded before stays valid), EngineError when
-        it refuses for good. After a cancel it stops pulling, ends what is in flight and returns."""
+        """Replies to `requests` in any order, each with its request's id; pulls lazily, as many as it holds in flight.
+        A request that cannot be answered becomes a reply with status `error`. Raises EngineUnavailable when the engine
+        is gone after its retries (what was yielded stays valid), EngineError when it refuses for good. After a cancel
+        it stops pulling, ends what is in flight and returns."""
 
     def greedy_by(self, request: Request) -> str:
         """The setting (`temperature` ...) that makes every further sample of `request` the same reply, or nothing."""
@@ -47,19 +50,17 @@ class Engine(Protocol):
 
 
 class Streaming(Protocol):
-    """Optional: an engine that can show one reply while it is written (chat)."""
+    """Of an engine that can `stream`: pieces of the raw reply text, reasoning and tags included."""
 
-    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
-        """Pieces of the raw reply text; reasoning and tags included."""
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]: ...
 
 
 @runtime_checkable
 class Metered(Protocol):
-    """Optional: an engine whose answers may cost money. The stage gives it a ledger and a folder before it asks."""
+    """Of an engine whose answers may cost money. The stage gives it a ledger, in which every call is reserved and
+    settled, and a folder where calls that outlive a process (batches) are remembered."""
     ledger: SpendLedger
-    """Every call is reserved and settled here."""
     folder: Path | None
-    """Where calls that outlive a process (batches) are remembered."""
 
     def price(self) -> Price | None:
         """What the answers cost; None when nobody knows."""

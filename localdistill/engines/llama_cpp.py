@@ -16,16 +16,19 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from localdistill.core.capabilities import CAPABILITIES, Capability
 from localdistill.core.errors import Cancelled, EngineError, ModelFileError, TemplateRefused
 from localdistill.core.events import Cancel, Emit, Warned, silent
 from localdistill.core.options import Options
 from localdistill.core.records import Message, Reply, Request, TokenScores, Usage, content_id
 from localdistill.core.samples import EngineSample
+from localdistill.engines._continuations import Unscorable, refuse_strange_ids, scored_reply
 from localdistill.engines.llama_cpp_native.client import Outcome
 from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
+from localdistill.modelfiles.vocabulary import gguf_vocabulary_id
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
@@ -55,6 +58,7 @@ class LlamaCppEngine:
         self._session: NativeSession | None = None
         self._template: ChatTemplate | None = None
         self._identity = ""
+        self._vocabulary_id: str | None = None
         self.last_reply: Reply | None = None
         """The reply that the last `stream` amounted to."""
 
@@ -76,9 +80,13 @@ class LlamaCppEngine:
             self._identity = f"sha256:{digest}{suffix}"
         return self._identity
 
+    def can(self) -> frozenset[Capability]:
+        """See `Engine.can`."""
+        return frozenset(CAPABILITIES)
+
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`."""
-        return request.sampling.greedy_by
+        return request.sampling.greedy_by if request.kind == "generate" else "continuations"
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """See `Engine.answer`. Raises ModelFileError when the file cannot be used.
@@ -94,8 +102,8 @@ class LlamaCppEngine:
             for key, request in enumerate(requests):
                 try:
                     native = self._rendered(key, request)
-                except TemplateRefused as error:
-                    refused.append(_failed(request, error.message))
+                except (TemplateRefused, Unscorable) as error:
+                    refused.append(_failed(request, str(error)))
                     continue
                 asked[key] = (request, native)
                 yield native
@@ -105,10 +113,15 @@ class LlamaCppEngine:
             source = rendered()
             window = 2 * self._options.parallel
             first = list(islice(source, window))
+            if not first and not refused:
+                self._the_template()  # asked nothing: whoever does that wants to know whether it could answer
             if first:
                 window = 2 * int(session.lay_out(first, cancel, emit)["parallel"])
         except Cancelled:
             return
+        except ModelFileError:
+            self.close()
+            raise
         crashes = session.pool.crashes
         for outcome in session.pool.ask(chain(first, source), window, cancel) if first else ():
             if session.pool.crashes > crashes:
@@ -176,12 +189,7 @@ class LlamaCppEngine:
         if self._session is None:
             self._session = NativeSession(self._options, cancel, emit)
         facts = self._session.pool.start(cancel)
-        if self._template is None:
-            source = self._template_text() or facts["template"]
-            if not source:
-                self.close()
-                hint = "name a Jinja file with the option chat_template"
-                raise ModelFileError(f"{self._path} holds no chat template", hint)
+        if self._template is None and (source := self._template_text() or facts["template"]):
             origin = f"the template of {self._path.name}"
             self._template = ChatTemplate(source, facts["bos"], facts["eos"], origin=origin)
         return self._session
@@ -195,23 +203,43 @@ class LlamaCppEngine:
             raise ModelFileError(f"{self._options.chat_template} cannot be read: {error}", "check the path") from None
 
     def _rendered(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
-        assert self._template is not None
-        messages = request.messages
-        if self._options.system and not any(m.role == "system" for m in messages):
-            messages = (Message("system", self._options.system), *messages)
-        prompt = self._template.prompt(messages, request.thinks)
+        refuse_strange_ids(request, self._vocabulary)
+        prompt = self._prompt(request) if request.text is None else request.text
         sampling = request.sampling
         return NativeRequest(
             key=key, prompt=prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
             top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request), stop=sampling.stop,
             opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
-            json_schema=sampling.json_schema, top_logprobs=request.top_logprobs,
+            json_schema=sampling.json_schema, top_logprobs=request.top_logprobs, continuations=request.continuations,
         )
+
+    def _prompt(self, request: Request) -> str:
+        """The messages of `request`, rendered. Raises TemplateRefused, ModelFileError."""
+        template = self._the_template()
+        messages = request.messages
+        if self._options.system and not any(m.role == "system" for m in messages):
+            messages = (Message("system", self._options.system), *messages)
+        return template.prompt(messages, request.thinks)
+
+    def _the_template(self) -> ChatTemplate:
+        if self._template is None:
+            hint = "name a Jinja file with the option chat_template"
+            raise ModelFileError(f"{self._path} holds no chat template", hint)
+        return self._template
+
+    def _vocabulary(self) -> str:
+        """Identity of the file's tokenizer."""
+        if self._vocabulary_id is None:
+            self._vocabulary_id = gguf_vocabulary_id(self._path)
+        return self._vocabulary_id
 
     def _reply(self, request: Request, native: NativeRequest, outcome: Outcome) -> Reply:
         kind, _, message = outcome
         if kind != "reply":
             return _failed(request, str(message["error"]))
+        if native.continuations:
+            found = [scores for packed in message["continuations"] if (scores := _scores(packed)) is not None]
+            return scored_reply(request.id, message["prompt_tokens"], found, message["elapsed_s"])
         usage = Usage(message["prompt_tokens"], message["completion_tokens"], message["reasoning_tokens"],
                       message["cached_tokens"])
         reply = reply_of_text(
@@ -273,7 +301,7 @@ def _scores(packed: dict[str, str] | None) -> TokenScores | None:
     ids, top_ids = array("i", b64decode(packed["ids"])), array("i", b64decode(packed["top_ids"]))
     logprobs, top = array("f", b64decode(packed["logprobs"])), array("f", b64decode(packed["top_logprobs"]))
     width = len(top_ids) // len(ids)
-    places = range(0, len(top_ids), width)
+    places = [place * width for place in range(len(ids))]
     return TokenScores(
         tuple(ids), tuple(logprobs), tuple(tuple(top_ids[at : at + width]) for at in places),
         tuple(tuple(top[at : at + width]) for at in places),

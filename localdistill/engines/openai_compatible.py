@@ -10,14 +10,17 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from localdistill.core.errors import UsageError
-from localdistill.core.options import Options
+from localdistill.core.capabilities import Capability, needed_by, require
+from localdistill.core.options import FileName, Options
 from localdistill.core.records import Reply, Request, Usage
 from localdistill.core.samples import EngineSample
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.dialect import Dialect
+from localdistill.engines.wire.dispatcher import Job
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
+from localdistill.engines.wire.prompt_scores import ServedTokenizer, scoring_job
+from localdistill.providers import PromptLogprobs
 
 Switch = Literal[
     "auto", "none", "chat_template_kwargs", "thinking", "reasoning", "reasoning_effort", "enable_thinking"
@@ -33,6 +36,13 @@ class OpenAICompatibleOptions(WireOptions):
     leaves the server's default, `auto` takes what is known of the provider."""
     max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
     """Name of the limit on new tokens; some newer models accept only the longer one. `auto`: the provider's."""
+    prompt_logprobs: Literal["auto"] | PromptLogprobs = "auto"
+    """How this server tells the log-probabilities of a prompt's tokens behind `/completions`, which scoring needs:
+    `prompt_logprobs` (vLLM), `echo` with `logprobs`, or `none`. `auto` takes what is known of the provider."""
+    tokenizer: FileName = ""
+    """Folder with the tokenizer.json and the chat template of the model that the server holds, `shipped:NAME` or
+    `hf://organisation/name`; scoring needs it, to know which of a prompt's tokens are the continuation's. The weights
+    are not needed. Empty: nothing can be scored."""
 
 
 class OpenAICompatibleEngine(WireEngine):
@@ -41,6 +51,10 @@ class OpenAICompatibleEngine(WireEngine):
     Options: ClassVar[type[Options]] = OpenAICompatibleOptions
     name: ClassVar[str] = "openai_compatible"
     options: OpenAICompatibleOptions
+
+    def __init__(self, options: OpenAICompatibleOptions) -> None:
+        super().__init__(options)
+        self._served: ServedTokenizer | None = None
 
     @classmethod
     def samples(cls) -> Sequence[EngineSample]:
@@ -53,6 +67,29 @@ class OpenAICompatibleEngine(WireEngine):
         options = {"model": "m", "stream": False, "base_url": "https://api.example.com/v1", "extra": {"user": "us"}}
         sent = {"model": "m", "user": "us", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
         return (EngineSample(served=body, sent=sent, reply=reply, costs=True, options=options),)
+
+    def can(self) -> frozenset[Capability]:
+        """See `Engine.can`. A batch goes to another address than prompts with log-probabilities do."""
+        found: set[Capability] = {"generate", "stream", "json_schema"}
+        way = self._prompt_logprobs()
+        if way != "none" and self.options.tokenizer and not self.options.batch:
+            found |= {"score", "top_scores"} if way == "prompt_logprobs" else {"score"}
+        return frozenset(found)
+
+    def job(self, request: Request, streams: bool) -> Job:
+        """See `WireEngine.job`."""
+        if request.kind == "generate":
+            return super().job(request, streams)
+        require(self, needed_by(request))
+        if self._served is None:
+            self._served = ServedTokenizer(self.options.tokenizer)
+        known = self.options.known_model()
+        return scoring_job(request, self._served, self._prompt_logprobs(), self.options.model, self.options.extra,
+                           known.context_tokens if known else None)
+
+    def _prompt_logprobs(self) -> PromptLogprobs:
+        known, chosen = self.options.known(), self.options.prompt_logprobs
+        return chosen if chosen != "auto" else known.prompt_logprobs if known else "none"
 
     def _dialect(self) -> Dialect:
         return ChatCompletions()
@@ -76,8 +113,6 @@ class OpenAICompatibleEngine(WireEngine):
     def _body(self, request: Request) -> dict[str, Any]:
         """A top-p or top-k that changes nothing is left out, as is what the provider is known to refuse."""
         sampling, options, known = request.sampling, self.options, self.options.known()
-        if sampling.grammar:
-            raise UsageError("a grammar needs the engine llama_cpp", "use json_schema, or a local model")
         field = options.max_tokens_field
         if field == "auto":
             field = known.max_tokens_field if known else "max_tokens"

@@ -5,19 +5,30 @@ It never invents: a question that the recording does not hold comes back as an e
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from localdistill.core.capabilities import CAPABILITIES, Capability
 from localdistill.core.errors import InputError
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import FileName, Options
-from localdistill.core.records import Message, Reply, Request, Status, TraceKind, Usage, content_id
+from localdistill.core.records import (
+    Continuation,
+    Message,
+    Reply,
+    Request,
+    Status,
+    TokenScores,
+    TraceKind,
+    Usage,
+)
 from localdistill.core.samples import EngineSample
+from localdistill.engines._recordings import Recording, key_of, read_recording, scores_from_json
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import join_thinking, named_end, split_thinking, status_of_end
 
@@ -29,8 +40,11 @@ class ReplayOptions(Options):
     """Options of the `replay` engine."""
 
     path: FileName
-    """JSONL file of recorded replies: `messages` or `question`, `answer`, and optionally `reasoning`, `raw`, `status`,
-    `trace_kind`, `finish_reason`. Several rows of one question are its samples, in order."""
+    """JSONL file of recorded replies: `messages` or `question` (or `text`, which is gone on from), `answer`, and
+    optionally `reasoning`, `raw`, `status`, `trace_kind`, `finish_reason`. Several rows of one question are its
+    samples, in order. A row that records scores has, instead of the answer, `continuation` (or `token_ids`) and
+    `scores` with `ids`, `logprobs` and, where wanted, `top_ids` and `top_logprobs`; a `tokenizer` is optional. An
+    answer's own are its `token_scores`."""
     delay_s: float = Field(default=0.0, ge=0)
     """Seconds to wait before each reply, to look like a model at work. 0 answers at once."""
 
@@ -52,12 +66,13 @@ class ReplayEngine:
                          reply=Reply("", "complete", "Two and two.", "It is 4.", trace_kind="raw", usage=usage)),
             EngineSample((Message("user", "What is 3 + 3?"),), files, options=options, refused=unknown),
             EngineSample(files={"said.jsonl": "{}\n"}, options=options, refused="row 1 is not a recorded reply"),
+            *_score_samples(),
         )
 
     def __init__(self, options: ReplayOptions) -> None:
         self._options = options
         self._path = Path(options.path)
-        self._rows: dict[str, list[Mapping[str, Any]]] | None = None
+        self._recording: Recording | None = None
         self.last_reply: Reply | None = None
         """The reply that the last `stream` amounted to."""
 
@@ -73,6 +88,10 @@ class ReplayEngine:
         if not self._path.is_file():
             raise InputError(f"{self._path} does not exist", "check the path of the recording")
         return sha256_file(self._path)
+
+    def can(self) -> frozenset[Capability]:
+        """See `Engine.can`. What was recorded of all this is for the recording to say."""
+        return frozenset(CAPABILITIES)
 
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`. Samples are the recording's own rows, however they were made."""
@@ -95,7 +114,7 @@ class ReplayEngine:
 
     def close(self) -> None:
         """Forget the recording."""
-        self._rows = None
+        self._recording = None
 
     def _pause(self, cancel: Cancel) -> bool:
         """Wait the configured time; False when cancelled."""
@@ -105,45 +124,67 @@ class ReplayEngine:
         return not cancel.is_set()
 
     def _reply(self, request: Request) -> Reply:
-        if self._rows is None:
-            self._rows = _read(self._path)
-        question = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
-        found = self._rows.get(_key_of(request.messages)) or self._rows.get(_key_of([Message("user", question)]))
+        if self._recording is None:
+            self._recording = read_recording(self._path)
+        if request.kind == "score":
+            return self._scored(request, self._recording)
+        question = _question(request)
+        keys = (key_of(request.text, request.messages), key_of(None, [Message("user", question)]))
+        found = next((rows for key in keys if (rows := self._recording.replies.get(key))), None)
         if not found:
-            return Reply(request.id, "error", error=f"the recording does not hold this question: {question[:80]!r}",
-                         cost_usd=0.0)
-        return _reply_of(found[request.sample_index % len(found)], request.id)
+            return _unknown(request, f"question: {question[:80]!r}")
+        row = found[request.sample_index % len(found)]
+        try:
+            scores = scores_from_json(row["token_scores"], request.top_logprobs) if request.top_logprobs else None
+        except (KeyError, TypeError, ValueError) as error:
+            return _failed(request, f"the recording does not serve log-probabilities: {error}")
+        return replace(_reply_of(row, request.id), scores=scores)
+
+    def _scored(self, request: Request, recording: Recording) -> Reply:
+        """What was recorded of each continuation, after the same messages or text."""
+        question = _question(request)
+        keys = (key_of(request.text, request.messages), key_of(None, [Message("user", question)]))
+        found = []
+        for number, one in enumerate(request.continuations, 1):
+            row = next((row for key in keys if (row := recording.scores.get((key, one.text, one.token_ids)))), None)
+            if row is None:
+                return _unknown(request, f"continuation {number} of {(request.text or question)[:80]!r}")
+            tokenizer = str(row.get("tokenizer") or "")
+            if one.token_ids and request.tokenizer and tokenizer not in ("", request.tokenizer):
+                return _failed(request, f"the token ids were made for the tokenizer {request.tokenizer}, the recording "
+                                        f"holds those of {tokenizer}")
+            try:
+                found.append(scores_from_json(row["scores"], request.top_logprobs))
+            except ValueError as error:
+                return _failed(request, f"the recording does not serve continuation {number}: {error}")
+        return Reply(request.id, "complete", usage=Usage(sum(len(one.ids) for one in found), estimated=True),
+                     cost_usd=0.0, continuations=tuple(found))
 
 
-def _key_of(messages: Iterable[Message]) -> str:
-    return content_id("messages", [[m.role, m.content] for m in messages])
+def _score_samples() -> Sequence[EngineSample]:
+    rows = """{"question": "2 + 2?", "continuation": "4", "scores": {"ids": [52, 7], "logprobs": [-0.5, -0.25],
+        "top_ids": [[52, 53], [7, 8]], "top_logprobs": [[-0.5, -1.5], [-0.25, -2.0]]}}"""
+    files, asked = {"said.jsonl": rows.replace("\n", " ")}, (Message("user", "2 + 2?"),)
+    options, four = {"path": "said.jsonl"}, (Continuation("4"),)
+    best = TokenScores((52, 7), (-0.5, -0.25), ((52,), (7,)), ((-0.5,), (-0.25,)))
+    reply = Reply("", "complete", usage=Usage(2, estimated=True), continuations=(best,))
+    return (
+        EngineSample(asked, files, options=options, continuations=four, top_logprobs=1, reply=reply),
+        EngineSample(asked, files, options=options, continuations=four, top_logprobs=3, refused="fewer than 3"),
+        EngineSample(asked, files, options=options, continuations=(Continuation("5"),), refused="does not hold"),
+    )
 
 
-def _read(path: Path) -> dict[str, list[Mapping[str, Any]]]:
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    key, row = _row(line, f"{path}, row {number}")
-                    rows.setdefault(key, []).append(row)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "check the path of the recording") from None
-    return rows
+def _question(request: Request) -> str:
+    return next((m.content for m in reversed(request.messages) if m.role == "user"), "")
 
 
-def _row(line: str, where: str) -> tuple[str, Mapping[str, Any]]:
-    try:
-        row = json.loads(line)
-        messages = [Message(m["role"], m["content"]) for m in row["messages"]] if "messages" in row else [
-            Message("user", row["question"])]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{where} is not a recorded reply: {error}", "needs `messages` or `question`") from None
-    if row.get("status", "complete") not in get_args(Status) or row.get("trace_kind", "raw") not in get_args(TraceKind):
-        raise InputError(f"{where} has an unknown status or trace_kind", f"known: {', '.join(get_args(Status))}")
-    if not any(isinstance(row.get(key), str) for key in ("answer", "raw")) and row.get("status") != "error":
-        raise InputError(f"{where} has neither `answer` nor `raw`", "add the answer")
-    return _key_of(messages), row
+def _failed(request: Request, error: str) -> Reply:
+    return Reply(request.id, "error", error=error, cost_usd=0.0)
+
+
+def _unknown(request: Request, what: str) -> Reply:
+    return _failed(request, f"the recording does not hold this {what}")
 
 
 def _reply_of(row: Mapping[str, Any], request_id: str) -> Reply:

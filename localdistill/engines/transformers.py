@@ -8,18 +8,26 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from localdistill.core.errors import EngineError, TemplateRefused
+from localdistill.core.capabilities import Capability, needed_by, require
+from localdistill.core.errors import EngineError, TemplateRefused, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed
 from localdistill.core.options import DeviceName, FileName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Reply, Request, Usage, content_id
 from localdistill.core.samples import EngineSample
+from localdistill.engines._continuations import (
+    ScoringTarget,
+    Unscorable,
+    refuse_strange_ids,
+    scored_replies,
+    target_ids,
+)
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -28,6 +36,7 @@ from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_te
 
 if TYPE_CHECKING:
     from localdistill.engines._decoding import BatchDecoder, Generation
+    from localdistill.engines._scoring import BatchScorer
 
 WINDOW_BATCHES = 8
 """Requests are pulled this many batches ahead, so that batches can be made of similar lengths."""
@@ -72,6 +81,7 @@ class TransformersEngine:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._decoder: BatchDecoder | None = None
+        self._scorer: BatchScorer | None = None
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
@@ -101,9 +111,13 @@ class TransformersEngine:
             return self.folder.digest()
         return f"{self.folder.digest()}+{AdapterFolder.open(self.options.adapter, self.folder).digest()}"
 
+    def can(self) -> frozenset[Capability]:
+        """See `Engine.can`."""
+        return frozenset({"generate", "continue_text", "score", "stream", "top_logprobs", "top_scores"})
+
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`."""
-        return request.sampling.greedy_by
+        return request.sampling.greedy_by if request.kind == "generate" else "continuations"
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """Replies to `requests`, the shortest prompts of each window first."""
@@ -113,33 +127,60 @@ class TransformersEngine:
             window = list(islice(waiting, self.options.batch_rows * WINDOW_BATCHES))
             if not window:
                 return
-            decoder = self._load()
+            self._load()
             ready: list[tuple[Request, str, Generation]] = []
+            scored: list[tuple[Request, list[ScoringTarget]]] = []
             for request in window:
                 try:
-                    prompt, row = self._row(request)
-                except TemplateRefused as refusal:
-                    yield Reply(request.id, "error", cost_usd=0.0, error=refusal.message)
-                    continue
-                if row.max_tokens > 0:
-                    ready.append((request, prompt, row))
-                else:
-                    yield self._too_long(request, len(row.prompt_ids))
-            for batch in self._batches(ready):
-                began = time.monotonic()
-                decoder.run([row for _, _, row in batch], cancel)
-                elapsed_s = (time.monotonic() - began) / len(batch)
-                for request, prompt, row in batch:
-                    if row.finish:
-                        yield self._reply(request, prompt, row, elapsed_s)
-                if cancel.is_set():
-                    return
-                done += len(batch)
+                    require(self, needed_by(request))
+                    if request.kind == "score":
+                        scored.append((request, self._targets(request)))
+                    else:
+                        ready.append((request, *self._row(request)))
+                except (TemplateRefused, UsageError, Unscorable) as refusal:
+                    yield Reply(request.id, "error", cost_usd=0.0, error=str(refusal))
+            for reply in chain(self._write(ready, cancel), self._score(scored, cancel)):
+                yield reply
+                done += reply.status != "error"
                 emit(Progressed("student", done, 0, "replies"))
+
+    def _write(self, asked: Sequence[tuple[Request, str, Generation]], cancel: Cancel) -> Iterator[Reply]:
+        """Replies to requests to write, the shortest prompts first; what a cancel cut is left out."""
+        decoder = self._load()
+        ready = []
+        for request, prompt, row in asked:
+            if row.max_tokens > 0:
+                ready.append((request, prompt, row))
+            else:
+                yield self._too_long(request, len(row.prompt_ids))
+        for batch in self._batches(ready):
+            began = time.monotonic()
+            decoder.run([row for _, _, row in batch], cancel)
+            elapsed_s = (time.monotonic() - began) / len(batch)
+            for request, prompt, row in batch:
+                if row.finish:
+                    yield self._reply(request, prompt, row, elapsed_s)
+            if cancel.is_set():
+                return
+
+    def _score(self, asked: Sequence[tuple[Request, list[ScoringTarget]]], cancel: Cancel) -> Iterator[Reply]:
+        """Replies to requests to score. With a window, prefixes that only begin alike are read apart: the padding
+        between what they share and what they do not would count in the window."""
+        if not asked or cancel.is_set():
+            return
+        self._load()
+        scorer = self._scorer
+        assert scorer is not None
+        try:
+            yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
+                                      self.options.max_batch_tokens, branches=self.folder.window is None)
+        finally:
+            scorer.forget()
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long or
         refused by the student's template."""
+        require(self, {"stream", *needed_by(request)})
         decoder = self._load()
         try:
             _, row = self._row(request)
@@ -180,7 +221,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model."""
-        self._decoder = None
+        self._decoder = self._scorer = None
 
     def _load(self) -> BatchDecoder:
         if self._decoder is not None:
@@ -189,6 +230,7 @@ class TransformersEngine:
 
         torch = import_torch()
         from localdistill.engines._decoding import BatchDecoder
+        from localdistill.engines._scoring import BatchScorer
 
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
@@ -196,18 +238,34 @@ class TransformersEngine:
         dtype = pick_dtype(self.options.dtype, device)
         adapter = AdapterFolder.open(self.options.adapter, self.folder) if self.options.adapter else None
         if self.options.quantization == "nf4":
-            quantized = load_causal_model(self.folder, dtype, device, "nf4")
+            model = load_causal_model(self.folder, dtype, device, "nf4")
             if adapter is not None:
-                adapter.attach(quantized)
-            self._decoder = BatchDecoder(quantized, self.tokenizer.decode)
-            return self._decoder
-        model = load_causal_model(self.folder, torch.float32 if adapter else dtype, torch.device("cpu"))
-        if adapter is not None:
-            with torch.no_grad():
-                for name, weight in model.named_parameters():
-                    weight.copy_(adapter.apply(name, weight))
-        self._decoder = BatchDecoder(model.to(device=device, dtype=dtype), self.tokenizer.decode)
+                adapter.attach(model)
+        else:
+            model = load_causal_model(self.folder, torch.float32 if adapter else dtype, torch.device("cpu"))
+            if adapter is not None:
+                with torch.no_grad():
+                    for name, weight in model.named_parameters():
+                        weight.copy_(adapter.apply(name, weight))
+            model = model.to(device=device, dtype=dtype)
+        self._decoder, self._scorer = BatchDecoder(model, self.tokenizer.decode), BatchScorer(model)
         return self._decoder
+
+    def _prompt(self, request: Request) -> tuple[str, list[int]]:
+        """The rendered prompt, or the raw text, and its tokens."""
+        if self._template is None:
+            self._template = ChatTemplate.from_folder(Path(self.folder.path))
+        text = request.text
+        prompt = self._template.prompt(request.messages, request.thinks) if text is None else text
+        return prompt, self.tokenizer.encode_prompt(prompt)
+
+    def _targets(self, request: Request) -> list[ScoringTarget]:
+        """What is to be scored. Raises Unscorable."""
+        refuse_strange_ids(request, lambda: self.tokenizer.identity)
+        prefix = tuple(self._prompt(request)[1])
+        found = target_ids(request.continuations, prefix, self.tokenizer.encode, self.folder.vocab_size,
+                           self.folder.context_length)
+        return [ScoringTarget(prefix, ids, request.top_logprobs) for ids in found]
 
     def _row(self, request: Request) -> tuple[str, Generation]:
         """The rendered prompt and the row to generate; `max_tokens` is cut to what the context leaves."""
@@ -215,16 +273,13 @@ class TransformersEngine:
 
         from localdistill.engines._decoding import Generation
 
-        if self._template is None:
-            self._template = ChatTemplate.from_folder(Path(self.folder.path))
-        prompt = self._template.prompt(request.messages, request.thinks)
-        ids = self.tokenizer.encode_prompt(prompt)
+        prompt, ids = self._prompt(request)
         sampling = request.sampling
         seed = content_id("sampler", sampling.seed, request.sample_index, prompt)
         generator = torch.Generator().manual_seed(int(seed.removeprefix("b2:")[:15], 16))
         room = min(sampling.max_tokens, self.folder.context_length - len(ids))
         return prompt, Generation(ids, room, frozenset(self.tokenizer.stop_token_ids), sampling.temperature,
-                                  sampling.top_p, sampling.top_k, generator, sampling.stop)
+                                  sampling.top_p, sampling.top_k, generator, sampling.stop, request.top_logprobs)
 
     def _batches(self, ready: list[tuple[Request, str, Generation]]) -> Iterator[list[tuple[Request, str, Generation]]]:
         """`ready` sorted by prompt length and cut so that no batch can outgrow its limits."""
@@ -249,12 +304,14 @@ class TransformersEngine:
         return text[:min(cuts)] if cuts else text
 
     def _reply(self, request: Request, prompt: str, row: Generation, elapsed_s: float) -> Reply:
+        from localdistill.engines._decoding import joined
+
         text = self._text(request, row)
         usage = Usage(prompt_tokens=len(row.prompt_ids), completion_tokens=len(row.written) + (row.finish == "stop"))
         reply = reply_of_text(request.id, text, row.finish or "truncated", opened=opens_thinking_tag(prompt),
                               usage=usage, elapsed_s=elapsed_s)
         counted = replace(usage, reasoning_tokens=self.tokenizer.count(reply.reasoning) if reply.reasoning else 0)
-        return replace(reply, usage=counted)
+        return replace(reply, usage=counted, scores=joined(row.scores) if row.scores else None)
 
     def _too_long(self, request: Request, tokens: int) -> Reply:
         limit = self.folder.context_length

@@ -16,7 +16,7 @@ from typing import Any
 from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
 from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
-from localdistill.exporters.gguf_parts.reference import Continuation, Reference
+from localdistill.exporters.gguf_parts.reference import GreedyText, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.modelfiles.trained import TrainedModel, logprobs_of, trained_logprobs
@@ -180,7 +180,7 @@ def _log_probabilities(logits: Any) -> Any:
     return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
 
 
-def _greedy(reference: Reference, written: Sequence[Continuation], served: Sequence[Sequence[int]],
+def _greedy(reference: Reference, written: Sequence[GreedyText], served: Sequence[Sequence[int]],
             error: float) -> list[ParityItem]:
     wrong, excused, stops = [], 0, []
     for number, (here, there) in enumerate(zip(written, served, strict=True)):

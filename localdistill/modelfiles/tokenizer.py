@@ -11,6 +11,7 @@ from typing import Any
 
 from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.modelfiles.folder import stated_stop_ids
+from localdistill.modelfiles.vocabulary import vocabulary_id
 from localdistill.templates import ChatTemplate
 
 
@@ -83,6 +84,12 @@ class StudentTokenizer:
     def vocab_size(self) -> int:
         """Number of tokens, added ones included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def identity(self) -> str:
+        """What its token ids mean; equal for every file of the same vocabulary, GGUF included."""
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        return vocabulary_id({int(number): str(token) for token, number in vocabulary.items()})
 
     def token_id(self, token: str) -> int | None:
         """The id of exactly this token, or None."""

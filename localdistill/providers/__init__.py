@@ -10,7 +10,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
-from localdistill.providers.files import BatchEndpoint, Provider, ProviderModel, RateLimits, Terms, TermsClass
+from localdistill.providers.files import (
+    BatchEndpoint,
+    PromptLogprobs,
+    Provider,
+    ProviderModel,
+    RateLimits,
+    Terms,
+    TermsClass,
+)
 from localdistill.providers.hosts import THIS_MACHINE, Who, host_of, is_loopback, stated, unsaid, who_of
 from localdistill.spending.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
 
@@ -19,6 +27,7 @@ __all__ = [
     "THIS_MACHINE",
     "BatchEndpoint",
     "Price",
+    "PromptLogprobs",
     "Provider",
     "ProviderModel",
     "RateLimits",

@@ -20,6 +20,9 @@ model that answers."""
 ThinkingSwitch = Literal[
     "none", "chat_template_kwargs", "thinking", "reasoning", "reasoning_effort", "enable_thinking"
 ]
+PromptLogprobs = Literal["none", "echo", "prompt_logprobs"]
+"""How a server tells the log-probabilities of a prompt's tokens behind `/completions`: not at all, with `echo` and
+`logprobs`, or with the field `prompt_logprobs`."""
 SwitchableField = Literal["seed", "temperature", "top_k"]
 
 
@@ -187,6 +190,8 @@ class Provider(Options):
     """Whether `stream_options.include_usage` may be sent."""
     reasoning_fields: tuple[str, ...] = ()
     """Where reasoning stands in a message, the first the most usual."""
+    prompt_logprobs: PromptLogprobs = "none"
+    """How it tells the log-probabilities of a prompt's tokens, which scoring needs."""
     may_lack_finish_reason: bool = False
     """Whether complete replies may come without a finish reason."""
     note: str = ""

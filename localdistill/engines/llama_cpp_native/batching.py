@@ -1,4 +1,5 @@
-"""Continuous batching: one step feeds every writing sequence its last token and new prompts their next chunk.
+"""Continuous batching: one step feeds every writing sequence its last token and new prompts their next chunk. What is
+to be scored is a prompt whose last part is known beforehand.
 
 A finished sequence frees its slot in the same step in which the next prompt enters. What several prompts have in
 common is evaluated once and copied. With a unified KV cache all sequences draw on one pool of cells:
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from localdistill.engines._continuations import Unscorable, target_ids
 from localdistill.engines.llama_cpp_native.cells import CellAllocator
 from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
 from localdistill.engines.llama_cpp_native.model import NativeModel
@@ -26,6 +28,8 @@ from localdistill.engines.llama_cpp_native.sampling import GrammarRefused, Picke
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
 SHORTEST_SHARED_PREFIX = 32
+OUTPUT_BYTES = 256 * 1024 * 1024
+"""What the logits of one batch may take."""
 ROOM_TO_WRITE = 64
 """Free cells that each reply is to find when another prompt enters."""
 
@@ -49,6 +53,7 @@ class Batcher:
         self._shared_slot = model.parallel
         self._shared: list[int] = []
         self._cells = CellAllocator(model.pool_tokens) if model.unified else None
+        self._most_outputs = OUTPUT_BYTES // (4 * model.vocab_size)
         self.pauses = 0
         """How often a reply had to give its cells to older ones."""
         self.evaluated_tokens = 0
@@ -58,9 +63,15 @@ class Batcher:
         """True while there is anything to do."""
         return bool(self._running or self._waiting)
 
-    def add(self, request: NativeRequest) -> None:
-        """Queue a request. Raises Unanswerable when its prompt does not fit or its grammar cannot be read."""
+    def add(self, request: NativeRequest) -> list[NativeSequence]:
+        """Queue a request: one sequence, or one for each continuation that is to be scored. Raises Unanswerable when
+        it does not fit, or its grammar or a continuation cannot be read."""
         prompt = self._model.tokenize(request.prompt)
+        new = self._to_score(request, prompt) if request.continuations else [self._to_write(request, prompt)]
+        self._waiting.extend(new)
+        return new
+
+    def _to_write(self, request: NativeRequest, prompt: list[int]) -> NativeSequence:
         room = self._model.context_tokens - len(prompt)
         if not prompt:
             raise Unanswerable("the prompt is empty")
@@ -72,7 +83,15 @@ class Batcher:
                 sequence.picker = Picker(self._model.api, self._model.vocab, request)
             except GrammarRefused as refusal:
                 raise Unanswerable(str(refusal)) from None
-        self._waiting.append(sequence)
+        return sequence
+
+    def _to_score(self, request: NativeRequest, prompt: list[int]) -> list[NativeSequence]:
+        model = self._model
+        try:
+            targets = target_ids(request.continuations, prompt, model.encode, model.vocab_size, model.context_tokens)
+        except Unscorable as refusal:
+            raise Unanswerable(str(refusal)) from None
+        return [NativeSequence(request, prompt, 0, target) for target in targets]
 
     def drop_all(self) -> None:
         """Forget everything that is queued or running."""
@@ -81,14 +100,16 @@ class Batcher:
             _free_picker(self._waiting.popleft())
 
     def step(self) -> list[NativeSequence]:
-        """Evaluate one batch. Returns every sequence that got a token; those with `finish` set are over."""
+        """Evaluate one batch. Returns every sequence that got a token or is scored; those with `finish` set are over.
+        """
         self._admit()
         self._make_room()
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        asking: list[tuple[int, int]] = []
-        room = BATCH_TOKENS - sum(sequence.is_writing for sequence in self._running.values())
+        asking: list[tuple[int, int, int]] = []
+        writing = sum(sequence.is_writing for sequence in self._running.values())
+        room, outputs = BATCH_TOKENS - writing, max(1, self._most_outputs - writing)
         # Separate caches are evaluated together only where slots follow each other in the batch.
         for slot in sorted(self._running):
             sequence = self._running[slot]
@@ -97,14 +118,17 @@ class Batcher:
                 chunk = sequence.tokens[-1:]
             else:
                 chunk = sequence.fed[begin : begin + room]
+                excess = len(sequence.outputs(begin, begin + len(chunk))) - outputs if sequence.target else 0
+                chunk = chunk[: len(chunk) - max(0, excess)]
                 room -= len(chunk)
             sequence.evaluated += len(chunk)
+            wanted = sequence.outputs(begin, sequence.evaluated)
+            outputs -= len(wanted) if sequence.target else 0
+            asking += [(len(tokens) + place - begin, slot, place) for place in wanted]
             tokens += chunk
             positions += range(begin, sequence.evaluated)
             slots += [slot] * len(chunk)
-            if chunk and sequence.is_writing:
-                asking.append((len(tokens) - 1, slot))
-        self._decode(tokens, positions, slots, [row for row, _ in asking])
+        self._decode(tokens, positions, slots, [row for row, _, _ in asking])
         return self._pick(asking)
 
     def measure(self, count: int) -> float:
@@ -128,25 +152,39 @@ class Batcher:
             raise RuntimeError(f"llama_decode returned {code} for {len(tokens)} tokens")
         self.evaluated_tokens += len(tokens)
 
-    def _pick(self, asking: list[tuple[int, int]]) -> list[NativeSequence]:
-        """Pick a token for each (batch row, slot); rows are in ascending order, as llama.cpp stores their logits."""
+    def _pick(self, asking: list[tuple[int, int, int]]) -> list[NativeSequence]:
+        """Pick or score a token for each (batch row, slot, place in the sequence); rows are in ascending order, as
+        llama.cpp stores their logits."""
         if not asking:
             return []
-        running, piece, ends = self._running, self._model.piece, self._model.ends
-        asked = [running[slot] for _, slot in asking]
+        asked = [self._running[slot] for _, slot, _ in asking]
         logits = self._logits(len(asking))
-        likeliest = logits.argmax(axis=1).tolist() if any(one.picker is None for one in asked) else []
-        for index, ((_, slot), sequence) in enumerate(zip(asking, asked)):
-            token = likeliest[index] if sequence.picker is None else sequence.picker.pick(logits[index])
-            if sequence.request.top_logprobs:
-                sequence.scores.append(score_row(logits[index], token, sequence.request.top_logprobs))
-            if ends[token]:
-                sequence.finish = "stop"
+        greedy = [index for index, sequence in enumerate(asked) if not sequence.target and sequence.picker is None]
+        rows = logits if len(greedy) == len(asked) else logits[greedy]
+        likeliest = dict(zip(greedy, rows.argmax(axis=1).tolist())) if greedy else {}
+        told: list[NativeSequence] = []
+        for index, ((_, slot, place), sequence) in enumerate(zip(asking, asked)):
+            if sequence.target:
+                token = sequence.wanted(place)
+                sequence.add_score(score_row(logits[index], token, sequence.request.top_logprobs))
             else:
-                sequence.add(token, piece(token))
+                self._write(sequence, logits[index], likeliest.get(index))
             if sequence.finish:
                 self._vacate(slot)
-        return asked
+            if sequence.finish or not sequence.target:
+                told.append(sequence)
+        return told
+
+    def _write(self, sequence: NativeSequence, logits: Any, likeliest: int | None) -> None:
+        """Add a token to a reply. likeliest: the one to take where nothing is drawn."""
+        token = sequence.picker.pick(logits) if sequence.picker is not None else likeliest
+        assert token is not None
+        if sequence.request.top_logprobs:
+            sequence.scores.append(score_row(logits, token, sequence.request.top_logprobs))
+        if self._model.ends[token]:
+            sequence.finish = "stop"
+        else:
+            sequence.add(token, self._model.piece(token))
 
     def _logits(self, rows: int) -> Any:
         """The logits (rows, V) of the last batch; a view that the next batch overwrites."""
@@ -216,7 +254,6 @@ class Batcher:
         """
         if not self._model.can_share_prefix:
             return 0, 0
-        most = len(sequence.fed) - 1  # the last token must be evaluated to get its logits
         donor, common = self._shared_slot, common_length(self._shared, sequence.fed)
         for slot, other in self._running.items():
             found = common_length(other.fed, sequence.fed, other.evaluated)
@@ -225,7 +262,7 @@ class Batcher:
         coming = max((common_length(sequence.fed, other.fed) for other in islice(self._waiting, 1, 3)), default=0)
         if coming >= common + SHORTEST_SHARED_PREFIX and self._share(sequence.fed[:coming], donor, common):
             donor, common = self._shared_slot, coming
-        common = min(common, most)
+        common = min(common, sequence.shareable)
         return (donor, common) if common >= SHORTEST_SHARED_PREFIX else (0, 0)
 
     def _share(self, prefix: list[int], donor: int, common: int) -> bool:

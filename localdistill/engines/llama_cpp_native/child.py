@@ -16,6 +16,7 @@ from base64 import b64encode
 from itertools import pairwise
 from typing import Any
 
+from localdistill.core.records import Continuation
 from localdistill.engines.llama_cpp_native.batching import Batcher, Unanswerable, common_length
 from localdistill.engines.llama_cpp_native.calibrating import calibrate, warm_up
 from localdistill.engines.llama_cpp_native.context import ContextSettings
@@ -32,6 +33,8 @@ class Service:
     def __init__(self, pipe: JsonPipe, model: NativeModel) -> None:
         self._pipe, self._model = pipe, model
         self._batcher: Batcher | None = None
+        self._scored: dict[int, list[NativeSequence]] = {}
+        """The continuations of each request that is scored, by its key."""
 
     def handle(self, message: dict[str, Any]) -> None:
         """Carry out one message."""
@@ -41,10 +44,11 @@ class Service:
             case "weigh":
                 self._pipe.write({"op": "weighed", **self._weigh(message["prompts"])})
             case "ask":
-                self._ask(NativeRequest(**{**message, "stop": tuple(message["stop"])}))
+                self._ask(_request(message))
             case "drop":
                 if self._batcher:
                     self._batcher.drop_all()
+                self._scored.clear()
                 self._pipe.write({"op": "dropped"})
             case "probe":
                 assert self._batcher is not None
@@ -72,9 +76,12 @@ class Service:
     def _ask(self, request: NativeRequest) -> None:
         assert self._batcher is not None
         try:
-            self._batcher.add(request)
+            sequences = self._batcher.add(request)
         except Unanswerable as refusal:
             self._pipe.write({"op": "refused", "key": request.key, "error": str(refusal)})
+            return
+        if request.continuations:
+            self._scored[request.key] = sequences
 
     def is_busy(self) -> bool:
         """True while there are requests."""
@@ -87,8 +94,10 @@ class Service:
         for sequence in self._batcher.step():
             if sequence.request.streams and (piece := sequence.fresh_text()):
                 messages.append({"op": "piece", "key": sequence.request.key, "text": piece})
-            if sequence.finish:
+            if sequence.finish and not sequence.target:
                 messages.append(self._reply(sequence))
+            elif sequence.finish and (done := self._all_scored(sequence.request.key)):
+                messages.append(self._scores(done))
         if messages:
             self._pipe.write(*messages)
 
@@ -99,6 +108,23 @@ class Service:
             "reasoning_tokens": sequence.reasoning_tokens(self._model.piece), "cached_tokens": sequence.cached,
             "elapsed_s": time.perf_counter() - sequence.started, "scores": _packed(sequence),
         }
+
+    def _all_scored(self, key: int) -> list[NativeSequence]:
+        """The continuations of a request, once, as soon as all are scored; several may be in the same step."""
+        found = self._scored.get(key, [])
+        return self._scored.pop(key) if found and all(one.finish for one in found) else []
+
+    def _scores(self, sequences: list[NativeSequence]) -> dict[str, Any]:
+        first = sequences[0]
+        return {
+            "op": "reply", "key": first.request.key, "prompt_tokens": len(first.prompt),
+            "elapsed_s": time.perf_counter() - first.started, "continuations": [_packed(one) for one in sequences],
+        }
+
+
+def _request(message: dict[str, Any]) -> NativeRequest:
+    continuations = (Continuation(one["text"], tuple(one["token_ids"])) for one in message["continuations"])
+    return NativeRequest(**{**message, "stop": tuple(message["stop"]), "continuations": tuple(continuations)})
 
 
 def _packed(sequence: NativeSequence) -> dict[str, Any] | None:

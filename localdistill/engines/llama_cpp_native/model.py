@@ -163,16 +163,20 @@ class NativeModel:
     def _text_of(self, token: int) -> str:
         return self.piece(token).decode("utf-8", "replace") if 0 <= token < self.vocab_size else ""
 
-    def tokenize(self, prompt: str) -> list[int]:
-        """Token ids of a rendered prompt, with exactly one BOS when the model wants one."""
-        data = prompt.encode("utf-8", "replace")
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; special tokens written in it are recognised, none is added."""
+        data = text.encode("utf-8", "replace")
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()
         count = self.api.llama_tokenize(self.vocab, data, len(data), ids, room, False, True)
         if count < 0:
             ids = (ctypes.c_int32 * -count)()
             count = self.api.llama_tokenize(self.vocab, data, len(data), ids, -count, False, True)
-        tokens = list(ids[:count])
+        return list(ids[:count])
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt, with exactly one BOS when the model wants one."""
+        tokens = self.encode(prompt)
         bos = int(self.api.llama_vocab_bos(self.vocab))
         if bos < 0:
             return tokens

@@ -12,7 +12,7 @@ import math
 import random
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.sequence import NativeRequest
+from localdistill.engines.llama_cpp_native.sequence import NativeRequest, TokenRow
 
 
 class GrammarRefused(Exception):
@@ -126,7 +126,7 @@ def gbnf_of_schema(schema: str) -> str:
         raise GrammarRefused(f"the JSON schema cannot be turned into a grammar: {error}"[:300]) from None
 
 
-def score_row(logits: Any, token: int, count: int) -> tuple[int, float, list[int], list[float]]:
+def score_row(logits: Any, token: int, count: int) -> TokenRow:
     """`token`, its log-probability, and the `count` likeliest tokens of `logits` (V,) with theirs, best first.
 
     Of the model's own distribution: before temperature, top-k, top-p and grammar.
@@ -136,6 +136,8 @@ def score_row(logits: Any, token: int, count: int) -> tuple[int, float, list[int
     highest = logits.max()
     offset = float(highest) + math.log(numpy.exp(logits - highest).sum(dtype=numpy.float64))
     count = min(count, len(logits))
+    if not count:
+        return token, float(logits[token]) - offset, [], []
     best = numpy.argpartition(logits, len(logits) - count)[len(logits) - count :]
     best = best[numpy.lexsort((best, -logits[best]))]
     return token, float(logits[token]) - offset, best.tolist(), [float(x) - offset for x in logits[best]]

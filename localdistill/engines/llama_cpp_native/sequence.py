@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from localdistill.core.records import Continuation
 from localdistill.engines.llama_cpp_native.loops import CHECK_EVERY_TOKENS, is_looping
 from localdistill.templates.replies import Finish
 from localdistill.templates.thinking import split_thinking
+
+TokenRow = tuple[int, float, list[int], list[float]]
+"""A token, its log-probability, the likeliest tokens in its place and theirs."""
 
 
 class TokenPicker(Protocol):
@@ -43,17 +47,27 @@ class NativeRequest:
     json_schema: str = ""
     """JSON Schema that the reply must follow; turned into GBNF."""
     top_logprobs: int = 0
-    """How many log-probabilities to keep at every new token."""
+    """How many of the most likely tokens to keep at every new token, or at every token of a continuation."""
+    continuations: tuple[Continuation, ...] = ()
+    """What to score behind the prompt; then nothing is written."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What will be read: the prompt, once for each continuation where there are any."""
+        return [self.prompt + one.text for one in self.continuations] or [self.prompt]
 
 
 @dataclass(slots=True)
 class NativeSequence:
-    """The state of one reply. `evaluated` counts the tokens of `fed` and after it that the KV cache holds."""
+    """The state of one reply, or of one continuation that is scored. `evaluated` counts the tokens of `fed` and after
+    it that the KV cache holds."""
 
     request: NativeRequest
     prompt: list[int]
     budget: int
-    """Most new tokens: the request's limit or what the context leaves."""
+    """Most new tokens: the request's limit or what the context leaves; none where there is a target."""
+    target: tuple[int, ...] = ()
+    """A continuation of the prompt to score; empty: a reply is written."""
     picker: TokenPicker | None = None
     """None picks the most likely token."""
     fed: list[int] = field(default_factory=list)
@@ -63,8 +77,8 @@ class NativeSequence:
     """Prompt tokens that were copied from another sequence instead of evaluated."""
     tokens: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
-    scores: list[tuple[int, float, list[int], list[float]]] = field(default_factory=list)
-    """Token, its log-probability, the likeliest tokens and theirs; the token that ended the turn is among them."""
+    scores: list[TokenRow] = field(default_factory=list)
+    """Of every new token, the one that ended the turn among them, or of the target's tokens so far."""
     started: float = field(default_factory=time.perf_counter)
     finish: Finish | None = None
     _tail: bytes = b""
@@ -73,7 +87,28 @@ class NativeSequence:
     _shown: int = 0
 
     def __post_init__(self) -> None:
-        self.fed = self.fed or self.prompt
+        self.fed = self.fed or self.prompt + list(self.target[:-1])
+
+    @property
+    def shareable(self) -> int:
+        """So much of what is fed may be copied from another sequence; what follows has to be evaluated for its logits.
+        """
+        return len(self.prompt if self.target else self.fed) - 1
+
+    def outputs(self, begin: int, end: int) -> range:
+        """Places whose logits are wanted when those from `begin` to `end` are evaluated."""
+        first = len(self.prompt) - 1 if self.target else len(self.fed) - 1
+        return range(max(begin, first), end)
+
+    def wanted(self, place: int) -> int:
+        """The token of the target whose probability the logits at `place` say."""
+        return self.target[place - len(self.prompt) + 1]
+
+    def add_score(self, score: TokenRow) -> None:
+        """Take in what one token of the target is worth; they come in order."""
+        self.scores.append(score)
+        if len(self.scores) == len(self.target):
+            self.finish = "stop"
 
     @property
     def is_writing(self) -> bool:
@@ -81,9 +116,13 @@ class NativeSequence:
         return self.evaluated >= len(self.fed)
 
     def pause(self) -> None:
-        """Forget what was evaluated: the KV cache dropped it. What was written stays and is read again later."""
-        self.fed = self.prompt + self.tokens
+        """Forget what was evaluated: the KV cache dropped it. What was written stays and is read again later; what was
+        scored is scored again."""
         self.evaluated = 0
+        if self.target:
+            self.scores.clear()
+        else:
+            self.fed = self.prompt + self.tokens
 
     def add(self, token: int, piece: bytes) -> None:
         """Take a sampled token in and decide whether it was the last one."""

@@ -59,11 +59,12 @@ class NativeSession:
 
     def lay_out(self, requests: Sequence[NativeRequest], cancel: Cancel, emit: Emit = silent) -> dict[str, Any]:
         """Make a context that suits `requests`, the first of many; the present one stays when it does. Facts."""
-        if self._context is not None and len(requests) < 2:
+        texts = [text for request in requests for text in request.texts]
+        if self._context is not None and len(texts) < 2:
             return self.pool.arrange(self._context, cancel)
         weights = None
-        if self._options.kv_layout != "split" and len(requests) > 1:
-            counts = self.pool.first.weigh([request.prompt for request in requests], cancel)
+        if self._options.kv_layout != "split" and len(texts) > 1:
+            counts = self.pool.first.weigh(texts, cancel)
             weights = Weights(max_tokens=max(request.max_tokens for request in requests), **counts)
         tuning, options = self.tuning, self._options
         wanted = laid_out(self._base(), options.kv_layout, options.kv_tokens, self._budget, weights,

@@ -48,7 +48,7 @@ class ChatCompletions:
             raise Malformed("choices[0].message is no object")
         collected = Collected(id=named if isinstance(named, str) else "",
                               finish=named_end(finish),
-                              usage=_usage(body.get("usage")))
+                              usage=usage_of(body.get("usage")))
         for is_reasoning, name, text in _texts(message):
             if is_reasoning:
                 collected.fields[name] = collected.fields.get(name, "") + text
@@ -187,7 +187,7 @@ def _content(content: object) -> Iterator[tuple[bool, str, str]]:
             yield from ((True, "parts", text) for text in texts)
 
 
-def _usage(usage: object) -> Usage | None:
+def usage_of(usage: object) -> Usage | None:
     """Token counts as reported; None when there is no sane count of new tokens."""
     if not isinstance(usage, Mapping):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from localdistill.core.records import Reply, Status, TraceKind, Usage
+from localdistill.core.records import Reply, Status, TokenScores, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
 
 _CHARS_PER_TOKEN = 4
@@ -30,6 +30,8 @@ class Collected:
     finish: str | None = None
     usage: Usage | None = None
     """As the server counted; None when it did not say or said nonsense."""
+    continuations: tuple[TokenScores, ...] = ()
+    """What continuations are worth; such a reply has no text."""
 
     def reasoning(self) -> str:
         """The reasoning fields as one text: a field that another one contains says nothing new."""
@@ -44,6 +46,10 @@ def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, e
              is_whole: bool = True, may_lack_finish: bool = False) -> Reply:
     """The reply. `is_whole` False: the connection ended before the server said that it was finished.
     `may_lack_finish`: this server is known to leave the reason out of complete replies."""
+    if collected.continuations:
+        read = Usage(sum(len(scores.ids) for scores in collected.continuations), estimated=True)
+        return Reply(request_id, "complete", usage=collected.usage or read, elapsed_s=elapsed_s,
+                     continuations=collected.continuations)
     split = _split(collected)
     usage = collected.usage or _estimated(split)
     if not usage.estimated and not (usage.prompt_tokens and (usage.completion_tokens or not _has_text(split))):

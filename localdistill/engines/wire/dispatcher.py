@@ -18,6 +18,7 @@ from localdistill.core.events import Event, Noted, Warned
 from localdistill.core.records import Reply
 from localdistill.engines.wire.attempt import OnPiece, WireResponse, attempt
 from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
 from localdistill.engines.wire.rate_limiter import RateLimiter
 from localdistill.engines.wire.selector import FewAtATime
@@ -67,6 +68,8 @@ class Job:
     max_tokens: int
     prompt_bytes: int
     """Bytes of all messages and what the template may add: no tokenizer makes more tokens of them than that."""
+    dialect: Dialect | None = None
+    """The form of API that this one is asked in; None: the engine's."""
     on_piece: OnPiece | None = None
     retries: int | None = None
     """Further tries of this one; None: as the rules say."""
@@ -236,7 +239,8 @@ class Dispatcher:
         sent_at = time.monotonic()
         try:
             try:
-                answer = await attempt(self._connected(), server.target, job.body, job.on_piece)
+                target = server.target if job.dialect is None else server.target.spoken_to(job.dialect)
+                answer = await attempt(self._connected(), target, job.body, job.on_piece)
                 cost = self._took(job, server, answer, sent_at)
             except Malformed as problem:
                 raise Transient(str(problem), "request") from None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.errors import EngineError, LocalDistillError, UsageError
 from localdistill.core.events import Cancel, Emit, Event
 from localdistill.core.records import Reply, Request, Sampling, content_id
@@ -76,6 +77,10 @@ class WireEngine:
         theirs = [owner.api_key_env for owner in owners if owner is not None and owner.api_key_env]
         return Who(hosts, str(options.get("provider") or ""), tuple(dict.fromkeys((*keys, *theirs))))
 
+    def can(self) -> frozenset[Capability]:
+        """See `Engine.can`."""
+        return frozenset({"generate", "stream"})
+
     def identity(self) -> str:
         """Host and model name; with a suffix when options change what is asked."""
         asks = self._asks()
@@ -85,6 +90,8 @@ class WireEngine:
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`. What goes over the wire decides: `extra` goes before the recipe, what the provider
         refuses is not sent, and what it ignores counts for nothing."""
+        if request.kind == "score":
+            return "continuations"
         known = self.options.known()
         try:
             body = self._body(request)
@@ -158,7 +165,8 @@ class WireEngine:
         return jobs, False, refused
 
     def job(self, request: Request, streams: bool) -> Job:
-        """What the dispatcher needs of `request`."""
+        """What the dispatcher needs of `request`. Raises UsageError when it asks what the engine cannot."""
+        require(self, needed_by(request))
         body = self._body(request)
         size = sum(len(m.content.encode("utf-8", "replace")) + _BYTES_PER_MESSAGE for m in request.messages)
         return Job(request.id, {**body, **self._stream_keys()} if streams else body, request.sampling.max_tokens,

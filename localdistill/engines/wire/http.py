@@ -13,7 +13,7 @@ import math
 import re
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -100,6 +100,10 @@ class Target:
     key: str = field(repr=False)
     key_name: str
     dialect: Dialect
+
+    def spoken_to(self, dialect: Dialect) -> Target:
+        """The same server in another of its forms."""
+        return replace(self, url=self.url.removesuffix(self.dialect.path) + dialect.path, dialect=dialect)
 
     def clean(self, text: str) -> str:
         """`text` without the key."""

@@ -26,7 +26,7 @@ _SMALL_PARAMETERS = 30_000_000
 
 
 @dataclass(frozen=True)
-class Continuation:
+class GreedyText:
     """Greedy tokens and, for each, how far the first choice was ahead of the second in nats."""
 
     tokens: tuple[int, ...]
@@ -101,7 +101,7 @@ class Reference:
             result: npt.NDArray[np.float32] = self._model(torch.tensor([ids])).logits[0].float().numpy()
         return result
 
-    def continue_greedily(self, ids: list[int], limit: int) -> Continuation:
+    def continue_greedily(self, ids: list[int], limit: int) -> GreedyText:
         """At most `limit` greedy tokens after `ids`, ending with the first stop token."""
         import torch
 
@@ -118,7 +118,7 @@ class Reference:
                 if tokens[-1] in self.stop_ids:
                     break
                 step = torch.tensor([tokens[-1:]])
-        return Continuation(tuple(tokens), tuple(margins))
+        return GreedyText(tuple(tokens), tuple(margins))
 
     @contextmanager
     def _few_threads(self) -> Iterator[None]:

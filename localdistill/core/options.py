@@ -14,7 +14,14 @@ class NamesFile:
     """Marks a field that names a file or folder: a recipe's relative path starts from the recipe's folder."""
 
 
+@dataclass(frozen=True)
+class NamesEngine:
+    """Marks a field that names an engine of the recipe's `[engine]`: plan, quote, consent and keys find it by this."""
+
+
 FileName = Annotated[str, NamesFile()]
+EngineName = Annotated[str, NamesEngine()]
+"""An engine of the recipe. Empty is the stage's default engine, where the stage has one."""
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
 """Where torch computes."""
 
@@ -28,5 +35,14 @@ class Options(BaseModel):
     @classmethod
     def file_fields(cls) -> list[str]:
         """The fields that name files."""
+        return cls._marked(NamesFile)
+
+    @classmethod
+    def engine_fields(cls) -> list[str]:
+        """The fields that name engines."""
+        return cls._marked(NamesEngine)
+
+    @classmethod
+    def _marked(cls, mark: type) -> list[str]:
         fields = cls.model_fields.items()
-        return [name for name, field in fields if any(isinstance(mark, NamesFile) for mark in field.metadata)]
+        return [name for name, field in fields if any(isinstance(found, mark) for found in field.metadata)]

@@ -1,4 +1,4 @@
-"""The values that flow through the chain: prompt, request, reply, trace, grade, example. Frozen, JSON-ready,
+"""The values that flow through the chain: prompt, request, reply, trace, fact, example. Frozen, JSON-ready,
 without behaviour beyond their own identity. Identity is content: a tagged BLAKE2b hash of what makes the thing
 what it is, so that storing it twice stores it once."""
 
@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring
@@ -298,18 +298,53 @@ def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model:
     )
 
 
-@dataclass(frozen=True)
-class Grade:
-    """One grader's verdict on one trace."""
+FactKind = Literal["grade", "label", "judgement", "rewrite"]
+"""Who says it: a grader, a label, a person, or a rewrite of what it made itself."""
 
-    trace_id: str
-    grader: str
-    """Name and version, for example `math@1`."""
-    score: float
-    """0..1; 1 is right."""
-    reason: str
+
+@dataclass(frozen=True)
+class Fact:
+    """What somebody says of a trace or of a prompt."""
+
+    subject_id: str
+    """Of the trace, or of the prompt."""
+    by: str
+    """Name of the member, for example `math`, or `person`."""
+    version: int = 1
+    variant: str = ""
+    """Which of several ways of saying it: a short digest of the options that are not the defaults, and of the engine or
+    tokenizer where it matters. Empty where nothing differs."""
+    kind: FactKind = "grade"
+    value: float | str | None = None
+    """A score from 0 to 1 (1 is right), or what a label measures. None where that is not known."""
+    passed: bool | None = None
+    """The verdict. None: undecided, or nothing to decide."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
     extracted: str = ""
-    """What the grader took for the answer."""
+    """What was taken for the answer."""
+
+    @property
+    def name(self) -> str:
+        """By whom, for people: `math@2`, `tokens@1/3f9a01bc`."""
+        return f"{self.by}@{self.version}" + (f"/{self.variant}" if self.variant else "")
+
+    @property
+    def text(self) -> str:
+        """What is said, in one line."""
+        value = f"{self.value:g}" if isinstance(self.value, float | int) else self.value or "undecided"
+        said = [value, *(f"{name} {number:g}" for name, number in self.metrics.items())]
+        took = f" (took '{self.extracted}')" if self.extracted else ""
+        return ", ".join(said) + (f": {self.reason}" if self.reason else "") + took
+
+
+FactKey = tuple[str, int, str]
+"""Member, version and variant."""
+FactScope = Sequence[FactKey]
+"""Whose facts count: those of the members that a recipe names. Judgements, and what a rewrite says of what it made,
+always do."""
+PERSON: FactKey = ("person", 1, "")
+"""Of judgements."""
 
 
 SpanPart = Literal["prompt", "reasoning", "answer", "tag"]

@@ -24,7 +24,7 @@ class Stage:
 STAGES = (
     Stage("collect", "Ask the teacher (or import traces) for a recipe; what is stored is not asked again.",
           ("prompts", "traces"), ()),
-    Stage("grade", "Grade what a recipe collected.", ("graders",), ("collect",)),
+    Stage("grade", "Grade what a recipe collected, and measure its labels.", ("graders", "labels"), ("collect",)),
     Stage("select", "Apply a recipe's filters and save the selection.", (), ("collect",)),
     Stage("rewrite", "Make a recipe's rewritten traces (summaries).", ("rewrites",), ("select",)),
     Stage("format", "Write one tokenized dataset per arm.", ("arms",), ("select", "rewrite"), True),

@@ -19,6 +19,7 @@ from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
+from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Recipe
 from localdistill.rewrites import REWRITES
@@ -29,6 +30,7 @@ from localdistill.trainers import TRAINERS
 _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
     (("teacher",), ENGINES, frozenset({"name"})),
     (("grade",), GRADERS, frozenset()),
+    (("label",), LABELS, frozenset()),
     (("select", "filter"), FILTERS, frozenset()),
     (("rewrite",), REWRITES, frozenset({"name", "engine", "max_tokens"})),
     (("rewrite", "engine"), ENGINES, frozenset()),
@@ -55,6 +57,9 @@ class _Reader:
         for keys, family, own in _MEMBERS:
             for label, table in _tables(data, keys):
                 self._member(label, table, family, own, "use")
+        for name in data.get("engine", {}):
+            for label, table in _tables(data, ("engine", name)):
+                self._member(label, table, ENGINES, frozenset(), "use")
         for label, table in _tables(data, ("arm",)):
             own = frozenset({"name", "rewrite", "selection"})
             self._member(label, table, FORMATS, own, "format")
@@ -73,7 +78,7 @@ class _Reader:
             self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
         for label, table in _tables(data, ("rewrite",)):
             name = str(table.get("use"))
-            asks = name in REWRITES.members and REWRITES.load(name).needs_engine
+            asks = name in REWRITES.members and REWRITES.load(name).Options.engine_fields()
             if asks and not (table.get("engine") or data.get("teacher")):
                 self.problems.append(f"{label}.engine: '{name}' needs an engine that writes: add engine = "
                                      '{ use = "llama_cpp", model = "FILE.gguf" }, or a [teacher]')
@@ -253,7 +258,7 @@ def read_resolved(text: str) -> Recipe:
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema of a recipe, with the options of every family member under `$defs`."""
     schema = Recipe.model_json_schema()
-    families = (ENGINES, GRADERS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
+    families = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
     schema["x-members"] = {
         family.noun: {name: family.load(name).Options.model_json_schema() for name in family.names()}
         for family in families

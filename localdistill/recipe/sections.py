@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from localdistill.core.errors import nearest
+from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Options
 from localdistill.core.stages import STAGES
 
@@ -188,8 +188,12 @@ class Recipe(Options):
     """How it is asked."""
     traces: TracesSection | None = None
     """Traces to import instead of asking."""
+    engines: dict[str, Member] = Field(default_factory=dict, alias="engine")
+    """Engines by the names under which graders, labels and rewrites ask them."""
     graders: tuple[Member, ...] = Field((), alias="grade")
     """Graders in order; the lowest score counts."""
+    labels: tuple[Member, ...] = Field((), alias="label")
+    """What is measured of the traces, for filters and for looking at them."""
     select: SelectSection = SelectSection()
     """What is kept."""
     rewrites: tuple[RewriteSection, ...] = Field((), alias="rewrite")
@@ -214,6 +218,14 @@ class Recipe(Options):
     def teacher(self) -> TeacherSection | None:
         """The first teacher."""
         return self.teachers[0] if self.teachers else None
+
+    def engine(self, name: str) -> Member:
+        """The engine of this name; UsageError with the nearest name where there is none."""
+        known = {**{teacher.name: teacher for teacher in self.teachers if teacher.name}, **self.engines}
+        if name not in known:
+            raise UsageError(f"there is no engine named '{name}'{nearest(name, known)}",
+                             f"known: {', '.join(known)}" if known else "name one under [engine]")
+        return known[name]
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:

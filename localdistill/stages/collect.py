@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable, InputError, PartialResult, SpendingUnknown
@@ -19,7 +19,6 @@ from localdistill.stages.asking import (
     Asker,
     RequestQueue,
     Teacher,
-    Verifier,
     evenly,
     find_open,
     making_few,
@@ -27,8 +26,12 @@ from localdistill.stages.asking import (
     unique,
 )
 from localdistill.stages.context import JournalledWriter, StageContext, read_section
+from localdistill.stages.fact_makers import makers_of, sayings_of
 from localdistill.stages.outputs import CollectOutput, write_output
+from localdistill.stages.questions import Questions
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
+from localdistill.stages.verifying import Pair, Verdict, VerdictQueue, Verifier
+from localdistill.store.writing import chunked
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.quarantine import quarantine
 from localdistill.workspace.terms import terms_of
@@ -37,6 +40,8 @@ CLAIM_S = 3600.0
 CLAIM_ROWS = (64, 1024)
 """Requests claimed in one session: few at first, so that the first is sent soon, then many."""
 SHOW_EVERY_S = 0.05
+RECALLED = 256
+"""Stored answers that are judged together."""
 MOST_ERRORS = 5
 """Kinds of errors told while asking."""
 TAIL = 1000
@@ -107,8 +112,7 @@ def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) ->
         wanted = [key for teacher in teachers for key in teacher.ids]
         verifier = None
         if options.until_verified:
-            verifier = Verifier([context.member(GRADERS, member) for member in context.recipe.graders])
-            stack.callback(verifier.close)
+            verifier = _verifier(context, stack)
             _recall(context, teachers, verifier)
         queues = [RequestQueue(teacher, context.store.prompts, options.until_verified) for teacher in teachers]
         if any(queues):
@@ -122,7 +126,7 @@ def _ask(context: StageContext, section: PromptsSection, marks: Counter[str]) ->
     stored = context.store.known_traces(wanted)
     lost = _say_what_is_lost(context, teachers, stored)
     if verifier is not None:
-        _label_tries(context, teachers)
+        _count_tries(context, teachers)
     return [key for key in wanted if key in stored], lost
 
 
@@ -150,18 +154,24 @@ def _teachers(context: StageContext, stack: ExitStack) -> list[Teacher]:
     return teachers
 
 
+def _verifier(context: StageContext, stack: ExitStack) -> Verifier:
+    """The graders of the recipe, with the engines that they ask."""
+    questions = stack.enter_context(Questions(context))
+    graders = [made for made in makers_of(context.recipe) if made[0] is GRADERS]
+    sayings = stack.enter_context(sayings_of(context, questions, graders))
+    return Verifier([(one, questions.means_of(one.maker.name, one.options, one.maker.needs)) for one in sayings])
+
+
 def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifier) -> None:
-    """Where each question stands, from the answers that are stored."""
+    """Where each question stands, from the answers that are stored; those without a verdict are judged now."""
     asked = {request.id: question for t in teachers for question in t.questions for request in question.requests
              if request.id not in t.unasked}
-    ids = list(asked)
-    stated = context.store.grades(ids)
-    for prompt, trace in context.pairs(ids):
+    for pairs in chunked(context.pairs(list(asked)), RECALLED):
         context.cancel.check()
-        grades = stated.get(trace.id) or verifier.grades(prompt, trace)
-        question = asked[trace.id]
-        question.tries += 1
-        question.accepted |= verifier.accepts(prompt, trace, grades)
+        for (_, trace), verdict in zip(pairs, verifier.recalled(pairs, context.store), strict=True):
+            question = asked[trace.id]
+            question.tries += 1
+            question.accepted |= bool(verdict.accepted)
 
 
 def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> int:
@@ -188,8 +198,8 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
     return lost
 
 
-def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
-    """Keep how many tries each prompt took, of the teacher that needed fewest; `>n` where none was accepted."""
+def _count_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
+    """Say how many tries each prompt took, of the teacher that needed fewest; `>n` where none was accepted."""
     tries: dict[str, str] = {}
     for teacher in teachers:
         for question in teacher.questions:
@@ -197,7 +207,6 @@ def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
             mine = str(question.tries) if question.accepted else f">{question.tries}"
             if before.startswith(">") or (question.accepted and question.tries < int(before)):
                 tries[question.prompt.id] = mine
-    context.store.add_labels((prompt, "tries", count) for prompt, count in tries.items())
     counts = Counter(tries.values())
     context.emit(Counted("tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
 
@@ -221,17 +230,20 @@ class _Collecting:
         self._tokens = self._foreign = 0
         self._shown_at = 0.0
         self._watches = [RejectionWatch() for _ in teachers]
+        self._verdicts: VerdictQueue | None = None
         self._scores = context.logprobs() if context.recipe.collect.top_logprobs else None
 
     def run(self) -> None:
         """Ask for everything that is queued. Raises what ends the asking early; what came is kept."""
         context, began = self._context, time.monotonic()
         try:
-            with context.journal() as journal, making_few():
+            with context.journal() as journal, making_few(), self._judging(journal):
                 # Rejected answers queue further tries; what came too late for one round starts the next.
                 while any(self._queues) and not context.cancel.is_set():
                     for place, reply in side_by_side([self._stream(place) for place in range(len(self._queues))]):
                         self._take(journal, place, reply)
+                    if self._verdicts is not None:
+                        self._verdicts.wait()
         except EngineUnavailable as error:
             raise EngineUnavailable(
                 f"{error.message}; {self._done} of {self._total} answers are kept",
@@ -258,14 +270,43 @@ class _Collecting:
             context.warn(f"{count} replies failed: {text}",
                          f"what came instead: localdistill quarantine {context.run.id}")
 
+    @contextmanager
+    def _judging(self, journal: JournalledWriter) -> Iterator[None]:
+        """Answers get their verdicts, where the recipe wants them, in the length of the block."""
+        if self._verifier is None:
+            yield
+            return
+        self._verdicts = VerdictQueue(self._verifier, partial(self._judged, journal))
+        try:
+            yield
+            self._verdicts.wait()
+        finally:
+            self._verdicts.close()
+
+    def _judged(self, journal: JournalledWriter, place: int, pair: Pair, verdict: Verdict) -> None:
+        """Keep a verdict; an answer that was rejected queues the next try, one without a verdict waits for a resume."""
+        queue, (_, trace) = self._queues[place], pair
+        if verdict.facts:
+            journal.add_facts(verdict.facts)
+        if verdict.accepted is None:
+            queue.gave_up(trace.id)
+            return
+        before = len(queue)
+        queue.answered(trace.id, verdict.accepted)
+        self._total += max(0, len(queue) - before)
+
     def _stream(self, place: int) -> Callable[[Callable[[], bool]], Iterator[tuple[int, Reply]]]:
         def answers(stopped: Callable[[], bool]) -> Iterator[tuple[int, Reply]]:
-            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set())
+            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set() or self._is_without_verdicts())
             engine = self._teachers[place].engine
             for reply in engine.answer(self._claimed(self._queues[place]), self._context.emit, cancel):
                 yield place, reply
 
         return answers
+
+    def _is_without_verdicts(self) -> bool:
+        """What gives verdicts has ended early: nothing more is to be asked."""
+        return self._verdicts is not None and self._verdicts.problem is not None
 
     def _claimed(self, queue: RequestQueue) -> Iterator[Request]:
         """The queued requests that no other run asks or has asked meanwhile, claimed just before they are sent."""
@@ -297,15 +338,15 @@ class _Collecting:
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
         trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
-        grades = self._verifier.grades(prompt, trace) if self._verifier else []
-        journal.add(trace, grades)
+        journal.add(trace)
         if mark := unknown_mark(trace.answer):
             self.marks[mark] += 1
         if self._scores is not None and reply.scores is not None:
             self._scores.add(trace.id, reply.scores)
-        before = len(queue)
-        queue.answered(reply.request_id, self._verifier is None or self._verifier.accepts(prompt, trace, grades))
-        self._total += max(0, len(queue) - before)
+        if self._verdicts is None:
+            queue.answered(reply.request_id, True)
+        else:
+            self._verdicts.put(place, (prompt, trace))
         self._done += 1
         self._answers[teacher.name] += 1
         self._tokens += reply.usage.completion_tokens

@@ -17,6 +17,8 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.engines import ENGINES
+from localdistill.graders import GRADERS
+from localdistill.labels import LABELS
 from localdistill.providers import (
     Provider,
     TermsClass,
@@ -47,7 +49,7 @@ class TermsQuestion:
     host: str
     terms_class: TermsClass
     roles: tuple[str, ...]
-    """What the engine does in the recipe: `teacher`, `rewrite NAME`."""
+    """What the engine does in the recipe: `teacher`, `grader NAME`, `rewrite NAME`."""
     note: str = ""
     url: str = ""
     """The document; empty when none is known."""
@@ -175,13 +177,22 @@ def who_answers(engine: str, options: Mapping[str, Any]) -> Who:
 
 
 def engines_in(recipe: Recipe) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Stage, role, engine name and options of everything in the recipe that writes training text."""
+    """Stage, role, engine name and options of everybody in the recipe who is asked: its teachers, and whom a member
+    names by an option of the type `EngineName`."""
     for teacher in recipe.teachers:
         yield "collect", "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
+    for family, stage, members in ((GRADERS, "grade", recipe.graders), (LABELS, "grade", recipe.labels)):
+        for member in members:
+            for field in family.load(member.use).Options.engine_fields():
+                if name := member.options.get(field):
+                    asked = recipe.engine(name)
+                    yield stage, f"{family.noun} {member.use}", asked.use, asked.options
     for rewrite in recipe.rewrites:
-        writer = rewrite.engine or (recipe.teacher if REWRITES.load(rewrite.use).needs_engine else None)
-        if writer:
-            yield "rewrite", f"rewrite {rewrite.name}", writer.use, writer.options
+        for field in REWRITES.load(rewrite.use).Options.engine_fields():
+            name = rewrite.options.get(field)
+            writer = recipe.engine(name) if name else rewrite.engine or recipe.teacher
+            if writer:
+                yield "rewrite", f"rewrite {rewrite.name}", writer.use, writer.options
 
 
 def _terms(engine: str, options: Mapping[str, Any]) -> Iterator[TermsQuestion]:

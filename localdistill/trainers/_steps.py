@@ -100,11 +100,12 @@ class Stepper:
     def _loss(self, logits: torch.Tensor, targets: torch.Tensor, weight: Any, row: Any,
               piece: Sequence[int]) -> torch.Tensor:
         """Of positions N, for an objective whose slope is known beforehand: logits (N, V)."""
+        if self.objective.shape != "constant" or -1 in self.objective.signs:
+            raise UsageError(f"this trainer cannot minimise {self.objective.name}", 'use objective = { use = "sft" }')
         ones = np.ones(len(piece), np.int64)
         slope = self.objective.known(ListedLogprobs(
             np.zeros((len(weight), 1)), weight, row, self.rows.row_weights[list(piece)], ones, np.arange(len(piece))))
-        if self.objective.shape != "constant" or slope is None:
-            raise UsageError(f"this trainer cannot minimise {self.objective.name}", 'use objective = { use = "sft" }')
+        assert slope is not None  # of a constant shape
         entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         loss = -(torch.from_numpy(slope.by_logprob[:, 0]).to(entropy) * entropy).sum()
         if slope.by_mean is not None:

@@ -39,6 +39,7 @@ from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Member
 from localdistill.stages.context import build_member
+from localdistill.trainers._rows import check_groups
 from localdistill.trainers.base import TrainingJob
 from tests.faults import Rule, Script, Step, fault_server
 from tests.tiny_models import edit_json, tiny_model
@@ -154,17 +155,31 @@ def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
 
 
 def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> str:
-    """The spans of the turn to learn; everything before it counts for nothing."""
-    made = built(family, name, sample, place).lay_out(sample.prompt, sample.trace, len)
-    assert isinstance(made, Example | Skip)
-    assert (made.prompt_id, made.trace_id) == (sample.prompt.id, sample.trace.id)
-    if isinstance(made, Skip):
-        return made.reason
-    *context, last = made.turns
-    assert [turn.text for turn in context] == [message.content for message in sample.prompt.messages]
-    assert not any(span.weight for turn in context for span in turn.spans)
-    assert [span.text for span in last.spans] == list(sample.texts)
-    assert [span.text for span in last.spans if span.weight > 0] == list(sample.trained)
+    """The spans of each turn to learn, its sign and its group; everything before it counts for nothing. Every trace is
+    in an example or in one reason."""
+    form = built(family, name, sample, place)
+    made = form.lay_out(sample.prompt, sample.candidates, lambda text: len(text.split()))
+    assert all(isinstance(one, Example | Skip) and one.prompt_id == sample.prompt.id for one in made)
+    examples = [one for one in made if isinstance(one, Example)]
+    skips = [one for one in made if isinstance(one, Skip)]
+    shown = {one.trace_id for one in examples}
+    assert sorted([*shown, *(one.trace_id for one in skips)]) == sorted(c.trace.id for c in sample.candidates)
+    if not examples:
+        assert skips and all(one.reason for one in skips)
+        return "; ".join(one.reason for one in skips)
+    for example, wanted in zip(examples, sample.examples, strict=True):
+        *context, last = example.turns
+        assert [turn.text for turn in context] == [message.content for message in sample.prompt.messages]
+        assert not any(span.weight for turn in context for span in turn.spans)
+        assert [span.text for span in last.spans] == list(wanted.texts)
+        trained = wanted.texts if wanted.trained is None else wanted.trained
+        assert [span.text for span in last.spans if span.weight > 0] == list(trained)
+        assert example.sign == wanted.sign and example.sign in form.signs and example.thinks is form.thinks
+        assert bool(example.group) is bool(wanted.group)
+    named = dict(zip((one.group for one in sample.examples), (one.group for one in examples), strict=True))
+    assert len(set(named.values())) == len(named)
+    assert [named[one.group] for one in sample.examples] == [one.group for one in examples]
+    assert not [reason for reason, one in zip(sample.skipped, skips, strict=True) if reason not in one.reason]
     return ""
 
 
@@ -245,14 +260,17 @@ def try_layout(family: Family, name: str, sample: LayoutSample, place: Path) -> 
 
 
 def try_objective(family: Family, name: str, sample: ObjectiveSample, place: Path) -> str:
-    """The loss, and that it has a gradient."""
-    torch = pytest.importorskip("torch")
-    logits = torch.tensor(sample.logits, requires_grad=True)
-    loss = built(family, name, sample, place).loss(
-        logits, torch.tensor(sample.targets), torch.tensor(sample.weights), torch.tensor(sample.signs))
-    assert loss.shape == () and loss.item() == pytest.approx(sample.loss, rel=1e-5)
-    loss.backward()
-    assert logits.grad is not None and bool(logits.grad.any())
+    """The loss, its slope against finite differences, and the rows that it does not take."""
+    from tests.objectives.differences import assert_slope_is_right, batch_of
+
+    objective = built(family, name, sample, place)
+    groups = sample.groups or range(len(sample.signs))
+    check_groups([f"row{n}" for n in range(len(sample.signs))], sample.signs, groups, objective)
+    batch = batch_of(sample)
+    assert set(batch.stored) == set(objective.stored)
+    assert {what for what in ("tail", "mean") if getattr(batch, what) is not None} == objective.pseudo
+    assert objective.loss(batch).total == pytest.approx(sample.loss, rel=1e-9, abs=1e-12)
+    assert_slope_is_right(objective, batch)
     return ""
 
 

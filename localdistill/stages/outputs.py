@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from localdistill.core.errors import LocalDistillError
+from localdistill.core.records import FactScope
 from localdistill.core.stored import Stored
 from localdistill.scorecard import ScoreCard, Standing
 from localdistill.scorecard.card import older_card
@@ -75,6 +76,20 @@ class RewriteOutput(StageOutput):
 
 
 @dataclass(frozen=True)
+class PartFacts(Stored):
+    """One part of an arm's dataset."""
+
+    name: str
+    format: str
+    """Name and version."""
+    prompts: int
+    rows: int
+    trained_tokens: int
+    share: float | None = None
+    """Of the arm's prompts, as the recipe says it."""
+
+
+@dataclass(frozen=True)
 class DatasetFacts(Stored):
     """One arm's dataset in figures; kept beside its rows as `facts.json`."""
 
@@ -94,6 +109,16 @@ class DatasetFacts(Stored):
     """The rewrite that made its traces; empty for the original ones."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> traces that the format could not serve."""
+    prompts: int = 0
+    """That its rows belong to; 0 where it was not counted yet."""
+    several: int = 0
+    """Prompts of which an epoch sees several rows, or groups of rows: together they count as one."""
+    wrong: int = 0
+    """Rows of what not to do."""
+    groups: int = 0
+    """Groups of rows that training sees together."""
+    parts: tuple[PartFacts, ...] = ()
+    """Of an arm with several parts."""
 
     @property
     def title(self) -> str:
@@ -117,7 +142,7 @@ class FormatOutput(StageOutput):
     stage = "format"
     arms: Mapping[str, ArmDataset]
     served: int
-    """Traces or prompts that every arm can serve."""
+    """Prompts that every arm can serve."""
     student: str
     """Digest of the student that the rows are tokenized for."""
 
@@ -294,3 +319,8 @@ def has_output(run: RunFolder, stage: str) -> bool:
     except LocalDistillError:
         return False
     return True
+
+
+def scope_of_run(run: RunFolder) -> FactScope | None:
+    """Whose facts a run sees; None, which is everybody's, where nothing was graded or an older version did it."""
+    return read_output(run, GradeOutput).scope if has_output(run, GradeOutput.stage) else None

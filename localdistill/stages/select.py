@@ -12,7 +12,7 @@ from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import GradeOutput, SelectOutput, has_output, read_output, write_output
+from localdistill.stages.outputs import SelectOutput, scope_of_run, write_output
 from localdistill.stages.questions import Questions
 
 
@@ -61,7 +61,7 @@ def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member])
     filters look at it."""
     context.require_prompts(ids)
     kept, removed = list(ids), dict[str, int]()
-    scope = scope_of_run(context)
+    scope = scope_of_run(context.run)
     with Questions(context) as questions:
         for member in members:
             context.cancel.check()
@@ -72,11 +72,6 @@ def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member])
             kept = _apply(context, rule, kept, scope)
             removed[rule.name] = removed.get(rule.name, 0) + before - len(kept)
     return kept, removed
-
-
-def scope_of_run(context: StageContext) -> FactScope | None:
-    """Whose facts the recipe sees; None, which is everybody's, where nothing was graded or an older version did it."""
-    return read_output(context.run, GradeOutput).scope if has_output(context.run, GradeOutput.stage) else None
 
 
 def _apply(context: StageContext, rule: Filter, ids: list[str], scope: FactScope | None) -> list[str]:

@@ -15,7 +15,8 @@ Schema = Mapping[str, Any]
 
 # Where family members stand: the family, and the key that picks the member.
 _MEMBERS = {
-    "teacher": ("engine", "use"), "grade": ("grader", "use"), "select.filter": ("filter", "use"),
+    "teacher": ("engine", "use"), "grade": ("grader", "use"), "label": ("label", "use"),
+    "select.filter": ("filter", "use"),
     "rewrite": ("rewrite", "use"), "rewrite.engine": ("engine", "use"), "arm": ("format", "format"),
     "train": ("trainer", "use"), "train.objective": ("objective", "use"), "evaluate.task": ("task", "use"),
     "export.to": ("exporter", "use"),

@@ -67,6 +67,8 @@ class StoreCounts:
     rewritten: int
     grades: int
     """Verdicts of graders."""
+    replies: int
+    """Of engines to questions of graders, labels and rewrites."""
     selections: int
     cost_usd: float
     """Sum of the known costs."""
@@ -339,7 +341,7 @@ class Store:
         """How much is stored."""
         row = self._rows(
             "SELECT (SELECT count(*) FROM prompts), count(*), count(parent_id), "
-            "(SELECT count(*) FROM facts WHERE kind = 'grade'), "
+            "(SELECT count(*) FROM facts WHERE kind = 'grade'), (SELECT count(*) FROM replies), "
             "(SELECT count(*) FROM selections), coalesce(sum(cost_usd), 0.0) FROM traces"
         )[0]
         return StoreCounts(*row)

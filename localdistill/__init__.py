@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
     from localdistill.api.traces.selecting import (  # fmt: skip
-        FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfall_of, with_option,
+        FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )
     from localdistill.api.traces.showing import render_trace
     from localdistill.core.errors import (  # fmt: skip

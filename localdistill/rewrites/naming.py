@@ -58,5 +58,6 @@ class Maker(Protocol):
 def child_of(parent: Trace, by: Maker) -> Trace:
     """`parent` with the name and the id of what `by` makes of it, whoever writes."""
     name = str(RewriteName(by.name, by.version))
-    own = content_id("rewritten", parent.id, name, by.options.model_dump(mode="json"), by.wording)
+    options = by.options.model_dump(mode="json", exclude=set(by.options.engine_fields()))
+    own = content_id("rewritten", parent.id, name, options, by.wording)
     return dataclasses.replace(parent, id=own, parent_id=parent.id, rewrite=name)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from localdistill.core.errors import UsageError
+from localdistill.core.options import EngineName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Grade, Message, Prompt, Trace
 from localdistill.core.samples import RewriteSample, answers, asks
@@ -29,7 +30,10 @@ class SummarizeRewrite:
     needs_engine: ClassVar[bool] = True
 
     class Options(BaseOptions):
-        """There is nothing to set: the engine decides who writes."""
+        """Who writes."""
+
+        summarizer: EngineName = ""
+        """The engine that writes the summaries; empty asks the one that answered the set."""
 
     @classmethod
     def samples(cls) -> Sequence[RewriteSample]:

@@ -48,4 +48,4 @@ def _ways_to_think(recipe: Recipe) -> set[bool]:
     """Whether what may be exported thinks."""
     assert recipe.export is not None
     arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    return {FORMATS.load(arm.format).thinks for arm in arms} or {False}
+    return {FORMATS.load(part.format).thinks for arm in arms for part in arm.parts} or {False}

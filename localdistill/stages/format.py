@@ -21,6 +21,7 @@ from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output
+from localdistill.stages.sets import arm_parts, origins
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.templates.marks import OURS
 
@@ -50,21 +51,14 @@ class ArmRows:
         return {key for keys, _ in self.rows for key in keys}
 
 
-def arm_pairs(context: StageContext, section: ArmSection) -> list[str]:
-    """The trace ids that an arm trains on, before its format sees them."""
-    if section.selection:
-        return list(context.store.selection(section.selection).trace_ids)
-    return context.run.ids(f"rewrite-{section.rewrite}" if section.rewrite else "select")
-
-
 def run(context: StageContext) -> None:
     """Leave the digest of one dataset per arm."""
     assert context.recipe.student is not None  # the recipe's own check
     folder = ModelFolder.open(context.student)
     tokens = TraceTokenizer(context.student, context.recipe.student.max_tokens)
-    # Arms on one selection are matched trace by trace, so that all train equally many rows; an arm with a selection
-    # of its own (another teacher) shares only prompts with the others.
-    by_trace = not any(section.selection for section in context.recipe.arms)
+    # Arms on one set are matched trace by trace, so that all train equally many rows; an arm with another set (another
+    # teacher) shares only prompts with the others.
+    by_trace = len(origins(context.recipe, [name for arm in context.recipe.arms for name in arm.sets])) == 1
     arms = [_lay_out(context, section, tokens, by_trace) for section in context.recipe.arms]
     served = set.intersection(*(arm.keys for arm in arms))
     unit = "trace" if by_trace else "prompt"
@@ -95,8 +89,9 @@ def run(context: StageContext) -> None:
 
 def _lay_out(context: StageContext, section: ArmSection, tokens: TraceTokenizer, by_trace: bool) -> ArmRows:
     """Every trace of an arm as a tokenized row or a skip."""
-    arm = ArmRows(section, format_of(section, context.base), [], [])
-    ids = arm_pairs(context, section)
+    part = arm_parts(context, section)[0]
+    arm = ArmRows(section, format_of(part.format, context.base), [], [])
+    ids = part.trace_ids
     stands_for: dict[str, list[str]] = {}
     for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
         context.cancel.check()
@@ -119,7 +114,7 @@ def _lay_out(context: StageContext, section: ArmSection, tokens: TraceTokenizer,
 
 def _writer(context: StageContext, section: ArmSection) -> str:
     """Which rewrite made the arm's traces, so that a score card never calls a rule a summarizer."""
-    return next((r.use for r in context.recipe.rewrites if r.name == section.rewrite), "")
+    return next((r.rewrite for r in context.recipe.rewrites if r.name in section.sets), "")
 
 
 def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
@@ -166,8 +161,8 @@ def _write(
         left_out=_left_out(arm.skips),
     )
     options = {
-        "format": arm.section.format,
-        **arm.section.options,
+        "format": arm.section.parts[0].format,
+        **arm.section.parts[0].options,
         "max_tokens": context.recipe.student.max_tokens if context.recipe.student else 0,
         "rows": [row.row_id for row in rows],
     }

@@ -1,5 +1,5 @@
-"""rewrite: selected traces become new traces with a parent, made by a model or by a rule. The rewrite judges its own
-output; a rejected one stays stored and is counted."""
+"""rewrite: the traces of a set become those of another, each with a parent, made by a model or by a rule. The rewrite
+judges its own output; a rejected one stays stored and is counted."""
 
 from __future__ import annotations
 
@@ -8,39 +8,49 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
-from localdistill.core.errors import PartialResult, UsageError
-from localdistill.core.events import Counted, Progressed
+from localdistill.core.errors import PartialResult
+from localdistill.core.events import Counted, Progressed, stamped
 from localdistill.core.records import Message, Reply, Request, Sampling, content_id
 from localdistill.engines.base import Engine
 from localdistill.recipe import Member
-from localdistill.recipe.sections import RewriteSection
+from localdistill.recipe.engine_uses import writers_of
+from localdistill.recipe.sections import RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Ask, Rewrite
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import RewriteOutput, write_output
+from localdistill.stages.outputs import RewriteOutput, Selected, write_output
+from localdistill.stages.select import choose, select_for_arm
+from localdistill.stages.sets import ids_of, ids_of_all, rewritten
 from localdistill.workspace.terms import strictest, terms_of
 
 MOST_REASONS = 3
 
 
 def run(context: StageContext) -> None:
-    """Leave one list of kept rewritten traces per rewrite: `rewrite-NAME.ids`."""
-    summary = {}
+    """Leave one list of kept traces per rewritten set: `rewrite-NAME.ids`. A set comes after those it is made from."""
+    summary, made = {}, dict[str, Selected]()
     for section in context.recipe.rewrites:
-        summary[section.name] = _rewrite_all(context, section)
-    write_output(context.run, RewriteOutput(summary))
+        summary[section.name], kept = _rewrite_all(context, section)
+        if section.filters:
+            before = len(kept)
+            kept, removed = choose(context, kept, section.filters)
+            made[section.name] = Selected("", before, len(kept), removed)
+        context.run.write_ids(rewritten(section.name), kept)
+    for arm in context.recipe.arms:
+        for name in arm.sets if arm.filters is not None else ():
+            if isinstance(context.recipe.trace_set(name), RewrittenSet):
+                ids = ids_of(context.run, context.recipe, name)
+                select_for_arm(context, name, arm.name, arm.filters or (), ids, made)
+    write_output(context.run, RewriteOutput(summary, made))
 
 
-def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, int]:
-    rewrite: Rewrite = context.member(REWRITES, Member(use=section.use, options=section.options))
-    teacher = section.engine or context.recipe.teacher
-    if rewrite.needs_engine and teacher is None:
-        raise UsageError(
-            f"the rewrite '{section.name}' needs an engine that writes",
-            'add engine = { use = "llama_cpp", model = "FILE.gguf" } to it, or a [teacher]',
-        )
-    parents = context.run.ids("select")
+def _rewrite_all(context: StageContext, section: RewrittenSet) -> tuple[dict[str, int], list[str]]:
+    """The verdicts on what was rewritten, and the traces that were kept."""
+    rewrite: Rewrite = context.member(REWRITES, Member(use=section.rewrite, options=section.options))
+    writers = list(writers_of(context.recipe, section).values())
+    teacher = context.recipe.engine(writers[0]) if writers else None
+    parents = ids_of_all(context.run, context.recipe, section.from_)
     engine_of = context.engine(teacher) if rewrite.needs_engine and teacher else nullcontext(None)
     with engine_of as engine:
         writer = content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11] if engine else ""
@@ -55,7 +65,7 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
             context.say_spending()
     children = context.store.children(parents, name)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
-    context.emit(Counted(section.name, dict(verdicts)))
+    stamped(context.emit, trace_set=section.name)(Counted(section.name, dict(verdicts)))
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
     ids = [kept[parent] for parent in parents if parent in kept]
     if len(children) < len(parents):
@@ -64,13 +74,12 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
             f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet{why}",
             f"localdistill resume {context.run.id} asks only for those",
         )
-    context.run.write_ids(f"rewrite-{section.name}", ids)
-    return dict(verdicts)
+    return dict(verdicts), ids
 
 
 def _write(
     context: StageContext,
-    section: RewriteSection,
+    section: RewrittenSet,
     rewrite: Rewrite,
     name: RewriteName,
     missing: list[str],

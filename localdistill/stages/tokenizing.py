@@ -11,14 +11,13 @@ from localdistill.formats.base import Format
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.recipe import Member
-from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import build_member
 from localdistill.templates import ChatTemplate
 
 
-def format_of(section: ArmSection, base: Path) -> Format:
-    """The format of an arm, with its options."""
-    made: Format = build_member(FORMATS, Member(use=section.format, options=section.options), base)
+def format_of(member: Member, base: Path) -> Format:
+    """The format of a part of an arm, with its options."""
+    made: Format = build_member(FORMATS, member, base)
     return made
 
 

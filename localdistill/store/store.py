@@ -218,6 +218,10 @@ class Store:
         in stored order, or in the order of `ids`. UsageError when the condition cannot be used."""
         return list(view.matching_ids(self._sessions, where, params, ids))
 
+    def ids_where(self, where: str) -> list[str]:
+        """Ids of the traces that meet `where`, which may be what a user typed (see `listing`), in stored order."""
+        return view.ids_where(self._sessions, where)
+
     def batches(
         self, columns: Sequence[str], where: str | None = None, ids: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:

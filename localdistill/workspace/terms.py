@@ -28,8 +28,8 @@ from localdistill.providers import (
     unsaid,
     who_of,
 )
+from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.sections import Recipe
-from localdistill.rewrites import REWRITES
 from localdistill.safety.files import atomic_write_text
 from localdistill.workspace.folder import Workspace
 
@@ -175,13 +175,9 @@ def who_answers(engine: str, options: Mapping[str, Any]) -> Who:
 
 
 def engines_in(recipe: Recipe) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Stage, role, engine name and options of everything in the recipe that writes training text."""
-    for teacher in recipe.teachers:
-        yield "collect", "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
-    for rewrite in recipe.rewrites:
-        writer = rewrite.engine or (recipe.teacher if REWRITES.load(rewrite.use).needs_engine else None)
-        if writer:
-            yield "rewrite", f"rewrite {rewrite.name}", writer.use, writer.options
+    """Stage, role, engine and options of everybody whom the recipe asks."""
+    for use in engine_uses(recipe):
+        yield use.stage, use.role, use.engine.use, use.engine.options
 
 
 def _terms(engine: str, options: Mapping[str, Any]) -> Iterator[TermsQuestion]:

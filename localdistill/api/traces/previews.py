@@ -12,8 +12,10 @@ from localdistill.core.records import Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import PartSection, RewrittenSet
 from localdistill.rewrites.naming import RewriteName
+from localdistill.stages.sets import rewritten
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
 from localdistill.store.pages import made_of, readers
@@ -39,7 +41,7 @@ class LaidOut:
     """One trace as one training row, or why there is none."""
 
     name: str
-    """The arm's name, or the format's where no arm uses it."""
+    """The arm's name, with its place where the arm has several parts; or the format's where no arm uses it."""
     is_arm: bool
     format: str
     thinks: bool
@@ -64,13 +66,13 @@ class Layouter:
         self.student, self._base = student, base or Path.cwd()
         self._tokens = TraceTokenizer(folder, max_tokens)
 
-    def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True) -> LaidOut:
-        """The trace as the arm `section` lays it out."""
-        form = format_of(section, self._base)
+    def lay_out(self, prompt: Prompt, trace: Trace, name: str, member: Member, is_arm: bool = True) -> LaidOut:
+        """The trace as the format `member` lays it out, told under `name`."""
+        form = format_of(member, self._base)
         row = self._tokens.row(form, prompt, trace)
         if isinstance(row, Skip):
-            return LaidOut(section.name, is_arm, section.format, form.thinks, skipped=row.reason)
-        return LaidOut(section.name, is_arm, section.format, form.thinks, self._spans(row.input_ids, row.weights),
+            return LaidOut(name, is_arm, member.use, form.thinks, skipped=row.reason)
+        return LaidOut(name, is_arm, member.use, form.thinks, self._spans(row.input_ids, row.weights),
                        len(row.input_ids), row.trained_tokens)
 
     def _spans(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[TrainedSpan, ...]:
@@ -92,36 +94,46 @@ def layouter_of(run: RunFolder | None) -> Layouter:
 
 
 def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | None, layouter: Layouter) -> list[LaidOut]:
-    """The trace in every arm of `run`, then in every format that no arm uses. An arm with a rewrite shows the trace
-    that the rewrite made of this one. UsageError when there is no such trace."""
+    """The trace in every part of every arm of `run`, then in every format that no arm uses. An arm on a rewritten set
+    shows the trace that the rewrite made of this one. UsageError when there is no such trace."""
     store = open_store(workspace)
     trace = store.find_trace(trace_id) if workspace.store_path.exists() else None
     if trace is None:
         raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
     prompt = next(iter(store.prompts([trace.prompt_id])))
-    arms = run.recipe().arms if run is not None else ()
-    made = made_of(readers(store.path), trace.parent_id or trace.id)
-    found = []
-    for arm in arms:
-        source = _source(store, run, arm, trace, made)
-        found.append(layouter.lay_out(prompt, source, arm) if isinstance(source, Trace) else
-                     LaidOut(arm.name, True, arm.format, FORMATS.load(arm.format).thinks, skipped=source))
-    unused = [name for name in FORMATS.names() if name not in {arm.format for arm in arms}]
-    return found + [layouter.lay_out(prompt, trace, ArmSection(name=name, format=name), False) for name in unused]
+    recipe = run.recipe() if run is not None else None
+    found, used = [], set[str]()
+    for arm in recipe.arms if recipe else ():
+        for place, part in enumerate(arm.parts, start=1):
+            name = arm.name if len(arm.parts) == 1 else f"{arm.name} {place}"
+            source = _source(store, run, recipe, part, trace) if run and recipe else trace
+            used.add(part.format)
+            found.append(layouter.lay_out(prompt, source, name, part.member) if isinstance(source, Trace) else
+                         LaidOut(name, True, part.format, FORMATS.load(part.format).thinks, skipped=source))
+    unused = [name for name in FORMATS.names() if name not in used]
+    return found + [layouter.lay_out(prompt, trace, name, Member(use=name), False) for name in unused]
 
 
-def _source(
-    store: Store, run: RunFolder | None, arm: ArmSection, trace: Trace, made: Sequence[tuple[str, str]]
-) -> Trace | str:
-    """The trace that the arm trains on in place of this one, or why there is none. A run that has not come to its
-    rewrites shows what an earlier one made."""
-    if not arm.rewrite or run is None:
+def _source(store: Store, run: RunFolder, recipe: Recipe, part: PartSection, trace: Trace) -> Trace | str:
+    """The trace that a part of an arm lays out in place of this one, or why there is none. A run that has not come to
+    its rewrites shows what an earlier one made."""
+    sets = [recipe.trace_set(name) for name in part.traces]
+    rewrites = [one for one in sets if isinstance(one, RewrittenSet)]
+    kept = {key for one in rewrites for key in run.ids(rewritten(one.name))}
+    if len(rewrites) < len(sets) or trace.id in kept:
         return trace
-    kept = set(run.ids(f"rewrite-{arm.rewrite}"))
-    if trace.id in kept:
-        return trace
-    use = next(rewrite.use for rewrite in run.recipe().rewrites if rewrite.name == arm.rewrite)
-    child = next((child for child, by in made if (child in kept if kept else RewriteName.parse(by).use == use)), None)
+    uses = {one.rewrite for one in rewrites}
+    made = _made_of(store, trace.parent_id or trace.id)
+    child = next((child for child, by in made if (child in kept if kept else RewriteName.parse(by).use in uses)), None)
     if child is None:
-        return f"the rewrite '{arm.rewrite}' " + ("kept nothing of it" if kept else "has not been made yet")
+        names = " and ".join(f"'{one.name}'" for one in rewrites)
+        return f"the rewrite {names} " + ("kept nothing of it" if kept else "has not been made yet")
     return next(iter(store.traces([child])))
+
+
+def _made_of(store: Store, trace_id: str) -> list[tuple[str, str]]:
+    """What was rewritten from a trace, and from that in turn: id and by whom."""
+    found = made_of(readers(store.path), trace_id)
+    for child, _ in found:
+        found += made_of(readers(store.path), child)
+    return found

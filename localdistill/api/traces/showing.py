@@ -8,7 +8,7 @@ from typing import Any
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Grade, Prompt, Trace
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member
 from localdistill.store import Store
 
 
@@ -51,7 +51,7 @@ def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
 
 
 def _as_format(prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
-    row = Layouter(student).lay_out(prompt, trace, ArmSection(name=form, format=form), False)
+    row = Layouter(student).lay_out(prompt, trace, form, Member(use=form), False)
     if row.skipped:
         raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}", "")
     lines = [f"{form}: {row.tokens} tokens, {row.trained_tokens} trained; thinks: {row.thinks}"]

@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
-    from localdistill.recipe.drafts import ChangedElsewhere, Problem, RecipeDraft, new_recipe, problems_in
+    from localdistill.recipe.drafts import (  # fmt: skip
+        ChangedElsewhere, Problem, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
+    )
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
     from localdistill.safety.text import display_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tui.text import safe
@@ -52,11 +52,16 @@ class RecipeSection:
     is_item: bool = False
     """One of a list of tables."""
     addable: tuple[tuple[str, str], ...] = ()
-    """For the place of a list: (member, what it is); the key that picks it is `picked_by`, and where that is empty, the
-    member is the key itself."""
+    """For the place of a list: (member, what it is); the key that picks it is `picked_by`."""
     picked_by: str = ""
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Where no key picks a member but the keys of a table say of what kind it is: those keys, still to be filled in."""
     is_by_name: bool = False
     """One more of these is a table with a name of its own."""
+
+    def empty(self, member: str) -> Mapping[str, Any]:
+        """What one more of these states at first."""
+        return self.kinds.get(member, {self.picked_by: member})
 
 
 def sections_of(schema: Schema, data: Mapping[str, Any]) -> list[RecipeSection]:
@@ -116,9 +121,11 @@ class _Walk:
         if place not in self._places:
             return
         family, pick = self._places[place]
-        ways, pick = (_kinds(models), "") if len(models) > 1 else (tuple(self._members(family)), pick)
+        kinds = {_first_key(model): _to_fill_in(model) for model in models} if len(models) > 1 else {}
+        ways = _said_of(models) if kinds else self._members(family)
         yield RecipeSection(key, f"+ {name}", str(sub.get("description", "")), depth, is_present=False,
-                            addable=ways, picked_by=pick, is_by_name=shape == "names")
+                            addable=tuple(ways), picked_by="" if kinds else pick, kinds=kinds,
+                            is_by_name=shape == "names")
 
     def _members(self, family: str) -> Iterator[tuple[str, str]]:
         for name, options in self._schema["x-members"][family].items():
@@ -170,8 +177,14 @@ def _first_key(model: Schema) -> str:
     return str(model["required"][0])
 
 
-def _kinds(models: Sequence[Schema]) -> tuple[tuple[str, str], ...]:
-    return tuple((_first_key(model), " ".join(str(model.get("description", "")).split())) for model in models)
+def _said_of(models: Sequence[Schema]) -> Iterator[tuple[str, str]]:
+    for model in models:
+        yield _first_key(model), " ".join(str(model.get("description", "")).split())
+
+
+def _to_fill_in(model: Schema) -> dict[str, Any]:
+    """What a table of this kind must state, empty."""
+    return {key: [] if model["properties"][key].get("type") == "array" else "" for key in model["required"]}
 
 
 def _item_title(name: str, number: int, row: Any) -> str:

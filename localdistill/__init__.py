@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         StageFinished, StageStarted, Warned, event_from_json,
     )
     from localdistill.core.installing import repair_command
-    from localdistill.core.records import Grade, Message, Prompt, Span, Trace
+    from localdistill.core.records import Fact, Message, Prompt, Span, Trace
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
     from localdistill.keys.access import keys_path

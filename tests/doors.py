@@ -4,7 +4,8 @@ member that raises or returns anything else than what its sample says."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
-from localdistill.core.records import Example, Message, Reply, Request, Skip
+from localdistill.core.means import Means
+from localdistill.core.records import Example, Fact, Prompt, Reply, Request, Skip, Trace
 from localdistill.core.registry import Family
 from localdistill.core.samples import (
     EngineSample,
@@ -22,6 +24,7 @@ from localdistill.core.samples import (
     FilterSample,
     FormatSample,
     GraderSample,
+    LabelSample,
     LayoutSample,
     ObjectiveSample,
     RewriteSample,
@@ -125,17 +128,17 @@ def try_exporter(family: Family, name: str, sample: ExporterSample, place: Path)
 def try_filter(family: Family, name: str, sample: FilterSample, place: Path) -> str:
     """The rows one by one, in order, so that a filter that remembers is seen to. One that looks ahead looks first."""
     rows = [{**ROW, "trace_id": f"t{number}", **row} for number, row in enumerate(sample.rows)]
-    rule = built(family, name, sample, place, **({"items": sample.items} if sample.items else {}))
-    if prepare := getattr(rule, "prepare", None):
-        for row in rows:
-            prepare(row_batch(rule, row))
+    rule = built(family, name, sample, place)
+    rule.begin(Means(items=sample.items))
+    for row in rows if rule.looks_ahead else ():
+        rule.prepare(row_batch(rule, row))
     assert kept(rule, rows) == list(sample.kept)
     return ""
 
 
 def row_batch(rule: Any, row: dict[str, Any]) -> pa.RecordBatch:
     """One row with the columns that the filter says it needs."""
-    return pa.RecordBatch.from_pylist([row]).select(list(rule.batch_columns))
+    return pa.RecordBatch.from_pylist([row]).select(list(rule.columns))
 
 
 def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
@@ -145,7 +148,7 @@ def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
         return [verdict for row in rows for verdict in rule.keep(row_batch(rule, row))]
     with duckdb.connect() as connection:
         connection.register("trace_view", pa.Table.from_pylist(rows))
-        return [value for (value,) in connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()]
+        return [bool(value) for (value,) in connection.execute(f"SELECT ({sql}) FROM trace_view").fetchall()]
 
 
 def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> str:
@@ -163,17 +166,61 @@ def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> 
     return ""
 
 
+def means_of(member: Any, replies: Sequence[Reply], passed: Mapping[str, bool | None] | None = None) -> Means:
+    """What a member of a sample may use: engines that answer in this order whoever is asked, characters as tokens."""
+    left = iter(replies)
+
+    def ask(requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            reply = replace(next(left), request_id=request.id)
+            if reply.status != "error":
+                yield reply
+
+    asks = dict.fromkeys(member.Options.engine_fields(), ask)
+    needs = member.needs
+    return Means(asks, len if "tokens" in needs else None, "characters" if "tokens" in needs else "",
+                 passed=(passed or {}).get)
+
+
+def said_of(maker: Any, pairs: Sequence[tuple[Prompt, Trace]], means: Means) -> Fact:
+    """The one fact of these traces, by the member, with the metrics that it says it has."""
+    [fact] = maker.facts(pairs, means)
+    assert isinstance(fact, Fact) and (fact.by, fact.version, fact.kind) == (maker.name, maker.version, maker.kind)
+    assert fact.subject_id == (pairs[0][1].id if maker.about == "trace" else pairs[0][0].id)
+    assert set(fact.metrics) <= set(maker.metrics) and all(maker.metrics.values())
+    assert fact.value is None or isinstance(fact.value, str) is (maker.says == "text")
+    return fact
+
+
 def try_grader(family: Family, name: str, sample: GraderSample, place: Path) -> str:
-    """The score, with whose it is and why; or that the prompt is another grader's."""
+    """The score, with whose it is and why; or that the prompt is another grader's; or why it cannot be decided."""
     grader = built(family, name, sample, place)
     try:
-        assert grader.applies(sample.prompt) is (sample.score is not None)
-        if sample.score is not None:
-            grade = grader.grade(sample.prompt, sample.trace)
-            assert (grade.score, grade.trace_id) == (sample.score, sample.trace.id) and grade.reason
-            assert grade.grader == f"{grader.name}@{grader.version}"
+        assert grader.applies(sample.prompt) is (sample.score is not None or bool(sample.refused))
+        if sample.score is None and not sample.refused:
+            return ""
+        fact = said_of(grader, [(sample.prompt, sample.trace)], means_of(grader, sample.replies))
+        assert (fact.value, dict(fact.metrics)) == (sample.score, dict(sample.metrics)) and fact.reason
+        assert (fact.passed is None) is (fact.value is None)
+        return fact.reason if fact.passed is None else ""
     finally:
         grader.close()
+
+
+def try_label(family: Family, name: str, sample: LabelSample, place: Path) -> str:
+    """The value and the metrics; none of a prompt that the label leaves alone."""
+    label = built(family, name, sample, place)
+    try:
+        if not label.applies(sample.prompt):
+            assert sample.value is None
+            return ""
+        traces = [replace(trace, id=f"sample{n}", sample_index=n)
+                  for n, trace in enumerate((sample.trace, *sample.more))]
+        means = means_of(label, sample.replies, {t.id: passed for t, passed in zip(traces, sample.passed)})
+        fact = said_of(label, [(sample.prompt, trace) for trace in traces], means)
+        assert (fact.value, dict(fact.metrics), fact.passed) == (sample.value, dict(sample.metrics), None)
+    finally:
+        label.close()
     return ""
 
 
@@ -209,18 +256,15 @@ def try_objective(family: Family, name: str, sample: ObjectiveSample, place: Pat
 
 def try_rewrite(family: Family, name: str, sample: RewriteSample, place: Path) -> str:
     """The new trace of the one pair, with its parent and this rewrite's verdict."""
-    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
-        for key, messages in questions:
-            assert sample.prompt.question in messages[-1].content
-            yield key, Reply(key, "complete", answer=str(sample.reply))
-
     rewrite = built(family, name, sample, place)
-    assert rewrite.needs_engine is (sample.reply is not None)
-    [(trace, grade)] = rewrite.rewrite([(sample.prompt, sample.trace)], ask if rewrite.needs_engine else None)
+    replies = () if sample.reply is None else (Reply("", "complete", answer=sample.reply),)
+    assert bool(rewrite.Options.engine_fields()) is (sample.reply is not None)
+    [(trace, fact)] = rewrite.rewrite([(sample.prompt, sample.trace)], means_of(rewrite, replies))
     assert (trace.parent_id, trace.prompt_id, trace.answer) == (sample.trace.id, sample.prompt.id, sample.trace.answer)
-    assert trace.rewrite == grade.grader == f"{name}@{rewrite.version}" and grade.trace_id == trace.id
-    if not grade.score:
-        return str(grade.reason)
+    assert (trace.rewrite, fact.subject_id) == (f"{name}@{rewrite.version}", trace.id)
+    assert (fact.by, fact.version, fact.kind) == (name, rewrite.version, "rewrite")
+    if not fact.passed:
+        return fact.reason
     assert trace.id != sample.trace.id and trace.reasoning == sample.reasoning
     return ""
 
@@ -236,7 +280,8 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     grader = GRADERS.load(task.grader)()
     try:
         assert all(grader.applies(prompt) for prompt in prompts)
-        said = [grader.grade(prompts[0], answers(prompts[0], text)).score for text in (sample.right, sample.wrong)]
+        said = [said_of(grader, [(prompts[0], answers(prompts[0], text))], means_of(grader, ())).value
+                for text in (sample.right, sample.wrong)]
         assert said == [1.0, 0.0]
     finally:
         grader.close()
@@ -267,6 +312,7 @@ def try_trainer(family: Family, name: str, sample: TrainerSample, place: Path) -
 
 DOORS: dict[str, Callable[..., str]] = {
     "engine": try_engine, "exporter": try_exporter, "filter": try_filter, "format": try_format, "grader": try_grader,
-    "layout": try_layout, "objective": try_objective, "rewrite": try_rewrite, "task": try_task, "trainer": try_trainer,
+    "label": try_label, "layout": try_layout, "objective": try_objective, "rewrite": try_rewrite,
+    "task": try_task, "trainer": try_trainer,
 }
 """Noun of a family to how one of its samples is run: returns the reason of a refusal, empty for a result."""

@@ -16,7 +16,7 @@ from localdistill.api.traces.browsing import (
     trace_detail,
 )
 from localdistill.core.errors import StoreError, UsageError
-from localdistill.core.records import Grade, Message, Prompt, Trace, Usage
+from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 
@@ -38,9 +38,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
                     cost_usd=None if number % 3 else number / 1000) for number in range(COUNT)]
     child = Trace("b2:child", prompts[0].id, "e", "m", "short", "a", parent_id="b2:0000", rewrite="extract@1")
     store.add_traces([*traces, child])
-    store.add_grades(Grade(trace.id, "exact@1", number % 2, "because", "7")
-                     for number, trace in enumerate(traces[:600]))
-    store.add_grades([Grade("b2:0003", "strict@1", 0.0, "harder", "")])
+    store.add_facts(Fact(trace.id, "exact", value=float(number % 2), passed=number % 2 == 1, reason="because",
+                         extracted="7")
+                    for number, trace in enumerate(traces[:600]))
+    store.add_facts([Fact("b2:0003", "strict", value=0.0, passed=False, reason="harder")])
     store.save_selection("chosen", {"filters": []}, [t.id for t in traces[10:20]], {})
     store.add_lineage("b2:dataset", [("row", "b2:0010")])
     return place
@@ -169,7 +170,7 @@ def test_a_view_can_be_read_from_several_threads(workspace: Workspace) -> None:
 def test_one_trace_with_everything_that_hangs_on_it(workspace: Workspace) -> None:
     detail = trace_detail(workspace, "b2:0010")
     assert (detail.trace.answer, detail.prompt.reference) == ("answer 10", "5")
-    assert [(g.grader, g.reason) for g in detail.grades] == [("exact@1", "because")]
+    assert [(fact.name, fact.reason) for fact in detail.facts] == [("exact@1", "because")]
     assert (detail.selections, detail.datasets, detail.siblings) == (("chosen",), ("b2:dataset",), 1)
     first = resolved(workspace).detail(0)
     assert first.made_of_it == (("b2:child", "extract@1"),) and first.siblings == 2

@@ -24,12 +24,14 @@ from tests.test_house import FAMILIES
 
 CONTRACTS = {
     "engine": "Engine", "exporter": "Exporter", "filter": "Filter", "format": "Format", "grader": "Grader",
-    "layout": "Layout", "objective": "Objective", "rewrite": "Rewrite", "task": "Task", "trainer": "Trainer",
+    "label": "Label", "layout": "Layout", "objective": "Objective", "rewrite": "Rewrite", "task": "Task",
+    "trainer": "Trainer",
 }
 MEMBERS = [pytest.param(family, name, id=f"{family.noun}-{name}") for family in FAMILIES for name in family.names()]
 WORK = {
-    "engine": "answer", "exporter": "export", "filter": "keep", "format": "lay_out", "grader": "grade",
-    "layout": "read", "objective": "loss", "rewrite": "rewrite", "task": "prompts", "trainer": "train",
+    "engine": "answer", "exporter": "export", "filter": "keep", "format": "lay_out", "grader": "facts",
+    "label": "facts", "layout": "read", "objective": "loss", "rewrite": "rewrite", "task": "prompts",
+    "trainer": "train",
 }
 """The method in which a member does what its family is for."""
 

@@ -21,13 +21,14 @@ from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
+from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = (ENGINES, EXPORTERS, FILTERS, FORMATS, GRADERS, LAYOUTS, OBJECTIVES, REWRITES, TASKS, TRAINERS)
+FAMILIES = (ENGINES, EXPORTERS, FILTERS, FORMATS, GRADERS, LABELS, LAYOUTS, OBJECTIVES, REWRITES, TASKS, TRAINERS)
 HEAVY = (
     "torch",
     "transformers",

@@ -22,6 +22,8 @@ class FactMaker(Protocol):
     kind: ClassVar[FactKind]
     about: ClassVar[About]
     """Whose facts they are. One of prompts is handed every trace of the prompt, and says one fact of it."""
+    says: ClassVar[Literal["number", "text"]]
+    """What its values are."""
     metrics: ClassVar[Mapping[str, str]]
     """Name of each metric and what it means, with its unit; columns are called `<member>_<metric>`."""
     needs: ClassVar[frozenset[Need]]
@@ -38,3 +40,15 @@ class FactMaker(Protocol):
 
     def close(self) -> None:
         """Free child processes. Harmless to call twice."""
+
+
+class SaysFacts:
+    """What most members that say facts have in common: they speak of traces, need nothing and have nothing to free."""
+
+    about: ClassVar[About] = "trace"
+    says: ClassVar[Literal["number", "text"]] = "number"
+    metrics: ClassVar[Mapping[str, str]] = {}
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def close(self) -> None:
+        """Nothing to free."""

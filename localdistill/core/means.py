@@ -1,5 +1,5 @@
-"""What a stage hands to a member that looks at traces, so that no member opens an engine, a tokenizer or a file of items
-itself, and none is asked by `hasattr` what it could use."""
+"""What a stage hands to a member that looks at traces, so that no member opens an engine, a tokenizer or a file of
+items itself, and none is asked by `hasattr` what it could use."""
 
 from __future__ import annotations
 

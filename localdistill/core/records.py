@@ -259,20 +259,6 @@ def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model:
     )
 
 
-@dataclass(frozen=True)
-class Grade:
-    """One grader's verdict on one trace."""
-
-    trace_id: str
-    grader: str
-    """Name and version, for example `math@1`."""
-    score: float
-    """0..1; 1 is right."""
-    reason: str
-    extracted: str = ""
-    """What the grader took for the answer."""
-
-
 FactKind = Literal["grade", "label", "judgement", "rewrite"]
 """Who says it: a grader, a label, a person, or a rewrite of what it made itself."""
 
@@ -299,12 +285,27 @@ class Fact:
     extracted: str = ""
     """What was taken for the answer."""
 
+    @property
+    def name(self) -> str:
+        """By whom, for people: `math@2`, `tokens@1/3f9a01bc`."""
+        return f"{self.by}@{self.version}" + (f"/{self.variant}" if self.variant else "")
+
+    @property
+    def text(self) -> str:
+        """What is said, in one line."""
+        value = f"{self.value:g}" if isinstance(self.value, float | int) else self.value or "undecided"
+        said = [value, *(f"{name} {number:g}" for name, number in self.metrics.items())]
+        took = f" (took '{self.extracted}')" if self.extracted else ""
+        return ", ".join(said) + (f": {self.reason}" if self.reason else "") + took
+
 
 FactKey = tuple[str, int, str]
 """Member, version and variant."""
 FactScope = Sequence[FactKey]
 """Whose facts count: those of the members that a recipe names. Judgements, and what a rewrite says of what it made,
 always do."""
+PERSON: FactKey = ("person", 1, "")
+"""Of judgements."""
 
 
 SpanPart = Literal["prompt", "reasoning", "answer", "tag"]

@@ -86,12 +86,32 @@ class FormatSample(Sample):
 
 @dataclass(frozen=True)
 class GraderSample(Sample):
-    """An answer and its score."""
+    """An answer and its score; `refused` is part of the reason of one that cannot be decided."""
 
     prompt: Prompt
     trace: Trace
     score: float | None
-    """None when the prompt must be left to other graders."""
+    """None when the prompt must be left to other graders, or it cannot be decided."""
+    replies: Sequence[Reply] = ()
+    """What the engines answer, in the order in which they are asked."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelSample(Sample):
+    """Traces of one prompt and what is measured; every character is a token, and items of evaluations are none."""
+
+    prompt: Prompt
+    trace: Trace
+    value: float | str | None
+    """None when there is nothing to measure."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    more: Sequence[Trace] = ()
+    """Further answers to the prompt, in the order of their sample index."""
+    passed: Sequence[bool | None] = ()
+    """Whether each was found right."""
+    replies: Sequence[Reply] = ()
+    """What the engines answer, in the order in which they are asked."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Stage:
 STAGES = (
     Stage("collect", "Ask for a recipe's traces, or import them; what is stored is not asked again.",
           ("sets",), ()),
-    Stage("grade", "Grade and label what a recipe collected.", ("graders", "labels"), ("collect",)),
+    Stage("grade", "Grade what a recipe collected, and measure its labels.", ("graders", "labels"), ("collect",)),
     Stage("select", "Apply a recipe's filters and save what each set keeps.", (), ("collect",)),
     Stage("rewrite", "Make a recipe's rewritten sets (summaries).", ("rewrites",), ("select",)),
     Stage("format", "Write one tokenized dataset per arm.", ("arms",), ("select", "rewrite"), True),

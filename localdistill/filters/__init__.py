@@ -8,4 +8,5 @@ FILTERS = Family("filter", __name__, {
     "length": "LengthFilter",
     "teacher": "TeacherFilter",
     "verified": "VerifiedFilter",
+    "where": "WhereFilter",
 })

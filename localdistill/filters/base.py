@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from localdistill.core.means import Means, Need
 from localdistill.core.options import Options
 from localdistill.core.samples import FilterSample
 
@@ -13,25 +14,36 @@ if TYPE_CHECKING:
 
 
 class Filter(Protocol):
-    """Keeps or removes traces. Built as `Member(options)`. A filter that must see all rows before it can judge one
-    also has `prepare(batch)`, called with every batch before the first `keep`."""
+    """Keeps or removes traces. Built as `Member(options)`; `Chooses` has what most have in common."""
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
     version: ClassVar[int]
+    needs: ClassVar[frozenset[Need]]
+    from_user: ClassVar[bool]
+    """A user wrote the SQL: it is worked out in a child that reaches nothing else."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of `trace_view` that it reads, those of facts among them; `sql` may name what it likes."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """It must see all rows before it can judge one."""
 
     @classmethod
     def samples(cls) -> Sequence[FilterSample]:
         """Rows and which of them stay."""
 
+    def begin(self, means: Means) -> None:
+        """Called once, before everything else."""
+
     def sql(self) -> str | None:
-        """A boolean SQL expression over the columns of the store's view `trace_view` that is true for kept rows,
-        or None when this filter works on batches."""
+        """A boolean SQL expression over `trace_view` that is true for kept rows, or None when it works on batches."""
+
+    def prepare(self, batch: pa.RecordBatch) -> None:
+        """Called with every batch before the first `keep` of a filter that looks ahead."""
 
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
-        """One bool per row of a batch of `trace_view` (columns `batch_columns`). Called batch by batch in a fixed
-        order, so it may remember what it saw. Only called when `sql` returns None."""
-
-    @property
-    def batch_columns(self) -> Sequence[str]:
-        """The columns that `keep` needs."""
+        """One bool per row of a batch with `columns`. Called batch by batch in a fixed order, so it may remember what
+        it saw. Only called when `sql` returns None."""

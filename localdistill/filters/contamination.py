@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from localdistill.core.errors import UsageError
+from localdistill.core.means import Means, Need
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import FilterSample
+from localdistill.filters.choosing import Chooses
 from localdistill.filters.overlap import NGRAM, THRESHOLD, ItemIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class ContaminationFilter:
-    """The `contamination` filter. `items` are the questions of the evaluation set; set them before the first batch."""
+class ContaminationFilter(Chooses):
+    """The `contamination` filter."""
 
     name = "contamination"
     version = 1
-    batch_columns: Sequence[str] = ("question",)
+    needs: ClassVar[frozenset[Need]] = frozenset({"items"})
+    columns: Sequence[str] = ("question",)
 
     class Options(BaseOptions):
         """Options of `contamination`."""
@@ -51,18 +54,19 @@ class ContaminationFilter:
             FilterSample([{"question": "How many legs has a hen?"}], [True], refused="no evaluation items"),
         )
 
-    def __init__(self, options: Options | None = None, items: Sequence[str] = ()) -> None:
+    def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        self.items = items
+        self._items: Sequence[str] = ()
         self._verdicts: dict[str, bool] = {}
 
-    def sql(self) -> None:
-        """None: compares texts."""
+    def begin(self, means: Means) -> None:
+        """Take the items. Raises UsageError when there are none."""
+        self._items = means.items
+        if not self._items:
+            raise UsageError("the contamination filter was given no evaluation items", "name a task in `against`")
 
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
-        """False for questions that hold an item. Raises UsageError when no items were given."""
-        if not self.items:
-            raise UsageError("the contamination filter was given no evaluation items", "name a task in `against`")
+        """False for questions that hold an item."""
         return [self._is_clean(str(question or "")) for question in batch.column("question").to_pylist()]
 
     def _is_clean(self, question: str) -> bool:
@@ -76,4 +80,4 @@ class ContaminationFilter:
     @cached_property
     def _index(self) -> ItemIndex:
         chosen = self.options
-        return ItemIndex(self.items, chosen.ngram, chosen.threshold, chosen.mask_numbers)
+        return ItemIndex(self._items, chosen.ngram, chosen.threshold, chosen.mask_numbers)

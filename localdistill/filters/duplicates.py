@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Literal
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import FilterSample
+from localdistill.filters.choosing import Chooses
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class DuplicatesFilter:
+class DuplicatesFilter(Chooses):
     """The `duplicates` filter. One instance judges one pass over the rows."""
 
     name = "duplicates"
     version = 1
+    columns: Sequence[str] = ("prompt_id", "question", "reasoning", "answer")
 
     class Options(BaseOptions):
         """Options of `duplicates`."""
@@ -52,22 +54,13 @@ class DuplicatesFilter:
         self._seen: set[bytes] = set()
         self._chosen: dict[str, int] = {}
         """Length of the trace that stays, by prompt; -1 once it went by."""
-
-    @property
-    def batch_columns(self) -> Sequence[str]:
-        """The columns that `keep` and `prepare` need."""
-        return ("prompt_id", "question", "reasoning", "answer")
+        self.looks_ahead = self.options.per_prompt == "shortest"
 
     def prepare(self, batch: pa.RecordBatch) -> None:
-        """Learn the shortest length per prompt; to be called with every batch before the first `keep`."""
-        if self.options.per_prompt != "shortest":
-            return
+        """Learn the shortest length per prompt."""
         for prompt_id, _, reasoning, answer in self._rows(batch):
             length = len(reasoning) + len(answer)
             self._chosen[prompt_id] = min(length, self._chosen.get(prompt_id, length))
-
-    def sql(self) -> None:
-        """None: needs memory of earlier rows."""
 
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
         """False for every row that repeats an earlier one. Raises UsageError when `prepare` did not see the row's
@@ -75,7 +68,7 @@ class DuplicatesFilter:
         return [self._keep(*row) for row in self._rows(batch)]
 
     def _rows(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str, str, str]]:
-        columns = [batch.column(name).to_pylist() for name in self.batch_columns]
+        columns = [batch.column(name).to_pylist() for name in self.columns]
         for prompt_id, question, reasoning, answer in zip(*columns):
             yield prompt_id, question or "", reasoning or "", answer or ""
 

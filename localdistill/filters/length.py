@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import FilterSample
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from localdistill.filters.choosing import Chooses
 
 
-class LengthFilter:
+class LengthFilter(Chooses):
     """The `length` filter."""
 
     name = "length"
     version = 1
-    batch_columns: Sequence[str] = ()
 
     class Options(BaseOptions):
         """Options of `length`."""
@@ -63,7 +60,3 @@ class LengthFilter:
         if self.options.maximum:
             limits.append(f"{count} <= {self.options.maximum}")
         return f"COALESCE({' AND '.join(limits)}, {unknown})"
-
-    def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
-        """Not used: this filter is SQL."""
-        raise NotImplementedError("this filter is SQL")

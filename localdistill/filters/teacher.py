@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import FilterSample
+from localdistill.filters.choosing import Chooses
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class TeacherFilter:
+class TeacherFilter(Chooses):
     """The `teacher` filter."""
 
     name = "teacher"
     version = 1
-    batch_columns: Sequence[str] = ("model",)
+    columns: Sequence[str] = ("model",)
 
     class Options(BaseOptions):
         """Options of `teacher`."""
@@ -40,9 +41,6 @@ class TeacherFilter:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
         self._patterns = [pattern.casefold() for pattern in self.options.models]
-
-    def sql(self) -> None:
-        """Not SQL: this filter works on batches."""
 
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
         """Whether any pattern matches the model that answered."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import FilterSample
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from localdistill.filters.choosing import Chooses
 
 
-class VerifiedFilter:
+class VerifiedFilter(Chooses):
     """The `verified` filter."""
 
     name = "verified"
     version = 1
-    batch_columns: Sequence[str] = ()
 
     class Options(BaseOptions):
         """Options of `verified`."""
@@ -47,7 +43,3 @@ class VerifiedFilter:
         """Complete, and scored high enough; never null."""
         ungraded = "TRUE" if self.options.allow_ungraded else "FALSE"
         return f"(status = 'complete' AND COALESCE(score >= {self.options.min_score!r}, {ungraded}))"
-
-    def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
-        """Not used: this filter is SQL."""
-        raise NotImplementedError("this filter is SQL")

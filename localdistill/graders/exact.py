@@ -9,17 +9,19 @@ closing punctuation.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
+from localdistill.graders.base import JudgesTraces
 from localdistill.graders.choosing import as_asked, choose, last_number
 from localdistill.graders.extraction import TAIL_CHARS, stated_result
 from localdistill.graders.numbers import only_number
 
 
-class ExactGrader:
+class ExactGrader(JudgesTraces):
     """The `exact` grader."""
 
     name = "exact"
@@ -51,7 +53,11 @@ class ExactGrader:
         """True for a prompt with a reference answer, unless its constraints say better what is right."""
         return bool((prompt.reference or "").strip()) and not prompt.metadata.get("constraints")
 
-    def grade(self, prompt: Prompt, trace: Trace) -> Grade:
+    def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
+        """See FactMaker."""
+        return (self.grade(prompt, trace) for prompt, trace in pairs)
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the result in the answer equals the reference."""
         reference, answer = (prompt.reference or "").strip(), trace.answer.strip()[-TAIL_CHARS:]
         if not reference:
@@ -66,10 +72,7 @@ class ExactGrader:
                 return self._grade(trace, 1.0, f"{how}: equal to the reference", text)
         return self._grade(trace, 0.0, "differs from the reference", passage.text if passage else answer)
 
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Grade:
+    def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Fact:
         gold, passage = only_number(reference), stated_result(answer)
         if passage is not None:
             chosen, how = choose(passage.text, answer[:passage.start], question), passage.how
@@ -89,6 +92,7 @@ class ExactGrader:
 
         return normal(text) == normal(reference)
 
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Grade:
+    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Fact:
         note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Grade(trace.id, f"{self.name}@{self.version}", score, reason + note, extracted[:200])
+        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
+                    extracted=extracted[:200])

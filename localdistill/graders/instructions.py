@@ -7,13 +7,15 @@ score, because half of an instruction obeyed is an instruction broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError, nearest
+from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
+from localdistill.graders.base import JudgesTraces
 
 Constraint = Mapping[str, Any]
 
@@ -36,7 +38,7 @@ CHECKS: dict[str, Callable[[str, Constraint], bool]] = {
 """Kind of a constraint to its check of an answer without surrounding space."""
 
 
-class InstructionsGrader:
+class InstructionsGrader(JudgesTraces):
     """The `instructions` grader."""
 
     name = "instructions"
@@ -66,7 +68,11 @@ class InstructionsGrader:
         """True for a prompt that carries constraints."""
         return bool(prompt.metadata.get("constraints"))
 
-    def grade(self, prompt: Prompt, trace: Trace) -> Grade:
+    def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
+        """See FactMaker."""
+        return (self.grade(prompt, trace) for prompt, trace in pairs)
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when all constraints hold; the reason lists the broken ones. InputError for a malformed constraint."""
         reply = trace.answer.strip()
         if self.options.strip_markdown:
@@ -81,12 +87,10 @@ class InstructionsGrader:
             return self._grade(trace, 0.0, "broken: " + "; ".join(broken), reply)
         return self._grade(trace, 1.0, f"all {len(constraints)} constraints hold", reply)
 
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def _grade(self, trace: Trace, score: float, reason: str, reply: str) -> Grade:
+    def _grade(self, trace: Trace, score: float, reason: str, reply: str) -> Fact:
         note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Grade(trace.id, f"{self.name}@{self.version}", score, reason + note, reply[:200])
+        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
+                    extracted=reply[:200])
 
 
 def holds(reply: str, constraint: Constraint) -> bool:

@@ -12,22 +12,25 @@ import os
 import queue
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
 
+from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
+from localdistill.graders.base import JudgesTraces
 from localdistill.graders.extraction import TAIL_CHARS
+from localdistill.graders.in_order import judged_in_order
 from localdistill.safety.children import NOTHING, PIPE, start_module
 
 _START_S = 60.0
 """How long a fresh child may take to load sympy before the first verdict counts as hung."""
 
 
-class MathGrader:
+class MathGrader(JudgesTraces):
     """The `math` grader. Safe to call from several threads; holds up to `children` processes."""
 
     name = "math"
@@ -54,7 +57,6 @@ class MathGrader:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        self.concurrency = self.options.children
         self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(self.options.children):
             self._free.put(None)
@@ -63,7 +65,11 @@ class MathGrader:
         """True for a prompt with a reference answer, unless its constraints say better what is right."""
         return bool((prompt.reference or "").strip()) and not prompt.metadata.get("constraints")
 
-    def grade(self, prompt: Prompt, trace: Trace) -> Grade:
+    def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
+        """See FactMaker. As many are judged at the same time as there are children."""
+        return judged_in_order(self.grade, pairs, self.options.children, means.cancel)
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the stated result equals the reference; the reason names the rule that found it."""
         if not (prompt.reference or "").strip():
             return self._grade(trace, 0.0, "the prompt has no reference answer")
@@ -95,9 +101,10 @@ class MathGrader:
                 child.kill()
             self._free.put(None)
 
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Grade:
+    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Fact:
         note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Grade(trace.id, f"{self.name}@{self.version}", score, reason + note, extracted)
+        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
+                    extracted=extracted)
 
 
 class _Child:

@@ -11,6 +11,7 @@ from typing import Any
 
 from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.modelfiles.folder import stated_stop_ids
+from localdistill.safety.files import sha256_file
 from localdistill.templates import ChatTemplate
 
 
@@ -20,6 +21,11 @@ class StudentTokenizer:
     def __init__(self, folder: Path | str) -> None:
         """Load `tokenizer.json` of `folder`. Raises ModelFileError when it is missing or damaged."""
         self.folder = Path(folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """`sha256:...` of its file: two students with the same one count the same tokens."""
+        return sha256_file(self.folder / "tokenizer.json")
 
     @cached_property
     def _tokenizer(self) -> Any:

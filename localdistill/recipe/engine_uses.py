@@ -3,13 +3,13 @@ They are what sets are asked of and what members name by options of the type `En
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from localdistill.core.registry import Family
 from localdistill.graders import GRADERS
-from localdistill.recipe.sections import EngineSection, Recipe, RewrittenSet
+from localdistill.labels import LABELS
+from localdistill.recipe.sections import EngineSection, Member, Recipe, RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -20,7 +20,7 @@ class EngineUse:
 
     stage: str
     role: str
-    """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`."""
+    """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`, `label NAME`."""
     engine: EngineSection
 
 
@@ -29,13 +29,14 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
     for one in recipe.asked:
         for name in one.ask:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name))
-    for member in recipe.graders:
-        yield from _named(recipe, "grade", f"grader {member.use}", GRADERS, member.use, member.options)
+    for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
+        for member in members:
+            yield from _named(recipe, "grade", family, member)
     for made in recipe.rewrites:
         for name in writers_of(recipe, made).values():
             yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name))
     for member in recipe.evaluate.tasks if recipe.evaluate else ():
-        yield from _named(recipe, "evaluate", f"task {member.use}", TASKS, member.use, member.options)
+        yield from _named(recipe, "evaluate", TASKS, member)
 
 
 def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
@@ -46,8 +47,7 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
     return {key: name for key, name in named.items() if name}
 
 
-def _named(recipe: Recipe, stage: str, role: str, family: Family, use: str, options: Mapping[str, Any]
-           ) -> Iterator[EngineUse]:
-    for key in family.load(use).Options.engine_fields():
-        if options.get(key):
-            yield EngineUse(stage, role, recipe.engine(str(options[key])))
+def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
+    for key in family.load(member.use).Options.engine_fields():
+        if name := member.options.get(key):
+            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)))

@@ -19,6 +19,7 @@ from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
+from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.expanding import expanded
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
@@ -41,13 +42,14 @@ from localdistill.trainers import TRAINERS
 
 Table = dict[str, Any]
 _EACH = "*"
-_FAMILIES = (ENGINES, GRADERS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
+_FAMILIES = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
 # Where family members stand in a recipe: the path of keys, the family, and the keys of the section itself.
 _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
     (("teacher",), ENGINES, frozenset({"name"})),
     (("engine", _EACH), ENGINES, frozenset()),
     (("traces", _EACH, "filter"), FILTERS, frozenset()),
     (("grade",), GRADERS, frozenset()),
+    (("label",), LABELS, frozenset()),
     (("filter",), FILTERS, frozenset()),
     (("arm", _EACH, "filter"), FILTERS, frozenset()),
     (("arm", _EACH, "objective"), OBJECTIVES, frozenset()),
@@ -56,7 +58,7 @@ _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
     (("evaluate", "task"), TASKS, frozenset()),
     (("export", "to"), EXPORTERS, frozenset()),
 )
-_REWRITTEN_KEYS = frozenset({"from", "max_tokens", "filter"})
+_REWRITTEN_KEYS = frozenset({"from", "filter"})
 _ARM_KEYS = frozenset({"filter", "objective", "start", "epochs"})
 _OF_THE_STAGE = {"model": "-", "adapter": ""}
 """Options of the engine that runs the students which say which student."""

@@ -4,11 +4,12 @@ brought into this one before. What single sections cannot see is checked in `rec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Options
 from localdistill.core.stages import STAGES
 
@@ -169,8 +170,6 @@ class RewrittenSet(SetSection):
     """The rewrite."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The rewrite's options, checked."""
-    max_tokens: int = Field(512, ge=1)
-    """Upper limit of new tokens for one rewritten trace, where a model writes it."""
 
 
 SET_KINDS: dict[str, type[SetSection]] = {"ask": AskedSet, "files": ImportedSet, "stored": StoredSet,
@@ -321,6 +320,14 @@ class ShortForm(Options):
     """How engines are asked, where a set does not say it itself."""
 
 
+def _named(noun: str, name: str, among: Sequence[Named]) -> Any:
+    known = {one.name: one for one in among}
+    if name not in known:
+        raise UsageError(f"there is no {noun} named '{name}'{nearest(name, known)}",
+                         f"known: {', '.join(known)}" if known else f"the recipe names no {noun}")
+    return known[name]
+
+
 class Recipe(Options):
     """A whole chain, from prompts to exported files."""
 
@@ -346,7 +353,7 @@ class Recipe(Options):
     graders: tuple[Member, ...] = Field((), alias="grade")
     """Graders in order; the lowest score counts."""
     labels: tuple[Member, ...] = Field((), alias="label")
-    """Labels: what is measured of prompts and traces, without a verdict."""
+    """What is measured of the prompts and traces, for filters and for looking at them."""
     filters: tuple[Member, ...] = Field((), alias="filter")
     """Filters in order, for every set that has none of its own; each row is counted at the first one that removes
     it."""
@@ -393,12 +400,14 @@ class Recipe(Options):
         return () if isinstance(one, RewrittenSet | SelectedSet) else self.filters
 
     def engine(self, name: str) -> EngineSection:
-        """The engine of that name."""
-        return next(one for one in self.engines if one.name == name)
+        """The engine of that name; UsageError with the nearest where there is none."""
+        found: EngineSection = _named("engine", name, self.engines)
+        return found
 
     def trace_set(self, name: str) -> SetSection:
-        """The set of that name."""
-        return next(one for one in self.sets if one.name == name)
+        """The set of that name; UsageError with the nearest where there is none."""
+        found: SetSection = _named("set", name, self.sets)
+        return found
 
     def engines_of(self, name: str) -> tuple[str, ...]:
         """The engines that answered for a set, or for what it was rewritten from."""

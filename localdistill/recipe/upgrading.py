@@ -108,12 +108,22 @@ def _rewritten(made: Upgraded, sources: list[str]) -> None:
         return
     made.older.append("[[rewrite]]")
     for label, name, table in _named(made, "rewrite", tables, "use"):
-        engine = table.pop("engine", None)
-        use = table.pop("use", None)
+        engine, use = table.pop("engine", None), table.pop("use", None)
+        _limit(table, use)
         _table_at(made.data, "traces")[name] = {"from": sources, "rewrite": use, **table}
         made.moved[f"traces.{name}"] = label
         made.moved[f"traces.{name}.rewrite"] = f"{label}.use"
         _writer(made, name, label, use, engine)
+
+
+def _limit(table: Table, use: Any) -> None:
+    """Every rewrite had a limit of tokens; now it is an option of those that write. What runs resolved holds options
+    apart."""
+    if isinstance(use, str) and use in REWRITES.members and "max_tokens" in table:
+        limit = table.pop("max_tokens")
+        if "max_tokens" in REWRITES.load(use).Options.model_fields:
+            told = table["options"] if isinstance(table.get("options"), dict) else table
+            told["max_tokens"] = limit
 
 
 def _writer(made: Upgraded, name: str, label: str, use: Any, engine: Any) -> None:

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from localdistill.core.means import Means, Need
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import RewriteSample, answers, asks
-from localdistill.rewrites.base import Ask
 from localdistill.rewrites.equations import Equation, equations
 from localdistill.rewrites.result import final_number, is_monologue, numbers, rewritten, verdict, why_rejected
 
@@ -41,7 +41,7 @@ class ExtractRewrite:
     name: ClassVar[str] = "extract"
     version: ClassVar[int] = 1
     wording: ClassVar[int] = 1
-    needs_engine: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     class Options(BaseOptions):
         """How much may be kept."""
@@ -65,12 +65,12 @@ class ExtractRewrite:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], ask: Ask | None) -> Iterator[tuple[Trace, Grade]]:
-        """See Rewrite; `ask` is not used."""
+    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[tuple[Trace, Fact]]:
+        """See Rewrite."""
         for prompt, parent in pairs:
             kept, reason = self._shorten(prompt, parent)
             trace = rewritten(parent, self, kept)
-            yield trace, verdict(trace, reason or why_rejected(prompt, parent, kept))
+            yield trace, verdict(trace, self, reason or why_rejected(prompt, parent, kept))
 
     def _shorten(self, prompt: Prompt, parent: Trace) -> tuple[str, str]:
         """(kept text, why it is rejected)."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
-from localdistill.core.records import Grade, Trace, content_id
+from localdistill.core.records import Fact, Trace, content_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,23 +23,19 @@ class RewriteName:
     @classmethod
     def parse(cls, text: str) -> RewriteName:
         """What `str` made of one; one without a version for a text that is none."""
-        judge, _, writer = text.partition("/")
-        use, _, version = judge.rpartition("@")
+        member, _, writer = text.partition("/")
+        use, _, version = member.rpartition("@")
         return cls(use, int(version), writer) if version.isdecimal() and use else cls(text, 0)
 
-    @property
-    def judge(self) -> str:
-        """The name under which the rewrite's own verdicts are stored."""
-        return f"{self.use}@{self.version}"
-
     def __str__(self) -> str:
-        return f"{self.judge}/{self.writer}" if self.writer else self.judge
+        name = f"{self.use}@{self.version}"
+        return f"{name}/{self.writer}" if self.writer else name
 
-    def of(self, trace: Trace, grade: Grade) -> tuple[Trace, Grade]:
+    def of(self, trace: Trace, fact: Fact) -> tuple[Trace, Fact]:
         """What the member made and its verdict, under this name and an id that says who wrote it."""
         own = content_id("rewritten", trace.parent_id, str(self), trace.id)
         return (dataclasses.replace(trace, rewrite=str(self), id=own),
-                dataclasses.replace(grade, trace_id=own, grader=self.judge))
+                dataclasses.replace(fact, subject_id=own, variant=self.writer))
 
 
 class Maker(Protocol):
@@ -58,6 +54,7 @@ class Maker(Protocol):
 def child_of(parent: Trace, by: Maker) -> Trace:
     """`parent` with the name and the id of what `by` makes of it, whoever writes."""
     name = str(RewriteName(by.name, by.version))
-    options = by.options.model_dump(mode="json", exclude=set(by.options.engine_fields()))
-    own = content_id("rewritten", parent.id, name, options, by.wording)
+    engines = set(by.options.engine_fields())
+    said = by.options.model_dump(mode="json", exclude=engines, exclude_defaults=True)
+    own = content_id("rewritten", parent.id, name, said, by.wording)
     return dataclasses.replace(parent, id=own, parent_id=parent.id, rewrite=name)

@@ -7,7 +7,7 @@ import dataclasses
 import re
 from fractions import Fraction
 
-from localdistill.core.records import Grade, Prompt, Reply, Trace, Usage
+from localdistill.core.records import Fact, Prompt, Reply, Trace, Usage
 from localdistill.rewrites.naming import Maker, child_of
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)")
@@ -66,9 +66,10 @@ def rewritten(parent: Trace, by: Maker, reasoning: str, reply: Reply | None = No
     )
 
 
-def verdict(trace: Trace, reason: str) -> Grade:
-    """The rewrite's grade on its own output: kept without a `reason`, else rejected for it."""
-    return Grade(trace.id, trace.rewrite, 0.0 if reason else 1.0, reason or "kept")
+def verdict(trace: Trace, by: Maker, reason: str) -> Fact:
+    """What a rewrite says of its own output: kept without a `reason`, else rejected for it."""
+    return Fact(trace.id, by.name, by.version, kind="rewrite", value=0.0 if reason else 1.0, passed=not reason,
+                reason=reason or "kept")
 
 
 def _plain(text: str) -> str:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
-from localdistill.core.errors import UsageError
+from pydantic import Field
+
+from localdistill.core.means import Means, Need
 from localdistill.core.options import EngineName
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.records import Fact, Message, Prompt, Request, Sampling, Trace
 from localdistill.core.samples import RewriteSample, answers, asks
-from localdistill.rewrites.base import Ask
 from localdistill.rewrites.result import rewritten, verdict, why_rejected
 
 SUMMARY_PROMPT = (
@@ -27,13 +28,15 @@ class SummarizeRewrite:
     version: ClassVar[int] = 1
     wording: ClassVar[int] = 1
     """Of `SUMMARY_PROMPT`."""
-    needs_engine: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     class Options(BaseOptions):
-        """Who writes."""
+        """Who writes, and how much."""
 
         summarizer: EngineName = ""
-        """The engine that writes the summaries; empty asks the one that answered the set."""
+        """The engine that writes; empty takes the one that answered."""
+        max_tokens: int = Field(512, ge=1)
+        """Upper limit of new tokens for one summary."""
 
     @classmethod
     def samples(cls) -> Sequence[RewriteSample]:
@@ -49,30 +52,29 @@ class SummarizeRewrite:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], ask: Ask | None) -> Iterator[tuple[Trace, Grade]]:
-        """See Rewrite. Traces without reasoning are rejected without asking. Raises UsageError without an engine."""
-        if ask is None:
-            raise UsageError("summarize needs an engine", "name one in the rewrite's section of the recipe")
+    def rewrite(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[tuple[Trace, Fact]]:
+        """See Rewrite. Traces without reasoning are rejected without asking."""
         asked: dict[str, tuple[Prompt, Trace]] = {}
         silent: list[Trace] = []
+        sampling = Sampling(max_tokens=self.options.max_tokens)
 
-        def questions() -> Iterator[tuple[str, tuple[Message, ...]]]:
+        def questions() -> Iterator[Request]:
             for prompt, trace in pairs:
                 if not trace.reasoning.strip():
                     silent.append(trace)
                     continue
                 asked[trace.id] = (prompt, trace)
-                yield trace.id, (Message("user", summary_request(prompt, trace)),)
+                yield Request(trace.id, (Message("user", summary_request(prompt, trace)),), sampling)
 
-        for key, reply in ask(questions()):
-            prompt, parent = asked.pop(key)
+        for reply in means.ask["summarizer"](questions()):
+            prompt, parent = asked.pop(reply.request_id)
             summary = reply.answer.strip()
             trace = rewritten(parent, self, summary, reply)
             unfinished = "" if reply.status == "complete" else f"the summarizer's reply is {reply.status}"
-            yield trace, verdict(trace, unfinished or why_rejected(prompt, parent, summary))
+            yield trace, verdict(trace, self, unfinished or why_rejected(prompt, parent, summary))
         for parent in silent:
             trace = rewritten(parent, self, "")
-            yield trace, verdict(trace, "there is no reasoning to summarize")
+            yield trace, verdict(trace, self, "there is no reasoning to summarize")
 
 
 def summary_request(prompt: Prompt, trace: Trace) -> str:

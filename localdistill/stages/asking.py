@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from localdistill.core.records import Grade, Message, Prompt, Request, Sampling, Trace, request_namer
+from localdistill.core.records import Message, Prompt, Request, Sampling, request_namer
 from localdistill.engines.base import Engine
-from localdistill.graders.base import Grader
 from localdistill.recipe.sections import AskedSet
 
 T = TypeVar("T")
@@ -202,28 +201,6 @@ def _unasked(
             return
         ids = [teacher.later.popleft() for _ in range(min(FETCHED_PROMPTS, len(teacher.later)))]
         questions.extend(map(teacher.asker.question, fetch(ids)))
-
-
-class Verifier:
-    """The recipe's graders as one question: is this answer accepted?"""
-
-    def __init__(self, graders: Sequence[Grader]) -> None:
-        self._graders = graders
-
-    def grades(self, prompt: Prompt, trace: Trace) -> list[Grade]:
-        """A verdict of every grader that applies; none for a trace that is not complete."""
-        if trace.status != "complete":
-            return []
-        return [grader.grade(prompt, trace) for grader in self._graders if grader.applies(prompt)]
-
-    def accepts(self, prompt: Prompt, trace: Trace, grades: Sequence[Grade]) -> bool:
-        """A complete answer that no grader rejects. Where no grader can judge, completeness is all there is."""
-        return trace.status == "complete" and all(grade.score >= 1 for grade in grades)
-
-    def close(self) -> None:
-        """End the graders."""
-        for grader in self._graders:
-            grader.close()
 
 
 def side_by_side(streams: Sequence[Callable[[Callable[[], bool]], Iterator[T]]]) -> Iterator[T]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Emit, Progressed, Warned, stamped
+from localdistill.core.means import Means
 from localdistill.core.records import Prompt, Reply, Request, Sampling, content_id, trace_of
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
@@ -191,9 +192,10 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
             for reply in engine.answer(requests.values(), emit, context.cancel):
                 prompt = by_id[reply.request_id]
                 trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
-                grade = grader.grade(prompt, trace)
-                right += grade.score
-                results[reply.request_id] = _result(bench.task, prompt, reply, grade.score, grade.extracted)
+                [grade] = grader.facts([(prompt, trace)], Means(emit=emit, cancel=context.cancel))
+                score = grade.value if isinstance(grade.value, float) else 0.0
+                right += score
+                results[reply.request_id] = _result(bench.task, prompt, reply, score, grade.extracted)
                 counters = {"right": right}
                 emit(Progressed(label, len(results), len(requests), "items", counters))
     finally:

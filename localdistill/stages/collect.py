@@ -19,7 +19,6 @@ from localdistill.stages.asking import (
     Asker,
     RequestQueue,
     Teacher,
-    Verifier,
     evenly,
     find_open,
     leave_shared_to_the_first,
@@ -27,10 +26,17 @@ from localdistill.stages.asking import (
 )
 from localdistill.stages.collecting import MOST_ERRORS, Collecting
 from localdistill.stages.context import StageContext, read_section
+from localdistill.stages.fact_makers import makers_of, sayings_of
 from localdistill.stages.outputs import CollectOutput, write_output
+from localdistill.stages.questions import Questions
 from localdistill.stages.sets import collected
+from localdistill.stages.verifying import Verifier
+from localdistill.store.writing import chunked
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.terms import terms_of
+
+RECALLED = 256
+"""Stored answers that are judged together."""
 
 
 def run(context: StageContext) -> None:
@@ -115,7 +121,7 @@ def _ask(context: StageContext, ids: dict[str, list[str]], marks: Counter[str]) 
     stored = context.store.known_traces(wanted)
     lost = _say_what_is_lost(context, teachers, stored)
     if any(teacher.until_verified for teacher in teachers):
-        _label_tries(context, teachers)
+        _count_tries(context, teachers)
     for one in context.recipe.asked:
         own = (key for teacher in teachers if teacher.trace_set == one.name for key in teacher.ids)
         ids[one.name] = [key for key in own if key in stored]
@@ -131,8 +137,7 @@ class _Asking:
         self._engines = {name: stack.enter_context(context.engine(recipe.engine(name))) for name in names}
         self._verifier: Verifier | None = None
         if any(one.until_verified for one in recipe.asked):
-            self._verifier = Verifier([context.member(GRADERS, member) for member in recipe.graders])
-            stack.callback(self._verifier.close)
+            self._verifier = _verifier(context, stack)
 
     def round(self, marks: Counter[str]) -> tuple[list[Teacher], bool]:
         """Ask for what no set has an answer to yet; True with what was asked for where sets share questions, and some
@@ -180,6 +185,14 @@ class _Asking:
         return teachers
 
 
+def _verifier(context: StageContext, stack: ExitStack) -> Verifier:
+    """The graders of the recipe, with the engines that they ask."""
+    questions = stack.enter_context(Questions(context))
+    graders = [made for made in makers_of(context.recipe) if made[0] is GRADERS]
+    sayings = stack.enter_context(sayings_of(context, questions, graders))
+    return Verifier([(one, questions.means_of(one.maker.name, one.options, one.maker.needs)) for one in sayings])
+
+
 def _keep(context: StageContext, prompts: Sequence[Prompt]) -> None:
     """Store the prompts of questions without an answer, and of answers whose prompt is lost."""
     there = context.store.known_prompts(prompt.id for prompt in prompts)
@@ -194,20 +207,19 @@ def _say_what_came_back(context: StageContext, orphans: Mapping[str, str]) -> No
 
 
 def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifier) -> None:
-    """Where each question that is verified stands, from the answers that are stored."""
+    """Where each question that is verified stands, from the answers that are stored; those without a verdict are judged
+    now."""
     for teacher in teachers:
         if not teacher.until_verified:
             continue
         asked = {request.id: question for question in teacher.questions for request in question.requests
                  if request.id not in teacher.unasked}
-        ids = list(asked)
-        stated = context.store.grades(ids)
-        for prompt, trace in context.pairs(ids):
+        for pairs in chunked(context.pairs(list(asked)), RECALLED):
             context.cancel.check()
-            grades = stated.get(trace.id) or verifier.grades(prompt, trace)
-            question = asked[trace.id]
-            question.tries += 1
-            question.accepted |= verifier.accepts(prompt, trace, grades)
+            for (_, trace), verdict in zip(pairs, verifier.recalled(pairs, context.store), strict=True):
+                question = asked[trace.id]
+                question.tries += 1
+                question.accepted |= bool(verdict.accepted)
 
 
 def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> int:
@@ -237,8 +249,8 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
     return every
 
 
-def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
-    """Keep how many tries each prompt took, of the teacher that needed fewest; `>n` where none was accepted."""
+def _count_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
+    """Say how many tries each prompt took, of the teacher that needed fewest; `>n` where none was accepted."""
     tries: dict[str, str] = {}
     for teacher in (teacher for teacher in teachers if teacher.until_verified):
         for question in teacher.questions:
@@ -246,7 +258,6 @@ def _label_tries(context: StageContext, teachers: Sequence[Teacher]) -> None:
             mine = str(question.tries) if question.accepted else f">{question.tries}"
             if before.startswith(">") or (question.accepted and question.tries < int(before)):
                 tries[question.prompt.id] = mine
-    context.store.add_labels((prompt, "tries", count) for prompt, count in tries.items())
     counts = Counter(tries.values())
     context.emit(Counted("tries until verified", {k: counts[k] for k in sorted(counts, key=_by_size)}))
 

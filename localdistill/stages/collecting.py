@@ -6,13 +6,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable, SpendingUnknown
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Reply, Request, trace_of
-from localdistill.stages.asking import RequestQueue, Teacher, Verifier, making_few, side_by_side
+from localdistill.stages.asking import RequestQueue, Teacher, making_few, side_by_side
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
+from localdistill.stages.verifying import Pair, Verdict, VerdictQueue, Verifier
 from localdistill.templates.unknown_marks import unknown_mark
 from localdistill.workspace.quarantine import quarantine
 
@@ -49,17 +52,20 @@ class Collecting:
         self._asked_by: dict[str, int] = {}
         """Request -> place of its queue."""
         self._watches = {name: RejectionWatch() for name in self._lanes}
+        self._verdicts: VerdictQueue | None = None
         self._scores = context.logprobs() if any(one.top_logprobs for one in context.recipe.asked) else None
 
     def run(self) -> None:
         """Ask for everything that is queued. Raises what ends the asking early; what came is kept."""
         context, began = self._context, time.monotonic()
         try:
-            with context.journal() as journal, making_few():
+            with context.journal() as journal, making_few(), self._judging(journal):
                 # Rejected answers queue further tries; what came too late for one round starts the next.
                 while any(self._queues) and not context.cancel.is_set():
                     for reply in side_by_side([self._stream(lane) for lane in self._lanes.values()]):
                         self._take(journal, self._asked_by.pop(reply.request_id), reply)
+                    if self._verdicts is not None:
+                        self._verdicts.wait()
         except EngineUnavailable as error:
             raise EngineUnavailable(
                 f"{error.message}; {self._done} of {self._total} answers are kept",
@@ -86,9 +92,38 @@ class Collecting:
             context.warn(f"{count} replies failed: {text}",
                          f"what came instead: localdistill quarantine {context.run.id}")
 
+    @contextmanager
+    def _judging(self, journal: JournalledWriter) -> Iterator[None]:
+        """Answers get their verdicts, where the recipe wants them, in the length of the block."""
+        if self._verifier is None:
+            yield
+            return
+        self._verdicts = VerdictQueue(self._verifier, partial(self._judged, journal))
+        try:
+            yield
+            self._verdicts.wait()
+        finally:
+            self._verdicts.close()
+
+    def _judged(self, journal: JournalledWriter, place: int, pair: Pair, verdict: Verdict) -> None:
+        """Keep a verdict; an answer that was rejected queues the next try, one without a verdict waits for a resume."""
+        queue, (_, trace) = self._queues[place], pair
+        if verdict.facts:
+            journal.add_facts(verdict.facts)
+        if verdict.accepted is None:
+            queue.gave_up(trace.id)
+            return
+        before = len(queue)
+        queue.answered(trace.id, verdict.accepted)
+        self._total += max(0, len(queue) - before)
+
+    def _is_without_verdicts(self) -> bool:
+        """What gives verdicts has ended early: nothing more is to be asked."""
+        return self._verdicts is not None and self._verdicts.problem is not None
+
     def _stream(self, lane: Sequence[int]) -> Callable[[Callable[[], bool]], Iterator[Reply]]:
         def answers(stopped: Callable[[], bool]) -> Iterator[Reply]:
-            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set())
+            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set() or self._is_without_verdicts())
             yield from self._teachers[lane[0]].engine.answer(self._claimed(lane), self._context.emit, cancel)
 
         return answers
@@ -129,16 +164,15 @@ class Collecting:
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
         trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
-        verifier = self._verifier if teacher.until_verified else None
-        grades = verifier.grades(prompt, trace) if verifier else []
-        journal.add(trace, grades)
+        journal.add(trace)
         if mark := unknown_mark(trace.answer):
             self.marks[mark] += 1
         if self._scores is not None and reply.scores is not None:
             self._scores.add(trace.id, reply.scores)
-        before = len(queue)
-        queue.answered(reply.request_id, verifier is None or verifier.accepts(prompt, trace, grades))
-        self._total += max(0, len(queue) - before)
+        if self._verdicts is None or not teacher.until_verified:
+            queue.answered(reply.request_id, True)
+        else:
+            self._verdicts.put(place, (prompt, trace))
         self._done += 1
         self._answers[teacher.name] += 1
         self._of_sets[teacher.trace_set] += 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError, StoreError, UsageError
 from localdistill.core.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Reply, Trace
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
@@ -21,12 +21,14 @@ from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file, read_prompts
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import FilesSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
-from localdistill.store.rows import trace_to_json
+from localdistill.store.replies import ReplyKey, reply_line
+from localdistill.store.rows import fact_to_json, trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.workspace.folder import Artifact, Workspace
@@ -79,6 +81,7 @@ class StageContext:
     cancel: Cancel
     reused_all: bool = field(default=True)
     """Stays true as long as the stage found everything done before."""
+    _writer: JournalledWriter | None = field(default=None, init=False)
 
     @cached_property
     def base(self) -> Path:
@@ -156,6 +159,11 @@ class StageContext:
         source = self.recipe.student.model
         return resolve_model(source if source.startswith("hf://") else str(self.path(source)))
 
+    @cached_property
+    def tokenizer(self) -> StudentTokenizer:
+        """The student's. ModelFileError when it cannot be read, MissingExtra without the tokenizer library."""
+        return StudentTokenizer(self.student)
+
     def note(self, text: str) -> None:
         """Say one sentence."""
         self.emit(Noted(text))
@@ -197,12 +205,17 @@ class StageContext:
 
     @contextmanager
     def journal(self) -> Iterator[JournalledWriter]:
-        """A writer whose traces are in the journal first and in the store soon after."""
+        """A writer whose traces are in the journal first and in the store soon after. There is one at a time: whoever
+        asks for another is given it, and who asked first closes it."""
+        if self._writer is not None:
+            yield self._writer
+            return
         self.take_in_journals()
-        writer = JournalledWriter(self.run.journal, self.store)
+        self._writer = JournalledWriter(self.run.journal, self.store)
         try:
-            yield writer
+            yield self._writer
         finally:
+            writer, self._writer = self._writer, None
             writer.close()
 
     def take_in_journals(self) -> None:
@@ -248,8 +261,8 @@ class StageContext:
 
 
 class JournalledWriter:
-    """Appends traces (with the grades that came with them) to the run's journal; a thread lets the store take them in,
-    so that whoever collects never waits for the store."""
+    """Appends traces, what is said of them and replies to members to the run's journal; a thread lets the store take
+    them in, so that whoever asks never waits for the store."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self._writer = JournalWriter(path)
@@ -260,12 +273,23 @@ class JournalledWriter:
         self._thread = threading.Thread(target=self._take_in_regularly, daemon=True, name="take-in")
         self._thread.start()
 
-    def add(self, trace: Trace, grades: Iterable[Grade] = ()) -> None:
-        """Acknowledge one trace: it is on disk within 50 ms and in the store soon after. Raises what the store said
-        to an earlier one."""
+    def add(self, trace: Trace, facts: Iterable[Fact] = ()) -> None:
+        """Acknowledge one trace with what is said of it: it is on disk within 50 ms and in the store soon after. Raises
+        what the store said to an earlier one."""
+        self._append({"kind": "trace", "trace": trace_to_json(trace), "facts": [fact_to_json(fact) for fact in facts]})
+
+    def add_facts(self, facts: Iterable[Fact]) -> None:
+        """Acknowledge facts of traces that were added before."""
+        self._append({"kind": "facts", "facts": [fact_to_json(fact) for fact in facts]})
+
+    def add_reply(self, key: ReplyKey, engine: str, model: str, reply: Reply) -> None:
+        """Acknowledge the reply to a question of a member."""
+        self._append(reply_line(key, engine, model, reply))
+
+    def _append(self, record: Mapping[str, object]) -> None:
         if self._failure is not None:
             raise self._failure
-        self._writer.append({"kind": "trace", "trace": trace_to_json(trace), "grades": [vars(g) for g in grades]})
+        self._writer.append(record)
 
     def _take_in_regularly(self) -> None:
         while not self._ended.wait(TAKE_IN_EVERY_S):

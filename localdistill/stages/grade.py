@@ -1,47 +1,122 @@
-"""grade: every grader of the recipe judges every trace that it has not judged yet."""
+"""grade: every grader and label of the recipe says what it has not said yet, of the collected traces and their prompts.
+Graders come first: some labels follow from their verdicts."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from localdistill.core.events import Counted
-from localdistill.core.records import Grade
-from localdistill.graders import GRADERS
-from localdistill.graders.base import Grader
-from localdistill.graders.batch import grade_many
-from localdistill.recipe import Member
+from localdistill.core.errors import BudgetReached, EngineUnavailable
+from localdistill.core.events import Counted, Progressed
+from localdistill.core.records import Fact, FactScope, Prompt, Trace
+from localdistill.recipe.sections import HowAsked
 from localdistill.stages.context import StageContext
+from localdistill.stages.fact_makers import Saying, makers_of, sayings_of, scope_of
 from localdistill.stages.outputs import GradeOutput, write_output
+from localdistill.stages.questions import Questions, with_way_on
 
 WRITE_EVERY_S = 1.0
+SHOW_EVERY = 100
+MOST_VALUES = 12
+"""Different values of a label that are counted one by one."""
 
 
 def run(context: StageContext) -> None:
-    """Store the missing grades of the collected traces."""
-    ids = context.run.ids("collect")
-    for member in context.recipe.graders:
-        _grade_all(context, member, ids)
-    write_output(context.run, GradeOutput(tuple(m.use for m in context.recipe.graders)))
+    """Store the missing facts of the collected traces."""
+    ids, makers = context.run.ids("collect"), makers_of(context.recipe)
+    with Questions(context) as questions, sayings_of(context, questions, makers) as sayings:
+        scope = scope_of(sayings)
+        try:
+            for saying in sayings:
+                _say_all(context, questions, saying, ids, scope)
+        except (BudgetReached, EngineUnavailable) as error:
+            raise with_way_on(context, error, "what was said before is kept") from None
+        finally:
+            context.say_spending()
+    may_fail = min((one.may_fail for one in context.recipe.asked), default=HowAsked().may_fail)
+    questions.require_replies(may_fail)
+    graders = [saying.key[0] for saying in sayings if saying.maker.kind == "grade"]
+    labels = [saying.key[0] for saying in sayings if saying.maker.kind == "label"]
+    write_output(context.run, GradeOutput(tuple(graders), tuple(labels), tuple(scope)))
 
 
-def _grade_all(context: StageContext, member: Member, ids: list[str]) -> None:
-    grader: Grader = context.member(GRADERS, member)
-    label = f"{grader.name}@{grader.version}"
-    done = context.store.graded(ids, label)
-    missing = [i for i in ids if i not in done]
-    judged = (pair for pair in context.pairs(missing) if grader.applies(pair[0]))
-    verdicts, batch, written_at = Counter[str](), list[Grade](), time.monotonic()
-    try:
-        for grade in grade_many(grader, judged, context.emit, context.cancel, len(missing)):
-            batch.append(grade)
-            verdicts["right" if grade.score >= 1 else "wrong"] += 1
-            if time.monotonic() - written_at > WRITE_EVERY_S:
-                context.store.add_grades(batch)
-                batch, written_at = [], time.monotonic()
-    finally:
-        context.store.add_grades(batch)
-        grader.close()
-    if verdicts:
-        context.worked()
-        context.emit(Counted(label, dict(verdicts)))
+def _say_all(context: StageContext, questions: Questions, saying: Saying, ids: Sequence[str], scope: FactScope) -> None:
+    maker, label = saying.maker, f"{saying.key[0]}@{saying.key[1]}"
+    context.store.expect_facts(type(maker), saying.key[2])
+    subjects = _subjects(context, ids) if maker.about == "prompt" else {i: [i] for i in ids}
+    known = _known(context, saying, list(subjects))
+    open_ids = [i for subject, own in subjects.items() if subject not in known for i in own]
+    if not open_ids:
+        return
+    means = questions.means_of(maker.name, saying.options, maker.needs, scope, open_ids)
+    pairs = (pair for pair in context.pairs(open_ids) if maker.applies(pair[0]))
+    counts = Counter[str]()
+    before = context.store.facts(list(subjects), [saying.key]) if "verdicts" in maker.needs else {}
+    with _Written(context, before) as written:
+        for done, fact in enumerate(saying.facts(_checked(context, pairs), means), start=1):
+            written.add(fact)
+            counts[_told(fact)] += 1
+            if done % SHOW_EVERY == 0:
+                context.emit(Progressed(maker.name, done, len(open_ids), f"{maker.about}s"))
+    context.emit(Progressed(maker.name, counts.total(), counts.total(), f"{maker.about}s"))
+    if counts:
+        context.emit(Counted(label, dict(counts) if len(counts) <= MOST_VALUES else {"labelled": counts.total()}))
+
+
+def _subjects(context: StageContext, ids: Sequence[str]) -> Mapping[str, list[str]]:
+    """The prompts of the traces, each with its traces."""
+    found: dict[str, list[str]] = {}
+    for batch in context.store.batches(["trace_id", "prompt_id"], ids=ids):
+        for trace_id, prompt_id in zip(*(batch.column(name).to_pylist() for name in ("trace_id", "prompt_id"))):
+            found.setdefault(prompt_id, []).append(trace_id)
+    return found
+
+
+def _known(context: StageContext, saying: Saying, subjects: list[str]) -> set[str]:
+    """Of whom nothing more is to be said. What follows from verdicts is worked out again: they may have changed."""
+    return set() if "verdicts" in saying.maker.needs else context.store.said(subjects, saying.key)
+
+
+def _checked(context: StageContext, pairs: Iterable[tuple[Prompt, Trace]]) -> Iterator[tuple[Prompt, Trace]]:
+    for pair in pairs:
+        context.cancel.check()
+        yield pair
+
+
+def _told(fact: Fact) -> str:
+    """How a fact is counted."""
+    if fact.kind == "grade":
+        return "undecided" if fact.passed is None else "right" if fact.passed else "wrong"
+    if fact.value is None:
+        return "none"
+    return fact.value if isinstance(fact.value, str) else f"{fact.value:g}"
+
+
+class _Written:
+    """Facts on their way into the store, in batches; those that are there already are left out."""
+
+    def __init__(self, context: StageContext, before: Mapping[str, Sequence[Fact]]) -> None:
+        self._context, self._before = context, before
+        self._batch: list[Fact] = []
+        self._written_at = time.monotonic()
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, fact: Fact) -> None:
+        """Keep a fact; it is stored within a second."""
+        if [fact] == list(self._before.get(fact.subject_id, ())):
+            return
+        self._batch.append(fact)
+        if time.monotonic() - self._written_at > WRITE_EVERY_S:
+            self._write()
+
+    def _write(self) -> None:
+        if self._batch:
+            self._context.worked()
+            self._context.store.add_facts(self._batch)
+        self._batch, self._written_at = [], time.monotonic()

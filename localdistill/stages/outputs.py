@@ -43,10 +43,14 @@ class CollectOutput(StageOutput):
 
 @dataclass(frozen=True)
 class GradeOutput(StageOutput):
-    """Who graded."""
+    """Who said something of the collected traces."""
 
     stage = "grade"
+    version = 2
     graders: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    scope: tuple[tuple[str, int, str], ...] | None = None
+    """Whose facts the recipe sees, by name, version and variant. None of older runs: those of everybody."""
 
 
 @dataclass(frozen=True)

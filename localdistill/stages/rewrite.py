@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 
-from localdistill.core.errors import PartialResult
+from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult
 from localdistill.core.events import Counted, Progressed, stamped
-from localdistill.core.records import Message, Reply, Request, Sampling, content_id
-from localdistill.engines.base import Engine
+from localdistill.core.options import Options
+from localdistill.core.records import content_id
 from localdistill.recipe import Member
 from localdistill.recipe.engine_uses import writers_of
 from localdistill.recipe.sections import RewrittenSet
 from localdistill.rewrites import REWRITES
-from localdistill.rewrites.base import Ask, Rewrite
+from localdistill.rewrites.base import Rewrite
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
+from localdistill.stages.fact_makers import changed_options
 from localdistill.stages.outputs import RewriteOutput, Selected, write_output
+from localdistill.stages.questions import Opened, Questions, with_way_on
 from localdistill.stages.select import choose, select_for_arm
 from localdistill.stages.sets import ids_of, ids_of_all, rewritten
 from localdistill.workspace.terms import strictest, terms_of
@@ -47,29 +47,30 @@ def run(context: StageContext) -> None:
 
 def _rewrite_all(context: StageContext, section: RewrittenSet) -> tuple[dict[str, int], list[str]]:
     """The verdicts on what was rewritten, and the traces that were kept."""
-    rewrite: Rewrite = context.member(REWRITES, Member(use=section.rewrite, options=section.options))
-    writers = list(writers_of(context.recipe, section).values())
-    teacher = context.recipe.engine(writers[0]) if writers else None
+    member = Member(use=section.rewrite, options={**section.options, **writers_of(context.recipe, section)})
+    rewrite: Rewrite = context.member(REWRITES, member)
+    options = type(rewrite).Options.model_validate(member.options)
     parents = ids_of_all(context.run, context.recipe, section.from_)
-    engine_of = context.engine(teacher) if rewrite.needs_engine and teacher else nullcontext(None)
-    with engine_of as engine:
-        writer = content_id("writer", engine.name, engine.identity(), section.max_tokens)[3:11] if engine else ""
-        name = RewriteName(rewrite.name, rewrite.version, writer)
+    with Questions(context) as questions:
+        asked = questions.engines_of(rewrite.name, options)
+        name = RewriteName(rewrite.name, rewrite.version, writer_of(options, asked))
         context.take_in_journals()
         missing = context.store.without_child(parents, name)
-        errors = Counter[str]()
         if missing:
             context.worked()
-            terms = terms_of(teacher.use, teacher.options) if engine and teacher else ""
-            _write(context, section, rewrite, name, missing, engine, terms, errors)
-            context.say_spending()
+            try:
+                _write(context, section, rewrite, options, name, missing, questions)
+            except (BudgetReached, EngineUnavailable) as error:
+                raise with_way_on(context, error, f"what '{section.name}' wrote before is kept") from None
+            finally:
+                context.say_spending()
     children = context.store.children(parents, name)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
     stamped(context.emit, trace_set=section.name)(Counted(section.name, dict(verdicts)))
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
     ids = [kept[parent] for parent in parents if parent in kept]
     if len(children) < len(parents):
-        why = "".join(f"; {count} x {error}" for error, count in errors.most_common(MOST_REASONS))
+        why = "".join(f"; {count} x {error}" for error, count in questions.errors.most_common(MOST_REASONS))
         raise PartialResult(
             f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet{why}",
             f"localdistill resume {context.run.id} asks only for those",
@@ -77,39 +78,28 @@ def _rewrite_all(context: StageContext, section: RewrittenSet) -> tuple[dict[str
     return dict(verdicts), ids
 
 
-def _write(
-    context: StageContext,
-    section: RewrittenSet,
-    rewrite: Rewrite,
-    name: RewriteName,
-    missing: list[str],
-    engine: Engine | None,
-    terms: str,
-    errors: Counter[str],
-) -> None:
-    """Make and journal the rewritten traces of `missing`; count in `errors` why there is none. terms: those of whoever
-    writes."""
-    ask = _asker(context, engine, section.max_tokens, errors) if engine else None
+def writer_of(options: Options, asked: dict[str, Opened]) -> str:
+    """In short, what makes a rewrite with these options and engines another one than with others; empty where nothing
+    differs from the defaults and no engine writes."""
+    changed = changed_options(options)
+    most = options.model_dump().get("max_tokens")
+    if asked:
+        changed.pop("max_tokens", None)
+    parts = [part for opened in asked.values() for part in (opened.engine.name, opened.model, most)]
+    parts += [changed] if changed else []
+    return content_id("writer", *parts)[3:11] if parts else ""
+
+
+def _write(context: StageContext, section: RewrittenSet, rewrite: Rewrite, options: Options, name: RewriteName,
+           missing: list[str], questions: Questions) -> None:
+    """Make and journal the rewritten traces of `missing`. Their terms are those of the parent and of whoever writes."""
+    means = questions.means_of(rewrite.name, options, rewrite.needs)
+    terms = [terms_of(opened.member.use, opened.member.options)
+             for opened in questions.engines_of(rewrite.name, options).values()]
     with context.journal() as journal:
-        for done, (trace, grade) in enumerate(rewrite.rewrite(context.pairs(missing), ask), start=1):
+        for done, (trace, fact) in enumerate(rewrite.rewrite(context.pairs(missing), means), start=1):
             context.cancel.check()
-            trace, grade = name.of(trace, grade)
-            trace = dataclasses.replace(trace, terms=strictest((trace.terms, terms)))
-            journal.add(trace, [grade])
+            trace, fact = name.of(trace, fact)
+            trace = dataclasses.replace(trace, terms=strictest((trace.terms, *terms)))
+            journal.add(trace, [fact])
             context.emit(Progressed(section.name, done, len(missing), "traces"))
-
-
-def _asker(context: StageContext, engine: Engine, max_tokens: int, errors: Counter[str]) -> Ask:
-    """An `ask` for rewrites: greedy, one sample. A reply with an error is left out, counted, and asked again by a
-    resume."""
-
-    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
-        sampling = Sampling(max_tokens=max_tokens, seed=context.recipe.seed)
-        requests = (Request(key, messages, sampling) for key, messages in questions)
-        for reply in engine.answer(requests, context.emit, context.cancel):
-            if reply.status == "error":
-                errors[reply.error or "no reply"] += 1
-            else:
-                yield reply.request_id, reply
-
-    return ask

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Counted, Measured, Noted, stamped
+from localdistill.core.records import FactScope
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
 from localdistill.recipe.sections import RewrittenSet, SelectedSet, SetSection
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import Selected, SelectOutput, write_output
+from localdistill.stages.outputs import GradeOutput, Selected, SelectOutput, has_output, read_output, write_output
+from localdistill.stages.questions import Questions
 from localdistill.stages.sets import collected_ids, selected, selection_name
 
 
@@ -108,28 +110,36 @@ def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member])
     filters look at it."""
     context.require_prompts(ids)
     kept, removed = list(ids), dict[str, int]()
-    for member in members:
-        context.cancel.check()
-        rule: Filter = context.member(FILTERS, member)
-        if hasattr(rule, "items"):
-            rule.items = [p.question for task in context.tasks() for p in task.prompts()]
-        before = len(kept)
-        kept = _apply(context, rule, kept)
-        removed[rule.name] = removed.get(rule.name, 0) + before - len(kept)
+    scope = scope_of_run(context)
+    with Questions(context) as questions:
+        for member in members:
+            context.cancel.check()
+            rule: Filter = context.member(FILTERS, member)
+            options = type(rule).Options.model_validate(member.options)
+            rule.begin(questions.means_of(rule.name, options, rule.needs, scope or (), kept))
+            before = len(kept)
+            kept = _apply(context, rule, kept, scope)
+            removed[rule.name] = removed.get(rule.name, 0) + before - len(kept)
     return kept, removed
 
 
-def _apply(context: StageContext, rule: Filter, ids: list[str]) -> list[str]:
+def scope_of_run(context: StageContext) -> FactScope | None:
+    """Whose facts the recipe sees; None, which is everybody's, where nothing was graded or an older version did it."""
+    return read_output(context.run, GradeOutput).scope if has_output(context.run, GradeOutput.stage) else None
+
+
+def _apply(context: StageContext, rule: Filter, ids: list[str], scope: FactScope | None) -> list[str]:
     sql = rule.sql()
     if sql is not None:
-        found = set(context.store.trace_ids(sql, ids=ids))
-        return [i for i in ids if i in found]
+        found = context.store.meeting(sql, ids, scope) if rule.from_user else context.store.trace_ids(
+            sql, ids=ids, scope=scope)
+        return list(found)
     kept = []
-    columns = list(dict.fromkeys(["trace_id", *rule.batch_columns]))
-    if prepare := getattr(rule, "prepare", None):
-        for batch in context.store.batches(columns, ids=ids):
-            prepare(batch)
-    for batch in context.store.batches(columns, ids=ids):
+    columns = list(dict.fromkeys(["trace_id", *rule.columns]))
+    if rule.looks_ahead:
+        for batch in context.store.batches(columns, ids=ids, scope=scope):
+            rule.prepare(batch)
+    for batch in context.store.batches(columns, ids=ids, scope=scope):
         names = batch.column("trace_id").to_pylist()
         kept += [i for i, keep in zip(names, rule.keep(batch), strict=True) if keep]
     return kept

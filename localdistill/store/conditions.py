@@ -5,10 +5,11 @@ long or too much memory dies with the child. Conditions of our own filters do no
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 from localdistill.core import errors
 from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.records import FactScope
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, describe_exit
 from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import Sessions
@@ -27,16 +28,28 @@ _START_S = 30.0
 _HINT = "a condition speaks of one trace at a time, for example: score = 1 AND completion_tokens < 500"
 
 
-def matching_seqs(sessions: Sessions, where: str, search: str = "") -> Generator[int]:
-    """The `seq` of every trace that meets `where` and holds `search`, in stored order, as they are found. UsageError
-    when the condition cannot be used or takes too much; StoreLocked and StoreError as for any reading."""
+def matching_seqs(sessions: Sessions, where: str, search: str = "", scope: FactScope | None = None) -> Generator[int]:
+    """The `seq` of every trace that meets `where` and holds `search`, in stored order, as they are found; facts are
+    those of `scope`. UsageError when the condition cannot be used or takes too much; StoreLocked and StoreError as for
+    any reading."""
     sessions.run(lambda con: None)
+    yield from _asked(where, {"store": str(sessions.path), "wait_s": sessions.wait_s, "search": search, "scope": scope,
+                              "borders": vars(BORDERS)}, _START_S + sessions.wait_s)
+
+
+def check_condition(where: str, facts: Mapping[str, bool]) -> None:
+    """UsageError for a condition that no row could be tested with. facts: the columns that may be named beside those of
+    every store, and whether each holds text."""
+    for _ in _asked(where, {"facts": list(facts.items()), "borders": vars(BORDERS)}, _START_S):
+        pass
+
+
+def _asked(where: str, request: Mapping[str, object], patience_s: float) -> Generator[int]:
     child = JsonChild(CHILD)
     try:
-        child.send({"store": str(sessions.path), "wait_s": sessions.wait_s, "where": where, "search": search,
-                    "borders": vars(BORDERS),
-                    "memory_bytes": MEMORY_BYTES, "address_bytes": ADDRESS_BYTES, "cpu_s": int(TOTAL_S)})
-        yield from _received(child, where, _START_S + sessions.wait_s)
+        child.send({**request, "where": where, "memory_bytes": MEMORY_BYTES, "address_bytes": ADDRESS_BYTES,
+                    "cpu_s": int(TOTAL_S)})
+        yield from _received(child, where, patience_s)
     except ChildDied as death:
         ending = describe_exit(death.returncode)
         raise UsageError(f"the condition '{where}' brought the database down ({ending}); it may need more than "

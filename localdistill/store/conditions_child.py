@@ -5,7 +5,6 @@ settings to change."""
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.safety.children import JsonPipe, limit_memory, serve
 from localdistill.store.batch_sizes import BORDERS
+from localdistill.store.columns import LONG_COLUMNS, FactColumn, FactView, facts_seen
 from localdistill.store.reading import checked_condition, refused, sweep
 from localdistill.store.rows import table, types_of
-from localdistill.store.schema import LONG_COLUMNS, VIEW, VIEW_COLUMNS
 from localdistill.store.session import Sessions, shut_in
 from localdistill.store.view import arrow_query, search_condition
 
@@ -46,37 +45,36 @@ def _limit(address_bytes: int, cpu_s: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
 
 
-def needed_columns(where: str) -> list[str]:
-    """The columns that `where` may speak of: those whose names are in it, all when it can name them otherwise."""
-    words = {word.lower() for word in re.findall(r"\w+", where)}
-    if words & {"columns", "trace_view"}:
-        return list(VIEW_COLUMNS)
-    return [name for name in VIEW_COLUMNS if name in words]
-
-
 def _matches(request: dict[str, Any], line: JsonPipe) -> Iterator[list[int]]:
-    """Matching `seq` numbers, window by window."""
+    """Matching `seq` numbers, window by window; none where the condition is only looked at."""
     where = str(request["where"])
     condition = checked_condition(where)
-    columns = needed_columns(where)
+    con = shut_in(memory_limit=f"{request['memory_bytes'] >> 20}MB", temp_directory="", threads="1")
+    if "store" not in request:
+        facts = FactView(columns={name: FactColumn(name, is_text=is_text) for name, is_text in request["facts"]})
+        line.write({"testing": 0})
+        yield _test(con, no_rows(facts, where), condition, where, facts)
+        return
+    scope = request["scope"]
+    sessions = Sessions(Path(request["store"]), request["wait_s"], read_only=True)
+    facts = sessions.run(lambda reading: facts_seen(reading, scope))
+    columns = facts.named_in(where)
     holds, params = search_condition(request["search"])
     most_rows = BORDERS.span_rows if set(columns) & set(LONG_COLUMNS) or holds else BORDERS.most_rows
-    sessions = Sessions(Path(request["store"]), request["wait_s"], read_only=True)
-    con = shut_in(memory_limit=f"{request['memory_bytes'] >> 20}MB", temp_directory="", threads="1")
-    query = arrow_query(columns, holds, params)
+    query = arrow_query(columns, holds, params, scope)
     line.write({"testing": 0})
-    yield _test(con, no_rows(columns), condition, where)
+    yield _test(con, no_rows(facts, where), condition, where, facts)
     for rows in sweep(sessions, "traces", query, most_rows):
         line.write({"testing": rows.num_rows})
-        yield _test(con, rows, condition, where)
+        yield _test(con, rows, condition, where, facts)
 
 
-def no_rows(columns: list[str]) -> pa.Table:
+def no_rows(facts: FactView, where: str) -> pa.Table:
     """A table without rows, in which a condition that cannot be used is found before any row is read."""
-    return table([], {"seq": "int64", **types_of({name: VIEW[name].kind for name in columns})})
+    return table([], {"seq": "int64", **types_of({name: facts.kind(name) for name in facts.named_in(where)})})
 
 
-def _test(con: DuckDBPyConnection, rows: pa.Table, condition: str, where: str) -> list[int]:
+def _test(con: DuckDBPyConnection, rows: pa.Table, condition: str, where: str, facts: FactView) -> list[int]:
     """`seq` of the rows that meet the condition."""
     import duckdb
 
@@ -86,7 +84,7 @@ def _test(con: DuckDBPyConnection, rows: pa.Table, condition: str, where: str) -
     except (duckdb.OutOfMemoryException, MemoryError):
         raise UsageError(f"the condition '{where}' needs too much memory", "ask for something smaller") from None
     except duckdb.Error as error:
-        raise refused(where, error) from None
+        raise refused(where, error, facts.names) from None
     finally:
         con.unregister("fetched")
     return [row[0] for row in found]

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.safety import journal
 from localdistill.store.batch_sizes import BORDERS
-from localdistill.store.rows import grade_from_json, grade_row, size_of, trace_from_json, trace_row
+from localdistill.store.replies import reply_row
+from localdistill.store.rows import fact_from_json, fact_row, facts_beside, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction
-from localdistill.store.writing import insert_traces, upsert_grades
+from localdistill.store.writing import insert_replies, insert_traces, upsert_facts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -70,11 +71,40 @@ class _Batch:
     """Part of a journal, ready to be stored."""
 
     traces: list[dict[str, Any]] = field(default_factory=list)
-    grades: list[dict[str, Any]] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    replies: list[dict[str, Any]] = field(default_factory=list)
+    """To questions of members."""
     ends: dict[str, int] = field(default_factory=dict)
     """Offset behind the record of each trace."""
     end: int = 0
     damaged: int = 0
+    size: int = 0
+    """Bytes of text, about."""
+
+    def take(self, record: dict[str, Any], end: int) -> None:
+        """Add one line. Raises what reading a line that is none of ours raises."""
+        facts = [fact_from_json(data) for data in record.get("facts", ())] if "trace" not in record else []
+        if "trace" in record:
+            trace = trace_from_json(record["trace"])
+            facts, row = facts_beside(record, trace), trace_row(trace)
+            self.traces.append(row)
+            self.ends[trace.id] = end
+            self.size += size_of(row)
+        elif "reply" in record:
+            row = reply_row(record)
+            self.replies.append(row)
+            self.size += size_of(row)
+        self.facts += map(fact_row, facts)
+
+    @property
+    def is_full(self) -> bool:
+        """One session can write it."""
+        rows = max(len(self.traces), len(self.facts), len(self.replies))
+        return rows >= BORDERS.batch_rows or self.size >= BORDERS.batch_bytes
+
+
+_DAMAGED = (TypeError, KeyError, ValueError, AttributeError, RecursionError)
+"""What a line raises that holds something else than it should."""
 
 
 @dataclass(frozen=True)
@@ -179,25 +209,18 @@ def _tail(path: Path, end: int) -> str:
 
 
 def _batches(path: Path, start: int) -> Iterator[_Batch]:
-    batch, size, taken, counted, reading = _Batch(end=start), 0, start, 0, journal.Reading(end=start)
+    batch, taken, counted, reading = _Batch(end=start), start, 0, journal.Reading(end=start)
     for record, end in journal.read(path, start, reading):
         batch.end = end
-        if "trace" in record:
-            try:
-                trace = trace_from_json(record["trace"])
-                grades = [grade_row(grade_from_json(grade, trace.id)) for grade in record.get("grades", ())]
-                row = trace_row(trace)
-            except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
-                reading.damaged_lines += 1
-                continue
-            batch.traces.append(row)
-            batch.grades += grades
-            batch.ends[trace.id] = end
-            size += size_of(row)
-        if len(batch.traces) >= BORDERS.batch_rows or size >= BORDERS.batch_bytes:
+        try:
+            batch.take(record, end)
+        except _DAMAGED:
+            reading.damaged_lines += 1
+            continue
+        if batch.is_full:
             batch.damaged, counted = reading.damaged_lines - counted, reading.damaged_lines
             yield batch
-            batch, size, taken = _Batch(end=end), 0, end
+            batch, taken = _Batch(end=end), end
     batch.end, batch.damaged = reading.end, reading.damaged_lines - counted
     if batch.end > taken:
         yield batch
@@ -216,8 +239,10 @@ def _store(
         return None
     with transaction(con):
         new = insert_traces(con, batch.traces)
-        if batch.grades:
-            upsert_grades(con, batch.grades)
+        if batch.replies:
+            insert_replies(con, batch.replies)
+        if batch.facts:  # those of a trace whose line is damaged are of no use
+            upsert_facts(con, batch.facts, skip_unknown=True)
         con.execute(
             "INSERT INTO journal_offsets (path, read_bytes, tail, damaged) VALUES (?, ?, ?, ?) ON CONFLICT (path) "
             "DO UPDATE SET read_bytes = excluded.read_bytes, tail = excluded.tail, damaged = excluded.damaged",

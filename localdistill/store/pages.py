@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import StoreError, UsageError, nearest
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store.batch_sizes import BORDERS
+from localdistill.store.columns import facts_seen, scores_sql
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
-    GRADE_TABLE,
+    FACT_COLUMNS,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
-    grade_of,
+    fact_of,
     prompt_of,
     restored,
     restored_cells,
@@ -60,7 +61,7 @@ class ShortRow:
     model: str
     status: str
     score: float | None
-    """The lowest verdict of all graders; None when nobody judged."""
+    """A person's judgement, else the lowest of all graders; None when nobody judged."""
     tokens: int
     cost_usd: float | None
     rewrite: str
@@ -108,7 +109,7 @@ def stored_places(sessions: Sessions, where: str = "", search: str = "") -> Iter
         found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), BORDERS.span_rows))
         yield from _pieces(found)
         return
-    for table in sweep(sessions, "traces", _narrow("SELECT seq FROM traces WHERE seq BETWEEN ? AND ? ORDER BY seq")):
+    for table in sweep(sessions, "traces", _narrow()):
         yield _integers(table)
 
 
@@ -123,7 +124,7 @@ def sorted_places(sessions: Sessions, order: str, among: array[int] | None = Non
     import pyarrow.compute as pc
 
     column, direction = ORDERS[order]
-    tables = list(sweep(sessions, "traces", _narrow(_key_sql(column))))
+    tables = list(sweep(sessions, "traces", _scored if column == "score" else _narrow(column)))
     if not tables:
         return array("q")
     whole = pa.concat_tables(tables)
@@ -133,20 +134,22 @@ def sorted_places(sessions: Sessions, order: str, among: array[int] | None = Non
     return _integers(whole.take(pc.sort_indices(whole, sort_keys=keys)))
 
 
-def _key_sql(column: str) -> str:
-    if column == "score":
-        return ("SELECT t.seq, g.score FROM traces t LEFT JOIN (SELECT trace_seq, min(score) AS score FROM grades "
-                "WHERE trace_seq BETWEEN $1 AND $2 GROUP BY trace_seq) g ON g.trace_seq = t.seq "
-                "WHERE t.seq BETWEEN $1 AND $2")
-    return f"SELECT seq{', ' + column if column else ''} FROM traces WHERE seq BETWEEN $1 AND $2"
+def _scored(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
+    """`seq` and score of the traces in a window."""
+    scores = scores_sql(facts_seen(con), "BETWEEN $1 AND $2")
+    return _arrow(con, f"SELECT t.seq, g.score FROM traces t LEFT JOIN ({scores}) g ON g.trace_seq = t.seq "
+                       "WHERE t.seq BETWEEN $1 AND $2", low, high)
 
 
-def _narrow(sql: str) -> Query[pa.Table]:
-    def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
-        found = con.sql(sql, params=[low, high]).to_arrow_table()
-        return [found] if found.num_rows else []
+def _narrow(column: str = "") -> Query[pa.Table]:
+    """`seq`, in stored order, and a column of the traces."""
+    sql = f"SELECT seq{', ' + column if column else ''} FROM traces WHERE seq BETWEEN $1 AND $2 ORDER BY seq"
+    return lambda con, low, high, among: _arrow(con, sql, low, high)
 
-    return query
+
+def _arrow(con: DuckDBPyConnection, sql: str, low: int, high: int) -> list[pa.Table]:
+    found = con.sql(sql, params=[low, high]).to_arrow_table()
+    return [found] if found.num_rows else []
 
 
 def _integers(table: pa.Table) -> array[int]:
@@ -178,9 +181,7 @@ _SHORT_COLUMNS = {"id": "id", "model": "model", "status": "status", "tokens": "c
 _SHORT = f"""
     SELECT seq, prompt_seq, {", ".join(_SHORT_COLUMNS.values())} FROM traces
     WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))"""
-_SCORES = """
-    SELECT trace_seq, min(score) FROM grades
-    WHERE trace_seq BETWEEN $low AND $high AND trace_seq IN (SELECT unnest($wanted::BIGINT[])) GROUP BY trace_seq"""
+_WANTED = "BETWEEN $low AND $high AND trace_seq IN (SELECT unnest($wanted::BIGINT[]))"
 _QUESTIONS = f"""
     SELECT seq, left(question, {EXCERPT_CHARS}) FROM prompts
     WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))"""
@@ -193,7 +194,7 @@ def short_rows(sessions: Sessions, places: Sequence[int]) -> list[ShortRow]:
     def work(con: DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], dict[int, float], dict[int, str]]:
         rows = _at(con, _SHORT, places)
         asked = [row[1] for row in rows if row[1] is not None]
-        return rows, dict(_at(con, _SCORES, places)), dict(_at(con, _QUESTIONS, asked))
+        return rows, dict(_at(con, scores_sql(facts_seen(con), _WANTED), places)), dict(_at(con, _QUESTIONS, asked))
 
     rows, scores, questions = sessions.run(work)
     found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[1]) or "") for row in rows}
@@ -222,7 +223,8 @@ class TraceDetail:
 
     prompt: Prompt
     trace: Trace
-    grades: tuple[Grade, ...]
+    facts: tuple[Fact, ...]
+    """What is said of it and of its prompt, by each member in its newest version."""
     made_of_it: tuple[tuple[str, str], ...]
     """(id, rewrite) of the traces that were rewritten from it."""
     siblings: int
@@ -251,12 +253,14 @@ def detail_at(sessions: Sessions, place: int) -> TraceDetail:
         if not prompts:
             raise StoreError("the prompt of this trace is not in this store", LOST_HINT)
         trace = trace_of_row(traces[0][:-1])
-        grades = con.execute(f"SELECT {', '.join(GRADE_TABLE)} FROM grades WHERE trace_seq = ? ORDER BY grader",
-                             [place]).fetchall()
+        facts = con.execute(
+            f"SELECT {', '.join(FACT_COLUMNS)} FROM facts WHERE trace_seq = ? OR prompt_seq = ? "
+            "QUALIFY version = max(version) OVER (PARTITION BY member) ORDER BY kind, member, variant",
+            [place, traces[0][-1]]).fetchall()
         made, siblings, selections = _kin(con, trace.id, trace.prompt_id)
         datasets = con.execute("SELECT DISTINCT dataset FROM examples WHERE trace_id = ? ORDER BY 1",
                                [storable(trace.id)]).fetchall()
-        return TraceDetail(prompt_of(prompts[0]), trace, tuple(map(grade_of, grades)), tuple(made), siblings,
+        return TraceDetail(prompt_of(prompts[0]), trace, tuple(map(fact_of, facts)), tuple(made), siblings,
                            tuple(selections), tuple(row[0] for row in datasets))
 
     return sessions.run(work)

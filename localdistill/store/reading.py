@@ -3,11 +3,12 @@ its time is over, closes, and only then are the rows handed on, so a slow consum
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from localdistill.core.errors import StoreError, UsageError
+from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import BUDGET_S, Sessions
 from localdistill.store.writing import incoming_ids, last_seq
@@ -183,8 +184,15 @@ _WHERE_HINT = ("a condition looks like: score = 1 AND completion_tokens < 500; w
                "label: labels['kind'] = 'story'")
 
 
-def refused(where: str, error: Exception) -> UsageError:
-    """The error for a condition that the database does not take."""
+_NO_COLUMN = re.compile(r'Referenced column "(.+?)" not found|does not have a column named "(.+?)"')
+
+
+def refused(where: str, error: Exception, known: Sequence[str] = ()) -> UsageError:
+    """The error for a condition that the database does not take; `known`: the columns that it may name."""
+    if known and (found := _NO_COLUMN.search(str(error))):
+        name = found[1] or found[2]
+        return UsageError(f"the condition '{where}' names a column '{name}', which there is not"
+                          f"{nearest(name, known)}", f"columns: {', '.join(known)}")
     return UsageError(f"the condition '{where}' cannot be used: {_first(error)}", _WHERE_HINT)
 
 

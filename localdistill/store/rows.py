@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.records import Grade, Message, Prompt, Trace, Usage
+from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
+from localdistill.rewrites.naming import RewriteName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,6 +119,12 @@ LABELS = Kind(
     lambda value: False, is_long=True,
 )
 """Names and their values as text. Only read: a view makes them of what is stored."""
+METRICS = Kind(
+    "metrics", lambda value: [(storable(name), float(number)) for name, number in value.items()],
+    lambda cell: {restored(name): number for name, number in dict(cell or ()).items()},
+    lambda value: isinstance(value, dict) and all(map(_is_number, value.values())), dict,
+)
+"""Names and numbers."""
 
 PROMPT_FIELDS: Mapping[str, Kind] = {
     "messages": MESSAGES, "reference": _or_none(TEXT), "original": _or_none(LONG_TEXT), "tests": _or_none(TEXT),
@@ -134,9 +141,11 @@ USAGE_FIELDS: Mapping[str, Kind] = {
     "prompt_tokens": INTEGER, "completion_tokens": INTEGER, "reasoning_tokens": INTEGER, "cached_tokens": INTEGER,
     "estimated": FLAG, "cache_write_tokens": INTEGER,
 }  # fmt: skip
-GRADE_FIELDS: Mapping[str, Kind] = {
-    "trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": LONG_TEXT, "extracted": TEXT,
+FACT_FIELDS: Mapping[str, Kind] = {
+    "subject_id": TEXT, "by": TEXT, "version": INTEGER, "variant": TEXT, "kind": TEXT, "passed": _or_none(FLAG),
+    "metrics": METRICS, "reason": LONG_TEXT, "extracted": LONG_TEXT,
 }  # fmt: skip
+"""Of a fact, without its value, which is a number or a text and has a column for each."""
 
 _USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}
 
@@ -144,10 +153,16 @@ PROMPT_TABLE: Mapping[str, Kind] = {"id": TEXT, **PROMPT_FIELDS, "question": LON
 TRACE_TABLE: Mapping[str, Kind] = {
     **TRACE_FIELDS, **{_USAGE_COLUMNS[name]: kind for name, kind in USAGE_FIELDS.items()}, "created_at": MOMENT,
 }  # fmt: skip
-GRADE_TABLE: Mapping[str, Kind] = GRADE_FIELDS
+_FACT_COLUMNS = {name: "member" if name == "by" else name for name in FACT_FIELDS}
+"""`by` is a word of SQL."""
+FACT_TABLE: Mapping[str, Kind] = {
+    **{_FACT_COLUMNS[name]: kind for name, kind in FACT_FIELDS.items()},
+    "number": _or_none(NUMBER), "text": _or_none(TEXT), "created_at": MOMENT,
+}  # fmt: skip
 
 PROMPT_COLUMNS = (*PROMPT_FIELDS, "id")
 TRACE_COLUMNS = tuple(name for name in TRACE_TABLE if name != "created_at")
+FACT_COLUMNS = tuple(name for name in FACT_TABLE if name != "created_at")
 
 
 def types_of(columns: Mapping[str, Kind]) -> dict[str, str]:
@@ -210,12 +225,38 @@ def trace_from_json(data: Mapping[str, Any]) -> Trace:
     return Trace(**_checked(rest, TRACE_FIELDS), usage=Usage(**usage))
 
 
-def grade_from_json(data: Mapping[str, Any], trace_id: str) -> Grade:
-    """The grade that `vars` made `data` of; the same errors, also for a grade of another trace than `trace_id`."""
-    grade = Grade(**_checked(data, GRADE_FIELDS))
-    if grade.trace_id != trace_id:
-        raise ValueError("a grade that stands beside a trace is for another one")
-    return grade
+def fact_to_json(fact: Fact) -> dict[str, object]:
+    """The fact as a journal holds it."""
+    return {**_dumped(fact, FACT_FIELDS), "value": fact.value}
+
+
+def fact_from_json(data: Mapping[str, Any]) -> Fact:
+    """The fact that `fact_to_json` made `data` of; the same errors."""
+    rest = {name: value for name, value in data.items() if name != "value"}
+    value = data.get("value")
+    if not (value is None or _is_text(value) or _is_number(value)):
+        raise ValueError(f"value holds a {type(value).__name__}")
+    return Fact(**_checked(rest, FACT_FIELDS), value=value)
+
+
+def facts_beside(record: Mapping[str, Any], trace: Trace) -> list[Fact]:
+    """The facts that stand beside a trace in a line of a journal, of today or with the grades of older versions; the
+    same errors, also for a fact of another trace."""
+    found = [fact_from_json(data) for data in record.get("facts", ())]
+    found += [_fact_of_grade(data, trace) for data in record.get("grades", ())]
+    if any(fact.subject_id != trace.id for fact in found):
+        raise ValueError("a fact that stands beside a trace is of another one")
+    return found
+
+
+def _fact_of_grade(data: Mapping[str, Any], trace: Trace) -> Fact:
+    """A verdict of an older version (`math@2`, `summarize@1`, `summarize@1/3f9a01bc`) as the fact that it is."""
+    kinds = {"trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": LONG_TEXT, "extracted": TEXT}
+    old = _checked({"extracted": "", **data}, kinds)
+    name = RewriteName.parse(old["grader"])
+    is_own = f"{trace.rewrite}/".startswith(f"{old['grader']}/")
+    return Fact(old["trace_id"], name.use, name.version, name.writer, "rewrite" if is_own else "grade",
+                float(old["score"]), old["score"] >= 1, reason=old["reason"], extracted=old["extracted"])
 
 
 def _dumped(record: object, columns: Mapping[str, Kind]) -> dict[str, object]:
@@ -229,14 +270,19 @@ def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, 
     return {name: columns[name].load(value) for name, value in data.items()}
 
 
-def grade_row(grade: Grade) -> dict[str, Any]:
-    """The columns `GRADE_TABLE` of a grade."""
-    return _stored(grade, GRADE_FIELDS)
+def fact_row(fact: Fact) -> dict[str, Any]:
+    """The columns `FACT_TABLE` of a fact."""
+    value = fact.value
+    number, text = (None, storable(value)) if isinstance(value, str) else (value, None)
+    said = {_FACT_COLUMNS[name]: cell for name, cell in _stored(fact, FACT_FIELDS).items()}
+    return {**said, "number": None if number is None else float(number), "text": text,
+            "created_at": _now()}
 
 
-def grade_of(row: Sequence[object]) -> Grade:
-    """The grade of the columns `GRADE_TABLE`."""
-    return Grade(**_restored(row, GRADE_FIELDS))
+def fact_of(row: Sequence[Any]) -> Fact:
+    """The fact of the columns `FACT_COLUMNS`."""
+    *cells, number, text = row
+    return Fact(**_restored(cells, FACT_FIELDS), value=number if text is None else restored(text))
 
 
 def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Table:
@@ -244,7 +290,8 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     import pyarrow as pa
 
     kinds = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(),
-             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string())}  # fmt: skip
+             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string()),
+             "metrics": pa.map_(pa.string(), pa.float64())}  # fmt: skip
     return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
 
 

@@ -1,6 +1,5 @@
-"""Tables, the public view and forward migrations. A step that has shipped never changes: a new one is added behind it,
-and the last one that makes the view is the only one that may be built from `VIEW_COLUMNS` and `view_sql`.
-Nothing here opens a file.
+"""Tables and forward migrations. A step that has shipped never changes: a new one is added behind it. The public view
+is made anew behind the last step, from what `store.columns` says it holds. Nothing here opens a file.
 
 `seq` numbers rows in stored order. Compressed text is decoded in blocks of neighbouring rows, so everything that reads
 text goes by ranges of `seq`; a lookup by scattered ids decodes most of the table.
@@ -8,13 +7,13 @@ text goes by ranges of `seq`; a lookup by scattered ids decodes most of the tabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localdistill.core.errors import StoreError
 from localdistill.core.installing import upgrade_command
-from localdistill.store.rows import GRADE_TABLE, LABELS, PROMPT_TABLE, TEXT, TRACE_TABLE, Kind
+from localdistill.store.columns import ANYBODY, VIEW_COLUMNS, view_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -28,72 +27,7 @@ ROW_GROUP_ROWS = 2048
 in memory: four times as many took 110 MB more at 13 KB a trace, and a third more time to fill 60,000 traces; with the
 database's own 122,880 one such merge took 2.3 s at 64,000 traces."""
 
-@dataclass(frozen=True)
-class ViewColumn:
-    """One column of `trace_view`."""
-
-    sql: str
-    kind: Kind
-    is_listed: bool = True
-    """Short enough to stand in a list of traces."""
-
-
-def _of_traces() -> dict[str, ViewColumn]:
-    """Every column of the traces under its own name, but for the id."""
-    return {"trace_id" if name == "id" else name: ViewColumn(f"t.{name}", kind, not kind.is_long)
-            for name, kind in TRACE_TABLE.items()}
-
-
-_OF_PROMPTS = {name: ViewColumn(f"p.{name}", PROMPT_TABLE[name], name != "original")
-               for name in ("question", "reference", "original", "licence")}
-_LABELS = """from_json(json_merge_patch(if(json_valid(p.metadata), p.metadata, '{}'), coalesce(l.own, '{}')),
-                '"MAP(VARCHAR, VARCHAR)"')"""
-
-VIEW: Mapping[str, ViewColumn] = {
-    **_of_traces(), **_OF_PROMPTS,
-    "source": ViewColumn("coalesce(p.source, t.source)", TEXT),
-    "labels": ViewColumn(_LABELS, LABELS),
-    "score": ViewColumn("g.score", GRADE_TABLE["score"]),
-    "grade_reason": ViewColumn("g.grade_reason", GRADE_TABLE["reason"]),
-    "extracted": ViewColumn("g.extracted", GRADE_TABLE["extracted"]),
-}  # fmt: skip
-"""The columns of `trace_view`: what filters and conditions of users may name. `labels` holds what else is known of the
-prompt, by name: its metadata, and over it what was stored as labels of it."""
-
-VIEW_COLUMNS = tuple(VIEW)
-LONG_COLUMNS = tuple(name for name, column in VIEW.items() if column.kind.is_long)
-"""The columns of `trace_view` whose texts may be long."""
-
 _TEXT = "VARCHAR USING COMPRESSION zstd"
-
-
-def view_sql(windowed: bool, with_labels: bool = True) -> str:
-    """The query behind `trace_view`, with `seq` in front.
-
-    `windowed` limits it to `seq BETWEEN $low AND $high`; the prompts of those traces are all `BETWEEN $first AND $last`
-    (without that, the texts of all prompts are decoded for every window). Without `with_labels` the column `labels` is
-    NULL and they are not read, which takes long when there are many.
-    """
-    grades = "WHERE trace_seq BETWEEN $low AND $high" if windowed else ""
-    traces = "WHERE t.seq BETWEEN $low AND $high" if windowed else ""
-    prompts = "(SELECT * FROM prompts WHERE seq BETWEEN $first AND $last)" if windowed else "prompts"
-    asked = "WHERE subject_id IN (SELECT prompt_id FROM traces WHERE seq BETWEEN $low AND $high)" if windowed else ""
-    labels = f"""
-        LEFT JOIN (SELECT subject_id, json_group_object(name, value) AS own FROM labels {asked} GROUP BY subject_id) l
-            ON l.subject_id = t.prompt_id"""
-    columns = {name: column.sql for name, column in VIEW.items()}
-    if not with_labels:
-        columns["labels"] = "NULL::MAP(VARCHAR, VARCHAR)"
-    return f"""
-        SELECT t.seq, {", ".join(f"{sql} AS {name}" for name, sql in columns.items())}
-        FROM traces t
-        LEFT JOIN {prompts} p ON p.seq = t.prompt_seq
-        LEFT JOIN (
-            SELECT trace_seq, min(score) AS score, arg_min(reason, score) AS grade_reason,
-                arg_min(extracted, score) AS extracted
-            FROM grades {grades} GROUP BY trace_seq
-        ) g ON g.trace_seq = t.seq{labels if with_labels else ""}
-        {traces}"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +38,7 @@ class Migration:
     statements: tuple[str, ...]
 
 
-MIGRATIONS: tuple[Migration, ...] = (
+_STEPS: tuple[Migration, ...] = (
     Migration(
         "first tables",
         (
@@ -218,10 +152,85 @@ parent_id, rewrite, sample_index, score, grade_reason, extracted, created_at, te
             "ALTER TABLE traces ADD COLUMN thinks BOOLEAN",
             "ALTER TABLE prompts DROP COLUMN kind",
             "ALTER TABLE prompts DROP COLUMN steps",
-            f"CREATE VIEW trace_view AS SELECT {', '.join(VIEW_COLUMNS)} FROM ({view_sql(windowed=False)})",
+            """CREATE VIEW trace_view AS SELECT trace_id, prompt_id, engine, model, reasoning, answer, status, \
+trace_kind, raw, finish_reason, sample_index, sampling, cost_usd, elapsed_s, parent_id, rewrite, source, terms, asked, \
+thinks, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, usage_estimated, cache_write_tokens, \
+created_at, question, reference, original, licence, labels, score, grade_reason, extracted FROM (
+        SELECT t.seq, t.id AS trace_id, t.prompt_id AS prompt_id, t.engine AS engine, t.model AS model, \
+t.reasoning AS reasoning, t.answer AS answer, t.status AS status, t.trace_kind AS trace_kind, t.raw AS raw, \
+t.finish_reason AS finish_reason, t.sample_index AS sample_index, t.sampling AS sampling, t.cost_usd AS cost_usd, \
+t.elapsed_s AS elapsed_s, t.parent_id AS parent_id, t.rewrite AS rewrite, coalesce(p.source, t.source) AS source, \
+t.terms AS terms, t.asked AS asked, t.thinks AS thinks, t.prompt_tokens AS prompt_tokens, \
+t.completion_tokens AS completion_tokens, t.reasoning_tokens AS reasoning_tokens, t.cached_tokens AS cached_tokens, \
+t.usage_estimated AS usage_estimated, t.cache_write_tokens AS cache_write_tokens, t.created_at AS created_at, \
+p.question AS question, p.reference AS reference, p.original AS original, p.licence AS licence, \
+from_json(json_merge_patch(if(json_valid(p.metadata), p.metadata, '{}'), coalesce(l.own, '{}')),
+                '"MAP(VARCHAR, VARCHAR)"') AS labels, g.score AS score, g.grade_reason AS grade_reason, \
+g.extracted AS extracted
+        FROM traces t
+        LEFT JOIN prompts p ON p.seq = t.prompt_seq
+        LEFT JOIN (
+            SELECT trace_seq, min(score) AS score, arg_min(reason, score) AS grade_reason,
+                arg_min(extracted, score) AS extracted
+            FROM grades  GROUP BY trace_seq
+        ) g ON g.trace_seq = t.seq
+        LEFT JOIN (SELECT subject_id, json_group_object(name, value) AS own FROM labels  GROUP BY subject_id) l
+            ON l.subject_id = t.prompt_id
+        )""",
+        ),
+    ),
+    Migration(
+        # An old verdict was called `math@2`; one of a rewrite on what it made `summarize@1`, with the engine that wrote
+        # behind a slash. Labels had no version: 0 is older than any.
+        "facts and replies",
+        (
+            f"""CREATE TABLE facts (
+                trace_seq BIGINT, prompt_seq BIGINT, subject_id VARCHAR NOT NULL, member VARCHAR NOT NULL,
+                version BIGINT NOT NULL, variant VARCHAR NOT NULL, kind VARCHAR NOT NULL, number DOUBLE, text {_TEXT},
+                passed BOOLEAN, metrics MAP(VARCHAR, DOUBLE), reason {_TEXT}, extracted {_TEXT},
+                created_at TIMESTAMP)""",
+            """INSERT INTO facts BY NAME
+                SELECT g.trace_seq, g.trace_id AS subject_id, if(n.member = '', g.grader, n.member) AS member,
+                    coalesce(TRY_CAST(n.version AS BIGINT), 0) AS version, if(n.member = '', '', n.variant) AS variant,
+                    if(starts_with(coalesce(t.rewrite, '') || '/', g.grader || '/'), 'rewrite', 'grade') AS kind,
+                    g.score AS number, g.score >= 1 AS passed, MAP {}::MAP(VARCHAR, DOUBLE) AS metrics,
+                    coalesce(g.reason, '') AS reason, coalesce(g.extracted, '') AS extracted,
+                    coalesce(t.created_at, TIMESTAMP '1970-01-01') AS created_at
+                FROM (SELECT *, regexp_extract(grader, '^([^/]+)@([0-9]{1,9})(?:/(.*))?$',
+                    ['member', 'version', 'variant'], 's') AS n FROM grades) g LEFT JOIN traces t ON t.seq = g.trace_seq
+                ORDER BY g.trace_seq""",
+            """INSERT INTO facts BY NAME
+                SELECT t.seq AS trace_seq, if(t.seq IS NULL, p.seq, NULL) AS prompt_seq, l.subject_id, l.name AS member,
+                    0 AS version, '' AS variant, 'label' AS kind, TRY_CAST(l.value AS DOUBLE) AS number,
+                    if(TRY_CAST(l.value AS DOUBLE) IS NULL, l.value, NULL) AS text,
+                    MAP {}::MAP(VARCHAR, DOUBLE) AS metrics, '' AS reason, '' AS extracted,
+                    coalesce(t.created_at, p.created_at, TIMESTAMP '1970-01-01') AS created_at
+                FROM labels l LEFT JOIN prompts p ON p.id = l.subject_id LEFT JOIN traces t ON t.id = l.subject_id
+                WHERE p.seq IS NOT NULL OR t.seq IS NOT NULL
+                ORDER BY p.seq""",
+            """CREATE TABLE fact_columns (
+                member VARCHAR, version BIGINT, variant VARCHAR, kind VARCHAR, metric VARCHAR, is_text BOOLEAN,
+                of_prompts BOOLEAN)""",
+            """INSERT INTO fact_columns
+                SELECT DISTINCT member, version, variant, kind, '', text IS NOT NULL, trace_seq IS NULL FROM facts""",
+            "DROP TABLE grades",
+            "DROP TABLE labels",
+            f"""CREATE TABLE replies (
+                id VARCHAR NOT NULL, attempt BIGINT NOT NULL, engine VARCHAR, model VARCHAR, status VARCHAR,
+                cost_usd DOUBLE, reply {_TEXT}, created_at TIMESTAMP)""",
         ),
     ),
 )
+
+
+def _with_view(steps: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """The steps, of which the last makes the public view as it is now."""
+    view = f"CREATE VIEW trace_view AS SELECT {', '.join(VIEW_COLUMNS)} FROM ({view_sql(ANYBODY, windowed=False)})"
+    *before, last = steps
+    return (*before, Migration(last.name, ("DROP VIEW IF EXISTS trace_view", *last.statements, view)))
+
+
+MIGRATIONS = _with_view(_STEPS)
 
 
 def version_of(con: DuckDBPyConnection) -> int:

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import UsageError
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.facts import FactMaker
+from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import journals, reading, view
 from localdistill.store import selections as ledger
 from localdistill.store.batch_sizes import BORDERS
+from localdistill.store.columns import facts_seen, within
+from localdistill.store.conditions import matching_seqs
 from localdistill.store.journals import CatchUp, Lack
+from localdistill.store.replies import ReplyKey, reply_of_cell
 from localdistill.store.rows import (
-    GRADE_TABLE,
+    FACT_COLUMNS,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
-    grade_of,
-    grade_row,
+    fact_of,
+    fact_row,
     prompt_of,
     prompt_row,
     restored,
@@ -42,8 +46,8 @@ from localdistill.store.writing import (
     incoming_ids,
     insert_prompts,
     insert_traces,
-    upsert_grades,
-    upsert_labels,
+    know_fact_columns,
+    upsert_facts,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ class StoreCounts:
     traces: int
     rewritten: int
     grades: int
+    """Verdicts of graders."""
     selections: int
     cost_usd: float
     """Sum of the known costs."""
@@ -89,16 +94,24 @@ class Store:
     def _add(self, rows: Iterable[dict[str, Any]], insert: Callable[[DuckDBPyConnection, Rows], list[str]]) -> int:
         return sum(len(new) for new in self._in_transactions(rows, insert))
 
-    def add_grades(self, grades: Iterable[Grade]) -> None:
-        """Store verdicts; a second one of the same grader replaces the first. StoreError for an unknown trace."""
-        for _ in self._in_transactions(map(grade_row, grades), upsert_grades):
+    def add_facts(self, facts: Iterable[Fact]) -> None:
+        """Store facts; a second one of the same member, version and variant replaces the first. StoreError for an
+        unknown trace or prompt."""
+        for _ in self._in_transactions(map(fact_row, facts), upsert_facts):
             pass
 
-    def add_labels(self, labels: Iterable[tuple[str, str, str | float]]) -> None:
-        """Store (id of a prompt or trace, name, value); a second value replaces the first. Values become text."""
-        rows = ({"subject_id": s, "name": storable(n), "value": storable(str(v))} for s, n, v in labels)
-        for _ in self._in_transactions(rows, upsert_labels):
-            pass
+    def expect_facts(self, maker: type[FactMaker], variant: str) -> None:
+        """Let the columns of a member be there before its first fact is."""
+        rows = [{"member": maker.name, "version": maker.version, "variant": storable(variant), "kind": maker.kind,
+                 "metric": metric, "is_text": maker.says == "text" and not metric,
+                 "of_prompts": maker.about == "prompt"}
+                for metric in ("", *maker.metrics)]
+
+        def work(con: DuckDBPyConnection) -> None:
+            with transaction(con):
+                know_fact_columns(con, rows)
+
+        self._sessions.run(work)
 
     def _in_transactions(
         self, rows: Iterable[dict[str, Any]], write: Callable[[DuckDBPyConnection, Rows], T]
@@ -111,20 +124,6 @@ class Store:
 
         for batch in batched_rows(rows):
             yield self._sessions.run(partial(work, batch=batch))
-
-    def labels(self, name: str) -> dict[str, str]:
-        """The value of the label `name` by id."""
-        found: dict[str, str] = {}
-        last = ""
-        while True:
-            rows = self._rows(
-                "SELECT subject_id, value FROM labels WHERE name = ? AND subject_id > ? ORDER BY 1 LIMIT ?",
-                [storable(name), last, BORDERS.lookup_ids],
-            )
-            found.update((subject, restored(value)) for subject, value in rows)
-            if len(rows) < BORDERS.lookup_ids:
-                return found
-            last = rows[-1][0]
 
     def prompts(self, ids: Sequence[str] | None = None) -> Iterator[Prompt]:
         """Prompts in stored order, or those of `ids` in that order; StoreError when one is not stored."""
@@ -141,18 +140,36 @@ class Store:
             found = dict(zip(wanted, self.prompts(wanted), strict=True))
             yield from ((found[trace.prompt_id], trace) for trace in traces)
 
-    def grades(self, trace_ids: Sequence[str]) -> dict[str, list[Grade]]:
-        """Every verdict on each trace that has any."""
-        found: dict[str, list[Grade]] = {}
-        sql = f"SELECT {', '.join(GRADE_TABLE)} FROM grades JOIN incoming ON id = trace_id ORDER BY position, grader"
-        for row in self._joined(trace_ids, sql):
-            found.setdefault(row[0], []).append(grade_of(row))
+    def facts(self, ids: Sequence[str], among: FactScope | None = None) -> dict[str, list[Fact]]:
+        """What is said of each trace or prompt: everything, or what the members `among` say."""
+        found: dict[str, list[Fact]] = {}
+        sql = (f"SELECT {', '.join(FACT_COLUMNS)} FROM facts JOIN incoming ON id = subject_id "
+               f"WHERE {within(among)} ORDER BY position, member, version, variant")
+        for row in self._joined(ids, sql):
+            found.setdefault(row[0], []).append(fact_of(row))
         return found
 
-    def graded(self, trace_ids: Sequence[str], grader: str) -> set[str]:
-        """The traces among `trace_ids` that `grader` has judged."""
-        sql = "SELECT trace_id FROM grades JOIN incoming ON id = trace_id WHERE grader = ?"
-        return {row[0] for row in self._joined(trace_ids, sql, [storable(grader)])}
+    def said(self, ids: Sequence[str], key: FactKey) -> set[str]:
+        """The traces or prompts among `ids` of which this member has said something."""
+        sql = f"SELECT subject_id FROM facts JOIN incoming ON id = subject_id WHERE {within([key])}"
+        return {row[0] for row in self._joined(ids, sql)}
+
+    def verdicts(self, ids: Sequence[str], scope: FactScope | None = None) -> dict[str, bool]:
+        """Whether each trace was found right, where somebody decided: a person, else every one of the members of
+        `scope` that did."""
+        newest = "" if scope is not None else "QUALIFY version = max(version) OVER (PARTITION BY id, member)"
+        sql = (
+            "SELECT id, coalesce(bool_and(passed) FILTER (WHERE kind = 'judgement'), bool_and(passed)) FROM ("
+            "SELECT id, member, version, kind, passed FROM facts JOIN incoming ON id = subject_id "
+            f"WHERE kind <> 'label' AND ({within(scope)} OR kind <> 'grade') {newest}) GROUP BY id"
+        )
+        return {row[0]: row[1] for row in self._joined(ids, sql) if row[1] is not None}
+
+    def replies(self, keys: Sequence[ReplyKey]) -> dict[ReplyKey, Reply]:
+        """What is known of these questions of members."""
+        wanted = set(keys)
+        rows = self._joined([key for key, _ in keys], "SELECT id, attempt, reply FROM replies JOIN incoming USING (id)")
+        return {(row[0], row[1]): reply_of_cell(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
     def known_prompts(self, ids: Iterable[str]) -> set[str]:
         """The ids of prompts that are stored."""
@@ -185,11 +202,11 @@ class Store:
         """(parent, trace, score, reason) of each trace that `rewrite` made, in the order of the parents. The verdict
         is the rewrite's own; one without a verdict has the score 0."""
         sql = (
-            "SELECT parent_id, t.id, g.score, g.reason FROM traces t JOIN incoming ON incoming.id = parent_id "
-            "LEFT JOIN grades g ON g.trace_id = t.id AND g.grader IN ($rewrite, $judge) "
+            "SELECT parent_id, t.id, f.number, f.reason FROM traces t JOIN incoming ON incoming.id = parent_id "
+            "LEFT JOIN facts f ON f.trace_seq = t.seq AND f.kind = 'rewrite' "
             "WHERE t.rewrite = $rewrite ORDER BY position, t.seq"
         )
-        found, names = {}, {"rewrite": storable(str(rewrite)), "judge": storable(rewrite.judge)}
+        found, names = {}, {"rewrite": storable(str(rewrite))}
         for parent, child, score, reason in self._joined(parents, sql, names):
             found[child] = (parent, child, score or 0.0, restored(reason or "") if score is not None else "not judged")
         return list(found.values())
@@ -212,21 +229,34 @@ class Store:
         return sorted({restored(row[0]) for row in self._joined(trace_ids, sql) if row[0]})
 
     def trace_ids(
-        self, where: str | None = None, params: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
+        self, where: str | None = None, params: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None,
+        scope: FactScope | None = None,
     ) -> list[str]:
-        """Ids of the traces that meet `where`, an SQL condition over `trace_view` with named parameters (`$name`):
-        in stored order, or in the order of `ids`. UsageError when the condition cannot be used."""
-        return list(view.matching_ids(self._sessions, where, params, ids))
+        """Ids of the traces that meet `where`, an SQL condition of our own over `trace_view` with named parameters
+        (`$name`), with the facts of `scope`: in stored order, or in the order of `ids`. UsageError when the condition
+        cannot be used."""
+        return list(view.matching_ids(self._sessions, where, params, ids, scope))
+
+    def meeting(self, where: str, ids: Sequence[str], scope: FactScope | None = None) -> list[str]:
+        """Those of `ids` that meet a condition which a user wrote: worked out in a child, as in `listing`."""
+        places = reading.seqs(self._sessions, "traces", ids)
+        found = set(matching_seqs(self._sessions, where, scope=scope))
+        return [i for i in ids if places.get(i) in found]
 
     def ids_where(self, where: str) -> list[str]:
         """Ids of the traces that meet `where`, which may be what a user typed (see `listing`), in stored order."""
         return view.ids_where(self._sessions, where)
 
     def batches(
-        self, columns: Sequence[str], where: str | None = None, ids: Sequence[str] | None = None
+        self, columns: Sequence[str], where: str | None = None, ids: Sequence[str] | None = None,
+        scope: FactScope | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of `trace_view` with `columns`: in stored order, or in the order of `ids`."""
-        return view.arrow_batches(self._sessions, columns, where, ids)
+        """Batches of `trace_view` with `columns`, facts those of `scope`: in stored order, or in the order of `ids`."""
+        return view.arrow_batches(self._sessions, columns, where, ids, scope)
+
+    def columns(self, scope: FactScope | None = None) -> tuple[str, ...]:
+        """The columns of `trace_view`, with those of the facts of `scope` (of all without one)."""
+        return self._sessions.run(lambda con: facts_seen(con, scope)).names
 
     def listing(self, where: str | None = None, search: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The first `limit` traces that meet the condition and hold the text, as JSON-ready dicts of the columns of
@@ -312,7 +342,8 @@ class Store:
     def counts(self) -> StoreCounts:
         """How much is stored."""
         row = self._rows(
-            "SELECT (SELECT count(*) FROM prompts), count(*), count(parent_id), (SELECT count(*) FROM grades), "
+            "SELECT (SELECT count(*) FROM prompts), count(*), count(parent_id), "
+            "(SELECT count(*) FROM facts WHERE kind = 'grade'), "
             "(SELECT count(*) FROM selections), coalesce(sum(cost_usd), 0.0) FROM traces"
         )[0]
         return StoreCounts(*row)
@@ -333,5 +364,3 @@ class Store:
                     return rows
 
             yield from self._sessions.run(work)
-
-

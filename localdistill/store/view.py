@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.errors import UsageError, nearest
+from localdistill.core.records import FactScope
 from localdistill.store.batch_sizes import BORDERS
+from localdistill.store.columns import VIEW, FactView, facts_seen, view_sql
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import (
     Query,
@@ -22,7 +23,6 @@ from localdistill.store.reading import (
     window_values,
 )  # fmt: skip
 from localdistill.store.rows import MOMENT, Kind, restored, storable
-from localdistill.store.schema import VIEW, VIEW_COLUMNS, view_sql
 from localdistill.store.session import Sessions
 
 if TYPE_CHECKING:
@@ -43,18 +43,9 @@ class SearchHit:
     excerpt: str
 
 
-def check_columns(columns: Sequence[str]) -> None:
-    """UsageError for a column that the view does not have."""
-    for name in columns:
-        if name not in VIEW_COLUMNS:
-            raise UsageError(
-                f"trace_view has no column '{name}'{nearest(name, VIEW_COLUMNS)}", f"known: {', '.join(VIEW_COLUMNS)}"
-            )
-
-
-def _sql(select: str, where: str | None, among: list[int] | None) -> str:
-    with_labels = "labels" in f"{select} {where}".lower()
-    sql = f"SELECT {select} FROM ({view_sql(windowed=True, with_labels=with_labels)}) AS trace_view WHERE true"
+def _sql(facts: FactView, select: str, where: str | None, among: list[int] | None) -> str:
+    named = facts.named_in(f"{select} {where or ''}")
+    sql = f"SELECT {select} FROM ({view_sql(facts, named=named)}) AS trace_view WHERE true"
     if where:
         sql += f" AND {checked_condition(where)}"
     if among is not None:
@@ -62,27 +53,30 @@ def _sql(select: str, where: str | None, among: list[int] | None) -> str:
     return sql + " ORDER BY seq"
 
 
-def view_query(select: str, where: str | None, params: Mapping[str, Any] | None = None) -> Query[tuple[Any, ...]]:
-    """Rows of the view that meet `where`; UsageError when the database refuses it."""
+def view_query(select: str, where: str | None, params: Mapping[str, Any] | None = None,
+               scope: FactScope | None = None) -> Query[tuple[Any, ...]]:
+    """Rows of the view that meet `where`, with the facts of `scope`; UsageError when the database refuses it."""
 
     def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[tuple[Any, ...]]:
         import duckdb
 
+        facts = facts_seen(con, scope)
         try:
             values = window_values(con, low, high, params or {}, among)
-            rows: list[tuple[Any, ...]] = con.execute(_sql(select, where, among), values).fetchall()
+            rows: list[tuple[Any, ...]] = con.execute(_sql(facts, select, where, among), values).fetchall()
             return rows
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-            raise refused(where or select, error) from None
+            raise refused(where or select, error, facts.names) from None
 
     return query
 
 
 def matching_ids(
-    sessions: Sessions, where: str | None, params: Mapping[str, Any] | None, ids: Sequence[str] | None
+    sessions: Sessions, where: str | None, params: Mapping[str, Any] | None, ids: Sequence[str] | None,
+    scope: FactScope | None = None,
 ) -> Iterator[str]:
     """Ids of traces that meet `where`: in stored order, or in the order of `ids`."""
-    query = view_query("seq, trace_id", where, params)
+    query = view_query("seq, trace_id", where, params, scope)
     if ids is None:
         yield from (row[1] for row in sweep(sessions, "traces", query))
         return
@@ -91,11 +85,12 @@ def matching_ids(
 
 
 def arrow_batches(
-    sessions: Sessions, columns: Sequence[str], where: str | None, ids: Sequence[str] | None
+    sessions: Sessions, columns: Sequence[str], where: str | None, ids: Sequence[str] | None,
+    scope: FactScope | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Record batches with `columns`: in stored order, or in the order of `ids`."""
-    check_columns(columns)
-    query = arrow_query(columns, where)
+    sessions.run(lambda con: facts_seen(con, scope)).check(columns)
+    query = arrow_query(columns, where, scope=scope)
     if ids is None:
         for found in sweep(sessions, "traces", query, BORDERS.span_rows):
             yield from found.select(list(columns)).combine_chunks().to_batches()
@@ -106,18 +101,20 @@ def arrow_batches(
         yield from _ordered(pick(sessions, chunk, query), chunk, columns)
 
 
-def arrow_query(columns: Sequence[str], where: str | None, params: Mapping[str, Any] | None = None) -> Query[pa.Table]:
+def arrow_query(columns: Sequence[str], where: str | None, params: Mapping[str, Any] | None = None,
+                scope: FactScope | None = None) -> Query[pa.Table]:
     """The rows that meet `where` as Arrow tables with `seq` and `columns`; windows without any give none."""
     select = ", ".join(["seq", *dict.fromkeys(columns)])
 
     def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
         import duckdb
 
+        facts = facts_seen(con, scope)
         values = window_values(con, low, high, params or {}, among)
         try:
-            found = con.sql(_sql(select, where, among), params=values).to_arrow_table()
+            found = con.sql(_sql(facts, select, where, among), params=values).to_arrow_table()
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-            raise refused(where or select, error) from None
+            raise refused(where or select, error, facts.names) from None
         return [found] if found.num_rows else []
 
     return query

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreError
 from localdistill.store.batch_sizes import BORDERS
-from localdistill.store.rows import GRADE_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
+from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
 from localdistill.store.session import first_row
 
 if TYPE_CHECKING:
@@ -126,34 +126,62 @@ def adopt_traces(con: DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> 
             )
 
 
-def upsert_grades(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
-    """Add verdicts; a second one of the same grader replaces the first. StoreError when a trace is not stored."""
-    latest = {(row["trace_id"], row["grader"]): row for row in rows}
-    ids = list(dict.fromkeys(row["trace_id"] for row in latest.values()))
+_FACT_TYPES = {"trace_seq": "int64", "prompt_seq": "int64", **types_of(FACT_TABLE)}
+_COLUMN_TYPES = {"member": "string", "version": "int64", "variant": "string", "kind": "string", "metric": "string",
+                 "is_text": "bool", "of_prompts": "bool"}
+
+
+def upsert_facts(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]], skip_unknown: bool = False) -> None:
+    """Add facts; a second one of the same member, version and variant replaces the first. StoreError when its trace or
+    prompt is not stored, unless those are to be skipped."""
+    latest = {(row["subject_id"], row["member"], row["version"], row["variant"]): row for row in rows}
+    ids = list(dict.fromkeys(row["subject_id"] for row in latest.values()))
     with incoming_ids(con, ids):
-        places = dict(con.execute("SELECT id, seq FROM traces SEMI JOIN incoming USING (id)").fetchall())
-    if lost := next((i for i in ids if i not in places), None):
-        raise StoreError(f"a grade is for the trace {lost}, which is not stored", "store the trace first")
-    placed = sorted(({"trace_seq": places[row["trace_id"]], **row} for row in latest.values()),
-                    key=lambda row: row["trace_seq"])
-    types = {"trace_seq": "int64", **types_of(GRADE_TABLE)}
-    with incoming(con, table(placed, types)):
-        con.execute(
-            "DELETE FROM grades USING incoming i WHERE grades.trace_seq BETWEEN ? AND ? "
-            "AND grades.trace_seq = i.trace_seq AND grades.grader = i.grader",
-            [placed[0]["trace_seq"], placed[-1]["trace_seq"]],
-        )
-        con.execute(f"INSERT INTO grades ({', '.join(types)}) SELECT {', '.join(types)} FROM incoming")
+        traces, prompts = (dict(con.execute(f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)").fetchall())
+                           for name in ("traces", "prompts"))
+    if not skip_unknown and (lost := next((i for i in ids if i not in traces and i not in prompts), None)):
+        raise StoreError(f"a fact is of {lost}, which is not stored", "store the trace or prompt first")
+    placed = [{"trace_seq": traces.get(row["subject_id"]), **row,
+               "prompt_seq": None if row["subject_id"] in traces else prompts[row["subject_id"]]}
+              for row in latest.values() if row["subject_id"] in traces or row["subject_id"] in prompts]
+    if not placed:
+        return
+    placed.sort(key=lambda row: (row["trace_seq"] or 0, row["prompt_seq"] or 0))
+    with incoming(con, table(placed, _FACT_TYPES)):
+        for place in ("trace_seq", "prompt_seq"):
+            if seqs := [row[place] for row in placed if row[place] is not None]:
+                con.execute(
+                    f"DELETE FROM facts USING incoming i WHERE facts.{place} BETWEEN ? AND ? "
+                    f"AND facts.{place} = i.{place} AND facts.member = i.member AND facts.version = i.version "
+                    "AND facts.variant = i.variant", [min(seqs), max(seqs)],
+                )
+        con.execute(f"INSERT INTO facts ({', '.join(_FACT_TYPES)}) SELECT {', '.join(_FACT_TYPES)} FROM incoming")
+    know_fact_columns(con, [
+        {**row, "metric": metric, "is_text": not metric and row["text"] is not None,
+         "of_prompts": row["trace_seq"] is None}
+        for row in placed for metric in ("", *(name for name, _ in row["metrics"]))])
 
 
-def upsert_labels(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add labels; a second value of the same name replaces the first."""
-    latest = {(row["subject_id"], row["name"]): row for row in rows}
-    with incoming(con, table(latest.values(), {"subject_id": "string", "name": "string", "value": "string"})):
-        con.execute(
-            "INSERT INTO labels (subject_id, name, value) SELECT subject_id, name, value FROM incoming "
-            "ON CONFLICT (subject_id, name) DO UPDATE SET value = excluded.value"
-        )
+def know_fact_columns(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Remember which columns there are, so that nobody has to look through the facts for them."""
+    unique = {tuple(row[name] for name in _COLUMN_TYPES): {name: row[name] for name in _COLUMN_TYPES} for row in rows}
+    columns = ", ".join(_COLUMN_TYPES)
+    with incoming(con, table(unique.values(), _COLUMN_TYPES)):
+        con.execute(f"INSERT INTO fact_columns ({columns}) SELECT {columns} FROM incoming "
+                    f"ANTI JOIN fact_columns USING ({columns})")
+
+
+REPLY_TYPES = {"id": "string", "attempt": "int64", "engine": "string", "model": "string", "status": "string",
+               "cost_usd": "double", "reply": "string", "created_at": "time"}
+
+
+def insert_replies(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add replies to questions of members, each question and attempt once."""
+    unique = {(row["id"], row["attempt"]): row for row in rows}
+    columns = ", ".join(REPLY_TYPES)
+    with incoming(con, table(unique.values(), REPLY_TYPES)):
+        con.execute(f"INSERT INTO replies ({columns}) SELECT {columns} FROM incoming "
+                    "ANTI JOIN replies USING (id, attempt)")
 
 
 def grant_claims(con: DuckDBPyConnection, ids: Sequence[str], run_id: str, now: float, expires_at: float) -> set[str]:

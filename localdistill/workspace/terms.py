@@ -47,7 +47,7 @@ class TermsQuestion:
     host: str
     terms_class: TermsClass
     roles: tuple[str, ...]
-    """What the engine does in the recipe: `teacher`, `rewrite NAME`."""
+    """What the engine does in the recipe: `teacher`, `grader NAME`, `rewrite NAME`."""
     note: str = ""
     url: str = ""
     """The document; empty when none is known."""

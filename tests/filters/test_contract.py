@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from localdistill.core.means import Means
 from localdistill.core.options import Options
 from localdistill.filters import FILTERS
 from tests import doors
@@ -24,8 +25,9 @@ def kept(rule: Any, *rows: dict[str, Any]) -> list[bool]:
 def rule(request: pytest.FixtureRequest) -> Any:
     cls = FILTERS.load(request.param)
     assert cls.name == request.param
-    items = [item for sample in cls.samples() for item in sample.items]
-    return cls(cls.Options(), items=items) if items else cls(cls.Options())
+    made = cls(cls.Options())
+    made.begin(Means(items=[item for sample in cls.samples() for item in sample.items]))
+    return made
 
 
 def test_options_are_strict_and_explained(rule: Any) -> None:
@@ -41,7 +43,7 @@ def test_a_good_row_stays_and_every_verdict_is_a_bool(rule: Any) -> None:
 
 def test_a_batch_filter_names_its_columns(rule: Any) -> None:
     if rule.sql() is None:
-        few = batch({}).select(list(rule.batch_columns))
+        few = batch({}).select(list(rule.columns))
         assert list(rule.keep(few)) == [True]
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from localdistill.core.errors import UsageError
+from localdistill.core.means import Means
 from localdistill.filters.contamination import ContaminationFilter
 from localdistill.filters.duplicates import DuplicatesFilter
 from localdistill.filters.length import LengthFilter
@@ -66,11 +67,12 @@ def test_one_trace_per_prompt() -> None:
 
 def test_contamination_removes_questions_that_hold_an_item() -> None:
     item = "A farmer has twelve hens and each of them lays three eggs per day, how many eggs is that?"
-    rule = ContaminationFilter(items=[item, "What is 1 + 1?"])
+    rule = ContaminationFilter()
+    rule.begin(Means(items=[item, "What is 1 + 1?"]))
     rows = [
         {"question": q}
         for q in (f"Consider this. {item}", "what is 1+1", "What is 1 + 2?", "A farmer has twelve hens.")
     ]
     assert kept(rule, *rows) == [False, False, True, True]
     with pytest.raises(UsageError, match="no evaluation items"):
-        kept(ContaminationFilter(), {})
+        ContaminationFilter().begin(Means())

@@ -1,12 +1,13 @@
-"""What every grader must do, for every name in the family's table."""
+"""What every grader must do, for every name in the family's table that judges by rules."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from localdistill.core.means import Means
 from localdistill.core.options import Options
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders import GRADERS
 
 PROMPT = Prompt(
@@ -20,7 +21,18 @@ def trace(answer: str, status: Any = "complete") -> Trace:
     return Trace("t1", PROMPT.id, "e", "m", "", answer, status=status)
 
 
-@pytest.fixture(scope="module", params=GRADERS.names())
+def said(grader: Any, prompt: Prompt, trace: Trace) -> Fact:
+    """Its verdict, by the door that the stages use."""
+    [fact] = grader.facts([(prompt, trace)], Means())
+    assert isinstance(fact, Fact)
+    return fact
+
+
+RULES = [name for name in GRADERS.names() if not GRADERS.load(name).Options.engine_fields()]
+"""Graders that judge by rules; one that asks an engine says what the engine says."""
+
+
+@pytest.fixture(scope="module", params=RULES)
 def grader(request: pytest.FixtureRequest) -> Iterator[Any]:
     cls = GRADERS.load(request.param)
     assert cls.name == request.param
@@ -37,13 +49,14 @@ def test_options_are_strict_and_explained(grader: Any) -> None:
 
 
 def test_a_right_answer_scores_one_and_says_what_was_found(grader: Any) -> None:
-    grade = grader.grade(PROMPT, trace("The answer is 42."))
-    assert (grade.score, grade.trace_id, grade.grader) == (1.0, "t1", f"{grader.name}@{grader.version}")
+    grade = said(grader, PROMPT, trace("The answer is 42."))
+    assert (grade.value, grade.passed, grade.subject_id) == (1.0, True, "t1")
+    assert (grade.by, grade.version) == (grader.name, grader.version)
     assert "42" in grade.extracted and grade.reason
 
 
 def test_a_wrong_answer_scores_zero(grader: Any) -> None:
-    assert grader.grade(PROMPT, trace("The answer is 41.")).score == 0.0
+    assert said(grader, PROMPT, trace("The answer is 41.")).value == 0.0
 
 
 @pytest.mark.parametrize(
@@ -65,15 +78,15 @@ def test_a_wrong_answer_scores_zero(grader: Any) -> None:
     ],
 )
 def test_odd_text_never_raises_and_never_wins(grader: Any, answer: str) -> None:
-    grade = grader.grade(PROMPT, trace(answer))
-    assert grade.score == 0.0 and grade.reason
+    grade = said(grader, PROMPT, trace(answer))
+    assert grade.value == 0.0 and grade.reason
 
 
 def test_the_reason_names_an_unusual_status(grader: Any) -> None:
-    assert "truncated" in grader.grade(PROMPT, trace("42", "truncated")).reason
-    assert "complete" not in grader.grade(PROMPT, trace("42")).reason
+    assert "truncated" in said(grader, PROMPT, trace("42", "truncated")).reason
+    assert "complete" not in said(grader, PROMPT, trace("42")).reason
 
 
 def test_a_prompt_that_cannot_be_judged_scores_zero_with_a_reason(grader: Any) -> None:
-    grade = grader.grade(Prompt((Message("user", "?"),)), trace("42"))
-    assert grade.score == 0.0 and "no " in grade.reason
+    grade = said(grader, Prompt((Message("user", "?"),)), trace("42"))
+    assert grade.value == 0.0 and "no " in grade.reason

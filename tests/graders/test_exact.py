@@ -26,11 +26,11 @@ from localdistill.graders.exact import ExactGrader
 def test_equality(reference: str, answer: str, score: int, extracted: str) -> None:
     prompt = Prompt((Message("user", "?"),), reference=reference)
     grade = ExactGrader().grade(prompt, Trace("t", prompt.id, "e", "m", "", answer))
-    assert (grade.score, grade.extracted) == (score, extracted), grade.reason
+    assert (grade.value, grade.extracted) == (score, extracted), grade.reason
 
 
 def test_case_counts_when_asked() -> None:
     prompt = Prompt((Message("user", "?"),), reference="YES")
     trace = Trace("t", prompt.id, "e", "m", "", "yes")
-    assert ExactGrader().grade(prompt, trace).score == 1
-    assert ExactGrader(ExactGrader.Options(ignore_case=False)).grade(prompt, trace).score == 0
+    assert ExactGrader().grade(prompt, trace).value == 1
+    assert ExactGrader(ExactGrader.Options(ignore_case=False)).grade(prompt, trace).value == 0

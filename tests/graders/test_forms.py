@@ -19,7 +19,7 @@ PLACES = {
 
 def grade(grader: MathGrader | ExactGrader, reference: str, answer: str, question: str = "Work this out.") -> float:
     prompt = Prompt((Message("user", question),), reference=reference)
-    return grader.grade(prompt, Trace("t", prompt.id, "e", "m", "", answer)).score
+    return grader.grade(prompt, Trace("t", prompt.id, "e", "m", "", answer)).value
 
 
 WRONG_MATHS = [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders.instructions import CHECKS, InstructionsGrader
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import shipped_path
@@ -23,15 +23,15 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def grade(constraints: list[dict[str, Any]], answer: str) -> Grade:
+def grade(constraints: list[dict[str, Any]], answer: str) -> Fact:
     prompt = Prompt((Message("user", "?"),), metadata={"constraints": constraints})
     return InstructionsGrader().grade(prompt, Trace("t", prompt.id, "e", "m", "", answer))
 
 
 @pytest.mark.parametrize(("constraint", "kept", "broken"), CASES)
 def test_each_kind_can_be_kept_and_broken(constraint: dict[str, Any], kept: str, broken: str) -> None:
-    assert grade([constraint], kept).score == 1
-    assert grade([constraint], broken).score == 0
+    assert grade([constraint], kept).value == 1
+    assert grade([constraint], broken).value == 0
     assert constraint["kind"] in grade([constraint], broken).reason
 
 
@@ -41,7 +41,7 @@ def test_the_cases_cover_all_kinds() -> None:
 
 def test_all_must_hold_and_the_reason_names_the_broken_ones_only() -> None:
     verdict = grade([{"kind": "lowercase"}, {"kind": "contains", "value": "jar"}], "a plum")
-    assert verdict.score == 0 and "contains" in verdict.reason and "lowercase" not in verdict.reason
+    assert verdict.value == 0 and "contains" in verdict.reason and "lowercase" not in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_a_malformed_constraint_is_an_input_error(constraint: dict[str, Any]) ->
 def test_every_shipped_guard_reference_keeps_its_constraints() -> None:
     for number, row in read_file(shipped_path("pantry/guard.jsonl"), "prompts"):
         trace = Trace("t", row.prompt.id, "e", "m", "", row.prompt.reference or "")
-        assert InstructionsGrader().grade(row.prompt, trace).score == 1, number
+        assert InstructionsGrader().grade(row.prompt, trace).value == 1, number

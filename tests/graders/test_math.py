@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from localdistill.core.errors import Cancelled
-from localdistill.core.events import Cancel, Event, silent
+from localdistill.core.events import Cancel
+from localdistill.core.means import Means
 from localdistill.core.records import Message, Prompt, Trace
-from localdistill.graders.batch import grade_many
 from localdistill.graders.math import MathGrader
 from localdistill.interchange.files import read_file
 from localdistill.templates import split_thinking
@@ -48,17 +48,17 @@ def pair(reference: str, answer: str, question: str = "?") -> tuple[Prompt, Trac
 )
 def test_comparison(math_grader: MathGrader, reference: str, answer: str, score: int) -> None:
     grade = math_grader.grade(*pair(reference, answer))
-    assert grade.score == score, grade
+    assert grade.value == score, grade
 
 
 def test_a_hanging_child_is_killed_and_replaced() -> None:
     grader = MathGrader(MathGrader.Options(children=1, timeout_s=1))
     try:
-        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+        assert grader.grade(*pair("4", "\\boxed{4}")).value == 1
         begun = time.monotonic()
         grade = grader.grade(*pair("x", "\\boxed{9^{9^{9^{9}}}+x}"))
-        assert grade.score == 0 and time.monotonic() - begun < 10
-        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+        assert grade.value == 0 and time.monotonic() - begun < 10
+        assert grader.grade(*pair("4", "\\boxed{4}")).value == 1
     finally:
         grader.close()
 
@@ -71,30 +71,28 @@ def test_a_stopped_child_counts_as_hung_and_a_dead_one_is_replaced() -> None:
         assert child is not None
         os.kill(child._process.pid, signal.SIGSTOP)
         grade = grader.grade(*pair("4", "\\boxed{4}"))
-        assert grade.score == 0 and "no verdict within 1 s" in grade.reason and not child.is_alive()
+        assert grade.value == 0 and "no verdict within 1 s" in grade.reason and not child.is_alive()
         grader.grade(*pair("4", "\\boxed{4}"))
         child = grader._free.queue[0]
         assert child is not None
         child._process.kill()
         child._process.wait()
-        assert grader.grade(*pair("4", "\\boxed{4}")).score == 1
+        assert grader.grade(*pair("4", "\\boxed{4}")).value == 1
     finally:
         grader.close()
 
 
 def test_long_answers_pass_the_pipe(math_grader: MathGrader) -> None:
-    assert math_grader.grade(*pair("4", "x " * 500_000 + "\\boxed{4}")).score == 1
+    assert math_grader.grade(*pair("4", "x " * 500_000 + "\\boxed{4}")).value == 1
 
 
 def test_many_keep_their_order_and_stop_when_told(math_grader: MathGrader) -> None:
     pairs = [pair(str(i % 3), f"\\boxed{{{i % 2}}}") for i in range(200)]
-    events: list[Event] = []
-    scores = [g.score for g in grade_many(math_grader, pairs, events.append, Cancel(), total=200)]
+    scores = [fact.value for fact in math_grader.facts(pairs, Means())]
     assert scores == [float(i % 3 == i % 2) for i in range(200)]
-    assert events[-1].to_json()["done"] == 200
     asked = iter([False] * 5 + [True] * 500)
     with pytest.raises(Cancelled):
-        list(grade_many(math_grader, pairs, silent, Cancel(lambda: next(asked))))
+        list(math_grader.facts(pairs, Means(cancel=Cancel(lambda: next(asked)))))
 
 
 FALSE_ACCEPTS = {
@@ -130,7 +128,7 @@ def test_on_hand_labels_right_and_wrong_are_told_apart(math_grader: MathGrader) 
     for name, truths in rows.items():
         for number, prompt, trace in labelled(name, set(truths)):
             seen += 1
-            ours = math_grader.grade(prompt, trace).score == 1
+            ours = math_grader.grade(prompt, trace).value == 1
             if ours is not truths[number]:
                 (accepted if ours else rejected).append((name, number))
             if truths[number]:
@@ -145,6 +143,6 @@ def test_every_math500_solution_agrees_with_its_own_answer_and_few_with_another(
     prompts = [row.prompt for _, row in read_file(DATA / "math500/test.jsonl")][:150]
     own = [pair(p.reference or "", p.original or "", p.question) for p in prompts]
     other = [pair(prompts[i - 1].reference or "", p.original or "", p.question) for i, p in enumerate(prompts)]
-    assert sum(g.score for g in grade_many(math_grader, own, silent, Cancel())) == len(own)
+    assert sum(bool(fact.passed) for fact in math_grader.facts(own, Means())) == len(own)
     same = sum(prompts[i - 1].reference == p.reference for i, p in enumerate(prompts))
-    assert sum(g.score for g in grade_many(math_grader, other, silent, Cancel())) <= same + 1
+    assert sum(bool(fact.passed) for fact in math_grader.facts(other, Means())) <= same + 1

@@ -40,7 +40,8 @@ def test_the_pool_shares_the_work_and_asks_until_verified(tmp_path: Path) -> Non
     assert 61 <= sum(asked.values()) <= 62
     store = Store(workspace.store_path)
     assert len(run.ids("select")) == 60
-    assert sum(int(tries) for tries in store.labels("tries").values()) == sum(asked.values())
+    tries = store.facts([prompt.id for prompt in store.prompts()], [("tries", 1, "")])
+    assert sum(fact.value for [fact] in tries.values()) == sum(asked.values())
 
 
 def test_two_priced_teachers_stay_under_the_cap_and_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.means import Means
+from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.rewrites.equations import calculate, equations
 from localdistill.rewrites.extract import ExtractRewrite
 from localdistill.rewrites.result import is_monologue, numbers
@@ -24,17 +25,17 @@ Now each egg costs $2, so she makes 9 * $2 = $18 per day.
 Let me double-check that: 9 * 2 = 18. Yes, 18 dollars."""
 
 
-def shorten(question: str, reasoning: str, answer: str, **options: object) -> tuple[Trace, Grade]:
+def shorten(question: str, reasoning: str, answer: str, **options: object) -> tuple[Trace, Fact]:
     prompt = Prompt((Message("user", question),))
     parent = Trace("t", prompt.id, "e", "m", reasoning, answer, trace_kind="raw")
     rewrite = ExtractRewrite(ExtractRewrite.Options.model_validate(options))
-    [found] = rewrite.rewrite([(prompt, parent)], None)
+    [found] = rewrite.rewrite([(prompt, parent)], Means())
     return found
 
 
 def test_it_keeps_the_chain_and_drops_checks_and_detours() -> None:
-    trace, grade = shorten(QUESTION, REASONING, "She makes **$18**.")
-    assert grade.score == 1.0
+    trace, fact = shorten(QUESTION, REASONING, "She makes **$18**.")
+    assert fact.passed
     assert trace.reasoning.splitlines() == [
         "Altogether 3 + 4 = 7 eggs are gone.", "What is left is 16 - 7 = 9 eggs.",
         "Each egg costs $2, so she makes 9 * $2 = $18 per day.",
@@ -49,7 +50,7 @@ def test_reasons_to_reject() -> None:
     assert shorten(QUESTION, REASONING, "She makes much.")[1].reason == "the answer has no number to start from"
     assert shorten(QUESTION, REASONING, "It is 18", max_steps=2)[1].reason == "the chain is longer than 2 steps"
     assert shorten("What is 1 + 1?", "1 + 1 = 2.", "2")[1].reason == "the summary is not shorter than the reasoning"
-    assert shorten(QUESTION, "", "18")[1].score == 0.0
+    assert shorten(QUESTION, "", "18")[1].value == 0.0
 
 
 @pytest.mark.parametrize(("sentence", "operands", "result"), [
@@ -107,8 +108,8 @@ def test_share_kept_on_real_traces(name: str) -> None:
         if closed:
             prompt = Prompt((Message("user", row["question"]),), reference=row["answer"].split("####")[-1].strip())
             pairs.append((prompt, Trace(f"t{len(pairs)}", prompt.id, "e", "m", reasoning, answer.strip())))
-    found = list(ExtractRewrite(ExtractRewrite.Options()).rewrite(pairs, None))
-    kept = [(parent, trace) for (_, parent), (trace, grade) in zip(pairs, found) if grade.score]
+    found = list(ExtractRewrite(ExtractRewrite.Options()).rewrite(pairs, Means()))
+    kept = [(parent, trace) for (_, parent), (trace, fact) in zip(pairs, found) if fact.passed]
     assert len(kept) / len(pairs) > 0.9
     ratios = sorted(len(trace.reasoning) / len(parent.reasoning) for parent, trace in kept)
     assert ratios[len(ratios) // 2] < 0.1 and not any(is_monologue(trace.reasoning) for _, trace in kept)

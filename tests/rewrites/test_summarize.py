@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from localdistill.core.errors import UsageError
-from localdistill.core.records import Grade, Message, Prompt, Reply, Status, Trace, Usage
-from localdistill.rewrites import REWRITES
-from localdistill.rewrites.base import Ask
+from localdistill.core.means import Ask, Means
+from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Status, Trace, Usage
 from localdistill.rewrites.summarize import SUMMARY_PROMPT, SummarizeRewrite
 
 PROMPT = Prompt((Message("user", "Tom has 1,200 {apples} and sells 5. How many are left?"),), reference="1195")
@@ -21,25 +19,18 @@ GOOD = "Tom has 1200 apples and sells 5: 1200 - 5 = 1195."
 
 def answering(text: str, status: Status = "complete", seen: list[str] | None = None) -> Ask:
     """An engine that always says `text`."""
-    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
-        for key, messages in questions:
+    def ask(requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
             if seen is not None:
-                seen.append(messages[0].content)
-            yield key, Reply("r", status, reasoning="I should shorten it: 999", answer=text, raw=f"raw {text}",
-                             usage=Usage(5, 7), cost_usd=0.5)
+                seen.append(request.messages[0].content)
+            yield Reply(request.id, status, reasoning="I should shorten it: 999", answer=text, raw=f"raw {text}",
+                        usage=Usage(5, 7), cost_usd=0.5)
     return ask
 
 
-def run(ask: Ask | None, *traces: Trace) -> list[tuple[Trace, Grade]]:
+def run(ask: Ask, *traces: Trace) -> list[tuple[Trace, Fact]]:
     rewrite = SummarizeRewrite(SummarizeRewrite.Options())
-    return list(rewrite.rewrite([(PROMPT, trace) for trace in traces or (TRACE,)], ask))
-
-
-def test_contract_of_all_members() -> None:
-    for name in REWRITES.names():
-        member = REWRITES.load(name)
-        assert member.name == name and member.version >= 1 and isinstance(member.needs_engine, bool)
-        member(member.Options())
+    return list(rewrite.rewrite([(PROMPT, trace) for trace in traces or (TRACE,)], Means({"summarizer": ask})))
 
 
 def test_the_request_is_the_shipped_prompt() -> None:
@@ -52,8 +43,8 @@ def test_the_request_is_the_shipped_prompt() -> None:
 
 
 def test_a_good_summary_is_kept_with_its_parent() -> None:
-    [(trace, grade)] = run(answering(f" {GOOD}\n"))
-    assert grade == Grade(trace.id, "summarize@1", 1.0, "kept")
+    [(trace, fact)] = run(answering(f" {GOOD}\n"))
+    assert fact == Fact(trace.id, "summarize", 1, kind="rewrite", value=1.0, passed=True, reason="kept")
     assert (trace.reasoning, trace.answer, trace.trace_kind) == (GOOD, TRACE.answer, "summary")
     assert (trace.parent_id, trace.rewrite, trace.prompt_id) == ("t1", "summarize@1", PROMPT.id)
     assert trace.id.startswith("b2:") and trace.id != TRACE.id
@@ -72,40 +63,35 @@ def test_a_good_summary_is_kept_with_its_parent() -> None:
     ("1200 - 5 = 11950.", "the answer's number is not in the summary"),
 ])
 def test_rejected_summaries_stay_with_their_reason(text: str, reason: str) -> None:
-    [(trace, grade)] = run(answering(text))
-    assert (grade.score, grade.reason) == (0.0, reason) and trace.parent_id == "t1"
+    [(trace, fact)] = run(answering(text))
+    assert (fact.value, fact.reason) == (0.0, reason) and trace.parent_id == "t1"
 
 
 def test_an_unfinished_reply_is_rejected() -> None:
-    [(trace, grade)] = run(answering(GOOD, status="length"))
-    assert (grade.score, grade.reason) == (0.0, "the summarizer's reply is length") and trace.status == "length"
+    [(trace, fact)] = run(answering(GOOD, status="length"))
+    assert (fact.value, fact.reason) == (0.0, "the summarizer's reply is length") and trace.status == "length"
 
 
 def test_other_people_may_wait_in_a_story() -> None:
-    [(_, grade)] = run(answering("Five people wait in line and 1195 do not; I is a letter."))
-    assert grade.score == 1.0
+    [(_, fact)] = run(answering("Five people wait in line and 1195 do not; I is a letter."))
+    assert fact.value == 1.0
 
 
 def test_an_answer_without_a_number_needs_none() -> None:
-    [(_, grade)] = run(answering("Blue and yellow make green."), dataclasses.replace(TRACE, answer="Green."))
-    assert grade.score == 1.0
+    [(_, fact)] = run(answering("Blue and yellow make green."), dataclasses.replace(TRACE, answer="Green."))
+    assert fact.value == 1.0
 
 
 def test_no_reasoning_is_rejected_without_asking() -> None:
     seen: list[str] = []
-    [(_, grade)] = run(answering(GOOD, seen=seen), dataclasses.replace(TRACE, reasoning=" "))
-    assert grade.reason == "there is no reasoning to summarize" and not seen
+    [(_, fact)] = run(answering(GOOD, seen=seen), dataclasses.replace(TRACE, reasoning=" "))
+    assert fact.reason == "there is no reasoning to summarize" and not seen
 
 
 def test_replies_may_come_in_any_order_and_some_not_at_all() -> None:
-    def ask(questions: Iterable[tuple[str, tuple[Message, ...]]]) -> Iterator[tuple[str, Reply]]:
-        for key, _ in reversed(list(questions)):
-            if key != "t2":
-                yield key, Reply(key, "complete", answer=GOOD)
+    def ask(requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in reversed(list(requests)):
+            if request.id != "t2":
+                yield Reply(request.id, "complete", answer=GOOD)
     found = run(ask, *(dataclasses.replace(TRACE, id=f"t{number}") for number in (1, 2, 3)))
     assert [trace.parent_id for trace, _ in found] == ["t3", "t1"]
-
-
-def test_without_an_engine_it_says_so() -> None:
-    with pytest.raises(UsageError, match="engine"):
-        run(None)

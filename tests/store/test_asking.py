@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from localdistill.core.errors import StoreLocked, UsageError
-from localdistill.core.records import Grade
 from localdistill.store import Store
 from localdistill.store import conditions as asking
-from localdistill.store.conditions_child import needed_columns
-from localdistill.store.schema import VIEW_COLUMNS
-from tests.store.test_store import filled, ids, trace_number
+from localdistill.store.columns import ANYBODY, VIEW_COLUMNS
+from tests.store.test_store import filled, graded, ids, trace_number
 
 
 def found(store: Store, where: str, search: str = "", limit: int = 20) -> list[str]:
@@ -23,7 +21,7 @@ def found(store: Store, where: str, search: str = "", limit: int = 20) -> list[s
 
 def test_conditions_find_the_same_as_in_process(tmp_path: Path) -> None:
     store = filled(tmp_path, 30)
-    store.add_grades([Grade(ids(n)[0], "a@1", float(n % 2), "", "") for n in range(0, 30, 3)])
+    store.add_facts([graded(ids(n)[0], "a@1", float(n % 2), "", "") for n in range(0, 30, 3)])
     for where in ("score = 0", "completion_tokens > 35 AND answer LIKE '%8'", "trace_view.labels['steps']::INT = 2",
                   "length(reasoning) > 15 OR labels['no'] = '1'", '"SCORE" = 1',
                   "parent_id IS NULL AND created_at < now()::TIMESTAMP"):
@@ -36,8 +34,9 @@ def test_conditions_find_the_same_as_in_process(tmp_path: Path) -> None:
 
 @pytest.mark.whole
 def test_only_columns_that_a_condition_names_are_read() -> None:
-    assert needed_columns("Score = 1 and engine = 'x'") == ["engine", "score"]
-    assert needed_columns("len(COLUMNS('a.*')) > 1") == list(VIEW_COLUMNS) == needed_columns("trace_view::VARCHAR = ''")
+    assert ANYBODY.named_in("Score = 1 and engine = 'x'") == ["engine", "score"]
+    for where in ("len(COLUMNS('a.*')) > 1", "trace_view::VARCHAR = ''"):
+        assert ANYBODY.named_in(where) == list(VIEW_COLUMNS)
 
 
 @pytest.mark.whole

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from localdistill.core.records import Grade, Message, Prompt, Trace
+from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.safety.journal import JournalWriter
 from localdistill.stages.context import JournalledWriter
 from localdistill.store import Store
+from localdistill.store.columns import VIEW, VIEW_COLUMNS
 from localdistill.store.pages import detail_at, place_of, readers
-from localdistill.store.rows import GRADE_TABLE, PROMPT_TABLE, TRACE_TABLE, trace_from_json, trace_to_json
-from localdistill.store.schema import MIGRATIONS, VIEW, VIEW_COLUMNS
+from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE, fact_to_json, trace_from_json, trace_to_json
+from localdistill.store.schema import MIGRATIONS
 from localdistill.store.session import Sessions
 from localdistill.workspace.run_folder import RunFolder
 
@@ -43,6 +44,8 @@ def values(kind: Any, numbers: Iterator[int]) -> Any:
         return True
     if kind in (int, float):
         return kind(number)
+    if parts[1:] == (float,):
+        return {f"key {number}": float(number)}
     assert origin in (Mapping, dict) or kind in (dict, Mapping), f"say here how a {kind} looks"
     return {f"key {number}": [number, None, "text"]}
 
@@ -63,36 +66,36 @@ def ascii_ids(trace: Trace, prompt: Prompt) -> Trace:
 
 
 @pytest.fixture
-def records() -> tuple[Prompt, Trace, Grade]:
+def records() -> tuple[Prompt, Trace, Fact]:
     prompt = made(Prompt)
     trace = ascii_ids(made(Trace), prompt)
-    return prompt, trace, Grade(**{**vars(made(Grade)), "trace_id": trace.id})
+    return prompt, trace, Fact(**{**vars(made(Fact)), "subject_id": trace.id})
 
 
-def test_every_field_comes_back(tmp_path: Path, records: tuple[Prompt, Trace, Grade]) -> None:
-    prompt, trace, grade = records
+def test_every_field_comes_back(tmp_path: Path, records: tuple[Prompt, Trace, Fact]) -> None:
+    prompt, trace, fact = records
     store = Store(tmp_path / "s.duckdb")
     store.add_prompts([prompt])
     store.add_traces([trace])
-    store.add_grades([grade])
+    store.add_facts([fact])
     assert asdict(next(store.prompts())) == asdict(prompt)
     assert asdict(next(store.traces([trace.id]))) == asdict(trace)
-    assert store.grades([trace.id]) == {trace.id: [grade]}
+    assert store.facts([trace.id]) == {trace.id: [fact]}
     seen = detail_at(reading := readers(store.path), place_of(reading, trace.id))
-    assert (seen.prompt, seen.trace, seen.grades) == (prompt, trace, (grade,))
+    assert (seen.prompt, seen.trace, seen.facts) == (prompt, trace, (fact,))
 
 
-def test_every_field_comes_back_by_way_of_the_journal(tmp_path: Path, records: tuple[Prompt, Trace, Grade]) -> None:
-    _, trace, grade = records
+def test_every_field_comes_back_by_way_of_the_journal(tmp_path: Path, records: tuple[Prompt, Trace, Fact]) -> None:
+    _, trace, fact = records
     run, store = RunFolder(tmp_path / "runs" / "r-1"), Store(tmp_path / "s.duckdb")
     writer = JournalledWriter(run.journal, store)
-    writer.add(trace, [grade])
+    writer.add(trace, [fact])
     writer.close()
-    assert (list(store.traces()), store.grades([trace.id])) == ([trace], {trace.id: [grade]})
+    assert (list(store.traces()), store.facts([trace.id])) == ([trace], {trace.id: [fact]})
 
 
 def test_every_field_of_a_trace_stands_in_the_view_and_in_json(
-    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+    tmp_path: Path, records: tuple[Prompt, Trace, Fact]
 ) -> None:
     _, trace, _ = records
     assert trace_from_json(json.loads(json.dumps(trace_to_json(trace)))) == trace
@@ -109,14 +112,14 @@ def test_every_field_of_a_trace_stands_in_the_view_and_in_json(
 
 def test_every_column_has_the_type_that_its_field_says(tmp_path: Path) -> None:
     sql = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "time": "TIMESTAMP",
-           "labels": "MAP(VARCHAR, VARCHAR)"}
+           "labels": "MAP(VARCHAR, VARCHAR)", "metrics": "MAP(VARCHAR, DOUBLE)"}
     found: dict[str, dict[str, str]] = {}
     for table, name, kind in Sessions(tmp_path / "s.duckdb").run(lambda con: con.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()):
         found.setdefault(table, {})[name] = kind
     views = {name: column.kind for name, column in VIEW.items()}
     for table, columns, own in (("prompts", PROMPT_TABLE, {"seq"}), ("traces", TRACE_TABLE, {"seq", "prompt_seq"}),
-                                ("grades", GRADE_TABLE, {"trace_seq"}), ("trace_view", views, set[str]())):
+                                ("facts", FACT_TABLE, {"trace_seq", "prompt_seq"}), ("trace_view", views, set[str]())):
         wanted = {name: sql[kind.arrow] for name, kind in columns.items()}
         assert {name: kind for name, kind in found[table].items() if name not in own} == wanted, table
 
@@ -135,15 +138,15 @@ def test_every_turn_keeps_every_field(tmp_path: Path) -> None:
     ("asked", [["user", "?"]]), ("asked", [{"role": "user"}]), ("thinks", "yes"),
 ])
 def test_a_line_that_holds_what_no_column_takes_is_damaged_and_stops_no_other(
-    tmp_path: Path, records: tuple[Prompt, Trace, Grade], part: str, value: object
+    tmp_path: Path, records: tuple[Prompt, Trace, Fact], part: str, value: object
 ) -> None:
-    _, trace, grade = records
+    _, trace, fact = records
     store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"
     row = trace_to_json(trace)
     writer = JournalWriter(path)
     writer.append({"kind": "trace", "trace": {**row, "id": "b2:odd", part: value}})
-    writer.append({"kind": "trace", "trace": {**row, "id": "b2:7"}, "grades": [vars(grade)]})
-    writer.append({"kind": "trace", "trace": row, "grades": [vars(grade)]})
+    writer.append({"kind": "trace", "trace": {**row, "id": "b2:7"}, "facts": [fact_to_json(fact)]})
+    writer.append({"kind": "trace", "trace": row, "facts": [fact_to_json(fact)]})
     writer.close()
     caught = store.catch_up([path])
     assert (caught.rows, caught.damaged) == (1, 2), "of the second the grade is for another trace"
@@ -152,7 +155,7 @@ def test_a_line_that_holds_what_no_column_takes_is_damaged_and_stops_no_other(
 
 @pytest.mark.whole
 def test_a_store_from_before_the_newest_columns_opens_and_keeps_its_rows(
-    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+    tmp_path: Path, records: tuple[Prompt, Trace, Fact]
 ) -> None:
     path, (prompt, trace, _) = tmp_path / "s.duckdb", records
     Sessions(path, migrations=MIGRATIONS[:3]).run(lambda con: con.execute(
@@ -172,7 +175,7 @@ def test_a_store_from_before_the_newest_columns_opens_and_keeps_its_rows(
 
 @pytest.mark.whole
 def test_a_line_from_before_the_newest_fields_is_taken_in(
-    tmp_path: Path, records: tuple[Prompt, Trace, Grade]
+    tmp_path: Path, records: tuple[Prompt, Trace, Fact]
 ) -> None:
     _, trace, _ = records
     store, path = Store(tmp_path / "s.duckdb"), tmp_path / "replies.jsonl"

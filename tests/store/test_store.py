@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localdistill.core.errors import StoreError, StoreLocked, UsageError
-from localdistill.core.records import Grade, Message, Prompt, Trace, Usage, content_id
+from localdistill.core.records import Fact, Message, Prompt, Trace, Usage, content_id
 from localdistill.rewrites.naming import RewriteName
 from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
 from localdistill.store.batch_sizes import BORDERS
+from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.rows import restored, storable
-from localdistill.store.schema import MIGRATIONS, VIEW_COLUMNS, Migration
+from localdistill.store.schema import MIGRATIONS, Migration
 from localdistill.store.session import BUDGET_S, Sessions
 
 if TYPE_CHECKING:
@@ -72,6 +73,17 @@ def filled(folder: Path, count: int = 10) -> Store:
     return store
 
 
+def graded(trace_id: str, name: str, score: float, reason: str = "", extracted: str = "") -> Fact:
+    """The verdict of a grader, `name@version`."""
+    by, _, version = name.rpartition("@")
+    return Fact(trace_id, by, int(version), value=score, passed=score >= 1, reason=reason, extracted=extracted)
+
+
+def label(subject_id: str, name: str, value: float | str) -> Fact:
+    """What a label says of a prompt or trace."""
+    return Fact(subject_id, name, kind="label", value=value)
+
+
 def ids(*numbers: int) -> list[str]:
     return [content_id("test", n) for n in numbers]
 
@@ -84,15 +96,15 @@ def test_text_comes_back_as_it_went_in(tmp_path: Path, text: str) -> None:
     prompt = Prompt((Message("user", text),), text, text, text, text, text, {"k" + text: [text]})
     trace = Trace("b2:1", prompt.id, text, text, text, text, raw=text, finish_reason=text, sampling={"stop": [text]},
                   rewrite=text, source=text)  # fmt: skip
-    grade = Grade("b2:1", "g@1" + text, 0.5, text, text)
+    grade = Fact("b2:1", text, 1, text, value=0.5, passed=False, reason=text, extracted=text)
     store = Store(tmp_path / "s.duckdb")
     assert (store.add_prompts([prompt]), store.add_traces([trace])) == (1, 1)
-    store.add_grades([grade])
-    store.add_labels([(prompt.id, "note", text)])
+    store.add_facts([grade])
+    store.add_facts([label(prompt.id, "note", text)])
     [(got_prompt, got_trace)] = store.pairs(["b2:1"])
     assert (got_prompt, got_trace, got_prompt.id) == (prompt, trace, prompt.id)
-    assert store.grades(["b2:1"]) == {"b2:1": [grade]}
-    assert store.labels("note") == {prompt.id: text}
+    assert store.facts(["b2:1"]) == {"b2:1": [grade]}
+    assert store.facts([prompt.id]) == {prompt.id: [label(prompt.id, "note", text)]}
 
 
 @pytest.mark.whole
@@ -143,7 +155,7 @@ def test_an_unknown_id_is_named(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="1 of 2 traces are not in this store, the first is b2:gone"):
             list(read_all([*ids(1), "b2:gone"]))
     with pytest.raises(StoreError, match="b2:gone"):
-        store.add_grades([Grade("b2:gone", "g@1", 1.0, "")])
+        store.add_facts([graded("b2:gone", "g@1", 1.0, "")])
 
 
 def test_a_trace_may_come_before_its_prompt(tmp_path: Path) -> None:
@@ -162,7 +174,7 @@ def test_a_trace_may_come_before_its_prompt(tmp_path: Path) -> None:
 
 def test_the_view_says_what_filters_rely_on(tmp_path: Path) -> None:
     store = filled(tmp_path, 3)
-    store.add_grades([Grade(ids(1)[0], "a@1", 1.0, "right", "2"), Grade(ids(1)[0], "b@1", 0.25, "late", "3")])
+    store.add_facts([graded(ids(1)[0], "a@1", 1.0, "right", "2"), graded(ids(1)[0], "b@1", 0.25, "late", "3")])
     [batch] = store.batches(VIEW_COLUMNS)
     rows = batch.to_pylist()
     assert [r["score"] for r in rows] == [None, 0.25, None]
@@ -184,10 +196,10 @@ def test_the_view_says_what_filters_rely_on(tmp_path: Path) -> None:
 def test_a_second_verdict_of_a_grader_replaces_the_first(tmp_path: Path) -> None:
     store = filled(tmp_path, 3)
     one = ids(1)[0]
-    store.add_grades([Grade(one, "a@1", 0.0, "no")])
-    store.add_grades([Grade(one, "a@1", 0.5, "hm"), Grade(one, "a@1", 1.0, "yes")])
-    assert store.grades(ids(0, 1)) == {one: [Grade(one, "a@1", 1.0, "yes")]}
-    assert store.graded(ids(0, 1, 2), "a@1") == {one} and store.graded(ids(1), "a@2") == set()
+    store.add_facts([graded(one, "a@1", 0.0, "no")])
+    store.add_facts([graded(one, "a@1", 0.5, "hm"), graded(one, "a@1", 1.0, "yes")])
+    assert store.facts(ids(0, 1)) == {one: [graded(one, "a@1", 1.0, "yes")]}
+    assert store.said(ids(0, 1, 2), ("a", 1, "")) == {one} and store.said(ids(1), ("a", 2, "")) == set()
 
 
 @pytest.mark.parametrize(
@@ -250,11 +262,14 @@ def test_find_by_the_beginning_of_an_id(tmp_path: Path) -> None:
 
 
 def test_children_carry_the_verdict_of_their_rewrite(tmp_path: Path) -> None:
+    def said(trace_id: str, value: float, reason: str) -> Fact:
+        return Fact(trace_id, "shorten", 1, "abcd", "rewrite", value, bool(value), reason=reason)
+
     store, label = filled(tmp_path, 4), RewriteName("shorten", 1, "abcd")
     for parent, n in zip(ids(0, 1, 2), (100, 101, 102)):
         store.add_traces([trace_number(n, prompt_number(0), parent_id=parent, rewrite=str(label))])
-    store.add_grades([Grade(ids(100)[0], "shorten@1", 1.0, "kept"), Grade(ids(100)[0], "math@1", 0.0, "wrong"),
-                      Grade(ids(101)[0], "shorten@1", 0.0, "too long")])  # fmt: skip
+    store.add_facts([said(ids(100)[0], 1.0, "kept"), graded(ids(100)[0], "math@1", 0.0, "wrong"),
+                      said(ids(101)[0], 0.0, "too long")])  # fmt: skip
     assert store.children(ids(2, 1, 0, 3), label) == [
         (ids(2)[0], ids(102)[0], 0.0, "not judged"),
         (ids(1)[0], ids(101)[0], 0.0, "too long"),
@@ -313,8 +328,8 @@ def test_what_is_known_of_a_prompt_beside_its_columns_is_one_column(tmp_path: Pa
     store, odd = filled(tmp_path, 4), Prompt((Message("user", "?"),), metadata={"od\ud83d": "\ufdd0 \ud83d", "n": [1]})
     store.add_prompts([odd])
     store.add_traces([trace_number(4, odd), trace_number(5, Prompt(()))])
-    store.add_labels([(prompt_number(1).id, "tries", 3), (prompt_number(2).id, "tries", ">4"),
-                      (prompt_number(3).id, "other", 7), (prompt_number(3).id, "steps", 9)])  # fmt: skip
+    store.add_facts([label(prompt_number(1).id, "tries", 3), label(prompt_number(2).id, "tries", ">4"),
+                      label(prompt_number(3).id, "other", 7), label(prompt_number(3).id, "steps", 9)])  # fmt: skip
     assert [row["labels"] for row in store.listing()] == [
         {"kind": "sum", "steps": "0"}, {"kind": "sum", "steps": "1", "tries": "3"},
         {"kind": "sum", "steps": "2", "tries": ">4"}, {"kind": "sum", "steps": "9", "other": "7"},
@@ -336,9 +351,9 @@ def test_what_traces_cost_adds_up_however_many_are_asked_for(tmp_path: Path) -> 
 
 
 def test_a_trace_that_is_named_twice_has_its_verdicts_once(tmp_path: Path) -> None:
-    store, verdict = filled(tmp_path, 4), Grade(ids(1)[0], "a@1", 1.0, "right")
-    store.add_grades([verdict])
-    assert store.grades(ids(1, 2, 3, 1, 1)) == {ids(1)[0]: [verdict]}
+    store, verdict = filled(tmp_path, 4), graded(ids(1)[0], "a@1", 1.0, "right")
+    store.add_facts([verdict])
+    assert store.facts(ids(1, 2, 3, 1, 1)) == {ids(1)[0]: [verdict]}
 
 
 def test_licences_say_what_is_unknown(tmp_path: Path) -> None:
@@ -355,7 +370,7 @@ def journal_of(path: Path, numbers: range) -> None:
     writer = JournalWriter(path)
     for n in numbers:
         trace = trace_number(n)
-        writer.append({"kind": "trace", "trace": asdict(trace), "grades": [asdict(Grade(trace.id, "g@1", 1.0, "ok"))]})
+        writer.append({"kind": "trace", "trace": asdict(trace), "facts": [asdict(graded(trace.id, "g@1", 1.0, "ok"))]})
     writer.close()
 
 
@@ -368,7 +383,7 @@ def test_catch_up_takes_in_what_is_new_and_only_that(tmp_path: Path) -> None:
     journal_of(path, range(3, 8))
     assert store.catch_up([path]) == CatchUp(rows=3)
     assert list(store.traces()) == [trace_number(n) for n in range(8)]
-    assert len(store.grades(ids(*range(8)))) == 8
+    assert len(store.facts(ids(*range(8)))) == 8
 
 
 def test_a_torn_line_waits_and_a_damaged_one_is_counted(tmp_path: Path) -> None:
@@ -484,7 +499,7 @@ def test_a_damaged_wal_heals_from_the_journal(tmp_path: Path, damage: str) -> No
     wal.write_bytes({"emptied": b"", "halved": data[: len(data) // 2], "flipped": bytes(data)}[damage])
     assert store.catch_up([path]) == CatchUp(rows=25, healed=25)
     assert list(store.traces()) == [trace_number(n) for n in range(30)]
-    assert len(store.grades(ids(*range(30)))) == 30
+    assert len(store.facts(ids(*range(30)))) == 30
     kept = [p.read_bytes() for p in tmp_path.glob("*.damaged-*")]
     assert kept == ([bytes(data)] if damage == "flipped" else [])
 
@@ -621,6 +636,7 @@ SHIPPED = {
     "terms of use": "b5908c38c6fd5829e73911d483a75a9fe54cf04d8504e22d5cd35e0c526d798c",
     "no indexes on what grows": "18ab441f2b30c87b20915f8d1b43b8e1097986aa07328b86cc960bf7591a4f30",
     "cache writes and damaged lines": "af9bdd84986576c64daa53a35781840ad132f7b6d0e19ee1ac7cf9afad3f8bca",
+    "what was asked": "b5fcb23d2e859af49050b735db2b055bc367cb841b010f2ed9c6787a63b524b5",
 }
 
 
@@ -641,20 +657,30 @@ def test_a_store_of_the_first_version_opens_and_keeps_its_rows(tmp_path: Path) -
             "INSERT INTO traces SELECT 1, 'b2:t', 'b2:p', 1, 'e', 'm', 'r', 'a', 'complete', 'raw', '', 'stop', 0, "
             "'{}', 1, 2, 0, 0, false, NULL, 0.0, NULL, '', 's', now()")
 
-        con.execute("INSERT INTO grades VALUES (1, 'b2:t', 'a@1', 0.5, 'half', '7')")
+        con.execute(
+            "INSERT INTO traces SELECT 2, 'b2:u', 'b2:p', 1, 'e', 'm', 'r', 'a', 'complete', 'summary', '', 'stop', 0, "
+            "'{}', 1, 2, 0, 0, false, NULL, 0.0, 'b2:t', 'summarize@1/3f9a01bc', 's', now()")
+        con.execute("INSERT INTO grades VALUES (1, 'b2:t', 'a@1', 0.5, 'half', '7'), "
+                    "(2, 'b2:u', 'summarize@1', 1.0, 'kept', NULL), (1, 'b2:t', 'by hand', 1.0, 'seen', '')")
+        con.execute("INSERT INTO labels VALUES ('b2:p', 'tries', '>4'), ('b2:p', 'steps', '3'), "
+                    "('b2:gone', 'tries', '1')")
 
     Sessions(path, migrations=MIGRATIONS[:1]).run(fill)
     store = Store(path)
-    assert store.grades(["b2:t"]) == {"b2:t": [Grade("b2:t", "a@1", 0.5, "half", "7")]}
-    store.add_grades([Grade("b2:t", "a@1", 1.0, "right")])
-    assert store.grades(["b2:t"]) == {"b2:t": [Grade("b2:t", "a@1", 1.0, "right")]}
-    [trace] = store.traces()
+    assert store.facts(["b2:t", "b2:u", "b2:p"]) == {
+        "b2:t": [graded("b2:t", "a@1", 0.5, "half", "7"), graded("b2:t", "by hand@0", 1.0, "seen")],
+        "b2:u": [Fact("b2:u", "summarize", kind="rewrite", value=1.0, passed=True, reason="kept")],
+        "b2:p": [Fact("b2:p", "steps", 0, kind="label", value=3.0), Fact("b2:p", "tries", 0, kind="label", value=">4")]}
+    assert store.trace_ids("tries = '>4' AND steps = 3 AND a = 0.5") == ["b2:t"]
+    store.add_facts([graded("b2:t", "a@1", 1.0, "right")])
+    assert store.facts(["b2:t"], [("a", 1, "")]) == {"b2:t": [graded("b2:t", "a@1", 1.0, "right")]}
+    trace, _ = store.traces()
     assert (trace.id, trace.terms, trace.source) == ("b2:t", "", "s")
     store.add_traces([trace_number(1, terms="conditional:someone")])
-    assert [t.terms for t in store.traces()] == ["", "conditional:someone"]
-    assert store.trace_ids("terms = ''") == ["b2:t"]
+    assert [t.terms for t in store.traces()] == ["", "", "conditional:someone"]
+    assert store.trace_ids("terms = ''") == ["b2:t", "b2:u"]
     assert Sessions(path).run(lambda con: con.execute("SELECT labels['tries'], asked, thinks FROM trace_view WHERE "
-                                                      "trace_id = 'b2:t'").fetchall()) == [(None, None, None)]
+                                                      "trace_id = 'b2:t'").fetchall()) == [(">4", None, None)]
 
 
 @pytest.mark.whole
@@ -716,7 +742,7 @@ def test_a_session_sees_no_file_but_its_own_and_leaves_it_to_others(tmp_path: Pa
 @pytest.mark.whole
 def test_a_session_that_failed_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     sessions = Sessions(filled(tmp_path, 3).path)
-    for sql in ("BEGIN; INSERT INTO labels VALUES (1)", "CREATE TEMP TABLE incoming AS SELECT 1 AS id; SELECT oops"):
+    for sql in ("BEGIN; INSERT INTO claims VALUES (1)", "CREATE TEMP TABLE incoming AS SELECT 1 AS id; SELECT oops"):
         with pytest.raises(StoreError):
             sessions.run(lambda con, sql=sql: con.execute(sql).fetchall())  # type: ignore[misc]
         assert sessions.run(lambda con: con.execute("SELECT count(*) FROM traces").fetchone()) == (3,)

@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from localdistill import Grade, Message, Prompt, Store, Trace, Workspace, parse_recipe, start, wait
+from localdistill import Fact, Message, Prompt, Store, Trace, Workspace, parse_recipe, start, wait
 from tests.helpers import counting_server, write_questions
 from tests.tui.hostile import HOSTILE, LONG
 
@@ -72,8 +72,9 @@ def hostile() -> Path:
     traces.append(Trace("b2:child", prompts[0].id, "e", "m", reasoning="r", answer="a", trace_kind="summary",
                         parent_id=traces[0].id, rewrite=HOSTILE))
     store.add_traces(traces)
-    store.add_grades(Grade(trace.id, f"g\x1b[2J{number % 2}", number % 2, HOSTILE, HOSTILE)
-                     for number, trace in enumerate(traces))
+    store.add_facts(Fact(trace.id, f"g\x1b[2J{number % 2}", value=float(number % 2), passed=number % 2 == 1,
+                         reason=HOSTILE, extracted=HOSTILE)
+                    for number, trace in enumerate(traces))
     store.save_selection(HOSTILE, {"filters": [{"use": HOSTILE, "options": {}}], "run": HOSTILE},
                          [trace.id for trace in traces], {HOSTILE: 3})
     return root

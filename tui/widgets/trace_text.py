@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from localdistill import Grade, TraceDetail
+from localdistill import Fact, TraceDetail
 from tui.text import joined, line, shown
 
 LONGEST_PART = 20_000
@@ -83,7 +83,7 @@ class TraceText(VerticalScroll, can_focus=True):
             self._text(message.content)))))
         self._draw_thinking()
         self._part("answer", self._text(trace.answer) if trace.answer else shown("(empty)", "$foreground-muted"))
-        self._part("grades", joined(*_grades(detail.grades, prompt.reference)))
+        self._part("grades", joined(*_facts(detail.facts, prompt.reference)))
         self._part("lineage", joined(*_lineage(detail)))
 
     def toggle_thinking(self) -> None:
@@ -144,18 +144,37 @@ def _about(detail: TraceDetail) -> Iterator[Content]:
     yield shown(" · ".join(facts), "$foreground-muted")
 
 
-def _grades(grades: Iterable[Grade], reference: str | None) -> Iterator[Content]:
-    nobody = True
-    for grade in grades:
-        nobody = False
-        mark, style = MARKS[grade.score >= 1] if grade.score in (0, 1) else ("~", "$text-warning")
-        yield shown(f"{mark} {grade.score:g}", f"bold {style}")
-        took = f"  took '{line(grade.extracted)}'" if grade.extracted else ""
-        yield shown(f"  {line(grade.grader)}: {line(grade.reason, 2000)}{took}\n")
-    if nobody:
+def _facts(facts: Iterable[Fact], reference: str | None) -> Iterator[Content]:
+    verdicts = [fact for fact in facts if fact.kind != "label"]
+    for fact in verdicts:
+        yield shown(*_mark(fact))
+        took = f"  took '{line(fact.extracted)}'" if fact.extracted else ""
+        yield shown(f"  {_by(fact)}: {line(fact.reason, 2000)}{_numbers(fact)}{took}\n")
+    if not verdicts:
         yield shown("nobody has judged it\n", "$foreground-muted")
+    for fact in facts:
+        if fact.kind == "label":
+            value = "none" if fact.value is None else fact.value if isinstance(fact.value, str) else f"{fact.value:g}"
+            yield shown(f"{line(fact.by)}  ", "$foreground-muted")
+            yield shown(f"{line(value)}{_numbers(fact)}\n")
     if reference is not None:
         yield joined(shown("reference  ", "$foreground-muted"), shown(line(reference, 2000)))
+
+
+def _mark(fact: Fact) -> tuple[str, str]:
+    """A verdict that can be read without colour."""
+    if not isinstance(fact.value, float):
+        return ("? undecided", "bold $text-warning")
+    mark, style = MARKS[fact.value >= 1] if fact.value in (0, 1) else ("~", "$text-warning")
+    return f"{mark} {fact.value:g}", f"bold {style}"
+
+
+def _by(fact: Fact) -> str:
+    return "a person" if fact.kind == "judgement" else f"{line(fact.by)}@{fact.version}"
+
+
+def _numbers(fact: Fact) -> str:
+    return "".join(f"  {line(name)} {number:g}" for name, number in fact.metrics.items())
 
 
 def _lineage(detail: TraceDetail) -> Iterator[Content]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter
 from localdistill.core.errors import UsageError
-from localdistill.core.records import Grade, Prompt, Trace
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.recipe import Member
 from localdistill.store import Store
 
@@ -28,10 +28,11 @@ def render_trace(store: Store, trace_id: str, form: str = "", student: str = DEF
     prompt, _ = next(iter(store.pairs([trace.id])))
     if form:
         return _as_format(prompt, trace, form, student)
-    return _in_full(prompt, trace, store.grades([trace.id]).get(trace.id, []))
+    said = store.facts([trace.id, prompt.id])
+    return _in_full(prompt, trace, [*said.get(trace.id, ()), *said.get(prompt.id, ())])
 
 
-def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
+def _in_full(prompt: Prompt, trace: Trace, facts: list[Fact]) -> Shown:
     head = f"{trace.id}  {trace.engine} {trace.model}  {trace.status}"
     parts = [head, *(f"[{m.role}{'' if m in prompt.messages else ', as sent'}]\n{m.content}"
                      for m in trace.asked or prompt.messages)]
@@ -40,13 +41,12 @@ def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
     parts += [f"[answer]\n{trace.answer}"]
     if prompt.reference is not None:
         parts.append(f"[reference] {prompt.reference}")
-    parts += [
-        f"[{g.grader}] {g.score:g}: {g.reason}" + (f" (took '{g.extracted}')" if g.extracted else "") for g in grades
-    ]
+    parts += [f"[{fact.name}] {fact.text}" for fact in facts]
     if trace.parent_id:
         parts.append(f"[parent] {trace.parent_id} by {trace.rewrite}")
     return Shown(
-        "\n\n".join(parts), {"prompt": asdict(prompt), "trace": asdict(trace), "grades": [asdict(g) for g in grades]}
+        "\n\n".join(parts), {"prompt": asdict(prompt), "trace": asdict(trace),
+                              "facts": [asdict(fact) for fact in facts]}
     )
 
 

@@ -45,7 +45,7 @@ KILL_PROMPTS, KILL_WIDTH = 2000, 64
 def filled(folder: Path, text: str, prompts: Path, count: int) -> None:
     """A workspace whose store holds an answer to each of the first `count` prompts."""
     recipe = api_runs.recipe_of(text)
-    section = recipe.teachers[0]
+    section = recipe.engines[0]
     engine = OpenAICompatibleEngine(OpenAICompatibleOptions.model_validate(section.options))
     terms = terms_of(section.use, section.options)
     store = Store(Workspace(folder).store_path)
@@ -53,7 +53,7 @@ def filled(folder: Path, text: str, prompts: Path, count: int) -> None:
     store.add_prompts(known)
 
     def traces() -> Iterator[Trace]:
-        asker = Asker(recipe, engine)
+        asker = Asker(recipe.asked[0], engine, recipe.seed)
         for question in map(asker.question, known):
             request = question.requests[0]
             reply = Reply(request.id, "complete", answer="short", raw="{}", usage=Usage(20, 2))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.judging import VERDICTS, judge
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
     from localdistill.api.traces.selecting import (  # fmt: skip
-        FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfall_of, with_option,
+        FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )
     from localdistill.api.traces.showing import render_trace
     from localdistill.core.errors import (  # fmt: skip
@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
-    from localdistill.recipe.drafts import ChangedElsewhere, Problem, RecipeDraft, new_recipe, problems_in
+    from localdistill.recipe.drafts import (  # fmt: skip
+        ChangedElsewhere, Problem, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
+    )
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
     from localdistill.safety.text import display_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text

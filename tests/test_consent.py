@@ -33,11 +33,11 @@ def recipe(teacher: dict[str, Any] | None = None, *rewriters: dict[str, Any], us
     return Recipe.model_validate({
         "name": "r",
         "prompts": {"files": ("p.jsonl",)},
-        "teacher": {"use": use, "options": teacher or {}},
-        "rewrite": [
-            {"name": f"w{i}", "use": "summarize", "engine": {"use": API, "options": options}}
-            for i, options in enumerate(rewriters)
-        ],
+        "engine": {"teacher": {"use": use, "options": teacher or {}},
+                   **{f"e{i}": {"use": API, "options": options} for i, options in enumerate(rewriters)}},
+        "traces": {"teacher": {"ask": "teacher"},
+                   **{f"w{i}": {"from": "teacher", "rewrite": "summarize", "options": {"summarizer": f"e{i}"}}
+                      for i, _ in enumerate(rewriters)}},
     })
 
 
@@ -132,10 +132,9 @@ def test_every_teacher_is_asked_about(place: Workspace) -> None:
     several = Recipe.model_validate({
         "name": "r",
         "prompts": {"files": ("p.jsonl",)},
-        "teacher": [
-            {"use": API, "options": {"base_url": "http://127.0.0.1:8000/v1"}},
-            {"use": API, "name": "big", "options": {"provider": "openai"}},
-        ],
+        "engine": {"here": {"use": API, "options": {"base_url": "http://127.0.0.1:8000/v1"}},
+                   "big": {"use": API, "options": {"provider": "openai"}}},
+        "traces": {"both": {"ask": ["here", "big"]}},
     })
     asked = [(question.name, question.roles) for question in open_terms(several, place)]
     assert asked == [("openai", ("teacher big",))]
@@ -200,9 +199,9 @@ def test_an_engine_says_itself_that_it_is_local(unheard_of: Any, monkeypatch: py
 
 def test_a_rewrite_that_borrows_the_teacher_is_one_of_its_roles() -> None:
     both = recipe({"provider": "openai"}, {})
-    borrowing = both.rewrites[0].model_copy(update={"engine": None})
-    ruled = borrowing.model_copy(update={"name": "rule", "use": "extract"})
-    roles = terms_in(both.model_copy(update={"rewrites": (borrowing, ruled)}))[0].roles
+    borrowing = both.rewrites[0].model_copy(update={"options": {"summarizer": ""}})
+    ruled = borrowing.model_copy(update={"name": "rule", "rewrite": "extract", "options": {}})
+    roles = terms_in(both.model_copy(update={"sets": (*both.asked, borrowing, ruled)}))[0].roles
     assert roles == ("teacher", "rewrite w0")
 
 

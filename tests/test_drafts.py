@@ -24,7 +24,7 @@ from tests.helpers import REPO
 
 PANTRY = (REPO / "recipes/pantry.toml").read_text()
 KEYS = ("seed", "max_usd", "collect.samples", "collect.system", "teacher.0.model", "grade.1.use", "train.rank",
-        "evaluate.max_tokens", "prompts.files", "select.filter.0.use", "train.objective.use", "export.arm")
+        "evaluate.max_tokens", "prompts.files", "filter.0.use", "train.objective.use", "export.arm")
 VALUES = st.one_of(st.integers(-5, 5), st.text(st.characters(blacklist_categories=("Cs",)), max_size=8), st.booleans(),
                    st.lists(st.text(st.characters(blacklist_categories=("Cs",)), max_size=3), max_size=2))
 
@@ -54,7 +54,7 @@ def test_comments_and_order_stay_when_tables_come_and_go(mine: Path) -> None:
     draft = RecipeDraft.open(mine)
     draft.add("grade", {"use": "math"})
     draft.add("teacher", {"use": "llama_cpp", "name": "second", "model": "x.gguf"})
-    draft.remove("select.filter.0")
+    draft.remove("filter.0")
     draft.remove("export")
     assert [row["use"] for row in draft.value("grade")] == ["exact", "instructions", "math"]
     assert [row.get("name") for row in draft.value("teacher")] == [None, "second"]
@@ -73,12 +73,12 @@ def test_every_problem_stands_at_its_key(mine: Path) -> None:
     draft = RecipeDraft.open(mine)
     draft.set("grade.0.use", "exakt")
     draft.set("collect.samples", "many")
-    draft.set("select.filter.0.min_scor", 1)
+    draft.set("filter.0.min_scor", 1)
     draft.set("train.rnk", 3)
     found = {problem.key: problem.text for problem in draft.problems()}
     assert "did you mean 'exact'?" in found["grade.0.use"]
     assert "integer" in found["collect.samples"]
-    assert "did you mean 'min_score'?" in found["select.filter.0.min_scor"]
+    assert "did you mean 'min_score'?" in found["filter.0.min_scor"]
     assert "did you mean 'rank'?" in found["train.rnk"]
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_line_changes_a_recipe(mine: Path) -> None:
     result = CliRunner().invoke(app, ["recipe", "set", str(mine), "seed=5", "collect.system=be brief",
-                                      "--add", "grade=math", "--remove", "select.filter.0"])
+                                      "--add", "grade=math", "--remove", "filter.0"])
     assert result.exit_code == 0, result.output
     draft = RecipeDraft.open(mine)
     assert draft.value("seed") == 5 and draft.value("collect.system") == "be brief"

@@ -346,7 +346,7 @@ path = "r.jsonl"
 """
     recipe = parse_recipe(text)
     both = recipe_targets(recipe, Path("/x"), model="other")
-    assert [target.label for target in both] == ["big", "replay"]
+    assert [target.label for target in both] == ["big", "teacher-2"]
     assert both[0].build().options.model == "other"
     with pytest.raises(UsageError, match="nothing to probe"):
         both[1].build()

@@ -54,11 +54,11 @@ def test_options_of_members_are_checked_where_they_stand() -> None:
         ('name = "x"', "nothing to work on"),
         (SMALL + '[export]\narm = "base"\n', "[export] needs at least one [[export.to]]"),
         ('name = "x"\n[prompts]\nfiles = ["a"]', "[prompts] needs a [teacher]"),
-        (SMALL + '[[arm]]\nname = "a"\nformat = "original"', "[[arm]] needs a [student]"),
+        (SMALL + '[[arm]]\nname = "a"\nformat = "original"', "[arm] needs a [student]"),
         (SMALL + '[student]\nmodel = "m"\n[[arm]]\nname = "base"\nformat = "original"', "may not be named 'base'"),
         (
             SMALL + '[student]\nmodel = "m"\n[[arm]]\nname = "a"\nformat = "original"\nrewrite = "s"',
-            "no rewrite named 's'",
+            "arm[0].rewrite: there is no set named 's'",
         ),
         (SMALL.replace("small", "Not A Name"), "name"),
         ("name = ", "not valid TOML"),
@@ -71,10 +71,10 @@ def test_what_sections_miss_is_said(text: str, expected: str) -> None:
 def test_settings_are_toml_and_reach_list_items_by_name() -> None:
     text = SMALL + '[student]\nmodel = "m"\n[[arm]]\nname = "a"\nformat = "original"\n'
     recipe = parse_recipe(text, settings=['arm.a.format="full_trace"', "student.max_tokens=99", "seed=7"])
-    assert recipe.arms[0].format == "full_trace"
+    assert recipe.arms[0].parts[0].format == "full_trace"
     assert recipe.student is not None and recipe.student.max_tokens == 99
     assert recipe.seed == 7
-    assert "no item 'b'" in problems(text, ("arm.b.format=1",))
+    assert "there is no arm 'b'" in problems(text, ("arm.b.format=1",))
     assert "section.key=value" in problems(text, ("arm",))
 
 

@@ -194,7 +194,7 @@ def test_every_hint_leads_back_to_a_whole_workspace(tmp_path: Path, server: Coun
     grade.run(context)
     select.run(context)
     assert len(traces) == 6 and sum(server.asked.values()) == 6 and missing_traces(workspace) == []
-    assert read_output(context.run, SelectOutput).kept == 6
+    assert read_output(context.run, SelectOutput).sets["teacher"].kept == 6
 
 
 def test_importing_the_questions_brings_prompts_back_too(tmp_path: Path, server: CountingServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from localdistill.api.traces.datasets import dataset_shapes
 from localdistill.api.traces.previews import lay_out_everywhere, layouter_of
-from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
+from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfalls_of, with_option
 from localdistill.api.traces.showing import render_trace
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Fact
@@ -32,7 +32,8 @@ def run(workspace: Workspace) -> RunFolder:
 
 
 def test_the_waterfall_says_what_each_filter_removed(run: RunFolder) -> None:
-    found = waterfall_of(run)
+    (found,) = waterfalls_of(run)
+    assert found.trace_set == "teacher" and found.filters == run.recipe().filters
     assert (found.asked, found.kept, found.name) == (QUESTIONS, QUESTIONS - 5, "doubling")
     assert [(step.use, step.removed, step.is_cheap) for step in found.steps] == [
         ("verified", 5, True), ("duplicates", 0, False)]
@@ -42,12 +43,12 @@ def test_the_waterfall_says_what_each_filter_removed(run: RunFolder) -> None:
 
 def test_other_filters_are_counted_without_storing_anything(workspace: Workspace, run: RunFolder) -> None:
     before = saved_selections(workspace)
-    filters = run.recipe().select.filters
-    assert try_filters(workspace, run, filters).kept == QUESTIONS - 5
-    assert try_filters(workspace, run, with_option(filters, 0, "min_score", "0")).kept == QUESTIONS
+    filters = run.recipe().filters
+    assert try_filters(workspace, run, filters, "teacher").kept == QUESTIONS - 5
+    assert try_filters(workspace, run, with_option(filters, 0, "min_score", "0"), "teacher").kept == QUESTIONS
     short = (*filters, Member(use="length", options={"minimum": 100}))
-    assert [step.removed for step in try_filters(workspace, run, short).steps] == [5, 0, QUESTIONS - 5]
-    assert try_filters(workspace, run, ()).kept == QUESTIONS
+    assert [step.removed for step in try_filters(workspace, run, short, "teacher").steps] == [5, 0, QUESTIONS - 5]
+    assert try_filters(workspace, run, (), "teacher").kept == QUESTIONS
     assert saved_selections(workspace) == before
 
 
@@ -55,7 +56,7 @@ def test_with_many_traces_only_sql_is_counted(
     workspace: Workspace, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("localdistill.api.traces.selecting.CHEAP_TRACES", 10)
-    found = try_filters(workspace, run, run.recipe().select.filters)
+    found = try_filters(workspace, run, run.recipe().filters, "teacher")
     assert [step.removed for step in found.steps] == [5, None] and found.kept is None
 
 
@@ -64,11 +65,11 @@ def test_with_many_traces_only_sql_is_counted(
     ("mini", "1", "Extra input")])
 def test_an_option_that_cannot_be_is_refused(run: RunFolder, name: str, text: str, wrong: str) -> None:
     with pytest.raises(UsageError, match=wrong):
-        with_option(run.recipe().select.filters, 0, name, text)
+        with_option(run.recipe().filters, 0, name, text)
 
 
 def test_texts_and_lists_are_taken_as_toml_or_as_they_stand(run: RunFolder) -> None:
-    filters = (*run.recipe().select.filters, Member(use="teacher", options={}))
+    filters = (*run.recipe().filters, Member(use="teacher", options={}))
     assert with_option(filters, 1, "per_prompt", "shortest")[1].options["per_prompt"] == "shortest"
     assert with_option(filters, 2, "models", '["a*"]')[2].options["models"] == ["a*"]
 
@@ -76,12 +77,12 @@ def test_texts_and_lists_are_taken_as_toml_or_as_they_stand(run: RunFolder) -> N
 def test_a_new_run_selects_with_other_filters_and_asks_nobody_again(run: RunFolder, tmp_path: Path) -> None:
     place = Workspace(shutil.copytree(doubling(), tmp_path / "copy"))
     run = RunFolder.open(place.runs, "doubling-1")
-    again = run_again(place, run, "select", with_option(run.recipe().select.filters, 0, "min_score", "0.0"))
+    again = run_again(place, run, "select", with_option(run.recipe().filters, 0, "min_score", "0.0"))
     assert wait(again).state == "finished"
     assert len(again.ids("select")) == QUESTIONS
     written = parse_recipe((again.path / "recipe.toml").read_text())
     assert written == again.recipe()
-    assert written.select.filters[0].options["min_score"] == 0.0
+    assert written.filters[0].options["min_score"] == 0.0
     assert len(saved_selections(place)) == 2 and saved_selections(place)[0].kept == QUESTIONS
 
 

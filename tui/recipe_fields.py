@@ -4,24 +4,14 @@ and how a value reads as text and back. Pure: knows no widget and no file."""
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tui.text import safe
 
 FieldKind = Literal["text", "number", "choice", "switch", "toml"]
 Schema = Mapping[str, Any]
-
-# Where family members stand: the family, and the key that picks the member.
-_MEMBERS = {
-    "teacher": ("engine", "use"), "grade": ("grader", "use"), "label": ("label", "use"),
-    "select.filter": ("filter", "use"),
-    "rewrite": ("rewrite", "use"), "rewrite.engine": ("engine", "use"), "arm": ("format", "format"),
-    "train": ("trainer", "use"), "train.objective": ("objective", "use"), "evaluate.task": ("task", "use"),
-    "export.to": ("exporter", "use"),
-}
-
 
 @dataclass(frozen=True)
 class RecipeField:
@@ -64,11 +54,19 @@ class RecipeSection:
     addable: tuple[tuple[str, str], ...] = ()
     """For the place of a list: (member, what it is); the key that picks it is `picked_by`."""
     picked_by: str = ""
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Where no key picks a member but the keys of a table say of what kind it is: those keys, still to be filled in."""
+    is_by_name: bool = False
+    """One more of these is a table with a name of its own."""
+
+    def empty(self, member: str) -> Mapping[str, Any]:
+        """What one more of these states at first."""
+        return self.kinds.get(member, {self.picked_by: member})
 
 
 def sections_of(schema: Schema, data: Mapping[str, Any]) -> list[RecipeSection]:
     """All sections of a recipe that says `data`, in the order of the schema."""
-    return list(_Walk(schema).section("", schema, data, "recipe", 0))
+    return list(_Walk(schema).section("", "", schema, data, "recipe", 0))
 
 
 class _Walk:
@@ -76,41 +74,58 @@ class _Walk:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
+        self._places: Mapping[str, Sequence[str]] = schema["x-places"]
+        """Where family members stand: the family, and the key that picks the member."""
 
-    def section(self, key: str, model: Schema, table: Any, title: str, depth: int, is_item: bool = False,
+    def section(self, key: str, place: str, model: Schema, table: Any, title: str, depth: int, is_item: bool = False,
                 ) -> Iterator[RecipeSection]:
-        """The section at `key` and everything below it."""
+        """The section at `key` and everything below it. place: the key, with `*` for every name."""
         present = isinstance(table, Mapping)
         says: Mapping[str, Any] = table if isinstance(table, Mapping) else {}
-        place = _place(key)
-        family, pick = _MEMBERS.get(place, ("", ""))
+        family, pick = self._places.get(place, ("", ""))
         properties = {n: p for n, p in model.get("properties", {}).items() if n != "options" or not family}
+        family = family if pick in properties else ""
         required = set(model.get("required", ()))
-        plain = {n: p for n, p in properties.items() if self._below(p)[0] is None}
-        fields = [self._field(key, n, p, says, n in required, family if n == pick else "") for n, p in plain.items()]
+        is_short = place.endswith(".*")
+        nested = {n: p for n, p in properties.items() if self._below(p)[1] and (n in says or not is_short)}
+        fields = [self._field(key, n, p, says, n in required, family if n == pick else "")
+                  for n, p in properties.items() if n not in nested]
         if family:
-            fields += self._options(key, family, says.get(pick, _default(plain.get(pick, {}))), says, set(properties))
+            own = properties.get(pick, {})
+            fields += self._options(key, family, says.get(pick, _default(own)), says, set(properties))
         known = {field.name for field in fields} | set(properties)
         fields += [_unknown(key, n, v) for n, v in says.items() if n not in known]
         yield RecipeSection(key, title, str(model.get("description", "")), depth, tuple(fields), present or not key,
                             is_item)
-        for name, sub in properties.items():
-            below, is_list = self._below(sub)
-            if below is not None:
-                yield from self._nested(f"{key}.{name}".strip("."), name, below, sub, is_list, says, depth + bool(key))
+        for name, sub in nested.items():
+            yield from self._nested(f"{key}.{name}".strip("."), f"{place}.{name}".strip("."), name, sub, says,
+                                    depth + bool(key))
 
-    def _nested(self, key: str, name: str, below: Schema, sub: Schema, is_list: bool, says: Mapping[str, Any],
+    def _nested(self, key: str, place: str, name: str, sub: Schema, says: Mapping[str, Any],
                 depth: int) -> Iterator[RecipeSection]:
+        models, shape = self._below(sub)
         value = says.get(name)
-        if not is_list:
-            yield from self.section(key, below, value, name, depth)
+        if shape == "table":
+            yield from self.section(key, place, models[0], value, name, depth)
             return
-        rows = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
-        for number, row in enumerate(rows):
-            yield from self.section(f"{key}.{number}", below, row, _item_title(name, number, row), depth, True)
-        family, pick = _MEMBERS[_place(key)]
+        if shape == "names":
+            for own, row in value.items() if isinstance(value, Mapping) else ():
+                yield from self.section(f"{key}.{own}", f"{place}.*", _model_of(models, row), row, f"{name} {own}",
+                                        depth, True)
+            place = f"{place}.*"
+        else:
+            rows = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
+            for number, row in enumerate(rows):
+                yield from self.section(f"{key}.{number}", place, models[0], row, _item_title(name, number, row), depth,
+                                        True)
+        if place not in self._places:
+            return
+        family, pick = self._places[place]
+        kinds = {_first_key(model): _to_fill_in(model) for model in models} if len(models) > 1 else {}
+        ways = _said_of(models) if kinds else self._members(family)
         yield RecipeSection(key, f"+ {name}", str(sub.get("description", "")), depth, is_present=False,
-                            addable=tuple(self._members(family)), picked_by=pick)
+                            addable=tuple(ways), picked_by="" if kinds else pick, kinds=kinds,
+                            is_by_name=shape == "names")
 
     def _members(self, family: str) -> Iterator[tuple[str, str]]:
         for name, options in self._schema["x-members"][family].items():
@@ -132,22 +147,44 @@ class _Walk:
         return RecipeField(f"{key}.{name}".strip("."), name, help_text + _limits(sub), kind,
                            "" if default is None else text_of(default), choices, required, True, says.get(name))
 
-    def _below(self, sub: Schema) -> tuple[Schema | None, bool]:
-        """The model of a nested table and whether it is a list of them; (None, False) for a plain value."""
+    def _below(self, sub: Schema) -> tuple[list[Schema], str]:
+        """The models of nested tables, and whether they are one `table`, a `list`, or stand under `names`; no model and
+        an empty text for a plain value."""
         for option in (sub, *sub.get("anyOf", ()), *sub.get("allOf", ())):
-            if "$ref" in option:
-                return self._named(option["$ref"]), False
-        items = sub.get("items", {})
-        return (self._named(items["$ref"]), True) if "$ref" in items else (None, False)
+            names = option.get("additionalProperties")
+            for found, shape in ((option, "table"), (option.get("items"), "list"), (names, "names")):
+                if isinstance(found, Mapping):
+                    refs = [one["$ref"] for one in (found, *found.get("oneOf", ())) if "$ref" in one]
+                    if models := [model for ref in refs if (model := self._named(ref)) is not None]:
+                        return models, shape
+        return [], ""
 
     def _named(self, ref: str) -> Schema | None:
         found = self._schema.get("$defs", {}).get(ref.rsplit("/", 1)[1])
         return found if isinstance(found, Mapping) and found.get("type") == "object" else None
 
 
-def _place(key: str) -> str:
-    """`select.filter.0` -> `select.filter`."""
-    return ".".join(part for part in key.split(".") if not part.isdigit())
+def _model_of(models: Sequence[Schema], table: Any) -> Schema:
+    """The model of a table that may be of several kinds: the one whose first key it states."""
+    says = table if isinstance(table, Mapping) else {}
+    if len(models) == 1:
+        return models[0]
+    return next((model for model in models if _first_key(model) in says), models[0])
+
+
+def _first_key(model: Schema) -> str:
+    """The key that makes a table this kind."""
+    return str(model["required"][0])
+
+
+def _said_of(models: Sequence[Schema]) -> Iterator[tuple[str, str]]:
+    for model in models:
+        yield _first_key(model), " ".join(str(model.get("description", "")).split())
+
+
+def _to_fill_in(model: Schema) -> dict[str, Any]:
+    """What a table of this kind must state, empty."""
+    return {key: [] if model["properties"][key].get("type") == "array" else "" for key in model["required"]}
 
 
 def _item_title(name: str, number: int, row: Any) -> str:

@@ -58,6 +58,7 @@ class CountTable:
     what: str
     counts: Mapping[str, int]
     arm: str = ""
+    trace_set: str = ""
 
 
 class Curve(NamedTuple):
@@ -196,8 +197,8 @@ def _reduced(view: RunView, item: Event | RunStatus) -> RunView:
             return _measured(view, item)
         case Counted():
             counts = {str(name): int(count) for name, count in item.counts.items()}
-            table = CountTable(str(item.stage), str(item.what), counts, str(item.arm))
-            others = tuple(t for t in view.counts if (t.stage, t.what, t.arm) != (table.stage, table.what, table.arm))
+            table = CountTable(str(item.stage), str(item.what), counts, str(item.arm), str(item.trace_set))
+            others = tuple(t for t in view.counts if replace(t, counts=counts) != table)
             text = f"{table.what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
             return _say(replace(view, counts=(*others, table)), Said("counts", text, stage=table.stage))
         case ArtifactWritten():

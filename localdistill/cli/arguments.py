@@ -62,12 +62,16 @@ def workspace_of(path: Path | None) -> Any:
 
 def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tuple[Any, str, Path]:
     """The recipe, its text, and the folder that its relative paths start from."""
-    from localdistill import load_recipe, recipe_file
+    from localdistill import load_recipe, older_shape, recipe_file
+    from localdistill.cli import output
 
     path = recipe_file(name)
     extra = [f"train.seeds={seeds}"] if seeds else []
     recipe = load_recipe(path, [*(settings or []), *extra])
-    return recipe, path.read_text(encoding="utf-8"), path.resolve().parent
+    text = path.read_text(encoding="utf-8")
+    if told := older_shape(text, name):
+        output.talk(output.safe(f"warning: {name}: {told}"))
+    return recipe, text, path.resolve().parent
 
 
 def accept_terms(recipe: Any, workspace: Any, names: list[str]) -> None:

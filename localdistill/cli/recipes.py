@@ -1,4 +1,4 @@
-"""Commands on recipes: list, new, set, check, schema."""
+"""Commands on recipes: list, new, set, check, upgrade, schema."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def set_values(
     path: Annotated[Path, typer.Argument(help="A recipe file of yours.")],
     values: Annotated[
         list[str] | None,
-        typer.Argument(help="KEY=VALUE, for example train.epochs=2 or arm.0.format=full_trace. The value is TOML; what "
+        typer.Argument(help="KEY=VALUE, for example train.epochs=2 or arm.a.format=full_trace. The value is TOML; what "
                        "is no TOML is text."),
     ] = None,
     remove: Annotated[
@@ -64,7 +64,8 @@ def set_values(
     ] = None,
     add: Annotated[
         list[str] | None,
-        typer.Option("--add", help="LIST=MEMBER, one more table of a list, for example grade=math or arm=full_trace."),
+        typer.Option("--add", help="LIST=MEMBER, one more table of a list, for example grade=math, or arm=full_trace "
+                     "for an arm of that name."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,7 +77,9 @@ def set_values(
         draft.set(*_pair(text, "train.epochs=2", as_toml=True))
     for text in add or ():
         key, member = _pair(text, "grade=math", as_toml=False)
-        draft.add(key, {"format" if key == "arm" else "use": member})
+        is_by_name = key in ("engine", "arm") and not isinstance(draft.value(key), list)
+        name = draft.free_name(key, member) if is_by_name else ""
+        draft.add(key, {"format" if key == "arm" else "use": member}, name)
     for key in remove or ():
         draft.remove(key)
     draft.save()
@@ -126,6 +129,36 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOptio
         output.data(f"{loaded.name}: fine; stages: {' > '.join(loaded.stages())}")
     for key, text in advice:
         output.talk(output.safe(f"warning: {key}: {text}"))
+
+
+@app.command("upgrade", help="Rewrite a recipe of an older shape in today's; its comments and its order stay.")
+def upgrade(
+    path: Annotated[Path, typer.Argument(help="A recipe file of yours.")],
+    check_only: Annotated[bool, typer.Option("--check", help="Only say whether there is something to do.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The old text is kept beside it. With --check, exit code 1 says that there is something to do."""
+    import sys
+
+    from localdistill import RecipeDraft, older_shape, upgrade_recipe
+
+    if check_only:
+        told = older_shape(RecipeDraft.open(path).text, str(path))
+        if as_json:
+            output.data_json({"recipe": str(path), "is_older": bool(told)})
+        else:
+            output.data(f"{path}: {told or 'is of today'}")
+        sys.exit(1 if told else 0)
+    made, aside = upgrade_recipe(path)
+    if as_json:
+        output.data_json({"recipe": str(path), "upgraded": list(made.older), "old": str(aside) if aside else None,
+                          "keeps_comments": made.keeps_comments})
+    elif aside is None:
+        output.talk(f"{path} is of today: nothing to do")
+    else:
+        output.talk(f"wrote {path} ({', '.join(made.older)}); the old text is in {aside}")
+        if not made.keeps_comments:
+            output.talk("warning: its comments could not be kept: they are in the old text")
 
 
 @app.command("schema", help="Print the JSON Schema of recipes, with the options of every family member.")

@@ -1,7 +1,7 @@
 """What long work says while it runs. Events are the only way the core reports: the CLI prints them, the TUI
 reduces them to state, tests collect them. Facts are past tense and end up in `events.jsonl`; `Progressed` and
 `Streamed` are passing states that only `status.json` holds. Whoever does the work says what happened; where it happened
-(stage, arm, seed, contestant) is stamped on by the stage, so that members of families know none of it."""
+(stage, arm, seed, contestant, set) is stamped on by the stage, so that members of families know none of it."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ class WorkEvent(Event):
     """Seed of the training that this is of; None where no single one is meant."""
     contestant: str = field(default="", kw_only=True)
     """Name of the model under test; its arm and seed stand beside it where it was trained."""
+    trace_set: str = field(default="", kw_only=True)
+    """Name of the set of traces."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +191,16 @@ def silent(event: Event) -> None:
     """An `emit` for callers that do not listen."""
 
 
-def stamped(emit: Emit, stage: str = "", arm: str = "", seed: int | None = None, contestant: str = "") -> Emit:
-    """`emit` for work of this stage, arm, seed or contestant: what an event leaves unsaid is filled in."""
+def stamped(emit: Emit, stage: str = "", arm: str = "", seed: int | None = None, contestant: str = "",
+            trace_set: str = "") -> Emit:
+    """`emit` for work of this stage, arm, seed, contestant or set: what an event leaves unsaid is filled in."""
 
     def emit_stamped(event: Event) -> None:
         if isinstance(event, WorkEvent):
             event = dataclasses.replace(
                 event, stage=event.stage or stage, arm=event.arm or arm,
-                seed=seed if event.seed is None else event.seed, contestant=event.contestant or contestant)
+                seed=seed if event.seed is None else event.seed, contestant=event.contestant or contestant,
+                trace_set=event.trace_set or trace_set)
         emit(event)
 
     return emit_stamped

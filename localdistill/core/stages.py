@@ -14,7 +14,7 @@ class Stage:
     does: str
     """In sentences, for people."""
     sections: tuple[str, ...]
-    """Fields of a recipe of which any switches it on; every recipe has a stage with none."""
+    """What of a recipe (fields and properties of it) switches it on, each alone; every recipe has a stage with none."""
     inputs: tuple[str, ...]
     """Earlier stages whose output it reads, where the recipe has them."""
     uses_student: bool = False
@@ -22,11 +22,11 @@ class Stage:
 
 
 STAGES = (
-    Stage("collect", "Ask the teacher (or import traces) for a recipe; what is stored is not asked again.",
-          ("prompts", "traces"), ()),
+    Stage("collect", "Ask for a recipe's traces, or import them; what is stored is not asked again.",
+          ("sets",), ()),
     Stage("grade", "Grade what a recipe collected, and measure its labels.", ("graders", "labels"), ("collect",)),
-    Stage("select", "Apply a recipe's filters and save the selection.", (), ("collect",)),
-    Stage("rewrite", "Make a recipe's rewritten traces (summaries).", ("rewrites",), ("select",)),
+    Stage("select", "Apply a recipe's filters and save what each set keeps.", (), ("collect",)),
+    Stage("rewrite", "Make a recipe's rewritten sets (summaries).", ("rewrites",), ("select",)),
     Stage("format", "Write one tokenized dataset per arm.", ("arms",), ("select", "rewrite"), True),
     Stage("train", "Train one adapter per arm and seed.", ("train",), ("format",), True),
     Stage("evaluate", "Measure the base and every arm, and print the score card.", ("evaluate",),

@@ -8,35 +8,40 @@ from collections.abc import Iterator
 from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
-from localdistill.recipe.sections import Recipe
+from localdistill.recipe.sections import AskedSet, Recipe
 
 
 def advice_on(recipe: Recipe) -> list[tuple[str, str]]:
     """Key and text of everything that deserves a warning."""
-    return [*_equal_samples(recipe), *_single_try(recipe)]
+    return [told for one in recipe.asked for told in (*_equal_samples(recipe, one), *_single_try(recipe, one))]
 
 
-def _equal_samples(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _place(recipe: Recipe, one: AskedSet) -> str:
+    """The table that says how a set is asked: [collect] where it may as well be that."""
+    return "collect" if len(recipe.asked) == 1 and one.name in (*one.ask, "teacher") else f"traces.{one.name}"
+
+
+def _equal_samples(recipe: Recipe, one: AskedSet) -> Iterator[tuple[str, str]]:
     """Several samples that would all be one answer, asked and paid for each time."""
-    collect = recipe.collect
-    if collect.samples < 2:
+    if one.samples < 2:
         return
-    sampling = Sampling(collect.max_tokens, collect.temperature, collect.top_p, collect.top_k, collect.seed)
-    request = Request("", (Message("user", "?"),), sampling, 0, collect.thinks)
+    sampling = Sampling(one.max_tokens, one.temperature, one.top_p, one.top_k, one.seed)
+    request = Request("", (Message("user", "?"),), sampling, 0, one.thinks)
     told: dict[str, list[str]] = {}
-    for section in recipe.teachers:
+    for section in map(recipe.engine, one.ask):
         cls = ENGINES.load(section.use)
         engine: Engine = cls(cls.Options.model_validate(section.options))
         if setting := engine.greedy_by(request):
-            told.setdefault(setting, []).append(section.name or section.use)
-    again = "until_verified asks again for" if collect.until_verified else f"samples = {collect.samples} asks for"
+            told.setdefault(setting, []).append(section.name)
+    again = "until_verified asks again for" if one.until_verified else f"samples = {one.samples} asks for"
+    table = _place(recipe, one)
     for setting, names in told.items():
-        who = "the teacher" if len(names) == len(recipe.teachers) == 1 else " and ".join(names)
+        who = "the teacher" if len(names) == len(one.ask) == 1 else " and ".join(names)
         always, mend = _GREEDY[setting]
-        place = "collect" if sampling.greedy_by == setting else "the teacher's extra"
-        yield f"collect.{setting}", (
+        place = table if sampling.greedy_by == setting else "the teacher's extra"
+        yield f"{table}.{setting}", (
             f"{again} the same answer each time: {who} takes the likeliest token at {always}; set {mend} in {place}, "
-            "or collect.samples = 1"
+            f"or {table}.samples = 1"
         )
 
 
@@ -48,9 +53,10 @@ _GREEDY = {
 """What leaves nothing to chance, and what mends it."""
 
 
-def _single_try(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    if recipe.collect.until_verified and recipe.collect.samples == 1:
-        yield "collect.until_verified", (
-            "asks again up to collect.samples times, and that is 1: every prompt is asked once; set collect.samples to "
-            "4, for example, and a collect.temperature above 0"
+def _single_try(recipe: Recipe, one: AskedSet) -> Iterator[tuple[str, str]]:
+    table = _place(recipe, one)
+    if one.until_verified and one.samples == 1:
+        yield f"{table}.until_verified", (
+            f"asks again up to {table}.samples times, and that is 1: every prompt is asked once; set {table}.samples "
+            f"to 4, for example, and a {table}.temperature above 0"
         )

@@ -16,6 +16,8 @@ from typing import Any, Literal
 from localdistill.core.errors import InputError, LocalDistillError, RecipeError, UsageError
 from localdistill.modelfiles.shipped import recipe_file
 from localdistill.recipe import advice_on, parse_recipe
+from localdistill.recipe.settings import BY_NAME
+from localdistill.recipe.upgrading_text import UpgradedText, upgraded_text
 from localdistill.safety.files import atomic_write_text
 
 _WHERE = "recipe"
@@ -47,7 +49,35 @@ def problems_in(text: str) -> list[Problem]:
         recipe = parse_recipe(text, _WHERE)
     except RecipeError as error:
         return [_located(row.removeprefix(f"{_WHERE}: ")) for row in error.message.splitlines()]
-    return [Problem(key, text, "warning") for key, text in advice_on(recipe)]
+    older = [Problem("", told, "warning")] if (told := older_shape(text)) else []
+    return [*older, *(Problem(key, text, "warning") for key, text in advice_on(recipe))]
+
+
+def older_shape(text: str, name: str = "FILE") -> str:
+    """What is to be said of a recipe of an older shape, in the file `name`; empty for one of today's."""
+    try:
+        older = upgraded_text(text).older
+    except tomllib.TOMLDecodeError:
+        return ""
+    read = f"it is read as before; localdistill recipe upgrade {name} rewrites it"
+    return f"an older shape ({', '.join(older)}): {read}" if older else ""
+
+
+def upgrade_recipe(path: Path) -> tuple[UpgradedText, Path | None]:
+    """Rewrite the file in today's shape, where it has an older one; returns what was done and the file beside it that
+    holds the old text. RecipeError for what is no TOML."""
+    draft = RecipeDraft.open(path)
+    try:
+        made = upgraded_text(draft.text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}", "correct that first") from None
+    if not made.older:
+        return made, None
+    aside = _free_name(path, "old")
+    _write(aside, draft.text)
+    draft.text = made.text
+    draft.save()
+    return made, aside
 
 
 def _located(row: str) -> Problem:
@@ -115,9 +145,28 @@ class RecipeDraft:
         if self.value(key) is not None:
             self._edit(lambda document: _drop(document, key), key)
 
-    def add(self, key: str, values: Mapping[str, Any]) -> None:
-        """Append a table with `values` to the list of tables at `key`, for example `grade`."""
-        self._edit(lambda document: _append(document, key, values), key)
+    def add(self, key: str, values: Mapping[str, Any], name: str = "") -> None:
+        """Append a table with `values` to the list of tables at `key`, for example `grade`; or put it under `name`,
+        where `key` holds tables by name. UsageError when there is one of that name."""
+        if not name:
+            self._edit(lambda document: _append(document, key, values), key)
+            return
+        if self.value(f"{key}.{name}") is not None:
+            raise UsageError(f"there is a {BY_NAME.get(key, key)} '{name}' already", "choose another name")
+        for own, value in values.items():
+            self.set(f"{key}.{name}.{own}", value)
+
+    def free_name(self, key: str, wish: str) -> str:
+        """`wish`, or with a number where the tables at `key` have one of that name."""
+        number, name = 1, wish
+        while self.value(f"{key}.{name}") is not None:
+            number += 1
+            name = f"{wish}-{number}"
+        return name
+
+    def upgrade(self) -> None:
+        """Bring the text into today's shape; nothing is saved."""
+        self.text = upgraded_text(self.text).text
 
     def _edit(self, work: Callable[[Any], None], key: str) -> None:
         """Do `work` on the parsed text. Only a text that reads back as what was meant is taken."""

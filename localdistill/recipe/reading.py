@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +21,116 @@ from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
 from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
-from localdistill.recipe.sections import Recipe
+from localdistill.recipe.expanding import expanded
+from localdistill.recipe.references import StatedNames, reference_problems, unknown
+from localdistill.recipe.sections import (
+    PART_KEYS,
+    SET_KINDS,
+    ArmSection,
+    CollectSection,
+    EngineSection,
+    Recipe,
+    RewrittenSet,
+    SetSection,
+    ShortForm,
+)
+from localdistill.recipe.settings import BY_NAME, merge_settings
+from localdistill.recipe.upgrading import Upgraded, upgraded
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
 
+Table = dict[str, Any]
+_EACH = "*"
+_FAMILIES = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
 # Where family members stand in a recipe: the path of keys, the family, and the keys of the section itself.
 _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
     (("teacher",), ENGINES, frozenset({"name"})),
+    (("engine", _EACH), ENGINES, frozenset()),
+    (("traces", _EACH, "filter"), FILTERS, frozenset()),
     (("grade",), GRADERS, frozenset()),
     (("label",), LABELS, frozenset()),
-    (("select", "filter"), FILTERS, frozenset()),
-    (("rewrite",), REWRITES, frozenset({"name", "engine", "max_tokens"})),
-    (("rewrite", "engine"), ENGINES, frozenset()),
+    (("filter",), FILTERS, frozenset()),
+    (("arm", _EACH, "filter"), FILTERS, frozenset()),
+    (("arm", _EACH, "objective"), OBJECTIVES, frozenset()),
     (("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
     (("train", "objective"), OBJECTIVES, frozenset()),
     (("evaluate", "task"), TASKS, frozenset()),
     (("export", "to"), EXPORTERS, frozenset()),
 )
-
-
+_REWRITTEN_KEYS = frozenset({"from", "filter"})
+_ARM_KEYS = frozenset({"filter", "objective", "start", "epochs"})
 _OF_THE_STAGE = {"model": "-", "adapter": ""}
 """Options of the engine that runs the students which say which student."""
+_ONE_KIND = ("says where its traces come from: ask = ENGINE, files = [...], stored = CONDITION, selection = NAME, or "
+             "from = SET with rewrite")
+_ALL_KEYS = "`localdistill recipe schema` prints every key"
 
 
 class _Reader:
-    """Reads one recipe and collects its problems."""
+    """Reads one recipe of today's shape and collects its problems, each with its key."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.problems: list[str] = []
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self._with_engines: list[tuple[str, Family, str, Mapping[str, Any]]] = []
+        """Label, family, name and options of every member that names engines."""
 
-    def members(self, data: dict[str, Any]) -> None:
+    def read(self, data: Table) -> Recipe | None:
+        """The recipe; None, or what is right of it, when there are problems."""
+        sections = {key for key, value in data.items() if value or (isinstance(value, dict) and key not in BY_NAME)}
+        for key in BY_NAME:
+            if not isinstance(data.get(key, {}), dict):
+                self._say(key, f"has one table for each name: [{key}.NAME]")
+                data.pop(key)
+        self._members(data)
+        collect = self._collect(data)
+        data, clashes = expanded({**data, "collect": collect} if "collect" in data else data)
+        self.problems += clashes
+        names = {key: list(data.get(key, ())) for key in BY_NAME}
+        engines = [made for name, table in data.pop("engine", {}).items()
+                   if (made := self._valid(f"engine.{name}", EngineSection, {**table, "name": name}
+                                           if isinstance(table, dict) else table))]
+        sets = list(self._sets(data.pop("traces", {})))
+        arms = list(self._arms(data.pop("arm", {}), names["traces"], sets))
+        recipe = self._recipe({**data, "engine": engines, "traces": sets, "arm": arms})
+        stated = StatedNames(sections, names["engine"], names["traces"], names["arm"])
+        self.problems += reference_problems(recipe, stated)
+        self._engine_names(recipe, names["engine"])
+        return recipe
+
+    def _recipe(self, data: Table) -> Recipe:
+        """The recipe without its sections that are wrong, each of which is a problem."""
+        try:
+            return Recipe.model_validate(data)
+        except ValidationError as error:
+            self.add("", error)
+            wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+        return Recipe.model_validate({"name": "recipe", **{k: v for k, v in data.items() if k not in wrong}})
+
+    # ---- members
+
+    def _members(self, data: Table) -> None:
         """Move the options of every member into its `options` table, checked."""
         for keys, family, own in _MEMBERS:
             for label, table in _tables(data, keys):
                 self._member(label, table, family, own, "use")
-        for name in data.get("engine", {}):
-            for label, table in _tables(data, ("engine", name)):
-                self._member(label, table, ENGINES, frozenset(), "use")
-        for label, table in _tables(data, ("arm",)):
-            own = frozenset({"name", "rewrite", "selection"})
-            self._member(label, table, FORMATS, own, "format")
-        for keys in (("prompts",), ("traces",)):
+        for label, table in _tables(data, ("traces", _EACH)):
+            if "from" in table:
+                self._member(label, table, REWRITES, _REWRITTEN_KEYS, "rewrite")
+        for label, table in _tables(data, ("arm", _EACH)):
+            if "parts" not in table:
+                self._member(label, table, FORMATS, _ARM_KEYS | PART_KEYS - {"format"}, "format")
+        for label, table in _tables(data, ("arm", _EACH, "parts")):
+            self._member(label, table, FORMATS, frozenset({"traces", "share", "weight"}), "format")
+        for keys in (("prompts",), ("traces", _EACH)):
             for label, table in _tables(data, keys):
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
         for label, table in _tables(data, ("evaluate", "engine_options")):
             self._given(label, table, ENGINES.load("transformers").Options, _OF_THE_STAGE)
-        self._between_families(data)
-
-    def _between_families(self, data: Mapping[str, Any]) -> None:
-        """What one member says of another family, which it cannot check itself."""
         for label, table in _tables(data, ("evaluate", "task")):
             options = _checked(table)
             self._named(f"{label}.grader", options.get("grader", ""), GRADERS, "")
             self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
-        for label, table in _tables(data, ("rewrite",)):
-            name = str(table.get("use"))
-            asks = name in REWRITES.members and REWRITES.load(name).Options.engine_fields()
-            if asks and not (table.get("engine") or data.get("teacher")):
-                self.problems.append(f"{label}.engine: '{name}' needs an engine that writes: add engine = "
-                                     '{ use = "llama_cpp", model = "FILE.gguf" }, or a [teacher]')
         self._served_files(data)
 
     def _served_files(self, data: Mapping[str, Any]) -> None:
@@ -91,20 +140,18 @@ class _Reader:
             options = _checked(table)
             written += options.get("quants", ())
             if (quant := options.get("quant")) and quant not in written:
-                close = nearest(quant, written)
-                self.problems.append(f"{label}.quant: no exporter before it writes {quant}{close}")
+                self._say(f"{label}.quant", f"no exporter before it writes {quant}{nearest(quant, written)}")
 
     def _named(self, key: str, name: Any, family: Family, nothing: str) -> None:
         """A problem when `name` is neither `nothing` nor a member."""
         if name != nothing and str(name) not in family.members:
-            close = nearest(str(name), family.members)
-            self.problems.append(f"{key}: there is no {family.noun} named '{name}'{close}")
+            self._say(key, unknown(family.noun, str(name), family.members))
 
-    def _given(self, label: str, table: dict[str, Any], options: Any, of_the_stage: Mapping[str, str]) -> None:
+    def _given(self, label: str, table: Table, options: Any, of_the_stage: Mapping[str, str]) -> None:
         """Check a table of options of which a stage fills in `of_the_stage` itself. What is not given stays unsaid, so
         that the stage can tell it from what is."""
         for key in of_the_stage.keys() & table.keys():
-            self.problems.append(f"{label}.{key}: is filled in by the evaluation itself; take it out")
+            self._say(f"{label}.{key}", "is filled in by the evaluation itself; take it out")
         rest = {key: value for key, value in table.items() if key not in of_the_stage}
         try:
             checked = options.model_validate({**of_the_stage, **rest}).model_dump(mode="json")
@@ -113,45 +160,141 @@ class _Reader:
         else:
             table.update({key: checked[key] for key in rest})
 
-    def _member(self, label: str, table: dict[str, Any], family: Family, own: frozenset[str], key: str) -> None:
+    def _member(self, label: str, table: Table, family: Family, own: frozenset[str], key: str) -> None:
         name = table.get(key, "torch_lora" if family is TRAINERS else None)
         if not isinstance(name, str):
-            self.problems.append(f"{label}.{key}: says which {family.noun} to use; known: {', '.join(family.names())}")
+            self._say(f"{label}.{key}", f"says which {family.noun} to use; known: {', '.join(family.names())}")
             return
         rest = {k: table.pop(k) for k in list(table) if k not in own and k != key}
         try:
             options = family.load(name).Options
             table["options"] = options.model_validate(rest).model_dump(mode="json")
+            self._with_engines.append((label, family, name, table["options"]))
         except ValidationError as error:
-            known = set(options.model_fields) | own | {key}
-            self.add(label, error, known)
+            self.add(label, error, set(options.model_fields) | own | {key})
         except LocalDistillError as error:
-            self.problems.append(f"{label}.{key}: {error.message} ({error.hint})")
+            self._say(f"{label}.{key}", f"{error.message} ({error.hint})")
+
+    # ---- named tables
+
+    def _collect(self, data: Table) -> Table:
+        """What [collect] says, where it is right: the defaults of all asked sets."""
+        if "collect" not in data:
+            return {}
+        made = self._valid("collect", CollectSection, data["collect"])
+        return dict(data["collect"]) if made else {}
+
+    def _sets(self, tables: Mapping[str, Any]) -> Iterator[SetSection]:
+        for name, table in tables.items():
+            label = f"traces.{name}"
+            if not isinstance(table, dict):
+                self._say(label, "is no table")
+                continue
+            kinds = [key for key in SET_KINDS if key in table]
+            if len(kinds) != 1:
+                self._say(label, f"says where its traces come from in more than one way: {' and '.join(kinds)}" if kinds
+                          else _ONE_KIND + _close_to_a_kind(table))
+            elif made := self._valid(label, SET_KINDS[kinds[0]], {**table, "name": name}):
+                yield made
+
+    def _arms(self, tables: Mapping[str, Any], names: Sequence[str], sets: Sequence[SetSection]
+              ) -> Iterator[ArmSection]:
+        """The arms; where there is one set to train on, they need not name it."""
+        rewritten = {one.name for one in sets if isinstance(one, RewrittenSet)}
+        originals = [name for name in names if name not in rewritten]
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                self._say(f"arm.{name}", "is no table")
+                continue
+            parts = [part for _, part in _tables(table, ("parts",))] if "parts" in table else [table]
+            for part in parts:
+                if "traces" not in part and len(originals) == 1:
+                    part["traces"] = originals[0]
+            if not names:
+                continue
+            if any("traces" not in part for part in parts):
+                self._say(f"arm.{name}.traces", f"says which set it trains on: {', '.join(names)}")
+            elif made := self._valid(f"arm.{name}", ArmSection, {**table, "name": name}):
+                yield made
+
+    def _valid(self, label: str, model: Any, table: Any) -> Any:
+        """The section in `table`; None, and its problems, where something is wrong with it."""
+        if self._is_wrong(label):
+            return None
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            known = {field.alias or name for name, field in model.model_fields.items()}
+            self.add(label, error, known - {"name", "options"} | (PART_KEYS if model is ArmSection else set()))
+            return None
+
+    def _is_wrong(self, label: str) -> bool:
+        """Something in the table at `label` is known to be wrong."""
+        return any(key == label or key.startswith((f"{label}.", f"{label}[")) for key, _ in self.problems)
+
+    def _engine_names(self, recipe: Recipe, engines: Sequence[str]) -> None:
+        """Every engine that a member names is there, and every member that needs one has one."""
+        for label, family, name, options in self._with_engines:
+            for key in family.load(name).Options.engine_fields():
+                if options[key] and options[key] not in engines:
+                    self._say(f"{label}.{key}", unknown("engine", options[key], engines))
+                elif not options[key] and not self._has_default(recipe, family, label):
+                    self._say(f"{label}.{key}", f"'{name}' needs an engine that writes: name one of [engine]"
+                              + (f" ({', '.join(engines)})" if engines else ", which has none yet"))
+
+    def _has_default(self, recipe: Recipe, family: Family, label: str) -> bool:
+        """A rewrite may ask whoever answered its set."""
+        if family is not REWRITES:
+            return False
+        name = label.removeprefix("traces.")
+        is_whole = all(any(one.name == source for one in recipe.sets) for source in _all_sources(recipe, name))
+        return not is_whole or self._is_wrong(label) or bool(recipe.engines_of(name))
+
+    # ---- problems
+
+    def _say(self, key: str, text: str) -> None:
+        self.problems.append((key, text))
 
     def add(self, label: str, error: ValidationError, known: set[str] | None = None) -> None:
-        """Turn pydantic's errors into lines that name the key and the nearest known one."""
+        """Turn pydantic's errors into problems that name the key and the nearest known one."""
         for item in error.errors():
             path = ".".join(str(p) for p in item["loc"])
             key = f"{label}.{path}".strip(".") if path else label
             if item["type"] == "extra_forbidden":
                 close = nearest(str(item["loc"][-1]), known if known is not None else _known_keys(item["loc"][:-1]))
-                self.problems.append(f"{key}: unknown key{close}")
+                self._say(key, f"unknown key{close}")
             elif item["type"] == "missing":
-                self.problems.append(f"{key}: is missing")
+                self._say(key, "is missing")
             else:
-                text = item["msg"].removeprefix("Value error, ")
-                self.problems += [f"{key}: {line}" if key else line for line in text.splitlines()]
+                self._say(key, item["msg"].removeprefix("Value error, "))
 
 
-def _tables(data: Mapping[str, Any], keys: Sequence[str], label: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """All tables at a path of keys, arrays of tables opened; anything of another shape is left to the models."""
+def _close_to_a_kind(table: Table) -> str:
+    """What of a table was probably meant to say what kind of set it is."""
+    return next((f" ('{key}': unknown key{text})" for key in table if (text := nearest(key, SET_KINDS))), "")
+
+
+def _all_sources(recipe: Recipe, name: str) -> list[str]:
+    """`name` and every set that it is made from, directly or not."""
+    found = [name]
+    for source in found:
+        made = next((one for one in recipe.rewrites if one.name == source), None)
+        found += [one for one in (made.from_ if made else ()) if one not in found]
+    return found
+
+
+def _tables(data: Any, keys: Sequence[str], label: str = "") -> list[tuple[str, Table]]:
+    """All tables at a path of keys, arrays of tables and tables of names opened; anything of another shape is left to
+    the models."""
+    if isinstance(data, list):
+        return [row for i, item in enumerate(data) for row in _tables(item, keys, f"{label}[{i}]")]
+    if not isinstance(data, dict):
+        return []
     if not keys:
-        return [(label, data)] if isinstance(data, dict) else []
-    value = data.get(keys[0]) if isinstance(data, dict) else None
-    here = f"{label}.{keys[0]}".strip(".")
-    if isinstance(value, list):
-        return [row for i, item in enumerate(value) for row in _tables(item, keys[1:], f"{here}[{i}]")]
-    return _tables(value, keys[1:], here) if isinstance(value, dict) else []
+        return [(label, data)]
+    first, *rest = keys
+    below = data.items() if first == _EACH else [(first, data.get(first))]
+    return [row for name, value in below for row in _tables(value, rest, f"{label}.{name}".strip("."))]
 
 
 def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -167,7 +310,8 @@ def _known_keys(path: Sequence[str | int]) -> set[str]:
         field = next((f for n, f in model.model_fields.items() if key in (n, f.alias)), None)
         if field:
             model = next((a for a in _annotations(field.annotation) if hasattr(a, "model_fields")), Recipe)
-    return {field.alias or name for name, field in model.model_fields.items()}
+    fields = {**model.model_fields, **(ShortForm.model_fields if model is Recipe else {})}
+    return {field.alias or name for name, field in fields.items()}
 
 
 def _annotations(annotation: Any) -> list[Any]:
@@ -176,60 +320,25 @@ def _annotations(annotation: Any) -> list[Any]:
     return [annotation, *(found for arg in inner for found in _annotations(arg))]
 
 
-def merge_settings(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`data` with `--set a.b=c` applied; c is parsed as TOML, or taken as a string. Lists are addressed by index."""
-    for setting in settings:
-        path, sep, text = setting.partition("=")
-        if not sep or not path.strip():
-            raise RecipeError(f"--set {setting}: must look like section.key=value", "example: --set train.epochs=2")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        target: Any = data
-        keys = path.strip().split(".")
-        for place, key in enumerate(keys[:-1], start=1):
-            if isinstance(target, list):
-                target = target[_index(target, key, setting)]
-            else:
-                target = target.setdefault(key, {})
-            if not isinstance(target, dict | list):
-                raise RecipeError(f"--set {setting}: {'.'.join(keys[:place])} is not a table",
-                                  "`localdistill recipe schema` prints every key")
-        target[_index(target, keys[-1], setting) if isinstance(target, list) else keys[-1]] = value
-    return data
-
-
-def _index(items: list[Any], key: str, setting: str) -> int:
-    """The place in a list that `key` names: an index, or the `name` or `use` of a table."""
-    if key.isdecimal() and int(key) < len(items):
-        return int(key)
-    for place, item in enumerate(items):
-        if isinstance(item, dict) and key in (item.get("name"), item.get("use")):
-            return place
-    raise RecipeError(f"--set {setting}: there is no item '{key}'", f"use an index from 0 to {len(items) - 1}")
-
-
 def parse_recipe(text: str, where: str = "recipe", settings: Sequence[str] = ()) -> Recipe:
     """The recipe that `text` says; RecipeError with every problem, each with `where` and its key."""
     try:
-        data = tomllib.loads(text)
+        stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where}: not valid TOML: {error}", "see `localdistill recipe new` for an example") from None
-    data = merge_settings(data, settings)
-    reader = _Reader(where)
-    reader.members(data)
-    recipe = None
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        reader.add("", error)
-    if recipe is None or reader.problems:
-        problems = list(dict.fromkeys(reader.problems))
-        raise RecipeError(
-            "\n".join(f"{where}: {problem}" for problem in problems), "`localdistill recipe schema` prints every key"
-        )
+    now = upgraded(stated)
+    reader = _Reader()
+    recipe = reader.read(merge_settings(now.data, settings))
+    problems = _in_file(now, reader.problems)
+    if recipe is None or problems:
+        raise RecipeError("\n".join(f"{where}: {problem}" for problem in problems), _ALL_KEYS)
     return recipe
+
+
+def _in_file(now: Upgraded, problems: Sequence[tuple[str, str]]) -> list[str]:
+    """The problems, each once, at the keys that the file has."""
+    told = [f"{now.in_file(key)}: {text}" if key else text for key, text in problems]
+    return list(dict.fromkeys([*now.problems, *told]))
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
@@ -251,16 +360,28 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def read_resolved(text: str) -> Recipe:
-    """The recipe that `dump_recipe` wrote."""
-    return Recipe.model_validate(json.loads(text))
+    """The recipe that `dump_recipe` wrote, of whatever version."""
+    data, _ = expanded(upgraded(json.loads(text)).data)
+    return Recipe.model_validate(data)
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, with the options of every family member under `$defs`."""
-    schema = Recipe.model_json_schema()
-    families = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
+    """JSON Schema of a recipe as TOML has it, with the options of every family member under `x-members`, and under
+    `x-places` where members stand: path (`*` for a name) -> family and the key that picks the member."""
+    schema, short = Recipe.model_json_schema(), ShortForm.model_json_schema()
+    properties = {}
+    for name, value in schema["properties"].items():
+        properties[name] = value
+        if name == "prompts":
+            properties |= short["properties"]
+    schema["properties"] = properties
+    schema["$defs"] = {**short["$defs"], **schema["$defs"]}
     schema["x-members"] = {
         family.noun: {name: family.load(name).Options.model_json_schema() for name in family.names()}
-        for family in families
+        for family in _FAMILIES
+    }
+    schema["x-places"] = {".".join(path): [family.noun, "use"] for path, family, _ in _MEMBERS} | {
+        "traces.*": [REWRITES.noun, "rewrite"], "arm.*": [FORMATS.noun, "format"],
+        "arm.*.parts": [FORMATS.noun, "format"],
     }
     return schema

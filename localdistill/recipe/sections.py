@@ -1,17 +1,36 @@
 """What a recipe can say: one frozen, strict model per section. The docstring under a field is its help, its form
-label and its schema text. What single sections cannot see is checked by `Recipe` itself."""
+label and its schema text. Everything downstream reads these models and no other form: short forms and older ones are
+brought into this one before. What single sections cannot see is checked in `recipe.references`."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Options
 from localdistill.core.stages import STAGES
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Table = dict[str, Any]
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _tables_by_name(value: Any) -> Any:
+    """`{NAME: {...}}`, as TOML has it, as tables that know their names."""
+    if not isinstance(value, dict):
+        return value
+    return [{"name": name, **table} if isinstance(table, dict) else table for name, table in value.items()]
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1),
+                  BeforeValidator(_several, json_schema_input_type=str | list[str])]
+"""One name, or several in a list."""
 
 
 class Member(Options):
@@ -23,30 +42,55 @@ class Member(Options):
     """The member's options, checked."""
 
 
-class TeacherSection(Member):
-    """Who answers the prompts; several are asked side by side."""
-
-    name: str = Field("", pattern=r"^$|" + NAME)
-    """Name for people, in progress and counts; the engine's when empty."""
+def _without_name(schema: Table) -> None:
+    schema["properties"].pop("name", None)
+    schema["required"] = [name for name in schema.get("required", ()) if name != "name"]
 
 
-class PromptsSection(Options):
-    """Which prompts are asked."""
+class Named(Options):
+    """A table that stands under its name."""
 
-    files: tuple[str, ...]
+    model_config = ConfigDict(json_schema_extra=_without_name)
+
+    name: str = Field(pattern=NAME)
+    """The key of its table."""
+
+
+class EngineSection(Named, Member):
+    """Anything that answers requests: sets of traces and members name it."""
+
+
+class HoldoutSection(Options):
+    """Prompts that are set aside before anything is asked, to measure on: the task `holdout` asks them."""
+
+    test: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the prompts that the final measurement asks."""
+    dev: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the prompts for decisions on the way, disjoint from both others."""
+    by: Literal["prompt", "document"] = "prompt"
+    """What stays together: near-duplicates always do; with `document`, all prompts of one document too."""
+
+
+class FilesSection(Options):
+    """Files to read."""
+
+    files: tuple[str, ...] = ()
     """Files to read: relative to the recipe, absolute, or `shipped:NAME`."""
     layout: str = "auto"
     """Layout of the files; `auto` detects it."""
     limit: int = Field(0, ge=0)
-    """Take only the first so many prompts of each file; 0 takes all."""
+    """Take only the first so many rows of each file; 0 takes all."""
 
 
-class TracesSection(PromptsSection):
-    """Traces that exist already, instead of a teacher."""
+class PromptsSection(FilesSection):
+    """Which prompts are asked."""
+
+    holdout: HoldoutSection | None = None
+    """What is set aside to measure on. It counts for traces that are imported, too."""
 
 
-class CollectSection(Options):
-    """How the teacher is asked."""
+class HowAsked(Options):
+    """How an engine is asked."""
 
     samples: int = Field(1, ge=1, le=64)
     """Answers asked per prompt; with `until_verified`, the most that are asked."""
@@ -65,10 +109,11 @@ class CollectSection(Options):
     """Seed of the sampler; the sample index is added."""
     system: str = ""
     """System prompt put before every prompt that has none."""
-    suffix: str = ""
-    """Text put after the last user turn, for example a request to box the answer."""
+    suffix: str | dict[str, str] = ""
+    """Text put after the last user turn, for example a request to box the answer; or a table of such texts by kind of
+    prompt (`math`, `code`, `choice`, `instructions`, or what its row says under `kind`), with `other` for the rest."""
     thinks: bool | None = None
-    """Switch thinking on or off at the teacher; unset leaves its default."""
+    """Switch thinking on or off at the engine; unset leaves its default."""
     json_schema: str = ""
     """JSON Schema, as JSON text, that every reply must follow, for engines that can."""
     grammar: str = ""
@@ -80,30 +125,67 @@ class CollectSection(Options):
     """Share of prompts that may stay without an answer; above it the run stops as partial and can be resumed."""
 
 
-class SelectSection(Options):
-    """Which traces are trained on."""
+class SetSection(Named):
+    """Base of the kinds of trace sets."""
 
-    name: str = Field("", pattern=r"^$|" + NAME)
-    """Name under which the selection is saved; the recipe's name when empty."""
-    from_: str = Field("", alias="from")
-    """Use this saved selection instead of choosing."""
-    filters: tuple[Member, ...] = Field((), alias="filter")
-    """Filters in order; each row is counted at the first one that removes it."""
+    filters: tuple[Member, ...] | None = Field(None, alias="filter")
+    """Filters of this set in place of the recipe's, in order; an empty list keeps everything."""
 
 
-class RewriteSection(Options):
-    """A rewrite whose traces arms can use."""
+class AskedSet(SetSection, HowAsked):
+    """Traces asked of an engine, in one way."""
 
-    name: str = Field(pattern=NAME)
-    """Name that arms refer to."""
-    use: str
+    ask: Names
+    """The engine that is asked, or several, each of which answers every prompt."""
+
+
+class ImportedSet(SetSection, FilesSection):
+    """Traces that exist already, in files."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+    """Files to read: relative to the recipe, absolute, or `shipped:NAME`."""
+
+
+class StoredSet(SetSection):
+    """Traces of this workspace that meet a condition."""
+
+    stored: str
+    """SQL condition over the columns that `localdistill traces --where` knows; `true` takes every trace."""
+
+
+class SelectedSet(SetSection):
+    """The traces of a saved selection."""
+
+    selection: str
+    """Name or id of the selection (`localdistill selections` lists them). It was filtered when it was made: the
+    recipe's filters do not count here, its own do."""
+
+
+class RewrittenSet(SetSection):
+    """Traces made from those of another set. The filters of that set have chosen what is rewritten."""
+
+    from_: Names = Field(alias="from")
+    """The set that is rewritten, or several."""
+    rewrite: str
     """The rewrite."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The rewrite's options, checked."""
-    engine: Member | None = None
-    """Who writes; the teacher when absent."""
-    max_tokens: int = Field(512, ge=1)
-    """Upper limit of new tokens for one rewritten trace."""
+
+
+SET_KINDS: dict[str, type[SetSection]] = {"ask": AskedSet, "files": ImportedSet, "stored": StoredSet,
+                                         "selection": SelectedSet, "from": RewrittenSet}
+"""The key that makes a table one kind of set."""
+
+
+def _kind_of_set(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((key for key in SET_KINDS if key in value), "")
+    return next((key for key, kind in SET_KINDS.items() if isinstance(value, kind)), "")
+
+
+TraceSet = Annotated[
+    Annotated[AskedSet, Tag("ask")] | Annotated[ImportedSet, Tag("files")] | Annotated[StoredSet, Tag("stored")]
+    | Annotated[SelectedSet, Tag("selection")] | Annotated[RewrittenSet, Tag("from")], Discriminator(_kind_of_set)]
 
 
 class StudentSection(Options):
@@ -115,19 +197,68 @@ class StudentSection(Options):
     """Longest training row; longer ones are left out and listed, never cut."""
 
 
-class ArmSection(Options):
-    """One contestant of the race."""
+class PartSection(Options):
+    """Rows of an arm: sets of traces in one format."""
 
-    name: str = Field(pattern=NAME)
-    """Name on the score card."""
+    traces: Names
+    """The set whose traces are laid out, or several. Where the recipe has only one that is not rewritten, it needs no
+    saying."""
     format: str
     """The training format."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The format's options, checked."""
-    rewrite: str = ""
-    """Name of the rewrite whose traces this arm trains on; empty takes the original traces."""
-    selection: str = ""
-    """A saved selection for this arm alone (another teacher, another prompt); empty takes the recipe's."""
+    share: float | None = Field(None, gt=0.0, le=1.0)
+    """Share of the arm's rows that this part has in the end; unset takes what is left, or all there is."""
+    weight: float = Field(1.0, gt=0.0)
+    """Weight of each of its rows in the loss."""
+
+    @property
+    def member(self) -> Member:
+        """The format with its options."""
+        return Member(use=self.format, options=self.options)
+
+
+PART_KEYS = frozenset(PartSection.model_fields) - {"options", "share"}
+"""Keys of a part that may stand in the arm's own table, where it has one part."""
+
+
+def _arm_schema(schema: Table) -> None:
+    """An arm of one part says it in its own table."""
+    _without_name(schema)
+    part = PartSection.model_json_schema()["properties"]
+    short = {name: part[name] for name in ("traces", "format", "weight")}
+    schema["properties"] = {**short, **schema["properties"]}
+    schema["required"] = [name for name in schema["required"] if name != "parts"]
+
+
+class ArmSection(Named):
+    """One contestant of the race: rows and how they are learned."""
+
+    model_config = ConfigDict(json_schema_extra=_arm_schema)
+
+    parts: tuple[PartSection, ...] = Field(min_length=1)
+    """Several sets or formats in one arm, each with its share."""
+    filters: tuple[Member, ...] | None = Field(None, alias="filter")
+    """Filters of this arm alone, in place of those of its sets; an empty list takes everything, wrong answers too."""
+    objective: Member | None = None
+    """What is minimised; unset takes that of [train]."""
+    start: str = ""
+    """The arm whose trained adapter this one goes on from; empty starts from the base."""
+    epochs: float | None = Field(None, gt=0.0)
+    """Passes over its rows; unset takes those of [train]."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_part(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "parts" in value:
+            return value
+        own = {key: value[key] for key in (*PART_KEYS, "options") if key in value}
+        return {**{key: said for key, said in value.items() if key not in own}, "parts": [own]}
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of its sets, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.traces))
 
 
 class TrainSection(Options):
@@ -168,6 +299,35 @@ class ExportSection(Options):
     """Exporters in order, at least one."""
 
 
+class TeacherSection(Member):
+    """The short form: an engine, and a set of the same name that it is asked for. Several of them answer side by side
+    in one set, `teacher`."""
+
+    name: str = Field("", pattern=r"^$|" + NAME)
+    """Name of the engine, for people and for members that use it; `teacher` when empty."""
+
+
+class CollectSection(HowAsked):
+    """How engines are asked, where a set does not say it itself."""
+
+
+class ShortForm(Options):
+    """What a recipe may say in short."""
+
+    teachers: tuple[TeacherSection, ...] = Field((), alias="teacher")
+    """The engines that answer, in short."""
+    collect: CollectSection = CollectSection()
+    """How engines are asked, where a set does not say it itself."""
+
+
+def _named(noun: str, name: str, among: Sequence[Named]) -> Any:
+    known = {one.name: one for one in among}
+    if name not in known:
+        raise UsageError(f"there is no {noun} named '{name}'{nearest(name, known)}",
+                         f"known: {', '.join(known)}" if known else f"the recipe names no {noun}")
+    return known[name]
+
+
 class Recipe(Options):
     """A whole chain, from prompts to exported files."""
 
@@ -180,28 +340,29 @@ class Recipe(Options):
     max_usd: float | None = Field(None, ge=0)
     """Most US dollars that a run may spend on all its calls. Reserved before each call, so it is never passed; a run
     that reaches it pauses. Unset: no cap."""
+    engines: Annotated[tuple[EngineSection, ...],
+                       BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, EngineSection])
+                       ] = Field((), alias="engine")
+    """Engines by name: whatever answers requests."""
     prompts: PromptsSection | None = None
-    """Prompts for the teacher."""
-    teachers: tuple[TeacherSection, ...] = Field((), alias="teacher")
-    """The engines that answer."""
-    collect: CollectSection = CollectSection()
-    """How it is asked."""
-    traces: TracesSection | None = None
-    """Traces to import instead of asking."""
-    engines: dict[str, Member] = Field(default_factory=dict, alias="engine")
-    """Engines by the names under which graders, labels and rewrites ask them."""
+    """Prompts for the engines."""
+    sets: Annotated[tuple[TraceSet, ...],
+                    BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, TraceSet])
+                    ] = Field((), alias="traces")
+    """Sets of traces by name: asked, imported, stored, selected or rewritten."""
     graders: tuple[Member, ...] = Field((), alias="grade")
     """Graders in order; the lowest score counts."""
     labels: tuple[Member, ...] = Field((), alias="label")
-    """What is measured of the traces, for filters and for looking at them."""
-    select: SelectSection = SelectSection()
-    """What is kept."""
-    rewrites: tuple[RewriteSection, ...] = Field((), alias="rewrite")
-    """Rewrites that arms may use."""
+    """What is measured of the prompts and traces, for filters and for looking at them."""
+    filters: tuple[Member, ...] = Field((), alias="filter")
+    """Filters in order, for every set that has none of its own; each row is counted at the first one that removes
+    it."""
     student: StudentSection | None = None
     """Who learns."""
-    arms: tuple[ArmSection, ...] = Field((), alias="arm")
-    """The contestants."""
+    arms: Annotated[tuple[ArmSection, ...],
+                    BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, ArmSection])
+                    ] = Field((), alias="arm")
+    """The contestants by name."""
     train: TrainSection | None = None
     """How they are trained."""
     evaluate: EvaluateSection | None = None
@@ -209,70 +370,53 @@ class Recipe(Options):
     export: ExportSection | None = None
     """What comes out."""
 
-    @field_validator("teachers", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, dict) else value
+    @property
+    def asked(self) -> tuple[AskedSet, ...]:
+        """The sets that engines are asked for."""
+        return tuple(one for one in self.sets if isinstance(one, AskedSet))
 
     @property
-    def teacher(self) -> TeacherSection | None:
-        """The first teacher."""
-        return self.teachers[0] if self.teachers else None
+    def originals(self) -> tuple[SetSection, ...]:
+        """The sets that are not rewritten."""
+        return tuple(one for one in self.sets if not isinstance(one, RewrittenSet))
 
-    def engine(self, name: str) -> Member:
-        """The engine of this name; UsageError with the nearest name where there is none."""
-        known = {**{teacher.name: teacher for teacher in self.teachers if teacher.name}, **self.engines}
-        if name not in known:
-            raise UsageError(f"there is no engine named '{name}'{nearest(name, known)}",
-                             f"known: {', '.join(known)}" if known else "name one under [engine]")
-        return known[name]
+    @property
+    def rewrites(self) -> tuple[RewrittenSet, ...]:
+        """The rewritten sets, each after those that it is made from."""
+        return tuple(self._in_order())
 
-    @model_validator(mode="after")
-    def _sections_fit(self) -> Recipe:
-        problems = list(_section_problems(self))
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+    def _in_order(self) -> Iterator[RewrittenSet]:
+        waiting = [one for one in self.sets if isinstance(one, RewrittenSet)]
+        while waiting:
+            names = {one.name for one in waiting}
+            ready = [one for one in waiting if names.isdisjoint(one.from_)] or waiting
+            yield from ready
+            waiting = [one for one in waiting if one not in ready]
+
+    def filters_of(self, one: SetSection) -> tuple[Member, ...]:
+        """What a set is filtered by: its own filters, else the recipe's where they count for it."""
+        if one.filters is not None:
+            return one.filters
+        return () if isinstance(one, RewrittenSet | SelectedSet) else self.filters
+
+    def engine(self, name: str) -> EngineSection:
+        """The engine of that name; UsageError with the nearest where there is none."""
+        found: EngineSection = _named("engine", name, self.engines)
+        return found
+
+    def trace_set(self, name: str) -> SetSection:
+        """The set of that name; UsageError with the nearest where there is none."""
+        found: SetSection = _named("set", name, self.sets)
+        return found
+
+    def engines_of(self, name: str) -> tuple[str, ...]:
+        """The engines that answered for a set, or for what it was rewritten from."""
+        one = self.trace_set(name)
+        if isinstance(one, RewrittenSet):
+            return tuple(dict.fromkeys(engine for source in one.from_ for engine in self.engines_of(source)))
+        return one.ask if isinstance(one, AskedSet) else ()
 
     def stages(self) -> tuple[str, ...]:
         """The stages that this recipe runs, in order."""
-        given = {name for name, value in self if value}
-        return tuple(stage.name for stage in STAGES if not stage.sections or not given.isdisjoint(stage.sections))
-
-
-def _section_problems(recipe: Recipe) -> list[str]:
-    """What single sections cannot see: missing inputs and names that refer to nothing."""
-    problems = []
-    if recipe.prompts and not recipe.teacher:
-        problems.append("[prompts] needs a [teacher] that answers them, or [traces] with answers that exist")
-    if recipe.collect.until_verified and not recipe.graders:
-        problems.append("collect.until_verified needs a [[grade]] that says which answers are right")
-    if recipe.teacher and not recipe.prompts:
-        problems.append("[teacher] needs [prompts]")
-    if not (recipe.prompts or recipe.traces or recipe.select.from_):
-        problems.append('nothing to work on: give [prompts] and [teacher], or [traces], or select.from = "NAME"')
-    names = {rewrite.name for rewrite in recipe.rewrites}
-    for arm in recipe.arms:
-        if arm.rewrite and arm.rewrite not in names:
-            problems.append(f"arm '{arm.name}': there is no rewrite named '{arm.rewrite}'{nearest(arm.rewrite, names)}")
-    for kind, seen in (("arm", [a.name for a in recipe.arms]), ("rewrite", [r.name for r in recipe.rewrites])):
-        problems += [f"two {kind}s are named '{n}'" for n in sorted({n for n in seen if seen.count(n) > 1})]
-    if "base" in {arm.name for arm in recipe.arms}:
-        problems.append("an arm may not be named 'base': that is the untrained student")
-    if recipe.arms and not recipe.student:
-        problems.append("[[arm]] needs a [student] to lay the rows out for")
-    if recipe.train and not recipe.arms:
-        problems.append("[train] needs at least one [[arm]]")
-    if recipe.export and not recipe.train:
-        problems.append("[export] needs [train]")
-    if recipe.export and not recipe.export.to:
-        problems.append('[export] needs at least one [[export.to]], for example use = "gguf"')
-    if recipe.evaluate and not recipe.evaluate.tasks:
-        problems.append("[evaluate] needs at least one [[evaluate.task]]")
-    arm_names = {arm.name for arm in recipe.arms} | {"best", "base"}
-    if recipe.export and recipe.export.arm not in arm_names:
-        close = nearest(recipe.export.arm, arm_names)
-        problems.append(f"export.arm: there is no arm named '{recipe.export.arm}'{close}")
-    if recipe.export and recipe.export.arm == "best" and not recipe.evaluate:
-        problems.append('export.arm = "best" needs [evaluate]; or name the arm')
-    return problems
+        return tuple(stage.name for stage in STAGES
+                     if not stage.sections or any(getattr(self, name) for name in stage.sections))

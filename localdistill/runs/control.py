@@ -168,7 +168,8 @@ def cancel_batches(workspace: Workspace, run_id: str, emit: Callable[[Event], No
 
     run = RunFolder.open(workspace.runs, run_id)
     count = 0
-    for section in run.recipe().teachers:
+    recipe = run.recipe()
+    for section in (recipe.engine(name) for name in dict.fromkeys(name for one in recipe.asked for name in one.ask)):
         engine = build_member(ENGINES, section, Path(run.request()["base"]))
         if isinstance(engine, Metered):
             from localdistill.engines.wire.batch.answering import cancel_batches as cancel_at_provider

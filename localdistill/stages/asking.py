@@ -1,10 +1,11 @@
-"""Who is asked what, in which order, until when: the questions of a collect stage as lazy streams, one per teacher, and
-the merging of several teachers' replies. Sends nothing itself."""
+"""Who is asked what, in which order, until when: the questions of a collect stage as lazy streams, one per set and
+engine, and the merging of several engines' replies. Sends nothing itself."""
 
 from __future__ import annotations
 
 import gc
 import queue
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from localdistill.core.records import Message, Prompt, Request, Sampling, request_namer
 from localdistill.engines.base import Engine
-from localdistill.recipe import Recipe
+from localdistill.recipe.sections import AskedSet
 
 T = TypeVar("T")
 
@@ -45,12 +46,13 @@ class PendingPrompt:
 
 
 class Asker:
-    """How a recipe asks one engine: the messages and the requests of a prompt, and their ids."""
+    """How a set asks one engine: the messages and the requests of a prompt, and their ids."""
 
-    def __init__(self, recipe: Recipe, engine: Engine) -> None:
-        self._options = options = recipe.collect
+    def __init__(self, section: AskedSet, engine: Engine, seed: int = 0) -> None:
+        """seed: the base of all seeds of the recipe."""
+        self._options = options = section
         self._sampling = Sampling(
-            options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + recipe.seed,
+            options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + seed,
             grammar=options.grammar, json_schema=options.json_schema,
         )
         self._name = request_namer(engine.name, engine.identity(), self._sampling, options.thinks)
@@ -70,6 +72,8 @@ class Asker:
     def _messages(self, prompt: Prompt) -> tuple[Message, ...]:
         """With the system prompt when the prompt has none, and the suffix on its last user turn."""
         system, suffix = self._options.system, self._options.suffix
+        if isinstance(suffix, dict):
+            suffix = suffix.get(kind_of(prompt), suffix.get("other", ""))
         if not (suffix or system):
             return prompt.messages
         messages = list(prompt.messages)
@@ -81,9 +85,23 @@ class Asker:
         return tuple(messages)
 
 
+def kind_of(prompt: Prompt) -> str:
+    """What kind of prompt it is: what its row says under `kind`; else by what there is to judge an answer with."""
+    if stated := prompt.metadata.get("kind"):
+        return str(stated)
+    if prompt.tests is not None:
+        return "code"
+    if prompt.metadata.get("constraints"):
+        return "instructions"
+    reference = (prompt.reference or "").strip()
+    if re.fullmatch(r"\(?[A-J]\)?\.?", reference):
+        return "choice"
+    return "math" if re.search(r"\d|\\[a-z]", reference) else "other"
+
+
 @dataclass
 class Teacher:
-    """One engine and what it is to be asked."""
+    """One engine and what it is to be asked for one set."""
 
     name: str
     engine: Engine
@@ -91,6 +109,8 @@ class Teacher:
     model: str
     """The engine's identity."""
     terms: str
+    trace_set: str = ""
+    until_verified: bool = False
     ids: list[str] = field(default_factory=list)
     """Of every request that may be sent, in the order of the prompts; also of those whose answer is stored."""
     unasked: set[str] = field(default_factory=set)
@@ -99,21 +119,30 @@ class Teacher:
     """The first ones with something to ask; all there are when answers are verified."""
     later: deque[str] = field(default_factory=deque)
     """Ids of the other prompts with something to ask: the store holds them until their turn comes."""
+    left_to_others: set[str] = field(default_factory=set)
+    """Requests that an earlier set asks the same engine in the same words: its answers will be theirs too."""
+
+    def may_send(self) -> set[str]:
+        """The requests that may be sent now."""
+        if not self.until_verified:
+            return set(self.unasked)
+        is_open = [question for question in self.questions if question.is_open(True)]
+        return {request.id for question in is_open for request in question.requests[question.tries:]}
 
 
 class RequestQueue:
-    """A request queue: the requests of one teacher that are to be sent now. With `until_verified` one at a time per
-    prompt: the next is queued when its answer was rejected, so the queue can grow while it is served."""
+    """A request queue: the requests of one teacher for one set that are to be sent now. With `until_verified` one at a
+    time per prompt: the next is queued when its answer was rejected, so the queue can grow while it is served."""
 
-    def __init__(self, teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]], until_verified: bool) -> None:
+    def __init__(self, teacher: Teacher, fetch: Callable[[list[str]], Iterable[Prompt]]) -> None:
         """fetch: the stored prompts of some ids, asked for when their turn comes."""
-        self._until_verified = until_verified
+        self._until_verified, self._others = teacher.until_verified, teacher.left_to_others
         self._again: deque[tuple[PendingPrompt, Request]] = deque()
         self._asked: dict[str, PendingPrompt] = {}
         self._lock = threading.Lock()
         self._fresh: Iterator[tuple[PendingPrompt, Request]]
-        if until_verified:
-            is_open = [question for question in teacher.questions if question.is_open(True)]
+        if teacher.until_verified:
+            is_open = [question for question in teacher.questions if self._is_next_ours(question)]
             self._fresh = ((question, question.requests[question.tries]) for question in is_open)
             self._left = len(is_open)
         else:
@@ -146,9 +175,14 @@ class RequestQueue:
             question = self._asked.pop(request_id)
             question.tries += 1
             question.accepted |= accepted
-            if self._until_verified and question.is_open(True):
+            if self._until_verified and self._is_next_ours(question):
                 self._again.append((question, question.requests[question.tries]))
                 self._left += 1
+
+
+    def _is_next_ours(self, question: PendingPrompt) -> bool:
+        """There is a next try, and no other set makes it."""
+        return question.is_open(True) and question.requests[question.tries].id not in self._others
 
 
 def _unasked(
@@ -261,11 +295,24 @@ def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
             yield prompt
 
 
+def leave_shared_to_the_first(teachers: Sequence[Teacher]) -> bool:
+    """Sets may ask an engine the same: what the first of them may send now, the others leave to it. True where there
+    was any such request."""
+    open_of: dict[str, set[str]] = {}
+    for teacher in teachers:
+        of_others = open_of.setdefault(teacher.name, set())
+        own = teacher.may_send()
+        teacher.left_to_others = own & of_others
+        teacher.unasked -= of_others
+        of_others |= own
+    return any(teacher.left_to_others for teacher in teachers)
+
+
 def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Callable[[list[str]], set[str]],
-              keep: Callable[[list[Prompt]], None], keeps_all: bool, orphans: Collection[str] = (),
+              keep: Callable[[list[Prompt]], None], orphans: Collection[str] = (),
               give_prompts: Callable[[dict[str, str]], None] = lambda prompts: None) -> int:
     """Give every teacher its ids and its first questions, and `keep` the prompts of all that are open; returns how many
-    answers are there. `stored` says which of some ids have one. What is answered is not held unless `keeps_all`, nor
+    answers are there. `stored` says which of some ids have one. What is answered is not held unless it is verified, nor
     more than HELD_QUESTIONS: of the others only ids are, about 250 bytes a request. `orphans` are answers whose prompt
     is not stored: it is kept too, and given to them."""
     count = 0
@@ -277,7 +324,7 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
             for place, teacher in enumerate(teachers):
                 own = [key for _, named in block for key in named[place]]
                 teacher.ids += own
-                if found.issuperset(own) and not keeps_all:
+                if found.issuperset(own) and not teacher.until_verified:
                     continue
                 teacher.unasked.update(own)
                 teacher.unasked -= found
@@ -285,7 +332,7 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
                     has_all = found.issuperset(named[place])
                     if not has_all:
                         is_open[prompt.id] = prompt
-                    if keeps_all or (not has_all and len(teacher.questions) < HELD_QUESTIONS):
+                    if teacher.until_verified or (not has_all and len(teacher.questions) < HELD_QUESTIONS):
                         teacher.questions.append(teacher.asker.question(prompt))
                     elif not has_all:
                         teacher.later.append(prompt.id)

@@ -108,14 +108,12 @@ def benches(context: StageContext, warns: bool = True) -> list[Bench]:
 
 
 def collected_questions(context: StageContext) -> set[str]:
-    """The questions of every trace that the run collected, selected or trains on.
+    """The questions of every trace that the run collected or selected.
 
     Every collected prompt counts, not only those whose traces were selected: it could have been trained on, and what
     a score is measured on must not depend on how a filter went.
     """
     ids = [*context.run.ids("collect"), *context.run.ids("select")]
-    for arm in context.recipe.arms:
-        ids += context.store.selection(arm.selection).trace_ids if arm.selection else ()
     found = context.store.batches(["question"], ids=list(dict.fromkeys(ids)))
     return {text for batch in found for text in batch.column("question").to_pylist() if text is not None}
 

@@ -14,7 +14,7 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe
 from localdistill.stages.context import build_member
-from localdistill.stages.sets import format_of
+from localdistill.stages.tokenizing import format_of
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
@@ -48,4 +48,5 @@ def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
     """Whether what may be exported thinks."""
     assert recipe.export is not None
     arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    return {format_of(arm, base).thinks for arm in arms} or {False}
+    parts = [part for arm in arms for part in arm.parts]
+    return {format_of(part.member, base).thinks for part in parts} or {False}

@@ -23,7 +23,7 @@ from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import PromptsSection
+from localdistill.recipe.sections import FilesSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
@@ -59,7 +59,7 @@ def build_tasks(recipe: Recipe, base: Path) -> list[Task]:
     return [build_member(TASKS, member, base, read=read_prompts) for member in members]
 
 
-def read_section(section: PromptsSection, base: Path) -> Iterator[Imported]:
+def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:
     """The rows of a section's files; relative paths start from `base`."""
     layout = None if section.layout == "auto" else section.layout
     for name in section.files:

@@ -37,7 +37,7 @@ class Saying:
 def makers_of(recipe: Recipe) -> tuple[tuple[Family, Member], ...]:
     """The graders of a recipe, then its labels. Asking until an answer is verified counts the tries."""
     labels = recipe.labels
-    if recipe.collect.until_verified and not any(member.use == "tries" for member in labels):
+    if any(one.until_verified for one in recipe.asked) and not any(member.use == "tries" for member in labels):
         labels = (*labels, Member(use="tries"))
     return (*((GRADERS, member) for member in recipe.graders), *((LABELS, member) for member in labels))
 

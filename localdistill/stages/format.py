@@ -216,8 +216,9 @@ class _ArmDataset:
 
     def identity(self, context: StageContext) -> dict[str, Any]:
         """What of the arm makes its dataset: the rows say all, the rest is for people."""
-        section, weights = self.arm.section, [row.row_weight for row in self.rows]
-        formats = {"format": section.format, **section.options} if len(self.arm.parts) == 1 else {
+        weights = [row.row_weight for row in self.rows]
+        first = self.arm.parts[0].part.format
+        formats = {"format": first.use, **first.options} if len(self.arm.parts) == 1 else {
             "parts": [part.part.format.model_dump(mode="json") for part in self.arm.parts]}
         return {
             **formats,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Counted, Progressed
 from localdistill.core.records import Fact, FactScope, Prompt, Trace
+from localdistill.recipe.sections import HowAsked
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import Saying, makers_of, sayings_of, scope_of
 from localdistill.stages.outputs import GradeOutput, write_output
@@ -33,7 +34,8 @@ def run(context: StageContext) -> None:
             raise with_way_on(context, error, "what was said before is kept") from None
         finally:
             context.say_spending()
-    questions.require_replies(context.recipe.collect.may_fail)
+    may_fail = min((one.may_fail for one in context.recipe.asked), default=HowAsked().may_fail)
+    questions.require_replies(may_fail)
     graders = [saying.key[0] for saying in sayings if saying.maker.kind == "grade"]
     labels = [saying.key[0] for saying in sayings if saying.maker.kind == "label"]
     write_output(context.run, GradeOutput(tuple(graders), tuple(labels), tuple(scope)))

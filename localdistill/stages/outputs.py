@@ -38,6 +38,8 @@ class CollectOutput(StageOutput):
     """Questions that were allowed to stay without an answer."""
     unknown_marks: Mapping[str, int] = field(default_factory=dict)
     """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
+    sets: Mapping[str, int] = field(default_factory=dict)
+    """Set -> traces; the traces themselves are the ids `collect-NAME`. Empty in runs that are older than sets."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,43 @@ class GradeOutput(StageOutput):
 
 
 @dataclass(frozen=True)
+class Selected:
+    """What filters kept of one set."""
+
+    selection: str
+    """It is saved under this name."""
+    traces: int
+    """Before the first filter."""
+    kept: int
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Filter -> traces that it removed."""
+
+
+@dataclass(frozen=True)
 class SelectOutput(StageOutput):
-    """The selection; its traces are the ids `select`."""
+    """What every set keeps; the traces are the ids `select-NAME`, and `select` for all of them."""
 
     stage = "select"
-    name: str
-    kept: int
+    version = 2
+    sets: Mapping[str, Selected]
+    """Set, or `SET@ARM` for what an arm's own filters kept of it. Runs that are older than sets have one without a
+    name."""
+
+    @classmethod
+    def from_older(cls, data: Any, version: int) -> Any:
+        """Before there were sets: name and count of the one selection."""
+        return {"sets": {"": {"selection": data["name"], "traces": data["kept"], "kept": data["kept"]}}}
 
 
 @dataclass(frozen=True)
 class RewriteOutput(StageOutput):
-    """What every rewrite came to; its kept traces are the ids `rewrite-NAME`."""
+    """What every rewritten set came to; its kept traces are the ids `rewrite-NAME`."""
 
     stage = "rewrite"
     verdicts: Mapping[str, Mapping[str, int]]
-    """Rewrite -> `kept`, or why not -> traces."""
+    """Set -> `kept`, or why not -> traces."""
+    selected: Mapping[str, Selected] = field(default_factory=dict)
+    """`SET`, or `SET@ARM` -> what filters kept of what was rewritten, where there are any."""
 
     @classmethod
     def from_older(cls, data: Any, version: int) -> Any:

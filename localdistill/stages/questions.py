@@ -41,9 +41,8 @@ class Opened:
 class Questions:
     """The engines of one stage by their names in the recipe, opened when the first member needs them."""
 
-    def __init__(self, context: StageContext, default: Member | None = None) -> None:
-        """default: who answers where a member names no engine."""
-        self._context, self._default = context, default
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
         self._stack = ExitStack()
         self._opened: dict[str, Opened] = {}
         self._newest: OrderedDict[ReplyKey, Reply] = OrderedDict()
@@ -64,13 +63,12 @@ class Questions:
         self._stack.close()
 
     def engine(self, name: str, who: str) -> Opened:
-        """The engine of this name in the recipe, opened once; the default one where it is empty. UsageError, in the
-        name of `who`, where there is none."""
+        """The engine of this name in the recipe, opened once. UsageError, in the name of `who`, where there is none."""
         if name not in self._opened:
-            member = self._context.recipe.engine(name) if name else self._default
-            if member is None:
+            if not name:
                 raise UsageError(f"{who} names no engine", "give it the name of one of the recipe's [engine]")
             self._journal = self._journal or self._stack.enter_context(self._context.journal())
+            member = self._context.recipe.engine(name)
             engine = self._stack.enter_context(self._context.engine(member))
             self._opened[name] = Opened(engine, engine.identity(), member)
         return self._opened[name]

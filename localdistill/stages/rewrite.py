@@ -1,5 +1,5 @@
-"""rewrite: selected traces become new traces with a parent, made by a model or by a rule. The rewrite judges its own
-output; a rejected one stays stored and is counted."""
+"""rewrite: the traces of a set become those of another, each with a parent, made by a model or by a rule. The rewrite
+judges its own output; a rejected one stays stored and is counted."""
 
 from __future__ import annotations
 
@@ -7,39 +7,51 @@ import dataclasses
 from collections import Counter
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult
-from localdistill.core.events import Counted, Progressed
+from localdistill.core.events import Counted, Progressed, stamped
 from localdistill.core.options import Options
 from localdistill.core.records import content_id
 from localdistill.recipe import Member
-from localdistill.recipe.sections import RewriteSection
+from localdistill.recipe.engine_uses import writers_of
+from localdistill.recipe.sections import RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Rewrite
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import changed_options
-from localdistill.stages.outputs import RewriteOutput, write_output
+from localdistill.stages.outputs import RewriteOutput, Selected, write_output
 from localdistill.stages.questions import Opened, Questions, with_way_on
+from localdistill.stages.select import choose, select_for_arm
+from localdistill.stages.sets import ids_of, ids_of_all, rewritten
 from localdistill.workspace.terms import strictest, terms_of
 
 MOST_REASONS = 3
 
 
 def run(context: StageContext) -> None:
-    """Leave one list of kept rewritten traces per rewrite: `rewrite-NAME.ids`."""
-    summary = {}
+    """Leave one list of kept traces per rewritten set: `rewrite-NAME.ids`. A set comes after those it is made from."""
+    summary, made = {}, dict[str, Selected]()
     for section in context.recipe.rewrites:
-        summary[section.name] = _rewrite_all(context, section)
-    write_output(context.run, RewriteOutput(summary))
+        summary[section.name], kept = _rewrite_all(context, section)
+        if section.filters:
+            before = len(kept)
+            kept, removed = choose(context, kept, section.filters)
+            made[section.name] = Selected("", before, len(kept), removed)
+        context.run.write_ids(rewritten(section.name), kept)
+    for arm in context.recipe.arms:
+        for name in arm.sets if arm.filters is not None else ():
+            if isinstance(context.recipe.trace_set(name), RewrittenSet):
+                ids = ids_of(context.run, context.recipe, name)
+                select_for_arm(context, name, arm.name, arm.filters or (), ids, made)
+    write_output(context.run, RewriteOutput(summary, made))
 
 
-def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, int]:
-    has_limit = "max_tokens" in REWRITES.load(section.use).Options.model_fields
-    limit = {"max_tokens": section.max_tokens} if has_limit else {}
-    member = Member(use=section.use, options={**section.options, **limit})
+def _rewrite_all(context: StageContext, section: RewrittenSet) -> tuple[dict[str, int], list[str]]:
+    """The verdicts on what was rewritten, and the traces that were kept."""
+    member = Member(use=section.rewrite, options={**section.options, **writers_of(context.recipe, section)})
     rewrite: Rewrite = context.member(REWRITES, member)
     options = type(rewrite).Options.model_validate(member.options)
-    parents = context.run.ids("select")
-    with Questions(context, section.engine or context.recipe.teacher) as questions:
+    parents = ids_of_all(context.run, context.recipe, section.from_)
+    with Questions(context) as questions:
         asked = questions.engines_of(rewrite.name, options)
         name = RewriteName(rewrite.name, rewrite.version, writer_of(options, asked))
         context.take_in_journals()
@@ -54,7 +66,7 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
                 context.say_spending()
     children = context.store.children(parents, name)
     verdicts = Counter("kept" if score >= 1 else reason for _, _, score, reason in children)
-    context.emit(Counted(section.name, dict(verdicts)))
+    stamped(context.emit, trace_set=section.name)(Counted(section.name, dict(verdicts)))
     kept = {parent: child for parent, child, score, _ in children if score >= 1}
     ids = [kept[parent] for parent in parents if parent in kept]
     if len(children) < len(parents):
@@ -63,8 +75,7 @@ def _rewrite_all(context: StageContext, section: RewriteSection) -> dict[str, in
             f"rewrite '{section.name}': {len(parents) - len(children)} traces have no answer yet{why}",
             f"localdistill resume {context.run.id} asks only for those",
         )
-    context.run.write_ids(f"rewrite-{section.name}", ids)
-    return dict(verdicts)
+    return dict(verdicts), ids
 
 
 def writer_of(options: Options, asked: dict[str, Opened]) -> str:
@@ -79,7 +90,7 @@ def writer_of(options: Options, asked: dict[str, Opened]) -> str:
     return content_id("writer", *parts)[3:11] if parts else ""
 
 
-def _write(context: StageContext, section: RewriteSection, rewrite: Rewrite, options: Options, name: RewriteName,
+def _write(context: StageContext, section: RewrittenSet, rewrite: Rewrite, options: Options, name: RewriteName,
            missing: list[str], questions: Questions) -> None:
     """Make and journal the rewritten traces of `missing`. Their terms are those of the parent and of whoever writes."""
     means = questions.means_of(rewrite.name, options, rewrite.needs)

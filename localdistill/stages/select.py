@@ -1,59 +1,108 @@
-"""select: filters in order decide which traces are trained on; each removed trace is counted at the first filter that
-removes it, and the selection is saved under a name."""
+"""select: filters in order decide which traces of each set are trained on; each removed trace is counted at the first
+filter that removes it, and what is kept is saved under a name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Counted, Measured
+from localdistill.core.events import Counted, Measured, Noted, stamped
 from localdistill.core.records import FactScope
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
+from localdistill.recipe.sections import RewrittenSet, SelectedSet, SetSection
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import SelectOutput, scope_of_run, write_output
+from localdistill.stages.outputs import Selected, SelectOutput, scope_of_run, write_output
 from localdistill.stages.questions import Questions
+from localdistill.stages.sets import collected_ids, selected, selection_name
 
 
 def run(context: StageContext) -> None:
-    """Leave `select.ids` and the saved selection's id."""
-    section = context.recipe.select
-    if section.from_:
-        selection = context.store.selection(section.from_)
-        kept, name = list(selection.trace_ids), section.from_
-    else:
-        ids = context.run.ids("collect")
-        kept, removed = choose(context, ids, section.filters)
-        context.worked()
-        name = section.name or context.recipe.name
-        definition = {"filters": [m.model_dump(mode="json") for m in section.filters], "run": context.run.id}
-        context.store.save_selection(name, definition, kept, removed)
-        context.emit(
-            Counted(
-                "waterfall",
-                {"traces": len(ids), **{f"- {k}": v for k, v in removed.items()}, "kept": len(kept)},
-            )
-        )
+    """Leave what every set that is not rewritten keeps (`select-NAME`, for an arm with filters of its own
+    `select-NAME@ARM`), all of that (`select`), and the saved selections."""
+    recipe, made, kept = context.recipe, dict[str, Selected](), list[str]()
+    for one in recipe.originals:
+        ids, sets = _select(context, one)
+        kept += ids
+        made |= sets
+        _say_cost(context, one.name, ids)
+    for arm in recipe.arms:
+        for one in recipe.originals:
+            if arm.filters is not None and one.name in arm.sets:
+                kept += select_for_arm(context, one.name, arm.name, arm.filters, collected_ids(context.run, one.name),
+                                       made)
     if not kept:
         raise LocalDistillError(
             "the selection is empty: every trace was removed",
-            "`localdistill traces` shows grades and reasons; loosen a [[select.filter]]",
+            "`localdistill traces` shows grades and reasons; loosen a [[filter]]",
         )
-    _say_cost(context, kept)
-    context.run.write_ids("select", kept)
-    write_output(context.run, SelectOutput(name, len(kept)))
+    context.run.write_ids("select", list(dict.fromkeys(kept)))
+    write_output(context.run, SelectOutput(made))
 
 
-def _say_cost(context: StageContext, kept: Sequence[str]) -> None:
-    """What one kept trace cost, with all that was paid for the others, where anything was paid."""
-    asked = context.run.ids("collect") or kept
+def _select(context: StageContext, one: SetSection) -> tuple[list[str], dict[str, Selected]]:
+    """What the filters of a set keep."""
+    recipe, ids = context.recipe, collected_ids(context.run, one.name)
+    filters = recipe.filters_of(one)
+    kept, removed = choose(context, ids, filters)
+    context.run.write_ids(selected(one.name), kept)
+    name = selection_name(recipe, one.name)
+    if isinstance(one, SelectedSet) and not filters:
+        name = one.selection
+    else:
+        _save(context, name, filters, kept, removed, one.name)
+        _tell(context, ids, kept, removed, one.name)
+    if not kept and _is_needed(context, one.name):
+        raise LocalDistillError(
+            f"the selection is empty: every trace of the set '{one.name}' was removed" if ids else
+            f"the set '{one.name}' has no traces",
+            "`localdistill traces` shows grades and reasons; loosen a [[filter]], or give the set a filter of its own",
+        )
+    return kept, {one.name: Selected(name, len(ids), len(kept), removed)}
+
+
+def select_for_arm(context: StageContext, name: str, arm: str, filters: Sequence[Member], ids: list[str],
+                   made: dict[str, Selected]) -> list[str]:
+    """What an arm's own filters keep of the traces `ids` of a set; told, saved, and added to `made`."""
+    kept, removed = choose(context, ids, filters)
+    context.run.write_ids(selected(name, arm), kept)
+    saved = selection_name(context.recipe, name, arm)
+    _save(context, saved, filters, kept, removed, name)
+    _tell(context, ids, kept, removed, name, arm)
+    made[f"{name}@{arm}"] = Selected(saved, len(ids), len(kept), removed)
+    return kept
+
+
+def _save(context: StageContext, name: str, filters: Sequence[Member], kept: Sequence[str], removed: dict[str, int],
+          trace_set: str) -> None:
+    context.worked()
+    definition = {"filters": [m.model_dump(mode="json") for m in filters], "run": context.run.id, "set": trace_set}
+    context.store.save_selection(name, definition, kept, removed)
+
+
+def _tell(context: StageContext, ids: Sequence[str], kept: Sequence[str], removed: dict[str, int], trace_set: str,
+          arm: str = "") -> None:
+    emit = stamped(context.emit, trace_set=trace_set, arm=arm)
+    emit(Counted("waterfall", {"traces": len(ids), **{f"- {k}": v for k, v in removed.items()}, "kept": len(kept)}))
+
+
+def _is_needed(context: StageContext, name: str) -> bool:
+    """An arm trains on what the set keeps, or a rewrite starts from it."""
+    trains = any(name in arm.sets and arm.filters is None for arm in context.recipe.arms)
+    return trains or any(name in one.from_ for one in context.recipe.sets if isinstance(one, RewrittenSet))
+
+
+def _say_cost(context: StageContext, name: str, kept: Sequence[str]) -> None:
+    """What one kept trace of a set cost, with all that was paid for the others, where anything was paid."""
+    asked = collected_ids(context.run, name)
     paid, unknown = context.store.cost_of(asked)
-    if paid:
+    if paid and kept:
         each = paid / len(kept)
         more = f"; the cost of {unknown:,} more is unknown" if unknown else ""
-        context.note(f"${each:.6f} per kept trace: ${paid:.4f} for {len(asked):,} traces{more}")
-        context.emit(Measured("usd_per_kept_trace", each))
+        emit = stamped(context.emit, trace_set=name)
+        emit(Noted(f"${each:.6f} per kept trace: ${paid:.4f} for {len(asked):,} traces{more}"))
+        emit(Measured("usd_per_kept_trace", each))
 
 
 def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:

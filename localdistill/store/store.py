@@ -245,6 +245,10 @@ class Store:
         found = set(matching_seqs(self._sessions, where, scope=scope))
         return [i for i in ids if places.get(i) in found]
 
+    def ids_where(self, where: str) -> list[str]:
+        """Ids of the traces that meet `where`, which may be what a user typed (see `listing`), in stored order."""
+        return view.ids_where(self._sessions, where)
+
     def batches(
         self, columns: Sequence[str], where: str | None = None, ids: Sequence[str] | None = None,
         scope: FactScope | None = None,

@@ -233,6 +233,10 @@ class RunFolder:
         path = self.path / "stages" / f"{name}.ids"
         return path.read_text().split() if path.exists() else []
 
+    def has_ids(self, name: str) -> bool:
+        """True when a list of ids is kept under `name`, be it an empty one."""
+        return (self.path / "stages" / f"{name}.ids").exists()
+
     @property
     def journal(self) -> Path:
         """The journal of acknowledged replies."""

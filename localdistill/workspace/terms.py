@@ -17,8 +17,6 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.engines import ENGINES
-from localdistill.graders import GRADERS
-from localdistill.labels import LABELS
 from localdistill.providers import (
     Provider,
     TermsClass,
@@ -30,8 +28,8 @@ from localdistill.providers import (
     unsaid,
     who_of,
 )
+from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.sections import Recipe
-from localdistill.rewrites import REWRITES
 from localdistill.safety.files import atomic_write_text
 from localdistill.workspace.folder import Workspace
 
@@ -177,22 +175,9 @@ def who_answers(engine: str, options: Mapping[str, Any]) -> Who:
 
 
 def engines_in(recipe: Recipe) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Stage, role, engine name and options of everybody in the recipe who is asked: its teachers, and whom a member
-    names by an option of the type `EngineName`."""
-    for teacher in recipe.teachers:
-        yield "collect", "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
-    for family, stage, members in ((GRADERS, "grade", recipe.graders), (LABELS, "grade", recipe.labels)):
-        for member in members:
-            for field in family.load(member.use).Options.engine_fields():
-                if name := member.options.get(field):
-                    asked = recipe.engine(name)
-                    yield stage, f"{family.noun} {member.use}", asked.use, asked.options
-    for rewrite in recipe.rewrites:
-        for field in REWRITES.load(rewrite.use).Options.engine_fields():
-            name = rewrite.options.get(field)
-            writer = recipe.engine(name) if name else rewrite.engine or recipe.teacher
-            if writer:
-                yield "rewrite", f"rewrite {rewrite.name}", writer.use, writer.options
+    """Stage, role, engine and options of everybody whom the recipe asks."""
+    for use in engine_uses(recipe):
+        yield use.stage, use.role, use.engine.use, use.engine.options
 
 
 def _terms(engine: str, options: Mapping[str, Any]) -> Iterator[TermsQuestion]:

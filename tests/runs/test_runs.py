@@ -15,7 +15,7 @@ from localdistill.core.errors import UsageError
 from localdistill.core.events import Failed
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.journal import read
-from localdistill.stages.outputs import SelectOutput, read_output
+from localdistill.stages.outputs import Selected, SelectOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
 
@@ -47,7 +47,7 @@ def test_a_run_goes_through_its_stages_and_a_second_run_asks_nothing(tmp_path: P
         workspace, run = begin(tmp_path, text)
         assert wait(run).state == "finished"
         assert sum(server.asked.values()) == 12
-        assert read_output(run, SelectOutput) == SelectOutput("collecting", 12)
+        assert read_output(run, SelectOutput).sets == {"teacher": Selected("collecting", 12, 12, {"verified": 0})}
         _, again = begin(tmp_path, text)
         assert wait(again).state == "finished"
         assert sum(server.asked.values()) == 12

@@ -335,7 +335,7 @@ def engine() -> OpenAICompatibleEngine:
 def asked_by(text: str = "") -> tuple[Asker, list[Prompt]]:
     members = '[prompts]\nfiles = ["q.jsonl"]\n[[teacher]]\nuse = "replay"\npath = "x"\n[[grade]]\nuse = "exact"\n'
     recipe = parse_recipe(f'name = "t"\n[collect]\nsamples = 2\nsuffix = "Think."\n{text}\n{members}')
-    return Asker(recipe, engine()), [Prompt((Message("user", f"q{n}"),)) for n in range(8)]
+    return Asker(recipe.asked[0], engine()), [Prompt((Message("user", f"q{n}"),)) for n in range(8)]
 
 
 @pytest.mark.parametrize("held", [0, 2, 100])
@@ -361,12 +361,12 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
 
     teachers = [Teacher(name, engine(), asker, "m", "") for name in "ab"]
     same = [replace(prompts[n], reference="another") for n in (0, 6)]
-    assert find_open(teachers, iter(prompts + same), stored, kept.extend, False) == 7
+    assert find_open(teachers, iter(prompts + same), stored, kept.extend) == 7
     assert kept == prompts[3:] and looked_up == [12, 12, 8]
     for teacher in teachers:
         assert teacher.ids == every and teacher.unasked == set(every) - answered
         assert len(teacher.questions) == min(held, 5)
-        queue = RequestQueue(teacher, fetch, False)
+        queue = RequestQueue(teacher, fetch)
         assert len(queue) == 9
         taken = [request for size in (2, 4, 100) for request in queue.take(size)]
         assert [request.id for request in taken] == [key for key in every if key not in answered]
@@ -384,11 +384,11 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
     monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 0)
     asker, prompts = asked_by("until_verified = true")
     every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
-    teacher = Teacher("a", engine(), asker, "m", "")
-    find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None, True)
+    teacher = Teacher("a", engine(), asker, "m", "", until_verified=True)
+    find_open([teacher], prompts, lambda ids: {every[0]}.intersection(ids), lambda _: None)
     assert [question.prompt for question in teacher.questions] == prompts
     teacher.questions[0].tries, teacher.questions[0].accepted = 1, True
-    queue = RequestQueue(teacher, lambda _: [], True)
+    queue = RequestQueue(teacher, lambda _: [])
     assert len(queue) == 7
     first = queue.take(2)
     assert [request.id for request in first] == [every[2], every[4]]
@@ -420,7 +420,7 @@ def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(
 def test_a_store_that_fails_ends_the_reading() -> None:
     asker, prompts = asked_by()
     with pytest.raises(StoreError, match="gone"):
-        find_open([Teacher("a", engine(), asker, "m", "")], prompts, gone, lambda _: None, False)
+        find_open([Teacher("a", engine(), asker, "m", "")], prompts, gone, lambda _: None)
 
 
 def gone(ids: list[str]) -> set[str]:

@@ -26,6 +26,7 @@ from localdistill.stages.outputs import (
     GradeOutput,
     MeasuredForms,
     RewriteOutput,
+    Selected,
     SelectOutput,
     StageOutput,
     TaskSummary,
@@ -55,9 +56,10 @@ EXPORT = ExportOutput(
     (Standing("sums", False, "better", 0.1, 0.5, 0.4, (0.1, 0.7)), Standing("talk", True, "not compared", why="why")),
     (TaskSummary("sums", False, 4, "trained", (FormSummary("trained", 0.5, (0.1, 0.9)), FORM), 0.1),), ("sums: F16",),
     ("b2:a",), ("none",), ("resume",))
+SELECTED = Selected("s", 3, 2, {"verified": 1})
 LEFT: tuple[StageOutput, ...] = (
-    CollectOutput(3, 0.5, 1, {"<x>": 2}), GradeOutput(("exact",)), SelectOutput("s", 2),
-    RewriteOutput({"short": {"kept": 2, "too long": 1}}),
+    CollectOutput(3, 0.5, 1, {"<x>": 2}, {"teacher": 3}), GradeOutput(("exact",)), SelectOutput({"teacher": SELECTED}),
+    RewriteOutput({"short": {"kept": 2, "too long": 1}}, {"short": SELECTED}),
     FormatOutput({"one": ArmDataset("b2:d", FACTS)}, 3, "sha256:s"),
     TrainOutput({"one": (ArmAdapter("b2:x", 0, RESULT), ArmAdapter("b2:y", 1, RESULT))}),
     EvaluateOutput("b2:c", "one"), EXPORT)
@@ -77,7 +79,7 @@ def test_every_stage_has_its_work_its_output_and_inputs_that_come_before() -> No
     assert names == list(OUTPUTS) == [left.stage for left in LEFT]
     for place, stage in enumerate(STAGES):
         assert isinstance(stage, Stage) and callable(STAGE_MODULES.load(stage.name))
-        assert set(stage.inputs) <= set(names[:place]) and set(stage.sections) <= set(Recipe.model_fields)
+        assert set(stage.inputs) <= set(names[:place]) and set(stage.sections) <= {*Recipe.model_fields, "rewrites"}
     assert parse_recipe(RECIPE).stages() == ("collect", "select")
 
 
@@ -128,6 +130,7 @@ def test_what_earlier_versions_left_is_read(archive: Path, tmp_path: Path) -> No
     run = RunFolder(root / "runs" / "chain-1")
     left = {stage: read_output(run, kind) for stage, kind in OUTPUTS.items()}
     assert left["collect"] == CollectOutput(24) and left["rewrite"] == RewriteOutput({"short": {"kept": 21}})
+    assert left["select"] == SelectOutput({"": Selected("chain", 21, 21)})
     dataset, train, made = (read_output(run, kind) for kind in (FormatOutput, TrainOutput, ExportOutput))
     assert isinstance(dataset, FormatOutput)
     assert dataset.arms["summary"].facts.title == "reasoning_then_answer@1 of extract"

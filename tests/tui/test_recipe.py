@@ -238,7 +238,7 @@ async def test_check_plan_and_run_up_to_a_stage(mine: Path, monkeypatch: pytest.
         await pilot.press("ctrl+k")
         await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "fine; stages" in screen_text(app))
         await pilot.press("escape", "ctrl+l")
-        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "calls to llama_cpp" in screen_text(app))
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "calls to teacher" in screen_text(app))
         await pilot.press("escape", "ctrl+r")
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
         await pilot.press("down", "down", "enter")
@@ -249,9 +249,9 @@ async def test_check_plan_and_run_up_to_a_stage(mine: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("size", [(80, 24), (140, 45)])
 @piloted
 async def test_hostile_recipes_are_shown_and_steer_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
-    draft = RecipeDraft(tmp_path / "mine.toml", 'name = "mine"\n[traces]\nfiles = ["x.jsonl"]\n')
+    draft = RecipeDraft(tmp_path / "mine.toml", 'name = "mine"\n[traces.a]\nfiles = ["x.jsonl"]\n')
     draft.set("description", HOSTILE.replace("\ud83d", ""))
-    draft.set("traces.files", ["x" * 100_000, "\x1b[2J"])
+    draft.set("traces.a.files", ["x" * 100_000, "\x1b[2J"])
     draft.add("grade", {"use": "\x1b]0;x\x07\u202e[red]"})
     draft.set("\x1b[1mkey", 1)
     draft.save()
@@ -276,6 +276,45 @@ async def test_hostile_recipes_are_shown_and_steer_nothing(tmp_path: Path, size:
         assert page(app)._draft is not None and page(app)._draft.text == draft.text, "looking changes nothing"
         assert app.screen.query_one(TomlPane).query_one("#raw").is_attached
     assert not os.path.exists(tmp_path / ".mine.toml.unsaved")
+
+
+@piloted
+async def test_a_recipe_of_an_older_shape_is_offered_todays_and_nothing_is_saved_unasked(tmp_path: Path) -> None:
+    old = 'name = "mine"\n[traces]\nfiles = ["x.jsonl"]\n[[select.filter]]\nuse = "verified"  # all of them\n'
+    (tmp_path / "mine.toml").write_text(old)
+    app = LocalDistillApp(tmp_path, start="recipe")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query("#recipe-list") and "mine.toml" in text_of(app, "#recipe-list"))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog) and "older shape" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and "not saved" in text_of(app, "#state"))
+        assert {"traces.imported", "filter.0"} <= {section.key for section in page(app)._sections}
+        draft = page(app)._draft
+        assert draft is not None and "# all of them" in draft.text and (tmp_path / "mine.toml").read_text() == old
+
+
+@piloted
+async def test_a_set_of_traces_gets_a_name_and_then_its_fields(mine: Path) -> None:
+    app = LocalDistillApp(mine.parent, start="recipe")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await edited(pilot, app)
+        listing = app.screen.query_one("#sections", OptionList)
+        listing.highlighted = [s.key for s in page(app)._sections].index("traces")
+        await pilot.press("ctrl+n")
+        assert isinstance(app.screen, ChoiceDialog)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        field = app.screen.query_one(Input)
+        field.value = "summary"
+        await pilot.press("enter")
+        await until(pilot, lambda: "there is a set 'summary' already" in screen_text(app))
+        field.value = "concise"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and any(
+            r.field.key == "traces.concise.suffix" for r in app.screen.query(ValueRow)))
+        row(app, "traces.concise.ask").query_one(Input).value = "teachr"
+        await until(pilot, lambda: "did you mean 'teacher'" in problem(app, "traces.concise.ask"))
 
 
 @piloted

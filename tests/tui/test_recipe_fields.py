@@ -28,21 +28,40 @@ def sections(data: dict[str, Any]) -> dict[str, RecipeSection]:
 
 def test_a_recipe_becomes_sections_with_the_options_of_its_members() -> None:
     found = sections(tomllib.loads((REPO / "recipes/pantry.toml").read_text()))
+    assert found["traces.summary"].depth == 0 and not found["traces.summary"].addable
+    rewritten = {field.name: field for field in found["traces.summary"].fields}
+    assert rewritten["rewrite"].kind == "choice" and rewritten["summarizer"].help and "samples" not in rewritten
     teacher = {field.name: field for field in found["teacher.0"].fields}
     assert teacher["use"].kind == "choice" and "llama_cpp" in teacher["use"].choices
     assert teacher["parallel"].default == "16" and teacher["model"].value == "shipped:pantry/teacher.gguf"
     assert teacher["parallel"].help and "at least" in teacher["parallel"].help
-    assert found["select.filter.0"].depth == 1 and found["select.filter"].addable
-    assert not found["traces"].is_present and found["collect"].is_present
-    assert [f.name for f in found["arm.0"].fields][:2] == ["name", "format"]
+    assert found["filter.0"].depth == 0 and found["filter"].addable
+    assert not found["student"].addable and found["collect"].is_present
+    assert [f.name for f in found["arm.original"].fields][:2] == ["traces", "format"]
+    assert found["arm"].is_by_name and found["arm"].picked_by == "format"
+    assert [kind for kind, _ in found["traces"].addable] == ["ask", "files", "stored", "selection", "from"]
 
 
 def test_every_member_of_every_family_can_be_filled_in() -> None:
-    for place, noun in (("teacher", "engine"), ("grade", "grader"), ("rewrite", "rewrite")):
-        for member, options in SCHEMA["x-members"][noun].items():
+    members = SCHEMA["x-members"]
+    for place, noun in (("teacher", "engine"), ("grade", "grader"), ("filter", "filter")):
+        for member, options in members[noun].items():
             found = sections({place: [{"use": member}]})
             names = {field.name for field in found[f"{place}.0"].fields}
             assert set(options.get("properties", {})) <= names, (place, member)
+    for place, noun, table in (("engine", "engine", {"use": ""}), ("traces", "rewrite", {"from": "a", "rewrite": ""}),
+                               ("arm", "format", {"format": ""})):
+        for member, options in members[noun].items():
+            found = sections({place: {"mine": {**table, next(reversed(table)): member}}})
+            names = {field.name for field in found[f"{place}.mine"].fields}
+            assert set(options.get("properties", {})) <= names, (place, member)
+
+
+def test_what_a_named_table_does_not_nest_is_a_field_and_what_it_nests_a_section() -> None:
+    found = sections({"arm": {"a": {"format": "original"}, "b": {"parts": [{"format": "original"}], "filter": []}}})
+    assert {"filter", "objective", "parts"} <= {field.name for field in found["arm.a"].fields}
+    assert found["arm.b.parts.0"].depth == 1 and found["arm.b.filter"].addable
+    assert "filter" not in {field.name for field in found["arm.b"].fields}
 
 
 def test_an_unknown_key_gets_a_field_of_its_own() -> None:

@@ -79,7 +79,7 @@ async def test_space_switches_a_filter_off_and_w_runs_what_stands_here(tmp_path:
         await until(pilot, lambda: not run.is_alive())
         assert wait(run).state == "finished"
         assert len(run.ids("select")) == QUESTIONS
-        assert [member.use for member in run.recipe().select.filters] == ["duplicates"]
+        assert [member.use for member in run.recipe().filters] == ["duplicates"]
         assert "verified" not in (run.path / "recipe.toml").read_text()
         await shows(pilot, app, "doubling-2  selection")
 

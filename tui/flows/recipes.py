@@ -130,6 +130,19 @@ def offer_left_over(ui: Ui, draft: RecipeDraft, left: str, changed: Callable[[],
                 "they are kept beside it under a name of their own")]))
 
 
+def offer_upgrade(ui: Ui, draft: RecipeDraft, changed: Callable[[], None]) -> None:
+    """A recipe of an older shape runs as before, but the form shows today's. `changed` is told when it was upgraded."""
+
+    def upgrade() -> None:
+        draft.upgrade()
+        changed()
+
+    ui.push_screen(ChoiceDialog(
+        "This recipe has an older shape", f"{safe(draft.path.name)} runs as before; the form shows today's shape.", [
+            Way("bring it into today's shape", upgrade, "the file on disk stays until you save"),
+            Way("leave it as it is", lambda: None, "to be changed in its text")]))
+
+
 def kept_as(ui: Ui, path: Path) -> None:
     """Say where the other version is."""
     ui.notify(f"the other version is kept as {line(path.name)}", markup=False)

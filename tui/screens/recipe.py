@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, OptionList, Static
 
-from localdistill import LocalDistillError, Problem, RecipeDraft, UsageError, problems_in, recipe_schema
+from localdistill import LocalDistillError, Problem, RecipeDraft, UsageError, older_shape, problems_in, recipe_schema
 from tui.commands import Command
 from tui.flows import recipes
 from tui.recipe_fields import RecipeSection, sections_of, value_of
@@ -26,6 +26,7 @@ from tui.widgets.facts import MUTED
 from tui.widgets.form import PROBLEM_MARKS, Form, ValueRow
 from tui.widgets.recipe_picker import RecipePicker
 from tui.widgets.sections import Sections
+from tui.widgets.text_dialog import Field, TextDialog
 from tui.widgets.toml_pane import TomlPane, line_of
 
 Opened = tuple[RecipeDraft, Mapping[str, Any], str | None]
@@ -127,6 +128,8 @@ class RecipePage(Page):
         self.query_one("#sections").focus()
         if left is not None:
             recipes.offer_left_over(self.ui, draft, left, self._changed)
+        elif older_shape(draft.text):
+            recipes.offer_upgrade(self.ui, draft, self._changed)
 
     def action_leave(self) -> None:
         """Back to the picker; edits that are not saved are kept and offered again."""
@@ -234,16 +237,27 @@ class RecipePage(Page):
         draft = self._draft
         if draft is None:
             return
+        if place.is_by_name:
+            self._name_it(draft, place, member)
+            return
         before = draft.value(place.key)
         number = len(before) if isinstance(before, list) else int(before is not None)
+        self.ui.guarded(lambda: self._put(draft, place.key, place.empty(member), "", str(number)))
 
-        def work() -> None:
-            draft.add(place.key, {place.picked_by: member})
-            self._at = f"{place.key}.{number}"
-            self._changed()
-            self.call_after_refresh(self.query_one(Form).focus_first)
+    def _name_it(self, draft: RecipeDraft, place: RecipeSection, member: str) -> None:
+        def named(typed: Mapping[str, str]) -> None:
+            self._put(draft, place.key, place.empty(member), typed["name"], typed["name"])
 
-        self.ui.guarded(work)
+        wish = draft.free_name(place.key, member if place.picked_by else "mine")
+        what = line(place.title.removeprefix("+ "))
+        self.ui.push_screen(TextDialog(f"Its name in [{what}]", [Field("name", "name", wish, is_needed=True)], named))
+
+    def _put(self, draft: RecipeDraft, key: str, values: Mapping[str, Any], name: str, last: str) -> None:
+        """Add a table and go to it."""
+        draft.add(key, values, name)
+        self._at = f"{key}.{last}"
+        self._changed()
+        self.call_after_refresh(self.query_one(Form).focus_first)
 
     def action_remove_here(self) -> None:
         """Take the chosen section out of the draft."""

@@ -18,7 +18,7 @@ from localdistill import (
     run_again,
     saved_selections,
     try_filters,
-    waterfall_of,
+    waterfalls_of,
     with_option,
 )
 from tui.commands import Command
@@ -35,8 +35,8 @@ class SelectView:
     """What the screen can show."""
 
     run: RunFolder | None
-    stored: Waterfall | None
-    filters: tuple[Member, ...]
+    sets: Sequence[Waterfall]
+    """Of every set of the run that filters work on."""
     saved: Sequence[SavedSelection]
 
 
@@ -53,6 +53,8 @@ class SelectPage(Page):
         Command("select.change", "change: option of a filter", "select", "screen.change", "enter",
                 "On a saved selection: opens its traces.", in_footer=False),
         Command("select.switch", "switch: filter on or off", "select", "screen.switch", "space"),
+        Command("select.next_set", "switch: to the next set", "select", "screen.next_set", "n",
+                "Where the run has several sets of traces.", in_footer=False),
         Command("select.undo", "undo: changed filters", "select", "screen.undo", "z", "Back to the run's own."),
         Command("select.traces", "open: traces of the selection", "traces", "screen.open_traces", "o",
                 "In Traces; a saved one when the cursor stands on it."),
@@ -65,6 +67,8 @@ class SelectPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._view: SelectView | None = None
+        self._set = 0
+        """Which of the sets is shown."""
         self._key = ("", "")
         self._filters: tuple[Member, ...] = ()
         self._off: frozenset[int] = frozenset()
@@ -106,15 +110,15 @@ class SelectPage(Page):
 
         def work() -> SelectView:
             run = RunFolder.open(workspace.runs, run_id) if run_id else None
-            filters = run.recipe().select.filters if run else ()
-            return SelectView(run, waterfall_of(run) if run else None, filters, saved_selections(workspace))
+            return SelectView(run, waterfalls_of(run) if run else (), saved_selections(workspace))
 
         self.ui.jobs.do(work, self._looked, group="select", failed=self._failed)
 
     def _looked(self, view: SelectView) -> None:
+        is_changed = self._is_changed
         self._view = view
-        if not self._is_changed:
-            self._filters = view.filters
+        if not is_changed:
+            self._filters = self._stored.filters if self._stored else ()
         nothing = view.run is None and not view.saved
         for name in ("#steps", "#about", "#saved", "#saved-title", "#facts"):
             self.query_one(name).display = not nothing
@@ -125,11 +129,11 @@ class SelectPage(Page):
                 "$foreground-muted"))
             return
         self._draw_saved(view.saved)
-        stored = view.stored
+        stored = self._stored
         if stored is not None and (stored.kept is None or self._is_changed) and stored.asked:
             self._try()
         self._draw()
-        if self.focused is None and view.stored is None:
+        if self.focused is None and stored is None:
             self.query_one("#saved").focus()
 
     def _failed(self, error: LocalDistillError) -> None:
@@ -138,12 +142,18 @@ class SelectPage(Page):
 
     def _forget(self) -> None:
         self._off, self._tried, self._trying = frozenset(), None, False
-        self._filters = self._view.filters if self._view else ()
+        self._filters = self._stored.filters if self._stored else ()
+
+    @property
+    def _stored(self) -> Waterfall | None:
+        """The set that is shown, as the run left it."""
+        sets = self._view.sets if self._view else ()
+        return sets[min(self._set, len(sets) - 1)] if sets else None
 
     @property
     def _is_changed(self) -> bool:
-        return bool(self._off) or (self._view is not None and bool(self._filters)
-                                   and self._filters != self._view.filters)
+        stored = self._stored
+        return bool(self._off) or (stored is not None and bool(self._filters) and self._filters != stored.filters)
 
     @property
     def _active(self) -> tuple[Member, ...]:
@@ -152,10 +162,10 @@ class SelectPage(Page):
     # ---- changes
 
     def _try(self) -> None:
-        view = self._view
-        if view is None or view.run is None:
+        view, stored = self._view, self._stored
+        if view is None or view.run is None or stored is None:
             return
-        run, active = view.run, self._active
+        run, active, trace_set = view.run, self._active, stored.trace_set
         self._trying = True
 
         def tried(found: Waterfall) -> None:
@@ -167,7 +177,8 @@ class SelectPage(Page):
             self._draw()
             self.ui.show_error(error)
 
-        self.ui.jobs.do(lambda: try_filters(self.ui.workspace, run, active), tried, group="select-try", failed=failed)
+        self.ui.jobs.do(lambda: try_filters(self.ui.workspace, run, active, trace_set), tried, group="select-try",
+                        failed=failed)
         self._draw()
 
     def on_paged_table_row_selected(self, event: PagedTable.RowSelected) -> None:
@@ -207,9 +218,15 @@ class SelectPage(Page):
     def action_undo(self) -> None:
         """The run's own filters again."""
         self._forget()
-        if self._view and self._view.stored and self._view.stored.kept is None:
+        if self._stored and self._stored.kept is None:
             self._try()
         self._draw()
+
+    def action_next_set(self) -> None:
+        """The next set of the run, with its own filters; changes to this one are left behind."""
+        if self._view is not None and len(self._view.sets) > 1:
+            self._set = (self._set + 1) % len(self._view.sets)
+            self.action_undo()
 
     def action_start_selecting(self) -> None:
         """Start a run up to the selection, with the filters as they stand here."""
@@ -220,15 +237,16 @@ class SelectPage(Page):
         self._start(until, None)
 
     def _start(self, until: str, filters: Sequence[Member] | None) -> None:
-        run = self._view.run if self._view else None
-        if run is None:
+        run, stored = self._view.run if self._view else None, self._stored
+        if run is None or stored is None:
             return
+        trace_set = stored.trace_set
 
         def started(folder: RunFolder) -> None:
             self.notify(f"{line(folder.id)} runs up to {line(until)}", markup=False)
             self.ui.attach(folder.id)
 
-        self.ui.jobs.do(lambda: run_again(self.ui.workspace, run, until, filters), started)
+        self.ui.jobs.do(lambda: run_again(self.ui.workspace, run, until, filters, trace_set), started)
 
     def action_to_saved(self) -> None:
         """To the list of saved selections."""
@@ -244,9 +262,10 @@ class SelectPage(Page):
         table = self.query_one("#saved", PagedTable)
         if table.has_focus and view.saved:
             selection = view.saved[table.cursor].id
-        elif view.stored is not None and view.stored.kept is not None:
-            own = (s.id for s in view.saved if s.definition.get("run") == view.stored.run_id)
-            selection = next(own, view.stored.name)
+        elif (stored := self._stored) is not None and stored.kept is not None:
+            own = (s.id for s in view.saved
+                   if s.definition.get("run") == stored.run_id and s.name == stored.name)
+            selection = next(own, stored.name)
         else:
             return
         self.ui.go("traces", selection=selection)
@@ -259,19 +278,20 @@ class SelectPage(Page):
         return self._steps[cursor] if cursor < len(self._steps) else None
 
     def _draw(self) -> None:
-        view = self._view
-        if view is None or view.stored is None:
+        view, stored = self._view, self._stored
+        if view is None or stored is None:
             self.query_one("#facts", Static).update(
                 shown("No run is followed: Runs (r) lists them.", "$foreground-muted"))
             self.query_one("#steps").display = False
             return
-        stored = view.stored
         shape = self._tried if self._is_changed or stored.kept is None else stored
         rows, self._steps = waterfall_rows(stored, self._filters, self._off, shape)
         table = self.query_one("#steps", PagedTable)
         table.show(ListRows(rows), table.cursor)
         kept = shape.kept if shape else None
-        parts = [shown(line(stored.run_id), "bold"), shown(f"  selection '{line(stored.name)}'  ", "$foreground-muted"),
+        where = "" if len(view.sets) == 1 else f"  set {view.sets.index(stored) + 1} of {len(view.sets)}:"
+        parts = [shown(line(stored.run_id), "bold"),
+                 shown(f"{where}  selection '{line(stored.name)}'  ", "$foreground-muted"),
                  shown(f"{stored.asked:,} traces → " + ("?" if kept is None else f"{kept:,} kept"), "bold")]
         if self._trying:
             parts.append(shown("  counting ...", "$foreground-muted"))

@@ -321,7 +321,7 @@ def _teachers(folder: RunFolder) -> Iterator[Path]:
         recipe, base = folder.recipe(), Path(str(folder.request().get("base", ".")))
     except (LocalDistillError, OSError, ValueError, KeyError):
         return
-    for teacher in recipe.teachers:
+    for teacher in recipe.engines:
         model = teacher.options.get("model")
         if teacher.use == "llama_cpp" and isinstance(model, str):
             try:

@@ -14,6 +14,7 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
+from localdistill.recipe.sections import ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_student
@@ -54,15 +55,17 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
 
 
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
-    if recipe.prompts and recipe.teachers:
+    if recipe.prompts and recipe.asked:
         prompts = list(unique(item.prompt for item in read_section(recipe.prompts, base)))
-        for section in recipe.teachers:
-            yield from quote(workspace, recipe, section, base, prompts, warnings)
-        if recipe.max_usd is not None:
-            yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
-    if recipe.traces:
-        count = sum(1 for _ in read_section(recipe.traces, base))
-        yield PlanLine("traces", f"{count:,} rows to import")
+        for one in recipe.asked:
+            for name in one.ask:
+                yield from quote(workspace, recipe, one, recipe.engine(name), base, prompts, warnings)
+    if recipe.max_usd is not None:
+        yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
+    for imported in recipe.sets:
+        if isinstance(imported, ImportedSet):
+            count = sum(1 for _ in read_section(imported, base))
+            yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

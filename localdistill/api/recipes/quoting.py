@@ -1,5 +1,5 @@
-"""What asking one teacher will take: calls, tokens, money and time, each with a range, and where the figures come from.
-Asks nobody: it reads what the workspace already knows of this teacher."""
+"""What asking one engine for one set will take: calls, tokens, money and time, each with a range, and where the figures
+come from. Asks nobody: it reads what the workspace already knows of this engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from localdistill.engines.base import Engine, Metered
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
 from localdistill.recipe import Recipe
-from localdistill.recipe.sections import TeacherSection
+from localdistill.recipe.sections import AskedSet, EngineSection
 from localdistill.stages.asking import Asker, PendingPrompt
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace
@@ -56,34 +56,34 @@ def total_of(values: Sequence[float], calls: int) -> Range:
     return Range(max(0.0, middle - half), middle, middle + half)
 
 
-def quote(workspace: Workspace, recipe: Recipe, section: TeacherSection, base: Path, prompts: Sequence[Prompt],
-          warnings: list[str]) -> Iterator[PlanLine]:
-    """The lines of the plan for one teacher."""
+def quote(workspace: Workspace, recipe: Recipe, one: AskedSet, section: EngineSection, base: Path,
+          prompts: Sequence[Prompt], warnings: list[str]) -> Iterator[PlanLine]:
+    """The lines of the plan for one engine that is asked for one set."""
     engine: Engine = build_member(ENGINES, section, base)
-    label = section.name or section.use
+    label = section.name if one.name in (section.name, "teacher") else f"{section.name} for the set {one.name}"
     try:
-        asker = Asker(recipe, engine)
+        asker = Asker(one, engine, recipe.seed)
         questions = [asker.question(prompt) for prompt in prompts]
         open_calls, known_calls = _count(workspace, questions)
-        yield PlanLine("prompts", f"{len(prompts):,} x {recipe.collect.samples}{_tries(recipe)} = "
+        yield PlanLine("prompts", f"{len(prompts):,} x {one.samples}{_tries(one)} = "
                                   f"{open_calls + known_calls:,} calls to {label}; {known_calls:,} answers are stored "
                                   "and not asked again")
         if not open_calls:
             return
         replies = _replies(workspace, engine.identity())
-        yield PlanLine("tokens", _tokens(recipe, questions, open_calls, replies))
+        yield PlanLine("tokens", _tokens(one, questions, open_calls, replies))
         costs = who_answers(section.use, section.options).costs
-        money = _money(recipe, engine, questions, open_calls, replies, warnings, label) if costs else _FREE
+        money = _money(recipe, one, engine, questions, open_calls, replies, warnings, label) if costs else _FREE
         yield PlanLine("money", money)
-        yield PlanLine("time", _time(workspace, recipe, section, open_calls, replies))
+        yield PlanLine("time", _time(workspace, section, open_calls, replies))
     except LocalDistillError as error:
         warnings.append(f"{label}: {error.message}")
     finally:
         engine.close()
 
 
-def _tries(recipe: Recipe) -> str:
-    return " at most, until verified," if recipe.collect.until_verified else ""
+def _tries(one: AskedSet) -> str:
+    return " at most, until verified," if one.until_verified else ""
 
 
 def _count(workspace: Workspace, questions: Sequence[PendingPrompt]) -> tuple[int, int]:
@@ -105,17 +105,17 @@ def _prompt_bytes(questions: Sequence[PendingPrompt]) -> float:
     return fmean(sizes) if sizes else 0.0
 
 
-def _tokens(recipe: Recipe, questions: Sequence[PendingPrompt], calls: int,
+def _tokens(one: AskedSet, questions: Sequence[PendingPrompt], calls: int,
             replies: Sequence[tuple[int, int, float]]) -> str:
     if replies:
         into, out = (total_of([float(reply[place]) for reply in replies], calls) for place in (0, 1))
         return (f"about {into.middle:,.0f} in, {out.middle:,.0f} out ({out.low:,.0f} to {out.high:,.0f}), "
                 f"from {len(replies):,} replies of this teacher")
     asked = _prompt_bytes(questions) / BYTES_PER_TOKEN * calls
-    return f"about {asked:,.0f} in (estimated), at most {calls * recipe.collect.max_tokens:,} out"
+    return f"about {asked:,.0f} in (estimated), at most {calls * one.max_tokens:,} out"
 
 
-def _money(recipe: Recipe, engine: Engine, questions: Sequence[PendingPrompt], calls: int,
+def _money(recipe: Recipe, one: AskedSet, engine: Engine, questions: Sequence[PendingPrompt], calls: int,
            replies: Sequence[tuple[int, int, float]], warnings: list[str], label: str) -> str:
     price = engine.price() if isinstance(engine, Metered) else None
     if price is None:
@@ -123,7 +123,7 @@ def _money(recipe: Recipe, engine: Engine, questions: Sequence[PendingPrompt], c
             warnings.append(f"there is a cap and the price of {label} is unknown: state usd_per_million_input and "
                             "usd_per_million_output")
         return "unknown: no document known to localdistill states the price (usd_per_million_* set it)"
-    worst = calls * worst_nano_usd(price, int(_prompt_bytes(questions)) + 1, recipe.collect.max_tokens) / NANO_PER_USD
+    worst = calls * worst_nano_usd(price, int(_prompt_bytes(questions)) + 1, one.max_tokens) / NANO_PER_USD
     if not replies:
         return f"at most ${worst:.2f}; `localdistill plan ... --ask 5` asks five prompts and narrows it down"
     total = total_of([_cost(price, reply) for reply in replies], calls)
@@ -137,7 +137,7 @@ def _cost(price: Price, reply: tuple[int, int, float]) -> float:
     return cost_nano_usd(price, Usage(reply[0], reply[1])) / NANO_PER_USD
 
 
-def _time(workspace: Workspace, recipe: Recipe, section: TeacherSection, calls: int,
+def _time(workspace: Workspace, section: EngineSection, calls: int,
           replies: Sequence[tuple[int, int, float]]) -> str:
     """From the speed of an earlier run of the same teacher, else from how long single replies took."""
     rate = _measured_rate(workspace, section)
@@ -153,13 +153,15 @@ def _time(workspace: Workspace, recipe: Recipe, section: TeacherSection, calls: 
     return "unknown until this teacher was asked once"
 
 
-def _measured_rate(workspace: Workspace, section: TeacherSection) -> float:
+def _measured_rate(workspace: Workspace, section: EngineSection) -> float:
     """Tokens per second of the newest run that asked this teacher alone; 0 when there is none."""
     for run in reversed(list_runs(workspace.runs)):
         try:
             if run.request().get("sample"):
                 continue  # a few prompts say nothing of how many at once the teacher takes
-            same = [(t.use, t.options) for t in run.recipe().teachers] == [(section.use, section.options)]
+            recipe = run.recipe()
+            asked = {name: recipe.engine(name) for one in recipe.asked for name in one.ask}.values()
+            same = [(e.use, e.options) for e in asked] == [(section.use, section.options)]
         except (LocalDistillError, OSError, ValueError):
             continue
         if same:

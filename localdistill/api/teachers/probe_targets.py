@@ -15,7 +15,7 @@ from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
 from localdistill.providers import provider
-from localdistill.recipe.sections import PromptsSection, Recipe, TeacherSection
+from localdistill.recipe.sections import AskedSet, EngineSection, PromptsSection, Recipe
 from localdistill.stages.context import build_member
 
 
@@ -24,7 +24,7 @@ class ProbeTarget:
     """One teacher that can be probed."""
 
     label: str
-    section: TeacherSection
+    section: EngineSection
     base: Path
     """Where relative paths of its options start."""
 
@@ -46,7 +46,9 @@ def _can_be_probed(engine: str) -> bool:
 
 def asking_recipe(targets: Sequence[ProbeTarget]) -> Recipe:
     """A recipe that says no more than that these teachers are asked: what consent is about."""
-    return Recipe(name="probe", prompts=PromptsSection(files=()), teacher=tuple(s.section for s in targets))
+    engines = {target.section.name: target.section for target in targets}
+    return Recipe(name="probe", prompts=PromptsSection(), engine=tuple(engines.values()),
+                  traces=(AskedSet(name="probed", ask=tuple(engines)),))
 
 
 def provider_target(name: str, model: str = "", base_url: str = "", key_env: str = "") -> ProbeTarget:
@@ -58,28 +60,28 @@ def provider_target(name: str, model: str = "", base_url: str = "", key_env: str
         raise UsageError(f"{name}: which model?", shown)
     options = {"provider": name, "model": model, "base_url": base_url, "api_key_env": key_env}
     given = {key: value for key, value in options.items() if value}
-    return ProbeTarget(f"{name} {model}", TeacherSection(use=known.engine, name=name, options=given), Path.cwd())
+    return ProbeTarget(f"{name} {model}", EngineSection(use=known.engine, name=name, options=given), Path.cwd())
 
 
 def local_target(path: Path) -> ProbeTarget:
     """A GGUF file on this machine."""
-    section = TeacherSection(use="llama_cpp", options={"model": str(path.expanduser().resolve())})
+    section = EngineSection(name="local", use="llama_cpp", options={"model": str(path.expanduser().resolve())})
     return ProbeTarget(path.name, section, Path.cwd())
 
 
 def recipe_targets(recipe: Recipe, base: Path, name: str = "", model: str = "", base_url: str = "",
                     key_env: str = "") -> list[ProbeTarget]:
     """The teachers of `recipe`, or the one called `name`; the other words replace options of engines that have them."""
-    labels = [teacher.name or teacher.use for teacher in recipe.teachers]
+    labels = [engine.name for engine in recipe.engines]
     if not labels:
-        raise UsageError(f"the recipe {recipe.name} has no [teacher]", "name a provider instead")
+        raise UsageError(f"the recipe {recipe.name} names no engine", "name a provider instead")
     if name and name not in labels:
-        raise UsageError(f"the recipe {recipe.name} has no teacher '{name}'{nearest(name, labels)}",
-                         f"its teachers: {', '.join(labels)}")
+        raise UsageError(f"the recipe {recipe.name} has no engine '{name}'{nearest(name, labels)}",
+                         f"its engines: {', '.join(labels)}")
     changes = {"model": model, "base_url": base_url, "api_key_env": key_env}
     changes = {key: value for key, value in changes.items() if value}
     found = []
-    for label, teacher in zip(labels, recipe.teachers):
+    for label, teacher in zip(labels, recipe.engines):
         if not name or label == name:
             asks_a_server = issubclass(ENGINES.load(teacher.use).Options, WireOptions)
             options = {**teacher.options, **(changes if asks_a_server else {})}

@@ -3,7 +3,7 @@ is stored; what the format stage would skip says why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.training_rows import TokenizedRow
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import PartSection, RewrittenSet
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.outputs import scope_of_run
-from localdistill.stages.sets import arm_traces, candidates, format_of
-from localdistill.stages.tokenizing import TraceTokenizer
+from localdistill.stages.sets import candidates, part_traces, rewritten
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
 from localdistill.store.pages import answers_to, made_of, readers
 from localdistill.workspace.folder import Workspace
@@ -44,7 +45,7 @@ class LaidOut:
     """One trace as one training row, or why there is none."""
 
     name: str
-    """The arm's name, or the format's where no arm uses it."""
+    """The arm's name, with its place where the arm has several parts; or the format's where no arm uses it."""
     is_arm: bool
     format: str
     thinks: bool
@@ -73,14 +74,14 @@ class Layouter:
         self.student, self._base = student, base or Path.cwd()
         self._tokens = TraceTokenizer(folder, max_tokens)
 
-    def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True,
+    def lay_out(self, prompt: Prompt, trace: Trace, name: str, member: Member, is_arm: bool = True,
                 siblings: Callable[[], Sequence[Candidate]] = tuple) -> LaidOut:
-        """The trace as the arm `section` lays it out. `siblings`: all traces of the prompt in the arm's set, for a
-        format that looks at them together."""
-        form = format_of(section, self._base)
+        """The trace as the format `member` lays it out, told under `name`. `siblings`: all traces of the prompt in the
+        same set, for a format that looks at them together."""
+        form = format_of(member, self._base)
         is_alone = form.grouping == "none" and form.signs == {1}
         rows = self._tokens.rows(form, prompt, [Candidate(trace)] if is_alone else siblings())
-        said = LaidOut(section.name, is_arm, section.format, form.thinks)
+        said = LaidOut(name, is_arm, member.use, form.thinks)
         row = next((row for row in rows if isinstance(row, TokenizedRow) and row.trace_id == trace.id), None)
         if row is None:
             why = next((row.reason for row in rows if isinstance(row, Skip) and row.trace_id == trace.id), NOT_THERE)
@@ -90,9 +91,9 @@ class Layouter:
                        trained_tokens=row.trained_tokens, sign=row.sign,
                        beside=tuple(one for one in beside if one != trace.id) if row.group else ())
 
-    def nothing(self, section: ArmSection, why: str) -> LaidOut:
-        """That the arm `section` has no such trace."""
-        return LaidOut(section.name, True, section.format, format_of(section, self._base).thinks, skipped=why)
+    def nothing(self, name: str, member: Member, why: str) -> LaidOut:
+        """That an arm has no such trace."""
+        return LaidOut(name, True, member.use, format_of(member, self._base).thinks, skipped=why)
 
     def _spans(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
@@ -113,49 +114,59 @@ def layouter_of(run: RunFolder | None) -> Layouter:
 
 
 def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | None, layouter: Layouter) -> list[LaidOut]:
-    """The trace in every arm of `run`, then in every format that no arm uses. An arm with a rewrite shows the trace
-    that the rewrite made of this one. UsageError when there is no such trace."""
+    """The trace in every part of every arm of `run`, then in every format that no arm uses. An arm on a rewritten set
+    shows the trace that the rewrite made of this one. UsageError when there is no such trace."""
     store = open_store(workspace)
     trace = store.find_trace(trace_id) if workspace.store_path.exists() else None
     if trace is None:
         raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
     prompt = next(iter(store.prompts([trace.prompt_id])))
-    arms = run.recipe().arms if run is not None else ()
-    made = made_of(readers(store.path), trace.parent_id or trace.id)
-    found = []
-    for arm in arms:
-        source = _source(store, run, arm, trace, made)
-        found.append(layouter.lay_out(prompt, source, arm, siblings=partial(siblings_of, store, source, run, arm))
-                     if isinstance(source, Trace) else layouter.nothing(arm, source))
-    unused = [name for name in FORMATS.names() if name not in {arm.format for arm in arms}]
+    recipe = run.recipe() if run is not None else None
+    found, used = [], set[str]()
+    for arm in recipe.arms if recipe else ():
+        for place, part in enumerate(arm.parts, start=1):
+            name = arm.name if len(arm.parts) == 1 else f"{arm.name} {place}"
+            source = _source(store, run, recipe, part, trace) if run and recipe else trace
+            given = part_traces(run, recipe, arm, part) if run and recipe else ()
+            used.add(part.format)
+            found.append(layouter.lay_out(prompt, source, name, part.member,
+                                          siblings=partial(siblings_of, store, source, run, given))
+                         if isinstance(source, Trace) else layouter.nothing(name, part.member, source))
     siblings = partial(siblings_of, store, trace)
-    return found + [layouter.lay_out(prompt, trace, ArmSection(name=name, format=name), False, siblings)
-                    for name in unused]
+    return found + [layouter.lay_out(prompt, trace, name, Member(use=name), False, siblings)
+                    for name in FORMATS.names() if name not in used]
 
 
 def siblings_of(store: Store, trace: Trace, run: RunFolder | None = None,
-                arm: ArmSection | None = None) -> Sequence[Candidate]:
-    """The traces of the same prompt that were made in the same way, this one among them: those that an arm of a run is
-    given, or all that there are where the run has not come as far."""
+                given: Collection[str] = ()) -> Sequence[Candidate]:
+    """The traces of the same prompt that were made in the same way, this one among them: those among `given`, which is
+    what an arm of `run` has, or all that there are where that is nothing yet."""
     ids = answers_to(readers(store.path), trace.prompt_id)
-    given = set(arm_traces(store, run, arm)) if run is not None and arm is not None else set()
     scope = scope_of_run(run) if run is not None else None
-    found = candidates(store, [one for one in ids if one in given] if given else ids, scope)
+    found = candidates(store, [one for one in ids if one in set(given)] if given else ids, scope)
     return [one for _, own in found for one in own if one.trace.rewrite == trace.rewrite]
 
 
-def _source(
-    store: Store, run: RunFolder | None, arm: ArmSection, trace: Trace, made: Sequence[tuple[str, str]]
-) -> Trace | str:
-    """The trace that the arm trains on in place of this one, or why there is none. A run that has not come to its
-    rewrites shows what an earlier one made."""
-    if not arm.rewrite or run is None:
+def _source(store: Store, run: RunFolder, recipe: Recipe, part: PartSection, trace: Trace) -> Trace | str:
+    """The trace that a part of an arm lays out in place of this one, or why there is none. A run that has not come to
+    its rewrites shows what an earlier one made."""
+    sets = [recipe.trace_set(name) for name in part.traces]
+    rewrites = [one for one in sets if isinstance(one, RewrittenSet)]
+    kept = {key for one in rewrites for key in run.ids(rewritten(one.name))}
+    if len(rewrites) < len(sets) or trace.id in kept:
         return trace
-    kept = set(arm_traces(store, run, arm))
-    if trace.id in kept:
-        return trace
-    use = next(rewrite.use for rewrite in run.recipe().rewrites if rewrite.name == arm.rewrite)
-    child = next((child for child, by in made if (child in kept if kept else RewriteName.parse(by).use == use)), None)
+    uses = {one.rewrite for one in rewrites}
+    made = _made_of(store, trace.parent_id or trace.id)
+    child = next((child for child, by in made if (child in kept if kept else RewriteName.parse(by).use in uses)), None)
     if child is None:
-        return f"the rewrite '{arm.rewrite}' " + ("kept nothing of it" if kept else "has not been made yet")
+        names = " and ".join(f"'{one.name}'" for one in rewrites)
+        return f"the rewrite {names} " + ("kept nothing of it" if kept else "has not been made yet")
     return next(iter(store.traces([child])))
+
+
+def _made_of(store: Store, trace_id: str) -> list[tuple[str, str]]:
+    """What was rewritten from a trace, and from that in turn: id and by whom."""
+    found = made_of(readers(store.path), trace_id)
+    for child, _ in found:
+        found += made_of(readers(store.path), child)
+    return found

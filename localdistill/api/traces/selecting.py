@@ -1,5 +1,5 @@
-"""Trying a selection before it is made: what the filters of a run removed, what they would remove with other options,
-and a new run up to the selection with them. Counting stores nothing."""
+"""Trying a selection before it is made: what the filters removed from a set of a run, what they would remove with other
+options, and a new run up to the selection with them. Counting stores nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from localdistill.core.errors import UsageError
 from localdistill.core.events import Cancel, Counted
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
-from localdistill.recipe import Member
+from localdistill.recipe import Member, Recipe
+from localdistill.recipe.upgrading_text import upgraded_text
 from localdistill.runs import start
 from localdistill.stages.context import StageContext, build_member
+from localdistill.stages.outputs import SelectOutput, has_output, read_output
 from localdistill.stages.select import choose
+from localdistill.stages.sets import collected_ids, selection_name
 from localdistill.store.pages import SavedSelection, readers
 from localdistill.store.pages import saved_selections as _saved
 from localdistill.workspace.folder import Workspace
@@ -52,9 +55,12 @@ class FilterStep:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """What is left of a run's traces, filter by filter."""
+    """What is left of a set of a run, filter by filter."""
 
     run_id: str
+    trace_set: str
+    filters: tuple[Member, ...]
+    """Those that its steps are of."""
     name: str
     """Under which the selection is saved."""
     asked: int
@@ -69,21 +75,40 @@ def saved_selections(workspace: Workspace) -> list[SavedSelection]:
     return _saved(readers(open_store(workspace).path)) if workspace.store_path.exists() else []
 
 
-def waterfall_of(run: RunFolder) -> Waterfall:
-    """The filters of a run's recipe with what each removed, as far as the run came."""
+def waterfalls_of(run: RunFolder) -> list[Waterfall]:
+    """Of every set of a run's recipe that filters work on: what each filter removed, as far as the run came."""
     recipe, base = run.recipe(), Path(run.request()["base"])
-    counts: Mapping[str, int] = {}
-    for event, _ in run.events():
-        if isinstance(event, Counted) and event.what == "waterfall":
-            counts = event.counts
+    counts = _counts(run)
+    return [_waterfall(run, recipe, one.name, base, counts.get(one.name, counts.get("", {})))
+            for one in recipe.originals]
+
+
+def _counts(run: RunFolder) -> dict[str, Mapping[str, int]]:
+    """The newest waterfall of each set; that of a run which is older than sets stands under no name."""
+    return {event.trace_set: event.counts for event, _ in run.events()
+            if isinstance(event, Counted) and event.what == "waterfall" and not event.arm}
+
+
+def _waterfall(run: RunFolder, recipe: Recipe, name: str, base: Path, counts: Mapping[str, int]) -> Waterfall:
+    filters = recipe.filters_of(recipe.trace_set(name))
     seen: set[str] = set()
     removed: list[int | None] = []
-    for member in recipe.select.filters:
+    for member in filters:
         # A filter that stands there twice is counted under one name: the sum is shown at the first.
         removed.append(counts.get(f"- {member.use}") if member.use not in seen else None)
         seen.add(member.use)
-    return Waterfall(run.id, recipe.select.name or recipe.name, counts.get("traces", len(run.ids("collect"))),
-                     tuple(_step(m, n, base) for m, n in zip(recipe.select.filters, removed)), counts.get("kept"))
+    asked = counts.get("traces", len(collected_ids(run, name)))
+    return Waterfall(run.id, name, filters, _saved_as(run, recipe, name), asked,
+                     tuple(_step(m, n, base) for m, n in zip(filters, removed)), counts.get("kept"))
+
+
+def _saved_as(run: RunFolder, recipe: Recipe, name: str) -> str:
+    """The name of a set's selection: as the run saved it, else as it will."""
+    if has_output(run, "select"):
+        sets = read_output(run, SelectOutput).sets
+        if made := sets.get(name, sets.get("")):
+            return made.selection
+    return selection_name(recipe, name)
 
 
 def _step(member: Member, removed: int | None, base: Path) -> FilterStep:
@@ -118,13 +143,13 @@ def with_option(filters: Sequence[Member], place: int, name: str, text: str) -> 
 
 
 def try_filters(
-    workspace: Workspace, run: RunFolder, filters: Sequence[Member], cancel: Cancel | None = None
+    workspace: Workspace, run: RunFolder, filters: Sequence[Member], trace_set: str, cancel: Cancel | None = None
 ) -> Waterfall:
-    """What `filters` would leave of the run's traces. With more than `CHEAP_TRACES` a filter that is not SQL is passed
+    """What `filters` would leave of a set of the run. With more than `CHEAP_TRACES` a filter that is not SQL is passed
     over: its step and the sum are not counted. Cancelled when told to stop."""
     recipe = run.recipe()
     context = StageContext(workspace, run, recipe, open_store(workspace), lambda event: None, cancel or Cancel())
-    asked = run.ids("collect")
+    asked = collected_ids(run, trace_set)
     kept, steps, whole = asked, [], True
     for member in filters:
         if len(asked) > CHEAP_TRACES and not _is_sql(member, context.base):
@@ -134,27 +159,54 @@ def try_filters(
         before = len(kept)
         kept, _ = choose(context, kept, [member])
         steps.append(_step(member, before - len(kept), context.base))
-    return Waterfall(run.id, recipe.select.name or recipe.name, len(asked), tuple(steps), len(kept) if whole else None)
+    return Waterfall(run.id, trace_set, tuple(filters), _saved_as(run, recipe, trace_set), len(asked), tuple(steps),
+                     len(kept) if whole else None)
 
 
-def run_again(workspace: Workspace, run: RunFolder, until: str, filters: Sequence[Member] | None = None) -> RunFolder:
-    """Start a run of the same recipe up to the stage `until`, with other filters when some are given; what is stored
-    is not asked again."""
+def run_again(workspace: Workspace, run: RunFolder, until: str, filters: Sequence[Member] | None = None,
+              trace_set: str = "") -> RunFolder:
+    """Start a run of the same recipe up to the stage `until`, with other filters for a set when some are given; what is
+    stored is not asked again."""
     recipe, text = run.recipe(), (run.path / "recipe.toml").read_text("utf-8")
     if filters is not None:
-        section = recipe.select.model_copy(update={"from_": "", "filters": tuple(filters)})
-        recipe, text = recipe.model_copy(update={"select": section}), _with_filters(text, filters)
+        text = _with_filters(upgraded_text(text).text, filters, trace_set)
+        recipe = _with_other_filters(recipe, tuple(filters), trace_set, text)
     return start(workspace, recipe, text, Path(run.request()["base"]), until)
 
 
-def _with_filters(text: str, filters: Sequence[Member]) -> str:
-    """The recipe's text with other filters; everything else stays as it was written."""
+def _is_own(text: str, trace_set: str) -> bool:
+    """The set has a table of its own, where its filters can stand."""
+    import tomllib
+
+    sets = tomllib.loads(text).get("traces")
+    return isinstance(sets, dict) and trace_set in sets
+
+
+def _with_other_filters(recipe: Recipe, filters: tuple[Member, ...], trace_set: str, text: str) -> Recipe:
+    if not _is_own(text, trace_set):
+        return recipe.model_copy(update={"filters": filters})
+    sets = tuple(one.model_copy(update={"filters": filters}) if one.name == trace_set else one for one in recipe.sets)
+    return recipe.model_copy(update={"sets": sets})
+
+
+def _with_filters(text: str, filters: Sequence[Member], trace_set: str) -> str:
+    """The recipe's text with other filters, of the set where it has a table, else of the recipe; everything else stays
+    as it was written."""
     import tomlkit
 
     document = tomlkit.parse(text)
-    table = document.setdefault("select", tomlkit.table())
-    table.pop("from", None)
-    table["filter"] = tomlkit.aot()
-    for member in filters:
-        table["filter"].append(tomlkit.item({"use": member.use, **member.options}))
+    told = [{"use": member.use, **member.options} for member in filters]
+    if _is_own(text, trace_set):
+        inline = tomlkit.array()
+        for row in told:
+            table = tomlkit.inline_table()
+            table.update(row)
+            inline.append(table)
+        document["traces"][trace_set]["filter"] = inline
+        return tomlkit.dumps(document)
+    document.pop("filter", None)
+    if told:
+        document["filter"] = tomlkit.aot()
+        for row in told:
+            document["filter"].append(tomlkit.item(row))
     return tomlkit.dumps(document)

@@ -1,0 +1,53 @@
+"""Who a recipe asks, and for what: the one place where engines are found, for consent, money, keys and plans alike.
+They are what sets are asked of and what members name by options of the type `EngineName`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from localdistill.core.registry import Family
+from localdistill.graders import GRADERS
+from localdistill.labels import LABELS
+from localdistill.recipe.sections import EngineSection, Member, Recipe, RewrittenSet
+from localdistill.rewrites import REWRITES
+from localdistill.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class EngineUse:
+    """One engine in one role."""
+
+    stage: str
+    role: str
+    """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`, `label NAME`."""
+    engine: EngineSection
+
+
+def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
+    """Every engine that a run of `recipe` may ask, in the order of the stages."""
+    for one in recipe.asked:
+        for name in one.ask:
+            yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name))
+    for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
+        for member in members:
+            yield from _named(recipe, "grade", family, member)
+    for made in recipe.rewrites:
+        for name in writers_of(recipe, made).values():
+            yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name))
+    for member in recipe.evaluate.tasks if recipe.evaluate else ():
+        yield from _named(recipe, "evaluate", TASKS, member)
+
+
+def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
+    """The engine of each option of a rewrite that names one; where it names none, who answered the set first."""
+    answered = recipe.engines_of(made.name)
+    fields = REWRITES.load(made.rewrite).Options.engine_fields()
+    named = {key: str(made.options.get(key) or (answered[0] if answered else "")) for key in fields}
+    return {key: name for key, name in named.items() if name}
+
+
+def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
+    for key in family.load(member.use).Options.engine_fields():
+        if name := member.options.get(key):
+            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)))

@@ -1,0 +1,34 @@
+"""The short form of a recipe written out: each [teacher] as an engine, all of them as one set, and what [collect] says
+as the way in which every set is asked that does not say it itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localdistill.recipe.upgrading import short_set, teachers_of
+
+Table = dict[str, Any]
+
+
+def expanded(data: Mapping[str, Any]) -> tuple[Table, list[tuple[str, str]]]:
+    """`data` without short forms, and what clashes, as key and text."""
+    made = {key: value for key, value in data.items() if key not in ("teacher", "collect")}
+    teachers, clashes = teachers_of(data), []
+    if teachers:
+        engines: Table = dict(made.get("engine") or {})
+        for label, name, table in teachers:
+            if name in engines:
+                clashes.append((f"{label}.name", f"two engines are named '{name}'"))
+            engines[name] = {key: value for key, value in table.items() if key != "name"}
+        made["engine"] = engines
+        sets: Table = dict(made.get("traces") or {})
+        if short_set(data) in sets:
+            clashes.append((f"traces.{short_set(data)}", f"two sets are named '{short_set(data)}': [teacher] stands "
+                            "for one; give it another name"))
+        made["traces"] = {short_set(data): {"ask": [name for _, name, _ in teachers]}, **sets}
+    collect = data.get("collect")
+    if isinstance(collect, dict) and isinstance(made.get("traces"), dict):
+        made["traces"] = {name: {**collect, **table} if isinstance(table, dict) and "ask" in table else table
+                          for name, table in made["traces"].items()}
+    return made, clashes

@@ -1,0 +1,139 @@
+"""What single sections of a recipe cannot see: names that refer to nothing, circles, and inputs that are missing. Reads
+no file of the recipe's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from localdistill.core.errors import nearest
+from localdistill.recipe.sections import ArmSection, AskedSet, ImportedSet, Recipe, RewrittenSet
+
+Problem = tuple[str, str]
+"""Key, empty where it belongs to none, and text."""
+
+
+@dataclass(frozen=True)
+class StatedNames:
+    """What a recipe states, also where it is wrong."""
+
+    sections: Collection[str]
+    engines: Collection[str]
+    sets: Collection[str]
+    arms: Collection[str]
+
+
+def reference_problems(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    """Problems of `recipe`, which holds what is right of it."""
+    yield from _inputs(recipe, stated)
+    yield from _sets(recipe, stated)
+    yield from _arms(recipe, stated)
+    yield from _results(recipe, stated)
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """That there is no such thing, with the nearest."""
+    return f"there is no {noun} named '{name}'{nearest(name, known)}"
+
+
+def circle(start: str, arrows: Callable[[str], Iterable[str]]) -> list[str]:
+    """The way from `start` back to itself, both ends included; empty when there is none."""
+    ways, seen = [[start]], {start}
+    while ways:
+        way = ways.pop()
+        for name in arrows(way[-1]):
+            if name == start:
+                return [*way, start]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return []
+
+
+def _inputs(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    if not stated.sets:
+        asks = "prompts" in stated.sections
+        yield "", ("[prompts] needs a [teacher] that answers them, or a set in [traces] that asks an engine"
+                   if asks else "nothing to work on: give [prompts] and [teacher], or [traces] with a set that is "
+                   "asked, imported or stored")
+    files = recipe.prompts.files if recipe.prompts else ()
+    imports = any(isinstance(one, ImportedSet) for one in recipe.sets)
+    if recipe.asked and not files and not ("prompts" in stated.sections and recipe.prompts is None):
+        who = "[teacher]" if "teacher" in stated.sections else f"the set '{recipe.asked[0].name}'"
+        yield "", f"{who} needs [prompts] with files"
+    elif recipe.prompts and not files and not (imports and recipe.prompts.holdout):
+        yield "prompts.files", "is missing"
+    for one in recipe.asked:
+        if one.until_verified and "grade" not in stated.sections:
+            key = "collect" if "collect" in stated.sections else f"traces.{one.name}"
+            yield f"{key}.until_verified", "needs a [[grade]] that says which answers are right"
+
+
+def _sets(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    sources: Mapping[str, tuple[str, ...]] = {one.name: one.from_ for one in recipe.sets
+                                              if isinstance(one, RewrittenSet)}
+    told: set[str] = set()
+    for one in recipe.sets:
+        if isinstance(one, AskedSet):
+            for name in one.ask:
+                if name not in stated.engines:
+                    yield f"traces.{one.name}.ask", unknown("engine", name, stated.engines)
+        for name in sources.get(one.name, ()):
+            if name not in stated.sets:
+                yield f"traces.{one.name}.from", unknown("set", name, stated.sets)
+        way = circle(one.name, lambda name: sources.get(name, ()))
+        if way and one.name not in told:
+            told.update(way)
+            says = "is made from itself" if len(way) == 2 else f"goes in a circle: {' from '.join(way)}"
+            yield f"traces.{one.name}.from", says
+
+
+def _arms(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    starts = {arm.name: arm.start for arm in recipe.arms if arm.start}
+    told: set[str] = set()
+    for arm in recipe.arms:
+        key = f"arm.{arm.name}"
+        for name in arm.sets:
+            if name not in stated.sets:
+                yield f"{key}.traces", unknown("set", name, stated.sets)
+        yield from ((f"{key}.parts", text) for text in _shares(arm))
+        if arm.name in ("base", "best"):
+            means = "the untrained student" if arm.name == "base" else "the arm that may be exported"
+            yield key, f"an arm may not be named '{arm.name}': that is {means}"
+        if arm.start and arm.start not in stated.arms:
+            yield f"{key}.start", unknown("arm", arm.start, stated.arms)
+        way = circle(arm.name, lambda name: [starts[name]] if name in starts else [])
+        if way and arm.name not in told:
+            told.update(way)
+            says = "starts from itself" if len(way) == 2 else f"goes in a circle: {' from '.join(way)}"
+            yield f"{key}.start", says
+    if "arm" in stated.sections and "student" not in stated.sections:
+        yield "", "[arm] needs a [student] to lay the rows out for"
+
+
+def _shares(arm: ArmSection) -> Iterator[str]:
+    """What is wrong with the shares of an arm's parts."""
+    shares = [part.share for part in arm.parts if part.share is not None]
+    total = sum(shares)
+    if total > 1 + 1e-9:
+        yield f"the shares add up to {total:g}, more than 1"
+    elif len(shares) == len(arm.parts) and total < 1 - 1e-9:
+        yield f"the shares add up to {total:g}, less than 1; a part without a share takes the rest"
+    elif shares and len(shares) < len(arm.parts) and total > 1 - 1e-9:
+        yield "the shares add up to 1, and nothing is left for the part without one"
+
+
+def _results(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    if "train" in stated.sections and "arm" not in stated.sections:
+        yield "", "[train] needs at least one arm in [arm]"
+    if "export" in stated.sections and "train" not in stated.sections:
+        yield "", "[export] needs [train]"
+    if recipe.export and not recipe.export.to:
+        yield "", '[export] needs at least one [[export.to]], for example use = "gguf"'
+    if recipe.evaluate and not recipe.evaluate.tasks:
+        yield "", "[evaluate] needs at least one [[evaluate.task]]"
+    known = [*stated.arms, "best", "base"]
+    if recipe.export and recipe.export.arm not in known:
+        yield "export.arm", unknown("arm", recipe.export.arm, known)
+    if recipe.export and recipe.export.arm == "best" and "evaluate" not in stated.sections:
+        yield "", 'export.arm = "best" needs [evaluate]; or name the arm'

@@ -25,6 +25,8 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 SHOTS = "Question: a farmer has 12 apples and gives away 5. How many apples are left? First subtract: 12 - 5 = 7. " * 2
 ANSWERS = ("7", " So the answer is 7.<|im_end|>", "Wait, let me check that again", "42, and the total is correct")
+ROUNDING = 0.01
+"""llama.cpp computes and keeps keys and values in 16 bits: so much the shape of a batch may change."""
 QUESTIONS = ("Think step by step.", "how many apples are left in the basket of the farmer?", "x", "3 + 4 = 7, 7 * 2 =")
 
 
@@ -76,7 +78,10 @@ def asked(top: int = 0, shots: str = SHOTS) -> list[Request]:
 
 
 def replies(made: Any, requests: list[Request]) -> dict[str, Reply]:
-    return {reply.request_id: reply for reply in made.answer(iter(requests), silent, Cancel())}
+    found = {reply.request_id: reply for reply in made.answer(iter(requests), silent, Cancel())}
+    if isinstance(made, LlamaCppEngine):  # a child that dies is started again, and hides why
+        assert made._session is not None and made._session.pool.crashes == 0
+    return found
 
 
 def plain(model: Any, student: Path, request: Request) -> list[TokenScores]:
@@ -150,7 +155,7 @@ def test_every_cache_finds_the_same(native: LlamaCppEngine, gguf: Path, options:
     together, apart = replies(native, requests), replies(other, requests)
     other.close()
     for key, reply in together.items():
-        assert_close(reply.continuations, apart[key].continuations, 2e-3)
+        assert_close(reply.continuations, apart[key].continuations, ROUNDING)
 
 
 def test_pieces_of_long_continuations_find_the_same(engine: TransformersEngine, student: Path,
@@ -183,23 +188,67 @@ def test_what_is_shared_is_read_once(engine: TransformersEngine, monkeypatch: py
     assert [rows for rows, tokens in read if tokens > 50] == [1]
 
 
-def test_the_native_engine_reads_what_is_shared_once(native: LlamaCppEngine) -> None:
-    pytest.importorskip("llama_cpp")
+@pytest.fixture(scope="module")
+def model(gguf: Path) -> Any:
+    from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
+
+    return NativeModel(LoadSettings(str(gguf), gpu_layers=0))
+
+
+def batcher_of(model: Any, **context: Any) -> Any:
     from localdistill.engines.llama_cpp_native.batching import Batcher
     from localdistill.engines.llama_cpp_native.context import ContextSettings
-    from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
+
+    model.arrange(ContextSettings(**{"parallel": 4, "context_tokens": 512, "flash_attention": False, **context}))
+    return Batcher(model)
+
+
+def in_batches(batcher: Any, prompts: list[str], writers: int = 0, length: int = 1) -> list[list[float]]:
+    """What is found for twelve continuations of each prompt, while others write a long text."""
     from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 
-    model = NativeModel(LoadSettings(str(native._path), gpu_layers=0))
-    model.arrange(ContextSettings(4, 512, flash_attention=False))
-    batcher = Batcher(model)
-    continuations = tuple(Continuation(f" {n} apples") for n in range(12))
-    sequences = batcher.add(NativeRequest(0, SHOTS, 1, continuations=continuations))
+    for number in range(writers):
+        batcher.add(NativeRequest(100 + number, f"{number} Think", 150, temperature=1.5, seed=number))
+    continuations = tuple(Continuation(f" {n} apples are left in the basket" * length) for n in range(12))
+    found = [one for number, prompt in enumerate(prompts)
+             for one in batcher.add(NativeRequest(number, prompt, 1, continuations=continuations, top_logprobs=2))]
     while batcher.is_busy():
         batcher.step()
-    own = sum(len(one.target) for one in sequences)
-    assert all(one.finish and len(one.scores) == len(one.target) for one in sequences)
-    assert batcher.evaluated_tokens <= len(sequences[0].prompt) + own
+    assert all(one.finish and [row[0] for row in one.scores] == list(one.target) for one in found)
+    return [[row[1] for row in one.scores] for one in found]
+
+
+def test_the_native_engine_reads_what_is_shared_once(model: Any) -> None:
+    batcher = batcher_of(model)
+    in_batches(batcher, [SHOTS])
+    own = 12 * (len(model.encode(" 0 apples are left in the basket")) + 1)
+    assert batcher.evaluated_tokens <= len(model.encode(SHOTS)) + own
+    before = batcher.evaluated_tokens
+    long = [f"{SHOTS} {question}" for question in (QUESTIONS[1] * 3, QUESTIONS[3] * 5)]
+    in_batches(batcher, long)
+    news = sum(len(model.encode(prompt.removeprefix(SHOTS))) + 2 for prompt in long)
+    assert batcher.evaluated_tokens - before <= news + len(long) * own
+
+
+def test_a_batch_with_room_for_few_logits_finds_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = in_batches(batcher_of(model), [SHOTS, QUESTIONS[1]])
+    monkeypatch.setattr("localdistill.engines.llama_cpp_native.batching.OUTPUT_BYTES", 4)
+    batcher, widths = batcher_of(model), []
+    logits = batcher._logits
+    monkeypatch.setattr(batcher, "_logits", lambda rows: widths.append(rows) or logits(rows))
+    for ours, theirs in zip(in_batches(batcher, [SHOTS, QUESTIONS[1]]), wanted, strict=True):
+        assert ours == pytest.approx(theirs, abs=ROUNDING)
+    assert set(widths) == {1}
+
+
+def test_what_is_paused_is_scored_again(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring goes a token at a time here, so that those who write take the cells of what is half scored."""
+    wanted = in_batches(batcher_of(model), [SHOTS], length=12)
+    monkeypatch.setattr("localdistill.engines.llama_cpp_native.batching.OUTPUT_BYTES", 4)
+    batcher = batcher_of(model, parallel=3, context_tokens=256, unified=True, pool_tokens=256)
+    for ours, theirs in zip(in_batches(batcher, [SHOTS], writers=1, length=12), wanted, strict=True):
+        assert ours == pytest.approx(theirs, abs=ROUNDING)
+    assert batcher.pauses > 0
 
 
 def test_a_window_is_heeded(tmp_path: Path) -> None:
@@ -232,8 +281,9 @@ def test_an_adapter_counts(student: Path, tmp_path: Path, quantization: str) -> 
         # The quantized product rounds to bfloat16 on its own, and differently for every shape of a batch.
         assert_close(found[request.id].continuations, plain(model, student, request),
                      0.1 if quantization == "nf4" else 2e-5)
-    bare = replies(engine_of(student), requests)
-    assert abs(bare["q0"].continuations[0].total - found["q0"].continuations[0].total) > 0.2
+    bare = replies(engine_of(student, quantization=quantization), requests)
+    assert max(abs(mine.total - other.total) for key, reply in found.items()
+               for mine, other in zip(reply.continuations, bare[key].continuations)) > 1.0
 
 
 BAD = {
@@ -297,7 +347,7 @@ def test_scoring_and_writing_mix(which: str, request: pytest.FixtureRequest) -> 
     mixed = replies(made, [scored[0], written[0], *scored[1:], *written[1:], going_on])
     assert len(mixed) == len(scored) + len(written) + 1
     for key, reply in mixed.items():
-        assert_close(reply.continuations, apart[key].continuations, 2e-3)
+        assert_close(reply.continuations, apart[key].continuations, ROUNDING)
     assert sum(mixed[one.id].raw == apart[one.id].raw for one in [*written, going_on]) >= 3
     assert mixed["on"].usage.completion_tokens > 0
 
@@ -309,14 +359,18 @@ def test_new_tokens_have_their_log_probabilities_too(engine: TransformersEngine,
         scores = replies(made, [wrote])["w"].scores
         assert scores is not None and all(token == ids[0] for token, ids in zip(scores.ids, scores.top_ids))
         again = replace(wrote, continuations=(Continuation(token_ids=scores.ids),))
-        assert_close(replies(made, [again])["w"].continuations, [scores], 2e-3)
+        assert_close(replies(made, [again])["w"].continuations, [scores], ROUNDING)
 
 
-def test_a_cancel_ends_it(engine: TransformersEngine) -> None:
+@pytest.mark.parametrize("which", ["engine", "native"])
+def test_a_cancel_ends_it_and_leaves_nothing_half_scored(which: str, request: pytest.FixtureRequest) -> None:
+    made = request.getfixturevalue(which)
     seen: list[Reply] = []
     endless = (replace(asked()[0], id=str(number)) for number in range(10**9))
-    seen.extend(engine.answer(endless, silent, Cancel(lambda: True)))
-    assert seen == []
+    for reply in made.answer(endless, silent, Cancel(lambda: len(seen) >= 3)):
+        seen.append(reply)
+    assert 3 <= len(seen) <= 300 and all(len(one.continuations) == len(ANSWERS) for one in seen)
+    assert list(made.answer(endless, silent, Cancel(lambda: True))) == []
 
 
 def test_batches_keep_their_limits_and_lose_nothing() -> None:
@@ -325,12 +379,12 @@ def test_batches_keep_their_limits_and_lose_nothing() -> None:
     targets += [ScoringTarget(tuple(range(300, 310 + n)), (5,) * (1 + n), 0) for n in range(12)]
     targets += [ScoringTarget(tuple(range(700, 760)), (n,), 0) for n in range(40)]
     for branches in (True, False):
-        found = list(batches(targets, 8, 900, branches))
+        found = list(batches(targets, 8, 500, branches))
         told = [target for batch in found for target in batch.targets]
         assert sorted(map(id, told)) == sorted(map(id, targets))
         for batch in found:
             rows, longest = len(batch.targets), max(target.size for target in batch.targets)
-            assert rows <= 8 and (rows == 1 or rows * longest <= 900)
+            assert rows <= 8 and (rows == 1 or rows * longest <= 500)
             assert len({target.prefix[:batch.common] for target in batch.targets}) == 1
             assert all(len(target.prefix) > batch.common for target in batch.targets)
         commons = {batch.common for batch in found if batch.targets[0].prefix[0] == 0}

@@ -14,7 +14,8 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe
 from localdistill.stages.context import build_member
-from localdistill.stages.sets import format_of
+from localdistill.stages.sets import arm_format
+from localdistill.stages.tokenizing import format_of
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
@@ -48,4 +49,4 @@ def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
     """Whether what may be exported thinks."""
     assert recipe.export is not None
     arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    return {format_of(arm, base).thinks for arm in arms} or {False}
+    return {format_of(arm_format(arm), base).thinks for arm in arms} or {False}

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Counted, Noted, Progressed, Warned, stamped
 from localdistill.core.records import Skip
-from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
+from localdistill.stages.learning import candidates, objective_of, why_unlearnable
 from localdistill.stages.matching import Match, Offer, Unit, match
 from localdistill.stages.outputs import (
     FACTS_FILE,
@@ -30,8 +30,8 @@ from localdistill.stages.outputs import (
     PartFacts,
     write_output,
 )
-from localdistill.stages.sets import ArmPart, arm_parts, candidates, objective_of, why_unlearnable
-from localdistill.stages.tokenizing import TraceTokenizer
+from localdistill.stages.sets import ArmPart, arm_parts, arm_rewrite
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.templates.marks import OURS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def run(context: StageContext) -> None:
 
 def _parts(context: StageContext, section: ArmSection) -> list[PartRows]:
     """The parts of an arm, refused where its objective cannot learn from them."""
-    parts = [PartRows(part, context.member(FORMATS, part.format)) for part in arm_parts(context, section)]
+    parts = [PartRows(part, format_of(part.format, context.base)) for part in arm_parts(context, section)]
     objective = objective_of(context.recipe, section, context.base)
     for part in parts:
         if objective and (why := why_unlearnable(part.format, objective)):
@@ -188,7 +188,7 @@ class _ArmDataset:
             emit(Warned(f"arm '{self.arm.section.name}': {'; '.join(self.match.wanting)}",
                         "change the shares, or give the part more traces"))
 
-    def facts(self, tokenizer: StudentTokenizer) -> DatasetFacts:
+    def facts(self, tokenizer: StudentTokenizer, rewrite: str) -> DatasetFacts:
         """What later stages need to know."""
         lengths = sorted(len(row.input_ids) for row in self.rows)
         parts = self.arm.parts
@@ -197,7 +197,7 @@ class _ArmDataset:
             arm=self.arm.section.name,
             format=" + ".join(titles),
             thinks=self.arm.thinks,
-            rewrite=" + ".join(dict.fromkeys(part.part.rewrite for part in parts if part.part.rewrite)),
+            rewrite=rewrite,
             rows=len(self.rows),
             trained_tokens=sum(row.trained_tokens for row in self.rows),
             tokens=sum(lengths),
@@ -215,11 +215,10 @@ class _ArmDataset:
 
     def identity(self, context: StageContext) -> dict[str, Any]:
         """What of the arm makes its dataset: the rows say all, the rest is for people."""
-        section, weights = self.arm.section, [row.row_weight for row in self.rows]
-        formats = {"format": section.format, **section.options} if len(self.arm.parts) == 1 else {
-            "parts": [part.part.format.model_dump(mode="json") for part in self.arm.parts]}
+        weights, formats = [row.row_weight for row in self.rows], [part.part.format for part in self.arm.parts]
         return {
-            **formats,
+            **({"format": formats[0].use, **formats[0].options} if len(formats) == 1 else
+               {"parts": [form.model_dump(mode="json") for form in formats]}),
             "max_tokens": context.recipe.student.max_tokens if context.recipe.student else 0,
             "rows": [row.row_id for row in self.rows],
             **({} if set(weights) == {1.0} else {"row_weights": weights}),
@@ -256,7 +255,8 @@ def _write(context: StageContext, dataset: _ArmDataset, folder: ModelFolder,
     """Write the dataset artifact of one arm and say what later stages need of it."""
     import pyarrow.parquet as parquet
 
-    name, facts = dataset.arm.section.name, dataset.facts(tokenizer)
+    name = dataset.arm.section.name
+    facts = dataset.facts(tokenizer, arm_rewrite(context, dataset.arm.section))
     digest = context.workspace.artifact_digest("dataset", VERSION, dataset.identity(context), [folder.digest()])
 
     def build(staging: Path) -> None:

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localdistill.core.records import Candidate, Prompt, Skip
+from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
+from localdistill.recipe import Member
+from localdistill.stages.context import build_member
 from localdistill.templates import ChatTemplate
+
+
+def format_of(member: Member, base: Path) -> Format:
+    """The format of a part of an arm, with its options."""
+    made: Format = build_member(FORMATS, member, base)
+    return made
 
 
 class TraceTokenizer:

@@ -14,10 +14,12 @@ from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.training_rows import TokenizedRow
+from localdistill.recipe import Member
 from localdistill.recipe.sections import ArmSection
 from localdistill.rewrites.naming import RewriteName
-from localdistill.stages.sets import arm_traces, candidates, format_of
-from localdistill.stages.tokenizing import TraceTokenizer
+from localdistill.stages.learning import candidates
+from localdistill.stages.sets import arm_format, arm_traces
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
 from localdistill.store.pages import answers_to, made_of, readers
 from localdistill.workspace.folder import Workspace
@@ -72,14 +74,14 @@ class Layouter:
         self.student, self._base = student, base or Path.cwd()
         self._tokens = TraceTokenizer(folder, max_tokens)
 
-    def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True,
+    def lay_out(self, prompt: Prompt, trace: Trace, name: str, member: Member, is_arm: bool = True,
                 siblings: Callable[[], Sequence[Candidate]] = tuple) -> LaidOut:
-        """The trace as the arm `section` lays it out. `siblings`: all traces of the prompt in the arm's set, for a
-        format that looks at them together."""
-        form = format_of(section, self._base)
+        """The trace as the format `member` lays it out, told under `name`. `siblings`: all traces of the prompt in the
+        arm's set, for a format that looks at them together."""
+        form = format_of(member, self._base)
         is_alone = form.grouping == "none" and form.signs == {1}
         rows = self._tokens.rows(form, prompt, [Candidate(trace)] if is_alone else siblings())
-        said = LaidOut(section.name, is_arm, section.format, form.thinks)
+        said = LaidOut(name, is_arm, member.use, form.thinks)
         row = next((row for row in rows if isinstance(row, TokenizedRow) and row.trace_id == trace.id), None)
         if row is None:
             why = next((row.reason for row in rows if isinstance(row, Skip) and row.trace_id == trace.id), NOT_THERE)
@@ -89,9 +91,9 @@ class Layouter:
                        trained_tokens=row.trained_tokens, sign=row.sign,
                        beside=tuple(one for one in beside if one != trace.id) if row.group else ())
 
-    def nothing(self, section: ArmSection, why: str) -> LaidOut:
-        """That the arm `section` has no such trace."""
-        return LaidOut(section.name, True, section.format, format_of(section, self._base).thinks, skipped=why)
+    def nothing(self, name: str, member: Member, why: str) -> LaidOut:
+        """That the arm `name` has no such trace."""
+        return LaidOut(name, True, member.use, format_of(member, self._base).thinks, skipped=why)
 
     def _spans(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
@@ -124,20 +126,21 @@ def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | Non
     found = []
     for arm in arms:
         source = _source(store, run, arm, trace, made)
-        found.append(layouter.lay_out(prompt, source, arm, siblings=partial(siblings_of, store, source, run, arm))
-                     if isinstance(source, Trace) else layouter.nothing(arm, source))
+        member = arm_format(arm)
+        among = partial(arm_traces, store, run, arm) if run is not None else tuple
+        found.append(layouter.nothing(arm.name, member, source) if isinstance(source, str) else layouter.lay_out(
+            prompt, source, arm.name, member, siblings=partial(siblings_of, store, source, among)))
     unused = [name for name in FORMATS.names() if name not in {arm.format for arm in arms}]
     siblings = partial(siblings_of, store, trace)
-    return found + [layouter.lay_out(prompt, trace, ArmSection(name=name, format=name), False, siblings)
+    return found + [layouter.lay_out(prompt, trace, name, Member(use=name), False, siblings)
                     for name in unused]
 
 
-def siblings_of(store: Store, trace: Trace, run: RunFolder | None = None,
-                arm: ArmSection | None = None) -> Sequence[Candidate]:
-    """The traces of the same prompt that were made in the same way, this one among them: those that an arm of a run is
-    given, or all that there are where the run has not come as far."""
+def siblings_of(store: Store, trace: Trace, among: Callable[[], Sequence[str]] = tuple) -> Sequence[Candidate]:
+    """The traces of the same prompt that were made in the same way, this one among them; of the set `among` where that
+    is known."""
     ids = answers_to(readers(store.path), trace.prompt_id)
-    given = set(arm_traces(store, run, arm)) if run is not None and arm is not None else set()
+    given = set(among())
     found = candidates(store, [one for one in ids if one in given] if given else ids)
     return [one for _, own in found for one in own if one.trace.rewrite == trace.rewrite]
 

@@ -9,7 +9,7 @@ from typing import Any
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter, siblings_of
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Grade, Prompt, Trace
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member
 from localdistill.store import Store
 
 
@@ -52,7 +52,7 @@ def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
 
 
 def _as_format(store: Store, prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
-    row = Layouter(student).lay_out(prompt, trace, ArmSection(name=form, format=form), False,
+    row = Layouter(student).lay_out(prompt, trace, form, Member(use=form), False,
                                     partial(siblings_of, store, trace))
     if row.skipped:
         raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}", "")

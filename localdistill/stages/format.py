@@ -21,6 +21,7 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
+from localdistill.stages.learning import candidates, objective_of, why_unlearnable
 from localdistill.stages.matching import Match, Offer, Unit, match
 from localdistill.stages.outputs import (
     FACTS_FILE,
@@ -31,7 +32,7 @@ from localdistill.stages.outputs import (
     scope_of_run,
     write_output,
 )
-from localdistill.stages.sets import ArmPart, arm_parts, candidates, objective_of, why_unlearnable
+from localdistill.stages.sets import ArmPart, arm_parts
 from localdistill.stages.tokenizing import TraceTokenizer
 from localdistill.templates.marks import OURS
 

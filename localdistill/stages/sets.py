@@ -1,22 +1,14 @@
-"""Sets of traces as a run holds them: the lists of ids that each has before and after its filters, the parts that arms
-are made of, with what is known of each trace, and what is learned from them. Runs that are older than sets have one
-list for all."""
+"""Sets of traces as a run holds them: the lists of ids that each has before and after its filters, and the parts that
+arms are made of. Runs that are older than sets have one list for all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 
-from localdistill.core.records import Candidate, FactScope, Prompt
-from localdistill.formats.base import Format
-from localdistill.objectives import OBJECTIVES
-from localdistill.objectives.base import Objective
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import ArmSection, PartSection, RewrittenSet
-from localdistill.stages.context import StageContext, build_member
-from localdistill.store import Store
+from localdistill.stages.context import StageContext
 from localdistill.workspace.run_folder import RunFolder
 
 
@@ -101,37 +93,3 @@ def selection_name(recipe: Recipe, name: str, arm: str = "") -> str:
     arm whose own filters they are."""
     whole = recipe.name if len(recipe.originals) == 1 and not arm else f"{recipe.name}/{name}"
     return f"{whole}@{arm}" if arm else whole
-
-
-def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
-    """What an arm minimises; None where nothing is trained."""
-    if recipe.train is None:
-        return None
-    made: Objective = build_member(OBJECTIVES, section.objective or recipe.train.objective, base)
-    return made
-
-
-def why_unlearnable(form: Format, objective: Objective) -> str:
-    """Why the objective cannot learn from what the format makes; empty when it can."""
-    if -1 in form.signs and -1 not in objective.signs:
-        return f"the objective {objective.name} takes no wrong answers, and the format {form.name} makes them"
-    enough = {"none": ("none", "group", "pair"), "group": ("group", "pair"), "pair": ("pair",)}[objective.grouping]
-    if form.grouping in enough:
-        return ""
-    what = "pairs of a right and a wrong answer" if objective.grouping == "pair" else "right and wrong answers together"
-    return f"the objective {objective.name} takes {what}, which the format {form.name} does not make"
-
-
-def candidates(store: Store, trace_ids: Sequence[str],
-               scope: FactScope | None = None) -> Iterator[tuple[Prompt, list[Candidate]]]:
-    """The traces of each prompt together, both in the order of `trace_ids`, with what those of `scope` found.
-    StoreError when one is not stored."""
-    by_prompt: dict[str, list[str]] = {}
-    for batch in store.batches(["trace_id", "prompt_id"], ids=trace_ids):
-        for row in batch.to_pylist():
-            by_prompt.setdefault(row["prompt_id"], []).append(row["trace_id"])
-    verdicts = store.verdicts(trace_ids, scope)
-    ordered = [trace_id for own in by_prompt.values() for trace_id in own]
-    for _, pairs in groupby(store.pairs(ordered), key=lambda pair: pair[1].prompt_id):
-        own = list(pairs)
-        yield own[0][0], [Candidate(trace, verdicts.get(trace.id)) for _, trace in own]

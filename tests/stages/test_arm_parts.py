@@ -98,13 +98,13 @@ def test_signed_rows_go_with_an_objective_of_single_rows(tmp_path: Path) -> None
 
 def in_parts(monkeypatch: pytest.MonkeyPatch, context: StageContext, *parts: tuple[str, str, float | None]) -> None:
     """Let the arm `answers` have these parts: name, teacher, share. The arm `original` stays as it is."""
-    ids = context.run.ids("select")
+    ids = tuple(context.run.ids("select"))
 
     def made(_: StageContext, section: Any) -> tuple[ArmPart, ...]:
         if section.name != "answers":
             return (ArmPart(section.name, ids, Member(use="original")),)
-        return tuple(ArmPart(name, [one for one in ids if one.startswith(teacher)], Member(use="answer_only"), share)
-                     for name, teacher, share in parts)
+        own = {teacher: tuple(one for one in ids if one.startswith(teacher)) for _, teacher, _ in parts}
+        return tuple(ArmPart(name, own[teacher], Member(use="answer_only"), share) for name, teacher, share in parts)
 
     monkeypatch.setattr(formatting, "arm_parts", made)
 

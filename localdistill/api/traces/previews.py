@@ -17,8 +17,9 @@ from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import PartSection, RewrittenSet
 from localdistill.rewrites.naming import RewriteName
+from localdistill.stages.learning import candidates
 from localdistill.stages.outputs import scope_of_run
-from localdistill.stages.sets import candidates, part_traces, rewritten
+from localdistill.stages.sets import part_traces, rewritten
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
 from localdistill.store.pages import answers_to, made_of, readers

@@ -1,0 +1,51 @@
+"""What an arm learns from: the traces of each prompt with what is known of them, and whether its objective can learn
+from what its format makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from localdistill.core.records import Candidate, FactScope, Prompt
+from localdistill.formats.base import Format
+from localdistill.objectives import OBJECTIVES
+from localdistill.objectives.base import Objective
+from localdistill.recipe import Recipe
+from localdistill.recipe.sections import ArmSection
+from localdistill.stages.context import build_member
+from localdistill.store import Store
+
+
+def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
+    """What an arm minimises; None where nothing is trained."""
+    if recipe.train is None:
+        return None
+    made: Objective = build_member(OBJECTIVES, section.objective or recipe.train.objective, base)
+    return made
+
+
+def why_unlearnable(form: Format, objective: Objective) -> str:
+    """Why the objective cannot learn from what the format makes; empty when it can."""
+    if -1 in form.signs and -1 not in objective.signs:
+        return f"the objective {objective.name} takes no wrong answers, and the format {form.name} makes them"
+    enough = {"none": ("none", "group", "pair"), "group": ("group", "pair"), "pair": ("pair",)}[objective.grouping]
+    if form.grouping in enough:
+        return ""
+    what = "pairs of a right and a wrong answer" if objective.grouping == "pair" else "right and wrong answers together"
+    return f"the objective {objective.name} takes {what}, which the format {form.name} does not make"
+
+
+def candidates(store: Store, trace_ids: Sequence[str],
+               scope: FactScope | None = None) -> Iterator[tuple[Prompt, list[Candidate]]]:
+    """The traces of each prompt together, both in the order of `trace_ids`, with what those of `scope` found.
+    StoreError when one is not stored."""
+    by_prompt: dict[str, list[str]] = {}
+    for batch in store.batches(["trace_id", "prompt_id"], ids=trace_ids):
+        for row in batch.to_pylist():
+            by_prompt.setdefault(row["prompt_id"], []).append(row["trace_id"])
+    verdicts = store.verdicts(trace_ids, scope)
+    ordered = [trace_id for own in by_prompt.values() for trace_id in own]
+    for _, pairs in groupby(store.pairs(ordered), key=lambda pair: pair[1].prompt_id):
+        own = list(pairs)
+        yield own[0][0], [Candidate(trace, verdicts.get(trace.id)) for _, trace in own]

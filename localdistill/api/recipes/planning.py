@@ -18,7 +18,9 @@ from localdistill.recipe.sections import ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_student
-from localdistill.stages.context import build_tasks, read_section
+from localdistill.stages.context import build_tasks
+from localdistill.stages.holdout import holdout_of
+from localdistill.stages.row_files import read_section
 from localdistill.workspace.folder import Workspace
 
 
@@ -55,8 +57,16 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
 
 
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
+    holdout = holdout_of(recipe, base)
+    if holdout is not None:
+        sides = ", ".join(f"{len(prompts):,} for '{side}'" for side, prompts in holdout.sides.items())
+        yield PlanLine("holdout", f"{sides}; {holdout.left:,} prompts are left to train on ({holdout.groups:,} groups "
+                                  "that stay together)")
     if recipe.prompts and recipe.asked:
         prompts = list(unique(item.prompt for item in read_section(recipe.prompts, base)))
+        if holdout is not None:
+            held = holdout.messages()
+            prompts = [prompt for prompt in prompts if prompt.messages not in held]
         for one in recipe.asked:
             for name in one.ask:
                 yield from quote(workspace, recipe, one, recipe.engine(name), base, prompts, warnings)

@@ -39,6 +39,7 @@ from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Member
 from localdistill.stages.context import build_member
+from localdistill.tasks.items import ItemSource
 from localdistill.trainers._rows import check_groups
 from localdistill.trainers.base import TrainingJob
 from tests.faults import Rule, Script, Step, fault_server
@@ -293,8 +294,10 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     """The items of a file of the rows, and an answer to the first by its grader's rules."""
     file = place / "items.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows))
-    options = {"path": str(file), **sample.options}
-    task = build_member(family, Member(use=name, options=options), place, read=read_prompts)
+    takes_a_file = "path" in family.load(name).Options.model_fields
+    options = {**({"path": str(file)} if takes_a_file else {}), **sample.options}
+    source = ItemSource(read_prompts, lambda side: list(read_prompts(file, None)))
+    task = build_member(family, Member(use=name, options=options), place, source=source)
     prompts = task.prompts()
     assert [prompt.question for prompt in prompts] == list(sample.questions)
     grader = GRADERS.load(task.grader)()

@@ -43,7 +43,8 @@ def sentence(event: Event) -> str | None:
                 " (done before)" if event.reused else ""
             )
         case Counted():
-            return f"  {event.arm + ': ' if event.arm else ''}{event.what}: {output.counts(event.counts)}"
+            of = "".join(f"{name}: " for name in (event.arm, event.trace_set) if name and name != event.what)
+            return f"  {of}{event.what}: {output.counts(event.counts)}"
         case Noted():
             return "\n".join(f"  {line}" for line in event.text.splitlines())
         case Warned():

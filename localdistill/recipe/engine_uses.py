@@ -22,6 +22,10 @@ class EngineUse:
     role: str
     """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`, `label NAME`."""
     engine: EngineSection
+    trace_set: str = ""
+    """The rewritten set that it writes; empty for what looks at every set."""
+    max_tokens: int | None = None
+    """Most new tokens of one reply, where the member says so."""
 
 
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
@@ -34,7 +38,8 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
             yield from _named(recipe, "grade", family, member)
     for made in recipe.rewrites:
         for name in writers_of(recipe, made).values():
-            yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name))
+            yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name,
+                            made.options.get("max_tokens"))
     for member in recipe.evaluate.tasks if recipe.evaluate else ():
         yield from _named(recipe, "evaluate", TASKS, member)
 
@@ -50,4 +55,5 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
 def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
     for key in family.load(member.use).Options.engine_fields():
         if name := member.options.get(key):
-            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)))
+            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)), "",
+                            member.options.get("max_tokens"))

@@ -132,6 +132,12 @@ def _results(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
         yield "", '[export] needs at least one [[export.to]], for example use = "gguf"'
     if recipe.evaluate and not recipe.evaluate.tasks:
         yield "", "[evaluate] needs at least one [[evaluate.task]]"
+    holdout = recipe.prompts.holdout if recipe.prompts else None
+    for place, task in enumerate(recipe.evaluate.tasks if recipe.evaluate else ()):
+        side = task.options.get("split")
+        if task.use == "holdout" and side and not (holdout and getattr(holdout, str(side))):
+            yield f"evaluate.task[{place}].split", (f"nothing is set aside for '{side}': [prompts] holdout = "
+                                                    f"{{ {side} = 0.1 }} does")
     known = [*stated.arms, "best", "base"]
     if recipe.export and recipe.export.arm not in known:
         yield "export.arm", unknown("arm", recipe.export.arm, known)

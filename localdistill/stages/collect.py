@@ -25,10 +25,12 @@ from localdistill.stages.asking import (
     unique,
 )
 from localdistill.stages.collecting import MOST_ERRORS, Collecting
-from localdistill.stages.context import StageContext, read_section
+from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import makers_of, sayings_of
+from localdistill.stages.holdout import keep_aside
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.stages.questions import Questions
+from localdistill.stages.row_files import read_section
 from localdistill.stages.sets import collected
 from localdistill.stages.verifying import Verifier
 from localdistill.store.writing import chunked
@@ -45,10 +47,13 @@ def run(context: StageContext) -> None:
     for key, text in advice_on(context.recipe):
         context.warn(f"{key}: {text}")
     recipe, marks, unanswered = context.recipe, Counter[str](), 0
+    if context.holdout is not None:
+        keep_aside(context.run, context.store, context.holdout)
+        context.emit(Counted("held out", {side: len(found) for side, found in context.holdout.sides.items()}))
     ids: dict[str, list[str]] = {}
     for one in recipe.originals:
         if not isinstance(one, AskedSet):
-            ids[one.name] = _found(context, one, marks)
+            ids[one.name] = _not_held_out(context, _found(context, one, marks), one.name)
     if recipe.asked:
         unanswered = _ask(context, ids, marks)
     for one in recipe.originals:
@@ -76,6 +81,24 @@ def _found(context: StageContext, one: SetSection, marks: Counter[str]) -> list[
         context.warn(f"set '{one.name}': no stored trace meets the condition {one.stored}",
                      f'localdistill traces --where "{one.stored}" lists those that do')
     return ids
+
+
+def _not_held_out(context: StageContext, ids: list[str], name: str) -> list[str]:
+    """Those traces whose question does not hold one that is set aside."""
+    if context.holdout is None:
+        return ids
+    index, verdicts = context.holdout.index(), dict[str, bool]()
+    kept = []
+    for batch in context.store.batches(["trace_id", "question"], ids=ids):
+        for key, question in zip(*(batch.column(column).to_pylist() for column in ("trace_id", "question"))):
+            text = str(question or "")
+            if text not in verdicts:
+                verdicts[text] = bool(index.found_in([text]))
+            if not verdicts[text]:
+                kept.append(key)
+    if len(kept) < len(ids):
+        context.note(f"set '{name}': {len(ids) - len(kept):,} traces answer questions that are set aside, and stay out")
+    return kept
 
 
 def _import(context: StageContext, section: ImportedSet, marks: Counter[str]) -> list[str]:
@@ -164,7 +187,10 @@ class _Asking:
     def _prompts(self) -> Iterable[Prompt]:
         section = self._context.recipe.prompts
         assert section is not None  # the recipe's own check
-        prompts: Iterator[Prompt] = (item.prompt for item in read_section(section, self._context.base))
+        holdout = self._context.holdout
+        held = holdout.messages() if holdout is not None else set()
+        prompts: Iterator[Prompt] = (item.prompt for item in read_section(section, self._context.base)
+                                     if item.prompt.messages not in held)
         if sample := int(self._context.run.request().get("sample", 0)):
             return evenly(list(unique(prompts)), sample)
         return prompts

@@ -17,20 +17,20 @@ from localdistill.core.records import Fact, Prompt, Reply, Trace
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
-from localdistill.interchange.base import Imported
-from localdistill.interchange.files import read_file, read_prompts
+from localdistill.interchange.files import read_prompts
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import FilesSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
+from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.store import Store
 from localdistill.store.replies import ReplyKey, reply_line
 from localdistill.store.rows import fact_to_json, trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
+from localdistill.tasks.items import ItemSource
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.recovery import missing_prompts, take_in
 from localdistill.workspace.run_folder import RunFolder
@@ -53,20 +53,11 @@ def build_member(family: Family, member: Member, base: Path, **passed: Any) -> A
     return cls(cls.Options.model_validate(options), **passed)
 
 
-def build_tasks(recipe: Recipe, base: Path) -> list[Task]:
-    """The benchmarks of `recipe`."""
+def build_tasks(recipe: Recipe, base: Path, run: RunFolder | None = None, store: Store | None = None) -> list[Task]:
+    """The benchmarks of `recipe`. What it sets aside is what `run` set aside, where that has come so far."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
-    return [build_member(TASKS, member, base, read=read_prompts) for member in members]
-
-
-def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:
-    """The rows of a section's files; relative paths start from `base`."""
-    layout = None if section.layout == "auto" else section.layout
-    for name in section.files:
-        for count, (_, item) in enumerate(read_file(resolve_path(name, base), layout), start=1):
-            yield item
-            if count == section.limit:
-                break
+    source = ItemSource(read_prompts, HeldOut(recipe, base, run, store))
+    return [build_member(TASKS, member, base, source=source) for member in members]
 
 
 @dataclass
@@ -149,7 +140,12 @@ class StageContext:
 
     @cached_property
     def _tasks(self) -> list[Task]:
-        return build_tasks(self.recipe, self.base)
+        return build_tasks(self.recipe, self.base, self.run, self.store)
+
+    @cached_property
+    def holdout(self) -> Holdout | None:
+        """What is set aside of the prompts; None where the recipe sets nothing aside."""
+        return HeldOut(self.recipe, self.base, self.run, self.store).all
 
     @cached_property
     def student(self) -> Path:

@@ -4,6 +4,7 @@ from localdistill.core.registry import Family
 
 TASKS = Family("task", __name__, {
     "gsm8k": "Gsm8kTask",
+    "holdout": "HoldoutTask",
     "jsonl": "JsonlTask",
     "math500": "Math500Task",
     "pantry": "PantryTask",

@@ -11,7 +11,7 @@ from localdistill.core.samples import TaskSample
 
 
 class Task(Protocol):
-    """A benchmark. Built as `Member(options)`; `read` (how to get prompts out of a file) is set before `prompts`."""
+    """A benchmark. Built as `Member(options, source)` with the `items.ItemSource` that its items come from."""
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]

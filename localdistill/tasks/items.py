@@ -1,12 +1,13 @@
-"""What the tasks share: which file, how many of its items, and how a reader of files reaches them.
+"""What the tasks share: where items come from, how many of them, and which file.
 
-Tasks do not know layouts: whoever builds one passes the function that reads prompts out of a file.
+Tasks know neither layouts nor recipes: whoever builds one passes the source of its items.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +19,19 @@ from localdistill.modelfiles.shipped import resolve_path
 
 ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
 """Reads the prompts of a file in a layout (None: find it out), for example `interchange.files.read_prompts`."""
+
+
+def _nothing_held_out(side: str) -> Sequence[Prompt]:
+    return ()
+
+
+@dataclass(frozen=True)
+class ItemSource:
+    """Where the items of tasks come from."""
+
+    read: ReadPrompts
+    held_out: Callable[[str], Sequence[Prompt]] = _nothing_held_out
+    """The prompts that the recipe set aside for a side, `test` or `dev`."""
 
 
 class ItemOptions(Options):
@@ -33,6 +47,8 @@ class FileTask:
     """Items out of one file, in the order of the file. A member says `name`, `grader`, `is_guard` and `layout`, and
     has a `path` among its options."""
 
+    grader: str
+    is_guard: bool
     layout = ""
     """Layout of the file; empty finds it out."""
 
@@ -42,10 +58,9 @@ class FileTask:
         path: FileName
         """Path of the benchmark's own file (`test.jsonl`), absolute or relative to the recipe or current folder."""
 
-    def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
+    def __init__(self, options: ItemOptions, source: ItemSource | None = None) -> None:
         self.options = options
-        self.read = read
-        """May be set later, but before `prompts` is called."""
+        self._source = source
         self._items: Sequence[Prompt] | None = None
 
     def category(self, prompt: Prompt) -> str:
@@ -59,15 +74,21 @@ class FileTask:
         return self._items
 
     def _chosen(self) -> Sequence[Prompt]:
-        if self.read is None:
-            raise UsageError("this task was not told how to read files",
-                             "build it with read=interchange.files.read_prompts")
-        path = resolve_path(self.options.path, Path.cwd())
-        items = list(self.read(path, self.layout or None))
-        if not items:
-            raise InputError(f"{path.name} holds no items", "give a file with at least one row")
+        if self._source is None:
+            raise UsageError("this task was not told where its items come from",
+                             "build it with source=ItemSource(interchange.files.read_prompts)")
+        items = self._items_of(self._source)
         limit = self.options.limit
         if not 0 < limit < len(items):
             return items
         chosen = random.Random(self.options.seed).sample(range(len(items)), limit)
         return [items[index] for index in sorted(chosen)]
+
+    def _items_of(self, source: ItemSource) -> Sequence[Prompt]:
+        """All items there are."""
+        assert isinstance(self.options, FileTask.Options)
+        path = resolve_path(self.options.path, Path.cwd())
+        items = list(source.read(path, self.layout or None))
+        if not items:
+            raise InputError(f"{path.name} holds no items", "give a file with at least one row")
+        return items

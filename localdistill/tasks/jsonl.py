@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from localdistill.core.options import FileName
 from localdistill.core.samples import TaskSample
-from localdistill.tasks.items import FileTask, ReadPrompts
+from localdistill.tasks.items import FileTask, ItemSource
 
 
 class JsonlTask(FileTask):
@@ -37,8 +37,8 @@ class JsonlTask(FileTask):
                        options={"grader": "instructions", "layout": "prompts", "is_guard": True}),
         )
 
-    def __init__(self, options: Options, read: ReadPrompts | None = None) -> None:
+    def __init__(self, options: Options, source: ItemSource | None = None) -> None:
         self.grader = options.grader
         self.is_guard = options.is_guard
         self.layout = options.layout
-        super().__init__(options, read)
+        super().__init__(options, source)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from localdistill.core.options import FileName
 from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
-from localdistill.tasks.items import FileTask, ReadPrompts
+from localdistill.tasks.items import FileTask, ItemSource
 
 
 class PantryTask(FileTask):
@@ -30,8 +30,8 @@ class PantryTask(FileTask):
         rows = [{"messages": [{"role": "user", "content": f"{n} + 1 jars?"}], "reference": str(n + 1)} for n in (1, 2)]
         return (TaskSample(rows, ["1 + 1 jars?", "2 + 1 jars?"], "There are 2 jars.", "There are 3 jars."),)
 
-    def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
-        super().__init__(options or self.Options(), read)
+    def __init__(self, options: FileTask.Options | None = None, source: ItemSource | None = None) -> None:
+        super().__init__(options or self.Options(), source)
 
     def category(self, prompt: Prompt) -> str:
         """How many steps the story has."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from localdistill.core.options import FileName
 from localdistill.core.samples import TaskSample
-from localdistill.tasks.items import FileTask, ReadPrompts
+from localdistill.tasks.items import FileTask, ItemSource
 
 
 class PantryGuardTask(FileTask):
@@ -30,5 +30,5 @@ class PantryGuardTask(FileTask):
                "metadata": {"constraints": [{"kind": "exact", "value": "jar"}]}}
         return (TaskSample([row], ["Say jar."], "jar", "Jar!"),)
 
-    def __init__(self, options: FileTask.Options | None = None, read: ReadPrompts | None = None) -> None:
-        super().__init__(options or self.Options(), read)
+    def __init__(self, options: FileTask.Options | None = None, source: ItemSource | None = None) -> None:
+        super().__init__(options or self.Options(), source)

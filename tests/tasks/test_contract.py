@@ -8,9 +8,11 @@ import pytest
 
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.options import Options
+from localdistill.core.records import Prompt
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_prompts
 from localdistill.tasks import TASKS
+from localdistill.tasks.items import ItemSource
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(9)],
@@ -33,8 +35,17 @@ def path(cls: Any, tmp_path: Path) -> str:
     return str(file)
 
 
-def questions(cls: Any, **options: Any) -> list[str]:
-    return [prompt.question for prompt in cls(cls.Options(**options), read=read_prompts).prompts()]
+def task_of(cls: Any, path: str, **options: Any) -> Any:
+    """The task on the items in a file, or on those that are set aside out of it where it names no file."""
+    def held_out(side: str) -> list[Prompt]:
+        return list(read_prompts(Path(path), None)) if Path(path).read_text() else []
+
+    named = {"path": path} if "path" in cls.Options.model_fields else {}
+    return cls(cls.Options(**named, **options), source=ItemSource(read_prompts, held_out))
+
+
+def questions(cls: Any, path: str, **options: Any) -> list[str]:
+    return [prompt.question for prompt in task_of(cls, path, **options).prompts()]
 
 
 def test_options_are_strict_and_explained(cls: Any) -> None:
@@ -47,7 +58,7 @@ def test_items_come_in_the_order_of_the_file(cls: Any, path: str) -> None:
 
 
 def test_the_grader_exists_and_items_have_what_it_needs(cls: Any, path: str) -> None:
-    task = cls(cls.Options(path=path), read=read_prompts)
+    task = task_of(cls, path)
     assert task.grader in GRADERS.names() and task.is_guard in (True, False)
     assert all(prompt.reference for prompt in task.prompts())
 
@@ -60,6 +71,11 @@ def test_a_limit_chooses_the_same_items_each_time_in_order(cls: Any, path: str) 
 
 
 def test_missing_and_empty_files_are_named(cls: Any, tmp_path: Path) -> None:
+    if "path" not in cls.Options.model_fields:
+        (tmp_path / "empty.jsonl").write_text("")
+        with pytest.raises(InputError, match="no prompts are set aside"):
+            questions(cls, str(tmp_path / "empty.jsonl"))
+        return
     with pytest.raises(InputError, match="absent"):
         questions(cls, path=str(tmp_path / "absent.jsonl"))
     (tmp_path / "empty.jsonl").write_text("")
@@ -67,6 +83,7 @@ def test_missing_and_empty_files_are_named(cls: Any, tmp_path: Path) -> None:
         questions(cls, path=str(tmp_path / "empty.jsonl"))
 
 
-def test_a_task_without_a_reader_says_so(cls: Any, path: str) -> None:
-    with pytest.raises(UsageError, match="how to read"):
-        cls(cls.Options(path=path)).prompts()
+def test_a_task_without_a_source_says_so(cls: Any, path: str) -> None:
+    named = {"path": path} if "path" in cls.Options.model_fields else {}
+    with pytest.raises(UsageError, match="where its items come from"):
+        cls(cls.Options(**named)).prompts()

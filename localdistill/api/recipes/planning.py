@@ -4,21 +4,27 @@ nobody knows are said to be unknown."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.api.recipes.quoting import PlanLine, quote
+from localdistill.api.recipes.quoting import BYTES_PER_TOKEN, MEMBER_TOKENS, PlanLine, quote, quote_member
+from localdistill.core.errors import nearest
+from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
-from localdistill.recipe.sections import ImportedSet
+from localdistill.recipe.engine_uses import engine_uses
+from localdistill.recipe.sections import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
-from localdistill.stages.asking import unique
+from localdistill.stages.asking import kind_of, unique
 from localdistill.stages.checking import check_student
-from localdistill.stages.context import build_tasks, read_section
+from localdistill.stages.context import build_tasks
+from localdistill.stages.holdout import holdout_of
+from localdistill.stages.row_files import read_section
 from localdistill.workspace.folder import Workspace
 
 
@@ -55,17 +61,53 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
 
 
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
+    holdout, prompts = holdout_of(recipe, base), list[Prompt]()
+    if holdout is not None:
+        sides = ", ".join(f"{len(found):,} for '{side}'" for side, found in holdout.sides.items())
+        yield PlanLine("holdout", f"{sides}; {holdout.left:,} prompts are left to train on ({holdout.groups:,} groups "
+                                  "that stay together)")
     if recipe.prompts and recipe.asked:
-        prompts = list(unique(item.prompt for item in read_section(recipe.prompts, base)))
+        held = holdout.messages() if holdout is not None else set()
+        prompts = [prompt for prompt in unique(item.prompt for item in read_section(recipe.prompts, base))
+                   if prompt.messages not in held]
         for one in recipe.asked:
+            warnings += _suffixes_of_nobody(one, prompts)
             for name in one.ask:
                 yield from quote(workspace, recipe, one, recipe.engine(name), base, prompts, warnings)
-    if recipe.max_usd is not None:
-        yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
+    sizes: dict[str, int | None] = {one.name: len(prompts) * one.samples * len(one.ask) for one in recipe.asked}
     for imported in recipe.sets:
         if isinstance(imported, ImportedSet):
-            count = sum(1 for _ in read_section(imported, base))
+            sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
+    yield from _members_that_ask(recipe, base, sizes, warnings)
+    if recipe.max_usd is not None:
+        yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
+
+
+def _suffixes_of_nobody(one: AskedSet, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """Suffixes for kinds of which no prompt is: a misspelled kind would go unnoticed."""
+    if isinstance(one.suffix, dict) and prompts:
+        kinds = Counter(kind_of(prompt) for prompt in prompts)
+        there = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        for kind in one.suffix:
+            if kind != "other" and kind not in kinds:
+                yield (f"traces.{one.name}.suffix.{kind}: no prompt is of this kind{nearest(kind, kinds)} (there are "
+                       f"{there})")
+
+
+def _members_that_ask(recipe: Recipe, base: Path, sizes: dict[str, int | None],
+                      warnings: list[str]) -> Iterator[PlanLine]:
+    """What graders, labels and rewrites ask. sizes: most traces of each set that is not rewritten, where known."""
+    bytes_each = max((one.max_tokens for one in recipe.asked), default=MEMBER_TOKENS) * BYTES_PER_TOKEN
+    originals = [sizes.get(one.name) for one in recipe.originals]
+    for made in recipe.rewrites:
+        sources = [sizes.get(name) for name in made.from_]
+        sizes[made.name] = None if None in sources else sum(size or 0 for size in sources)
+    for use in engine_uses(recipe):
+        if use.stage in ("grade", "rewrite"):
+            every = None if None in originals else sum(size or 0 for size in originals)
+            count = sizes[use.trace_set] if use.trace_set else every
+            yield quote_member(recipe, use, base, count, bytes_each, warnings)
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

@@ -21,6 +21,7 @@ from localdistill.stages.outputs import (
     read_output,
 )
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 
 
@@ -117,7 +118,8 @@ def _items(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:
     same."""
     questions, references = {}, {}
     try:
-        for task in build_tasks(folder.recipe(), Path(folder.request()["base"])):
+        store = open_store(Workspace(folder.path.parent.parent))
+        for task in build_tasks(folder.recipe(), Path(folder.request()["base"]), folder, store):
             for prompt in task.prompts():
                 questions[prompt.id], references[prompt.id] = prompt.question, prompt.reference or ""
     except (LocalDistillError, OSError, ValueError, KeyError):

@@ -1,0 +1,21 @@
+"""Rows of the files that a recipe names: prompts, and traces that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from localdistill.interchange.base import Imported
+from localdistill.interchange.files import read_file
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.recipe.sections import FilesSection
+
+
+def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:
+    """The rows of a section's files; relative paths start from `base`."""
+    layout = None if section.layout == "auto" else section.layout
+    for name in section.files:
+        for count, (_, item) in enumerate(read_file(resolve_path(name, base), layout), start=1):
+            yield item
+            if count == section.limit:
+                break

@@ -16,7 +16,7 @@ from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
-from localdistill.stages.checking import check_student
+from localdistill.stages.checking import check_filters, check_student
 from localdistill.stages.context import build_tasks, read_section
 from localdistill.workspace.folder import Workspace
 
@@ -31,7 +31,9 @@ class Plan:
 
 
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
-    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
+    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody. UsageError
+    when a filter names what there will not be."""
+    check_filters(recipe, base)
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     lines += _collecting(workspace, recipe, base, warnings)

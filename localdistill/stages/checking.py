@@ -1,5 +1,5 @@
-"""What can be said before anything runs: whether the stages of a recipe can read and export its student, and whether its
-filters name columns that there will be. Asks nobody, fetches nothing and loads no weights."""
+"""What can be said before anything runs: whether the stages of a recipe can read and export its student, and whether
+its filters name columns that there will be. Asks nobody, fetches nothing and loads no weights."""
 
 from __future__ import annotations
 

@@ -318,3 +318,18 @@ def test_a_where_is_checked_before_anything_runs(tmp_path: Path, condition: str,
             ask()
         assert hint in refused.value.hint
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_plan_says_what_a_judge_will_take(tmp_path: Path, judging: CountingServer) -> None:
+    def said() -> str:
+        recipe = parse_recipe(recipe_of(tmp_path, 12, judging=paid(judging)))
+        [line] = [line for line in make_plan(Workspace(tmp_path), recipe, tmp_path).lines if line.label == "grader"]
+        return line.text
+
+    record(tmp_path / "said.jsonl", answers(12))
+    assert said().startswith("grader toy_judge asks openai_compatible about at most 12 answers")
+    assert "unknown until it was asked" in said()
+    chain = Chain(tmp_path, recipe_of(tmp_path, 12, judging=paid(judging)))
+    chain.collect()
+    grade.run(chain.context())
+    assert "about $0.06 ($0.06 to $0.06) if each is asked about once" in said()

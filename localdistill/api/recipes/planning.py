@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.api.recipes.quoting import PlanLine, quote
+from localdistill.api.recipes.quoting_members import quote_members
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
 from localdistill.modelfiles.shipped import resolve_path
@@ -56,15 +57,19 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
 
 
 def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
+    answers = 0
     if recipe.prompts and recipe.teachers:
         prompts = list(unique(item.prompt for item in read_section(recipe.prompts, base)))
         for section in recipe.teachers:
             yield from quote(workspace, recipe, section, base, prompts, warnings)
         if recipe.max_usd is not None:
             yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
+        answers = len(prompts) * len(recipe.teachers) * recipe.collect.samples
     if recipe.traces:
         count = sum(1 for _ in read_section(recipe.traces, base))
+        answers += count
         yield PlanLine("traces", f"{count:,} rows to import")
+    yield from quote_members(workspace, recipe, base, answers, warnings)
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

@@ -50,7 +50,8 @@ def reply_row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: storable(text) for name, text in names.items()}, "attempt": record["attempt"],
             "status": reply.status, "cost_usd": reply.cost_usd, "prompt_tokens": reply.usage.prompt_tokens,
             "completion_tokens": reply.usage.completion_tokens, "elapsed_s": reply.elapsed_s,
-            "created_at": datetime.now(UTC).replace(tzinfo=None), "reply": storable(json.dumps(record["reply"], ensure_ascii=False))}
+            "reply": storable(json.dumps(record["reply"], ensure_ascii=False)),
+            "created_at": datetime.now(UTC).replace(tzinfo=None)}
 
 
 def reply_of_cell(cell: str) -> Reply:

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from localdistill.safety.text import display_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger
-    from localdistill.stages.checking import check_student
+    from localdistill.stages.checking import check_filters, check_student
     from localdistill.stages.rechecking import last_probe
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail

@@ -399,6 +399,12 @@ class Recipe(Options):
             return one.filters
         return () if isinstance(one, RewrittenSet | SelectedSet) else self.filters
 
+    @property
+    def every_filter(self) -> tuple[Member, ...]:
+        """Those of the recipe, its sets and its arms."""
+        own = (member for one in (*self.sets, *self.arms) for member in one.filters or ())
+        return (*self.filters, *own)
+
     def engine(self, name: str) -> EngineSection:
         """The engine of that name; UsageError with the nearest where there is none."""
         found: EngineSection = _named("engine", name, self.engines)

@@ -189,6 +189,12 @@ class Store:
         )
         return [(int(p or 0), int(c or 0), float(e or 0)) for p, c, e in self._rows(sql, [storable(model), limit])]
 
+    def usage_of_questions(self, model: str, limit: int = 1000) -> list[tuple[int, int, float]]:
+        """The same of the last replies of `model` to questions of members."""
+        sql = ("SELECT prompt_tokens, completion_tokens, elapsed_s FROM replies WHERE model = ? "
+               "ORDER BY created_at DESC LIMIT ?")
+        return [(int(p or 0), int(c or 0), float(e or 0)) for p, c, e in self._rows(sql, [storable(model), limit])]
+
     def cost_of(self, trace_ids: Sequence[str]) -> tuple[float, int]:
         """What the traces cost in US dollars, and of how many the cost is unknown."""
         sql = "SELECT coalesce(sum(cost_usd), 0), count(*) - count(cost_usd) FROM traces JOIN incoming USING (id)"

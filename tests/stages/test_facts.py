@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from localdistill import Workspace, make_plan, start
 from localdistill.api.traces.judging import judge
 from localdistill.core.errors import BudgetReached, PartialResult, RecipeError, UsageError
 from localdistill.core.events import Warned
@@ -16,6 +17,7 @@ from localdistill.core.records import PERSON, Fact, Request
 from localdistill.engines.replay import ReplayEngine
 from localdistill.recipe import parse_recipe
 from localdistill.stages import grade, select
+from localdistill.stages.checking import check_filters
 from localdistill.stages.outputs import GradeOutput, read_output
 from localdistill.workspace.terms import engines_in, terms_in
 from tests.helpers import CountingServer, counting_server, write_questions
@@ -67,7 +69,7 @@ path = "{root / 'said.jsonl'}"
 use = "toy_judge"
 judge = "strict"
 {more}
-[[select.filter]]
+[[filter]]
 use = "verified"
 """
 
@@ -293,3 +295,41 @@ model = "shipped:pantry/student"
 
 def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(("condition", "message", "hint"), [
+    ("tries = 1 AND toy_judge = 1 AND person IS NULL", "", ""),
+    ("tokens_answer < 10", "filter 'where': the condition 'tokens_answer < 10' names a column 'tokens_answer'",
+     'add a [[label]] with use = "tokens"'),
+    ("scroe = 1", "did you mean 'score'", "columns: trace_id, "),
+    ("score =", "is no SQL expression", "a condition looks like"),
+    ("score = 1; DROP TABLE traces", "the condition", ""),
+])
+def test_a_where_is_checked_before_anything_runs(tmp_path: Path, condition: str, message: str, hint: str) -> None:
+    record(tmp_path / "said.jsonl", answers(1))
+    text = recipe_of(tmp_path, 1, collecting="samples = 2\nuntil_verified = true")
+    recipe = parse_recipe(f"{text}[[select.filter]]\nuse = \"where\"\ncondition = \"{condition}\"\n")
+    if not message:
+        check_filters(recipe, tmp_path)
+        return
+    for ask in (lambda: check_filters(recipe, tmp_path), lambda: make_plan(Workspace(tmp_path), recipe, tmp_path),
+                lambda: start(Workspace(tmp_path), recipe, "", tmp_path)):
+        with pytest.raises(UsageError, match=message) as refused:
+            ask()
+        assert hint in refused.value.hint
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_plan_says_what_a_judge_will_take(tmp_path: Path, judging: CountingServer) -> None:
+    def said() -> str:
+        recipe = parse_recipe(recipe_of(tmp_path, 12, judging=paid(judging)))
+        [line] = [line for line in make_plan(Workspace(tmp_path), recipe, tmp_path).lines if line.label == "asks"]
+        return line.text
+
+    record(tmp_path / "said.jsonl", answers(12))
+    assert said().startswith("grader toy_judge: ")
+    assert "asked up to 12 times" in said() and "at most" in said()
+    chain = Chain(tmp_path, recipe_of(tmp_path, 12, judging=paid(judging)))
+    chain.collect()
+    grade.run(chain.context())
+    assert "about $0.06 ($0.06 to $0.06), from 12 such questions" in said()

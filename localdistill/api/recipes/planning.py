@@ -21,7 +21,7 @@ from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.sections import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
-from localdistill.stages.checking import check_student
+from localdistill.stages.checking import check_filters, check_student
 from localdistill.stages.context import build_tasks
 from localdistill.stages.holdout import holdout_of
 from localdistill.stages.row_files import read_section
@@ -38,7 +38,9 @@ class Plan:
 
 
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
-    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody."""
+    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody. UsageError
+    when a filter names what there will not be."""
+    check_filters(recipe, base)
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     lines += _collecting(workspace, recipe, base, warnings)
@@ -79,7 +81,7 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
-    yield from _members_that_ask(recipe, base, sizes, warnings)
+    yield from _members_that_ask(workspace, recipe, base, sizes, warnings)
     if recipe.max_usd is not None:
         yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
 
@@ -95,7 +97,7 @@ def _suffixes_of_nobody(one: AskedSet, prompts: Sequence[Prompt]) -> Iterator[st
                        f"{there})")
 
 
-def _members_that_ask(recipe: Recipe, base: Path, sizes: dict[str, int | None],
+def _members_that_ask(workspace: Workspace, recipe: Recipe, base: Path, sizes: dict[str, int | None],
                       warnings: list[str]) -> Iterator[PlanLine]:
     """What graders, labels and rewrites ask. sizes: most traces of each set that is not rewritten, where known."""
     bytes_each = max((one.max_tokens for one in recipe.asked), default=MEMBER_TOKENS) * BYTES_PER_TOKEN
@@ -107,7 +109,7 @@ def _members_that_ask(recipe: Recipe, base: Path, sizes: dict[str, int | None],
         if use.stage in ("grade", "rewrite"):
             every = None if None in originals else sum(size or 0 for size in originals)
             count = sizes[use.trace_set] if use.trace_set else every
-            yield quote_member(recipe, use, base, count, bytes_each, warnings)
+            yield quote_member(workspace, recipe, use, base, count, bytes_each, warnings)
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

@@ -85,8 +85,8 @@ def quote(workspace: Workspace, recipe: Recipe, one: AskedSet, section: EngineSe
         engine.close()
 
 
-def quote_member(recipe: Recipe, use: EngineUse, base: Path, traces: int | None, bytes_each: float,
-                 warnings: list[str]) -> PlanLine:
+def quote_member(workspace: Workspace, recipe: Recipe, use: EngineUse, base: Path, traces: int | None,
+                 bytes_each: float, warnings: list[str]) -> PlanLine:
     """The line of the plan for an engine that a member asks, of up to so many traces (None: nobody knows how many), of
     about so many bytes each."""
     name = use.engine.name
@@ -99,6 +99,7 @@ def quote_member(recipe: Recipe, use: EngineUse, base: Path, traces: int | None,
     engine: Engine = build_member(ENGINES, use.engine, base)
     try:
         price = engine.price() if isinstance(engine, Metered) else None
+        replies = _questions(workspace, engine.identity())
     finally:
         engine.close()
     if price is None:
@@ -107,7 +108,11 @@ def quote_member(recipe: Recipe, use: EngineUse, base: Path, traces: int | None,
                             "usd_per_million_output")
         return PlanLine("asks", f"{told}; what that costs is unknown")
     worst = traces * worst_nano_usd(price, int(bytes_each) + 1, use.max_tokens or MEMBER_TOKENS) / NANO_PER_USD
-    return PlanLine("asks", f"{told}; about ${worst:.2f} at most")
+    if not replies:
+        return PlanLine("asks", f"{told}; about ${worst:.2f} at most")
+    total = total_of([_cost(price, reply) for reply in replies], traces)
+    return PlanLine("asks", f"{told}; about ${total.middle:.2f} (${total.low:.2f} to ${total.high:.2f}), from "
+                            f"{len(replies):,} such questions")
 
 
 def _tries(one: AskedSet) -> str:
@@ -125,6 +130,12 @@ def _count(workspace: Workspace, questions: Sequence[PendingPrompt]) -> tuple[in
 def _replies(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
     store = open_store(workspace)
     found = store.usage_of(model) if store.path.exists() else []
+    return found if len(found) >= LEAST_REPLIES else []
+
+
+def _questions(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
+    store = open_store(workspace)
+    found = store.usage_of_questions(model) if store.path.exists() else []
     return found if len(found) >= LEAST_REPLIES else []
 
 

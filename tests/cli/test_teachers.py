@@ -99,7 +99,7 @@ def test_json_holds_the_report_and_the_second_probe_says_what_changed(teacher: P
 
 def test_a_teacher_of_a_recipe_with_another_model(teacher: PlayedTeacher, place: Path) -> None:
     path = recipe(teacher, place)
-    out = run("probe", "openai_compatible", "--recipe", path, "--model", "other", "--yes")
+    out = run("probe", "teacher", "--recipe", path, "--model", "other", "--yes")
     assert out.exit_code == 0 and teacher.bodies[0]["model"] == "other"
     assert isinstance(run("probe", "nobody", "--recipe", path, "--yes").exception, UsageError)
 

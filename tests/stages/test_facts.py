@@ -241,7 +241,7 @@ def test_who_judges_is_found_by_the_type_of_the_option(tmp_path: Path) -> None:
 def test_a_judge_without_an_engine_or_with_an_unknown_one_is_one_clear_line(tmp_path: Path) -> None:
     record(tmp_path / "said.jsonl", answers(1))
     for name, said in (('"strcit"', "there is no engine named 'strcit'; did you mean 'strict'"),
-                       ('""', "toy_judge.judge names no engine")):
+                       ('""', "grade\\[0\\].judge: 'toy_judge' needs an engine")):
         with pytest.raises((UsageError, RecipeError), match=said):
             chain = Chain(tmp_path, recipe_of(tmp_path, 1).replace('judge = "strict"', f"judge = {name}"))
             chain.collect()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from localdistill import RunFolder, Workspace, wait
+from localdistill import RunFolder, Workspace, open_store, wait
+from localdistill.core.records import Grade
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
@@ -69,6 +71,23 @@ async def test_n_shows_the_next_trace_and_i_one_by_its_id() -> None:
         await shows(pilot, app, ids[-1])
         await pilot.press("i", *ids[4][3:15], "enter")
         await shows(pilot, app, "trace 5 of")
+
+
+@piloted
+async def test_a_wrong_answer_is_marked_and_shown_with_what_it_is_seen_together(tmp_path: Path) -> None:
+    root = Workspace(shutil.copytree(doubling(), tmp_path / "doubling"))
+    store = open_store(root)
+    right = next(store.traces([RunFolder.open(root.runs, "doubling-1").ids("select")[0]]))
+    store.add_traces([replace(right, id="b2:77770000", answer="The answer is 3.", sample_index=1)])
+    store.add_grades([Grade("b2:77770000", "math@1", 0.0, "3 is wrong")])
+    app = LocalDistillApp(root.root, start="formats")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, right.id)
+        await pilot.press("i", *"7777", "enter")
+        await shows(pilot, app, f"trace 1 of {QUESTIONS - 5}  7777")
+        await pilot.press("right", "right", "right")
+        text = await shows(pilot, app, "shown as what not to do")
+        assert f"seen together with {right.id}" in " ".join(text.split())
 
 
 @piloted

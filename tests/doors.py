@@ -36,6 +36,7 @@ from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Member
 from localdistill.stages.context import build_member
+from localdistill.trainers._rows import check_groups
 from localdistill.trainers.base import TrainingJob
 from tests.faults import Rule, Script, Step, fault_server
 from tests.tiny_models import edit_json, tiny_model
@@ -196,14 +197,17 @@ def try_layout(family: Family, name: str, sample: LayoutSample, place: Path) -> 
 
 
 def try_objective(family: Family, name: str, sample: ObjectiveSample, place: Path) -> str:
-    """The loss, and that it has a gradient."""
-    torch = pytest.importorskip("torch")
-    logits = torch.tensor(sample.logits, requires_grad=True)
-    loss = built(family, name, sample, place).loss(
-        logits, torch.tensor(sample.targets), torch.tensor(sample.weights), torch.tensor(sample.signs))
-    assert loss.shape == () and loss.item() == pytest.approx(sample.loss, rel=1e-5)
-    loss.backward()
-    assert logits.grad is not None and bool(logits.grad.any())
+    """The loss, its slope against finite differences, and the rows that it does not take."""
+    from tests.objectives.differences import assert_slope_is_right, batch_of
+
+    objective = built(family, name, sample, place)
+    groups = sample.groups or range(len(sample.signs))
+    check_groups([f"row{n}" for n in range(len(sample.signs))], sample.signs, groups, objective)
+    batch = batch_of(sample)
+    assert set(batch.stored) == set(objective.stored)
+    assert {what for what in ("tail", "mean") if getattr(batch, what) is not None} == objective.pseudo
+    assert objective.loss(batch).total == pytest.approx(sample.loss, rel=1e-9, abs=1e-12)
+    assert_slope_is_right(objective, batch)
     return ""
 
 

@@ -107,15 +107,27 @@ class LayoutSample(Sample):
 
 @dataclass(frozen=True)
 class ObjectiveSample(Sample):
-    """Trained positions and their loss."""
+    """Log-probabilities at N trained positions of R rows, and their loss."""
 
-    logits: Sequence[Sequence[float]]
-    """(N, V)"""
-    targets: Sequence[int]
+    logprobs: Sequence[Sequence[float]]
+    """(N, K)"""
     weights: Sequence[float]
+    """(N,)"""
+    rows: Sequence[int]
+    """(N,): the row of each position, ascending."""
     signs: Sequence[int]
-    """+1 positive, -1 negative."""
+    """(R,): +1 right, -1 wrong."""
+    groups: Sequence[int] = ()
+    """(R,): the group of each row; empty where none belongs to one."""
+    row_weights: Sequence[float] = ()
+    """(R,): empty where all count alike."""
+    tail: Sequence[float] = ()
+    """(N,): the pseudo-tokens, where the objective needs them."""
+    mean: Sequence[float] = ()
+    stored: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """Column -> (N, K)."""
     loss: float = 0.0
+    """Sum over the objective's units."""
 
 
 @dataclass(frozen=True)

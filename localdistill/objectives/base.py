@@ -1,31 +1,63 @@
-"""The contract of objectives: what a trainer minimises, given the logits or losses of trained positions."""
+"""The contract of objectives: what a trainer minimises, as a function of log-probabilities of listed tokens. NumPy
+only: an objective knows no model and no torch; a backend finds the log-probabilities and follows the slope."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
+from localdistill.core.losses import Grouping, ListedLogprobs, Loss, Pseudo, Shape, Slope, Unit
 from localdistill.core.options import Options
 from localdistill.core.samples import ObjectiveSample
 
-if TYPE_CHECKING:
-    import torch
-
 
 class Objective(Protocol):
-    """A loss over one micro-batch. Built as `Member(options)`."""
+    """A loss over whole groups of rows. Built as `Member(options)`. What it is like may follow from its options."""
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def shape(self) -> Shape:
+        """What its slope depends on."""
+
+    @property
+    def unit(self) -> Unit:
+        """What it is a mean over: the loop divides by the batch's total of it."""
+
+    @property
+    def grouping(self) -> Grouping:
+        """What every group must hold."""
+
+    @property
+    def signs(self) -> frozenset[int]:
+        """Of the rows that it takes."""
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Columns of log-probabilities that it needs; "reference" is the policy before step 1."""
+
+    @property
+    def pseudo(self) -> frozenset[Pseudo]:
+        """Pseudo-tokens that it needs."""
 
     @classmethod
     def samples(cls) -> Sequence[ObjectiveSample]:
-        """Trained positions and their loss."""
+        """Log-probabilities and their loss."""
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor,
-             roles: torch.Tensor) -> torch.Tensor:
-        """Sum over trained positions N of the weighted loss (the trainer divides by the batch's total weight).
+    def known(self, batch: ListedLogprobs) -> Slope | None:
+        """What can be said of the slope before a log-probability is known (those of `batch` must not be read): all of
+        it for shape "constant", all but a factor per row for "row", None for the others."""
 
-        logits (N, V) of trained positions only, targets (N,) token ids, weights (N,) above 0,
-        roles (N,) +1 positive, -1 negative.
-        """
+    def loss(self, batch: ListedLogprobs) -> Loss:
+        """The loss of whole groups in any portion; of any positions for shape "position"."""
+
+    def watch(self, metrics: Mapping[str, float]) -> str:
+        """Told the metrics of each step, divided; what must be warned of, said once, else empty."""
+
+    def state(self) -> Mapping[str, float]:
+        """What a checkpoint must keep."""
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state` said."""

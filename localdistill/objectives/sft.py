@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field
 
+from localdistill.core.losses import ListedLogprobs, Pseudo, Slope, Unit
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ObjectiveSample
-
-if TYPE_CHECKING:
-    import torch
+from localdistill.objectives.shapes import ConstantSlope
 
 
-class SftObjective:
+class SftObjective(ConstantSlope):
     """Cross entropy of the next token, each position times its weight."""
 
     class Options(BaseOptions):
@@ -25,30 +25,41 @@ class SftObjective:
         label_smoothing: float = Field(0.0, ge=0, lt=1)
         """Share of the target probability spread over the whole vocabulary, 0 to below 1; 0 is plain cross entropy."""
 
-    name = "sft"
+    name: ClassVar[str] = "sft"
+    version: ClassVar[int] = 1
 
     @classmethod
     def samples(cls) -> Sequence[ObjectiveSample]:
-        """Trained positions and their loss."""
-        logits, loss = [[0.0, 0.0], [math.log(3.0), 0.0]], math.log(2.0) + 0.5 * math.log(4.0 / 3.0)
+        """Log-probabilities and their loss."""
+        half, quarter = math.log(0.5), math.log(0.25)
+        rows = ObjectiveSample([[half], [quarter], [half]], [1.0, 0.5, 1.0], [0, 0, 1], [1, 1])
         return (
-            ObjectiveSample(logits, [0, 0], [1.0, 0.5], [1, 1], loss),
-            ObjectiveSample(logits, [0, 0], [1.0, 0.5], [1, -1], refused="cannot use negative rows"),
+            replace(rows, loss=math.log(2.0) * (1 + 1 + 1)),
+            replace(rows, loss=math.log(2.0) * (2 + 0.5), row_weights=[1.0, 0.5]),
+            replace(rows, loss=math.log(2.0) * (0.9 * 3 + 0.1 * 2 * 2.5), mean=[2 * half] * 3,
+                     options={"label_smoothing": 0.1}),
+            replace(rows, signs=[1, -1], refused="takes no wrong answers"),
         )
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor,
-             roles: torch.Tensor) -> torch.Tensor:
-        """Sum over N of weight x cross entropy: logits (N, V), targets (N,), weights (N,), roles (N,); a scalar.
+    @property
+    def unit(self) -> Unit:
+        """A mean over trained weight."""
+        return "weight"
 
-        Rows with role -1 are refused (ValueError): learning from negatives needs another objective.
-        """
-        from torch.nn.functional import cross_entropy
+    @property
+    def pseudo(self) -> frozenset[Pseudo]:
+        """The mean over the vocabulary, where labels are smoothed."""
+        return frozenset({"mean"}) if self.options.label_smoothing else frozenset()
 
-        if bool((roles < 0).any()):
-            raise ValueError("supervised fine-tuning cannot use negative rows")
-        losses = cross_entropy(logits.float(), targets, reduction="none",
-                               label_smoothing=self.options.label_smoothing)
-        return (losses * weights).sum()
+    def known(self, batch: ListedLogprobs) -> Slope:
+        """Minus the weight of each position, a share of it on the mean over the vocabulary."""
+        import numpy as np
+
+        weight = batch.weight * batch.row_weight[batch.row]
+        share = self.options.label_smoothing
+        slope = np.zeros(batch.logprobs.shape, weight.dtype)
+        slope[:, 0] = (share - 1) * weight
+        return Slope(slope, by_mean=-share * weight if share else None)

@@ -1,134 +1,103 @@
-"""The dataset in memory and its length-grouped batches, in the order in which training sees them: a pure function of
-seed and lengths, so that a resumed training continues with exactly the rows it had not seen. Must not import torch,
-nor hold state."""
+"""The batches of a training, in the order in which it sees them: grouped by length, groups whole, a pure function of
+seed and lengths, so that a resumed training continues with exactly the rows it had not seen. Must not import torch, nor
+hold state."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from localdistill.core.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pyarrow as pa
 
 WINDOW_BATCHES = 16
 """Rows are sorted by length inside windows of this many batches, which keeps padding to a few percent."""
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """All rows of one dataset: numpy arrays, one flat run per column, row i at `starts[i]:starts[i + 1]`."""
+class Portion:
+    """Whole groups that training takes together, as row numbers: in one piece, or, where a single group is too large
+    for that, in several, so that its values must be known before its gradient."""
 
-    row_ids: list[str]
-    ids: npt.NDArray[np.int32]
-    """int32 (total tokens,)"""
-    weights: npt.NDArray[np.float32]
-    """float32 (total tokens,)"""
-    starts: list[int]
-    roles: list[int]
-
-    def __len__(self) -> int:
-        return len(self.row_ids)
-
-    def length(self, row: int) -> int:
-        """Tokens of one row."""
-        return self.starts[row + 1] - self.starts[row]
+    pieces: tuple[tuple[int, ...], ...]
 
     @property
-    def lengths(self) -> list[int]:
-        """Tokens of every row."""
-        return [self.length(row) for row in range(len(self))]
+    def rows(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(row for piece in self.pieces for row in piece)
+
+    @property
+    def is_split(self) -> bool:
+        """A group of it goes through the student in several pieces."""
+        return len(self.pieces) > 1
 
 
-def read_rows(table: pa.Table) -> Dataset:
-    """The rows of the dataset table. Raises InputError when there are none or the columns do not fit."""
-    import numpy as np
-
-    if table.num_rows == 0:
-        raise InputError("the dataset has no rows", "look at what the format and selection removed")
-    columns = {name: table.column(name).combine_chunks() for name in ("input_ids", "weights")}
-    sizes = {name: np.asarray(column.value_lengths()) for name, column in columns.items()}
-    row_ids = [str(value) for value in table.column("row_id").to_pylist()]
-    uneven = np.flatnonzero(sizes["input_ids"] != sizes["weights"])
-    if len(uneven):
-        raise InputError(f"row {row_ids[int(uneven[0])]}: input_ids and weights differ in length")
-    starts = [0, *np.cumsum(sizes["input_ids"]).tolist()]
-    roles = table.column("role").to_pylist() if "role" in table.column_names else [1] * len(row_ids)
-    return Dataset(row_ids, columns["input_ids"].flatten().to_numpy(zero_copy_only=False).astype(np.int32),
-                   columns["weights"].flatten().to_numpy(zero_copy_only=False).astype(np.float32), starts,
-                   [int(role) for role in roles])
+def groups_of(rows: Sequence[int], groups: Sequence[int] | None) -> list[list[int]]:
+    """`rows` by the group of each, in the order of their first rows; every row by itself without `groups`."""
+    if groups is None:
+        return [[row] for row in rows]
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        found.setdefault(groups[row], []).append(row)
+    return list(found.values())
 
 
-def check_rows(rows: Dataset, vocab_size: int, stop_token_id: int, context_length: int) -> None:
-    """Refuse rows that would teach the wrong thing. Raises InputError that names the first such row."""
-    import numpy as np
-
-    for row, row_id in enumerate(rows.row_ids):
-        ids = rows.ids[rows.starts[row]:rows.starts[row + 1]]
-        weights = rows.weights[rows.starts[row]:rows.starts[row + 1]]
-        problem = ""
-        if len(ids) < 2 or not np.isfinite(weights).all() or (weights < 0).any():
-            problem = "weights must be finite and not negative, over at least two tokens"
-        elif weights[0] != 0:
-            problem = "its first token is trained, but nothing comes before it"
-        elif not (weights > 0).any():
-            problem = "no token is trained"
-        elif ids.min() < 0 or ids.max() >= vocab_size:
-            problem = f"a token id is outside the vocabulary of {vocab_size}"
-        elif rows.roles[row] > 0 and not ((ids == stop_token_id) & (weights > 0)).any():
-            problem = f"the stop token {stop_token_id} is not trained"
-        elif len(ids) > context_length:
-            problem = f"{len(ids)} tokens do not fit the student's context of {context_length}"
-        if problem:
-            raise InputError(f"row {row_id}: {problem}", "make the dataset again for this student")
-
-
-def epoch_batches(lengths: Sequence[int], batch_rows: int, batch_tokens: int, seed: int,
-                  epoch: int) -> list[list[int]]:
+def epoch_batches(lengths: Sequence[int], batch_rows: int, batch_tokens: int, seed: int, epoch: int,
+                  groups: Sequence[int] | None = None, epochs: Sequence[int | None] | None = None) -> list[list[int]]:
     """Row numbers of every optimizer step of one epoch: shuffled, then grouped by length inside windows.
 
-    With `batch_tokens` > 0 a batch ends before it would pass that many tokens; otherwise after `batch_rows` rows.
+    With `batch_tokens` > 0 a batch ends before it would pass that many tokens; otherwise before it would pass
+    `batch_rows` rows. A group is never divided, so that a larger one is a batch by itself. Rows of which `epochs` says
+    a number are seen only in that epoch, counted from 0.
     """
-    order = list(range(len(lengths)))
+    seen = [row for row in range(len(lengths)) if epochs is None or epochs[row] in (None, epoch)]
+    order = groups_of(seen, groups)
     shuffle = random.Random(f"{seed}/{epoch}")
     shuffle.shuffle(order)
     rows_per_batch = batch_rows
     if batch_tokens:
-        rows_per_batch = max(1, batch_tokens * len(lengths) // max(1, sum(lengths)))
-    window = rows_per_batch * WINDOW_BATCHES
+        rows_per_batch = max(1, batch_tokens * len(seen) // max(1, sum(lengths[row] for row in seen)))
+    window = max(1, rows_per_batch * len(order) // max(1, len(seen))) * WINDOW_BATCHES
+    size: Callable[[int], int] = (lambda row: lengths[row]) if batch_tokens else (lambda row: 1)
     batches: list[list[int]] = []
     for start in range(0, len(order), window):
-        part = sorted(order[start:start + window], key=lambda row: lengths[row])
-        batches += _cut(part, lengths, batch_rows, batch_tokens)
+        part = sorted(order[start:start + window], key=lambda group: max(lengths[row] for row in group))
+        batches += _cut(part, size, batch_tokens or batch_rows)
     shuffle.shuffle(batches)
     return batches
 
 
-def _cut(part: list[int], lengths: Sequence[int], batch_rows: int, batch_tokens: int) -> list[list[int]]:
-    if not batch_tokens:
-        return [part[start:start + batch_rows] for start in range(0, len(part), batch_rows)]
+def _cut(part: list[list[int]], size: Callable[[int], int], most: int) -> list[list[int]]:
     batches: list[list[int]] = [[]]
     used = 0
-    for row in part:
-        if batches[-1] and used + lengths[row] > batch_tokens:
+    for group in part:
+        more = sum(size(row) for row in group)
+        if batches[-1] and used + more > most:
             batches.append([])
             used = 0
-        batches[-1].append(row)
-        used += lengths[row]
+        batches[-1] += group
+        used += more
     return batches
 
 
-def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> list[list[int]]:
-    """`batch` cut into pieces of at most `micro_tokens` padded tokens (one row at least), longest rows first."""
-    pieces: list[list[int]] = []
-    for row in sorted(batch, key=lambda item: -lengths[item]):
-        if pieces and (len(pieces[-1]) + 1) * lengths[pieces[-1][0]] <= micro_tokens:
-            pieces[-1].append(row)
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: int,
+                  groups: Sequence[int] | None = None) -> list[Portion]:
+    """`batch` cut into pieces of at most `micro_tokens` padded tokens (one row at least), longest rows first. With
+    `groups`, each stays in one piece where it fits, and in one portion where it does not."""
+    portions: list[Portion] = []
+    open_piece: list[int] = []
+
+    def close() -> None:
+        if open_piece:
+            portions.append(Portion((tuple(open_piece),)))
+            open_piece.clear()
+
+    parts = [sorted(group, key=lambda row: -lengths[row]) for group in groups_of(batch, groups)]
+    for group in sorted(parts, key=lambda rows: -lengths[rows[0]]):
+        if open_piece and (len(open_piece) + len(group)) * lengths[open_piece[0]] > micro_tokens:
+            close()
+        if len(group) > 1 and len(group) * lengths[group[0]] > micro_tokens:
+            pieces = micro_batches(group, lengths, micro_tokens)
+            portions.append(Portion(tuple(portion.pieces[0] for portion in pieces)))
         else:
-            pieces.append([row])
-    return pieces
+            open_piece += group
+    close()
+    return portions

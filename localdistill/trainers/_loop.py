@@ -167,8 +167,9 @@ class TrainingLoop:
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         if self.plan[0] != epoch:
-            self.plan = epoch, epoch_batches(self.stepper.lengths, self.options.batch_rows,
-                                             self.options.batch_tokens, self.job.seed, epoch)
+            rows = self.stepper.rows
+            self.plan = epoch, epoch_batches(self.stepper.lengths, self.options.batch_rows, self.options.batch_tokens,
+                                             self.job.seed, epoch, rows.groups, rows.epochs)
         return self.plan[1]
 
     def _batch(self, step: int) -> list[int]:

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from localdistill.core.errors import UsageError
+from localdistill.core.losses import ListedLogprobs
 from localdistill.objectives.base import Objective
-from localdistill.trainers._batches import Dataset, micro_batches
+from localdistill.trainers._batches import micro_batches
+from localdistill.trainers._rows import Dataset
 
 LOGIT_CHUNK_BYTES = 256 * 1024 * 1024
 
@@ -53,11 +57,10 @@ class Stepper:
 
     def accumulate(self, batch: Sequence[int]) -> StepNumbers:
         """Add the gradient of `scale` x the mean loss over `batch` (row numbers) to the parameters."""
-        starts = self.rows.starts
-        weight = float(sum(self.rows.weights[starts[row]:starts[row + 1]].sum() for row in batch))
+        weight = self.rows.units(batch, self.objective.unit)
         loss, trained = 0.0, 0
-        for piece in micro_batches(batch, self.lengths, self.micro_tokens):
-            piece_loss, piece_trained = self._piece(piece, weight)
+        for portion in micro_batches(batch, self.lengths, self.micro_tokens):
+            piece_loss, piece_trained = self._piece(portion.rows, weight)
             loss += piece_loss
             trained += piece_trained
         return StepNumbers(loss, sum(self.lengths[row] for row in batch), trained)
@@ -65,8 +68,8 @@ class Stepper:
     def halve(self, batch: Sequence[int]) -> bool:
         """Make micro-batches half as large; False when they are single rows already."""
         longest = max(self.lengths[row] for row in batch)
-        largest = max(len(piece) * self.lengths[piece[0]]
-                      for piece in micro_batches(batch, self.lengths, self.micro_tokens))
+        largest = max(len(portion.rows) * self.lengths[portion.rows[0]]
+                      for portion in micro_batches(batch, self.lengths, self.micro_tokens))
         if largest <= longest:
             return False
         self.micro_tokens = max(longest, largest // 2)
@@ -78,7 +81,7 @@ class Stepper:
         return order[:max(1, self.micro_tokens // self.lengths[order[0]])]
 
     def _piece(self, piece: Sequence[int], batch_weight: float) -> tuple[float, int]:
-        ids, weights, roles = self._collate(piece)
+        ids, weights = self._collate(piece)
         # Right padding needs no mask: under causal attention nothing that is trained can see what follows it.
         hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
         at = (weights[:, 1:] > 0).nonzero(as_tuple=True)
@@ -88,14 +91,29 @@ class Stepper:
         total = torch.zeros((), device=self.device)
         for part in torch.split(torch.arange(len(targets), device=self.device), self.chunk_rows):
             logits = self.model.lm_head(leaf[part]).float()
-            loss = self.objective.loss(logits, targets[part], wanted[part], roles[at[0][part]])
+            loss = self._loss(logits, targets[part], wanted[part].cpu().numpy(), at[0][part].cpu().numpy(), piece)
             torch.autograd.backward(loss)
             total += loss.detach()
         torch.autograd.backward(picked, leaf.grad)
         return float(total) / self.scale, len(targets)
 
-    def _collate(self, piece: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """ids (B, T), weights (B, T), roles (B,) of the rows, right-padded with zeros of weight 0."""
+    def _loss(self, logits: torch.Tensor, targets: torch.Tensor, weight: Any, row: Any,
+              piece: Sequence[int]) -> torch.Tensor:
+        """Of positions N, for an objective whose slope is known beforehand: logits (N, V)."""
+        ones = np.ones(len(piece), np.int64)
+        slope = self.objective.known(ListedLogprobs(
+            np.zeros((len(weight), 1)), weight, row, self.rows.row_weights[list(piece)], ones, np.arange(len(piece))))
+        if self.objective.shape != "constant" or slope is None:
+            raise UsageError(f"this trainer cannot minimise {self.objective.name}", 'use objective = { use = "sft" }')
+        entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        loss = -(torch.from_numpy(slope.by_logprob[:, 0]).to(entropy) * entropy).sum()
+        if slope.by_mean is not None:
+            mean = torch.log_softmax(logits, dim=-1).mean(-1)
+            loss = loss + (torch.from_numpy(slope.by_mean).to(mean) * mean).sum()
+        return loss
+
+    def _collate(self, piece: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids (B, T), weights (B, T) of the rows, right-padded with zeros of weight 0."""
         longest = max(self.lengths[row] for row in piece)
         ids = torch.zeros(len(piece), longest, dtype=torch.long)
         weights = torch.zeros(len(piece), longest)
@@ -103,5 +121,4 @@ class Stepper:
             start, end = self.rows.starts[row], self.rows.starts[row + 1]
             ids[place, :end - start] = torch.from_numpy(self.rows.ids[start:end])
             weights[place, :end - start] = torch.from_numpy(self.rows.weights[start:end])
-        roles = torch.tensor([self.rows.roles[row] for row in piece])
-        return ids.to(self.device), weights.to(self.device), roles.to(self.device)
+        return ids.to(self.device), weights.to(self.device)

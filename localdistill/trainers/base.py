@@ -22,7 +22,9 @@ class TrainingJob:
     """Everything one training needs.
 
     `rows` is the dataset table, one example per row: `row_id` string, `input_ids` list<int32>, `weights`
-    list<float32> (0 = not trained; same length), `role` int8 (+1/-1), `new_tags` is decided by the dataset stage.
+    list<float32> (0 = not trained; same length), and where it says so `sign` int8 (+1/-1), `group` string (rows that
+    are trained together; empty = none), `epoch` int32 (the only one that sees the row, from 0; null = every),
+    `row_weight` float32 (how much the row counts beside others).
     """
 
     arm: str

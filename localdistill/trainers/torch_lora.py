@@ -25,7 +25,7 @@ from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, 
 if TYPE_CHECKING:
     import torch
 
-    from localdistill.trainers._batches import Dataset
+    from localdistill.trainers._rows import Dataset
 
 
 class TorchLoraTrainer:
@@ -72,9 +72,9 @@ class TorchLoraTrainer:
 
         torch = import_torch()
         from localdistill.trainers._attention import use_short_rows
-        from localdistill.trainers._batches import check_rows, read_rows
         from localdistill.trainers._loop import TrainingLoop
         from localdistill.trainers._lora import attach_lora, attach_tags
+        from localdistill.trainers._rows import check_rows, read_rows
         from localdistill.trainers._steps import Stepper
 
         options = self.options
@@ -82,7 +82,7 @@ class TorchLoraTrainer:
             torch.set_num_threads(options.threads)
         folder = ModelFolder.open(job.student)
         rows = read_rows(job.rows)
-        check_rows(rows, folder.vocab_size, job.stop_token_id, folder.context_length)
+        check_rows(rows, folder.vocab_size, job.stop_token_id, folder.context_length, job.objective)
         tags = sorted(set(job.tag_token_ids))
         if any(not 0 <= tag < folder.vocab_size for tag in tags):
             raise InputError(f"a tag token of {tags} is outside the student's vocabulary")
@@ -117,13 +117,10 @@ class TorchLoraTrainer:
 
     def _fingerprint(self, job: TrainingJob, folder: ModelFolder, rows: Dataset) -> str:
         """Identity of this training: a checkpoint of any other one must not be resumed."""
-        import hashlib
-
-        data = hashlib.blake2b(rows.ids.tobytes() + rows.weights.tobytes() + bytes(str(rows.starts), "ascii"))
         told = self.options.model_dump(exclude={"checkpoint_every_s", "checkpoint_every_steps", "threads"})
         objective = getattr(job.objective, "options", None)
         return content_id("training", told, job.objective.name, objective.model_dump() if objective else {},
-                          job.seed, folder.digest(), data.hexdigest(), list(job.tag_token_ids))
+                          job.seed, folder.digest(), rows.identity(), list(job.tag_token_ids))
 
     def _write(self, job: TrainingJob, held: HeldBase, trained: dict[str, torch.nn.Parameter], tags: list[int],
                folder: ModelFolder, result: TrainingResult) -> None:

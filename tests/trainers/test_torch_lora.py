@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from localdistill.core.errors import Cancelled, InputError, LocalDistillError
 from localdistill.core.events import Cancel, Event, Measured, Warned, silent
+from localdistill.core.losses import ListedLogprobs, Slope
 from localdistill.objectives.sft import SftObjective
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import tiny_model
@@ -42,8 +43,8 @@ def stepper(student: Path, rows: list[dict[str, Any]], micro_tokens: int, object
             arch_dtype: Any = None) -> Any:
     from localdistill.modelfiles.folder import ModelFolder
     from localdistill.modelfiles.loading import load_causal_model
-    from localdistill.trainers._batches import read_rows
     from localdistill.trainers._lora import attach_lora
+    from localdistill.trainers._rows import read_rows
     from localdistill.trainers._steps import Stepper
     from tests.trainers.rows import table
 
@@ -232,9 +233,9 @@ class NanObjective(SftObjective):
         super().__init__()
         self.at, self.calls = at, 0
 
-    def loss(self, logits: Any, targets: Any, weights: Any, roles: Any) -> Any:
+    def known(self, batch: ListedLogprobs) -> Slope:
         self.calls += 1
-        return super().loss(logits, targets, weights, roles) * (math.nan if self.calls == self.at else 1.0)
+        return Slope(super().known(batch).by_logprob * (math.nan if self.calls == self.at else 1.0))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(student: Path, tmp_path: Path) -> None:
@@ -260,10 +261,10 @@ class HungryObjective(SftObjective):
         super().__init__()
         self.most = most
 
-    def loss(self, logits: Any, targets: Any, weights: Any, roles: Any) -> Any:
-        if len(targets) > self.most:
+    def known(self, batch: ListedLogprobs) -> Slope:
+        if len(batch.row) > self.most:
             raise torch.OutOfMemoryError("out of memory")
-        return super().loss(logits, targets, weights, roles)
+        return super().known(batch)
 
 
 def test_running_out_of_memory_halves_the_micro_batch_and_changes_no_step(student: Path, tmp_path: Path) -> None:
@@ -294,15 +295,15 @@ def test_every_row_is_seen_once_per_epoch_in_steps_of_equal_number(tmp_path: Pat
     for epoch in range(3):
         batches = epoch_batches(lengths, 16, 0, seed=4, epoch=epoch)
         assert sorted(row for batch in batches for row in batch) == list(range(200)) and len(batches) == 13
-        padded = sum(len(piece) * max(lengths[row] for row in piece)
-                     for batch in batches for piece in micro_batches(batch, lengths, 4096))
+        padded = sum(len(portion.rows) * max(lengths[row] for row in portion.rows)
+                     for batch in batches for portion in micro_batches(batch, lengths, 4096))
         assert padded < 1.1 * sum(lengths)
     assert epoch_batches(lengths, 16, 0, 4, 0) == epoch_batches(lengths, 16, 0, 4, 0)
     assert epoch_batches(lengths, 16, 0, 4, 0) != epoch_batches(lengths, 16, 0, 4, 1)
     by_tokens = epoch_batches(lengths, 16, 300, seed=4, epoch=0)
     assert all(sum(lengths[row] for row in batch) <= 300 for batch in by_tokens)
-    assert all(len(piece) * max(lengths[row] for row in piece) <= 200
-               for batch in by_tokens for piece in micro_batches(batch, lengths, 200))
+    assert all(len(portion.rows) * max(lengths[row] for row in portion.rows) <= 200
+               for batch in by_tokens for portion in micro_batches(batch, lengths, 200))
 
 
 def test_bfloat16_and_recomputed_activations_learn_too(student: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
     (("rewrite", "engine"), ENGINES, frozenset()),
     (("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
     (("train", "objective"), OBJECTIVES, frozenset()),
+    (("arm", "objective"), OBJECTIVES, frozenset()),
     (("evaluate", "task"), TASKS, frozenset()),
     (("export", "to"), EXPORTERS, frozenset()),
 )
@@ -56,7 +57,7 @@ class _Reader:
             for label, table in _tables(data, keys):
                 self._member(label, table, family, own, "use")
         for label, table in _tables(data, ("arm",)):
-            own = frozenset({"name", "rewrite", "selection"})
+            own = frozenset({"name", "rewrite", "selection", "objective", "start", "epochs"})
             self._member(label, table, FORMATS, own, "format")
         for keys in (("prompts",), ("traces",)):
             for label, table in _tables(data, keys):

@@ -128,6 +128,12 @@ class ArmSection(Options):
     """Name of the rewrite whose traces this arm trains on; empty takes the original traces."""
     selection: str = ""
     """A saved selection for this arm alone (another teacher, another prompt); empty takes the recipe's."""
+    objective: Member | None = None
+    """What this arm minimises; unset is what `[train]` says."""
+    start: str = ""
+    """Name of an arm that this one goes on from, with the same seed; empty starts from the base."""
+    epochs: float | None = Field(None, gt=0)
+    """How often this arm sees every row; unset is what `[train]` says."""
 
 
 class TrainSection(Options):
@@ -243,6 +249,9 @@ def _section_problems(recipe: Recipe) -> list[str]:
     for arm in recipe.arms:
         if arm.rewrite and arm.rewrite not in names:
             problems.append(f"arm '{arm.name}': there is no rewrite named '{arm.rewrite}'{nearest(arm.rewrite, names)}")
+        if arm.start and arm.start not in {other.name for other in recipe.arms if other is not arm}:
+            others = [other.name for other in recipe.arms if other is not arm]
+            problems.append(f"arm '{arm.name}': there is no other arm named '{arm.start}'{nearest(arm.start, others)}")
     for kind, seen in (("arm", [a.name for a in recipe.arms]), ("rewrite", [r.name for r in recipe.rewrites])):
         problems += [f"two {kind}s are named '{n}'" for n in sorted({n for n in seen if seen.count(n) > 1})]
     if "base" in {arm.name for arm in recipe.arms}:

@@ -22,13 +22,15 @@ from localdistill.interchange.files import read_file, read_prompts
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import PromptsSection
+from localdistill.recipe.sections import PromptsSection, TrainSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.store import Store
 from localdistill.store.rows import trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
+from localdistill.trainers import TRAINERS
+from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.recovery import missing_prompts, take_in
 from localdistill.workspace.run_folder import RunFolder
@@ -55,6 +57,13 @@ def build_tasks(recipe: Recipe, base: Path) -> list[Task]:
     """The benchmarks of `recipe`."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
     return [build_member(TASKS, member, base, read=read_prompts) for member in members]
+
+
+def build_trainer(recipe: Recipe, base: Path) -> Trainer:
+    """The trainer of `recipe`; the default one where it trains nothing, which says how the student is run as it is."""
+    section = recipe.train or TrainSection()
+    trainer: Trainer = build_member(TRAINERS, Member(use=section.use, options=section.options), base)
+    return trainer
 
 
 def read_section(section: PromptsSection, base: Path) -> Iterator[Imported]:
@@ -147,6 +156,11 @@ class StageContext:
     @cached_property
     def _tasks(self) -> list[Task]:
         return build_tasks(self.recipe, self.base)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The trainer of the recipe."""
+        return build_trainer(self.recipe, self.base)
 
     @cached_property
     def student(self) -> Path:

@@ -4,20 +4,19 @@ nobody knows are said to be unknown."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from localdistill.api.recipes.quoting import PlanLine, quote
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_student
-from localdistill.stages.context import build_tasks, read_section
+from localdistill.stages.context import build_tasks, build_trainer, read_section
 from localdistill.workspace.folder import Workspace
 
 
@@ -71,7 +70,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
     if source.startswith("hf://"):
         yield PlanLine("student", f"{source}: read when the run starts")
         return
-    warnings += check_student(recipe, base, recipe.stages())
+    warnings += check_student(recipe, base, recipe.stages(), hardware)
     folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
     yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
     if recipe.train:
@@ -79,14 +78,13 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         yield PlanLine(
             "training", f"{len(recipe.arms)} arms x {recipe.train.seeds} seeds = {count} trainings, one at a time"
         )
-        yield _memory(folder, recipe.train.options, recipe.student.max_tokens, hardware, warnings)
+        trainer = build_trainer(recipe, base)
+        yield _memory(trainer.estimate(folder, recipe.student.max_tokens, hardware), hardware, warnings)
 
 
-def _memory(folder: ModelFolder, options: Mapping[str, Any], max_tokens: int, hardware: Hardware,
-            warnings: list[str]) -> PlanLine:
+def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLine:
     """What a training needs, of what is free where it runs."""
-    need = training_memory_bytes(folder, options, max_tokens, hardware)
-    place = hardware.place(str(options.get("device", "auto")))
+    need, place = plan.total_bytes, plan.place
     have = "an unknown amount" if place.free_bytes is None else f"{place.free_bytes / 1e9:.1f} GB"
     if place.unused and place.idle and place.idle.kind != "metal":
         warnings.append(f"training runs on the CPU although this machine has a GPU ({place.idle.name}): "

@@ -150,17 +150,31 @@ def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
 
 
 def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> str:
-    """The spans of the turn to learn; everything before it counts for nothing."""
-    made = built(family, name, sample, place).lay_out(sample.prompt, sample.trace, len)
-    assert isinstance(made, Example | Skip)
-    assert (made.prompt_id, made.trace_id) == (sample.prompt.id, sample.trace.id)
-    if isinstance(made, Skip):
-        return made.reason
-    *context, last = made.turns
-    assert [turn.text for turn in context] == [message.content for message in sample.prompt.messages]
-    assert not any(span.weight for turn in context for span in turn.spans)
-    assert [span.text for span in last.spans] == list(sample.texts)
-    assert [span.text for span in last.spans if span.weight > 0] == list(sample.trained)
+    """The spans of each turn to learn, its sign and its group; everything before it counts for nothing. Every trace is
+    in an example or in one reason."""
+    form = built(family, name, sample, place)
+    made = form.lay_out(sample.prompt, sample.candidates, lambda text: len(text.split()))
+    assert all(isinstance(one, Example | Skip) and one.prompt_id == sample.prompt.id for one in made)
+    examples = [one for one in made if isinstance(one, Example)]
+    skips = [one for one in made if isinstance(one, Skip)]
+    shown = {one.trace_id for one in examples}
+    assert sorted([*shown, *(one.trace_id for one in skips)]) == sorted(c.trace.id for c in sample.candidates)
+    if not examples:
+        assert skips and all(one.reason for one in skips)
+        return "; ".join(one.reason for one in skips)
+    for example, wanted in zip(examples, sample.examples, strict=True):
+        *context, last = example.turns
+        assert [turn.text for turn in context] == [message.content for message in sample.prompt.messages]
+        assert not any(span.weight for turn in context for span in turn.spans)
+        assert [span.text for span in last.spans] == list(wanted.texts)
+        trained = wanted.texts if wanted.trained is None else wanted.trained
+        assert [span.text for span in last.spans if span.weight > 0] == list(trained)
+        assert example.sign == wanted.sign and example.sign in form.signs and example.thinks is form.thinks
+        assert bool(example.group) is bool(wanted.group)
+    named = dict(zip((one.group for one in sample.examples), (one.group for one in examples), strict=True))
+    assert len(set(named.values())) == len(named)
+    assert [named[one.group] for one in sample.examples] == [one.group for one in examples]
+    assert not [reason for reason, one in zip(sample.skipped, skips, strict=True) if reason not in one.reason]
     return ""
 
 

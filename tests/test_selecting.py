@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ import pytest
 from localdistill.api.traces.datasets import dataset_shapes
 from localdistill.api.traces.previews import lay_out_everywhere, layouter_of
 from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfall_of, with_option
+from localdistill.api.traces.showing import render_trace
 from localdistill.core.errors import UsageError
+from localdistill.core.records import Grade
+from localdistill.formats import FORMATS
 from localdistill.recipe import Member, parse_recipe
 from localdistill.runs import wait
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 from tests.tui.chain import QUESTIONS, doubling
 
@@ -90,9 +95,11 @@ def test_the_shape_of_the_datasets(workspace: Workspace, run: RunFolder) -> None
 
 def test_one_trace_in_every_arm_and_format(workspace: Workspace, run: RunFolder) -> None:
     rows = lay_out_everywhere(workspace, run.ids("select")[0], run, layouter_of(run))
+    unused = [name for name in FORMATS.names() if name not in ("answer_only", "full_trace")]
     assert [(row.name, row.is_arm) for row in rows] == [
-        ("short", True), ("long", True), ("original", False), ("reasoning_then_answer", False)]
-    short, long, original, _ = rows
+        ("short", True), ("long", True), *((name, False) for name in unused)]
+    short, long, original = (next(row for row in rows if row.name == name) for name in ("short", "long", "original"))
+    assert next(row for row in rows if row.name == "preference").skipped.startswith("its prompt has no wrong answer")
     assert [span.weight for span in short.spans] == [0.0, 1.0]
     assert "The answer is" in short.spans[1].text and "Double" in short.spans[0].text
     assert short.tokens == sum(span.tokens for span in short.spans)
@@ -108,4 +115,19 @@ def test_a_trace_that_is_not_there(workspace: Workspace, run: RunFolder) -> None
 
 def test_without_a_run_every_format_is_shown_for_the_shipped_student(workspace: Workspace, run: RunFolder) -> None:
     rows = lay_out_everywhere(workspace, run.ids("select")[0], None, layouter_of(None))
-    assert len(rows) == 4 and not any(row.is_arm for row in rows)
+    assert [row.name for row in rows] == FORMATS.names() and not any(row.is_arm for row in rows)
+
+
+def test_a_pair_is_shown_from_either_side(run: RunFolder, tmp_path: Path) -> None:
+    workspace = Workspace(shutil.copytree(doubling(), tmp_path / "copy"))
+    store = open_store(workspace)
+    right = next(store.traces([run.ids("select")[0]]))
+    wrong = replace(right, id="b2:wrong", answer="The answer is 3.", sample_index=1)
+    store.add_traces([wrong])
+    store.add_grades([Grade(wrong.id, "math@1", 0.0, "3 is wrong")])
+    for trace, other, sign in ((right, wrong, 1), (wrong, right, -1)):
+        pair = next(row for row in lay_out_everywhere(workspace, trace.id, None, layouter_of(None))
+                    if row.name == "preference")
+        assert (pair.sign, pair.beside, pair.skipped) == (sign, (other.id,), "") and pair.trained_tokens
+    told = render_trace(store, wrong.id, "preference").text
+    assert "shown as what not to do" in told and right.id in told

@@ -131,10 +131,12 @@ def datasets(run: RunArgument = "last", workspace: WorkspaceOption = None, as_js
         output.data_json([{**dataclasses.asdict(one), "lengths": list(one.lengths)} for one in shapes])
         return
     output.table(
-        ["arm", "format", "thinks", "rows", "median", "longest", "limit", "trained tokens", "left out"],
+        ["arm", "format", "thinks", "rows", "prompts", "groups", "wrong", "median", "longest", "limit",
+         "trained tokens", "left out"],
         [
-            (one.arm, one.format, "yes" if one.thinks else "no", len(one.lengths), one.median, one.longest,
-             one.limit, one.trained_tokens, output.counts(one.left_out) or "nothing")
+            (one.arm, one.format, "yes" if one.thinks else "no", len(one.lengths), one.prompts or "", one.groups or "",
+             one.wrong or "", one.median, one.longest, one.limit, one.trained_tokens,
+             output.counts(one.left_out) or "nothing")
             for one in shapes
         ],
     )  # fmt: skip

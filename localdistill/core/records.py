@@ -300,6 +300,10 @@ class ExampleTurn:
         return "".join(span.text for span in self.spans)
 
 
+Sign = Literal[1, -1]
+"""Whether an example shows what to do, or what not to do."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One training example: the turns before the last are context, the last is the assistant turn to learn."""
@@ -309,6 +313,24 @@ class Example:
     turns: tuple[ExampleTurn, ...]
     thinks: bool
     """Whether the student is to think: decides template switches, extraction and the exported template."""
+    sign: Sign = 1
+    group: str = ""
+    """Names the examples that training must see together; empty for one that stands by itself."""
+    epoch: int | None = None
+    """The only epoch that sees it, counted from 0; None is every."""
+    weight: float = 1.0
+    """How much it counts beside the other examples of its prompt; the same for all of a group."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trace that a format may use, and what is known of it."""
+
+    trace: Trace
+    passed: bool | None = None
+    """Whether it was found right; None where nobody judged it."""
+    facts: Mapping[str, float | str] = field(default_factory=dict)
+    """Values by the name of who said them."""
 
 
 @dataclass(frozen=True)

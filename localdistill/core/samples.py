@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from localdistill.core.records import Message, Prompt, Reply, Status, Trace
+from localdistill.core.records import Candidate, Message, Prompt, Reply, Status, Trace
 
 
 def asks(question: str, reference: str | None = None, original: str | None = None,
@@ -16,9 +16,10 @@ def asks(question: str, reference: str | None = None, original: str | None = Non
     return Prompt((Message("user", question),), reference, original, metadata=metadata or {})
 
 
-def answers(prompt: Prompt, answer: str, reasoning: str = "", status: Status = "complete") -> Trace:
+def answers(prompt: Prompt, answer: str, reasoning: str = "", status: Status = "complete", *,
+            id: str = "sample") -> Trace:
     """A trace that answers `prompt`."""
-    return Trace("sample", prompt.id, "replay", "sample", reasoning, answer, status,
+    return Trace(id, prompt.id, "replay", "sample", reasoning, answer, status,
                  trace_kind="raw" if reasoning else "none")
 
 
@@ -73,15 +74,28 @@ class FilterSample(Sample):
 
 
 @dataclass(frozen=True)
+class LaidText:
+    """A turn to learn."""
+
+    texts: Sequence[str]
+    """Its spans, in order."""
+    trained: Sequence[str] | None = None
+    """Those of them whose tokens count; None is all."""
+    sign: int = 1
+    group: int = 0
+    """The same number for those that are seen together; 0 stands by itself."""
+
+
+@dataclass(frozen=True)
 class FormatSample(Sample):
-    """A trace and the training text it must become."""
+    """The traces of a prompt and the training text that they must become. Refused: what none of them can serve for."""
 
     prompt: Prompt
-    trace: Trace
-    texts: Sequence[str] = ()
-    """The spans of the turn to learn, in order."""
-    trained: Sequence[str] = ()
-    """Those of them whose tokens count."""
+    candidates: Sequence[Candidate]
+    examples: Sequence[LaidText] = ()
+    """In order."""
+    skipped: Sequence[str] = ()
+    """Part of the reason for each trace that is in no example."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One trace and its prompt to one training example."""
+"""The traces of one prompt to training examples."""
 
 from localdistill.core.registry import Family
 
@@ -6,5 +6,7 @@ FORMATS = Family("format", __name__, {
     "answer_only": "AnswerOnlyFormat",
     "full_trace": "FullTraceFormat",
     "original": "OriginalFormat",
+    "preference": "PreferenceFormat",
     "reasoning_then_answer": "ReasoningThenAnswerFormat",
+    "signed": "SignedFormat",
 })

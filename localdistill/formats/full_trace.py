@@ -8,19 +8,19 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, Trace
+from localdistill.core.samples import FormatSample, LaidText, answers, asks
+from localdistill.formats.singly import SinglyFormat
 from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 
-class FullTraceFormat:
+class FullTraceFormat(SinglyFormat):
     """Trains on `<think>`, reasoning, `</think>`, blank line, answer."""
 
     name: ClassVar[str] = "full_trace"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = True
-    one_per_prompt: ClassVar[bool] = False
 
     class Options(TextOptions):
         """How much the parts count."""
@@ -35,18 +35,18 @@ class FullTraceFormat:
     def samples(cls) -> Sequence[FormatSample]:
         """Traces and the texts that they must become."""
         prompt = asks("What is 2 + 2?")
-        trace = answers(prompt, "It is 4.", " Two and two. ")
+        trace = Candidate(answers(prompt, "It is 4.", " Two and two. "))
         texts = ["<think>\n", "Two and two.", "\n</think>\n\n", "It is 4."]
         return (
-            FormatSample(prompt, trace, texts, texts),
-            FormatSample(prompt, trace, texts, [texts[0], *texts[2:]], options={"reasoning_weight": 0.0}),
-            FormatSample(prompt, answers(prompt, "It is 4."), refused="there is no reasoning"),
+            FormatSample(prompt, [trace], [LaidText(texts)]),
+            FormatSample(prompt, [trace], [LaidText(texts, [texts[0], *texts[2:]])], options={"reasoning_weight": 0.0}),
+            FormatSample(prompt, [Candidate(answers(prompt, "It is 4."))], refused="there is no reasoning"),
         )
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+    def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """The trace as a thinking reply, or why it cannot be."""
         reason = why_no_reasoning(prompt, trace, self.options.allow_summaries, self.options.text_marks)
         if reason:

@@ -10,20 +10,21 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, TokenCounter, Trace
+from localdistill.core.samples import FormatSample, LaidText, answers, asks
+from localdistill.formats.singly import SinglyFormat
 from localdistill.formats.spans import TextOptions, example, skip, why_marked, why_no_prompt
 
+AGAIN = "its prompt's one example is there already"
 _CALCULATOR_MARK = re.compile(r"<<[\d\s.,+\-*/()%$]*=[\d\s.,+\-*/()%$=]*>>")
 
 
-class OriginalFormat:
+class OriginalFormat(SinglyFormat):
     """Trains on `prompt.original`, once per prompt; traces only say which prompts take part."""
 
     name: ClassVar[str] = "original"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
-    one_per_prompt: ClassVar[bool] = True
 
     class Options(TextOptions):
         """How the original response is taken over."""
@@ -37,14 +38,16 @@ class OriginalFormat:
         prompt = asks("What is 2 + 2?", original="It is <<2+2=4>>4.")
         bare = asks("What is 2 + 2?")
         return (
-            FormatSample(prompt, answers(prompt, "Four."), ["It is 4."], ["It is 4."]),
-            FormatSample(bare, answers(bare, "Four."), refused="there is no original response"),
+            FormatSample(prompt, [Candidate(answers(prompt, "Four."))], [LaidText(["It is 4."])]),
+            FormatSample(prompt, [Candidate(answers(prompt, text, id=text)) for text in ("Four.", "Five.")],
+                         [LaidText(["It is 4."])], skipped=[AGAIN]),
+            FormatSample(bare, [Candidate(answers(bare, "Four."))], refused="there is no original response"),
         )
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+    def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """The original response as the only trained text, or why there is none."""
         text = (prompt.original or "").strip()
         if self.options.drop_calculator_marks:
@@ -52,3 +55,10 @@ class OriginalFormat:
         reason = (why_no_prompt(prompt) or (None if text else "there is no original response")
                   or why_marked("the original response", text, self.options.text_marks))
         return skip(prompt, trace, reason) if reason else example(prompt, trace, (Span(text),), self.thinks)
+
+    def lay_out(self, prompt: Prompt, candidates: Sequence[Candidate],
+                count: TokenCounter) -> Sequence[Example | Skip]:
+        """The first trace's example stands for all: they would all be the same."""
+        made = [self.of_trace(prompt, candidate.trace) for candidate in candidates[:1]]
+        again = None if isinstance(made[0], Example) else made[0].reason
+        return [*made, *(skip(prompt, candidate.trace, again or AGAIN) for candidate in candidates[1:])]

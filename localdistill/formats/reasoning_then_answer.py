@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.core.records import Example, Prompt, Skip, Span, TokenCounter, Trace
-from localdistill.core.samples import FormatSample, answers, asks
+from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, Trace
+from localdistill.core.samples import FormatSample, LaidText, answers, asks
+from localdistill.formats.singly import SinglyFormat
 from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
 
 
-class ReasoningThenAnswerFormat:
+class ReasoningThenAnswerFormat(SinglyFormat):
     """Trains on reasoning, separator and answer."""
 
     name: ClassVar[str] = "reasoning_then_answer"
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
-    one_per_prompt: ClassVar[bool] = False
 
     class Options(TextOptions):
         """How the two parts are joined and weighed."""
@@ -36,18 +36,18 @@ class ReasoningThenAnswerFormat:
     def samples(cls) -> Sequence[FormatSample]:
         """Traces and the texts that they must become."""
         prompt = asks("What is 2 + 2?")
-        trace = answers(prompt, "It is 4.", " Two and two. ")
+        trace = Candidate(answers(prompt, "It is 4.", " Two and two. "))
         texts = ["Two and two.", "\n\n", "It is 4."]
         return (
-            FormatSample(prompt, trace, texts, texts),
-            FormatSample(prompt, trace, texts, ["It is 4."], options={"reasoning_weight": 0.0}),
-            FormatSample(prompt, answers(prompt, "It is 4."), refused="there is no reasoning"),
+            FormatSample(prompt, [trace], [LaidText(texts)]),
+            FormatSample(prompt, [trace], [LaidText(texts, ["It is 4."])], options={"reasoning_weight": 0.0}),
+            FormatSample(prompt, [Candidate(answers(prompt, "It is 4."))], refused="there is no reasoning"),
         )
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def lay_out(self, prompt: Prompt, trace: Trace, count: TokenCounter) -> Example | Skip:
+    def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """Reasoning and answer as one reply, or why it cannot be."""
         reason = why_no_reasoning(prompt, trace, self.options.allow_summaries, self.options.text_marks)
         if reason:

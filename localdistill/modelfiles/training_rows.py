@@ -13,6 +13,9 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates.marks import PROMPT_ENDS
 from localdistill.templates.thinking import opens_thinking_tag
 
+_PLAIN = (1, "", None, 1.0)
+"""What most examples say of sign, group, epoch and weight: it is no part of a row's id."""
+
 
 class RenderingTemplate(Protocol):
     """What is needed of a chat template."""
@@ -26,7 +29,8 @@ class RenderingTemplate(Protocol):
 
 @dataclass(frozen=True)
 class TokenizedRow:
-    """One tokenized example. `weights[i]` counts token i as a target; 0 = not trained."""
+    """One tokenized example, with what the example says of itself. `weights[i]` counts token i as a target; 0 = not
+    trained."""
 
     row_id: str
     prompt_id: str
@@ -35,7 +39,10 @@ class TokenizedRow:
     weights: tuple[float, ...]
     prompt_tokens: int
     trained_tokens: int
-
+    sign: int = 1
+    group: str = ""
+    epoch: int | None = None
+    row_weight: float = 1.0
 
 
 def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: StudentTokenizer,
@@ -80,8 +87,10 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
         return skip("no token of the target is trained")
     if len(ids) > max_tokens:
         return skip(f"longer than {max_tokens} tokens")
-    row_id = content_id("row", example.prompt_id, example.trace_id, ids, weights)
-    return TokenizedRow(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained)
+    said = (example.sign, example.group, example.epoch, example.weight)
+    more = () if said == _PLAIN else (said,)
+    row_id = content_id("row", example.prompt_id, example.trace_id, ids, weights, *more)
+    return TokenizedRow(row_id, example.prompt_id, example.trace_id, ids, weights, len(prompt_ids), trained, *said)
 
 
 def _is_unicode(text: str) -> bool:

@@ -13,7 +13,7 @@ from localdistill.scorecard.card import (
     Verdict,
 )
 from localdistill.scorecard.model_selection import (
-    Candidate,
+    ArmStanding,
     Choice,
     Standing,
     cautions,
@@ -23,7 +23,7 @@ from localdistill.scorecard.model_selection import (
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "Candidate", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "ScoreCard",
+    "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "ScoreCard",
     "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_forms_card", "build_score_card",
     "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
 ]

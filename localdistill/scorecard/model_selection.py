@@ -42,7 +42,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ArmStanding:
     """One arm, how it stands everywhere, and whether that is good enough."""
 
     arm: str
@@ -63,7 +63,7 @@ class Choice:
     """Empty when no arm is good enough."""
     reason: str
     """In a sentence: why this arm, or why none."""
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ArmStanding, ...]
     """Every arm, the one with the highest score on the target first."""
 
 
@@ -107,11 +107,11 @@ def cautions(standings: Sequence[Standing]) -> list[str]:
     return found
 
 
-def _candidate(arm: str, cards: Sequence[ScoreCard], target: ScoreCard) -> Candidate:
+def _candidate(arm: str, cards: Sequence[ScoreCard], target: ScoreCard) -> ArmStanding:
     standings = standings_of(cards, arm)
     wanted = next(standing for card, standing in zip(cards, standings, strict=True) if card is target)
     harmless = all(standing.verdict in ("better", "cannot tell") for standing in standings)
-    return Candidate(arm, standings, wanted.verdict == "better" and harmless)
+    return ArmStanding(arm, standings, wanted.verdict == "better" and harmless)
 
 
 def _standing(card: ScoreCard, arm: str) -> Standing:
@@ -138,13 +138,13 @@ def _why(mine: ScoreRow | None, base: ScoreRow | None) -> str:
     return f"its training was stopped early ({mine.stopped_early})" if mine.stopped_early else ""
 
 
-def _rank(candidate: Candidate, target: ScoreCard) -> tuple[float, float, float]:
+def _rank(candidate: ArmStanding, target: ScoreCard) -> tuple[float, float, float]:
     row = target.row(candidate.arm)
     elsewhere = [standing.difference or 0.0 for standing in candidate.standings if standing.task != target.task]
     return row.score, min(elsewhere, default=0.0), -row.mean_answer_tokens
 
 
-def _reason(best: Candidate, good: Sequence[Candidate], target: ScoreCard) -> str:
+def _reason(best: ArmStanding, good: Sequence[ArmStanding], target: ScoreCard) -> str:
     level = [other.arm for other in good if other is not best and not _beats(best.arm, other.arm, target)]
     beside = f"; {', '.join(level)} would do too and cannot be told from it" if level else ""
     return f"{best.sentence}{beside}"

@@ -10,12 +10,13 @@ from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.core.stages import STAGES
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
-from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe
 from localdistill.stages.context import build_member, build_trainer
+from localdistill.stages.sets import arm_format
+from localdistill.stages.tokenizing import format_of
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
@@ -46,7 +47,7 @@ def _check_export(recipe: Recipe, base: Path, folder: Path) -> list[str]:
     assert recipe.export is not None and recipe.student is not None
     for member in recipe.export.to:
         exporter: Exporter = build_member(EXPORTERS, member, base)
-        for thinks in _ways_to_think(recipe):
+        for thinks in _ways_to_think(recipe, base):
             try:
                 exporter.check(folder, thinks, recipe.student.max_tokens)
             except MissingExtra as missing:
@@ -57,8 +58,8 @@ def _check_export(recipe: Recipe, base: Path, folder: Path) -> list[str]:
     return []
 
 
-def _ways_to_think(recipe: Recipe) -> set[bool]:
+def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
     """Whether what may be exported thinks."""
     assert recipe.export is not None
     arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    return {FORMATS.load(arm.format).thinks for arm in arms} or {False}
+    return {format_of(arm_format(arm), base).thinks for arm in arms} or {False}

@@ -1,18 +1,18 @@
-"""format: each arm lays the same traces out in its own way; the rows are tokenized for the student, checked, and
-written as one dataset artifact per arm. A race is fair only on prompts that every arm can serve: the others are
-left out everywhere, and the loss per arm is shown."""
+"""format: each arm lays traces out in its own way; the rows are tokenized for the student, checked, and written as one
+dataset artifact per arm. A race is fair only on prompts that every arm can serve: the others are left out everywhere,
+and the loss per arm is shown. Each prompt counts once per epoch in every arm, however many rows it has there."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Counted, Progressed, stamped
+from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.events import Counted, Noted, Progressed, Warned, stamped
 from localdistill.core.records import Skip
 from localdistill.formats.base import Format
 from localdistill.modelfiles.folder import ModelFolder
@@ -20,7 +20,17 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output
+from localdistill.stages.learning import candidates, objective_of, why_unlearnable
+from localdistill.stages.matching import Match, Offer, Unit, match
+from localdistill.stages.outputs import (
+    FACTS_FILE,
+    ArmDataset,
+    DatasetFacts,
+    FormatOutput,
+    PartFacts,
+    write_output,
+)
+from localdistill.stages.sets import ArmPart, arm_parts, arm_rewrite
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.templates.marks import OURS
 
@@ -28,10 +38,37 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-AGAIN = "its prompt's one example is there already"
-"""Why a further trace of a prompt makes no row in a format with one example per prompt."""
 MOST_REASONS = 12
 """At most so many reasons are counted by name."""
+
+
+@dataclass
+class PartRows:
+    """What one part of an arm can train on."""
+
+    part: ArmPart
+    format: Format
+    units: dict[str, list[list[TokenizedRow]]] = field(default_factory=dict)
+    """Prompt -> rows, each alone or with those of its group."""
+    skips: list[Skip] = field(default_factory=list)
+
+    @property
+    def rows(self) -> Iterator[TokenizedRow]:
+        """All of them."""
+        return (row for units in self.units.values() for unit in units for row in unit)
+
+    def offer(self) -> Offer:
+        """What it brings to the race."""
+        units = {prompt: [Unit(unit[0].row_weight, unit[0].epoch) for unit in own]
+                 for prompt, own in self.units.items()}
+        return Offer(self.part.name, units, self.part.share, self.part.weight)
+
+    def take(self, weights: dict[str, Sequence[float]]) -> list[TokenizedRow]:
+        """The rows of the prompts that it trains on, with what they count, in the order of the traces."""
+        place = {trace_id: number for number, trace_id in enumerate(self.part.trace_ids)}
+        taken = [(place[unit[0].trace_id], [replace(row, row_weight=weight) for row in unit])
+                 for prompt, own in weights.items() for unit, weight in zip(self.units[prompt], own, strict=True)]
+        return [row for _, unit in sorted(taken, key=lambda one: one[0]) for row in unit]
 
 
 @dataclass
@@ -39,22 +76,17 @@ class ArmRows:
     """What one arm can train on."""
 
     section: ArmSection
-    format: Format
-    rows: list[tuple[list[str], TokenizedRow]]
-    """What arms are matched by, and the row; a row of a prompt stands for several traces."""
-    skips: list[Skip]
+    parts: list[PartRows]
 
     @property
-    def keys(self) -> set[str]:
-        """What this arm can serve."""
-        return {key for keys, _ in self.rows for key in keys}
+    def skips(self) -> list[Skip]:
+        """Of all parts."""
+        return [skip for part in self.parts for skip in part.skips]
 
-
-def arm_pairs(context: StageContext, section: ArmSection) -> list[str]:
-    """The trace ids that an arm trains on, before its format sees them."""
-    if section.selection:
-        return list(context.store.selection(section.selection).trace_ids)
-    return context.run.ids(f"rewrite-{section.rewrite}" if section.rewrite else "select")
+    @property
+    def thinks(self) -> bool:
+        """Whether any of its rows teaches the student to think: it is then asked to."""
+        return any(part.format.thinks for part in self.parts)
 
 
 def run(context: StageContext) -> None:
@@ -62,70 +94,144 @@ def run(context: StageContext) -> None:
     assert context.recipe.student is not None  # the recipe's own check
     folder = ModelFolder.open(context.student)
     tokens = TraceTokenizer(context.student, context.recipe.student.max_tokens)
-    # Arms on one selection are matched trace by trace, so that all train equally many rows; an arm with a selection
-    # of its own (another teacher) shares only prompts with the others.
-    by_trace = not any(section.selection for section in context.recipe.arms)
-    arms = [_lay_out(context, section, tokens, by_trace) for section in context.recipe.arms]
-    served = set.intersection(*(arm.keys for arm in arms))
-    unit = "trace" if by_trace else "prompt"
-    barren = [arm for arm in arms if not arm.rows]
-    if barren:
-        raise LocalDistillError(
-            "; ".join(f"arm '{arm.section.name}' has nothing to train on: {_top(arm.skips)}" for arm in barren),
-            "use another format or student, or select other traces",
-        )
+    arms = {section.name: ArmRows(section, _parts(context, section)) for section in context.recipe.arms}
+    for arm in arms.values():
+        for part in arm.parts:
+            _lay_out(context, arm, part, tokens)
+    _refuse_barren(arms)
+    served, matched = match({name: [part.offer() for part in arm.parts] for name, arm in arms.items()},
+                            context.recipe.seed)
     if not served:
-        raise LocalDistillError(
-            f"no {unit} can be served by every arm", "\n".join(f"{a.section.name}: {_top(a.skips)}" for a in arms)
-        )
+        raise LocalDistillError("no prompt can be served by every arm",
+                                "\n".join(f"{name}: {_top(arm.skips)}" for name, arm in arms.items()))
+    made = {name: _ArmDataset(arm, matched[name]) for name, arm in arms.items()}
     output = {}
-    for arm in arms:
-        rows = [row for keys, row in arm.rows if not served.isdisjoint(keys)]
-        counts = {
-            "selected": len(arm.rows) + len(arm.skips),
-            **{f"- {reason}": count for reason, count in _left_out(arm.skips).items()},
-            f"- {unit} not served by every arm": len(arm.rows) - len(rows),
-            "rows": len(rows),
-            "trained tokens": sum(r.trained_tokens for r in rows),
-        }
-        context.emit(Counted("dataset", counts, arm=arm.section.name))
-        output[arm.section.name] = _write(context, arm, rows, folder, tokens.tokenizer)
+    for name, dataset in made.items():
+        dataset.say(context)
+        output[name] = _write(context, dataset, folder, tokens.tokenizer)
     write_output(context.run, FormatOutput(output, len(served), folder.digest()))
 
 
-def _lay_out(context: StageContext, section: ArmSection, tokens: TraceTokenizer, by_trace: bool) -> ArmRows:
-    """Every trace of an arm as a tokenized row or a skip."""
-    arm = ArmRows(section, format_of(section, context.base), [], [])
-    ids = arm_pairs(context, section)
-    stands_for: dict[str, list[str]] = {}
-    for done, (prompt, trace) in enumerate(context.pairs(ids), start=1):
+def _parts(context: StageContext, section: ArmSection) -> list[PartRows]:
+    """The parts of an arm, refused where its objective cannot learn from them."""
+    parts = [PartRows(part, format_of(part.format, context.base)) for part in arm_parts(context, section)]
+    objective = objective_of(context.recipe, section, context.base)
+    for part in parts:
+        if objective and (why := why_unlearnable(part.format, objective)):
+            raise UsageError(f"arm '{section.name}': {why}", "give the arm another format, or another objective")
+    return parts
+
+
+def _lay_out(context: StageContext, arm: ArmRows, part: PartRows, tokens: TraceTokenizer) -> None:
+    """Every trace of a part as tokenized rows or a skip."""
+    ids, done, name = part.part.trace_ids, 0, arm.section.name
+    context.require_prompts(ids)
+    for prompt, traces in candidates(context.store, ids):
         context.cancel.check()
-        key = (trace.parent_id or trace.id) if by_trace else prompt.id
-        row: TokenizedRow | Skip
-        if prompt.id in stands_for:
-            stands_for[prompt.id].append(key)
-            row = Skip(prompt.id, trace.id, AGAIN)
-        else:
-            row = tokens.row(arm.format, prompt, trace)
-        if isinstance(row, Skip):
-            arm.skips.append(row)
-        else:
-            arm.rows.append(([key], row))
-            if arm.format.one_per_prompt:
-                stands_for[prompt.id] = arm.rows[-1][0]
-        context.emit(Progressed(section.name, done, len(ids), "rows", arm=section.name))
-    return arm
+        groups: dict[str, list[TokenizedRow]] = {}
+        for row in tokens.rows(part.format, prompt, traces):
+            if isinstance(row, Skip):
+                part.skips.append(row)
+            else:
+                groups.setdefault(row.group or f"/{len(groups)}", []).append(row)
+        if groups:
+            part.units[prompt.id] = list(groups.values())
+        done += len(traces)
+        context.emit(Progressed(name, done, len(ids), "rows", arm=name))
 
 
-def _writer(context: StageContext, section: ArmSection) -> str:
-    """Which rewrite made the arm's traces, so that a score card never calls a rule a summarizer."""
-    return next((r.use for r in context.recipe.rewrites if r.name == section.rewrite), "")
+def _refuse_barren(arms: dict[str, ArmRows]) -> None:
+    barren = [f"{_name(arm, part)} has nothing to train on: {_top(part.skips)}"
+              for arm in arms.values() for part in arm.parts if not part.units]
+    if barren:
+        raise LocalDistillError("; ".join(barren), "use another format or student, or select other traces")
 
 
-def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
+def _name(arm: ArmRows, part: PartRows) -> str:
+    of = f"part '{part.part.name}' of " if len(arm.parts) > 1 else ""
+    return f"{of}arm '{arm.section.name}'"
+
+
+class _ArmDataset:
+    """The rows of one arm, once it is known which prompts the race has."""
+
+    def __init__(self, arm: ArmRows, matched: Match) -> None:
+        self.arm, self.match = arm, matched
+        self.by_part = [part.take(dict(weights)) for part, weights in zip(arm.parts, matched.weights, strict=True)]
+        self.rows = [row for rows in self.by_part for row in rows]
+        empty = [_name(arm, part) for part, rows in zip(arm.parts, self.by_part, strict=True) if not rows]
+        if empty:
+            raise LocalDistillError(f"{', '.join(empty)} has no rows among the prompts that every arm can serve",
+                                    "; ".join(matched.wanting) or "take such a part out, or give it other traces")
+
+    @property
+    def prompts(self) -> int:
+        """That the rows belong to."""
+        return len({row.prompt_id for row in self.rows})
+
+    def say(self, context: StageContext) -> None:
+        """What was taken and left, which prompts have several rows, and which share could not be filled."""
+        parts, emit = self.arm.parts, stamped(context.emit, arm=self.arm.section.name)
+        counts = {
+            "selected": sum(len(part.part.trace_ids) for part in parts),
+            **{f"- {reason}": count for reason, count in _left_out(self.arm.skips).items()},
+            "- prompt not served by every arm": sum(1 for part in parts for _ in part.rows) - len(self.rows),
+            "rows": len(self.rows),
+            "prompts": self.prompts,
+            "trained tokens": sum(row.trained_tokens for row in self.rows),
+        }
+        emit(Counted("dataset", counts))
+        if self.match.several:
+            emit(Noted(f"arm '{self.arm.section.name}': {self.match.several:,} of {self.prompts:,} prompts have "
+                       "several rows; together they count as one"))
+        if self.match.wanting:
+            emit(Warned(f"arm '{self.arm.section.name}': {'; '.join(self.match.wanting)}",
+                        "change the shares, or give the part more traces"))
+
+    def facts(self, tokenizer: StudentTokenizer, rewrite: str) -> DatasetFacts:
+        """What later stages need to know."""
+        lengths = sorted(len(row.input_ids) for row in self.rows)
+        parts = self.arm.parts
+        titles = dict.fromkeys(f"{part.format.name}@{part.format.version}" for part in parts)
+        return DatasetFacts(
+            arm=self.arm.section.name,
+            format=" + ".join(titles),
+            thinks=self.arm.thinks,
+            rewrite=rewrite,
+            rows=len(self.rows),
+            trained_tokens=sum(row.trained_tokens for row in self.rows),
+            tokens=sum(lengths),
+            longest=lengths[-1],
+            median_tokens=lengths[len(lengths) // 2],
+            stop_token_id=self.rows[0].input_ids[-1],
+            tag_token_ids=_tag_ids(tokenizer) if self.arm.thinks else (),
+            left_out=_left_out(self.arm.skips),
+            prompts=self.prompts,
+            several=self.match.several,
+            wrong=sum(row.sign < 0 for row in self.rows),
+            groups=len({row.group for row in self.rows} - {""}),
+            parts=tuple(map(_part_facts, parts, self.by_part)) if len(parts) > 1 else (),
+        )
+
+    def identity(self, context: StageContext) -> dict[str, Any]:
+        """What of the arm makes its dataset: the rows say all, the rest is for people."""
+        weights, formats = [row.row_weight for row in self.rows], [part.part.format for part in self.arm.parts]
+        return {
+            **({"format": formats[0].use, **formats[0].options} if len(formats) == 1 else
+               {"parts": [form.model_dump(mode="json") for form in formats]}),
+            "max_tokens": context.recipe.student.max_tokens if context.recipe.student else 0,
+            "rows": [row.row_id for row in self.rows],
+            **({} if set(weights) == {1.0} else {"row_weights": weights}),
+        }
+
+
+def _part_facts(part: PartRows, rows: Sequence[TokenizedRow]) -> PartFacts:
+    return PartFacts(part.part.name, f"{part.format.name}@{part.format.version}", len({row.prompt_id for row in rows}),
+                     len(rows), sum(row.trained_tokens for row in rows), part.part.share)
+
+
+def _tag_ids(tokenizer: StudentTokenizer) -> tuple[int, ...]:
     """The think tags that are single tokens of the student: a base that never thought has never trained them."""
-    if not arm.format.thinks:
-        return ()
     ids = (tokenizer.token_id(tag) for tag in (OURS.opening, OURS.closing))
     return tuple(i for i in ids if i is not None)
 
@@ -144,44 +250,23 @@ def _top(skips: Sequence[Skip]) -> str:
     return "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(3)) or "serves all"
 
 
-def _write(
-    context: StageContext, arm: ArmRows, rows: list[TokenizedRow], folder: ModelFolder, tokenizer: StudentTokenizer
-) -> ArmDataset:
+def _write(context: StageContext, dataset: _ArmDataset, folder: ModelFolder,
+           tokenizer: StudentTokenizer) -> ArmDataset:
     """Write the dataset artifact of one arm and say what later stages need of it."""
     import pyarrow.parquet as parquet
 
-    lengths = sorted(len(row.input_ids) for row in rows)
-    facts = DatasetFacts(
-        arm=arm.section.name,
-        format=f"{arm.format.name}@{arm.format.version}",
-        thinks=arm.format.thinks,
-        rewrite=_writer(context, arm.section),
-        rows=len(rows),
-        trained_tokens=sum(r.trained_tokens for r in rows),
-        tokens=sum(lengths),
-        longest=lengths[-1],
-        median_tokens=lengths[len(lengths) // 2],
-        stop_token_id=rows[0].input_ids[-1],
-        tag_token_ids=_tag_ids(arm, tokenizer),
-        left_out=_left_out(arm.skips),
-    )
-    options = {
-        "format": arm.section.format,
-        **arm.section.options,
-        "max_tokens": context.recipe.student.max_tokens if context.recipe.student else 0,
-        "rows": [row.row_id for row in rows],
-    }
-    digest = context.workspace.artifact_digest("dataset", VERSION, options, [folder.digest()])
+    name = dataset.arm.section.name
+    facts = dataset.facts(tokenizer, arm_rewrite(context, dataset.arm.section))
+    digest = context.workspace.artifact_digest("dataset", VERSION, dataset.identity(context), [folder.digest()])
 
     def build(staging: Path) -> None:
-        parquet.write_table(rows_table(rows), staging / "rows.parquet", compression="zstd")
+        parquet.write_table(rows_table(dataset.rows), staging / "rows.parquet", compression="zstd")
         (staging / FACTS_FILE).write_bytes(facts.to_bytes())
-        lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in arm.skips)
+        lines = (json.dumps(asdict(skip), ensure_ascii=True) + "\n" for skip in dataset.arm.skips)
         (staging / "left_out.jsonl").write_text("".join(lines))
 
-    emit = stamped(context.emit, arm=arm.section.name)
-    context.make(("dataset", digest, arm.section.name), facts.to_json(), build, emit=emit)
-    context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in rows])
+    context.make(("dataset", digest, name), facts.to_json(), build, emit=stamped(context.emit, arm=name))
+    context.store.add_lineage(digest, [(row.row_id, row.trace_id) for row in dataset.rows])
     return ArmDataset(digest, facts)
 
 
@@ -196,6 +281,9 @@ def rows_table(rows: Sequence[TokenizedRow]) -> pa.Table:
             "trace_id": pa.array([r.trace_id for r in rows], pa.string()),
             "input_ids": pa.array([r.input_ids for r in rows], pa.list_(pa.int32())),
             "weights": pa.array([r.weights for r in rows], pa.list_(pa.float32())),
-            "role": pa.array([1] * len(rows), pa.int8()),
+            "sign": pa.array([r.sign for r in rows], pa.int8()),
+            "group": pa.array([r.group for r in rows], pa.string()),
+            "epoch": pa.array([r.epoch for r in rows], pa.int32()),
+            "row_weight": pa.array([r.row_weight for r in rows], pa.float32()),
         }
     )

@@ -71,6 +71,20 @@ class RewriteOutput(StageOutput):
 
 
 @dataclass(frozen=True)
+class PartFacts(Stored):
+    """One part of an arm's dataset."""
+
+    name: str
+    format: str
+    """Name and version."""
+    prompts: int
+    rows: int
+    trained_tokens: int
+    share: float | None = None
+    """Of the arm's prompts, as the recipe says it."""
+
+
+@dataclass(frozen=True)
 class DatasetFacts(Stored):
     """One arm's dataset in figures; kept beside its rows as `facts.json`."""
 
@@ -90,6 +104,16 @@ class DatasetFacts(Stored):
     """The rewrite that made its traces; empty for the original ones."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> traces that the format could not serve."""
+    prompts: int = 0
+    """That its rows belong to; 0 where it was not counted yet."""
+    several: int = 0
+    """Prompts of which an epoch sees several rows, or groups of rows: together they count as one."""
+    wrong: int = 0
+    """Rows of what not to do."""
+    groups: int = 0
+    """Groups of rows that training sees together."""
+    parts: tuple[PartFacts, ...] = ()
+    """Of an arm with several parts."""
 
     @property
     def title(self) -> str:
@@ -113,7 +137,7 @@ class FormatOutput(StageOutput):
     stage = "format"
     arms: Mapping[str, ArmDataset]
     served: int
-    """Traces or prompts that every arm can serve."""
+    """Prompts that every arm can serve."""
     student: str
     """Digest of the student that the rows are tokenized for."""
 

@@ -1,24 +1,24 @@
-"""From a trace to the student's tokens, in one way: the format stage trains on what this makes, and whoever shows a
-trace as training text shows the same."""
+"""From the traces of a prompt to the student's tokens, in one way: the format stage trains on what this makes, and
+whoever shows a trace as training text shows the same."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from localdistill.core.records import Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Prompt, Skip
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.recipe import Member
-from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import build_member
 from localdistill.templates import ChatTemplate
 
 
-def format_of(section: ArmSection, base: Path) -> Format:
-    """The format of an arm, with its options."""
-    made: Format = build_member(FORMATS, Member(use=section.format, options=section.options), base)
+def format_of(member: Member, base: Path) -> Format:
+    """The format of a part of an arm, with its options."""
+    made: Format = build_member(FORMATS, member, base)
     return made
 
 
@@ -31,9 +31,13 @@ class TraceTokenizer:
         self._template = ChatTemplate.from_folder(student)
         self._max_tokens = max_tokens
 
-    def row(self, form: Format, prompt: Prompt, trace: Trace) -> TokenizedRow | Skip:
-        """One trace in one format as the student's tokens, or why not."""
-        example = form.lay_out(prompt, trace, self.tokenizer.count)
-        if isinstance(example, Skip):
-            return example
-        return tokenize_example(example, self._template, self.tokenizer, self._max_tokens)
+    def rows(self, form: Format, prompt: Prompt, candidates: Sequence[Candidate]) -> list[TokenizedRow | Skip]:
+        """The traces of one prompt in one format as the student's tokens, and why some make no row. A group with a row
+        that cannot be made is left out whole."""
+        made = [(example, example if isinstance(example, Skip) else
+                 tokenize_example(example, self._template, self.tokenizer, self._max_tokens))
+                for example in form.lay_out(prompt, candidates, self.tokenizer.count)]
+        broken = {example.group: row.reason for example, row in made
+                  if isinstance(row, Skip) and not isinstance(example, Skip) and example.group}
+        return [Skip(row.prompt_id, row.trace_id, f"left out with its group: {broken[row.group]}")
+                if isinstance(row, TokenizedRow) and row.group in broken else row for _, row in made]

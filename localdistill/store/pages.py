@@ -267,6 +267,12 @@ def made_of(sessions: Sessions, trace_id: str) -> list[tuple[str, str]]:
     return sessions.run(lambda con: _made_of(con, trace_id))
 
 
+def answers_to(sessions: Sessions, prompt_id: str) -> list[str]:
+    """The ids of all traces of a prompt, in stored order."""
+    sql = "SELECT id FROM traces WHERE prompt_id = ? ORDER BY seq"
+    return sessions.run(lambda con: [restored(row[0]) for row in con.execute(sql, [storable(prompt_id)]).fetchall()])
+
+
 def _made_of(con: DuckDBPyConnection, trace_id: str) -> list[tuple[str, str]]:
     made = con.execute("SELECT id, rewrite FROM traces WHERE parent_id = ? ORDER BY seq",
                        [storable(trace_id)]).fetchall()

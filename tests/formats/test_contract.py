@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from localdistill.core.records import Example, Message, Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 
@@ -24,26 +24,32 @@ def build(name: str, **options: object) -> Format:
     return made
 
 
+SINGLE = [name for name in FORMATS.names() if build(name).signs == {1} and build(name).grouping == "none"]
+"""Formats that make an example of a trace by itself."""
+
+
 def lay_out(name: str, prompt: Prompt = PROMPT, trace: Trace = TRACE, **options: object) -> Example:
-    result = build(name, **options).lay_out(prompt, trace, len)
+    [result] = build(name, **options).lay_out(prompt, [Candidate(trace)], len)
     assert isinstance(result, Example), result
     return result
 
 
 def reason(name: str, prompt: Prompt = PROMPT, **changes: object) -> str:
-    result = build(name).lay_out(prompt, dataclasses.replace(TRACE, **changes), len)  # type: ignore[arg-type]
+    trace = dataclasses.replace(TRACE, **changes)  # type: ignore[arg-type]
+    [result] = build(name).lay_out(prompt, [Candidate(trace)], len)
     assert isinstance(result, Skip), result
     assert (result.prompt_id, result.trace_id) == (prompt.id, TRACE.id)
     return result.reason
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", SINGLE)
 def test_contract(name: str) -> None:
     member = FORMATS.load(name)
     assert member.name == name and member.version >= 1
     example = lay_out(name)
     assert example == lay_out(name)
-    assert (example.prompt_id, example.trace_id, example.thinks) == (PROMPT.id, TRACE.id, member.thinks)
+    assert (example.prompt_id, example.trace_id, example.thinks) == (PROMPT.id, TRACE.id, build(name).thinks)
+    assert (example.sign, example.group, example.epoch, example.weight) == (1, "", None, 1.0)
     *context, last = example.turns
     assert [(turn.role, turn.text) for turn in context] == [(m.role, m.content) for m in PROMPT.messages]
     assert all(span.weight == 0 and span.part == "prompt" for turn in context for span in turn.spans)
@@ -52,33 +58,33 @@ def test_contract(name: str) -> None:
     assert "<answer>" not in last.text
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", SINGLE)
 def test_only_the_last_assistant_turn_is_trained(name: str) -> None:
     *context, _ = lay_out(name, CHAT).turns
     assert [turn.role for turn in context] == ["user", "assistant", "user"]
     assert all(span.weight == 0 for turn in context for span in turn.spans)
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_prompt_without_a_last_user_turn_cannot_serve(name: str) -> None:
     prompt = Prompt((Message("user", "Hi"), Message("assistant", "Hello")), original="x")
     assert "user turn" in reason(name, prompt)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS.names() if name != "original"])
+@pytest.mark.parametrize("name", [name for name in SINGLE if name != "original"])
 def test_answers_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, answer="  <answer> </answer> ") == "the answer is empty"
     assert reason(name, answer="a </think> b") == "the answer holds a think tag"
     assert reason(name, status="length") == "the reply is length"
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
+@pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize("mark", ["<|musing|>", "<deep_thought>", "[WONDER]", "<seed:think>"])
 def test_marks_that_are_no_text_are_left_out_with_the_reason_unless_they_are_said_to_be_text(
         name: str, mark: str) -> None:
     prompt = dataclasses.replace(PROMPT, original=f"{mark}Two and two.")
     trace = dataclasses.replace(TRACE, answer=f"{mark}Two and two.")
-    left_out = build(name).lay_out(prompt, trace, len)
+    [left_out] = build(name).lay_out(prompt, [Candidate(trace)], len)
     assert isinstance(left_out, Skip) and ("think tag" in left_out.reason or mark in left_out.reason)
     assert mark in lay_out(name, prompt, trace, text_marks=[mark]).turns[-1].text
 
@@ -106,7 +112,8 @@ def test_a_providers_summary_is_trained_on_only_where_that_is_allowed(name: str)
         assert lay_out(name, trace=dataclasses.replace(given, **own)) == allowed  # type: ignore[arg-type]
     for kind in ("encrypted", "none"):
         hidden = dataclasses.replace(TRACE, trace_kind=kind)  # type: ignore[arg-type]
-        assert isinstance(build(name, allow_summaries=True).lay_out(PROMPT, hidden, len), Skip)
+        [left_out] = build(name, allow_summaries=True).lay_out(PROMPT, [Candidate(hidden)], len)
+        assert isinstance(left_out, Skip)
 
 
 @pytest.mark.parametrize("kind", ["summary", "encrypted", "none"])

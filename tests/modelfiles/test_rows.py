@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from localdistill.core.errors import ModelFileError
-from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span
+from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span, content_id
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.templates import ChatTemplate
@@ -145,6 +147,22 @@ def test_rows_are_named_by_their_content(folder: Path) -> None:
     first, again, other = (made(folder, example(Span(text))) for text in ("7", "7", "8"))
     assert isinstance(first, TokenizedRow) and isinstance(other, TokenizedRow)
     assert first == again and first.row_id != other.row_id
+
+
+def test_what_an_example_says_of_itself_is_in_its_row_and_plain_rows_keep_the_ids_they_had(folder: Path) -> None:
+    plain = example(Span("7"))
+    row = made(folder, plain)
+    assert isinstance(row, TokenizedRow)
+    assert row.row_id == content_id("row", "p1", "t1", row.input_ids, row.weights)
+    found = {row.row_id}
+    changes: list[dict[str, Any]] = [{"sign": -1}, {"group": "g"}, {"group": "h"}, {"epoch": 0}, {"weight": 0.5}]
+    for change in changes:
+        other = made(folder, dataclasses.replace(plain, **change))
+        assert isinstance(other, TokenizedRow)
+        said = (other.sign, other.group, other.epoch, other.row_weight)
+        assert said == tuple({"sign": 1, "group": "", "epoch": None, "weight": 1.0, **change}.values())
+        found.add(other.row_id)
+    assert len(found) == 6
 
 
 def test_half_a_surrogate_pair_is_skipped_and_not_an_error(folder: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Cancel, Counted, Event
+from localdistill.core.events import Cancel, Counted, Event, Noted
 from localdistill.core.records import Message, Prompt, Trace
+from localdistill.formats.original import AGAIN
 from localdistill.recipe import parse_recipe
 from localdistill.stages import format as formatting
 from localdistill.stages import train
@@ -55,11 +56,12 @@ def trace_of(prompt: Prompt, teacher: str) -> Trace:
     return Trace(f"{teacher}-{prompt.id}", prompt.id, "replay", teacher, reasoning="", answer=f"{teacher} says so")
 
 
-def staged(folder: Path, prompts: list[tuple[Prompt, int]], template: str = STRICT_TEMPLATE) -> StageContext:
+def staged(folder: Path, prompts: list[tuple[Prompt, int]], template: str = STRICT_TEMPLATE,
+           text: str = RECIPE) -> StageContext:
     """A run that selected so many traces of each prompt, each of another teacher."""
     tiny_model(folder / "student", "llama", hidden=32, chat_template=template)
-    workspace, recipe = Workspace(folder), parse_recipe(RECIPE)
-    run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": [], "base": str(folder)})
+    workspace, recipe = Workspace(folder), parse_recipe(text)
+    run = RunFolder.create(workspace.runs, recipe, text, {"stages": [], "base": str(folder)})
     store, events = Store(workspace.store_path), list[Event]()
     traces = [trace_of(prompt, f"teacher{n}") for prompt, count in prompts for n in range(count)]
     store.add_prompts([prompt for prompt, _ in prompts])
@@ -127,9 +129,36 @@ def test_an_original_is_one_example_of_its_prompt_and_arms_share_prompts(tmp_pat
     assert original == {prompt.id: 1 for prompt, _ in prompts[:3]}
     assert answers == {prompt.id: count for prompt, count in prompts[:3]}
     said = counts(context, "original")
-    assert (said["selected"], said[f"- {formatting.AGAIN}"], said["- there is no original response"]) == (9, 3, 3)
-    assert said["rows"] == 3 and said["- trace not served by every arm"] == 0
-    assert counts(context, "answers")["- trace not served by every arm"] == 3
+    assert (said["selected"], said[f"- {AGAIN}"], said["- there is no original response"]) == (9, 3, 3)
+    assert said["rows"] == 3 and said["- prompt not served by every arm"] == 0
+    assert counts(context, "answers")["- prompt not served by every arm"] == 3
+
+
+def test_a_prompt_counts_once_in_every_arm_however_many_rows_it_has(tmp_path: Path) -> None:
+    prompts = [(prompt_of(1), 3), (prompt_of(2), 1), (prompt_of(3), 2)]
+    context = staged(tmp_path, prompts)
+    formatting.run(context)
+    for arm in ("original", "answers"):
+        held = Counter[str]()
+        for row in rows_of(context, arm):
+            held[row["prompt_id"]] += row["row_weight"]
+        assert held == {prompt.id: pytest.approx(1.0) for prompt, _ in prompts}
+    facts = {name: arm.facts for name, arm in read_output(context.run, FormatOutput).arms.items()}
+    assert [(fact.prompts, fact.several) for fact in facts.values()] == [(3, 0), (3, 2)]
+    [said] = [event for event in context.heard if isinstance(event, Noted)]  # type: ignore[attr-defined]
+    assert said.arm == "answers" and "2 of 3 prompts have several rows" in said.text
+    train.run(context)
+
+
+def test_rows_that_all_count_alike_have_no_weight_and_come_as_they_always_did(tmp_path: Path) -> None:
+    context = staged(tmp_path, [(prompt_of(n), 2) for n in range(3)])
+    ids = context.run.ids("select")
+    mixed = [ids[n] for n in (3, 0, 5, 1, 4, 2)]
+    context.run.write_ids("select", mixed)
+    formatting.run(context)
+    rows = rows_of(context, "answers")
+    assert [row["trace_id"] for row in rows] == mixed and {row["row_weight"] for row in rows} == {1.0}
+    assert {(row["sign"], row["group"], row["epoch"]) for row in rows} == {(1, "", None)}
 
 
 def test_an_original_stands_for_its_prompt_though_another_arm_cannot_use_its_first_trace(tmp_path: Path) -> None:

@@ -287,6 +287,8 @@ class FormatsPage(Page):
         middle = self.size.width >= WITH_MEDIAN
         rows = [Lengths(data.arm, f"{len(data.lengths):,} rows, " + (f"median {data.median:,}, " if middle else "")
                         + f"longest {data.longest:,}"
+                        + (f", {data.groups:,} groups" if data.groups else "")
+                        + (f", {data.wrong:,} wrong" if data.wrong else "")
                         + (f", {sum(data.left_out.values()):,} left out" if data.left_out else ""), data.lengths)
                 for data in datasets]
         tall = self.size.height >= TALL + 6 * len(rows) // 2
@@ -310,6 +312,10 @@ def _row_parts(row: LaidOut, whole: bool) -> Iterator[Content]:
     yield shown(f"{row.tokens:,} tokens, ")
     yield shown(f"█ {row.trained_tokens:,} trained", "bold $text-success")
     yield shown(f"   thinks: {'yes' if row.thinks else 'no'}\n")
+    if row.sign < 0:
+        yield shown("− shown as what not to do\n", "$text-warning")
+    if row.beside:
+        yield shown(f"seen together with {line(', '.join(row.beside))}\n", "$foreground-muted")
     for span in row.spans:
         yield from _span_parts(span, whole)
 

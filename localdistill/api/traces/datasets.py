@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.stages.outputs import FormatOutput, read_output
+from localdistill.stages.outputs import FormatOutput, PartFacts, read_output
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 
@@ -30,6 +30,16 @@ class DatasetShape:
     trained_tokens: int
     left_out: Mapping[str, int]
     """Reason -> traces that this format could not serve."""
+    prompts: int = 0
+    """That its rows belong to; 0 where it was not counted."""
+    several: int = 0
+    """Prompts that have several rows, which count as one together."""
+    wrong: int = 0
+    """Rows of what not to do."""
+    groups: int = 0
+    """Groups of rows that training sees together."""
+    parts: tuple[PartFacts, ...] = ()
+    """Of an arm with several parts."""
 
     @property
     def median(self) -> int:
@@ -56,7 +66,8 @@ def dataset_shapes(workspace: Workspace, run: RunFolder) -> list[DatasetShape]:
         found.append(DatasetShape(
             arm, made.facts.format, made.facts.thinks, made.facts.rewrite, made.dataset,
             student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made.facts.trained_tokens,
-            made.facts.left_out))
+            made.facts.left_out, made.facts.prompts, made.facts.several, made.facts.wrong, made.facts.groups,
+            made.facts.parts))
     return found
 
 

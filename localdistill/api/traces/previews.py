@@ -3,25 +3,31 @@ is stored; what the format stage would skip says why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from localdistill.core.errors import UsageError
-from localdistill.core.records import Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.modelfiles.training_rows import TokenizedRow
+from localdistill.recipe import Member
 from localdistill.recipe.sections import ArmSection
 from localdistill.rewrites.naming import RewriteName
+from localdistill.stages.learning import candidates
+from localdistill.stages.sets import arm_format, arm_traces
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.store import Store
-from localdistill.store.pages import made_of, readers
+from localdistill.store.pages import answers_to, made_of, readers
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 
 DEFAULT_STUDENT = "shipped:pantry/student"
+NOT_THERE = "this trace is not in the arm's set"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class LaidOut:
     trained_tokens: int = 0
     skipped: str = ""
     """Why the row cannot be made; empty when it can."""
+    sign: int = 1
+    """-1 where the row shows what not to do."""
+    beside: tuple[str, ...] = ()
+    """The traces of the rows that training sees together with this one."""
 
 
 class Layouter:
@@ -64,14 +74,26 @@ class Layouter:
         self.student, self._base = student, base or Path.cwd()
         self._tokens = TraceTokenizer(folder, max_tokens)
 
-    def lay_out(self, prompt: Prompt, trace: Trace, section: ArmSection, is_arm: bool = True) -> LaidOut:
-        """The trace as the arm `section` lays it out."""
-        form = format_of(section, self._base)
-        row = self._tokens.row(form, prompt, trace)
-        if isinstance(row, Skip):
-            return LaidOut(section.name, is_arm, section.format, form.thinks, skipped=row.reason)
-        return LaidOut(section.name, is_arm, section.format, form.thinks, self._spans(row.input_ids, row.weights),
-                       len(row.input_ids), row.trained_tokens)
+    def lay_out(self, prompt: Prompt, trace: Trace, name: str, member: Member, is_arm: bool = True,
+                siblings: Callable[[], Sequence[Candidate]] = tuple) -> LaidOut:
+        """The trace as the format `member` lays it out, told under `name`. `siblings`: all traces of the prompt in the
+        arm's set, for a format that looks at them together."""
+        form = format_of(member, self._base)
+        is_alone = form.grouping == "none" and form.signs == {1}
+        rows = self._tokens.rows(form, prompt, [Candidate(trace)] if is_alone else siblings())
+        said = LaidOut(name, is_arm, member.use, form.thinks)
+        row = next((row for row in rows if isinstance(row, TokenizedRow) and row.trace_id == trace.id), None)
+        if row is None:
+            why = next((row.reason for row in rows if isinstance(row, Skip) and row.trace_id == trace.id), NOT_THERE)
+            return replace(said, skipped=why)
+        beside = (other.trace_id for other in rows if isinstance(other, TokenizedRow) and other.group == row.group)
+        return replace(said, spans=self._spans(row.input_ids, row.weights), tokens=len(row.input_ids),
+                       trained_tokens=row.trained_tokens, sign=row.sign,
+                       beside=tuple(one for one in beside if one != trace.id) if row.group else ())
+
+    def nothing(self, name: str, member: Member, why: str) -> LaidOut:
+        """That the arm `name` has no such trace."""
+        return LaidOut(name, True, member.use, format_of(member, self._base).thinks, skipped=why)
 
     def _spans(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[TrainedSpan, ...]:
         pieces: list[tuple[float, list[int]]] = []
@@ -104,10 +126,23 @@ def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | Non
     found = []
     for arm in arms:
         source = _source(store, run, arm, trace, made)
-        found.append(layouter.lay_out(prompt, source, arm) if isinstance(source, Trace) else
-                     LaidOut(arm.name, True, arm.format, FORMATS.load(arm.format).thinks, skipped=source))
+        member = arm_format(arm)
+        among = partial(arm_traces, store, run, arm) if run is not None else tuple
+        found.append(layouter.nothing(arm.name, member, source) if isinstance(source, str) else layouter.lay_out(
+            prompt, source, arm.name, member, siblings=partial(siblings_of, store, source, among)))
     unused = [name for name in FORMATS.names() if name not in {arm.format for arm in arms}]
-    return found + [layouter.lay_out(prompt, trace, ArmSection(name=name, format=name), False) for name in unused]
+    siblings = partial(siblings_of, store, trace)
+    return found + [layouter.lay_out(prompt, trace, name, Member(use=name), False, siblings)
+                    for name in unused]
+
+
+def siblings_of(store: Store, trace: Trace, among: Callable[[], Sequence[str]] = tuple) -> Sequence[Candidate]:
+    """The traces of the same prompt that were made in the same way, this one among them; of the set `among` where that
+    is known."""
+    ids = answers_to(readers(store.path), trace.prompt_id)
+    given = set(among())
+    found = candidates(store, [one for one in ids if one in given] if given else ids)
+    return [one for _, own in found for one in own if one.trace.rewrite == trace.rewrite]
 
 
 def _source(
@@ -117,7 +152,7 @@ def _source(
     rewrites shows what an earlier one made."""
     if not arm.rewrite or run is None:
         return trace
-    kept = set(run.ids(f"rewrite-{arm.rewrite}"))
+    kept = set(arm_traces(store, run, arm))
     if trace.id in kept:
         return trace
     use = next(rewrite.use for rewrite in run.recipe().rewrites if rewrite.name == arm.rewrite)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter
+from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter, siblings_of
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Grade, Prompt, Trace
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member
 from localdistill.store import Store
 
 
@@ -27,7 +28,7 @@ def render_trace(store: Store, trace_id: str, form: str = "", student: str = DEF
         raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
     prompt, _ = next(iter(store.pairs([trace.id])))
     if form:
-        return _as_format(prompt, trace, form, student)
+        return _as_format(store, prompt, trace, form, student)
     return _in_full(prompt, trace, store.grades([trace.id]).get(trace.id, []))
 
 
@@ -50,11 +51,15 @@ def _in_full(prompt: Prompt, trace: Trace, grades: list[Grade]) -> Shown:
     )
 
 
-def _as_format(prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
-    row = Layouter(student).lay_out(prompt, trace, ArmSection(name=form, format=form), False)
+def _as_format(store: Store, prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
+    row = Layouter(student).lay_out(prompt, trace, form, Member(use=form), False,
+                                    partial(siblings_of, store, trace))
     if row.skipped:
         raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}", "")
     lines = [f"{form}: {row.tokens} tokens, {row.trained_tokens} trained; thinks: {row.thinks}"]
+    lines += ["shown as what not to do"] if row.sign < 0 else []
+    lines += [f"seen together with {', '.join(row.beside)}"] if row.beside else []
     lines += [f"--- weight {span.weight:g}, {span.tokens} tokens\n{span.text}" for span in row.spans]
     spans = [{"weight": span.weight, "tokens": span.tokens, "text": span.text} for span in row.spans]
-    return Shown("\n".join(lines), {"format": form, "thinks": row.thinks, "spans": spans})
+    return Shown("\n".join(lines), {
+        "format": form, "thinks": row.thinks, "spans": spans, "sign": row.sign, "beside": list(row.beside)})

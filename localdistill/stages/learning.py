@@ -1,0 +1,53 @@
+"""What an arm learns from: the traces of each prompt with what is known of them, and whether its objective can learn
+from what its format makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from localdistill.core.records import Candidate, Prompt
+from localdistill.formats.base import Format
+from localdistill.objectives import OBJECTIVES
+from localdistill.objectives.base import Objective
+from localdistill.recipe import Recipe
+from localdistill.recipe.sections import ArmSection
+from localdistill.stages.context import build_member
+from localdistill.store import Store
+
+
+def candidates(store: Store, trace_ids: Sequence[str]) -> Iterator[tuple[Prompt, list[Candidate]]]:
+    """The traces of each prompt together, both in the order of `trace_ids`. StoreError when one is not stored."""
+    by_prompt: dict[str, list[str]] = {}
+    for batch in store.batches(["trace_id", "prompt_id"], ids=trace_ids):
+        for row in batch.to_pylist():
+            by_prompt.setdefault(row["prompt_id"], []).append(row["trace_id"])
+    passed = verdicts(store, trace_ids)
+    ordered = [trace_id for own in by_prompt.values() for trace_id in own]
+    for _, pairs in groupby(store.pairs(ordered), key=lambda pair: pair[1].prompt_id):
+        own = list(pairs)
+        yield own[0][0], [Candidate(trace, passed.get(trace.id)) for _, trace in own]
+
+
+def verdicts(store: Store, trace_ids: Sequence[str]) -> Mapping[str, bool]:
+    """Whether each trace was found right, of those that anybody judged."""
+    rows = (row for batch in store.batches(["trace_id", "score"], ids=trace_ids) for row in batch.to_pylist())
+    return {row["trace_id"]: row["score"] >= 1 for row in rows if row["score"] is not None}
+
+
+def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
+    """What the arm `section` minimises; None where nothing is trained."""
+    made: Objective | None = build_member(OBJECTIVES, recipe.train.objective, base) if recipe.train else None
+    return made
+
+
+def why_unlearnable(form: Format, objective: Objective) -> str:
+    """Why the objective cannot learn from what the format makes; empty when it can."""
+    if -1 in form.signs and -1 not in objective.signs:
+        return f"the objective {objective.name} takes no wrong answers, and the format {form.name} makes them"
+    enough = {"none": ("none", "group", "pair"), "group": ("group", "pair"), "pair": ("pair",)}[objective.grouping]
+    if form.grouping in enough:
+        return ""
+    what = "pairs of a right and a wrong answer" if objective.grouping == "pair" else "right and wrong answers together"
+    return f"the objective {objective.name} takes {what}, which the format {form.name} does not make"

@@ -41,7 +41,7 @@ from localdistill.recipe.sections import Member
 from localdistill.stages.context import build_member
 from localdistill.tasks.items import ItemSource
 from localdistill.trainers._rows import check_groups
-from localdistill.trainers.base import TrainingJob
+from localdistill.trainers.job import TrainingJob
 from tests.faults import Rule, Script, Step, fault_server
 from tests.tiny_models import edit_json, tiny_model
 
@@ -328,7 +328,8 @@ def try_trainer(family: Family, name: str, sample: TrainerSample, place: Path) -
 
     student, output = tiny_model(place / "student"), place / "trained"
     stop = Tokenizer.from_file(str(student / "tokenizer.json")).token_to_id("<|im_end|>")
-    rows = [{"row_id": f"row{n}", "input_ids": [stop if i == -1 else i for i in ids], "weights": weights, "role": 1}
+    rows = [{"row_id": f"row{n}", "input_ids": [stop if i == -1 else i for i in ids], "weights": weights, "sign": 1,
+             "group": ""}
             for n, (ids, weights) in enumerate(zip(sample.ids, sample.weights, strict=True))]
     output.mkdir()
     objective = OBJECTIVES.load("sft")()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.api.models.doctor import gpu_findings, gpu_kinds
+from localdistill.api.models.doctor import gpu_findings, gpu_kinds, students_that_fit
 from localdistill.api.recipes.planning import plan_training
 from localdistill.core.events import Warned
 from localdistill.modelfiles.devices import (
@@ -26,21 +26,17 @@ from localdistill.modelfiles.devices import (
     why_unused,
     with_what_torch_sees,
 )
-from localdistill.modelfiles.hardware import (
-    STUDENTS,
-    Hardware,
-    look_at_hardware,
-    students_that_fit,
-    training_memory_bytes,
-)
+from localdistill.modelfiles.hardware import STUDENTS, Hardware, look_at_hardware
 from localdistill.recipe import parse_recipe
-from localdistill.trainers.torch_lora import emit_idle_gpu
+from localdistill.trainers.torch.places import emit_idle_gpu
+from localdistill.trainers.torch_lora import TorchLoraTrainer
 
 GB = 10**9
 LIBRARIES = ("nvml.dll", "libnvidia-ml.so.1")
 MIB = 1 << 20
 CUDA, CPU = TorchBuild("2.9.0+cu128", "cuda", "12.8"), TorchBuild("2.9.0+cpu", "cpu")
 HIP = TorchBuild("2.9.0+rocm6.4", "hip")
+TRAINER = TorchLoraTrainer()
 SMALL, LARGE = Gpu("Little Card", 4 * GB, 3 * GB), Gpu("Big Card", 24 * GB, 20 * GB)
 STUDENT = """
 name = "t"
@@ -316,7 +312,7 @@ def test_of_several_the_one_with_the_most_memory_is_named_by_all(monkeypatch: py
     memory, warnings = plan_of(monkeypatch, hardware)
     assert "20.0 GB on Big Card" in memory and warnings == ""
     assert "training ok runs on Big Card" in texts(hardware)
-    assert "on Big Card" in students_that_fit(hardware)
+    assert "on Big Card" in students_that_fit(TRAINER, hardware)
     torch = pytest.importorskip("torch")
     from localdistill.modelfiles.loading import pick_device
 
@@ -365,7 +361,7 @@ def test_unknown_memory_is_said_and_fits_nothing(monkeypatch: pytest.MonkeyPatch
     hardware = machine(Gpu("Card K", None, None, found_by="/proc/driver/nvidia"))
     memory, warnings = plan_of(monkeypatch, hardware)
     assert "an unknown amount on Card K" in memory and warnings == ""
-    assert "not known" in texts(hardware) and "not known" in students_that_fit(hardware)
+    assert "not known" in texts(hardware) and "not known" in students_that_fit(TRAINER, hardware)
 
 
 def test_an_apple_gpu_is_named_and_trains_only_when_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -412,8 +408,8 @@ def test_bfloat16_that_a_gpu_only_imitates_is_not_picked(
 def test_what_doctor_calls_fitting_the_plan_does_not_warn_of(free_gb: int) -> None:
     for hardware in (machine(Gpu("Card", 96 * GB, free_gb * GB)),
                      Hardware("Linux", "a processor", 2, 96 * GB, free_gb * GB, (), CPU)):
-        said = students_that_fit(hardware)
-        needs = {one.name: training_memory_bytes(one, {}, 2048, hardware) for one in STUDENTS}
+        said = students_that_fit(TRAINER, hardware)
+        needs = {one.name: TRAINER.estimate(one, 2048, hardware).total_bytes for one in STUDENTS}
         fitting = [name for name, need in needs.items() if need <= free_gb * GB]
         assert (f"up to {fitting[-1]} by" in said) if fitting else ("none of" in said)
         assert list(needs.values()) == sorted(needs.values())
@@ -423,7 +419,8 @@ def test_the_estimate_follows_what_decides_it() -> None:
     student, cpu, gpu = STUDENTS[1], machine(), machine(LARGE)
 
     def need(hardware: Hardware, **options: Any) -> int:
-        return training_memory_bytes(student, options, 2048, hardware)
+        trainer = TorchLoraTrainer(TorchLoraTrainer.Options(**options))
+        return trainer.estimate(student, 2048, hardware).total_bytes
 
     assert need(cpu, dtype="float32") - need(cpu, dtype="bfloat16") > 1.9 * student.parameter_count
     assert need(cpu) == need(cpu, dtype="float32"), "a processor without bfloat16 trains in float32"

@@ -113,8 +113,8 @@ class GgufExporter:
             emit(Measured(f"parity {item.name}", float(item.figure)))
         if report.compute == "bfloat16":
             emit(Warned("memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
-        if job.trained is not None and job.trained.quantization != "none":
-            kind = job.trained.quantization.upper()
+        if job.trained is not None and job.trained.held:
+            kind = job.trained.held.upper()
             emit(Warned(f"the adapter was trained on {kind} weights and is merged into the full ones, which "
                                   "answer differently", "the line 'trained' of the gate says by how much; "
                                   "quantization = \"none\" in [train] avoids it"))

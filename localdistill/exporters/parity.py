@@ -19,7 +19,7 @@ from localdistill.exporters.gguf_parts.llama_client import default_threads, run_
 from localdistill.exporters.gguf_parts.reference import GreedyText, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
 from localdistill.exporters.parity_report import ParityItem, ParityReport
-from localdistill.modelfiles.trained import TrainedModel, logprobs_of, trained_logprobs
+from localdistill.modelfiles.trained import TrainedModel, logprobs_of
 
 TOP1_AGREEMENT = 0.98
 """Least share of positions where both sides put the same token first."""
@@ -29,10 +29,10 @@ MARGIN_ERROR = 0.5
 """Largest error of the top-two margin in nats: beyond it, nothing may be excused by numeric error."""
 GREEDY_TOKENS = 32
 MAX_PROMPT_TOKENS = 96
-TRAINED_ERROR = {"none": 0.1, "nf4": 1.0}
-"""Largest mean difference in nats per trained token between the model as it was trained and the merged one, by how the
-base was held. Merging into stored weights rounds them. NF4 weights are other weights than the stored ones: there the
-difference is said, and only what must be another model is refused."""
+TRAINED_ERROR, TRAINED_ERROR_ON_OTHERS = 0.1, 1.0
+"""Largest mean difference in nats per trained token between the model as it was trained and the merged one: with the
+base held as it is stored, and otherwise. Merging into stored weights rounds them. NF4 weights are other weights than
+the stored ones: there the difference is said, and only what must be another model is refused."""
 _EARLIER_ANSWER = "I see."
 
 
@@ -128,14 +128,14 @@ def _as_trained(reference: Reference, trained: TrainedModel, cancel: Cancel) -> 
     """What training fitted against what merging made of it, on training rows."""
     import numpy as np
 
-    before = trained_logprobs(trained, reference.compute, cancel)
+    before = trained.logprobs(trained.rows, reference.compute, cancel)
     after = [logprobs_of(reference.logits(list(row.ids)), row) for row in trained.rows]
     one, other = np.concatenate(before), np.concatenate(after)
-    error, limit = float(np.abs(one - other).mean()), TRAINED_ERROR[trained.quantization]
+    error, limit = float(np.abs(one - other).mean()), TRAINED_ERROR_ON_OTHERS if trained.held else TRAINED_ERROR
     detail = (f"loss {-one.mean():.3f} as trained, {-other.mean():.3f} merged, on {len(one)} trained tokens of "
               f"{len(trained.rows)} rows")
-    if trained.quantization != "none":
-        detail += f"; trained on {trained.quantization.upper()} weights, merged into the full ones"
+    if trained.held:
+        detail += f"; trained on {trained.held.upper()} weights, merged into the full ones"
     return ParityItem("trained", bool(error <= limit), error, limit, detail)
 
 

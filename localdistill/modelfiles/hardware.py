@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from localdistill.core.installing import pip
 from localdistill.modelfiles.devices import (
@@ -20,20 +20,12 @@ from localdistill.modelfiles.devices import (
     with_what_torch_sees,
 )
 
-__all__ = ["Gpu", "Hardware", "Place", "look_at_hardware", "processor", "students_that_fit", "training_memory_bytes"]
+__all__ = ["Gpu", "Hardware", "MemoryPlan", "Place", "StudentShape", "look_at_hardware", "processor"]
 
-NF4_BYTES = 0.53
-"""Per weight: 4 bits and its scales, quantized again (QLoRA, arXiv 2305.14314, section 3: 0.127 bits of scales)."""
-MICRO_TOKENS = 4096
-"""What `torch_lora` puts through the student at once unless told otherwise."""
-LOGIT_BYTES = 256 << 20
-"""What `torch_lora` computes of the logits at once, in float32."""
-CONTEXT_BYTES = 600 << 20
-"""What a GPU's libraries take before the first weight is there."""
 _16_BIT_CHIPS = ("amx_tile", "avx512_bf16")
 
 
-class Shape(Protocol):
+class StudentShape(Protocol):
     """What the memory of a student depends on."""
 
     @property
@@ -95,6 +87,22 @@ class Place:
 
 
 @dataclass(frozen=True)
+class MemoryPlan:
+    """What a training takes at least, part by part, and where it would run."""
+
+    parts: Mapping[str, int]
+    """What of it -> bytes."""
+    place: Place
+    how: str
+    """The kind of training, as it stands in a sentence: `QLoRA (NF4)`."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All parts together."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
 class Hardware:
     """This machine."""
 
@@ -133,15 +141,6 @@ class Hardware:
         return Place("of main memory", self.free_memory_bytes, None, gpu, why_unused(gpu, self.torch),
                      mend(gpu, self.torch))
 
-    @property
-    def training_device(self) -> str:
-        """Where a training would run."""
-        return self.place().name
-
-    @property
-    def training_memory_bytes(self) -> int | None:
-        """Free memory where a training would run; None when it is not known."""
-        return self.place().free_bytes
 
 
 def mend(gpu: Gpu, build: TorchBuild) -> str:
@@ -187,51 +186,3 @@ def _said_of_cpu(key: str) -> str:
             return next((line.split(":", 1)[1].strip() for line in handle if line.startswith(key)), "")
     except OSError:
         return ""
-
-
-def training_memory_bytes(student: Shape, options: Mapping[str, Any], max_tokens: int, hardware: Hardware) -> int:
-    """Least memory that one LoRA training takes, in bytes: weights, adapter with its optimizer, one piece of a batch.
-
-    On a GPU the trainer makes pieces smaller until they are single rows and then recomputes activations, so only that
-    must fit; main memory running out is noticed by nobody, so there a whole piece counts. Activations of a layer are 34
-    values of one byte per hidden size and token at 16 bits (Korthikanti et al., arXiv 2205.05198); recomputed ones are
-    its input, and one layer's all. NF4 leaves embedding and output projection as they are.
-    """
-    on_gpu = hardware.place(str(options.get("device", "auto"))).gpu is not None
-    quantization = options.get("quantization", "auto")
-    width = _width(options.get("dtype", "auto"), on_gpu, hardware)
-    kept = min(student.parameter_count, 2 * student.vocab_size * student.hidden_size)
-    is_nf4 = quantization == "nf4" or (quantization == "auto" and on_gpu)
-    weights = (student.parameter_count - kept) * NF4_BYTES + kept * width if is_nf4 else student.parameter_count * width
-    adapter = _adapter_parameters(student, int(options.get("rank", 16))) * 16
-    layer = 17 * width * student.hidden_size
-    if on_gpu or options.get("gradient_checkpointing"):
-        tokens, each = max_tokens, student.layers * student.hidden_size * width + layer
-    else:
-        tokens, each = max(max_tokens, int(options.get("micro_tokens") or MICRO_TOKENS)), student.layers * layer
-    logits = 3 * min(LOGIT_BYTES, 4 * tokens * student.vocab_size)
-    return int(weights + adapter + tokens * each + logits + (CONTEXT_BYTES if on_gpu else 0))
-
-
-def _width(dtype: str, on_gpu: bool, hardware: Hardware) -> int:
-    """Bytes of one number of the frozen student."""
-    if dtype == "auto":
-        return 2 if on_gpu or hardware.multiplies_bf16 else 4
-    return 4 if dtype == "float32" else 2
-
-
-def _adapter_parameters(student: Shape, rank: int) -> int:
-    """LoRA parameters on all linear layers: rank times the sum of both sides, about 14 hidden sizes per layer."""
-    return 14 * rank * student.hidden_size * student.layers
-
-
-def students_that_fit(hardware: Hardware) -> str:
-    """The largest usual student that can be trained here (rank 16, 2,048 tokens), by the estimate of the plan."""
-    place = hardware.place()
-    how = "QLoRA (NF4)" if place.gpu else "LoRA on the CPU"
-    if place.free_bytes is None:
-        return f"by {how} {place.name}; how large is not known: nothing tells its memory"
-    fits = [one.name for one in STUDENTS
-            if training_memory_bytes(one, {}, USUAL_TOKENS, hardware) <= place.free_bytes]
-    where = f"{USUAL_TOKENS:,} tokens, {place.name} (estimated)"
-    return f"up to {fits[-1]} by {how}, {where}" if fits else f"none of {STUDENTS[0].name} and more by {how}, {where}"

@@ -1,8 +1,9 @@
-"""A model as it was trained: the base held as in training, with the adapter beside its weights. Gives log-probabilities
-of training rows, for whoever compares them with those of another form. Must not import torch at import."""
+"""A model as it was trained, for whoever compares it with what was made of it: log-probabilities of training rows, by
+the base held as in training with the adapter beside its weights. Must not import torch at import."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,30 +30,27 @@ class TrainedRow:
 class TrainedModel:
     """The model that was merged, as its training held it."""
 
-    student: Path
-    """Folder of the base model."""
-    adapter: Path
-    quantization: Literal["none", "nf4"]
-    """How the base's weights were held."""
-    dtype: str
-    """Arithmetic of the training, for example `bfloat16`."""
     rows: tuple[TrainedRow, ...]
     """Some of the rows that it was trained on; at least one."""
+    logprobs: Callable[[Sequence[TrainedRow], str, Cancel], Sequence[npt.NDArray[np.floating]]]
+    """Log-probabilities of the trained tokens of every row; in the precision that is named (`float32`) where the base
+    was held as it is stored."""
+    held: str = ""
+    """How the base's weights were held, where that was not as they are stored: `nf4`."""
 
 
-def trained_logprobs(trained: TrainedModel, compute: str, cancel: Cancel) -> list[npt.NDArray[np.float32]]:
-    """Log-probabilities of the trained tokens of every row, in the precision `compute`; in that of its training where
-    the base is quantized. The model is loaded for this alone."""
+def logprobs_as_trained(student: Path, adapter: Path, quantization: Literal["none", "nf4"], dtype: str,
+                        rows: Sequence[TrainedRow], cancel: Cancel) -> list[npt.NDArray[np.float32]]:
+    """Log-probabilities of the trained tokens of every row, by the base in the folder `student` with `adapter` beside
+    it, computed in `dtype`. The model is loaded for this alone."""
     torch = import_torch()
-    folder = ModelFolder.open(trained.student)
-    quantized = trained.quantization != "none"
-    device = pick_device("auto") if quantized else torch.device("cpu")
-    dtype = getattr(torch, trained.dtype if quantized else compute)
-    model = load_causal_model(folder, dtype, device, trained.quantization)
-    AdapterFolder.open(trained.adapter, folder).attach(model)
+    folder = ModelFolder.open(student)
+    device = torch.device("cpu") if quantization == "none" else pick_device("auto")
+    model = load_causal_model(folder, getattr(torch, dtype), device, quantization)
+    AdapterFolder.open(adapter, folder).attach(model)
     found = []
     with torch.inference_mode():
-        for row in trained.rows:
+        for row in rows:
             cancel.check()
             logits = model(torch.tensor([list(row.ids)], device=device)).logits[0]
             found.append(logprobs_of(logits.float().cpu().numpy(), row))

@@ -1,5 +1,4 @@
-"""The contract of objectives: what a trainer minimises, as a function of log-probabilities of listed tokens. NumPy
-only: an objective knows no model and no torch; a backend finds the log-probabilities and follows the slope."""
+"""The contract of objectives: what a trainer minimises, as a function of log-probabilities. Knows no model or torch."""
 
 from __future__ import annotations
 
@@ -7,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.losses import Grouping, ListedLogprobs, Loss, Pseudo, Shape, Slope, Unit
-from localdistill.core.options import Options
+from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ObjectiveSample
 
 
 class Objective(Protocol):
     """A loss over whole groups of rows. Built as `Member(options)`. What it is like may follow from its options."""
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[BaseOptions]]
     name: ClassVar[str]
     version: ClassVar[int]
+
+    @property
+    def options(self) -> BaseOptions:
+        """What it was built with."""
 
     @property
     def shape(self) -> Shape:

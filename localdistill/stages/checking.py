@@ -15,9 +15,10 @@ from localdistill.filters.base import Filter
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.stages.context import build_member
+from localdistill.stages.context import build_member, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.tokenizing import format_of
 from localdistill.store.columns import FactColumn, FactView
@@ -26,9 +27,9 @@ from localdistill.store.conditions import check_condition
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
 
-def check_student(recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:
-    """Raise ModelFileError when the student of `recipe` cannot go through `stages`; relative paths start from `base`.
-    What could not be looked at is returned in words."""
+def check_student(recipe: Recipe, base: Path, stages: Sequence[str], hardware: Hardware | None = None) -> list[str]:
+    """Raise ModelFileError or UsageError when the student of `recipe` cannot go through `stages` on this machine, or on
+    `hardware`; relative paths start from `base`. What could not be looked at is returned in words."""
     if recipe.student is None or not _NEED_STUDENT.intersection(stages):
         return []
     source = recipe.student.model
@@ -36,8 +37,20 @@ def check_student(recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str
         return [f"{source} is read when the run needs it; whether it can be trained and exported is not known yet"]
     folder = resolve_model(str(resolve_path(source, base)))
     ModelFolder.open(folder)
-    if "export" not in stages or recipe.export is None:
-        return []
+    unknown = []
+    if "train" in stages and recipe.train is not None:
+        try:
+            build_trainer(recipe, base).check(folder, recipe.student.max_tokens, hardware or look_at_hardware())
+        except MissingExtra as missing:
+            unknown.append(f"whether the student can be trained was not checked: {missing.message}")
+        except ModelFileError as error:
+            raise ModelFileError(f"this student cannot be trained by {recipe.train.use}: {error.message}",
+                                 error.hint) from error
+    return unknown + (_check_export(recipe, base, folder) if "export" in stages and recipe.export else [])
+
+
+def _check_export(recipe: Recipe, base: Path, folder: Path) -> list[str]:
+    assert recipe.export is not None and recipe.student is not None
     for member in recipe.export.to:
         exporter: Exporter = build_member(EXPORTERS, member, base)
         for thinks in _ways_to_think(recipe, base):

@@ -22,6 +22,7 @@ from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import TrainSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.stages.holdout import HeldOut, Holdout
@@ -31,6 +32,8 @@ from localdistill.store.rows import fact_to_json, trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.tasks.items import ItemSource
+from localdistill.trainers import TRAINERS
+from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.recovery import missing_prompts, take_in
 from localdistill.workspace.run_folder import RunFolder
@@ -58,6 +61,13 @@ def build_tasks(recipe: Recipe, base: Path, run: RunFolder | None = None, store:
     members = recipe.evaluate.tasks if recipe.evaluate else ()
     source = ItemSource(read_prompts, HeldOut(recipe, base, run, store))
     return [build_member(TASKS, member, base, source=source) for member in members]
+
+
+def build_trainer(recipe: Recipe, base: Path) -> Trainer:
+    """The trainer of `recipe`; the default one where it trains nothing, which says how the student is run as it is."""
+    section = recipe.train or TrainSection()
+    trainer: Trainer = build_member(TRAINERS, Member(use=section.use, options=section.options), base)
+    return trainer
 
 
 @dataclass
@@ -146,6 +156,11 @@ class StageContext:
     def holdout(self) -> Holdout | None:
         """What is set aside of the prompts; None where the recipe sets nothing aside."""
         return HeldOut(self.recipe, self.base, self.run, self.store).all
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The trainer of the recipe."""
+        return build_trainer(self.recipe, self.base)
 
     @cached_property
     def student(self) -> Path:

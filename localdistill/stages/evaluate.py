@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
@@ -21,7 +20,7 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport
+from localdistill.trainers.job import Served
 
 VERSION = 1
 
@@ -55,31 +54,21 @@ def contestants(context: StageContext) -> list[Contestant]:
 
 
 def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> tuple[str, tuple[ItemResult, ...]]:
-    """The digest and the results of one contestant, which answers as it was trained: adapter beside the base."""
+    """The digest and the results of one contestant, which answers as it was trained: as its trainer says."""
+    adapter = contestant.adapter.adapter if contestant.adapter else ""
+    trained = context.artifact("adapter", adapter).path if adapter else None
+    inputs = [adapter, ModelFolder.open(context.student).digest()]
+    served = context.trainer.served(context.student, trained)
+    return measure(context, bench, contestant, serving_of(context, served, inputs))
+
+
+def serving_of(context: StageContext, served: Served, inputs: Sequence[str], final: bool = False) -> Serving:
+    """What runs a model as `served` says, with the recipe's options for it. `final` weights are run as they are."""
     section = context.recipe.evaluate
     assert section is not None
-    adapter = contestant.adapter.adapter if contestant.adapter else ""
-    told = {**_as_trained(context, adapter), **section.engine_options}
-    options = {**told, "model": str(context.student)}
-    if adapter:
-        options["adapter"] = str(context.artifact("adapter", adapter).path / "adapter")
-    inputs = [adapter, ModelFolder.open(context.student).digest()]
-    return measure(context, bench, contestant, Serving(Member(use="transformers", options=options), told, inputs))
-
-
-def _as_trained(context: StageContext, adapter: str) -> dict[str, Any]:
-    """Engine options that hold the base as the adapter's training held it. Quantized weights differ from the stored
-    ones, and the adapter was fitted to them; plain ones need nothing."""
-    held = held_in_training(context, adapter) if adapter else None
-    return {"quantization": held.quantization, "dtype": held.dtype} if held and held.quantization != "none" else {}
-
-
-def held_in_training(context: StageContext, adapter: str) -> HeldBase | None:
-    """How the base was held while the adapter was trained; None when its report does not say."""
-    report = context.artifact("adapter", adapter).path / REPORT_FILE
-    if not report.is_file():
-        return None
-    return TrainingReport.from_bytes(report.read_bytes(), f"{REPORT_FILE} of the adapter {adapter}").base
+    said = {key: value for key, value in section.engine_options.items() if not (final and key in served.of_weights)}
+    told = {**served.options, **said}
+    return Serving(Member(use=served.engine, options={**told, **served.places}), told, inputs)
 
 
 def _write(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.scorecard import Choice, ScoreCard, ScoreCards, Standing, cautions, choose_arm, standings_of
 from localdistill.stages.benchmarking import Contestant
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import contestants, held_in_training
+from localdistill.stages.evaluate import contestants
 from localdistill.stages.export_scores import FormsMeasurer, summary_of
 from localdistill.stages.outputs import (
     MEASURED_FILE,
@@ -176,11 +177,11 @@ def _trained(context: StageContext, contestant: Contestant) -> TrainedModel:
     if not fitting:
         fitting = [min(rows, key=lambda row: len(row["input_ids"]))]
     step = max(1, len(fitting) // _COMPARED_ROWS)
-    held = held_in_training(context, _adapter(contestant))
+    output = context.artifact("adapter", _adapter(contestant)).path
     return TrainedModel(
-        context.student, context.artifact("adapter", _adapter(contestant)).path / "adapter",
-        "nf4" if held and held.quantization == "nf4" else "none", held.dtype if held else "float32",
-        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in fitting[::step][:_COMPARED_ROWS]))
+        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in fitting[::step][:_COMPARED_ROWS]),
+        partial(context.trainer.logprobs, context.student, output),
+        context.trainer.served(context.student, output).held)
 
 
 def _keep_report(context: StageContext, report: Path, error: LocalDistillError) -> None:

@@ -17,7 +17,7 @@ from localdistill.safety.files import sha256_file
 from localdistill.scorecard import ScoreCard, build_beside_card, build_forms_card, to_text
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.context import StageContext
-from localdistill.stages.evaluate import answers_of
+from localdistill.stages.evaluate import answers_of, serving_of
 from localdistill.stages.outputs import FormSummary, MeasuredForms, TaskSummary
 
 TRAINED, MERGED = "trained", "merged"
@@ -87,13 +87,8 @@ class FormsMeasurer:
         return replace(self._contestant, form=form)
 
     def _merged_form(self) -> tuple[Contestant, Serving]:
-        section = self._context.recipe.evaluate
-        assert section is not None
-        options = {**section.engine_options, "model": str(self._merged)}
-        options.pop("quantization", None)
-        told = {key: value for key, value in options.items() if key != "model"}
-        return self._as(MERGED), Serving(Member(use="transformers", options=options), told,
-                                         [ModelFolder.open(self._merged).digest()])
+        served, digest = self._context.trainer.served(self._merged, None), ModelFolder.open(self._merged).digest()
+        return self._as(MERGED), serving_of(self._context, served, [digest], final=True)
 
     def _file_form(self, bench: Bench, file: Path) -> tuple[Contestant, Serving]:
         told: dict[str, Any] = {"use": "llama_cpp", "context_tokens": self._context_tokens(bench)}

@@ -1,85 +1,136 @@
-"""train: one adapter per arm and seed, each in its own artifact. A training that was killed resumes inside the
-artifact's staging folder from its newest verified checkpoint."""
+"""train: one adapter per arm and seed, each in its own artifact; an arm that starts from another follows it. A training
+that was killed resumes inside the artifact's staging folder from its newest verified checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localdistill.core.errors import UsageError
 from localdistill.core.events import Progressed, stamped
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.objectives import OBJECTIVES
-from localdistill.recipe import Member
+from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import ArmAdapter, ArmDataset, FormatOutput, TrainOutput, read_output, write_output
-from localdistill.trainers import TRAINERS
-from localdistill.trainers.base import Trainer, TrainingJob
+from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import TrainingResult
+from localdistill.workspace.folder import Artifact
 
 VERSION = 1
 _RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class ArmTraining:
+    """One training of one arm."""
+
+    section: ArmSection
+    arm: ArmDataset
+    seed: int
+    start: ArmAdapter | None
+    """What the arm that it starts from came to with the same seed; None starts from the base."""
+    epochs: float | None
+    """None leaves it to the trainer's option."""
 
 
 def run(context: StageContext) -> None:
     """Leave the digest of one adapter per arm and seed."""
     assert context.recipe.train is not None
     arms = read_output(context.run, FormatOutput).arms
+    sections = starts_first(context.recipe.arms)
     fewest = min(arm.facts.trained_tokens for arm in arms.values())
     adapters: dict[str, tuple[ArmAdapter, ...]] = dict.fromkeys(arms, ())
     for index in range(context.recipe.train.seeds):
-        for name, arm in arms.items():
+        for section in sections:
             context.cancel.check()
-            adapters[name] += (_train_arm(context, name, arm, context.recipe.seed + index, fewest),)
+            start = adapters[section.start][index] if section.start else None
+            arm = arms[section.name]
+            training = ArmTraining(section, arm, context.recipe.seed + index, start,
+                                   _epochs(context, section, arm.facts.trained_tokens, fewest))
+            adapters[section.name] += (_train_arm(context, training),)
     write_output(context.run, TrainOutput(adapters))
 
 
-def _trainer(context: StageContext, trained_tokens: int, fewest: int) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer of one arm. With `budget = "tokens"` every arm trains on as many tokens as the shortest one does."""
+def starts_first(arms: Sequence[ArmSection]) -> list[ArmSection]:
+    """The arms, each after the one that it starts from, else in their order. UsageError for a circle."""
+    order: list[ArmSection] = []
+    waiting = list(arms)
+    while waiting:
+        done = {arm.name for arm in order}
+        ready = next((arm for arm in waiting if not arm.start or arm.start in done), None)
+        if ready is None:
+            raise UsageError(f"arm '{waiting[0].name}' can never start: it starts from '{waiting[0].start}'",
+                             "let one arm start from the base")
+        waiting.remove(ready)
+        order.append(ready)
+    return order
+
+
+def _epochs(context: StageContext, section: ArmSection, trained_tokens: int, fewest: int) -> float | None:
+    """How often an arm sees its rows, where that is not the trainer's option: what it says itself, or, with
+    `budget = "tokens"`, what makes it train on as many tokens as the shortest one does."""
+    train = context.recipe.train
+    assert train is not None
+    if section.epochs is None and train.budget == "tokens":
+        return float(context.trainer.options.epochs * fewest / trained_tokens)
+    return section.epochs
+
+
+def _spec(context: StageContext, training: ArmTraining) -> dict[str, Any]:
+    """What decides the adapter, beside the digests of what it is made from."""
     section = context.recipe.train
     assert section is not None
     options = dict(section.options)
-    if section.budget == "tokens":
-        options["epochs"] = options["epochs"] * fewest / trained_tokens
-    trainer: Trainer = context.member(TRAINERS, Member(use=section.use, options=options))
-    return trainer, options
+    if training.epochs is not None:
+        options["epochs"] = training.epochs
+    objective = training.section.objective or section.objective
+    return {"trainer": section.use, "options": options, "objective": objective.model_dump(mode="json"),
+            "seed": training.seed}
 
 
-def _train_arm(context: StageContext, name: str, arm: ArmDataset, seed: int, fewest: int) -> ArmAdapter:
-    import pyarrow.parquet as parquet
-
-    section = context.recipe.train
-    assert section is not None
-    trainer, options = _trainer(context, arm.facts.trained_tokens, fewest)
-    dataset = context.artifact("dataset", arm.dataset)
-    spec = {
-        "trainer": section.use,
-        "options": options,
-        "objective": section.objective.model_dump(mode="json"),
-        "seed": seed,
-    }
+def _train_arm(context: StageContext, training: ArmTraining) -> ArmAdapter:
+    name, seed = training.section.name, training.seed
+    spec = _spec(context, training)
+    dataset = context.artifact("dataset", training.arm.dataset)
+    start = context.artifact("adapter", training.start.adapter) if training.start else None
+    made_from = [dataset.digest, *([start.digest] if start else [])]
     digest = context.workspace.artifact_digest(
-        "adapter", VERSION, spec, [dataset.digest, ModelFolder.open(context.student).digest()]
-    )
-    meta = {"seed": seed, "inputs": [dataset.digest], **spec}
-
+        "adapter", VERSION, spec, [dataset.digest, ModelFolder.open(context.student).digest(), *made_from[1:]])
     emit = stamped(context.emit, arm=name, seed=seed)
     label = f"{name}, seed {seed}"
+    if training.start is not None and training.start.result.stopped_early:
+        context.warn(f"{label}: starts from '{training.section.start}', which was stopped: "
+                     f"{training.start.result.stopped_early}")
 
     def build(staging: Path) -> None:
         emit(Progressed(f"{label}: loading", 0, 0))
-        job = TrainingJob(
-            arm=name,
-            student=context.student,
-            rows=parquet.read_table(dataset.file("rows.parquet")),
-            stop_token_id=arm.facts.stop_token_id,
-            tag_token_ids=arm.facts.tag_token_ids,
-            objective=context.member(OBJECTIVES, section.objective),
-            output=staging,
-            seed=seed,
-        )
-        result = trainer.train(job, emit, context.cancel)
+        result = context.trainer.train(_job(context, training, dataset, start, staging), emit, context.cancel)
         (staging / _RESULT).write_bytes(result.to_bytes())
 
+    meta: Mapping[str, Any] = {"seed": seed, "inputs": made_from, **spec}
     artifact = context.make(("adapter", digest, label), meta, build, unstable="adapter/*", emit=emit)
     result = TrainingResult.from_bytes(artifact.file(_RESULT).read_bytes(), f"{_RESULT} of the adapter {digest}")
     return ArmAdapter(digest, seed, result)
+
+
+def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start: Artifact | None,
+         output: Path) -> TrainingJob:
+    import pyarrow.parquet as parquet
+
+    assert context.recipe.train is not None
+    facts = training.arm.facts
+    return TrainingJob(
+        arm=training.section.name,
+        student=context.student,
+        rows=parquet.read_table(dataset.file("rows.parquet")),
+        stop_token_id=facts.stop_token_id,
+        tag_token_ids=facts.tag_token_ids,
+        objective=context.member(OBJECTIVES, training.section.objective or context.recipe.train.objective),
+        output=output,
+        seed=training.seed,
+        start_adapter=start.path / "adapter" if start else None,
+        epochs=training.epochs,
+    )

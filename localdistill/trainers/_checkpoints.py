@@ -1,89 +1,91 @@
-"""Atomic checkpoints, whole or absent: written beside, hashed, renamed; the newest one that verifies is resumed.
-Tensors are safetensors and everything else JSON, so reading one back can run no code."""
+"""Atomic checkpoints, whole or absent: written beside, hashed, renamed; the newest one that verifies is resumed. The
+loop's state is JSON, the backend's is files of its own, so reading one back can run no code."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+from localdistill.safety.files import publish, sha256_file, sync_file, sync_folder
 
 KEPT = 2
 _MANIFEST = "manifest.json"
+_STATE = "state.json"
+_BACKEND = "backend"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One verified checkpoint: its step, its tensors, and the rest of the state."""
+    """One verified checkpoint: its step, the loop's state, and the folder that the backend wrote."""
 
     step: int
-    tensors: Mapping[str, torch.Tensor]
     state: Mapping[str, Any]
+    folder: Path
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> Path:
-    """Write `folder/step-N` atomically, then remove all but the newest two."""
-    from safetensors.torch import save_file
+@dataclass(frozen=True)
+class FoundCheckpoints:
+    """What lies in a folder of checkpoints."""
 
+    newest: Checkpoint | None
+    """The newest one that verifies and is of the training that was asked for."""
+    of_others: int = 0
+    """Those that verify and are of another training, or of another version of this program."""
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+    """Write `folder/step-N` atomically, the backend's part by `write`, then remove all but the newest two."""
     partial, final = folder / f"step-{step:08d}.partial", folder / f"step-{step:08d}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / "tensors.safetensors")
-    (partial / "state.json").write_text(json.dumps(dict(state), sort_keys=True))
-    digests = {file.name: _digest(file) for file in sorted(partial.iterdir())}
-    (partial / _MANIFEST).write_text(json.dumps({"step": step, "files": digests}, sort_keys=True))
-    for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
+    (partial / _BACKEND).mkdir(parents=True)
+    write(partial / _BACKEND)
+    (partial / _STATE).write_text(json.dumps(dict(state), sort_keys=True))
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    digests = {path.relative_to(partial).as_posix(): _digest(path) for path in files}
+    manifest = partial / _MANIFEST
+    manifest.write_text(json.dumps({"step": step, "files": digests}, sort_keys=True))
+    for path in (*files, manifest):
+        sync_file(path)
+    sync_folder(partial / _BACKEND)
+    sync_folder(partial)
     shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _sync(folder)
-    for old in _found(folder)[KEPT:]:
+    publish(partial, final)
+    for old in _folders(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def newest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest checkpoint that verifies and whose state carries `fingerprint`; None when there is none."""
-    for path in _found(folder):
+def find_checkpoint(folder: Path, fingerprint: str) -> FoundCheckpoints:
+    """The newest checkpoint of the training `fingerprint`, and how many verify that are not of it."""
+    others = 0
+    for path in _folders(folder):
         loaded = _load(path)
-        if loaded is not None and loaded.state.get("fingerprint") == fingerprint:
-            return loaded
-    return None
+        if loaded is None:
+            continue
+        if loaded.state.get("fingerprint") == fingerprint:
+            return FoundCheckpoints(loaded, others)
+        others += 1
+    return FoundCheckpoints(None, others)
 
 
-def _found(folder: Path) -> list[Path]:
+def _folders(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if path.suffix != ".partial"), reverse=True)
 
 
 def _load(path: Path) -> Checkpoint | None:
-    from safetensors.torch import load_file
-
     try:
         manifest = json.loads((path / _MANIFEST).read_text())
         if any(_digest(path / name) != digest for name, digest in manifest["files"].items()):
             return None
-        state = json.loads((path / "state.json").read_text())
-        return Checkpoint(int(manifest["step"]), load_file(path / "tensors.safetensors"), state)
+        state = json.loads((path / _STATE).read_text())
+        return Checkpoint(int(manifest["step"]), state, path / _BACKEND) if isinstance(state, dict) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return sha256_file(path).removeprefix("sha256:")

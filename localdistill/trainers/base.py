@@ -1,55 +1,53 @@
-"""The contract of trainers: a dataset and a student in, an adapter folder out."""
+"""The contract of trainers: a dataset and a student in, an adapter folder out, and how that is run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
-from localdistill.core.options import Options
 from localdistill.core.samples import TrainerSample
-from localdistill.objectives.base import Objective
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.trained import TrainedRow
+from localdistill.trainers._options import LoopOptions
+from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.report import TrainingResult
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """Everything one training needs.
-
-    `rows` is the dataset table, one example per row: `row_id` string, `input_ids` list<int32>, `weights`
-    list<float32> (0 = not trained; same length), and where it says so `sign` int8 (+1/-1), `group` string (rows that
-    are trained together; empty = none), `epoch` int32 (the only one that sees the row, from 0; null = every),
-    `row_weight` float32 (how much the row counts beside others).
-    """
-
-    arm: str
-    student: Path
-    """Folder of the base model: config.json, safetensors, tokenizer, chat template."""
-    rows: pa.Table
-    stop_token_id: int
-    tag_token_ids: tuple[int, ...]
-    """Tokens of think tags in the targets: rows of the embeddings that are trained too."""
-    objective: Objective
-    output: Path
-    """Folder to fill: `adapter/` (PEFT layout), `training.json`; `checkpoints/` while it runs."""
-    seed: int = 0
+    from localdistill.core.losses import Floats
 
 
 class Trainer(Protocol):
-    """Trains adapters. Built as `Member(options)`."""
+    """Trains adapters: the loop (`loop.py`) over a backend (`backend.py`). Built as `Member(options)`."""
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[LoopOptions]]
     name: ClassVar[str]
+
+    @property
+    def options(self) -> LoopOptions:
+        """What it was built with."""
 
     @classmethod
     def samples(cls) -> Sequence[TrainerSample]:
         """Rows of a dataset, and what training on them comes to."""
 
+    def check(self, student: Path, max_tokens: int, hardware: Hardware) -> None:
+        """Raise ModelFileError or UsageError when the student in the folder `student` cannot be trained on rows of up
+        to `max_tokens` with these options on `hardware`, as far as its files say. Loads no library."""
+
+    def estimate(self, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
+        """What a training on rows of up to `max_tokens` takes at least, and where it would run. Loads no library."""
+
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """Fill `job.output`. Resumes from the newest verified checkpoint found there; raises Cancelled after writing
         one when asked to stop."""
+
+    def served(self, student: Path, output: Path | None) -> Served:
+        """How the base in the folder `student` is run as it is (`output` None), or with what a training left in the
+        folder `output`."""
+
+    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
+                 cancel: Cancel) -> list[Floats]:
+        """Log-probabilities of the trained tokens of every row, by what a training left in `output`, over weights held
+        as it held them; in the precision `compute` (`float32`) where it held them as they are stored."""

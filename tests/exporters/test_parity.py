@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,11 @@ def trained_student(folder: Path, **options: Any) -> TrainedModel:
     rows = random_rows(6)
     student = tiny_model(folder / "student", "llama", tied=False)
     made = {"rank": 4, "learning_rate": 2e-2, "epochs": 4, "dtype": "float32", "device": "cpu", **options}
-    TorchLoraTrainer(TorchLoraTrainer.Options(**made)).train(
-        job(student, folder / "out", rows), silent, Cancel())
-    held = json.loads((folder / "out" / "training.json").read_text())["base"]
-    return TrainedModel(student, folder / "out" / "adapter", held["quantization"], held["dtype"],
-                        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows))
+    trainer = TorchLoraTrainer(TorchLoraTrainer.Options(**made))
+    trainer.train(job(student, folder / "out", rows), silent, Cancel())
+    return TrainedModel(tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows),
+                        partial(trainer.logprobs, student, folder / "out"),
+                        trainer.served(student, folder / "out").held)
 
 
 def compared(trained: TrainedModel, merged: Path) -> ParityItem:
@@ -195,17 +196,17 @@ def compared(trained: TrainedModel, merged: Path) -> ParityItem:
 
 def test_the_merged_model_is_compared_with_the_trained_one(tmp_path: Path) -> None:
     trained = trained_student(tmp_path)
-    item = compared(trained, merge(trained.student, trained.adapter, tmp_path / "merged").path)
+    item = compared(trained, merge(tmp_path / "student", tmp_path / "out" / "adapter", tmp_path / "merged").path)
     assert item.passed and item.figure < 1e-3, item
     assert "as trained" in item.detail and f"of {len(trained.rows)} rows" in item.detail
-    forgotten = compared(trained, merge(trained.student, None, tmp_path / "base").path)
+    forgotten = compared(trained, merge(tmp_path / "student", None, tmp_path / "base").path)
     assert not forgotten.passed and forgotten.figure > forgotten.threshold == 0.1
 
 
 def test_a_model_trained_on_quantized_weights_is_compared_and_named_as_such(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     trained = trained_student(tmp_path, quantization="nf4")
-    item = compared(trained, merge(trained.student, trained.adapter, tmp_path / "merged").path)
+    item = compared(trained, merge(tmp_path / "student", tmp_path / "out" / "adapter", tmp_path / "merged").path)
     assert item.figure > 1e-4 and item.threshold == 1.0
     assert "trained on NF4 weights, merged into the full ones" in item.detail
 

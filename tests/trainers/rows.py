@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from localdistill.objectives.sft import SftObjective
-from localdistill.trainers.base import TrainingJob
+from localdistill.trainers.job import TrainingJob
 
 STOP = 2
 SCHEMA = pa.schema([("row_id", pa.string()), ("input_ids", pa.list_(pa.int32())),
-                    ("weights", pa.list_(pa.float32())), ("role", pa.int8())])
+                    ("weights", pa.list_(pa.float32())), ("sign", pa.int8()), ("group", pa.string())])
 
 
 def random_rows(count: int, shortest: int = 6, longest: int = 30, seed: int = 0,
@@ -25,8 +25,16 @@ def random_rows(count: int, shortest: int = 6, longest: int = 30, seed: int = 0,
         length = draw.randint(shortest, longest)
         ids = [draw.randrange(3, 390) for _ in range(length - 1 - len(always))] + [*always, STOP]
         prompt = max(1, length // 3)
-        rows.append({"row_id": f"row{number}", "input_ids": ids, "role": 1,
+        rows.append({"row_id": f"row{number}", "input_ids": ids, "sign": 1, "group": "",
                      "weights": [0.0] * prompt + [1.0] * (length - prompt)})
+    return rows
+
+
+def random_pairs(count: int, shortest: int = 6, longest: int = 30, seed: int = 0) -> list[dict[str, Any]]:
+    """`count` groups of a right and a wrong row of random tokens."""
+    rows = random_rows(2 * count, shortest, longest, seed)
+    for number, row in enumerate(rows):
+        row["sign"], row["group"] = (-1 if number % 2 else 1), f"pair{number // 2}"
     return rows
 
 

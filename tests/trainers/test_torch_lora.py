@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from pydantic import ValidationError
 
 from localdistill.core.errors import Cancelled, InputError, LocalDistillError
 from localdistill.core.events import Cancel, Event, Measured, Warned, silent
-from localdistill.core.losses import ListedLogprobs, Slope
+from localdistill.core.losses import ListedLogprobs, Loss, Slope
 from localdistill.objectives.sft import SftObjective
+from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import tiny_model
 from tests.trainers.rows import STOP, job, random_rows
@@ -39,23 +43,36 @@ def losses(events: list[Event]) -> list[float]:
     return [event.value for event in events if isinstance(event, Measured) and event.name == "loss"]
 
 
-def stepper(student: Path, rows: list[dict[str, Any]], micro_tokens: int, objective: Any = None,
-            arch_dtype: Any = None) -> Any:
-    from localdistill.modelfiles.folder import ModelFolder
-    from localdistill.modelfiles.loading import load_causal_model
-    from localdistill.trainers._lora import attach_lora
-    from localdistill.trainers._rows import read_rows
-    from localdistill.trainers._steps import Stepper
-    from tests.trainers.rows import table
+class Loaded:
+    """The torch backend with rows, between steps: adapters that are not zero, and gradients to look at."""
 
-    model = load_causal_model(ModelFolder.open(student), arch_dtype or torch.float32, torch.device("cpu"))
-    trained = attach_lora(model, "all-linear", 4, 2.0, 0.0, 0)
-    with torch.no_grad():
-        for name, value in trained.items():
-            if "lora_B" in name:
-                value.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
-    made = Stepper(model, read_rows(table(rows)), objective or SftObjective(), torch.device("cpu"), micro_tokens)
-    return made, trained
+    def __init__(self, student: Path, rows: list[dict[str, Any]], objective: Any = None, keeps: bool = False,
+                 tag_token_ids: tuple[int, ...] = (), start_adapter: Path | None = None, **options: Any) -> None:
+        from localdistill.trainers._rows import read_rows
+        from localdistill.trainers.torch.backend import TorchBackend
+        from tests.trainers.rows import table
+
+        self.rows, self.objective = read_rows(table(rows)), objective or SftObjective()
+        self.backend = TorchBackend(trainer(**{"micro_tokens": 10_000, **options}).options)
+        self.backend.load(job(student, Path(), rows, seed=0, tag_token_ids=tag_token_ids, start_adapter=start_adapter),
+                          self.rows, silent)
+        self.trained = self.backend.trained
+        if keeps:
+            return
+        with torch.no_grad():
+            for name, value in self.trained.items():
+                if "lora_B" in name:
+                    value.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+
+    def work(self, batch: Sequence[int], **stored: Any) -> StepWork:
+        return StepWork(self.rows, batch, self.objective, stored)
+
+    def step(self, batch: Sequence[int], **stored: Any) -> tuple[StepNumbers, dict[str, Any]]:
+        """What a batch comes to, and its gradients, which are forgotten."""
+        numbers = self.backend.accumulate(self.work(batch, **stored))
+        gradients = {name: value.grad.clone() for name, value in self.trained.items()}
+        self.backend.discard()
+        return numbers, gradients
 
 
 def test_it_learns_sixteen_rows_by_heart_and_reports(tmp_path: Path) -> None:
@@ -81,56 +98,28 @@ def test_it_learns_sixteen_rows_by_heart_and_reports(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_the_loss_of_a_row_is_the_same_alone_and_among_others(tmp_path: Path, arch: str) -> None:
     rows = random_rows(9, shortest=5, longest=60)
-    folder = tiny_model(tmp_path / arch, arch, hidden=32)
-    together, trained = stepper(folder, rows, micro_tokens=10_000)
-    alone = sum(together.accumulate([row]).loss * sum(rows[row]["weights"]) for row in range(9))
-    for value in trained.values():
-        value.grad = None
-    whole = together.accumulate(list(range(9)))
+    made = Loaded(tiny_model(tmp_path / arch, arch, hidden=32), rows)
+    alone = sum(made.step([row])[0].loss * sum(rows[row]["weights"]) for row in range(9))
+    whole, gradients = made.step(range(9))
     assert whole.loss * sum(sum(row["weights"]) for row in rows) == pytest.approx(alone, rel=1e-5)
     assert whole.tokens == sum(len(row["input_ids"]) for row in rows)
-    gradients = {name: value.grad.clone() for name, value in trained.items()}
-    for value in trained.values():
-        value.grad = None
-    together.micro_tokens = 60
-    together.accumulate(list(range(9)))
-    for name, value in trained.items():
-        assert torch.allclose(value.grad, gradients[name], atol=1e-6, rtol=1e-4), name
+    made.backend.stepper.micro_tokens = 60
+    for name, value in made.step(range(9))[1].items():
+        assert torch.allclose(value, gradients[name], atol=1e-6, rtol=1e-4), name
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_attention_for_short_rows_computes_the_same(tmp_path: Path, arch: str) -> None:
-    from localdistill.trainers._attention import use_short_rows
+    from localdistill.trainers.torch.attention import use_short_rows
 
-    made, trained = stepper(tiny_model(tmp_path / arch, arch), random_rows(9, 5, 60), 10_000,
-                            arch_dtype=torch.bfloat16)
-    expected = made.accumulate(list(range(9))).loss
-    gradients = {name: value.grad.clone() for name, value in trained.items()}
-    for value in trained.values():
-        value.grad = None
-    assert not use_short_rows(made.model, longest=257) and use_short_rows(made.model, longest=60)
-    assert made.accumulate(list(range(9))).loss == pytest.approx(expected, rel=1e-3)
-    for name, value in trained.items():
-        assert float((value.grad - gradients[name]).norm() / gradients[name].norm()) < 0.1, name
-
-
-def test_the_gradient_is_the_one_of_the_plain_loss_over_all_positions(student: Path) -> None:
-    rows = random_rows(3)
-    rows[0]["weights"] = [0.5 * weight for weight in rows[0]["weights"]]
-    made, trained = stepper(student, rows, micro_tokens=10_000)
-    made.chunk_rows = 7
-    made.accumulate([0, 1, 2])
-    fast = {name: value.grad.clone() for name, value in trained.items()}
-    for value in trained.values():
-        value.grad = None
-    total, weight = torch.zeros(()), sum(sum(row["weights"]) for row in rows)
-    for row in rows:
-        ids = torch.tensor([row["input_ids"]])
-        entropy = torch.nn.functional.cross_entropy(made.model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
-        total = total + (entropy * torch.tensor(row["weights"])[1:]).sum() / weight
-    total.backward()
-    for name, value in trained.items():
-        assert torch.allclose(value.grad, fast[name], atol=1e-6, rtol=1e-4), name
+    made = Loaded(tiny_model(tmp_path / arch, arch), random_rows(9, 5, 60), dtype="bfloat16")
+    made.backend.model.set_attn_implementation("sdpa")
+    expected, gradients = made.step(range(9))
+    assert not use_short_rows(made.backend.model, longest=257) and use_short_rows(made.backend.model, longest=60)
+    found, others = made.step(range(9))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-3)
+    for name, value in others.items():
+        assert float((value - gradients[name]).norm() / gradients[name].norm()) < 0.1, name
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -144,7 +133,8 @@ def test_the_gradient_is_the_one_of_the_plain_loss_over_all_positions(student: P
 ])
 def test_a_row_that_teaches_the_wrong_thing_is_named(student: Path, tmp_path: Path, change: dict[str, Any],
                                                      said: str) -> None:
-    bad = {"row_id": "the-bad-one", "input_ids": [5, 6, 7, STOP], "weights": [0.0, 1.0, 1.0, 1.0], "role": 1}
+    bad = {"row_id": "the-bad-one", "input_ids": [5, 6, 7, STOP], "weights": [0.0, 1.0, 1.0, 1.0], "sign": 1,
+           "group": ""}
     with pytest.raises(InputError, match="the-bad-one.*" + said):
         trainer().train(job(student, tmp_path, [*random_rows(2), bad | change]), silent, Cancel())
 
@@ -201,18 +191,17 @@ def test_a_killed_training_resumes_to_the_same_losses(student: Path, tmp_path: P
 
 
 def test_a_checkpoint_with_one_flipped_byte_is_passed_over(tmp_path: Path) -> None:
-    from localdistill.trainers._checkpoints import newest_checkpoint, save_checkpoint
+    from localdistill.trainers._checkpoints import find_checkpoint, save_checkpoint
 
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, {"x": torch.full((3,), float(step))}, {"fingerprint": "f"})
+        save_checkpoint(tmp_path, step, {"fingerprint": "f"}, lambda folder: folder.joinpath("x").write_text("weights"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    file = tmp_path / "step-00000003" / "tensors.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
-    found = newest_checkpoint(tmp_path, "f")
-    assert found is not None and found.step == 2 and found.tensors["x"].tolist() == [2.0] * 3
-    assert newest_checkpoint(tmp_path, "another training") is None
+    file = tmp_path / "step-00000003" / "backend" / "x"
+    file.write_text("weighty")
+    found = find_checkpoint(tmp_path, "f").newest
+    assert found is not None and found.step == 2 and (found.folder / "x").read_text() == "weights"
+    other = find_checkpoint(tmp_path, "another training")
+    assert other.newest is None and other.of_others == 1
 
 
 def test_a_cancelled_training_leaves_a_checkpoint_and_another_dataset_does_not_use_it(student: Path,
@@ -224,34 +213,63 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_another_dataset_does_not_u
     other: list[Event] = []
     trainer(epochs=1).train(job(student, tmp_path, random_rows(16, seed=9)), other.append, Cancel())
     assert len(losses(other)) == 4
+    assert any(isinstance(event, Warned) and "begins anew" in event.text for event in other)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_said_and_left_alone(student: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    old = tmp_path / "checkpoints" / "step-00000007"
+    old.mkdir(parents=True)
+    save_file({"trained.x": torch.zeros(2), "rng.cpu": torch.get_rng_state()}, old / "tensors.safetensors")
+    (old / "state.json").write_text(json.dumps({"fingerprint": "b2:old", "tokens": 9, "micro_tokens": 4096}))
+    digests = {name: hashlib.sha256((old / name).read_bytes()).hexdigest()
+               for name in ("tensors.safetensors", "state.json")}
+    (old / "manifest.json").write_text(json.dumps({"step": 7, "files": digests}))
+    events: list[Event] = []
+    assert trainer(epochs=1).train(job(student, tmp_path, random_rows(8)), events.append, Cancel()).steps == 2
+    assert any(isinstance(event, Warned) and "another version" in event.text for event in events)
 
 
 class NanObjective(SftObjective):
-    """Cross entropy that breaks at its `at`-th call."""
+    """Cross entropy that breaks at a point of the training."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: float) -> None:
         super().__init__()
-        self.at, self.calls = at, 0
+        self.at = at
+
+    def loss(self, batch: ListedLogprobs) -> Loss:
+        found = super().loss(batch)
+        return replace(found, total=math.nan) if batch.progress >= self.at else found
+
+
+class SteepObjective(SftObjective):
+    """Cross entropy whose slope breaks at a point of the training, and not its figure."""
 
     def known(self, batch: ListedLogprobs) -> Slope:
-        self.calls += 1
-        return Slope(super().known(batch).by_logprob * (math.nan if self.calls == self.at else 1.0))
+        return Slope(super().known(batch).by_logprob * (math.inf if batch.progress >= 0.2 else 1.0))
+
+    def loss(self, batch: ListedLogprobs) -> Loss:
+        return replace(super().loss(batch), total=1.0)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(student: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("objective", "what"), [(NanObjective(0.2), "loss"), (SteepObjective(), "gradient")])
+def test_what_is_not_finite_stops_and_keeps_the_last_good_weights(
+    student: Path, tmp_path: Path, objective: SftObjective, what: str
+) -> None:
     from safetensors.torch import load_file
 
     events: list[Event] = []
-    # The memory probe is the first call.
-    result = trainer(micro_tokens=512).train(
-        job(student, tmp_path, random_rows(32), objective=NanObjective(at=5)), events.append, Cancel())
-    assert result.steps == 3 and "step 4" in result.stopped_early
+    result = trainer().train(job(student, tmp_path, random_rows(32), objective=objective), events.append, Cancel())
+    assert result.steps == 4 and f"the {what} was not finite at step 5" in result.stopped_early
     assert any(isinstance(event, Warned) and "stopped" in event.text for event in events)
     weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_what_is_not_finite_from_the_start_is_an_error(student: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalDistillError, match="step 1"):
-        trainer(micro_tokens=512).train(
-            job(student, tmp_path / "b", random_rows(32), objective=NanObjective(at=2)), silent, Cancel())
+        trainer().train(job(student, tmp_path, random_rows(32), objective=NanObjective(0.0)), silent, Cancel())
 
 
 class HungryObjective(SftObjective):

@@ -13,8 +13,10 @@ from typing import Any, Literal
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.installing import install_command, pip
 from localdistill.engines import ENGINES
-from localdistill.modelfiles.hardware import Hardware, look_at_hardware, students_that_fit
+from localdistill.modelfiles.hardware import STUDENTS, USUAL_TOKENS, Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import shipped_path
+from localdistill.trainers import TRAINERS
+from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Workspace
 
 EXTRAS = {
@@ -49,7 +51,8 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
         "memory", "ok", f"{hardware.free_memory_bytes / 1e9:.1f} of {hardware.memory_bytes / 1e9:.1f} GB free"
     )
     yield from gpu_findings(hardware)
-    yield Finding("students", "ok", students_that_fit(hardware))
+    for name in TRAINERS.names():
+        yield Finding("students", "ok", students_that_fit(TRAINERS.load(name)(), hardware))
     free = shutil.disk_usage(workspace.root).free
     yield Finding("disk", "ok" if free > 2e9 else "note", f"{free / 1e9:.1f} GB free in the workspace")
 
@@ -75,6 +78,18 @@ def gpu_findings(hardware: Hardware) -> Iterator[Finding]:
     else:
         yield Finding("training", "wrong", "RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU "
                       f"({place.idle.name}): {place.unused}", place.fix)
+
+
+def students_that_fit(trainer: Trainer, hardware: Hardware) -> str:
+    """The largest usual student that `trainer` can train here with its default options, by the estimate of the plan."""
+    plans = {one.name: trainer.estimate(one, USUAL_TOKENS, hardware) for one in STUDENTS}
+    first = plans[STUDENTS[0].name]
+    place, how = first.place, first.how
+    if place.free_bytes is None:
+        return f"by {how} {place.name}; how large is not known: nothing tells its memory"
+    fits = [name for name, plan in plans.items() if plan.total_bytes <= place.free_bytes]
+    where = f"{USUAL_TOKENS:,} tokens, {place.name} (estimated)"
+    return f"up to {fits[-1]} by {how}, {where}" if fits else f"none of {STUDENTS[0].name} and more by {how}, {where}"
 
 
 def _packages() -> Iterator[Finding]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from localdistill.api.recipes.quoting import BYTES_PER_TOKEN, MEMBER_TOKENS, PlanLine, quote, quote_member
 from localdistill.core.errors import nearest
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.hardware import Hardware, look_at_hardware, training_memory_bytes
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.engine_uses import engine_uses
@@ -22,7 +21,7 @@ from localdistill.recipe.sections import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
 from localdistill.stages.checking import check_filters, check_student
-from localdistill.stages.context import build_tasks
+from localdistill.stages.context import build_tasks, build_trainer
 from localdistill.stages.holdout import holdout_of
 from localdistill.stages.row_files import read_section
 from localdistill.workspace.folder import Workspace
@@ -118,7 +117,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
     if source.startswith("hf://"):
         yield PlanLine("student", f"{source}: read when the run starts")
         return
-    warnings += check_student(recipe, base, recipe.stages())
+    warnings += check_student(recipe, base, recipe.stages(), hardware)
     folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
     yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
     if recipe.train:
@@ -126,14 +125,13 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         yield PlanLine(
             "training", f"{len(recipe.arms)} arms x {recipe.train.seeds} seeds = {count} trainings, one at a time"
         )
-        yield _memory(folder, recipe.train.options, recipe.student.max_tokens, hardware, warnings)
+        trainer = build_trainer(recipe, base)
+        yield _memory(trainer.estimate(folder, recipe.student.max_tokens, hardware), hardware, warnings)
 
 
-def _memory(folder: ModelFolder, options: Mapping[str, Any], max_tokens: int, hardware: Hardware,
-            warnings: list[str]) -> PlanLine:
+def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLine:
     """What a training needs, of what is free where it runs."""
-    need = training_memory_bytes(folder, options, max_tokens, hardware)
-    place = hardware.place(str(options.get("device", "auto")))
+    need, place = plan.total_bytes, plan.place
     have = "an unknown amount" if place.free_bytes is None else f"{place.free_bytes / 1e9:.1f} GB"
     if place.unused and place.idle and place.idle.kind != "metal":
         warnings.append(f"training runs on the CPU although this machine has a GPU ({place.idle.name}): "

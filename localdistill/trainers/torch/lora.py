@@ -7,12 +7,15 @@ Source: LoRA, https://arxiv.org/abs/2106.09685, section 4.1."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from localdistill.core.errors import UsageError
+from localdistill.modelfiles.adapter import AdapterFolder
 
 
 class _LoraFunction(torch.autograd.Function):
@@ -153,3 +156,29 @@ def attach_tags(model: Any, token_ids: Sequence[int], tied: bool) -> dict[str, n
     model.model.embed_tokens = TagEmbedding(embedding, token_ids, rows)
     model.lm_head = TagHead(head, token_ids, head_rows)
     return trained
+
+
+def start_from(trained: Mapping[str, nn.Parameter], tags: Sequence[int], start: AdapterFolder, scaling: float) -> None:
+    """Give `trained` the weights of another adapter; rows of tags that it did not train stay the base's. Raises
+    UsageError when it is not of the same shape."""
+    hint = "train both arms with the same rank, alpha and targets"
+    layers = {name for name in trained if ".lora_" in name}
+    theirs = {name for name in start.tensors if ".lora_" in name}
+    if layers != theirs:
+        raise UsageError(f"the adapter to start from changes {len(theirs) // 2} layers, this training "
+                         f"{len(layers) // 2}, or others", hint)
+    if not math.isclose(start.scaling, scaling, rel_tol=1e-6):
+        raise UsageError(f"the adapter to start from counts {start.scaling:g} times (alpha / rank), this training's "
+                         f"{scaling:g} times", hint)
+    for layer in sorted(start.layers):
+        for side, factor in zip("AB", start.factors(layer), strict=True):
+            value = trained[f"base_model.model.{layer}.lora_{side}.weight"]
+            if value.shape != factor.shape:
+                raise UsageError(f"the adapter to start from has rank {min(factor.shape)}, this training "
+                                 f"{min(value.shape)}", hint)
+            value.data.copy_(factor)
+    places = [tags.index(token) for token in start.token_ids]
+    for layer in ("model.embed_tokens", "lm_head"):
+        rows, own = start.rows(layer), trained.get(f"base_model.model.{layer}.token_adapter.trainable_tokens_delta")
+        if rows is not None and own is not None:
+            own.data[places] = rows.to(own)

@@ -1,0 +1,66 @@
+"""What a training is given and what it hands on: values between stages and trainers. Must not know a library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localdistill.core.records import Reply, Request
+from localdistill.objectives.base import Objective
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class DevItems:
+    """Questions that the student answers now and then while it is trained. None of them is ever scored on a card."""
+
+    requests: Sequence[Request]
+    score: Callable[[Sequence[Reply]], Mapping[str, float]]
+    """Name -> figure, of the replies to all of them."""
+    every_steps: int
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything one training needs."""
+
+    arm: str
+    student: Path
+    """Folder of the base model: config.json, safetensors, tokenizer, chat template."""
+    rows: pa.Table
+    """The dataset, one example per row: `row_id` string, `input_ids` list<int32>, `weights` list<float32> (0 = not
+    trained; same length), and where it says so `sign` int8 (+1/-1), `group` string (rows that are trained together;
+    empty = none), `epoch` int32 (the only one that sees the row, from 0; null = every), `row_weight` float32 (how much
+    the row counts beside others)."""
+    stop_token_id: int
+    tag_token_ids: tuple[int, ...]
+    """Tokens of think tags in the targets: rows of the embeddings that are trained too."""
+    objective: Objective
+    output: Path
+    """Folder to fill: `adapter/` (PEFT layout), `training.json`; `checkpoints/` while it runs."""
+    seed: int = 0
+    start_adapter: Path | None = None
+    """Folder of another arm's adapter, whose weights are the first ones; None starts from the base. What comes out is
+    one adapter over the base all the same."""
+    epochs: float | None = None
+    """How often every row is seen; None leaves it to the trainer's option."""
+    dev_items: DevItems | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a model is run: the base as a trainer holds it, or what the trainer made of it."""
+
+    engine: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Options of that engine which decide what it answers."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Options of that engine which name files on this machine."""
+    held: str = ""
+    """How the base's weights are held, where that is not as they are stored: `nf4`."""
+    of_weights: frozenset[str] = frozenset()
+    """Options of that engine which say how weights are held; weights that are final go without."""

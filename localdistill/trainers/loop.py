@@ -1,0 +1,257 @@
+"""The training loop: order, schedule, checkpoints, watchdogs, memory, development items and events, over a backend that
+computes. One object per training; it ends with finite weights or an error. Must not know a library."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from localdistill.core.errors import InputError, LocalDistillError
+from localdistill.core.events import Cancel, Counted, Emit, Measured, Noted, Progressed, Warned
+from localdistill.core.records import content_id
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.safety.files import atomic_write_bytes
+from localdistill.trainers._checkpoints import Checkpoint, find_checkpoint, save_checkpoint
+from localdistill.trainers._columns import StoredColumn, load_column
+from localdistill.trainers._options import LoopOptions
+from localdistill.trainers._rows import Dataset, check_rows, read_rows
+from localdistill.trainers._schedule import Schedule
+from localdistill.trainers.backend import Backend, StepNumbers, StepWork
+from localdistill.trainers.job import TrainingJob
+from localdistill.trainers.report import REPORT_FILE, TrainingReport, TrainingResult
+
+if TYPE_CHECKING:
+    from localdistill.core.losses import Floats
+
+VERSION = 2
+"""Of what a checkpoint holds and of how steps come out; checkpoints of another one are not resumed."""
+MEASURED_POINTS = 400
+"""At most about this many steps report learning rate and speed; the loss is reported at every step."""
+REFERENCE_ROWS = 64
+"""So many rows at a time go through the student before step 1."""
+_NOT_TOLD = {"checkpoint_every_s", "checkpoint_every_steps", "threads"}
+"""Options that do not change what a training comes to."""
+Came = TypeVar("Came")
+
+
+def run_training(trainer: str, options: LoopOptions, job: TrainingJob, backend: Backend, emit: Emit,
+                 cancel: Cancel) -> TrainingResult:
+    """Fill `job.output` with `adapter/` and `training.json`, resuming from a checkpoint of the same training.
+
+    Raises InputError for rows that must not be trained on, Cancelled after writing a checkpoint.
+    """
+    if job.epochs is not None:
+        options = options.model_copy(update={"epochs": job.epochs})
+    folder, rows = ModelFolder.open(job.student), read_rows(job.rows)
+    check_rows(rows, folder.vocab_size, job.stop_token_id, folder.context_length, job.objective)
+    if any(not 0 <= tag < folder.vocab_size for tag in job.tag_token_ids):
+        raise InputError(f"a tag token of {sorted(job.tag_token_ids)} is outside the student's vocabulary")
+    emit(Counted("dataset", {"rows": len(rows), "tokens": rows.starts[-1],
+                             "trained_tokens": int((rows.weights > 0).sum()), "longest_row": max(rows.lengths)}))
+    emit(Noted(backend.load(job, rows, emit)))
+    loop = TrainingLoop(options, job, backend, rows, _fingerprint(trainer, options, job, folder, rows), emit, cancel)
+    result = loop.run()
+    backend.write(job.output / "adapter")
+    report = TrainingReport(trainer, job.arm, job.seed, folder.digest(), job.objective.name, options.model_dump(),
+                            result, backend.held)
+    atomic_write_bytes(job.output / REPORT_FILE, report.to_bytes())
+    shutil.rmtree(job.output / "checkpoints", ignore_errors=True)
+    return result
+
+
+def _fingerprint(trainer: str, options: LoopOptions, job: TrainingJob, folder: ModelFolder, rows: Dataset) -> str:
+    """Identity of this training: a checkpoint of any other one must not be resumed."""
+    start = ""
+    if job.start_adapter is not None:
+        from localdistill.modelfiles.adapter import AdapterFolder
+
+        start = AdapterFolder.open(job.start_adapter, folder).digest()
+    objective = job.objective
+    return content_id("training", VERSION, trainer, options.model_dump(exclude=_NOT_TOLD), objective.name,
+                      objective.version, objective.options.model_dump(), job.seed, folder.digest(), rows.identity(),
+                      sorted(job.tag_token_ids), start)
+
+
+class TrainingLoop:
+    """State of one training from its first (or resumed) step to its last."""
+
+    def __init__(self, options: LoopOptions, job: TrainingJob, backend: Backend, rows: Dataset, fingerprint: str,
+                 emit: Emit, cancel: Cancel) -> None:
+        self.options, self.job, self.backend, self.rows = options, job, backend, rows
+        self.fingerprint, self.emit, self.cancel = fingerprint, emit, cancel
+        self.folder = job.output / "checkpoints"
+        self.schedule = Schedule(options, rows, job.seed)
+        self.stored: dict[str, StoredColumn] = {}
+        self.step = 0
+        self.tokens = self.trained_tokens = 0
+        self.loss = math.nan
+        self.elapsed_before_s = 0.0
+        self.started = self.saved_at = time.monotonic()
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self.schedule.steps
+
+    def run(self) -> TrainingResult:
+        """Train to the last step, or to the first number that is not finite (`stopped_early`)."""
+        checkpoint = self._newest_checkpoint()
+        self.stored = {name: self._column(name) for name in self.job.objective.stored}
+        self._probe()
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.started = self.saved_at = time.monotonic()
+        stopped = ""
+        while self.step < self.total and not stopped:
+            if self.cancel.is_set():
+                self._save()
+                self.cancel.check()
+            stopped = self._one_step()
+            if not stopped:
+                self._answer_dev_items()
+                if self._save_is_due():
+                    self._save()
+        return TrainingResult(self.step, self.schedule.epochs(self.step), self.trained_tokens, self.loss,
+                              self._elapsed_s(), self.backend.peak_bytes(), stopped)
+
+    def _one_step(self) -> str:
+        """Do one step; the reason to stop when a number is not finite, in which case the weights stay as they were."""
+        began = time.monotonic()
+        rate = self.schedule.learning_rate(self.step)
+        numbers = self._in_memory(self.backend.accumulate, self._work(self.schedule.batch(self.step)))
+        if not math.isfinite(numbers.loss):
+            return self._stop("loss")
+        norm = self.backend.apply(rate, self.options.max_grad_norm)
+        if not math.isfinite(norm):
+            return self._stop("gradient")
+        self.step += 1
+        self.tokens += numbers.tokens
+        self.trained_tokens += numbers.trained_tokens
+        self.loss = numbers.loss
+        self._report(numbers, rate, norm, time.monotonic() - began)
+        return ""
+
+    def _work(self, batch: Sequence[int]) -> StepWork:
+        return StepWork(self.rows, batch, self.job.objective, self.stored, self.step / self.total)
+
+    def _stop(self, what: str) -> str:
+        self.backend.discard()
+        reason = f"the {what} was not finite at step {self.step + 1}"
+        hint = "lower learning_rate, or set dtype = \"float32\""
+        if self.step == 0:
+            raise LocalDistillError(f"{self.job.arm}: {reason}", hint)
+        self.emit(Warned(f"{self.job.arm}: stopped, {reason}; the weights before it are kept", hint))
+        return reason
+
+    def _report(self, numbers: StepNumbers, rate: float, norm: float, elapsed_s: float) -> None:
+        speed = numbers.tokens / max(elapsed_s, 1e-9)
+        metrics = {name: total / max(count, 1e-9) for name, (total, count) in numbers.metrics.items()}
+        self.emit(Measured("loss", numbers.loss, self.step))
+        if self.step % max(1, self.total // MEASURED_POINTS) == 0 or self.step in (1, self.total):
+            measured = {"learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed, **metrics}
+            for name, value in measured.items():
+                self.emit(Measured(name, value, self.step))
+        if warning := self.job.objective.watch(metrics):
+            self.emit(Warned(f"{self.job.arm}: {warning}"))
+        self.emit(Progressed(self.job.arm, self.step, self.total, "steps", {
+            "loss": numbers.loss, "learning_rate": rate, "tokens_per_s": speed}))
+
+    # ---- memory
+
+    def _in_memory(self, work: Callable[[StepWork], Came], given: StepWork) -> Came:
+        """What `work` makes of what it is given, tried again each time memory runs out and something gives way."""
+        before = dict(self.job.objective.state())
+        while True:
+            try:
+                return work(given)
+            except MemoryError as error:
+                reason = str(error).splitlines()[0] if str(error) else "out of memory"
+            self.job.objective.restore(before)
+            self._relieve(reason)
+
+    def _relieve(self, reason: str) -> None:
+        self.backend.discard()
+        if not (done := self.backend.relieve()):
+            raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason})",
+                                    "use a smaller student, quantization = \"nf4\", or shorter rows")
+        self.emit(Warned(f"memory ran out; {done}"))
+
+    def _probe(self) -> None:
+        """Run the heaviest micro-batch once, before step 1, and say what it needed; nothing of it remains."""
+        before = dict(self.job.objective.state())
+        self._in_memory(self.backend.probe, self._work(range(len(self.rows))))
+        self.job.objective.restore(before)
+        self.emit(Measured("probe_peak_bytes", self.backend.peak_bytes(), self.step))
+
+    # ---- columns of log-probabilities
+
+    def _column(self, name: str) -> StoredColumn:
+        """A column that the objective needs: read where this training made it, else made now, before step 1, from the
+        weights that the first step will change."""
+        if name != "reference":
+            what = f"the objective {self.job.objective.name} needs a column '{name}', which the dataset lacks"
+            raise InputError(what, "train with another objective")
+        if (kept := load_column(self.folder, name, self.fingerprint, self.rows)) is not None:
+            return kept
+        values: list[Floats | None] = [None] * len(self.rows)
+        order = sorted(range(len(self.rows)), key=lambda row: -self.rows.length(row))
+        for start in range(0, len(order), REFERENCE_ROWS):
+            self.cancel.check()
+            portion = order[start:start + REFERENCE_ROWS]
+            made = self._in_memory(lambda work: self.backend.logprobs(work.batch), self._work(portion))
+            for row, logprobs in zip(portion, made, strict=True):
+                values[row] = logprobs
+            self.emit(Progressed(f"{self.job.arm}: {name}", start + len(portion), len(order), "rows"))
+        column = StoredColumn([found for found in values if found is not None])
+        column.save(self.folder, name, self.fingerprint)
+        return column
+
+    # ---- development items
+
+    def _answer_dev_items(self) -> None:
+        items = self.job.dev_items
+        if items is None or (self.step % items.every_steps and self.step < self.total):
+            return
+        replies = list(self.backend.generate(items.requests, self.cancel))
+        if self.cancel.is_set():
+            return
+        for name, value in items.score(replies).items():
+            self.emit(Measured(f"dev {name}", value, self.step))
+
+    # ---- checkpoints
+
+    def _elapsed_s(self) -> float:
+        return self.elapsed_before_s + time.monotonic() - self.started
+
+    def _save_is_due(self) -> bool:
+        steps, seconds = self.options.checkpoint_every_steps, self.options.checkpoint_every_s
+        if self.step >= self.total:
+            return False
+        return bool((steps and self.step % steps == 0) or (seconds and time.monotonic() - self.saved_at >= seconds))
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder, self.step, {
+            "fingerprint": self.fingerprint, "tokens": self.tokens, "trained_tokens": self.trained_tokens,
+            "loss": self.loss, "elapsed_s": self._elapsed_s(), "objective": dict(self.job.objective.state()),
+        }, self.backend.save)
+        self.saved_at = time.monotonic()
+        self.emit(Measured("checkpoint", self.saved_at - self.started, self.step))
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        found = find_checkpoint(self.folder, self.fingerprint)
+        if found.newest is None and found.of_others:
+            self.emit(Warned(f"{self.job.arm}: begins anew: {found.of_others} checkpoints of it were made by another "
+                             "version of localdistill or with other rows, and cannot be continued"))
+        return found.newest
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        self.backend.restore(checkpoint.folder)
+        self.job.objective.restore(dict(state["objective"]))
+        self.step, self.loss = checkpoint.step, float(state["loss"])
+        self.tokens, self.trained_tokens = int(state["tokens"]), int(state["trained_tokens"])
+        self.elapsed_before_s = float(state["elapsed_s"])
+        self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))

@@ -1,0 +1,239 @@
+"""The backend of the training loop in torch, on a CPU or one GPU: a frozen student with low-rank adapters, AdamW, and
+what gives way when memory runs out. Must not know a schedule, checkpoints or events beyond what it loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+
+from localdistill.core.errors import UsageError
+from localdistill.core.events import Cancel, Emit
+from localdistill.core.records import Reply, Request
+from localdistill.modelfiles.adapter import AdapterFolder, write_adapter
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.hardware import look_at_hardware
+from localdistill.modelfiles.loading import device_name, load_causal_model, pick_device
+from localdistill.trainers._rows import Dataset
+from localdistill.trainers.backend import StepNumbers, StepWork
+from localdistill.trainers.job import TrainingJob
+from localdistill.trainers.report import HeldBase
+from localdistill.trainers.torch.attention import use_short_rows
+from localdistill.trainers.torch.lora import attach_lora, attach_tags, start_from
+from localdistill.trainers.torch.options import TorchOptions
+from localdistill.trainers.torch.places import MICRO_TOKENS, emit_idle_gpu, is_nf4, training_dtype
+from localdistill.trainers.torch.steps import Stepper
+
+if TYPE_CHECKING:
+    from localdistill.core.losses import Floats
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_TENSORS, _RUNGS = "tensors.safetensors", "rungs.json"
+Came = TypeVar("Came")
+
+
+class TorchBackend:
+    """One training in torch."""
+
+    def __init__(self, options: TorchOptions) -> None:
+        self.options = options
+        self.recomputes = False
+
+    @property
+    def held(self) -> HeldBase:
+        """How the base's weights are held."""
+        return self._held
+
+    def load(self, job: TrainingJob, rows: Dataset, emit: Emit) -> str:
+        """Load the student, put adapters over it, and say so."""
+        options = self.options
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.folder = ModelFolder.open(job.student)
+        self.device = pick_device(options.device)
+        if self.device.type == "cpu" and options.device == "auto":
+            emit_idle_gpu(emit, look_at_hardware())
+        dtype = training_dtype(options.dtype, self.device)
+        quantization: Literal["nf4", "none"] = "nf4" if is_nf4(options, self.device.type == "cuda") else "none"
+        self._held = HeldBase(quantization, str(dtype).removeprefix("torch."))
+        torch.manual_seed(job.seed)
+        self.model = load_causal_model(self.folder, dtype, self.device, quantization)
+        self._attach(job)
+        use_short_rows(self.model, max(rows.lengths))
+        self.stepper = Stepper(self.model, rows, self.device, options.micro_tokens or MICRO_TOKENS)
+        self.optimizer = _optimizer(self.trained, options.weight_decay)
+        self.model.train()
+        if options.gradient_checkpointing:
+            self._recompute()
+        return (f"{sum(p.numel() for p in self.trained.values()):,} trained of {self.folder.parameter_count:,} "
+                f"parameters, {self.held.dtype}, {quantization}, {device_name(self.device)}")
+
+    def _attach(self, job: TrainingJob) -> None:
+        options = self.options
+        start = AdapterFolder.open(job.start_adapter, self.folder) if job.start_adapter else None
+        try:
+            self.trained = attach_lora(self.model, options.targets, options.rank, options.alpha / options.rank,
+                                       options.dropout, job.seed)
+        except ValueError as error:
+            raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
+        self.tags = sorted({*job.tag_token_ids, *(start.token_ids if start else ())})
+        self.trained |= attach_tags(self.model, self.tags, self.folder.tied_embeddings)
+        if start is not None:
+            start_from(self.trained, self.tags, start, options.alpha / options.rank)
+
+    # ---- steps
+
+    def probe(self, work: StepWork) -> None:
+        """Compute the heaviest micro-batch and forget it."""
+        states = self.stepper.random_state()
+        heaviest = self.stepper.portions(work)[0]
+        self.accumulate(replace(work, batch=heaviest.rows))
+        self.discard()
+        self.stepper.set_random_state(states)
+
+    def logprobs(self, batch: Sequence[int]) -> list[Floats]:
+        """float32 (n, 1) for each row."""
+        self.model.eval()
+        try:
+            return self._in_memory(lambda: self.stepper.logprobs(batch))
+        finally:
+            self.model.train()
+
+    def accumulate(self, work: StepWork) -> StepNumbers:
+        """Add the gradient of the batch's mean loss."""
+        return self._in_memory(lambda: self.stepper.accumulate(work))
+
+    def _in_memory(self, compute: Callable[[], Came]) -> Came:
+        """What `compute` comes to; MemoryError when it does not fit, with the random numbers as they were before."""
+        states = self.stepper.random_state()
+        try:
+            return compute()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Raised out here, where nothing holds the frames of the failed computation and their tensors any more.
+        self.stepper.set_random_state(states)
+        raise MemoryError(reason)
+
+    def apply(self, rate: float, max_norm: float) -> float:
+        """One step of AdamW."""
+        parameters = list(self.trained.values())
+        if self.stepper.scale != 1.0:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.stepper.scale)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf))
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.discard()
+        return norm
+
+    def discard(self) -> None:
+        """Forget the gradient."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    # ---- memory
+
+    def relieve(self) -> str:
+        """Smaller micro-batches, then recomputed activations."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.stepper.halve():
+            return f"micro-batches now hold {self.stepper.micro_tokens} tokens, each step stays the same"
+        if self.recomputes:
+            return ""
+        self._recompute()
+        return "single rows are too long, so activations are now recomputed"
+
+    def _recompute(self) -> None:
+        self.recomputes = True
+        model = self.model
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+
+    def peak_bytes(self) -> int:
+        """The most memory used so far: of the GPU, or of this process."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    # ---- files
+
+    def save(self, folder: Path) -> None:
+        """Trained weights, the optimizer's moments, random numbers, and the rungs that gave way."""
+        from safetensors.torch import save_file
+
+        tensors: dict[str, torch.Tensor] = {f"trained.{name}": value for name, value in self.trained.items()}
+        for name, value in self.trained.items():
+            for key, held in self.optimizer.state.get(value, {}).items():
+                tensors[f"{key}.{name}"] = held
+        tensors |= {f"rng.{number}": state for number, state in enumerate(self.stepper.random_state())}
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
+        rungs = {"micro_tokens": self.stepper.micro_tokens, "recomputes": self.recomputes}
+        (folder / _RUNGS).write_text(json.dumps(rungs))
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / _TENSORS)
+        for name, value in self.trained.items():
+            value.data.copy_(tensors[f"trained.{name}"])
+            held = {key: tensors[f"{key}.{name}"].clone() for key in _MOMENTS if f"{key}.{name}" in tensors}
+            if held:
+                self.optimizer.state[value] = {key: tensor.to(self.device) for key, tensor in held.items()}
+        self.stepper.set_random_state([tensors[f"rng.{number}"].clone() for number in range(2)
+                                       if f"rng.{number}" in tensors])
+        rungs = json.loads((folder / _RUNGS).read_text())
+        self.stepper.micro_tokens = min(self.stepper.micro_tokens, int(rungs["micro_tokens"]))
+        if rungs["recomputes"] and not self.recomputes:
+            self._recompute()
+
+    def generate(self, requests: Iterable[Request], cancel: Cancel) -> Iterator[Reply]:
+        """What the student answers as it is now."""
+        from localdistill.trainers.torch.generating import answers
+
+        states = self.stepper.random_state()
+        self.model.eval()
+        try:
+            yield from answers(self.model, self.folder, requests, cancel)
+        finally:
+            self.model.train()
+            self.stepper.set_random_state(states)
+
+    def write(self, folder: Path) -> None:
+        """An adapter in PEFT's layout."""
+        targets = sorted({name.split(".")[-3] for name in self.trained if name.endswith(".lora_A.weight")})
+        write_adapter(folder, {name: value.detach() for name, value in self.trained.items()},
+                      rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
+                      tags=self.tags, tied=self.folder.tied_embeddings)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that an allocation failed, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text
+                                                or "can't allocate memory" in text)
+
+
+def _optimizer(trained: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    layers = [value for name, value in trained.items() if ".lora_" in name]
+    rows = [value for name, value in trained.items() if ".lora_" not in name]
+    groups: list[dict[str, Any]] = [{"params": layers, "weight_decay": weight_decay}]
+    if rows:
+        groups.append({"params": rows, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)

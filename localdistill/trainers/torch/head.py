@@ -1,0 +1,162 @@
+"""The fused output projection: log-probabilities of listed tokens and the gradient of a weighted sum of them, in one
+pass that never holds more than a chunk of logits. Must not know an objective, nor the layers below.
+
+Sources: the gradient of the softmax; Cut Your Losses in Large-Vocabulary Language Models (arXiv 2411.09009) for why
+logits should not be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from localdistill.core.losses import Pseudo
+from localdistill.trainers.torch.lora import TagHead
+from localdistill.trainers.torch.places import LOGIT_CHUNK_BYTES
+
+LEAST_TAIL = -30.0
+"""Log-probability below which all tokens that are not listed count as gone: nothing pulls on them any more."""
+
+
+@dataclass
+class HeadValues:
+    """float32 log-probabilities at N positions, on the model's device."""
+
+    logprobs: torch.Tensor
+    """(N, K) of the listed tokens."""
+    tail: torch.Tensor | None = None
+    """(N,) of all others together."""
+    mean: torch.Tensor | None = None
+    """(N,) mean over the vocabulary."""
+
+    def at(self, part: slice) -> HeadValues:
+        """Those of some of the positions."""
+        return HeadValues(self.logprobs[part], None if self.tail is None else self.tail[part],
+                          None if self.mean is None else self.mean[part])
+
+
+Pull = HeadValues
+"""How strongly each log-probability is pulled: float32 factors in the places of the values."""
+Pulling = Callable[[slice, HeadValues], Pull]
+"""The pull at some of the positions, given their values; local where it reads them, known where it does not."""
+
+
+@dataclass
+class HeadGradient:
+    """What a pull comes to below the head."""
+
+    hidden: torch.Tensor
+    """(N, H)"""
+    tags: torch.Tensor | None = None
+    """(N, tags) float32 by the logits of the trained rows, where there are any."""
+
+    def scale(self, factor: torch.Tensor) -> None:
+        """Multiply by (N,): the pull of every position was known up to it."""
+        self.hidden.mul_(factor.to(self.hidden.dtype).unsqueeze(-1))
+        if self.tags is not None:
+            self.tags.mul_(factor.unsqueeze(-1))
+
+
+class FusedHead:
+    """The output projection of one model."""
+
+    def __init__(self, head: Any) -> None:
+        self._tags = head if isinstance(head, TagHead) else None
+        self._weight: torch.Tensor = self._tags.base.weight if self._tags is not None else head.weight
+        self.chunk_rows = max(16, LOGIT_CHUNK_BYTES // (4 * len(self._weight)))
+
+    @torch.no_grad()
+    def values(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo]) -> HeadValues:
+        """hidden (N, H), listed (N, K) token ids -> their values."""
+        return self._pass(hidden, listed, pseudo, None)[0]
+
+    @torch.no_grad()
+    def pull(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo],
+             pulling: Pulling) -> tuple[HeadValues, HeadGradient]:
+        """The values, and the gradient of the sum of values times pulls."""
+        values, gradient = self._pass(hidden, listed, pseudo, pulling)
+        assert gradient is not None
+        return values, gradient
+
+    @torch.no_grad()
+    def learn(self, hidden: torch.Tensor, gradient: HeadGradient) -> None:
+        """Add to the gradient of the head's own trained rows."""
+        if self._tags is None or gradient.tags is None:
+            return
+        rows = self._tags.rows
+        added = (gradient.tags.to(hidden.dtype).t() @ hidden).to(rows.dtype)
+        rows.grad = added if rows.grad is None else rows.grad + added
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = linear(hidden, self._weight)
+        if self._tags is not None:
+            own = linear(hidden, self._tags.rows.to(hidden.dtype))
+            logits.index_copy_(-1, self._tags.ids, own.to(logits.dtype))
+        return logits.float()
+
+    def _pass(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo],
+              pulling: Pulling | None) -> tuple[HeadValues, HeadGradient | None]:
+        count, device = len(hidden), hidden.device
+        values = HeadValues(torch.empty(listed.shape, device=device),
+                            torch.empty(count, device=device) if "tail" in pseudo else None,
+                            torch.empty(count, device=device) if "mean" in pseudo else None)
+        gradient = None
+        if pulling is not None:
+            tags = None if self._tags is None else torch.empty(count, len(self._tags.ids), device=device)
+            gradient = HeadGradient(torch.empty_like(hidden), tags)
+        for start in range(0, count, self.chunk_rows):
+            part = slice(start, min(count, start + self.chunk_rows))
+            logprobs = torch.log_softmax(self._logits(hidden[part]), dim=-1)
+            here = values.at(part)
+            _fill(here, logprobs, listed[part])
+            if pulling is not None and gradient is not None:
+                self._below(_by_logits(logprobs, listed[part], here, pulling(part, here)), gradient, part)
+        return values, gradient
+
+    def _below(self, by_logits: torch.Tensor, gradient: HeadGradient, part: slice) -> None:
+        """Carry (n, V) by the logits on to the positions of `part`. Overwrites `by_logits`."""
+        tags, dtype = self._tags, self._weight.dtype
+        if tags is None or gradient.tags is None:
+            torch.mm(by_logits.to(dtype), self._weight, out=gradient.hidden[part])
+            return
+        own = by_logits.index_select(-1, tags.ids)
+        gradient.tags[part] = own
+        by_logits.index_fill_(-1, tags.ids, 0.0)
+        below = by_logits.to(dtype) @ self._weight
+        gradient.hidden[part] = below.add_(own.to(dtype) @ tags.rows.to(dtype))
+
+
+def _fill(values: HeadValues, logprobs: torch.Tensor, listed: torch.Tensor) -> None:
+    """Take the values at n positions from (n, V); `logprobs` is as before in the end."""
+    values.logprobs.copy_(logprobs.gather(-1, listed))
+    if values.mean is not None:
+        values.mean.copy_(logprobs.mean(-1))
+    if values.tail is not None:
+        logprobs.scatter_(-1, listed, float("-inf"))
+        values.tail.copy_(logprobs.logsumexp(-1).clamp_(min=LEAST_TAIL))
+        logprobs.scatter_(-1, listed, values.logprobs)
+
+
+def _by_logits(logprobs: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull) -> torch.Tensor:
+    """Gradient by the logits (n, V) of the pulled sum, in the place of `logprobs`.
+
+    With p the probabilities, S those of the listed tokens together and T = 1 - S: a listed log-probability gives
+    (its own token) - p, the mean 1/V - p, and the log of T gives p / T - p outside the list and -p inside it.
+    """
+    by_listed = pull.logprobs
+    total = by_listed.sum(-1)
+    spread = None
+    if pull.mean is not None:
+        total = total + pull.mean
+        spread = pull.mean / logprobs.shape[-1]
+    if pull.tail is not None and values.tail is not None:
+        by_tail = torch.where(values.tail > LEAST_TAIL, pull.tail, 0.0)
+        outside = by_tail / values.tail.exp()
+        by_listed = by_listed - outside.unsqueeze(-1) * values.logprobs.exp()
+        total = total + by_tail - outside
+    by_logits = logprobs.exp_().mul_(-total.unsqueeze(-1))
+    by_logits.scatter_add_(-1, listed, by_listed)
+    return by_logits if spread is None else by_logits.add_(spread.unsqueeze(-1))

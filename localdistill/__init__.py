@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
     )
     from localdistill.api.models.likelihood import score_continuations, scorer_of
+    from localdistill.api.recipes.checking import problems_before_run
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
     from localdistill.api.runs.overview import Overview, survey
@@ -63,13 +64,14 @@ if TYPE_CHECKING:
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
     from localdistill.recipe.drafts import (  # fmt: skip
-        ChangedElsewhere, Problem, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
+        ChangedElsewhere, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
     )
+    from localdistill.recipe.problems import Problem
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
     from localdistill.safety.text import display_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger
-    from localdistill.stages.checking import check_filters, check_student
+    from localdistill.stages.checking import check_recipe, require_sound
     from localdistill.stages.rechecking import last_probe
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from localdistill.core.capabilities import Capability
+
 
 @dataclass(frozen=True)
 class NamesFile:
@@ -18,10 +20,15 @@ class NamesFile:
 class NamesEngine:
     """Marks a field that names an engine of the recipe's `[engine]`: plan, quote, consent and keys find it by this."""
 
+    must: Capability = "generate"
+    """What it is asked to do."""
+
 
 FileName = Annotated[str, NamesFile()]
 EngineName = Annotated[str, NamesEngine()]
-"""An engine of the recipe. Empty is the stage's default engine, where the stage has one."""
+"""An engine of the recipe that writes. Empty is the stage's default engine, where the stage has one."""
+ScorerName = Annotated[str, NamesEngine("score")]
+"""An engine of the recipe that gives log-probabilities of continuations."""
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
 """Where torch computes."""
 
@@ -35,14 +42,13 @@ class Options(BaseModel):
     @classmethod
     def file_fields(cls) -> list[str]:
         """The fields that name files."""
-        return cls._marked(NamesFile)
-
-    @classmethod
-    def engine_fields(cls) -> list[str]:
-        """The fields that name engines."""
-        return cls._marked(NamesEngine)
-
-    @classmethod
-    def _marked(cls, mark: type) -> list[str]:
         fields = cls.model_fields.items()
-        return [name for name, field in fields if any(isinstance(found, mark) for found in field.metadata)]
+        return [name for name, field in fields if any(isinstance(mark, NamesFile) for mark in field.metadata)]
+
+    @classmethod
+    def engine_fields(cls) -> dict[str, Capability]:
+        """The fields that name engines, and what each is asked to do."""
+        marks = {name: [mark for mark in field.metadata if isinstance(mark, NamesEngine)]
+                 for name, field in cls.model_fields.items()}
+        return {name: found[0].must for name, found in marks.items() if found}
+

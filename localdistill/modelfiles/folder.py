@@ -267,8 +267,9 @@ def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     return ids
 
 
-def resolve_model(source: str) -> Path:
-    """The folder that `source` names: a path, `shipped:NAME`, or `hf://org/name[@revision]` (downloaded once).
+def resolve_model(source: str, fetches: bool = True) -> Path:
+    """The folder that `source` names: a path, `shipped:NAME`, or `hf://org/name[@revision]` (downloaded once, unless
+    `fetches` is false).
 
     Raises ModelFileError with the next step when it cannot be had.
     """
@@ -277,7 +278,7 @@ def resolve_model(source: str) -> Path:
 
         return shipped_path(source.removeprefix("shipped:"))
     if source.startswith("hf://"):
-        return _from_hub(source.removeprefix("hf://"))
+        return _from_hub(source.removeprefix("hf://"), fetches)
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise ModelFileError(f"there is no model folder at {folder}",
@@ -285,7 +286,7 @@ def resolve_model(source: str) -> Path:
     return folder
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, fetches: bool) -> Path:
     repository, _, revision = name.partition("@")
     if repository.count("/") != 1 or ".." in repository:
         raise ModelFileError(f"'hf://{name}' is not of the form hf://organisation/name[@revision]")
@@ -298,6 +299,8 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(**settings, local_files_only=True))
     except Exception:
+        if not fetches:
+            raise ModelFileError(f"hf://{name} is not on this machine yet") from None
         try:
             return Path(snapshot_download(**settings))
         except Exception as error:

@@ -9,13 +9,13 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from localdistill.core.errors import InputError, LocalDistillError, RecipeError, UsageError
 from localdistill.modelfiles.shipped import recipe_file
 from localdistill.recipe import advice_on, parse_recipe
+from localdistill.recipe.problems import Problem
 from localdistill.recipe.settings import BY_NAME
 from localdistill.recipe.upgrading_text import UpgradedText, upgraded_text
 from localdistill.safety.files import atomic_write_text
@@ -25,17 +25,6 @@ _KEY = re.compile(r"([A-Za-z0-9_.\[\]-]+): (.*)", re.DOTALL)
 _INDEX = re.compile(r"\[(\d+)\]")
 MOST_BYTES = 4 * 1024 * 1024
 """Larger files are no recipes."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a recipe, or probably not meant."""
-
-    key: str
-    """Dotted, list items by number, for example `grade.0.use`; empty when it belongs to no single key."""
-    text: str
-    kind: Literal["error", "warning"] = "error"
-    """A recipe with warnings alone can run."""
 
 
 class ChangedElsewhere(UsageError):

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from localdistill.core.capabilities import Capability
+from localdistill.core.options import Options
 from localdistill.core.registry import Family
+from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
-from localdistill.recipe.sections import EngineSection, Member, Recipe, RewrittenSet
+from localdistill.recipe.sections import AskedSet, EngineSection, Member, Recipe, RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -20,26 +23,32 @@ class EngineUse:
 
     stage: str
     role: str
-    """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`, `label NAME`."""
+    """What it does, for people: `teacher`, `rewrite NAME`, `grader NAME`, `filter NAME`."""
     engine: EngineSection
     trace_set: str = ""
     """The rewritten set that it writes; empty for what looks at every set."""
     max_tokens: int | None = None
     """Most new tokens of one reply, where the member says so."""
+    must: frozenset[Capability] = frozenset({"generate"})
+    """What it is asked to do."""
 
 
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
     """Every engine that a run of `recipe` may ask, in the order of the stages."""
     for one in recipe.asked:
         for name in one.ask:
-            yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name))
+            yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name),
+                            must=_must(one))
     for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
         for member in members:
             yield from _named(recipe, "grade", family, member)
+    for member in recipe.every_filter:
+        yield from _named(recipe, "select", FILTERS, member)
     for made in recipe.rewrites:
-        for name in writers_of(recipe, made).values():
+        fields = REWRITES.load(made.rewrite).Options.engine_fields()
+        for key, name in writers_of(recipe, made).items():
             yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name,
-                            made.options.get("max_tokens"))
+                            made.options.get("max_tokens"), frozenset({fields[key]}))
     for member in recipe.evaluate.tasks if recipe.evaluate else ():
         yield from _named(recipe, "evaluate", TASKS, member)
 
@@ -53,7 +62,15 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
 
 
 def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
-    for key in family.load(member.use).Options.engine_fields():
+    options: type[Options] = family.load(member.use).Options
+    for key, must in options.engine_fields().items():
         if name := member.options.get(key):
             yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)), "",
-                            member.options.get("max_tokens"))
+                            member.options.get("max_tokens"), frozenset({must}))
+
+
+def _must(one: AskedSet) -> frozenset[Capability]:
+    """What an engine must be able to do to be asked for a set."""
+    extras: dict[Capability, object] = {"grammar": one.grammar, "json_schema": one.json_schema,
+                                        "top_logprobs": one.top_logprobs}
+    return frozenset({"generate", *(extra for extra, wanted in extras.items() if wanted)})

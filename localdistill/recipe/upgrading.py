@@ -147,7 +147,7 @@ def _writer(made: Upgraded, name: str, label: str, use: Any, engine: Any) -> Non
 def _engine_fields(family: Family, name: Any) -> list[str]:
     if not isinstance(name, str) or name not in family.members:
         return []
-    fields: list[str] = family.load(name).Options.engine_fields()
+    fields = list(family.load(name).Options.engine_fields())
     return fields
 
 

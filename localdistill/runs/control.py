@@ -16,6 +16,7 @@ from localdistill.core.events import Event, silent
 from localdistill.runs.naming import run_to
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, start_module
+from localdistill.safety.files import free_bytes
 from localdistill.spending.ledger import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
@@ -34,11 +35,9 @@ def start(
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
     ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
     them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
-    `localdistill.workspace.terms`), a filter names what there will not be, or a holdout leaves nothing; ModelFileError
-    when the student cannot go through these stages.
+    `localdistill.workspace.terms`), RecipeError with everything that these stages are known to fail on.
     """
-    from localdistill.stages.checking import check_filters, check_student
-    from localdistill.stages.holdout import holdout_of
+    from localdistill.stages.checking import check_recipe, require_sound
     from localdistill.workspace.terms import require
 
     require(recipe, workspace)
@@ -49,9 +48,7 @@ def start(
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
         stages = stages[: stages.index(until) + 1]
-    check_student(recipe, base, stages)
-    check_filters(recipe, base)
-    holdout_of(recipe, base)
+    require_sound(check_recipe(recipe, base, stages, room_bytes=free_bytes(workspace.root)))
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {})}
     run = RunFolder.create(workspace.runs, recipe, text, asked)

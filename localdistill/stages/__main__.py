@@ -14,6 +14,7 @@ from pathlib import Path
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed, stamped
 from localdistill.stages import STAGE_MODULES
+from localdistill.stages.checking import check_at_start
 from localdistill.stages.context import StageContext
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
@@ -71,6 +72,8 @@ def main() -> int:
             workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
             Cancel(run.cancel_asked),
         )
+        if stage == run.request()["stages"][0]:
+            check_at_start(context)
         STAGE_MODULES.load(stage)(context)
     except LocalDistillError as error:
         traceback.print_exc()

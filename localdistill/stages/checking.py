@@ -1,13 +1,19 @@
-"""What can be said before anything runs: whether the stages of a recipe can read and export its student, and whether
-its filters name columns that there will be. Asks nobody, fetches nothing and loads no weights."""
+"""Every problem of a recipe that can be known before its first call: what its members would refuse, files that are not
+there, engines that cannot do what they would be asked, a student that could not be trained or exported. Asks nobody,
+loads no weights, and fetches nothing but, at the start of a run, the student."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
-from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
+from localdistill.core.capabilities import require
+from localdistill.core.errors import LocalDistillError, MissingExtra, RecipeError, UsageError
 from localdistill.core.stages import STAGES
+from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.filters import FILTERS
@@ -15,53 +21,204 @@ from localdistill.filters.base import Filter
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.gguf_header import read_header
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.stages.context import build_member, build_trainer
+from localdistill.recipe.engine_uses import EngineUse, engine_uses
+from localdistill.recipe.members import PlacedMember, members_of
+from localdistill.recipe.problems import Problem
+from localdistill.recipe.sections import ImportedSet
+from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
+from localdistill.stages.first_rows import first_rows
+from localdistill.stages.holdout import holdout_of
 from localdistill.stages.tokenizing import format_of
 from localdistill.store.columns import FactColumn, FactView
 from localdistill.store.conditions import check_condition
+from localdistill.tasks.base import Task
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
+_IN_HUB = "hf://"
 
 
-def check_student(recipe: Recipe, base: Path, stages: Sequence[str], hardware: Hardware | None = None) -> list[str]:
-    """Raise ModelFileError or UsageError when the student of `recipe` cannot go through `stages` on this machine, or on
-    `hardware`; relative paths start from `base`. What could not be looked at is returned in words."""
-    if recipe.student is None or not _NEED_STUDENT.intersection(stages):
-        return []
-    source = recipe.student.model
-    if source.startswith("hf://"):
-        return [f"{source} is read when the run needs it; whether it can be trained and exported is not known yet"]
-    folder = resolve_model(str(resolve_path(source, base)))
-    ModelFolder.open(folder)
-    unknown = []
-    if "train" in stages and recipe.train is not None:
+def check_recipe(recipe: Recipe, base: Path, stages: Sequence[str] = (), hardware: Hardware | None = None,
+                 room_bytes: int | None = None) -> list[Problem]:
+    """What is known to be wrong with `stages` of `recipe`, or with all, and, as warnings, what could not be looked at.
+    Relative paths start from `base`. hardware: where it would run; this machine. room_bytes: free disk
+    of the workspace, where it is known."""
+    look = _Look(recipe, base, tuple(stages) or recipe.stages(), hardware, room_bytes)
+    return list(dict.fromkeys(problem for check in _CHECKS for problem in check(look)))
+
+
+def require_sound(problems: Sequence[Problem], where: str = "") -> list[str]:
+    """RecipeError that says every error among `problems`; without one, the warnings in words."""
+    errors = [problem for problem in problems if problem.kind == "error"]
+    if errors:
+        named = f"{where}: " if where else ""
+        lines = [f"{named}{problem.key}: {problem.text}" for problem in errors]
+        hints = dict.fromkeys(problem.hint for problem in errors if problem.hint)
+        raise RecipeError("\n".join(lines), "\n".join(hints))
+    return [f"{problem.key}: {problem.text}" for problem in problems]
+
+
+def check_at_start(context: StageContext) -> None:
+    """At the first stage of a run: fetch a student that lies in the hub, and see that it can go through the run before
+    anything is asked. RecipeError when it cannot."""
+    student, stages = context.recipe.student, context.run.request()["stages"]
+    if student is None or not student.model.startswith(_IN_HUB) or not _NEED_STUDENT.intersection(stages):
+        return
+    context.note(f"{student.model} is fetched, unless it is here, and looked at before anything is asked")
+    local = student.model_copy(update={"model": str(context.student)})
+    recipe = context.recipe.model_copy(update={"student": local})
+    for text in require_sound(check_recipe(recipe, context.base, stages)):
+        context.warn(text)
+
+
+@dataclass
+class _Look:
+    """What is checked, and what several checks look at."""
+
+    recipe: Recipe
+    base: Path
+    stages: tuple[str, ...]
+    hardware: Hardware | None
+    room_bytes: int | None
+    unfit: set[str] = field(default_factory=set)
+    """Tables of members whose files are not as they should be."""
+
+    @property
+    def members(self) -> Iterator[PlacedMember]:
+        """Those of the stages."""
+        return (placed for placed in members_of(self.recipe) if placed.stage in self.stages)
+
+    @property
+    def source(self) -> str:
+        """Where the student lies, when the stages need one; empty when they need none."""
+        student = self.recipe.student
+        return student.model if student is not None and _NEED_STUDENT.intersection(self.stages) else ""
+
+    @cached_property
+    def student(self) -> Path | None:
+        """The student's folder; None when there is none, it is not here, or it cannot be opened."""
         try:
-            build_trainer(recipe, base).check(folder, recipe.student.max_tokens, hardware or look_at_hardware())
-        except MissingExtra as missing:
-            unknown.append(f"whether the student can be trained was not checked: {missing.message}")
-        except ModelFileError as error:
-            raise ModelFileError(f"this student cannot be trained by {recipe.train.use}: {error.message}",
-                                 error.hint) from error
-    return unknown + (_check_export(recipe, base, folder) if "export" in stages and recipe.export else [])
+            folder = resolve_model(self.source if self.source.startswith(_IN_HUB) else
+                                   str(resolve_path(self.source, self.base)), fetches=False) if self.source else None
+            if folder is not None:
+                ModelFolder.open(folder)
+        except LocalDistillError:
+            return None
+        return folder
 
 
-def _check_export(recipe: Recipe, base: Path, folder: Path) -> list[str]:
-    assert recipe.export is not None and recipe.student is not None
-    for member in recipe.export.to:
-        exporter: Exporter = build_member(EXPORTERS, member, base)
-        for thinks in _ways_to_think(recipe, base):
-            try:
-                exporter.check(folder, thinks, recipe.student.max_tokens)
-            except MissingExtra as missing:
-                return [f"whether the student can be exported was not checked: {missing.message}"]
-            except ModelFileError as error:
-                raise ModelFileError(f"this student cannot be exported by {member.use}: {error.message}",
-                                     error.hint) from error
-    return []
+def _found(key: str, work: Callable[[], object], prefix: str = "") -> Iterator[Problem]:
+    """What `work` refuses; a warning when it could not look."""
+    try:
+        work()
+    except MissingExtra as missing:
+        yield Problem(key, f"{prefix or 'it '}was not checked: {missing.message}", "warning", missing.hint)
+    except LocalDistillError as error:
+        yield Problem(key, prefix + error.message, hint=error.hint)
+
+
+def _files(look: _Look) -> Iterator[Problem]:
+    """Files that the recipe names are there, and model files can be opened."""
+    if "collect" in look.stages:
+        sets = {f"traces.{one.name}": one.files for one in look.recipe.sets if isinstance(one, ImportedSet)}
+        prompts = {"prompts": look.recipe.prompts.files} if look.recipe.prompts else {}
+        for key, names in {**prompts, **sets}.items():
+            for name in names:
+                yield from _file(f"{key}.files", name, look.base)
+    for placed in look.members:
+        for option in placed.family.load(placed.member.use).Options.file_fields():
+            problems = list(_file(f"{placed.key}.{option}", str(placed.member.options.get(option) or ""), look.base))
+            look.unfit |= {placed.key} if problems else set()
+            yield from problems
+
+
+def _file(key: str, name: str, base: Path) -> Iterator[Problem]:
+    if not name or name.startswith(_IN_HUB):
+        return
+
+    yield from _found(key, partial(_require_file, name, base))
+
+
+def _require_file(name: str, base: Path) -> None:
+    path = resolve_path(name, base)
+    if not path.exists():
+        raise UsageError(f"there is no file or folder {path}", "correct the name, or put it there")
+    if (path / "config.json").is_file():
+        ModelFolder.open(path)
+    elif path.suffix == ".gguf":
+        read_header(path)
+
+
+def _engines(look: _Look) -> Iterator[Problem]:
+    """Engines can do what they will be asked."""
+    for use in engine_uses(look.recipe):
+        key = f"engine.{use.engine.name}"
+        if use.stage in look.stages and key not in look.unfit:
+            yield from _found(key, partial(_require_able, use, look.base), f"as {use.role}: ")
+
+
+def _require_able(use: EngineUse, base: Path) -> None:
+    with closing(build_member(ENGINES, use.engine, base)) as engine:
+        require(engine, use.must, use.engine.name)
+
+
+def _filters(look: _Look) -> Iterator[Problem]:
+    """Filters name columns that there will be, and conditions of users can be used."""
+    said = columns_said(makers_of(look.recipe))
+    for placed in look.members:
+        if placed.family is FILTERS:
+            yield from _filter(placed, said, look.base)
+
+
+def _filter(placed: PlacedMember, said: dict[str, bool], base: Path) -> Iterator[Problem]:
+    try:
+        rule: Filter = build_member(FILTERS, placed.member, base)
+        sql = rule.sql()
+        FactView(columns={name: FactColumn(name) for name in said}).check(rule.columns)
+        if sql is not None and rule.from_user:
+            check_condition(sql, said)
+    except LocalDistillError as error:
+        yield Problem(placed.key, f"filter '{placed.member.use}': {error.message}",
+                      hint=_who_says(error) or error.hint)
+
+
+def _who_says(error: LocalDistillError) -> str:
+    """The section that brings the column which is missing; empty where no member has it."""
+    for family, section in ((LABELS, "label"), (GRADERS, "grade")):
+        for name in family.names():
+            columns = columns_said([(family, Member(use=name))])
+            if any(f"column '{column}'" in error.message for column in columns):
+                return f'add a [[{section}]] with use = "{name}"'
+    return ""
+
+
+def _student(look: _Look) -> Iterator[Problem]:
+    """The student is there, and can be trained and exported, as far as its files say."""
+    if not look.source:
+        return
+    key, student = "student.model", look.recipe.student
+    assert student is not None
+    if look.student is None and look.source.startswith(_IN_HUB):
+        text = f"{look.source} is not here; it is fetched and looked at when the run starts, before anything is asked"
+        yield Problem(key, text, "warning")
+        return
+    if look.student is None:
+        yield from _found(key, lambda: ModelFolder.open(resolve_model(str(resolve_path(look.source, look.base)))))
+        return
+    if "train" in look.stages and look.recipe.train is not None:
+        trainer, hardware = build_trainer(look.recipe, look.base), look.hardware or look_at_hardware()
+        yield from _found(key, partial(trainer.check, look.student, student.max_tokens, hardware),
+                          f"this student cannot be trained by {look.recipe.train.use}: ")
+    for placed in look.members:
+        if placed.family is EXPORTERS:
+            exporter: Exporter = build_member(EXPORTERS, placed.member, look.base)
+            for thinks in _ways_to_think(look.recipe, look.base):
+                yield from _found(key, partial(exporter.check, look.student, thinks, student.max_tokens),
+                                  f"this student cannot be exported by {placed.member.use}: ")
 
 
 def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
@@ -72,26 +229,45 @@ def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
     return {format_of(part.member, base).thinks for part in parts} or {False}
 
 
-def check_filters(recipe: Recipe, base: Path) -> None:
-    """UsageError when a filter names a column that neither a trace nor a grader or label of `recipe` has, or when the
-    condition of a user cannot be used."""
-    said = columns_said(makers_of(recipe))
-    for member in recipe.every_filter:
-        rule: Filter = build_member(FILTERS, member, base)
-        sql = rule.sql()
-        try:
-            FactView(columns={name: FactColumn(name) for name in said}).check(rule.columns)
-            if sql is not None and rule.from_user:
-                check_condition(sql, said)
-        except UsageError as error:
-            raise UsageError(f"filter '{member.use}': {error.message}", _who_says(error) or error.hint) from None
+def _rows(look: _Look) -> Iterator[Problem]:
+    """The student's template and tokenizer make a row of the first prompt in every arm."""
+    if look.student is None or "format" not in look.stages:
+        return
+    try:
+        for arm, reason in first_rows(look.recipe, look.base, look.student):
+            yield Problem(f"arm.{arm}", f"the first prompt makes no row: {reason}", "warning")
+    except MissingExtra as missing:
+        yield Problem("student.model", f"its template was not tried: {missing.message}", "warning", missing.hint)
+    except LocalDistillError as error:
+        yield Problem("student.model", error.message, hint=error.hint)
 
 
-def _who_says(error: UsageError) -> str:
-    """The section that brings the column which is missing; empty where no member has it."""
-    for family, section in ((LABELS, "label"), (GRADERS, "grade")):
-        for name in family.names():
-            columns = columns_said([(family, Member(use=name))])
-            if any(f"column '{column}'" in error.message for column in columns):
-                return f'add a [[{section}]] with use = "{name}"'
-    return ""
+def _items(look: _Look) -> Iterator[Problem]:
+    """Something is left when prompts are set aside, and every task has items."""
+    problems = list(_found("prompts.holdout", lambda: holdout_of(look.recipe, look.base)))
+    yield from problems
+    if problems or "evaluate" not in look.stages:
+        return
+    for place, task in enumerate(build_tasks(look.recipe, look.base)):
+        key = f"evaluate.task.{place}"
+        if key not in look.unfit:
+            yield from _found(key, partial(_require_items, task))
+
+
+def _require_items(task: Task) -> None:
+    if not task.prompts():
+        raise UsageError(f"the task {task.name} has no items", "give it a file that holds some")
+
+
+def _disk(look: _Look) -> Iterator[Problem]:
+    """The disk holds at least the merged model and its first file."""
+    if look.student is None or look.room_bytes is None or "export" not in look.stages:
+        return
+    size = sum(file.stat().st_size for file in look.student.glob("*.safetensors"))
+    if 2 * size > look.room_bytes:
+        yield Problem("export", f"at least {2 * size / 1e9:.1f} GB of disk are needed beside the student, and "
+                                f"{look.room_bytes / 1e9:.1f} GB are free", hint="free some disk")
+
+
+_CHECKS: tuple[Callable[[_Look], Iterator[Problem]], ...] = (
+    _files, _engines, _filters, _student, _rows, _items, _disk)

@@ -15,7 +15,16 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, OptionList, Static
 
-from localdistill import LocalDistillError, Problem, RecipeDraft, UsageError, older_shape, problems_in, recipe_schema
+from localdistill import (
+    LocalDistillError,
+    Problem,
+    RecipeDraft,
+    UsageError,
+    older_shape,
+    problems_before_run,
+    problems_in,
+    recipe_schema,
+)
 from tui.commands import Command
 from tui.flows import recipes
 from tui.recipe_fields import RecipeSection, sections_of, value_of
@@ -295,11 +304,14 @@ class RecipePage(Page):
         draft = self._draft
         if draft is None:
             return
-        text = draft.text
+        text, base = draft.text, draft.path.parent
+        # While somebody types, the text alone is read; what lies behind it is looked at when it is opened or saved.
+        whole = not draft.is_changed
 
         def work() -> tuple[list[Problem], bool]:
             draft.keep()
-            return problems_in(text), draft.is_changed_elsewhere()
+            found = problems_before_run(text, base) if whole else problems_in(text)
+            return found, draft.is_changed_elsewhere()
 
         self.ui.jobs.do(work, self._checked, group="check")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.recipes.quoting import BYTES_PER_TOKEN, MEMBER_TOKENS, PlanLine, quote, quote_member
-from localdistill.core.errors import nearest
+from localdistill.core.errors import ModelFileError, nearest
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
@@ -20,7 +20,7 @@ from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.sections import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
-from localdistill.stages.checking import check_filters, check_student
+from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_tasks, build_trainer
 from localdistill.stages.holdout import holdout_of
 from localdistill.stages.row_files import read_section
@@ -37,17 +37,17 @@ class Plan:
 
 
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
-    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody. UsageError
-    when a filter names what there will not be."""
-    check_filters(recipe, base)
+    """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody.
+    RecipeError with everything that it is known to fail on."""
+    free, hardware = shutil.disk_usage(workspace.root).free, look_at_hardware()
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
+    warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free))
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     lines += _collecting(workspace, recipe, base, warnings)
     if recipe.student:
-        lines += _training(recipe, base, look_at_hardware(), warnings)
+        lines += _training(recipe, base, hardware, warnings)
     if recipe.evaluate:
         lines += _evaluating(recipe, base)
-    free = shutil.disk_usage(workspace.root).free
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
         warnings.append("less than 2 GB of disk is free")
@@ -105,7 +105,7 @@ def _members_that_ask(workspace: Workspace, recipe: Recipe, base: Path, sizes: d
         sources = [sizes.get(name) for name in made.from_]
         sizes[made.name] = None if None in sources else sum(size or 0 for size in sources)
     for use in engine_uses(recipe):
-        if use.stage in ("grade", "rewrite"):
+        if use.stage in ("grade", "select", "rewrite"):
             every = None if None in originals else sum(size or 0 for size in originals)
             count = sizes[use.trace_set] if use.trace_set else every
             yield quote_member(workspace, recipe, use, base, count, bytes_each, warnings)
@@ -114,11 +114,14 @@ def _members_that_ask(workspace: Workspace, recipe: Recipe, base: Path, sizes: d
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:
     assert recipe.student is not None
     source = recipe.student.model
-    if source.startswith("hf://"):
-        yield PlanLine("student", f"{source}: read when the run starts")
+    in_hub = source.startswith("hf://")
+    try:
+        folder = ModelFolder.open(resolve_model(source if in_hub else str(resolve_path(source, base)), fetches=False))
+    except ModelFileError:
+        if not in_hub:
+            raise
+        yield PlanLine("student", f"{source}: fetched when the run starts")
         return
-    warnings += check_student(recipe, base, recipe.stages(), hardware)
-    folder = ModelFolder.open(resolve_model(str(resolve_path(source, base))))
     yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
     if recipe.train:
         count = len(recipe.arms) * recipe.train.seeds

@@ -1,0 +1,73 @@
+"""Where the family members of a recipe stand, and in which stage each works: whoever looks at all starts here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from localdistill.core.registry import Family
+from localdistill.engines import ENGINES
+from localdistill.exporters import EXPORTERS
+from localdistill.filters import FILTERS
+from localdistill.formats import FORMATS
+from localdistill.graders import GRADERS
+from localdistill.labels import LABELS
+from localdistill.objectives import OBJECTIVES
+from localdistill.recipe.engine_uses import engine_uses
+from localdistill.recipe.sections import Member, Recipe
+from localdistill.rewrites import REWRITES
+from localdistill.tasks import TASKS
+from localdistill.trainers import TRAINERS
+
+
+@dataclass(frozen=True)
+class PlacedMember:
+    """One member of a recipe."""
+
+    key: str
+    """Its table, dotted, list items by number: `grade.0`, `traces.NAME`."""
+    stage: str
+    """The first one that builds it."""
+    family: Family
+    member: Member
+
+
+def members_of(recipe: Recipe) -> Iterator[PlacedMember]:
+    """Every member of `recipe`, by stage. An engine that nobody asks is not among them."""
+    yield from _engines(recipe)
+    for family, section, members in ((GRADERS, "grade", recipe.graders), (LABELS, "label", recipe.labels)):
+        yield from _listed(family, section, "grade", members)
+    yield from _listed(FILTERS, "filter", "select", recipe.filters)
+    for kind, sections in (("traces", recipe.sets), ("arm", recipe.arms)):
+        for one in sections:
+            yield from _listed(FILTERS, f"{kind}.{one.name}.filter", "select", one.filters or ())
+    for made in recipe.rewrites:
+        yield PlacedMember(f"traces.{made.name}", "rewrite", REWRITES, Member(use=made.rewrite, options=made.options))
+    yield from _of_training(recipe)
+    yield from _listed(TASKS, "evaluate.task", "evaluate", recipe.evaluate.tasks if recipe.evaluate else ())
+    yield from _listed(EXPORTERS, "export.to", "export", recipe.export.to if recipe.export else ())
+
+
+def _engines(recipe: Recipe) -> Iterator[PlacedMember]:
+    told: set[str] = set()
+    for use in engine_uses(recipe):
+        if use.engine.name not in told:
+            told.add(use.engine.name)
+            yield PlacedMember(f"engine.{use.engine.name}", use.stage, ENGINES, use.engine)
+
+
+def _of_training(recipe: Recipe) -> Iterator[PlacedMember]:
+    for arm in recipe.arms:
+        for number, part in enumerate(arm.parts):
+            place = f"arm.{arm.name}" if len(arm.parts) == 1 else f"arm.{arm.name}.parts.{number}"
+            yield PlacedMember(place, "format", FORMATS, part.member)
+        if arm.objective is not None:
+            yield PlacedMember(f"arm.{arm.name}.objective", "format", OBJECTIVES, arm.objective)
+    if recipe.train is not None:
+        yield PlacedMember("train", "train", TRAINERS, Member(use=recipe.train.use, options=recipe.train.options))
+        yield PlacedMember("train.objective", "format", OBJECTIVES, recipe.train.objective)
+
+
+def _listed(family: Family, section: str, stage: str, members: tuple[Member, ...]) -> Iterator[PlacedMember]:
+    for number, member in enumerate(members):
+        yield PlacedMember(f"{section}.{number}", stage, family, member)

@@ -1,0 +1,47 @@
+"""Whether the student's template and tokenizer make training rows, tried on the first prompt of a recipe with answers
+that stand in for those of a teacher. Asks nobody and stores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.records import Candidate, Prompt, Skip, Trace
+from localdistill.recipe import Recipe
+from localdistill.recipe.sections import ImportedSet
+from localdistill.stages.row_files import read_section
+from localdistill.stages.tokenizing import TraceTokenizer, format_of
+
+
+def first_rows(recipe: Recipe, base: Path, student: Path) -> Iterator[tuple[str, str]]:
+    """Arm and reason, for every arm that can make no row of the first prompt. Raises ModelFileError when the student's
+    files are of no use for any row, MissingExtra without the tokenizer library."""
+    prompt = _first_prompt(recipe, base)
+    if prompt is None or recipe.student is None:
+        return
+    tokens = TraceTokenizer(student, recipe.student.max_tokens)
+    for arm in recipe.arms:
+        for part in arm.parts:
+            rows = tokens.rows(format_of(part.member, base), prompt, _stand_ins(prompt))
+            reasons = [row.reason for row in rows if isinstance(row, Skip)]
+            if len(reasons) == len(rows):
+                yield arm.name, reasons[0] if reasons else f"the format {part.format} makes none"
+
+
+def _first_prompt(recipe: Recipe, base: Path) -> Prompt | None:
+    """None when no file can be read: that is told elsewhere."""
+    imported = (one for one in recipe.sets if isinstance(one, ImportedSet))
+    for section in (*([recipe.prompts] if recipe.prompts else []), *imported):
+        try:
+            return next(read_section(section, base)).prompt
+        except (LocalDistillError, StopIteration):
+            continue
+    return None
+
+
+def _stand_ins(prompt: Prompt) -> list[Candidate]:
+    """A right and a wrong answer with some thinking."""
+    answers = {True: prompt.reference or "Yes.", False: "I do not know."}
+    return [Candidate(Trace(f"stand-in-{passed}", prompt.id, "", "", "Let me think.", answer, trace_kind="raw"), passed)
+            for passed, answer in answers.items()]

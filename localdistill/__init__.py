@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
+    from localdistill.api.traces.judging import VERDICTS, judge
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
     from localdistill.api.traces.selecting import (  # fmt: skip
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from localdistill.safety.text import display_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger
-    from localdistill.stages.checking import check_student
+    from localdistill.stages.checking import check_filters, check_student
     from localdistill.stages.rechecking import last_probe
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail

@@ -115,7 +115,7 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
 @app.command("check", help="Check a recipe and say every problem at once.")
 def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Exit code 2 when there are problems; warnings change no exit code."""
-    from localdistill import ModelFileError, RecipeError, advice_on, check_student
+    from localdistill import ModelFileError, RecipeError, advice_on, check_filters, check_student
 
     loaded, _, base = read_recipe(recipe, settings, None)
     advice = advice_on(loaded)
@@ -123,6 +123,7 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOptio
         advice += [("student.model", text) for text in check_student(loaded, base, loaded.stages())]
     except ModelFileError as error:
         raise RecipeError(f"student.model: {error.message}", error.hint) from error
+    check_filters(loaded, base)
     if as_json:
         output.data_json({**loaded.model_dump(mode="json", by_alias=True), "warnings": advice})
     else:

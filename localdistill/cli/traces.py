@@ -1,4 +1,4 @@
-"""Commands on what is stored: import, traces, show."""
+"""Commands on what is stored: import, traces, judge, show."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
     )
     app.command("datasets", help="Show how long the rows of a run's datasets are against the student's limit.")(
         datasets
+    )
+    app.command("judge", help="Say that a trace is right or wrong: it counts above every grader, also in selections.")(
+        judge
     )
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)
 
@@ -157,3 +160,23 @@ def show(
         output.data_json(shown.data)
     else:
         output.data(output.safe(shown.text))
+
+
+def judge(
+    trace: Annotated[str, typer.Argument(help="Id of a trace, or its first characters.")],
+    verdict: Annotated[str, typer.Argument(help="right, wrong, or none to take an earlier judgement back.")],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge one trace."""
+    from localdistill import VERDICTS, UsageError, nearest
+    from localdistill import judge as judge_trace
+
+    if verdict not in VERDICTS:
+        raise UsageError(f"a judgement is not '{verdict}'{nearest(verdict, VERDICTS)}", f"say {', '.join(VERDICTS)}")
+    fact = judge_trace(workspace_of(workspace), trace, VERDICTS[verdict], note)
+    if as_json:
+        output.data_json(dataclasses.asdict(fact))
+    else:
+        output.talk(f"{fact.subject_id}: {verdict}" + (f" ({output.safe(fact.reason)})" if fact.reason else ""))

@@ -24,8 +24,6 @@ class EngineUse:
     engine: EngineSection
     trace_set: str = ""
     """The rewritten set that it writes; empty for what looks at every set."""
-    max_tokens: int | None = None
-    """Most new tokens of one reply, where the member says so."""
 
 
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
@@ -38,8 +36,7 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
             yield from _named(recipe, "grade", family, member)
     for made in recipe.rewrites:
         for name in writers_of(recipe, made).values():
-            yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name,
-                            made.options.get("max_tokens"))
+            yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name)
     for member in recipe.evaluate.tasks if recipe.evaluate else ():
         yield from _named(recipe, "evaluate", TASKS, member)
 
@@ -55,5 +52,4 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
 def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
     for key in family.load(member.use).Options.engine_fields():
         if name := member.options.get(key):
-            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)), "",
-                            member.options.get("max_tokens"))
+            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)))

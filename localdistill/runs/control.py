@@ -34,10 +34,10 @@ def start(
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
     ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
     them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
-    `localdistill.workspace.terms`), ModelFileError when the student cannot go through these stages, UsageError
-    when a holdout leaves nothing.
+    `localdistill.workspace.terms`), a filter names what there will not be, or a holdout leaves nothing, ModelFileError
+    when the student cannot go through these stages.
     """
-    from localdistill.stages.checking import check_student
+    from localdistill.stages.checking import check_filters, check_student
     from localdistill.stages.holdout import holdout_of
     from localdistill.workspace.terms import require
 
@@ -50,6 +50,7 @@ def start(
             )
         stages = stages[: stages.index(until) + 1]
     check_student(recipe, base, stages)
+    check_filters(recipe, base)
     holdout_of(recipe, base)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {})}

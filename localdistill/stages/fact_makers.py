@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from localdistill.core.facts import FactMaker
 from localdistill.core.means import Means
 from localdistill.core.options import Options
-from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Trace, content_id
+from localdistill.core.records import PERSON, Fact, FactKey, FactScope, Prompt, Trace, content_id
 from localdistill.core.registry import Family
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
@@ -40,6 +40,17 @@ def makers_of(recipe: Recipe) -> tuple[tuple[Family, Member], ...]:
     if any(one.until_verified for one in recipe.asked) and not any(member.use == "tries" for member in labels):
         labels = (*labels, Member(use="tries"))
     return (*((GRADERS, member) for member in recipe.graders), *((LABELS, member) for member in labels))
+
+
+def columns_said(makers: Iterable[tuple[Family, Member]]) -> dict[str, bool]:
+    """The columns of `trace_view` that these members make, and whether each holds text. A person may always say
+    something."""
+    found = {PERSON[0]: False}
+    for family, member in makers:
+        maker: type[FactMaker] = family.load(member.use)
+        found[maker.name] = maker.says == "text"
+        found |= {f"{maker.name}_{metric}": False for metric in maker.metrics}
+    return found
 
 
 @contextmanager

@@ -48,8 +48,10 @@ def reply_row(record: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in names.values()) or type(record["attempt"]) is not int:
         raise ValueError("not the names of a question")
     return {**{name: storable(text) for name, text in names.items()}, "attempt": record["attempt"],
-            "status": reply.status, "cost_usd": reply.cost_usd, "created_at": datetime.now(UTC).replace(tzinfo=None),
-            "reply": storable(json.dumps(record["reply"], ensure_ascii=False))}
+            "status": reply.status, "cost_usd": reply.cost_usd, "prompt_tokens": reply.usage.prompt_tokens,
+            "completion_tokens": reply.usage.completion_tokens, "elapsed_s": reply.elapsed_s,
+            "reply": storable(json.dumps(record["reply"], ensure_ascii=False)),
+            "created_at": datetime.now(UTC).replace(tzinfo=None)}
 
 
 def reply_of_cell(cell: str) -> Reply:

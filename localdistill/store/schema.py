@@ -217,7 +217,8 @@ g.extracted AS extracted
             "DROP TABLE labels",
             f"""CREATE TABLE replies (
                 id VARCHAR NOT NULL, attempt BIGINT NOT NULL, engine VARCHAR, model VARCHAR, status VARCHAR,
-                cost_usd DOUBLE, reply {_TEXT}, created_at TIMESTAMP)""",
+                cost_usd DOUBLE, prompt_tokens BIGINT, completion_tokens BIGINT, elapsed_s DOUBLE, reply {_TEXT},
+                created_at TIMESTAMP)""",
         ),
     ),
 )

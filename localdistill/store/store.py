@@ -67,6 +67,8 @@ class StoreCounts:
     rewritten: int
     grades: int
     """Verdicts of graders."""
+    replies: int
+    """Of engines to questions of graders, labels and rewrites."""
     selections: int
     cost_usd: float
     """Sum of the known costs."""
@@ -185,6 +187,12 @@ class Store:
             "SELECT prompt_tokens, completion_tokens, elapsed_s FROM traces "
             "WHERE model = ? AND NOT usage_estimated AND parent_id IS NULL ORDER BY seq DESC LIMIT ?"
         )
+        return [(int(p or 0), int(c or 0), float(e or 0)) for p, c, e in self._rows(sql, [storable(model), limit])]
+
+    def usage_of_questions(self, model: str, limit: int = 1000) -> list[tuple[int, int, float]]:
+        """The same of the last replies of `model` to questions of members."""
+        sql = ("SELECT prompt_tokens, completion_tokens, elapsed_s FROM replies WHERE model = ? "
+               "ORDER BY created_at DESC LIMIT ?")
         return [(int(p or 0), int(c or 0), float(e or 0)) for p, c, e in self._rows(sql, [storable(model), limit])]
 
     def cost_of(self, trace_ids: Sequence[str]) -> tuple[float, int]:
@@ -343,7 +351,7 @@ class Store:
         """How much is stored."""
         row = self._rows(
             "SELECT (SELECT count(*) FROM prompts), count(*), count(parent_id), "
-            "(SELECT count(*) FROM facts WHERE kind = 'grade'), "
+            "(SELECT count(*) FROM facts WHERE kind = 'grade'), (SELECT count(*) FROM replies), "
             "(SELECT count(*) FROM selections), coalesce(sum(cost_usd), 0.0) FROM traces"
         )[0]
         return StoreCounts(*row)

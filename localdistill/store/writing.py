@@ -172,7 +172,8 @@ def know_fact_columns(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]
 
 
 REPLY_TYPES = {"id": "string", "attempt": "int64", "engine": "string", "model": "string", "status": "string",
-               "cost_usd": "double", "reply": "string", "created_at": "time"}
+               "cost_usd": "double", "prompt_tokens": "int64", "completion_tokens": "int64", "elapsed_s": "double",
+               "reply": "string", "created_at": "time"}
 
 
 def insert_replies(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from localdistill import Message, Prompt, Store, Trace, Workspace
 from tests.cli.test_cli import run
 from tests.tui.chain import QUESTIONS, doubling, hostile
 from tests.tui.hostile import FORBIDDEN
@@ -27,6 +29,20 @@ def test_selections_and_datasets() -> None:
     short, long = json.loads(run("datasets", "--json", cwd=root).stdout)
     assert (short["arm"], len(short["lengths"]), short["limit"], long["thinks"]) == ("short", QUESTIONS - 5, 64, True)
     assert "answer_only@1" in run("datasets", "last", cwd=root).stdout
+
+
+def test_a_judgement_of_a_person(tmp_path: Path) -> None:
+    store, prompt = Store(Workspace(tmp_path).store_path), Prompt((Message("user", "1 + 1?"),))
+    store.add_prompts([prompt])
+    store.add_traces([Trace("b2:one", prompt.id, "e", "m", "", "Two.")])
+    said = run("judge", "b2:o", "right", "--note", "in words", cwd=tmp_path)
+    assert said.returncode == 0 and "b2:one: right (in words)" in said.stderr
+    assert "in words" in run("show", "b2:one", cwd=tmp_path).stdout
+    for arguments, complaint in ((("b2:two", "right"), "there is no trace 'b2:two' here"),
+                                 (("b2:one", "rihgt"), "did you mean 'right'")):
+        refused = run("judge", *arguments, cwd=tmp_path)
+        assert refused.returncode == 2 and complaint in refused.stderr
+    assert store.verdicts(["b2:one"]) == {"b2:one": True}
 
 
 def test_hostile_texts_reach_no_terminal() -> None:

@@ -7,6 +7,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from localdistill import Fact, Message, Prompt, Store, Trace, Workspace
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import LONG, assert_harmless
@@ -73,13 +74,13 @@ async def test_a_filter_that_cannot_be_used_says_why_and_a_good_one_filters() ->
         app.screen.query_one("#ask", Input).value = "skore = 0"
         await pilot.press("enter")
         text = await shows(pilot, app, "skore")
-        await shows(pilot, app, "cannot be used")
+        await shows(pilot, app, "names a column")
         assert f"{QUESTIONS} traces" in text
         await pilot.press("f")
         app.screen.query_one("#ask", Input).value = "score = 0"
         await pilot.press("enter")
         text = await shows(pilot, app, "5 traces")
-        assert "cannot be used" not in text
+        assert "names a column" not in text
 
 
 @piloted
@@ -250,3 +251,25 @@ async def test_a_search_that_finds_nothing_leaves_the_keys_working() -> None:
         assert not isinstance(app.focused, Input), "a line that is not there must not take what is typed"
         await pilot.press("1")
         await until(pilot, lambda: getattr(app.screen, "TITLE", "") == "Home")
+
+
+@piloted
+async def test_j_says_that_a_trace_is_right_and_a_verdict_that_is_none_is_refused() -> None:
+    root = Path(tempfile.mkdtemp(prefix="judged-"))
+    store, prompt = Store(Workspace(root).store_path), Prompt((Message("user", "1 + 1?"),), reference="2")
+    store.add_prompts([prompt])
+    store.add_traces([Trace("b2:one", prompt.id, "e", "m", "", "Two.")])
+    store.add_facts([Fact("b2:one", "exact", value=0.0, passed=False, reason="states no number")])
+    app = LocalDistillApp(root, start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "✗ 0")
+        await pilot.press("enter")
+        await shows(pilot, app, "states no number")
+        await pilot.press("j", *"good", "enter")
+        await shows(pilot, app, "a judgement is not 'good'")
+        app.screen.query_one("#ask", Input).value = "right in words"
+        await pilot.press("enter")
+        await shows(pilot, app, "a person: in words")
+        await pilot.press("escape")
+        await shows(pilot, app, "✓ 1")
+    assert store.verdicts(["b2:one"]) == {"b2:one": True}

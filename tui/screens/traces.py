@@ -10,7 +10,19 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from localdistill import TRACE_ORDERS, Browser, LocalDistillError, TraceDetail, UsageError, browse, trace_detail
+from localdistill import (
+    TRACE_ORDERS,
+    VERDICTS,
+    Browser,
+    Fact,
+    LocalDistillError,
+    TraceDetail,
+    UsageError,
+    browse,
+    judge,
+    nearest,
+    trace_detail,
+)
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
@@ -29,8 +41,8 @@ class TracesPage(Page):
     TITLE = "Traces"
     HELP = ("Every stored trace. A filter is an SQL condition on one trace, over the columns of trace_view: score, "
             "status, model, completion_tokens, cost_usd, rewrite, source, labels, question, reasoning, answer, "
-            "extracted and more. It is worked out in a process of its own. A search finds text in question, thinking "
-            "and answer and shows the first hits first.")
+            "extracted and more, and what graders and labels say, by their names. It is worked out in a process of "
+            "its own. A search finds text in question, thinking and answer and shows the first hits first.")
     ACTIONS = (
         Command("traces.search", "search: text in traces", "traces", "screen.ask('search')", "slash",
                 "In question, thinking and answer, any case."),
@@ -40,6 +52,8 @@ class TracesPage(Page):
                 "By the name of a saved selection.", in_footer=False),
         Command("traces.sort", "sort: traces", "traces", "screen.sort", "s",
                 "In turn: stored, newest, lowest score, most tokens, highest cost."),
+        Command("traces.judge", "judge: trace is right or wrong", "judge", "screen.ask('judgement')", "j",
+                "Counts above every grader. For example: wrong the unit is missing", in_footer=False),
         Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
         Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
         Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
@@ -186,23 +200,57 @@ class TracesPage(Page):
     def action_ask(self, what: str) -> None:
         """Open the line to type a filter, a search or the name of a selection into."""
         self._asking = what
-        labels = {"filter": "filter (SQL):", "search": "search:", "selection": "selection:"}
+        labels = {"filter": "filter (SQL):", "search": "search:", "selection": "selection:",
+                  "judgement": f"judge ({', '.join(VERDICTS)}):"}
         examples = {"filter": "score = 0 AND completion_tokens > 500", "search": "any text",
-                    "selection": "name of a saved selection"}
+                    "selection": "name of a saved selection", "judgement": "wrong the unit is missing"}
         self.query_one("#asking").display = True
         self.query_one("#ask-label", Static).update(shown(labels[what]))
         ask = self.query_one("#ask", Input)
         ask.disabled = False
         ask.placeholder = examples[what]
-        ask.value = self._asked[what]
+        ask.value = self._asked.get(what, "")
         ask.cursor_position = len(ask.value)
         ask.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Look with the new words."""
+        """Look with the new words, or judge."""
+        if self._asking == "judgement":
+            self._judge(event.value)
+            return
         self._asked[self._asking] = event.value.strip()
         self._end_asking()
         self.action_look_again()
+
+    def _judge(self, said: str) -> None:
+        """Keep a judgement of the open trace, else of that in the row: a verdict, then why."""
+        verdict, _, note = said.strip().partition(" ")
+        trace_id = self._chosen_id()
+        if not said.strip() or not trace_id:
+            self._end_asking()
+            return
+        if verdict not in VERDICTS:
+            self._refused(UsageError(f"a judgement is not '{verdict}'{nearest(verdict, VERDICTS)}",
+                                     f"say {', '.join(VERDICTS)}, then why"))
+            return
+
+        def judged(fact: Fact) -> None:
+            self._end_asking()
+            self.notify(f"{line(fact.subject_id)}: {verdict}", markup=False)
+            self.action_look_again()
+            if self.has_class("open"):
+                self._opened = ""
+                self._open(trace_id, lambda: trace_detail(self.ui.workspace, trace_id))
+
+        self.ui.jobs.do(lambda: judge(self.ui.workspace, trace_id, VERDICTS[verdict], note), judged, group="judge",
+                        failed=self._refused)
+
+    def _chosen_id(self) -> str:
+        """The open trace's id, else that of the row."""
+        detail = self.query_one(TraceText).detail if self.has_class("open") else None
+        table = self.query_one(PagedTable)
+        row = self._browser.row(table.cursor) if self._browser and table.count else None
+        return detail.trace.id if detail else row.id if row else ""
 
     def _end_asking(self) -> None:
         self._asking = ""
@@ -275,10 +323,7 @@ class TracesPage(Page):
 
     def action_copy_id(self) -> None:
         """The open trace's id, else that of the row."""
-        detail = self.query_one(TraceText).detail if self.has_class("open") else None
-        table = self.query_one(PagedTable)
-        row = self._browser.row(table.cursor) if self._browser and table.count else None
-        if trace_id := detail.trace.id if detail else row.id if row else "":
+        if trace_id := self._chosen_id():
             self.app.copy_to_clipboard(safe(trace_id))
             self.notify(f"copied {line(trace_id)}", markup=False)
 

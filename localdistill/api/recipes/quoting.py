@@ -17,7 +17,6 @@ from localdistill.engines.base import Engine, Metered
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
 from localdistill.recipe import Recipe
-from localdistill.recipe.engine_uses import EngineUse
 from localdistill.recipe.sections import AskedSet, EngineSection
 from localdistill.stages.asking import Asker, PendingPrompt
 from localdistill.stages.context import build_member
@@ -29,8 +28,6 @@ from localdistill.workspace.terms import who_answers
 BYTES_PER_TOKEN = 4.0
 LEAST_REPLIES = 3
 """So many replies of a teacher are needed before a range is given."""
-MEMBER_TOKENS = 1024
-"""Taken for the reply to a member that does not say how long it may be."""
 _FREE = "nothing: the teacher runs here"
 
 
@@ -83,31 +80,6 @@ def quote(workspace: Workspace, recipe: Recipe, one: AskedSet, section: EngineSe
         warnings.append(f"{label}: {error.message}")
     finally:
         engine.close()
-
-
-def quote_member(recipe: Recipe, use: EngineUse, base: Path, traces: int | None, bytes_each: float,
-                 warnings: list[str]) -> PlanLine:
-    """The line of the plan for an engine that a member asks, of up to so many traces (None: nobody knows how many), of
-    about so many bytes each."""
-    name = use.engine.name
-    if traces is None:
-        return PlanLine("asks", f"{use.role}: {name} is asked of every trace; how many there are is not known yet")
-    most = f", at most {traces * use.max_tokens:,} tokens out" if use.max_tokens else ""
-    told = f"{use.role}: {name} is asked up to {traces:,} times{most}"
-    if not who_answers(use.engine.use, use.engine.options).costs:
-        return PlanLine("asks", told)
-    engine: Engine = build_member(ENGINES, use.engine, base)
-    try:
-        price = engine.price() if isinstance(engine, Metered) else None
-    finally:
-        engine.close()
-    if price is None:
-        if recipe.max_usd is not None:
-            warnings.append(f"there is a cap and the price of {name} is unknown: state usd_per_million_input and "
-                            "usd_per_million_output")
-        return PlanLine("asks", f"{told}; what that costs is unknown")
-    worst = traces * worst_nano_usd(price, int(bytes_each) + 1, use.max_tokens or MEMBER_TOKENS) / NANO_PER_USD
-    return PlanLine("asks", f"{told}; about ${worst:.2f} at most")
 
 
 def _tries(one: AskedSet) -> str:

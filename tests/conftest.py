@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from localdistill.core.capabilities import Capability
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request, Usage
@@ -41,6 +42,10 @@ class UnheardOfEngine:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    def can(self) -> frozenset[Capability]:
+        """It writes."""
+        return frozenset({"generate"})
 
     def identity(self) -> str:
         """Always the same."""

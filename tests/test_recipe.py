@@ -107,7 +107,7 @@ use = "pantry"
      "export.to[1].quant: no exporter before it writes Q8_O; did you mean 'Q8_0'?"),
     ("[[export.to]]\nuse = 'ollama'\nquant = 'Q8_0'\n[[export.to]]\nuse = 'gguf'",
      "export.to[0].quant: no exporter before it writes Q8_0"),
-    ("[[rewrite]]\nname = 's'\nuse = 'summarize'", "rewrite[0].engine: 'summarize' needs an engine that writes"),
+    ("[[rewrite]]\nname = 's'\nuse = 'summarize'", "rewrite[0].engine: 'summarize' needs an engine: name one"),
     ("[train.objective]\nuse = 'sft'\nlabel_smoothing = 1.0", "train.objective.label_smoothing: "),
 ])
 def test_what_would_be_found_after_training_is_found_when_the_recipe_is_read(more: str, expected: str) -> None:

@@ -27,8 +27,6 @@ class EngineUse:
     engine: EngineSection
     trace_set: str = ""
     """The rewritten set that it writes; empty for what looks at every set."""
-    max_tokens: int | None = None
-    """Most new tokens of one reply, where the member says so."""
     must: frozenset[Capability] = frozenset({"generate"})
     """What it is asked to do."""
 
@@ -48,7 +46,7 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
         fields = REWRITES.load(made.rewrite).Options.engine_fields()
         for key, name in writers_of(recipe, made).items():
             yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name,
-                            made.options.get("max_tokens"), frozenset({fields[key]}))
+                            frozenset({fields[key]}))
     for member in recipe.evaluate.tasks if recipe.evaluate else ():
         yield from _named(recipe, "evaluate", TASKS, member)
 
@@ -65,8 +63,8 @@ def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterat
     options: type[Options] = family.load(member.use).Options
     for key, must in options.engine_fields().items():
         if name := member.options.get(key):
-            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)), "",
-                            member.options.get("max_tokens"), frozenset({must}))
+            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)),
+                            must=frozenset({must}))
 
 
 def _must(one: AskedSet) -> frozenset[Capability]:

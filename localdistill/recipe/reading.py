@@ -239,7 +239,7 @@ class _Reader:
                 if options[key] and options[key] not in engines:
                     self._say(f"{label}.{key}", unknown("engine", options[key], engines))
                 elif not options[key] and not self._has_default(recipe, family, label):
-                    self._say(f"{label}.{key}", f"'{name}' needs an engine that writes: name one of [engine]"
+                    self._say(f"{label}.{key}", f"'{name}' needs an engine: name one of [engine]"
                               + (f" ({', '.join(engines)})" if engines else ", which has none yet"))
 
     def _has_default(self, recipe: Recipe, family: Family, label: str) -> bool:

@@ -28,7 +28,7 @@ from localdistill.recipe import Member, Recipe
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
-from localdistill.recipe.sections import ImportedSet
+from localdistill.recipe.sections import ImportedSet, StoredSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.first_rows import first_rows
@@ -172,6 +172,10 @@ def _filters(look: _Look) -> Iterator[Problem]:
     for placed in look.members:
         if placed.family is FILTERS:
             yield from _filter(placed, said, look.base)
+    every = columns_said((family, Member(use=name)) for family in (GRADERS, LABELS) for name in family.names())
+    for one in look.recipe.sets:
+        if isinstance(one, StoredSet):
+            yield from _found(f"traces.{one.name}.stored", partial(check_condition, one.stored, every))
 
 
 def _filter(placed: PlacedMember, said: dict[str, bool], base: Path) -> Iterator[Problem]:

@@ -23,7 +23,7 @@ def test_it_holds_the_six_arms_and_its_plan_speaks_of_every_set(tmp_path: Path) 
     plan = make_plan(Workspace(tmp_path), load_recipe(RECIPE, ["prompts.limit=20"]), RECIPE.parent)
     told = [line.text for line in plan.lines]
     for said in ("20 calls to reasoner;", "20 calls to reasoner for the set concise;", "20 calls to plain;",
-                 "rewrite summary: reasoner is asked up to 20 times", "6 arms x 1 seeds"):
+                 "rewrite summary asks reasoner about at most 20 answers", "6 arms x 1 seeds"):
         assert any(said in text for text in told), said
     assert plan.warnings == ()
 

@@ -1,16 +1,30 @@
-"""A student that the recipe's stages could not use is refused before the first of them, wherever one asks."""
+"""What a recipe would fail on is told before its first stage, all of it at once, wherever one asks."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from localdistill import Workspace, check_student, list_runs, make_plan, parse_recipe, start
-from localdistill.core.errors import LocalDistillError, ModelFileError
+from localdistill import (
+    Recipe,
+    Workspace,
+    check_recipe,
+    list_runs,
+    make_plan,
+    parse_recipe,
+    problems_before_run,
+    resume,
+    start,
+    wait,
+)
+from localdistill.core.errors import RecipeError
+from localdistill.workspace.recovery import open_store
 from tests.tiny_models import tiny_model
 
 RECIPE = """
@@ -42,21 +56,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def snapshot(hub: Path, repository: str, folder: Path) -> None:
+    """Let the hub's cache in `hub` hold a model."""
+    place = hub / "hub" / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True, exist_ok=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, place / "snapshots" / ("0" * 40))
+
+
+def errors(recipe: Recipe, folder: Path, *stages: str) -> dict[str, str]:
+    return {problem.key: problem.text for problem in check_recipe(recipe, folder, stages) if problem.kind == "error"}
+
+
 def test_a_student_that_cannot_be_exported_is_refused_by_check_plan_and_start(folder: Path) -> None:
     tiny_model(folder / "student", "mistral", hidden=32, sliding_window=100)
     recipe, workspace = parse_recipe(RECIPE), Workspace(folder)
     said = "cannot be exported by gguf: .*sliding window of 100"
-    with pytest.raises(ModelFileError, match=said) as caught:
-        check_student(recipe, folder, ALL)
-    assert "max_tokens" in caught.value.hint
-    with pytest.raises(ModelFileError, match=said):
+    [problem] = check_recipe(recipe, folder, ALL)
+    assert problem.key == "student.model" and re.search(said, problem.text) and "max_tokens" in problem.hint
+    with pytest.raises(RecipeError, match=said):
         make_plan(workspace, recipe, folder)
-    with pytest.raises(ModelFileError, match=said):
+    with pytest.raises(RecipeError, match=said):
         start(workspace, recipe, RECIPE, folder)
     assert list_runs(workspace.runs) == []
-    assert check_student(recipe, folder, ("collect", "select")) == check_student(recipe, folder, ("format",)) == []
+    assert check_recipe(recipe, folder, ("collect", "select")) == check_recipe(recipe, folder, ("format",)) == []
     shorter = parse_recipe(RECIPE.replace("max_tokens = 200", "max_tokens = 100"))
-    assert check_student(shorter, folder, ALL) == []
+    assert check_recipe(shorter, folder, ALL) == []
 
 
 def test_the_command_that_checks_a_recipe_looks_at_its_student(folder: Path) -> None:
@@ -71,17 +96,112 @@ def test_the_command_that_checks_a_recipe_looks_at_its_student(folder: Path) -> 
 
 
 def test_what_cannot_be_looked_at_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [unknown] = check_student(parse_recipe(RECIPE.replace('"student"', '"hf://nobody/none"')), folder, ALL)
-    assert "hf://nobody/none is read when the run needs it" in unknown
+    [unknown] = check_recipe(parse_recipe(RECIPE.replace('"student"', '"hf://nobody/none"')), folder, ALL)
+    assert unknown.kind == "warning" and "fetched and looked at when the run starts" in unknown.text
     tiny_model(folder / "student", "llama", hidden=32)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    [unchecked] = check_student(parse_recipe(RECIPE), folder, ALL)
-    assert "was not checked" in unchecked and "tokenizers" in unchecked
-    assert unchecked in make_plan(Workspace(folder), parse_recipe(RECIPE), folder).warnings
+    unchecked = check_recipe(parse_recipe(RECIPE), folder, ALL)
+    assert unchecked and all(one.kind == "warning" and "tokenizers" in one.text for one in unchecked)
+    plan = make_plan(Workspace(folder), parse_recipe(RECIPE), folder)
+    assert {f"{one.key}: {one.text}" for one in unchecked} <= set(plan.warnings)
 
 
 def test_an_absent_student_is_no_reason_not_to_collect(folder: Path) -> None:
     recipe = parse_recipe(RECIPE)
-    with pytest.raises(LocalDistillError, match="no model folder"):
-        check_student(recipe, folder, ("collect", "format"))
-    assert check_student(recipe, folder, ("collect", "grade", "select")) == []
+    assert "no model folder" in errors(recipe, folder, "collect", "format")["student.model"]
+    assert errors(recipe, folder, "collect", "grade", "select") == {}
+
+
+BROKEN = """
+name = "broken"
+[engine.local]
+use = "llama_cpp"
+model = "teacher.gguf"
+[engine.api]
+use = "openai_compatible"
+base_url = "http://127.0.0.1:9/v1"
+model = "m"
+[prompts]
+files = ["prompts.jsonl"]
+[traces]
+own = { ask = "local" }
+bought = { ask = "api", grammar = "root ::= [0-9]+" }
+kept = { stored = "scroe = 1" }
+[[filter]]
+use = "where"
+condition = "tokens_answer < 10"
+[student]
+model = "student"
+[arm.one]
+traces = "own"
+format = "full_trace"
+[train]
+use = "torch_lora"
+[evaluate]
+[[evaluate.task]]
+use = "jsonl"
+path = "items.jsonl"
+"""
+
+
+def test_every_problem_is_told_at_once(folder: Path) -> None:
+    recipe = parse_recipe(BROKEN)
+    found = errors(recipe, folder)
+    assert set(found) == {"prompts.files", "engine.local.model", "engine.api", "traces.kept.stored", "filter.0",
+                          "student.model", "evaluate.task.0.path"}
+    assert "grammar" in found["engine.api"] and found["engine.api"].startswith("as teacher api")
+    assert "did you mean 'score'" in found["traces.kept.stored"]
+    assert {problem.key for problem in problems_before_run(BROKEN, folder)} >= set(found)
+    for ask in (lambda: make_plan(Workspace(folder), recipe, folder),
+                lambda: start(Workspace(folder), recipe, BROKEN, folder)):
+        with pytest.raises(RecipeError) as refused:
+            ask()
+        assert all(key in refused.value.message for key in found)
+    assert not list(folder.glob("runs/*"))
+
+
+def test_a_damaged_model_file_of_an_engine_is_found(folder: Path) -> None:
+    (folder / "teacher.gguf").write_bytes(b"not a model")
+    (folder / "prompts.jsonl").write_text('{"question": "1 + 1?"}\n')
+    found = errors(parse_recipe(BROKEN), folder, "collect")
+    assert set(found) == {"engine.local.model", "engine.api", "traces.kept.stored"}
+    assert "GGUF" in found["engine.local.model"]
+
+
+def test_the_template_is_tried_on_the_first_prompt_in_every_arm(folder: Path) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    text = RECIPE.replace("[train]", '[[arm]]\nname = "own"\nformat = "original"\n[train]')
+    [problem] = check_recipe(parse_recipe(text), folder, ("format",))
+    assert problem.key == "arm.own" and problem.kind == "warning" and "the first prompt makes no row" in problem.text
+    [longer] = check_recipe(parse_recipe(RECIPE.replace("max_tokens = 200", "max_tokens = 16")), folder, ("format",))
+    assert longer.key == "arm.full" and "longer than 16 tokens" in longer.text
+
+
+def test_too_little_disk_for_an_export_is_known_before(folder: Path) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    [problem] = check_recipe(parse_recipe(RECIPE), folder, ALL, room_bytes=1000)
+    assert problem.key == "export" and "GB are free" in problem.text
+    assert check_recipe(parse_recipe(RECIPE), folder, ALL, room_bytes=10**12) == []
+
+
+def test_a_student_in_the_hub_is_fetched_before_anything_is_asked(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(folder / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    text = RECIPE.replace('"student"', '"hf://nobody/none"')
+    workspace = Workspace(folder)
+    run = start(workspace, parse_recipe(text), text, folder)
+    assert wait(run).state == "failed" and run.status().stage == "collect"
+    assert not workspace.store_path.exists() or open_store(workspace).counts().traces == 0
+    tiny_model(folder / "student", "llama", hidden=32)
+    snapshot(folder / "hub", "nobody/none", folder / "student")
+    again = resume(workspace, run.id)
+    assert wait(again).stage != "collect"
+
+
+def test_checking_the_demo_loads_no_library_for_models() -> None:
+    script = ("import sys; from localdistill import check_recipe, load_recipe, recipe_file; "
+              "path = recipe_file('pantry'); assert check_recipe(load_recipe(path), path.parent) == []; "
+              "print([name for name in ('torch', 'transformers', 'llama_cpp') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

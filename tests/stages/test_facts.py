@@ -17,7 +17,7 @@ from localdistill.core.records import PERSON, Fact, Request
 from localdistill.engines.replay import ReplayEngine
 from localdistill.recipe import parse_recipe
 from localdistill.stages import grade, select
-from localdistill.stages.checking import check_filters
+from localdistill.stages.checking import check_recipe
 from localdistill.stages.outputs import GradeOutput, read_output
 from localdistill.workspace.terms import engines_in, terms_in
 from tests.helpers import CountingServer, counting_server, write_questions
@@ -241,11 +241,9 @@ def test_who_judges_is_found_by_the_type_of_the_option(tmp_path: Path) -> None:
 def test_a_judge_without_an_engine_or_with_an_unknown_one_is_one_clear_line(tmp_path: Path) -> None:
     record(tmp_path / "said.jsonl", answers(1))
     for name, said in (('"strcit"', "there is no engine named 'strcit'; did you mean 'strict'"),
-                       ('""', "grade\\[0\\].judge: 'toy_judge' needs an engine")):
-        with pytest.raises((UsageError, RecipeError), match=said):
-            chain = Chain(tmp_path, recipe_of(tmp_path, 1).replace('judge = "strict"', f"judge = {name}"))
-            chain.collect()
-            grade.run(chain.context())
+                       ('""', r"grade\[0\].judge: 'toy_judge' needs an engine: name one of \[engine\]")):
+        with pytest.raises(RecipeError, match=said):
+            parse_recipe(recipe_of(tmp_path, 1).replace('judge = "strict"', f"judge = {name}"))
 
 
 def test_a_judgement_outranks_the_graders_in_a_selection(tmp_path: Path) -> None:
@@ -274,7 +272,7 @@ def test_labels_are_facts_that_a_where_can_name(tmp_path: Path) -> None:
     record(tmp_path / "said.jsonl", answers(6, first_wrong=(1,)))
     labels = "".join(f'[[label]]\nuse = "{name}"\n' for name in ("steps", "tokens", "tries"))
     text = recipe_of(tmp_path, 6, collecting="samples = 2\nuntil_verified = true", more=labels + """
-[[select.filter]]
+[[filter]]
 use = "where"
 condition = "tries = 1 AND steps >= 2 AND tokens_answer BETWEEN 1 AND 100 AND tokens_reasoning = 0"
 [student]
@@ -308,13 +306,14 @@ def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
 def test_a_where_is_checked_before_anything_runs(tmp_path: Path, condition: str, message: str, hint: str) -> None:
     record(tmp_path / "said.jsonl", answers(1))
     text = recipe_of(tmp_path, 1, collecting="samples = 2\nuntil_verified = true")
-    recipe = parse_recipe(f"{text}[[select.filter]]\nuse = \"where\"\ncondition = \"{condition}\"\n")
+    recipe = parse_recipe(f"{text}[[filter]]\nuse = \"where\"\ncondition = \"{condition}\"\n")
+    record(tmp_path / "judge.jsonl", answers(1))
     if not message:
-        check_filters(recipe, tmp_path)
+        assert check_recipe(recipe, tmp_path) == []
         return
-    for ask in (lambda: check_filters(recipe, tmp_path), lambda: make_plan(Workspace(tmp_path), recipe, tmp_path),
+    for ask in (lambda: make_plan(Workspace(tmp_path), recipe, tmp_path),
                 lambda: start(Workspace(tmp_path), recipe, "", tmp_path)):
-        with pytest.raises(UsageError, match=message) as refused:
+        with pytest.raises(RecipeError, match=message) as refused:
             ask()
         assert hint in refused.value.hint
     assert not list(tmp_path.glob("runs/*"))
@@ -323,13 +322,13 @@ def test_a_where_is_checked_before_anything_runs(tmp_path: Path, condition: str,
 def test_the_plan_says_what_a_judge_will_take(tmp_path: Path, judging: CountingServer) -> None:
     def said() -> str:
         recipe = parse_recipe(recipe_of(tmp_path, 12, judging=paid(judging)))
-        [line] = [line for line in make_plan(Workspace(tmp_path), recipe, tmp_path).lines if line.label == "asks"]
+        [line] = [line for line in make_plan(Workspace(tmp_path), recipe, tmp_path).lines if line.label == "grader"]
         return line.text
 
     record(tmp_path / "said.jsonl", answers(12))
-    assert said().startswith("grader toy_judge: ")
-    assert "asked up to 12 times" in said() and "at most" in said()
+    assert said().startswith("grader toy_judge asks strict about at most 12 answers")
+    assert "unknown until it was asked" in said()
     chain = Chain(tmp_path, recipe_of(tmp_path, 12, judging=paid(judging)))
     chain.collect()
     grade.run(chain.context())
-    assert "about $0.06 ($0.06 to $0.06), from 12 such questions" in said()
+    assert "about $0.06 ($0.06 to $0.06) if each is asked about once" in said()

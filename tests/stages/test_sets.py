@@ -159,7 +159,7 @@ def test_filters_work_set_by_set_and_an_arm_may_bring_its_own(tmp_path: Path) ->
     arms = ARMS + ('good = { traces = "a", format = "answer_only" }\n'
                    'every = { traces = ["a", "b"], format = "answer_only", filter = [] }\n'
                    'brief = { traces = "short", format = "reasoning_then_answer", '
-                   'filter = [{ use = "length", maximum = 65 }] }\n')
+                   'filter = [{ use = "length", unit = "characters", maximum = 65 }] }\n')
     chain = Chain(tmp_path, imported(tmp_path, arms, 'short = { from = ["a", "b"], rewrite = "extract" }\n'))
     context = through(chain, collect, grade, select)
     kept = read_output(context.run, SelectOutput).sets

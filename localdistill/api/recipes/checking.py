@@ -11,8 +11,8 @@ from localdistill.stages.checking import check_recipe
 
 
 def problems_before_run(text: str, base: Path) -> list[Problem]:
-    """What is wrong with the recipe `text`, whose relative paths start from `base`: how it is written, and, once that is
-    right, what its stages would fail on. Takes about a second; `problems_in` reads the text alone."""
+    """What is wrong with the recipe `text`, whose relative paths start from `base`: how it is written and, once that
+    is right, what its stages would fail on. Takes about a second; `problems_in` reads the text alone."""
     found = problems_in(text)
     if any(problem.kind == "error" for problem in found):
         return found

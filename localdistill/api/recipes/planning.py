@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localdistill.api.recipes.quoting import BYTES_PER_TOKEN, MEMBER_TOKENS, PlanLine, quote, quote_member
+from localdistill.api.recipes.quoting import PlanLine, quote
+from localdistill.api.recipes.quoting_members import quote_members
 from localdistill.core.errors import ModelFileError, nearest
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
-from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.sections import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
@@ -80,7 +80,7 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
-    yield from _members_that_ask(workspace, recipe, base, sizes, warnings)
+    yield from quote_members(workspace, recipe, base, sizes, warnings)
     if recipe.max_usd is not None:
         yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
 
@@ -94,21 +94,6 @@ def _suffixes_of_nobody(one: AskedSet, prompts: Sequence[Prompt]) -> Iterator[st
             if kind != "other" and kind not in kinds:
                 yield (f"traces.{one.name}.suffix.{kind}: no prompt is of this kind{nearest(kind, kinds)} (there are "
                        f"{there})")
-
-
-def _members_that_ask(workspace: Workspace, recipe: Recipe, base: Path, sizes: dict[str, int | None],
-                      warnings: list[str]) -> Iterator[PlanLine]:
-    """What graders, labels and rewrites ask. sizes: most traces of each set that is not rewritten, where known."""
-    bytes_each = max((one.max_tokens for one in recipe.asked), default=MEMBER_TOKENS) * BYTES_PER_TOKEN
-    originals = [sizes.get(one.name) for one in recipe.originals]
-    for made in recipe.rewrites:
-        sources = [sizes.get(name) for name in made.from_]
-        sizes[made.name] = None if None in sources else sum(size or 0 for size in sources)
-    for use in engine_uses(recipe):
-        if use.stage in ("grade", "select", "rewrite"):
-            every = None if None in originals else sum(size or 0 for size in originals)
-            count = sizes[use.trace_set] if use.trace_set else every
-            yield quote_member(workspace, recipe, use, base, count, bytes_each, warnings)
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

@@ -17,7 +17,6 @@ from localdistill.engines.base import Engine, Metered
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
 from localdistill.recipe import Recipe
-from localdistill.recipe.engine_uses import EngineUse
 from localdistill.recipe.sections import AskedSet, EngineSection
 from localdistill.stages.asking import Asker, PendingPrompt
 from localdistill.stages.context import build_member
@@ -29,8 +28,6 @@ from localdistill.workspace.terms import who_answers
 BYTES_PER_TOKEN = 4.0
 LEAST_REPLIES = 3
 """So many replies of a teacher are needed before a range is given."""
-MEMBER_TOKENS = 1024
-"""Taken for the reply to a member that does not say how long it may be."""
 _FREE = "nothing: the teacher runs here"
 
 
@@ -85,36 +82,6 @@ def quote(workspace: Workspace, recipe: Recipe, one: AskedSet, section: EngineSe
         engine.close()
 
 
-def quote_member(workspace: Workspace, recipe: Recipe, use: EngineUse, base: Path, traces: int | None,
-                 bytes_each: float, warnings: list[str]) -> PlanLine:
-    """The line of the plan for an engine that a member asks, of up to so many traces (None: nobody knows how many), of
-    about so many bytes each."""
-    name = use.engine.name
-    if traces is None:
-        return PlanLine("asks", f"{use.role}: {name} is asked of every trace; how many there are is not known yet")
-    most = f", at most {traces * use.max_tokens:,} tokens out" if use.max_tokens else ""
-    told = f"{use.role}: {name} is asked up to {traces:,} times{most}"
-    if not who_answers(use.engine.use, use.engine.options).costs:
-        return PlanLine("asks", told)
-    engine: Engine = build_member(ENGINES, use.engine, base)
-    try:
-        price = engine.price() if isinstance(engine, Metered) else None
-        replies = _questions(workspace, engine.identity())
-    finally:
-        engine.close()
-    if price is None:
-        if recipe.max_usd is not None:
-            warnings.append(f"there is a cap and the price of {name} is unknown: state usd_per_million_input and "
-                            "usd_per_million_output")
-        return PlanLine("asks", f"{told}; what that costs is unknown")
-    worst = traces * worst_nano_usd(price, int(bytes_each) + 1, use.max_tokens or MEMBER_TOKENS) / NANO_PER_USD
-    if not replies:
-        return PlanLine("asks", f"{told}; about ${worst:.2f} at most")
-    total = total_of([_cost(price, reply) for reply in replies], traces)
-    return PlanLine("asks", f"{told}; about ${total.middle:.2f} (${total.low:.2f} to ${total.high:.2f}), from "
-                            f"{len(replies):,} such questions")
-
-
 def _tries(one: AskedSet) -> str:
     return " at most, until verified," if one.until_verified else ""
 
@@ -130,12 +97,6 @@ def _count(workspace: Workspace, questions: Sequence[PendingPrompt]) -> tuple[in
 def _replies(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
     store = open_store(workspace)
     found = store.usage_of(model) if store.path.exists() else []
-    return found if len(found) >= LEAST_REPLIES else []
-
-
-def _questions(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
-    store = open_store(workspace)
-    found = store.usage_of_questions(model) if store.path.exists() else []
     return found if len(found) >= LEAST_REPLIES else []
 
 

@@ -13,6 +13,7 @@ not how fast a real model is. What both sides find is compared before anything i
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,8 +91,9 @@ def measure(engine: TransformersEngine, asked: list[Request], name: str, repeats
         assert error < MOST_ERROR, f"{peer} finds something else: {error}"
         found = machine.compare(work, ours, repeats)
         low, high = found.spread()
-        machine.say(f"{name}: {found.ratio():.1f} times as fast as {peer} (pairs {low:.1f} to {high:.1f}), "
-                    f"largest difference of a sum {error:.1e}")
+        theirs, mine = (statistics.median(sample.cpu_s for sample in side) for side in (found.peer, found.ours))
+        machine.say(f"{name}: {found.ratio():.1f} times as fast as {peer} (pairs {low:.1f} to {high:.1f}), with "
+                    f"{theirs / mine:.1f} times less CPU; largest difference of a sum {error:.1e}")
 
 
 def main() -> None:

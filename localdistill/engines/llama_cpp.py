@@ -207,9 +207,9 @@ class LlamaCppEngine:
         prompt = self._prompt(request) if request.text is None else request.text
         sampling = request.sampling
         return NativeRequest(
-            key=key, prompt=prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature,
-            top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request), stop=sampling.stop,
-            opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
+            key=key, prompt=prompt, max_tokens=0 if request.continuations else sampling.max_tokens,
+            temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, seed=seed_of(request),
+            stop=sampling.stop, opened=opens_thinking_tag(prompt), streams=streams, grammar=sampling.grammar,
             json_schema=sampling.json_schema, top_logprobs=request.top_logprobs, continuations=request.continuations,
         )
 

@@ -22,7 +22,7 @@ from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.learning import candidates, objective_of, why_unlearnable
-from localdistill.stages.matching import Match, Offer, Unit, match
+from localdistill.stages.matching import Bundle, Match, Offer, match
 from localdistill.stages.outputs import (
     FACTS_FILE,
     ArmDataset,
@@ -50,27 +50,27 @@ class PartRows:
 
     part: ArmPart
     format: Format
-    units: dict[str, list[list[TokenizedRow]]] = field(default_factory=dict)
+    bundles: dict[str, list[list[TokenizedRow]]] = field(default_factory=dict)
     """Prompt -> rows, each alone or with those of its group."""
     skips: list[Skip] = field(default_factory=list)
 
     @property
     def rows(self) -> Iterator[TokenizedRow]:
         """All of them."""
-        return (row for units in self.units.values() for unit in units for row in unit)
+        return (row for bundles in self.bundles.values() for bundle in bundles for row in bundle)
 
     def offer(self) -> Offer:
         """What it brings to the race."""
-        units = {prompt: [Unit(unit[0].row_weight, unit[0].epoch) for unit in own]
-                 for prompt, own in self.units.items()}
-        return Offer(self.part.name, units, self.part.share, self.part.weight)
+        bundles = {prompt: [Bundle(bundle[0].row_weight, bundle[0].epoch) for bundle in own]
+                 for prompt, own in self.bundles.items()}
+        return Offer(self.part.name, bundles, self.part.share, self.part.weight)
 
     def take(self, weights: dict[str, Sequence[float]]) -> list[TokenizedRow]:
         """The rows of the prompts that it trains on, with what they count, in the order of the traces."""
         place = {trace_id: number for number, trace_id in enumerate(self.part.trace_ids)}
-        taken = [(place[unit[0].trace_id], [replace(row, row_weight=weight) for row in unit])
-                 for prompt, own in weights.items() for unit, weight in zip(self.units[prompt], own, strict=True)]
-        return [row for _, unit in sorted(taken, key=lambda one: one[0]) for row in unit]
+        taken = [(place[bundle[0].trace_id], [replace(row, row_weight=weight) for row in bundle])
+                 for prompt, own in weights.items() for bundle, weight in zip(self.bundles[prompt], own, strict=True)]
+        return [row for _, bundle in sorted(taken, key=lambda one: one[0]) for row in bundle]
 
 
 @dataclass
@@ -137,14 +137,14 @@ def _lay_out(context: StageContext, arm: ArmRows, part: PartRows, tokens: TraceT
             else:
                 groups.setdefault(row.group or f"/{len(groups)}", []).append(row)
         if groups:
-            part.units[prompt.id] = list(groups.values())
+            part.bundles[prompt.id] = list(groups.values())
         done += len(traces)
         context.emit(Progressed(name, done, len(ids), "rows", arm=name))
 
 
 def _refuse_barren(arms: dict[str, ArmRows]) -> None:
     barren = [f"{_name(arm, part)} has nothing to train on: {_top(part.skips)}"
-              for arm in arms.values() for part in arm.parts if not part.units]
+              for arm in arms.values() for part in arm.parts if not part.bundles]
     if barren:
         raise LocalDistillError("; ".join(barren), "use another format or student, or select other traces")
 

@@ -14,11 +14,11 @@ from localdistill.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Unit:
+class Bundle:
     """A row, or a group of rows that stay together."""
 
     weight: float = 1.0
-    """Beside the other units of its prompt."""
+    """Beside the other bundles of its prompt."""
     epoch: int | None = None
     """The only epoch that sees it; None is every."""
 
@@ -28,7 +28,7 @@ class Offer:
     """What one part of an arm can train on."""
 
     name: str
-    units: Mapping[str, Sequence[Unit]]
+    bundles: Mapping[str, Sequence[Bundle]]
     """Prompt -> what it makes of it."""
     share: float | None = None
     """Of the arm's prompts; None where every prompt takes part in every part that can serve it."""
@@ -40,9 +40,9 @@ class Match:
     """What one arm trains on."""
 
     weights: tuple[Mapping[str, Sequence[float]], ...]
-    """Per part: prompt -> what each of its units counts."""
+    """Per part: prompt -> what each of its bundles counts."""
     several: int
-    """Prompts of which several units serve in one epoch."""
+    """Prompts of which several bundles serve in one epoch."""
     wanting: tuple[str, ...] = ()
     """Shares that could not be filled, in words."""
 
@@ -52,22 +52,25 @@ def match(arms: Mapping[str, Sequence[Offer]], seed: int) -> tuple[set[str], dic
     prompts out of every arm, so that shares stay exact and arms comparable."""
     for name, parts in arms.items():
         _check_shares(name, parts)
-    prompts = set.intersection(*(set[str]().union(*(part.units for part in parts)) for parts in arms.values()))
-    wanting: dict[str, tuple[str, ...]] = {}
+    prompts = set.intersection(*(set[str]().union(*(part.bundles for part in parts)) for parts in arms.values()))
+    served, lacking = len(prompts), dict[str, tuple[str, ...]]()
     shared = {name: parts for name, parts in arms.items() if parts[0].share is not None}
+    order = _by_need(shared, prompts, seed)
     while True:
         given: dict[str, list[set[str]]] = {}
         for name, parts in shared.items():
-            given[name], said = _hand_out(parts, prompts, seed)
-            wanting[name] = wanting.get(name, ()) or said
+            given[name], said = _hand_out(parts, [prompt for prompt in order if prompt in prompts], seed)
+            lacking[name] = lacking.get(name, ()) or said
         left = set.intersection(prompts, *(set[str]().union(*own) for own in given.values()))
         if left == prompts:
             break
         prompts = left
     matched = {}
     for name, parts in arms.items():
-        own = given.get(name) or [prompts.intersection(part.units) for part in parts]
-        matched[name] = _weigh(parts, own, wanting.get(name, ()))
+        own = given.get(name) or [prompts.intersection(part.bundles) for part in parts]
+        wanting = lacking.get(name, ())
+        came = f"so it trains on {len(prompts):,} of {served:,} prompts, and every arm with it"
+        matched[name] = _weigh(parts, own, (*wanting, came) if wanting else ())
     return prompts, matched
 
 
@@ -84,12 +87,27 @@ def _check_shares(arm: str, parts: Sequence[Offer]) -> None:
 
 # ---- shares
 
-def _hand_out(parts: Sequence[Offer], prompts: set[str], seed: int) -> tuple[list[set[str]], tuple[str, ...]]:
-    """Each part's own prompts, in exact shares of as many as can be, and which shares fall short."""
+def _by_need(arms: Mapping[str, Sequence[Offer]], prompts: set[str], seed: int) -> list[str]:
+    """The prompts in the order in which they are kept where an arm cannot train on all: those that any arm has the most
+    need of first, so that arms that leave some out agree on them; else by chance."""
+    need = dict.fromkeys(sorted(prompts), 0.0)
+    for parts in arms.values():
+        for part in parts:
+            own = prompts.intersection(part.bundles)
+            for prompt in own:
+                need[prompt] += (part.share or 0.0) / len(own)
+    order = list(need)
+    random.Random(f"{seed}/prompts").shuffle(order)
+    return sorted(order, key=lambda prompt: -round(need[prompt], 12))
+
+
+def _hand_out(parts: Sequence[Offer], prompts: Sequence[str], seed: int) -> tuple[list[set[str]], tuple[str, ...]]:
+    """Each part's own prompts, in exact shares of as many as can be, the first of `prompts` first; and which shares
+    fall short."""
     shares = [part.share or 0.0 for part in parts]
     by_mask: dict[int, list[str]] = {}
-    for prompt in sorted(prompts):
-        by_mask.setdefault(sum(1 << n for n, part in enumerate(parts) if prompt in part.units), []).append(prompt)
+    for prompt in prompts:
+        by_mask.setdefault(sum(1 << n for n, part in enumerate(parts) if prompt in part.bundles), []).append(prompt)
     counts = {mask: len(own) for mask, own in by_mask.items()}
     total = len(prompts)
     while not _can_fill(counts, quotas(shares, total)):
@@ -101,13 +119,12 @@ def _hand_out(parts: Sequence[Offer], prompts: set[str], seed: int) -> tuple[lis
             if offered < wanted:
                 wanting.append(f"part '{part.name}' can serve {offered:,} of the {wanted:,} prompts that its share of "
                                f"{part.share:g} comes to")
-        wanting = [*(wanting or ["its parts can serve too few prompts besides each other"]),
-                   f"so it trains on {total:,} of {len(prompts):,} prompts, and every arm with it"]
+        wanting = wanting or ["its parts can serve too few prompts besides each other"]
     amounts = _fill(counts, quotas(shares, total))
     draw, given = random.Random(f"{seed}/shares"), [set[str]() for _ in parts]
     for mask, own in sorted(by_mask.items()):
+        own, start = own[:sum(amounts[mask])], 0
         draw.shuffle(own)
-        start = 0
         for number, amount in enumerate(amounts[mask]):
             given[number].update(own[start:start + amount])
             start += amount
@@ -182,7 +199,7 @@ def _path(part: int, flow: Mapping[int, Sequence[int]],
 # ---- weights
 
 def _weigh(parts: Sequence[Offer], given: Sequence[set[str]], wanting: tuple[str, ...]) -> Match:
-    """What each unit counts: a prompt's units share one weight, by part and by what they say of themselves."""
+    """What each bundle counts: a prompt's bundles share one weight, by part and by what they say of themselves."""
     together: dict[str, float] = {}
     for part, own in zip(parts, given, strict=True):
         for prompt in own:
@@ -192,25 +209,27 @@ def _weigh(parts: Sequence[Offer], given: Sequence[set[str]], wanting: tuple[str
     for part, own in zip(parts, given, strict=True):
         weights.append({})
         for prompt in own:
-            units = part.units[prompt]
-            beside = [_seen_with(unit, units) for unit in units]
+            bundles = part.bundles[prompt]
+            beside = [_seen_with(bundle, bundles) for bundle in bundles]
             of_part = part.weight / together[prompt] if part.share is None else part.weight
-            weights[-1][prompt] = [of_part * unit.weight / total for unit, total in zip(units, beside, strict=True)]
-            held[prompt] += max(sum(_meet(unit, other) for other in units) for unit in units)
-    values = {round(value, 12) for own in weights for units in own.values() for value in units}
+            weights[-1][prompt] = [of_part * bundle.weight / total
+                                   for bundle, total in zip(bundles, beside, strict=True)]
+            held[prompt] += max(sum(_meet(bundle, other) for other in bundles) for bundle in bundles)
+    values = {round(value, 12) for own in weights for bundles in own.values() for value in bundles}
     if len(values) == 1:  # what all share is no weight
-        weights = [{prompt: [1.0] * len(units) for prompt, units in own.items()} for own in weights]
+        weights = [{prompt: [1.0] * len(bundles) for prompt, bundles in own.items()} for own in weights]
     return Match(tuple(weights), sum(count > 1 for count in held.values()), wanting)
 
 
-def _meet(one: Unit, other: Unit) -> bool:
+def _meet(one: Bundle, other: Bundle) -> bool:
     return one.epoch is None or other.epoch is None or one.epoch == other.epoch
 
 
-def _seen_with(unit: Unit, units: Sequence[Unit]) -> float:
-    """What the units that an epoch sees beside `unit` count together; of the fullest epoch where it is in all."""
-    if unit.epoch is not None:
-        return sum(other.weight for other in units if _meet(unit, other))
-    always = sum(other.weight for other in units if other.epoch is None)
-    epochs = {other.epoch for other in units} - {None}
-    return always + max((sum(other.weight for other in units if other.epoch == epoch) for epoch in epochs), default=0.0)
+def _seen_with(bundle: Bundle, bundles: Sequence[Bundle]) -> float:
+    """What the bundles that an epoch sees beside `bundle` count together; of the fullest epoch where it is in all."""
+    if bundle.epoch is not None:
+        return sum(other.weight for other in bundles if _meet(bundle, other))
+    always = sum(other.weight for other in bundles if other.epoch is None)
+    epochs = {other.epoch for other in bundles} - {None}
+    by_epoch = (sum(other.weight for other in bundles if other.epoch == epoch) for epoch in epochs)
+    return always + max(by_epoch, default=0.0)

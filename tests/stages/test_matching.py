@@ -8,12 +8,12 @@ from itertools import product
 import pytest
 
 from localdistill.core.errors import UsageError
-from localdistill.stages.matching import Match, Offer, Unit, match, quotas
+from localdistill.stages.matching import Bundle, Match, Offer, match, quotas
 
 
 def offer(name: str, prompts: str, share: float | None = None, weight: float = 1.0) -> Offer:
-    """One unit for each letter."""
-    return Offer(name, {prompt: [Unit()] * prompts.count(prompt) for prompt in prompts}, share, weight)
+    """One bundle for each letter."""
+    return Offer(name, {prompt: [Bundle()] * prompts.count(prompt) for prompt in prompts}, share, weight)
 
 
 def counted(found: Match) -> dict[str, float]:
@@ -46,8 +46,8 @@ def test_parts_without_shares_add_up_to_one_by_their_weights() -> None:
 
 
 def test_rows_of_different_epochs_do_not_share_a_weight() -> None:
-    units = {"p": [Unit(epoch=0), Unit(epoch=1)], "q": [Unit(), Unit(3.0)], "r": [Unit(), Unit(epoch=0)]}
-    _, found = match({"a": [Offer("a", units)]}, 0)
+    bundles = {"p": [Bundle(epoch=0), Bundle(epoch=1)], "q": [Bundle(), Bundle(3.0)], "r": [Bundle(), Bundle(epoch=0)]}
+    _, found = match({"a": [Offer("a", bundles)]}, 0)
     assert found["a"].weights[0] == {"p": [1.0, 1.0], "q": [0.25, 0.75], "r": [0.5, 0.5]}
     assert found["a"].several == 2
 
@@ -89,7 +89,7 @@ def best(parts: list[Offer], shares: list[float], prompts: list[str]) -> int:
     most = 0
     for given in product(range(-1, len(parts)), repeat=len(prompts)):
         counts = [given.count(n) for n in range(len(parts))]
-        fits = all(n < 0 or prompt in parts[n].units for prompt, n in zip(prompts, given, strict=True))
+        fits = all(n < 0 or prompt in parts[n].bundles for prompt, n in zip(prompts, given, strict=True))
         if fits and counts == quotas(shares, sum(counts)):
             most = max(most, sum(counts))
     return most
@@ -100,25 +100,36 @@ def test_as_many_prompts_are_handed_out_as_any_way_could(seed: int) -> None:
     draw = random.Random(seed)
     shares = draw.choice([[0.5, 0.5], [0.2, 0.8], [0.5, 0.25, 0.25], [0.6, 0.3, 0.1]])
     prompts = list("abcdefg"[:draw.randint(1, 7 if len(shares) == 2 else 6)])
-    parts = [Offer(str(n), {p: [Unit()] for p in prompts if draw.random() < 0.6}, share)
+    parts = [Offer(str(n), {p: [Bundle()] for p in prompts if draw.random() < 0.6}, share)
              for n, share in enumerate(shares)]
-    served = sorted(set().union(*(part.units for part in parts)))
+    served = sorted(set().union(*(part.bundles for part in parts)))
     found, matched = match({"mix": parts}, seed)
     sizes = [len(own) for own in matched["mix"].weights]
     assert sizes == quotas(shares, len(found)) and len(found) == best(parts, shares, served)
     for part, own in zip(parts, matched["mix"].weights, strict=True):
-        assert set(own) <= set(part.units)
+        assert set(own) <= set(part.bundles)
     assert bool(matched["mix"].wanting) is (len(found) < len(served))
 
 
-def test_two_arms_with_shares_end_on_the_same_prompts() -> None:
-    arms = {"one": [offer("a", "abcd", 0.5), offer("b", "abcdefgh", 0.5)],
-            "two": [offer("c", "efgh", 0.25), offer("d", "abcdefgh", 0.75)]}
-    prompts, found = match(arms, 1)
+@pytest.mark.parametrize("seed", range(10))
+def test_arms_with_shares_agree_on_the_prompts_that_each_has_need_of(seed: int) -> None:
+    arms = {"one": [offer("a", "ab", 0.5), offer("b", "abcdefgh", 0.5)],
+            "two": [offer("c", "gh", 0.5), offer("d", "abcdefgh", 0.5)], "three": [offer("e", "abcdefgh")]}
+    prompts, found = match(arms, seed)
+    assert prompts == set("abgh")
     for name in arms:
         assert set(counted(found[name])) == prompts
-        sizes = [len(own) for own in found[name].weights]
-        assert sizes == quotas([part.share or 0 for part in arms[name]], len(prompts))
+    for name, part in (("one", "a"), ("two", "c")):
+        assert [len(own) for own in found[name].weights] == [2, 2]
+        assert found[name].wanting == (
+            f"part '{part}' can serve 2 of the 4 prompts that its share of 0.5 comes to",
+            "so it trains on 4 of 8 prompts, and every arm with it")
+
+
+def test_which_part_serves_a_prompt_is_left_to_chance() -> None:
+    arms = {"mix": [offer("long", "abcdefgh", 0.5), offer("short", "abcdefgh", 0.5)]}
+    given = {tuple(sorted(match(arms, seed)[1]["mix"].weights[0])) for seed in range(20)}
+    assert len(given) > 10 and {letter for own in given for letter in own} == set("abcdefgh")
 
 
 @pytest.mark.parametrize(("shares", "said"), [

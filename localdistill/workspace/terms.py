@@ -17,6 +17,7 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.engines import ENGINES
+from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.providers import (
@@ -181,7 +182,9 @@ def engines_in(recipe: Recipe) -> Iterator[tuple[str, str, str, Mapping[str, Any
     names by an option of the type `EngineName`."""
     for teacher in recipe.teachers:
         yield "collect", "teacher" + (f" {teacher.name}" if teacher.name else ""), teacher.use, teacher.options
-    for family, stage, members in ((GRADERS, "grade", recipe.graders), (LABELS, "grade", recipe.labels)):
+    verified = recipe.graders if recipe.collect.until_verified else ()  # judged while answers are asked for
+    for family, stage, members in ((GRADERS, "collect", verified), (GRADERS, "grade", recipe.graders),
+                                   (LABELS, "grade", recipe.labels), (FILTERS, "select", recipe.select.filters)):
         for member in members:
             for field in family.load(member.use).Options.engine_fields():
                 if name := member.options.get(field):

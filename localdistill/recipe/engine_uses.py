@@ -37,6 +37,9 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
         for name in one.ask:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name),
                             must=_must(one))
+    if any(one.until_verified for one in recipe.asked):  # judged while answers are asked for
+        for member in recipe.graders:
+            yield from _named(recipe, "collect", GRADERS, member)
     for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
         for member in members:
             yield from _named(recipe, "grade", family, member)

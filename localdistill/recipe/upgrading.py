@@ -76,7 +76,8 @@ def _imported(made: Upgraded) -> list[str]:
     traces = made.data.get("traces")
     if traces is None:
         made.data.pop("traces", None)
-    if not isinstance(traces, dict) or all(isinstance(value, dict) for value in traces.values()):
+    own = [key for key in ("files", "layout", "limit") if isinstance(traces, dict) and key in traces]
+    if not any(not isinstance(traces[key], dict) for key in own):
         return []
     made.older.append("[traces] files")
     made.data["traces"] = {"imported": traces}

@@ -21,7 +21,7 @@ from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FACTS_FILE, ArmDataset, DatasetFacts, FormatOutput, write_output
-from localdistill.stages.sets import arm_parts, origins
+from localdistill.stages.sets import arm_parts, arm_rewrite, origins
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 from localdistill.templates.marks import OURS
 
@@ -112,11 +112,6 @@ def _lay_out(context: StageContext, section: ArmSection, tokens: TraceTokenizer,
     return arm
 
 
-def _writer(context: StageContext, section: ArmSection) -> str:
-    """Which rewrite made the arm's traces, so that a score card never calls a rule a summarizer."""
-    return next((r.rewrite for r in context.recipe.rewrites if r.name in section.sets), "")
-
-
 def _tag_ids(arm: ArmRows, tokenizer: StudentTokenizer) -> tuple[int, ...]:
     """The think tags that are single tokens of the student: a base that never thought has never trained them."""
     if not arm.format.thinks:
@@ -150,7 +145,7 @@ def _write(
         arm=arm.section.name,
         format=f"{arm.format.name}@{arm.format.version}",
         thinks=arm.format.thinks,
-        rewrite=_writer(context, arm.section),
+        rewrite=arm_rewrite(context.recipe, arm.section),
         rows=len(rows),
         trained_tokens=sum(r.trained_tokens for r in rows),
         tokens=sum(lengths),

@@ -68,6 +68,11 @@ def arm_parts(context: StageContext, section: ArmSection) -> tuple[ArmPart, ...]
         for place, part in enumerate(section.parts))
 
 
+def arm_rewrite(recipe: Recipe, section: ArmSection) -> str:
+    """Which rewrite made the arm's traces, so that a score card never calls a rule a summarizer; empty for none."""
+    return next((made.rewrite for made in recipe.rewrites if made.name in section.sets), "")
+
+
 def _part_name(section: ArmSection, place: int) -> str:
     """Its sets; and its format, where another part has the same."""
     part = section.parts[place]

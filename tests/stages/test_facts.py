@@ -69,7 +69,7 @@ path = "{root / 'said.jsonl'}"
 use = "toy_judge"
 judge = "strict"
 {more}
-[[select.filter]]
+[[filter]]
 use = "verified"
 """
 
@@ -272,7 +272,7 @@ def test_labels_are_facts_that_a_where_can_name(tmp_path: Path) -> None:
     record(tmp_path / "said.jsonl", answers(6, first_wrong=(1,)))
     labels = "".join(f'[[label]]\nuse = "{name}"\n' for name in ("steps", "tokens", "tries"))
     text = recipe_of(tmp_path, 6, collecting="samples = 2\nuntil_verified = true", more=labels + """
-[[select.filter]]
+[[filter]]
 use = "where"
 condition = "tries = 1 AND steps >= 2 AND tokens_answer BETWEEN 1 AND 100 AND tokens_reasoning = 0"
 [student]
@@ -306,7 +306,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
 def test_a_where_is_checked_before_anything_runs(tmp_path: Path, condition: str, message: str, hint: str) -> None:
     record(tmp_path / "said.jsonl", answers(1))
     text = recipe_of(tmp_path, 1, collecting="samples = 2\nuntil_verified = true")
-    recipe = parse_recipe(f"{text}[[select.filter]]\nuse = \"where\"\ncondition = \"{condition}\"\n")
+    recipe = parse_recipe(f"{text}[[filter]]\nuse = \"where\"\ncondition = \"{condition}\"\n")
     if not message:
         check_filters(recipe, tmp_path)
         return

@@ -47,7 +47,7 @@ def recipe_text(prompts: Path, url: str, options: str = "", collecting: str = ""
     """A recipe that collects answers of the server at `url`."""
     return (f'name = "bench"\n[prompts]\nfiles = ["{prompts}"]\n[collect]\nmax_tokens = 1024\n{collecting}\n'
             f'[[teacher]]\nuse = "openai_compatible"\nbase_url = "{url}"\nmodel = "mock"\n{options}\n'
-            '[[grade]]\nuse = "exact"\n[[select.filter]]\nuse = "verified"\n')
+            '[[grade]]\nuse = "exact"\n[[filter]]\nuse = "verified"\n')
 
 
 def recipe_of(text: str) -> Recipe:

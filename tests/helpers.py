@@ -115,7 +115,7 @@ concurrency = {concurrency}
 {extra}
 [[grade]]
 use = "exact"
-[[select.filter]]
+[[filter]]
 use = "verified"
 """
 

@@ -16,6 +16,7 @@ from localdistill import (
     LocalDistillError,
     RecipeDraft,
     RecipeError,
+    UsageError,
     new_recipe,
     problems_in,
 )
@@ -167,5 +168,15 @@ def test_the_command_line_changes_a_recipe(mine: Path) -> None:
     draft = RecipeDraft.open(mine)
     assert draft.value("seed") == 5 and draft.value("collect.system") == "be brief"
     assert draft.value("grade.2.use") == "math" and draft.problems() == []
+    result = CliRunner().invoke(app, ["recipe", "set", str(mine), "--add", "arm=full_trace", "--add", "engine=replay",
+                                      "traces.again.ask=replay"])
+    assert result.exit_code == 0, result.output
+    draft = RecipeDraft.open(mine)
+    assert draft.value("arm.full_trace-2") == {"format": "full_trace"} and draft.value("engine.replay.use") == "replay"
+    assert [problem.key for problem in draft.problems()] == [
+        "engine.replay.path", "arm.original.traces", "arm.answer_only.traces", "arm.full_trace.traces",
+        "arm.full_trace-2.traces"]
+    refused = CliRunner().invoke(app, ["recipe", "set", str(mine), "--add", "traces=x"])
+    assert isinstance(refused.exception, UsageError) and "traces.NAME.ask" in refused.exception.hint
     result = CliRunner().invoke(app, ["recipe", "set", str(mine), "seed=many"])
     assert "seed:" in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from localdistill import parse_recipe
 from tests.helpers import REPO
 
 
@@ -38,3 +39,9 @@ def test_the_commands_in_the_readme_exist() -> None:
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     used = set(re.findall(r"^    localdistill ([a-z]+)", (REPO / "README.md").read_text(), re.MULTILINE))
     assert used and used <= known
+
+
+def test_the_recipe_in_the_readme_is_read() -> None:
+    [text] = re.findall(r"```toml\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
+    recipe = parse_recipe(f'name = "readme"\n{text}\n[student]\nmodel = "shipped:pantry/student"\n')
+    assert [arm.name for arm in recipe.arms] == ["full", "brief", "mix"] and len(recipe.sets) == 5

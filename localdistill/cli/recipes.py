@@ -70,13 +70,15 @@ def set_values(
     as_json: JsonOption = False,
 ) -> None:
     """Problems that are left are said; the file is written all the same."""
-    from localdistill import RecipeDraft
+    from localdistill import RecipeDraft, UsageError
 
     draft = RecipeDraft.open(path)
     for text in values or ():
         draft.set(*_pair(text, "train.epochs=2", as_toml=True))
     for text in add or ():
         key, member = _pair(text, "grade=math", as_toml=False)
+        if key == "traces":
+            raise UsageError("a set of traces is added by what it says", f"recipe set {path} traces.NAME.ask=ENGINE")
         is_by_name = key in ("engine", "arm") and not isinstance(draft.value(key), list)
         name = draft.free_name(key, member) if is_by_name else ""
         draft.add(key, {"format" if key == "arm" else "use": member}, name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from localdistill.core.errors import nearest
 from localdistill.recipe.sections import ArmSection, AskedSet, ImportedSet, Recipe, RewrittenSet
 
+FEW = 8
 Problem = tuple[str, str]
 """Key, empty where it belongs to none, and text."""
 
@@ -32,8 +33,10 @@ def reference_problems(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:
-    """That there is no such thing, with the nearest."""
-    return f"there is no {noun} named '{name}'{nearest(name, known)}"
+    """That there is no such thing, with the nearest, or with all where they are few."""
+    names = list(known)
+    others = f" (known: {', '.join(names)})" if 0 < len(names) <= FEW else ""
+    return f"there is no {noun} named '{name}'{nearest(name, names) or others}"
 
 
 def circle(start: str, arrows: Callable[[str], Iterable[str]]) -> list[str]:

@@ -76,7 +76,8 @@ def _imported(made: Upgraded) -> list[str]:
     traces = made.data.get("traces")
     if traces is None:
         made.data.pop("traces", None)
-    if not isinstance(traces, dict) or all(isinstance(value, dict) for value in traces.values()):
+    said = traces if isinstance(traces, dict) else {}
+    if not any(key in said and not isinstance(said[key], dict) for key in ("files", "layout", "limit")):
         return []
     made.older.append("[traces] files")
     made.data["traces"] = {"imported": traces}
@@ -147,8 +148,7 @@ def _writer(made: Upgraded, name: str, label: str, use: Any, engine: Any) -> Non
 def _engine_fields(family: Family, name: Any) -> list[str]:
     if not isinstance(name, str) or name not in family.members:
         return []
-    fields = list(family.load(name).Options.engine_fields())
-    return fields
+    return list(family.load(name).Options.engine_fields())
 
 
 def _arms(made: Upgraded, sources: list[str]) -> None:

@@ -151,7 +151,7 @@ def _rewrite(name: str, block: _Block, data: dict[str, Any]) -> Iterator[str]:
         found = _SAYS.fullmatch(line)
         if found and found[2] == "use":
             lines += [f"{found[1]}from = {_names(made.get('from', []))}\n", f"{found[1]}rewrite{found[3]}{found[4]}"]
-        elif not (found and found[2] == "engine"):
+        elif not found or found[2] in made:
             lines.append(line)
     writers = [key for key, value in made.items() if value == f"{name}-writer"]
     lines = [*_filled(lines), *(f"{key} = {_quoted(f'{name}-writer')}\n" for key in writers), *_blank(lines)]

@@ -200,7 +200,9 @@ class Collecting:
         label = "asking the teacher" if several == 1 else f"asking {several} teachers"
         self._context.emit(Progressed(label, self._done, self._total, "answers", counters, self._tables()))
         if reply is not None:
-            self._context.emit(Streamed(reply.reasoning[-TAIL:], reply.answer[-TAIL:], teacher.name,
+            several_sets = len({one.trace_set for one in self._teachers}) > 1
+            who = f"{teacher.name} for {teacher.trace_set}" if several_sets else teacher.name
+            self._context.emit(Streamed(reply.reasoning[-TAIL:], reply.answer[-TAIL:], who,
                                         trace_set=teacher.trace_set))
 
     def _tables(self) -> dict[str, dict[str, int]]:

@@ -24,24 +24,20 @@ use = "replay"
 path = "recording.jsonl"
 [[grade]]
 use = "exact"
-[select]
-[[select.filter]]
+[[filter]]
 use = "verified"
-[[rewrite]]
-name = "short"
-use = "extract"
+[traces.short]
+from = "teacher"
+rewrite = "extract"
 [student]
 model = "student"
 max_tokens = 400
-[[arm]]
-name = "original"
+[arm.original]
 format = "original"
-[[arm]]
-name = "summary"
+[arm.summary]
+traces = "short"
 format = "reasoning_then_answer"
-rewrite = "short"
-[[arm]]
-name = "full"
+[arm.full]
 format = "full_trace"
 [train]
 use = "torch_lora"

@@ -68,7 +68,7 @@ def recipe_of(root: Path, count: int, *teachers: str, collecting: str = "", top:
     questions = write_questions(root / "q.jsonl", count)
     blocks = "\n".join(f'[[teacher]]\nuse = "openai_compatible"\n{FAST}\n{text}' for text in teachers)
     return (f'name = "t"\n{top}\n[prompts]\nfiles = ["{questions}"]\n[collect]\nmax_tokens = 50\n{collecting}\n'
-            f'{blocks}\n[[grade]]\nuse = "exact"\n[[select.filter]]\nuse = "verified"\n')
+            f'{blocks}\n[[grade]]\nuse = "exact"\n[[filter]]\nuse = "verified"\n')
 
 
 def at(server: CountingServer, more: str = "", model: str = "m") -> str:

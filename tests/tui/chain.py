@@ -23,9 +23,9 @@ base_url = "{url}"
 model = "counter"
 [[grade]]
 use = "exact"
-[[select.filter]]
+[[filter]]
 use = "verified"
-[[select.filter]]
+[[filter]]
 use = "duplicates"
 [student]
 model = "shipped:pantry/student"

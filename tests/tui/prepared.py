@@ -66,40 +66,37 @@ ARMS = ("full_trace", "answer_only", "extract_answer")
 RECIPE = """name = "garden"
 description = "Stories about fruit, twenty-four of them."
 
-[traces]
+[traces.imported]
 files = ["stories.jsonl"]
 
 [[grade]]
 use = "exact"
 
-[[select.filter]]
+[[filter]]
 use = "verified"
 
-[[select.filter]]
+[[filter]]
 use = "length"
 unit = "characters"
 maximum = 1200
 
-[[rewrite]]
-name = "extract"
-use = "extract"
+[traces.extract]
+from = "imported"
+rewrite = "extract"
 
 [student]
 model = "shipped:pantry/student"
 max_tokens = 512
 
-[[arm]]
-name = "full_trace"
+[arm.full_trace]
 format = "full_trace"
 
-[[arm]]
-name = "answer_only"
+[arm.answer_only]
 format = "answer_only"
 
-[[arm]]
-name = "extract_answer"
+[arm.extract_answer]
+traces = "extract"
 format = "reasoning_then_answer"
-rewrite = "extract"
 
 [train]
 use = "torch_lora"

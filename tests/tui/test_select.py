@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from localdistill import RunFolder, Workspace, saved_selections, wait
+from localdistill import RunFolder, Workspace, parse_recipe, saved_selections, start, wait
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
@@ -82,6 +83,35 @@ async def test_space_switches_a_filter_off_and_w_runs_what_stands_here(tmp_path:
         assert [member.use for member in run.recipe().filters] == ["duplicates"]
         assert "verified" not in (run.path / "recipe.toml").read_text()
         await shows(pilot, app, "doubling-2  selection")
+
+
+@piloted
+async def test_a_run_of_several_sets_shows_one_after_the_other_and_w_changes_the_filters_of_one(tmp_path: Path) -> None:
+    for name, count in (("many", 6), ("few", 3)):
+        rows = [{"messages": [{"role": "user", "content": f"{name} {n}?"},
+                              {"role": "assistant", "content": f"It is {n}."}], "reference": str(n)}
+                for n in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = ('name = "two"\n[traces]\nmany = { files = ["many.jsonl"] }\nfew = { files = ["few.jsonl"] }\n'
+            '[[grade]]\nuse = "exact"\n[[filter]]\nuse = "verified"\n')
+    assert wait(start(Workspace(tmp_path), parse_recipe(text), text, tmp_path)).state == "finished"
+    app = LocalDistillApp(tmp_path, start="select")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, "6 traces → 6 kept")
+        await shows(pilot, app, "set 1 of 2:  selection 'two/many'")
+        await pilot.press("n")
+        await shows(pilot, app, "set 2 of 2:  selection 'two/few'")
+        await shows(pilot, app, "3 traces → 3 kept")
+        await until(pilot, lambda: app.screen.query_one("#steps", PagedTable).has_focus)
+        await pilot.press("down", "space")
+        await shows(pilot, app, "○ verified (off)")
+        await pilot.press("w")
+        await until(pilot, lambda: (tmp_path / "runs" / "two-2" / "status.json").exists())
+        run = RunFolder.open(tmp_path / "runs", "two-2")
+        await until(pilot, lambda: not run.is_alive())
+        recipe = run.recipe()
+        assert recipe.trace_set("few").filters == () and recipe.filters_of(recipe.trace_set("many")) != ()
+        assert parse_recipe((run.path / "recipe.toml").read_text()) == recipe
 
 
 @piloted

@@ -20,9 +20,10 @@ STAGES = ("collect", "grade", "select", "rewrite", "format", "train", "evaluate"
 def small_pantry() -> str:
     """The shipped recipe with few questions, two arms and one file."""
     text = recipe_file("pantry").read_text()
-    head, arms, rest = text.partition("[[arm]]")[0], text.split("[[arm]]")[1:], text[text.index("[train]"):]
+    head, arms, rest = text.partition("[arm.")[0], text.split("[arm.")[1:], text[text.index("[train]"):]
     kept = [arm.partition("[train]")[0] for arm in arms if '"answer_only"' in arm or '"full_trace"' in arm]
-    text = head + "".join(f"[[arm]]{arm}" for arm in kept) + rest
+    assert len(kept) == 2
+    text = head + "".join(f"[arm.{arm}" for arm in kept) + rest
     return (text.replace("limit = 2000", "limit = 24").replace("epochs = 2", "epochs = 1")
             .replace('arm = "best"', 'arm = "full_trace"').replace('"F16", "Q8_0", "Q4_K_M"', '"Q8_0"'))
 

@@ -1,5 +1,5 @@
-"""Collect: what the teachers answer while they answer it - how far, how fast, for how much, what went wrong - and the
-newest reply with its thinking and its answer apart."""
+"""Collect: what the teachers answer while they answer it - for which set, how far, how fast, for how much, what went
+wrong - and the newest reply with its thinking and its answer apart."""
 
 from __future__ import annotations
 
@@ -126,6 +126,8 @@ def _figures(view: RunView, cap: float | None) -> Content:
     rows = [*_pace(view, collects, replies), *_money(view, cap)]
     parts = [joined(shown(f"{label:<9}", _MUTED), value, shown("\n")) for label, value in rows]
     parts += _table("teachers", view.tables.get("teachers", {}))
+    sets = view.table("sets")
+    parts += _table("sets", view.tables.get("sets") or (sets.counts if sets else {}))
     parts += _table("replies", replies)
     parts += _table("errors", view.tables.get("errors", {}), worrying=True)
     if (tries := view.table("tries until verified")) is not None:

@@ -404,7 +404,7 @@ class Candidate:
     passed: bool | None = None
     """Whether it was found right; None where nobody judged it."""
     facts: Mapping[str, float | str] = field(default_factory=dict)
-    """Values by the name of who said them."""
+    """What is said of it and of its prompt, under the names of the columns: `tokens_answer`, `tries`."""
 
 
 @dataclass(frozen=True)

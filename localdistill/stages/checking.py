@@ -33,6 +33,7 @@ from localdistill.stages.context import StageContext, build_member, build_tasks,
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.first_rows import first_rows
 from localdistill.stages.holdout import holdout_of
+from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
 from localdistill.store.columns import FactColumn, FactView
 from localdistill.store.conditions import check_condition
@@ -263,6 +264,17 @@ def _require_items(task: Task) -> None:
         raise UsageError(f"the task {task.name} has no items", "give it a file that holds some")
 
 
+def _learning(look: _Look) -> Iterator[Problem]:
+    """Objectives can learn from what the formats of their arms make."""
+    if "format" not in look.stages:
+        return
+    for arm in look.recipe.arms:
+        objective = objective_of(look.recipe, arm, look.base)
+        for part in arm.parts if objective else ():
+            if objective and (why := why_unlearnable(format_of(part.member, look.base), objective)):
+                yield Problem(f"arm.{arm.name}", why, hint="give the arm another format, or another objective")
+
+
 def _disk(look: _Look) -> Iterator[Problem]:
     """The disk holds at least the merged model and its first file."""
     if look.student is None or look.room_bytes is None or "export" not in look.stages:
@@ -274,4 +286,4 @@ def _disk(look: _Look) -> Iterator[Problem]:
 
 
 _CHECKS: tuple[Callable[[_Look], Iterator[Problem]], ...] = (
-    _files, _engines, _filters, _student, _rows, _items, _disk)
+    _files, _engines, _filters, _student, _learning, _rows, _items, _disk)

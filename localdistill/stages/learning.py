@@ -4,10 +4,10 @@ from what its format makes."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
-from localdistill.core.records import Candidate, FactScope, Prompt
+from localdistill.core.records import Candidate, Fact, FactScope, Prompt
 from localdistill.formats.base import Format
 from localdistill.objectives import OBJECTIVES
 from localdistill.objectives.base import Objective
@@ -15,6 +15,9 @@ from localdistill.recipe import Recipe
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import build_member
 from localdistill.store import Store
+
+_PROMPTS = 1024
+"""Prompts whose facts are held at once."""
 
 
 def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
@@ -38,14 +41,28 @@ def why_unlearnable(form: Format, objective: Objective) -> str:
 
 def candidates(store: Store, trace_ids: Sequence[str],
                scope: FactScope | None = None) -> Iterator[tuple[Prompt, list[Candidate]]]:
-    """The traces of each prompt together, both in the order of `trace_ids`, with what those of `scope` found.
+    """The traces of each prompt together, both in the order of `trace_ids`, with what those of `scope` say of them.
     StoreError when one is not stored."""
     by_prompt: dict[str, list[str]] = {}
     for batch in store.batches(["trace_id", "prompt_id"], ids=trace_ids):
         for row in batch.to_pylist():
             by_prompt.setdefault(row["prompt_id"], []).append(row["trace_id"])
-    verdicts = store.verdicts(trace_ids, scope)
-    ordered = [trace_id for own in by_prompt.values() for trace_id in own]
-    for _, pairs in groupby(store.pairs(ordered), key=lambda pair: pair[1].prompt_id):
-        own = list(pairs)
-        yield own[0][0], [Candidate(trace, verdicts.get(trace.id)) for _, trace in own]
+    verdicts, waiting = store.verdicts(trace_ids, scope), iter(by_prompt.items())
+    while some := dict(islice(waiting, _PROMPTS)):
+        ids = [trace_id for own in some.values() for trace_id in own]
+        said = store.facts([*ids, *some], scope)
+        for _, pairs in groupby(store.pairs(ids), key=lambda pair: pair[1].prompt_id):
+            own = list(pairs)
+            of_prompt = said.get(own[0][0].id, ())
+            yield own[0][0], [Candidate(trace, verdicts.get(trace.id), _values([*of_prompt, *said.get(trace.id, ())]))
+                              for _, trace in own]
+
+
+def _values(facts: Sequence[Fact]) -> dict[str, float | str]:
+    """The facts under the names of their columns."""
+    found: dict[str, float | str] = {}
+    for fact in facts:
+        found |= {f"{fact.by}_{metric}": value for metric, value in fact.metrics.items()}
+        if fact.value is not None:
+            found[fact.by] = fact.value
+    return found

@@ -16,6 +16,7 @@ from localdistill.core.records import Fact
 from localdistill.recipe import Member
 from localdistill.stages import format as formatting
 from localdistill.stages.context import StageContext
+from localdistill.stages.learning import candidates
 from localdistill.stages.outputs import DatasetFacts, FormatOutput, read_output
 from localdistill.stages.sets import ArmPart
 from tests.stages.test_format import RECIPE, counts, prompt_of, rows_of, staged, trace_of
@@ -142,3 +143,15 @@ def test_a_part_without_rows_is_one_clear_error(tmp_path: Path, monkeypatch: pyt
     in_parts(monkeypatch, context, ("one", "teacher0", 0.9), ("two", "teacher0", 0.1))
     with pytest.raises(LocalDistillError, match="part 'two' of arm 'answers' has no rows among the prompts"):
         formatting.run(context)
+
+
+def test_a_format_is_given_what_is_said_of_a_trace_and_of_its_prompt(tmp_path: Path) -> None:
+    context = graded(tmp_path, 1, 1)
+    trace, prompt = trace_of(prompt_of(0), "teacher0"), prompt_of(0)
+    context.store.add_facts([Fact(trace.id, "tokens", kind="label", value=9.0, metrics={"answer": 4.0}),
+                             Fact(prompt.id, "tries", kind="label", value=2.0)])
+    [(_, found)] = candidates(context.store, context.run.ids("select"))
+    assert found[0].passed is True
+    assert found[0].facts == {"exact": 1.0, "tokens": 9.0, "tokens_answer": 4.0, "tries": 2.0}
+    [(_, scoped)] = candidates(context.store, context.run.ids("select"), [("tokens", 1, "")])
+    assert scoped[0].passed is None and scoped[0].facts == {"tokens": 9.0, "tokens_answer": 4.0}

@@ -177,6 +177,13 @@ def test_the_template_is_tried_on_the_first_prompt_in_every_arm(folder: Path) ->
     assert longer.key == "arm.full" and "longer than 16 tokens" in longer.text
 
 
+def test_an_objective_that_cannot_learn_from_an_arm_is_found_before_anything_is_asked(folder: Path) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    text = RECIPE.replace('use = "torch_lora"', 'use = "torch_lora"\nobjective = { use = "dpo" }')
+    [problem] = check_recipe(parse_recipe(text), folder, ("collect", "format"))
+    assert problem.key == "arm.full" and "takes pairs of a right and a wrong answer" in problem.text
+
+
 def test_too_little_disk_for_an_export_is_known_before(folder: Path) -> None:
     tiny_model(folder / "student", "llama", hidden=32)
     [problem] = check_recipe(parse_recipe(RECIPE), folder, ALL, room_bytes=1000)

@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 
 from localdistill import RunFolder, Workspace, open_store, wait
-from localdistill.core.records import Grade
+from localdistill.core.records import Fact
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
@@ -79,7 +79,7 @@ async def test_a_wrong_answer_is_marked_and_shown_with_what_it_is_seen_together(
     store = open_store(root)
     right = next(store.traces([RunFolder.open(root.runs, "doubling-1").ids("select")[0]]))
     store.add_traces([replace(right, id="b2:77770000", answer="The answer is 3.", sample_index=1)])
-    store.add_grades([Grade("b2:77770000", "math@1", 0.0, "3 is wrong")])
+    store.add_facts([Fact("b2:77770000", "math", value=0.0, passed=False, reason="3 is wrong")])
     app = LocalDistillApp(root.root, start="formats")
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, app, right.id)

@@ -128,7 +128,7 @@ def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | Non
         for place, part in enumerate(arm.parts, start=1):
             name = arm.name if len(arm.parts) == 1 else f"{arm.name} {place}"
             source = _source(store, run, recipe, part, trace) if run and recipe else trace
-            given = part_traces(run, recipe, arm, part) if run and recipe else ()
+            given = partial(part_traces, run, recipe, arm, part) if run and recipe else tuple
             used.add(part.format)
             found.append(layouter.lay_out(prompt, source, name, part.member,
                                           siblings=partial(siblings_of, store, source, run, given))
@@ -139,12 +139,12 @@ def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | Non
 
 
 def siblings_of(store: Store, trace: Trace, run: RunFolder | None = None,
-                given: Collection[str] = ()) -> Sequence[Candidate]:
+                given: Callable[[], Collection[str]] = tuple) -> Sequence[Candidate]:
     """The traces of the same prompt that were made in the same way, this one among them: those among `given`, which is
     what an arm of `run` has, or all that there are where that is nothing yet."""
-    ids = answers_to(readers(store.path), trace.prompt_id)
+    ids, among = answers_to(readers(store.path), trace.prompt_id), set(given())
     scope = scope_of_run(run) if run is not None else None
-    found = candidates(store, [one for one in ids if one in set(given)] if given else ids, scope)
+    found = candidates(store, [one for one in ids if one in among] if among else ids, scope)
     return [one for _, own in found for one in own if one.trace.rewrite == trace.rewrite]
 
 

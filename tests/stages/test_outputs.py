@@ -56,7 +56,8 @@ EXPORT = ExportOutput(
     (TaskSummary("sums", False, 4, "trained", (FormSummary("trained", 0.5, (0.1, 0.9)), FORM), 0.1),), ("sums: F16",),
     ("b2:a",), ("none",), ("resume",))
 LEFT: tuple[StageOutput, ...] = (
-    CollectOutput(3, 0.5, 1, {"<x>": 2}), GradeOutput(("exact",)), SelectOutput("s", 2),
+    CollectOutput(3, 0.5, 1, {"<x>": 2}),
+    GradeOutput(("exact",), ("tokens",), (("exact", 2, ""), ("tokens", 1, "3f9a01bc"))), SelectOutput("s", 2),
     RewriteOutput({"short": {"kept": 2, "too long": 1}}),
     FormatOutput({"one": ArmDataset("b2:d", FACTS)}, 3, "sha256:s"),
     TrainOutput({"one": (ArmAdapter("b2:x", 0, RESULT), ArmAdapter("b2:y", 1, RESULT))}),
@@ -127,6 +128,7 @@ def test_what_earlier_versions_left_is_read(archive: Path, tmp_path: Path) -> No
     root = unpack(archive, tmp_path)
     run = RunFolder(root / "runs" / "chain-1")
     left = {stage: read_output(run, kind) for stage, kind in OUTPUTS.items()}
+    assert left["grade"] == GradeOutput(("exact",)), "of whom it saw the verdicts is not known"
     assert left["collect"] == CollectOutput(24) and left["rewrite"] == RewriteOutput({"short": {"kept": 21}})
     dataset, train, made = (read_output(run, kind) for kind in (FormatOutput, TrainOutput, ExportOutput))
     assert isinstance(dataset, FormatOutput)

@@ -35,7 +35,7 @@ class Means:
     count: TokenCounter | None = None
     """The student's tokens of a text; None where the recipe has no student."""
     tokenizer: str = ""
-    """Digest of that tokenizer."""
+    """Identity of that tokenizer, as `Request.tokenizer` says it."""
     items: Sequence[str] = ()
     """Questions of evaluation items."""
     passed: Callable[[str], bool | None] = _nobody_decided

@@ -58,8 +58,9 @@ EXPORT = ExportOutput(
     ("b2:a",), ("none",), ("resume",))
 SELECTED = Selected("s", 3, 2, {"verified": 1})
 LEFT: tuple[StageOutput, ...] = (
-    CollectOutput(3, 0.5, 1, {"<x>": 2}, {"teacher": 3}), GradeOutput(("exact",)), SelectOutput({"teacher": SELECTED}),
-    RewriteOutput({"short": {"kept": 2, "too long": 1}}, {"short": SELECTED}),
+    CollectOutput(3, 0.5, 1, {"<x>": 2}, {"teacher": 3}),
+    GradeOutput(("exact",), ("tokens",), (("exact", 2, ""), ("tokens", 1, "3f9a01bc"))),
+    SelectOutput({"teacher": SELECTED}), RewriteOutput({"short": {"kept": 2, "too long": 1}}, {"short": SELECTED}),
     FormatOutput({"one": ArmDataset("b2:d", FACTS)}, 3, "sha256:s"),
     TrainOutput({"one": (ArmAdapter("b2:x", 0, RESULT), ArmAdapter("b2:y", 1, RESULT))}),
     EvaluateOutput("b2:c", "one"), EXPORT)
@@ -129,6 +130,7 @@ def test_what_earlier_versions_left_is_read(archive: Path, tmp_path: Path) -> No
     root = unpack(archive, tmp_path)
     run = RunFolder(root / "runs" / "chain-1")
     left = {stage: read_output(run, kind) for stage, kind in OUTPUTS.items()}
+    assert left["grade"] == GradeOutput(("exact",)), "of whom it saw the verdicts is not known"
     assert left["collect"] == CollectOutput(24) and left["rewrite"] == RewriteOutput({"short": {"kept": 21}})
     assert left["select"] == SelectOutput({"": Selected("chain", 21, 21)})
     dataset, train, made = (read_output(run, kind) for kind in (FormatOutput, TrainOutput, ExportOutput))

@@ -3,13 +3,24 @@ outranks every grader, a recipe sees the members that it names, and facts are co
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from localdistill.core.errors import StoreError, UsageError
-from localdistill.core.records import PERSON, Fact, Reply, Request, Sampling, TokenScores, Usage
+from localdistill.core.records import (
+    PERSON,
+    Continuation,
+    Fact,
+    Message,
+    Reply,
+    Request,
+    Sampling,
+    TokenScores,
+    Usage,
+)
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.labels.tokens import TokensLabel
@@ -18,7 +29,7 @@ from localdistill.store import Store
 from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.conditions import check_condition
 from localdistill.store.pages import readers, short_rows, sorted_places
-from localdistill.store.replies import reply_key, reply_line
+from localdistill.store.replies import reply_key, reply_line, reply_of
 from localdistill.store.rows import trace_to_json
 from tests.store.test_store import filled, graded, ids, label, prompt_number, trace_number
 
@@ -195,3 +206,13 @@ def test_no_member_is_called_like_a_column_of_every_store() -> None:
     makers = [family.load(name) for family in (GRADERS, LABELS) for name in family.names()]
     names = [name for maker in makers for name in (maker.name, *(f"{maker.name}_{metric}" for metric in maker.metrics))]
     assert len(set(names)) == len(names) and set(names).isdisjoint({*VIEW_COLUMNS, PERSON[0]})
+
+
+def test_a_reply_that_holds_scores_comes_back_whole(tmp_path: Path) -> None:
+    scores = (TokenScores((5, 6), (-0.25, float("-inf")), ((5, 7), ()), ((-0.25, -2.0), ())), TokenScores((), (), (), ()))
+    reply = Reply("own", "complete", usage=Usage(7, 0), continuations=scores)
+    ends = (Continuation("a b"), Continuation(token_ids=(5,)))
+    request = Request("own", (Message("user", "?"),), continuations=ends)
+    key = reply_key(request, "replay", "m")
+    assert key != reply_key(replace(request, continuations=request.continuations[:1]), "replay", "m")
+    assert reply_of(json.loads(json.dumps(reply_line(key, "replay", "m", reply)))["reply"]) == reply

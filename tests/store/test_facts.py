@@ -209,8 +209,8 @@ def test_no_member_is_called_like_a_column_of_every_store() -> None:
 
 
 def test_a_reply_that_holds_scores_comes_back_whole(tmp_path: Path) -> None:
-    scores = (TokenScores((5, 6), (-0.25, float("-inf")), ((5, 7), ()), ((-0.25, -2.0), ())), TokenScores((), (), (), ()))
-    reply = Reply("own", "complete", usage=Usage(7, 0), continuations=scores)
+    two = TokenScores((5, 6), (-0.25, float("-inf")), ((5, 7), ()), ((-0.25, -2.0), ()))
+    reply = Reply("own", "complete", usage=Usage(7, 0), continuations=(two, TokenScores((), (), (), ())))
     ends = (Continuation("a b"), Continuation(token_ids=(5,)))
     request = Request("own", (Message("user", "?"),), continuations=ends)
     key = reply_key(request, "replay", "m")

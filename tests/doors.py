@@ -16,7 +16,7 @@ import pytest
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.means import Means
-from localdistill.core.records import Example, Fact, Prompt, Reply, Request, Skip, Trace
+from localdistill.core.records import Example, Fact, Prompt, Reply, Request, Skip, TokenScores, Trace
 from localdistill.core.registry import Family
 from localdistill.core.samples import (
     EngineSample,
@@ -39,6 +39,7 @@ from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import Member
 from localdistill.stages.context import build_member
+from localdistill.tasks.base import Given
 from localdistill.tasks.items import ItemSource
 from localdistill.trainers._rows import check_groups
 from localdistill.trainers.job import TrainingJob
@@ -307,15 +308,32 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     task = build_member(family, Member(use=name, options=options), place, source=source)
     prompts = task.prompts()
     assert [prompt.question for prompt in prompts] == list(sample.questions)
-    grader = GRADERS.load(task.grader)()
+    requests = task.requests(prompts[0], Given(64, None))
+    assert requests and len({request.id for request in requests}) == len(requests)
+    grader = GRADERS.load(task.grader)() if task.grader else None
+
+    def judge(prompt: Prompt, reply: Reply) -> Fact:
+        return said_of(grader, [(prompt, answers(prompt, reply.answer))], means_of(grader, ()))
+
     try:
-        assert all(grader.applies(prompt) for prompt in prompts)
-        said = [said_of(grader, [(prompts[0], answers(prompts[0], text))], means_of(grader, ())).value
+        assert grader is None or all(grader.applies(prompt) for prompt in prompts)
+        said = [task.score(prompts[0], [replied(request, text) for request in requests], judge).score
                 for text in (sample.right, sample.wrong)]
         assert said == [1.0, 0.0]
     finally:
-        grader.close()
+        if grader is not None:
+            grader.close()
     return ""
+
+
+def replied(request: Request, said: str | Sequence[float]) -> Reply:
+    """A reply that says so, or gives the continuations these log-probabilities."""
+    assert isinstance(said, str) == (request.kind == "generate"), "the sample answers what is not asked"
+    if isinstance(said, str):
+        return Reply(request.id, "complete", answer=said, raw=said, finish_reason="stop")
+    scores = [TokenScores((0,), (value,), ((),), ((),)) for value in said]
+    assert len(scores) == len(request.continuations)
+    return Reply(request.id, "complete", continuations=tuple(scores))
 
 
 def try_trainer(family: Family, name: str, sample: TrainerSample, place: Path) -> str:

@@ -186,10 +186,11 @@ class TaskSample(Sample):
     rows: Sequence[Mapping[str, object]]
     questions: Sequence[str]
     """The questions of the items, in order."""
-    right: str
-    """An answer to the first item that its grader must take."""
-    wrong: str
-    """One that it must not take."""
+    right: str | Sequence[float]
+    """An answer to the first item that must count; of a task by likelihood, the log-probabilities of its
+    continuations."""
+    wrong: str | Sequence[float]
+    """One that must not."""
 
 
 @dataclass(frozen=True)

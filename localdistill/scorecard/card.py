@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from localdistill.core.errors import LocalDistillError
@@ -36,6 +36,8 @@ class ItemResult:
     """What kind of item it is, for example its number of steps; empty for none."""
     error: str = ""
     """Why there is no reply at all, for example a prompt that does not fit; it counts as wrong."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the task measured beside the score, by name."""
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,17 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Emit, Progressed, Warned, stamped
-from localdistill.core.means import Means
-from localdistill.core.records import Prompt, Reply, Request, Sampling, content_id, trace_of
+from localdistill.core.records import Prompt
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
-from localdistill.graders.base import Grader
 from localdistill.recipe import Member
 from localdistill.safety.files import atomic_write_text
 from localdistill.scorecard import ContestantResult, ItemResult
 from localdistill.scorecard.card import items_from_text, items_to_text
 from localdistill.stages.context import StageContext
+from localdistill.stages.item_replies import OpenItem, judge_of, result_of
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
-from localdistill.tasks.base import Task
+from localdistill.tasks.base import Given, Task
 
 VERSION = 2
 MOST_REASONS = 3
@@ -36,6 +35,11 @@ class Bench:
     member: Member
     task: Task
     prompts: Sequence[Prompt]
+
+    @property
+    def judged_by(self) -> str:
+        """The grader, for people."""
+        return self.task.grader or "a rule of its own"
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,11 @@ def measure(context: StageContext, bench: Bench, contestant: Contestant,
     """The contestant's results, from their artifact or measured now, and that artifact's digest."""
     section = context.recipe.evaluate
     assert section is not None
-    grader = GRADERS.load(bench.task.grader)
+    grader = GRADERS.load(bench.task.grader) if bench.task.grader else None
     spec = {
         "task": bench.member.model_dump(mode="json"),
-        "grader": f"{grader.name}@{grader.version}",
+        "grader": f"{grader.name}@{grader.version}" if grader else "",
+        **({"version": bench.task.version} if bench.task.version > 1 else {}),
         "items": [p.id for p in bench.prompts],
         "max_tokens": section.max_tokens,
         "thinks": contestant.thinks,
@@ -180,45 +185,25 @@ def _say_unanswered(context: StageContext, contestant: Contestant, label: str, r
 def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving: Serving,
             label: str) -> list[ItemResult]:
     assert context.recipe.evaluate is not None
-    sampling = Sampling(max_tokens=context.recipe.evaluate.max_tokens)
-    by_id = {content_id("item", i, p.id): p for i, p in enumerate(bench.prompts)}
-    requests = {key: Request(key, p.messages, sampling, 0, contestant.thinks) for key, p in by_id.items()}
-    results: dict[str, ItemResult] = {}
-    grader: Grader = context.member(GRADERS, Member(use=bench.task.grader))
-    right, emit = 0.0, contestant.tells(context.emit)
-    try:
-        with context.engine(serving.engine) as engine:
-            model = engine.identity()
-            for reply in engine.answer(requests.values(), emit, context.cancel):
-                prompt = by_id[reply.request_id]
-                trace = trace_of(reply, requests[reply.request_id], prompt, engine.name, model)
-                [grade] = grader.facts([(prompt, trace)], Means(emit=emit, cancel=context.cancel))
-                score = grade.value if isinstance(grade.value, float) else 0.0
-                right += score
-                results[reply.request_id] = _result(bench.task, prompt, reply, score, grade.extracted)
-                counters = {"right": right}
-                emit(Progressed(label, len(results), len(requests), "items", counters))
-    finally:
-        grader.close()
+    given = Given(context.recipe.evaluate.max_tokens, contestant.thinks)
+    items = [OpenItem(place, prompt, bench.task.requests(prompt, given)) for place, prompt in enumerate(bench.prompts)]
+    item_of = {request.id: item for item in items for request in item.requests}
+    right, done, emit = 0.0, 0, contestant.tells(context.emit)
+    with judge_of(context, bench.task, emit) as judge, context.engine(serving.engine) as engine:
+        judge.engine = engine
+        for reply in engine.answer((request for item in items for request in item.requests), emit, context.cancel):
+            item = item_of[reply.request_id]
+            item.replies[reply.request_id] = reply
+            if not item.is_answered:
+                continue
+            item.result = result_of(bench.task, item, judge)
+            right, done = right + item.result.score, done + 1
+            emit(Progressed(label, done, len(items), "items", {"right": right}))
     context.cancel.check()
-    if len(results) < len(by_id):
-        what = f"{label} answered only {len(results)} of {len(by_id)} items"
+    answered = [item.result for item in items if item.result is not None]
+    if len(answered) < len(items):
+        what = f"{label} answered only {len(answered)} of {len(items)} items"
         raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
-    answered = [results[key] for key in by_id]
     if answered and all(result.error for result in answered):
         raise LocalDistillError(f"{label}: no item could be answered: {answered[0].error}", "evaluate on another task")
     return answered
-
-
-def _result(task: Task, prompt: Prompt, reply: Reply, score: float, extracted: str) -> ItemResult:
-    return ItemResult(
-        prompt_id=prompt.id,
-        score=score,
-        finished=reply.finish_reason == "stop",
-        hit_limit=reply.finish_reason == "length",
-        answer_tokens=reply.usage.completion_tokens,
-        extracted=extracted,
-        output=reply.raw,
-        category=task.category(prompt),
-        error=(reply.error or "no reply") if reply.status == "error" else "",
-    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from localdistill.core.capabilities import require
+from localdistill.core.capabilities import needed_by, require
 from localdistill.core.errors import LocalDistillError, MissingExtra, RecipeError, UsageError
 from localdistill.core.stages import STAGES
 from localdistill.engines import ENGINES
@@ -37,7 +37,7 @@ from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
 from localdistill.store.columns import FactColumn, FactView
 from localdistill.store.conditions import check_condition
-from localdistill.tasks.base import Task
+from localdistill.tasks.base import Given, Task
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 _IN_HUB = "hf://"
@@ -256,12 +256,20 @@ def _items(look: _Look) -> Iterator[Problem]:
     for place, task in enumerate(build_tasks(look.recipe, look.base)):
         key = f"evaluate.task.{place}"
         if key not in look.unfit:
-            yield from _found(key, partial(_require_items, task))
+            yield from _found(key, partial(_require_items, task, look))
 
 
-def _require_items(task: Task) -> None:
-    if not task.prompts():
+def _require_items(task: Task, look: _Look) -> None:
+    items = task.prompts()
+    if not items:
         raise UsageError(f"the task {task.name} has no items", "give it a file that holds some")
+    if look.student is None:
+        return
+    served = build_trainer(look.recipe, look.base).served(look.student, None)
+    runs = Member(use=served.engine, options={**served.options, **served.places})
+    with closing(build_member(ENGINES, runs, look.base)) as engine:
+        for request in task.requests(items[0], Given(1, None)):
+            require(engine, needed_by(request), f"{served.engine}, which runs the student,")
 
 
 def _learning(look: _Look) -> Iterator[Problem]:

@@ -79,9 +79,9 @@ class FormsMeasurer:
         whole = f"arm '{of.label}'" if of.adapter else "the base"
         if of.adapter:
             _, items = answers_of(self._context, bench, BASE)
-            self.beside.append(build_beside_card(forms, BASE.result(items), task.name, task.grader, task.is_guard,
+            self.beside.append(build_beside_card(forms, BASE.result(items), task.name, bench.judged_by, task.is_guard,
                                                  whole))
-        return build_forms_card(forms, TRAINED, task.name, task.grader, task.is_guard, whole)
+        return build_forms_card(forms, TRAINED, task.name, bench.judged_by, task.is_guard, whole)
 
     def _as(self, form: str) -> Contestant:
         return replace(self._contestant, form=form)

@@ -1,13 +1,38 @@
-"""The contract of tasks: prompts and a grader that make a benchmark."""
+"""The contract of tasks: items, how they are asked, and how the replies to one are scored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from localdistill.core.options import Options
-from localdistill.core.records import Prompt
+from localdistill.core.records import Fact, Prompt, Reply, Request
 from localdistill.core.samples import TaskSample
+
+Judge = Callable[[Prompt, Reply], Fact]
+"""What the task's grader says of a reply to an item."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What every contestant is given alike."""
+
+    max_tokens: int
+    """Most new tokens of one reply."""
+    thinks: bool | None
+    """Whether the contestant is to think; None leaves it to its template."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How the replies to one item were scored."""
+
+    score: float
+    """0..1; 1 is right."""
+    extracted: str = ""
+    """What was taken for the answer."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -15,8 +40,10 @@ class Task(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when a score could change: answers that are kept then no longer count."""
     grader: ClassVar[str]
-    """Name of the grader that judges its items."""
+    """Name of the grader that judges its items; empty for a task with a rule of its own."""
     is_guard: ClassVar[bool]
     """True for a task outside the target that must not get worse."""
 
@@ -28,4 +55,10 @@ class Task(Protocol):
         """The items in a fixed order."""
 
     def category(self, prompt: Prompt) -> str:
-        """The kind of item that `prompt` is, within this task; empty where it has no kinds. Scores are told by it."""
+        """The kind of item that `prompt` is; empty where it has no kinds. Scores are told by it."""
+
+    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
+        """What is asked about one item, at least one request; ids are unique within the item."""
+
+    def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
+        """The score of an item by the replies to its requests, in their order; those that failed are errors."""

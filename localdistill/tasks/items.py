@@ -9,13 +9,15 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import Field
 
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.options import FileName, Options
-from localdistill.core.records import Prompt
+from localdistill.core.records import Prompt, Reply, Request, Sampling
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.tasks.base import Given, Judge, Scored
 
 ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
 """Reads the prompts of a file in a layout (None: find it out), for example `interchange.files.read_prompts`."""
@@ -44,9 +46,10 @@ class ItemOptions(Options):
 
 
 class FileTask:
-    """Items out of one file, in the order of the file. A member says `name`, `grader`, `is_guard` and `layout`, and
-    has a `path` among its options."""
+    """Items out of one file, in the order of the file, each asked once and judged by a grader. A member says `name`,
+    `grader`, `is_guard` and `layout`, and has a `path` among its options."""
 
+    version = 1
     grader: str
     is_guard: bool
     layout = ""
@@ -66,6 +69,16 @@ class FileTask:
     def category(self, prompt: Prompt) -> str:
         """What the file says under `category`, if anything."""
         return str(prompt.metadata.get("category", ""))
+
+    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
+        """The item itself, once, greedily."""
+        return [Request("", prompt.messages, Sampling(max_tokens=given.max_tokens), 0, given.thinks)]
+
+    def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
+        """What the grader says, on the average of the replies."""
+        said = [judge(prompt, reply) for reply in replies]
+        values = [fact.value if isinstance(fact.value, float) else 0.0 for fact in said]
+        return Scored(fmean(values), said[0].extracted)
 
     def prompts(self) -> Sequence[Prompt]:
         """The chosen items, read once. Raises InputError for a file that is missing, unreadable or empty."""

@@ -1,0 +1,131 @@
+"""Tasks are asked in their own way: several samples of an item, and likelihood of given answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from localdistill.core.events import Cancel
+from localdistill.core.records import Continuation, Prompt, Reply, Request, Sampling
+from localdistill.core.samples import TaskSample
+from localdistill.recipe import parse_recipe
+from localdistill.stages.benchmarking import BASE, benches
+from localdistill.stages.checking import check_recipe
+from localdistill.stages.context import StageContext
+from localdistill.stages.evaluate import answers_of
+from localdistill.store import Store
+from localdistill.tasks import TASKS
+from localdistill.tasks.base import Given, Judge, Scored
+from localdistill.tasks.items import FileTask
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
+from tests.doors import run_samples
+from tests.tiny_models import tiny_model
+
+ROWS = [{"messages": [{"role": "user", "content": f"{n} + 1?"}], "reference": str(n + 1)} for n in (1, 2, 3)]
+TURN = {"role": "user", "content": "1 + 1?"}
+
+
+class DrawnTask(FileTask):
+    """Four samples of each item; its score is the share of right ones."""
+
+    name, grader, is_guard, layout = "drawn", "exact", False, "prompts"
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """One item."""
+        return (TaskSample(ROWS[:1], ["1 + 1?"], "It is 2.", "It is 3."),)
+
+    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
+        """Four times, not greedily."""
+        sampling = Sampling(max_tokens=given.max_tokens, temperature=1.0)
+        return [Request(str(number), prompt.messages, sampling, number, given.thinks) for number in range(4)]
+
+
+class ChoiceTask(FileTask):
+    """The likelier of two answers counts; there is no grader."""
+
+    name, grader, is_guard, layout = "choice", "", False, "prompts"
+
+    @classmethod
+    def samples(cls) -> Sequence[TaskSample]:
+        """One item."""
+        return (TaskSample(ROWS[:1], ["1 + 1?"], (-1.0, -2.0), (-2.0, -1.0)),)
+
+    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
+        """The right answer and a wrong one."""
+        ends = Continuation(str(prompt.reference)), Continuation("many of them")
+        return [Request("", prompt.messages, thinks=given.thinks, continuations=ends)]
+
+    def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
+        """1 where the right one is the likelier."""
+        right, wrong = (scores.total for scores in replies[0].continuations)
+        return Scored(float(right > wrong), metrics={"margin": right - wrong})
+
+
+@pytest.fixture(autouse=True)
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls in (DrawnTask, ChoiceTask):
+        module = ModuleType(f"localdistill.tasks.{cls.name}")
+        setattr(module, cls.__name__, cls)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setitem(TASKS.members, cls.name, cls.__name__)  # type: ignore[arg-type]
+
+
+def evaluated(folder: Path, task: str) -> tuple[StageContext, Callable[[], Any]]:
+    """A run that only evaluates the untrained student on `task`."""
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "rows.jsonl").write_text(json.dumps({"messages": [TURN, {"role": "assistant", "content": "2"}]}) + "\n")
+    tiny_model(folder / "student", "llama", hidden=32)
+    text = (f'name = "kinds"\n[traces]\nown = {{ files = ["rows.jsonl"] }}\n[student]\nmodel = "student"\n[evaluate]\n'
+            f'max_tokens = 5\nexclude_contaminated = false\n[[evaluate.task]]\nuse = "{task}"\npath = "items.jsonl"\n')
+    workspace, recipe = Workspace(folder), parse_recipe(text)
+    run = RunFolder.create(workspace.runs, recipe, text, {"stages": ["evaluate"], "base": str(folder)})
+    context = StageContext(workspace, run, recipe, Store(workspace.store_path), lambda event: None, Cancel())
+
+    def answers() -> Any:
+        [bench] = benches(context)
+        return answers_of(context, bench, BASE)[1]
+
+    return context, answers
+
+
+@pytest.mark.parametrize("name", ["drawn", "choice"])
+def test_their_samples_hold(name: str, tmp_path: Path) -> None:
+    run_samples(TASKS, name, tmp_path)
+
+
+def test_an_item_with_several_samples_is_scored_once_by_all_of_them(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DrawnTask, "score", lambda self, prompt, replies, judge: Scored(
+        len({reply.raw for reply in replies}) / 8, metrics={"replies": len(replies)}))
+    _, answers = evaluated(tmp_path, "drawn")
+    items = answers()
+    assert len(items) == 3 and all(item.metrics == {"replies": 4} for item in items)
+    assert all(0.25 <= item.score <= 0.5 for item in items), "the samples of an item differ"
+    assert answers() == items, "what is kept is not asked again, and comes back whole"
+
+
+def test_an_item_by_likelihood_needs_no_grader_and_writes_nothing(tmp_path: Path) -> None:
+    context, answers = evaluated(tmp_path, "choice")
+    assert check_recipe(context.recipe, tmp_path) == []
+    items = answers()
+    assert len(items) == 3 and all(item.finished and not item.hit_limit and item.answer_tokens == 0 for item in items)
+    for item in items:
+        first, second = map(float, item.output.splitlines())
+        assert item.score == float(first > second) and item.metrics["margin"] == pytest.approx(first - second, abs=1e-3)
+
+
+def test_a_task_that_asks_for_what_the_engine_cannot_is_refused_before_anything_runs(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, _ = evaluated(tmp_path, "drawn")
+    grammar = Sampling(grammar="root ::= [0-9]+")
+    monkeypatch.setattr(DrawnTask, "requests", lambda self, prompt, given: [Request("", prompt.messages, grammar)])
+    [problem] = check_recipe(context.recipe, tmp_path)
+    assert problem.key == "evaluate.task.0" and "cannot keep to a grammar" in problem.text

@@ -236,7 +236,7 @@ class TracesPage(Page):
 
         def judged(fact: Fact) -> None:
             self._end_asking()
-            self.notify(f"{line(fact.subject_id)}: {verdict}", markup=False)
+            self.notify(f"{line(fact.subject_id)}: {line(verdict)}", markup=False)
             self.action_look_again()
             if self.has_class("open"):
                 self._opened = ""

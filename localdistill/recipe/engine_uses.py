@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from localdistill.core.registry import Family
+from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
-from localdistill.recipe.sections import EngineSection, Member, Recipe, RewrittenSet
+from localdistill.recipe.sections import EngineSection, Recipe
+from localdistill.recipe.trace_sets import Member, RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -31,9 +33,13 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
     for one in recipe.asked:
         for name in one.ask:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name))
-    for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
+    verified = recipe.graders if any(one.until_verified for one in recipe.asked) else ()
+    own = (one.filters for one in (*recipe.sets, *recipe.arms) if one.filters)
+    filters = (*recipe.filters, *(member for members in own for member in members))
+    for stage, family, members in (("collect", GRADERS, verified), ("grade", GRADERS, recipe.graders),
+                                   ("grade", LABELS, recipe.labels), ("select", FILTERS, filters)):
         for member in members:
-            yield from _named(recipe, "grade", family, member)
+            yield from _named(recipe, stage, family, member)
     for made in recipe.rewrites:
         for name in writers_of(recipe, made).values():
             yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name)

@@ -76,8 +76,8 @@ def _imported(made: Upgraded) -> list[str]:
     traces = made.data.get("traces")
     if traces is None:
         made.data.pop("traces", None)
-    own = [key for key in ("files", "layout", "limit") if isinstance(traces, dict) and key in traces]
-    if not any(not isinstance(traces[key], dict) for key in own):
+    own = traces if isinstance(traces, dict) else {}
+    if all(isinstance(own.get(key, {}), dict) for key in ("files", "layout", "limit")):
         return []
     made.older.append("[traces] files")
     made.data["traces"] = {"imported": traces}

@@ -18,7 +18,7 @@ from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import StoredSet
+from localdistill.recipe.trace_sets import StoredSet
 from localdistill.stages.context import build_member
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.store.columns import FactColumn, FactView

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import ArmSection, RewrittenSet
+from localdistill.recipe.sections import ArmSection
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.stages.context import StageContext
 from localdistill.workspace.run_folder import RunFolder
 

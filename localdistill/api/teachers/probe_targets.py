@@ -15,7 +15,8 @@ from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
 from localdistill.providers import provider
-from localdistill.recipe.sections import AskedSet, EngineSection, PromptsSection, Recipe
+from localdistill.recipe.sections import EngineSection, Recipe
+from localdistill.recipe.trace_sets import AskedSet, PromptsSection
 from localdistill.stages.context import build_member
 
 

@@ -13,7 +13,8 @@ from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import PartSection, RewrittenSet
+from localdistill.recipe.sections import PartSection
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.sets import rewritten
 from localdistill.stages.tokenizing import TraceTokenizer, format_of

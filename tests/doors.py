@@ -137,14 +137,21 @@ def try_filter(family: Family, name: str, sample: FilterSample, place: Path) -> 
     return ""
 
 
+def good_row(rule: Any) -> dict[str, Any]:
+    """A right and complete trace, of which graders and labels have said what the filter's own samples say of one that
+    stays."""
+    stays = next(row for sample in rule.samples() for row, stays in zip(sample.rows, sample.kept) if stays)
+    return {**{name: stays.get(name) for name in rule.columns}, **ROW}
+
+
 def row_batch(rule: Any, row: dict[str, Any]) -> pa.RecordBatch:
-    """One row with the columns that the filter says it needs."""
-    return pa.RecordBatch.from_pylist([row]).select(list(rule.columns))
+    """One row with the columns that the filter says it needs; what is not known of it is null."""
+    return pa.RecordBatch.from_pylist([{**dict.fromkeys(rule.columns), **row}]).select(list(rule.columns))
 
 
 def kept(rule: Any, rows: Iterable[dict[str, Any]]) -> list[bool]:
     """The verdict of a filter on rows, through SQL where it is SQL, else in batches of one row."""
-    rows = list(rows)
+    rows = [{**dict.fromkeys(rule.columns), **row} for row in rows]
     if (sql := rule.sql()) is None:
         return [verdict for row in rows for verdict in rule.keep(row_batch(rule, row))]
     with duckdb.connect() as connection:

@@ -66,9 +66,9 @@ def traces(
     where: Annotated[
         str,
         typer.Option(
-            help="SQL condition on one trace, over the columns of trace_view, for example "
-            "\"score = 0 and model like '%R1%'\". It is worked out in a process of its own that can read nothing else "
-            "and is ended when it takes too long."
+            help="SQL condition on one trace, over the columns of trace_view and what graders and labels say by their "
+            "names, for example \"score = 0 and model like '%R1%'\" or \"tokens_answer > 500\". It is worked out in a "
+            "process of its own that can read nothing else and is ended when it takes too long."
         ),
     ] = "",
     search: Annotated[str, typer.Option(help="Only traces that contain this text.")] = "",

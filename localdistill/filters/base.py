@@ -25,7 +25,8 @@ class Filter(Protocol):
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns of `trace_view` that it reads, those of facts among them; `sql` may name what it likes."""
+        """The columns of `trace_view` that it reads. One that is SQL says which of facts it names, so that a recipe
+        without them is refused before anything runs."""
 
     @property
     def looks_ahead(self) -> bool:

@@ -234,6 +234,9 @@ def test_who_judges_is_found_by_the_type_of_the_option(tmp_path: Path) -> None:
     recipe = parse_recipe(recipe_of(tmp_path, 1, judging=hosted))
     assert [(stage, role, use) for stage, role, use, _ in engines_in(recipe)] == [
         ("collect", "teacher", "replay"), ("grade", "grader toy_judge", "openai_compatible")]
+    verified = parse_recipe(recipe_of(tmp_path, 1, judging=hosted, collecting="until_verified = true"))
+    assert [(stage, role) for stage, role, _, _ in engines_in(verified)] == [
+        ("collect", "teacher"), ("collect", "grader toy_judge"), ("grade", "grader toy_judge")], "its key is at hand"
     [terms] = terms_in(recipe)
     assert terms.roles == ("grader toy_judge",) and "openai" in terms.name
 

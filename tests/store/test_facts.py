@@ -10,9 +10,12 @@ import pytest
 
 from localdistill.core.errors import StoreError, UsageError
 from localdistill.core.records import PERSON, Fact, Reply, Request, Sampling, TokenScores, Usage
+from localdistill.graders import GRADERS
+from localdistill.labels import LABELS
 from localdistill.labels.tokens import TokensLabel
 from localdistill.safety.journal import JournalWriter
 from localdistill.store import Store
+from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.conditions import check_condition
 from localdistill.store.pages import readers, short_rows, sorted_places
 from localdistill.store.replies import reply_key, reply_line
@@ -185,3 +188,10 @@ def test_replies_to_members_are_known_by_what_was_asked(tmp_path: Path) -> None:
     writer.close()
     assert store.catch_up([path]).damaged == 1
     assert store.replies([others[1], key, others[0]]) == {key: reply}
+
+
+@pytest.mark.whole
+def test_no_member_is_called_like_a_column_of_every_store() -> None:
+    makers = [family.load(name) for family in (GRADERS, LABELS) for name in family.names()]
+    names = [name for maker in makers for name in (maker.name, *(f"{maker.name}_{metric}" for metric in maker.metrics))]
+    assert len(set(names)) == len(names) and set(names).isdisjoint({*VIEW_COLUMNS, PERSON[0]})

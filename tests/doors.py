@@ -37,7 +37,7 @@ from localdistill.exporters.base import ExportJob
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
-from localdistill.recipe.sections import Member
+from localdistill.recipe.trace_sets import Member
 from localdistill.stages.context import build_member
 from localdistill.tasks.base import Given
 from localdistill.tasks.items import ItemSource

@@ -23,7 +23,7 @@ from localdistill.engines import ENGINES
 from localdistill.filters import FILTERS
 from localdistill.interchange import LAYOUTS
 from localdistill.providers import Who
-from localdistill.recipe.sections import Member
+from localdistill.recipe import Member
 from localdistill.stages.context import build_member
 from tests.doors import DOORS, run_samples
 from tests.test_house import FAMILIES

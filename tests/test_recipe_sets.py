@@ -11,7 +11,7 @@ from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
 from localdistill.recipe import dump_recipe, parse_recipe, read_resolved, recipe_schema
 from localdistill.recipe.engine_uses import engine_uses, writers_of
-from localdistill.recipe.sections import AskedSet, ImportedSet, RewrittenSet, SelectedSet, StoredSet
+from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet, SelectedSet, StoredSet
 from localdistill.rewrites import REWRITES
 
 HEAD = """name = "x"
@@ -142,6 +142,7 @@ def test_what_names_get_wrong_is_one_line_at_its_key(sets: str, rest: str, said:
      "traces.teacher: two sets are named 'teacher': [teacher] stands for one; give it another name"),
     ('name = "x"\n[traces]\na = { ask = "r1" }\n[engine]\nr1 = { use = "replay", path = "x" }\n',
      "the set 'a' needs [prompts] with files"),
+    ('name = "x"\nteacher = 3\n[traces]\na = { files = ["x"] }\n', "teacher: is no table"),
     ('name = "x"\n[engine]\nr1 = 3\n[traces]\na = { files = ["x"] }\n', "engine.r1: "),
     ('name = "x"\nengine = 3\n[traces]\na = { files = ["x"] }\n', "engine: has one table for each name: [engine.NAME]"),
     ('name = "x"\n[[engine]]\nuse = "replay"\n[traces]\na = { files = ["x"] }\n',

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from localdistill.core.records import Message, Request, Sampling
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
-from localdistill.recipe.sections import AskedSet, Recipe
+from localdistill.recipe.sections import Recipe
+from localdistill.recipe.trace_sets import AskedSet
 
 
 def advice_on(recipe: Recipe) -> list[tuple[str, str]]:

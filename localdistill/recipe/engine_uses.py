@@ -12,7 +12,8 @@ from localdistill.core.registry import Family
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
-from localdistill.recipe.sections import AskedSet, EngineSection, Member, Recipe, RewrittenSet
+from localdistill.recipe.sections import EngineSection, Recipe
+from localdistill.recipe.trace_sets import AskedSet, Member, RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -37,14 +38,11 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
         for name in one.ask:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name),
                             must=_must(one))
-    if any(one.until_verified for one in recipe.asked):  # judged while answers are asked for
-        for member in recipe.graders:
-            yield from _named(recipe, "collect", GRADERS, member)
-    for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
+    verified = recipe.graders if any(one.until_verified for one in recipe.asked) else ()
+    for stage, family, members in (("collect", GRADERS, verified), ("grade", GRADERS, recipe.graders),
+                                   ("grade", LABELS, recipe.labels), ("select", FILTERS, recipe.every_filter)):
         for member in members:
-            yield from _named(recipe, "grade", family, member)
-    for member in recipe.every_filter:
-        yield from _named(recipe, "select", FILTERS, member)
+            yield from _named(recipe, stage, family, member)
     for made in recipe.rewrites:
         fields = REWRITES.load(made.rewrite).Options.engine_fields()
         for key, name in writers_of(recipe, made).items():

@@ -14,7 +14,8 @@ from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.engine_uses import engine_uses
-from localdistill.recipe.sections import Member, Recipe
+from localdistill.recipe.sections import Recipe
+from localdistill.recipe.trace_sets import Member
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS

@@ -14,50 +14,20 @@ from pydantic import ValidationError
 from localdistill.core.errors import LocalDistillError, RecipeError, nearest
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
-from localdistill.exporters import EXPORTERS
-from localdistill.filters import FILTERS
 from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
-from localdistill.labels import LABELS
-from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.expanding import expanded
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
-from localdistill.recipe.sections import (
-    PART_KEYS,
-    SET_KINDS,
-    ArmSection,
-    CollectSection,
-    EngineSection,
-    Recipe,
-    RewrittenSet,
-    SetSection,
-    ShortForm,
-)
+from localdistill.recipe.schema import EACH, MEMBERS
+from localdistill.recipe.sections import PART_KEYS, ArmSection, CollectSection, EngineSection, Recipe, ShortForm
 from localdistill.recipe.settings import BY_NAME, merge_settings
+from localdistill.recipe.trace_sets import SET_KINDS, RewrittenSet, SetSection
 from localdistill.recipe.upgrading import Upgraded, upgraded
 from localdistill.rewrites import REWRITES
-from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
 
 Table = dict[str, Any]
-_EACH = "*"
-_FAMILIES = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
-# Where family members stand in a recipe: the path of keys, the family, and the keys of the section itself.
-_MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
-    (("teacher",), ENGINES, frozenset({"name"})),
-    (("engine", _EACH), ENGINES, frozenset()),
-    (("traces", _EACH, "filter"), FILTERS, frozenset()),
-    (("grade",), GRADERS, frozenset()),
-    (("label",), LABELS, frozenset()),
-    (("filter",), FILTERS, frozenset()),
-    (("arm", _EACH, "filter"), FILTERS, frozenset()),
-    (("arm", _EACH, "objective"), OBJECTIVES, frozenset()),
-    (("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
-    (("train", "objective"), OBJECTIVES, frozenset()),
-    (("evaluate", "task"), TASKS, frozenset()),
-    (("export", "to"), EXPORTERS, frozenset()),
-)
 _REWRITTEN_KEYS = frozenset({"from", "filter"})
 _ARM_KEYS = frozenset({"filter", "objective", "start", "epochs"})
 _OF_THE_STAGE = {"model": "-", "adapter": ""}
@@ -82,6 +52,10 @@ class _Reader:
             if not isinstance(data.get(key, {}), dict):
                 self._say(key, f"has one table for each name: [{key}.NAME]")
                 data.pop(key)
+        teachers = data.get("teacher", {})
+        if not isinstance(teachers, dict | list) or any(not isinstance(one, dict) for one in teachers if
+                                                        isinstance(teachers, list)):
+            self._say("teacher", "is no table")
         self._members(data)
         collect = self._collect(data)
         data, clashes = expanded({**data, "collect": collect} if "collect" in data else data)
@@ -111,18 +85,18 @@ class _Reader:
 
     def _members(self, data: Table) -> None:
         """Move the options of every member into its `options` table, checked."""
-        for keys, family, own in _MEMBERS:
+        for keys, family, own in MEMBERS:
             for label, table in _tables(data, keys):
                 self._member(label, table, family, own, "use")
-        for label, table in _tables(data, ("traces", _EACH)):
+        for label, table in _tables(data, ("traces", EACH)):
             if "from" in table:
                 self._member(label, table, REWRITES, _REWRITTEN_KEYS, "rewrite")
-        for label, table in _tables(data, ("arm", _EACH)):
+        for label, table in _tables(data, ("arm", EACH)):
             if "parts" not in table:
                 self._member(label, table, FORMATS, _ARM_KEYS | PART_KEYS - {"format"}, "format")
-        for label, table in _tables(data, ("arm", _EACH, "parts")):
+        for label, table in _tables(data, ("arm", EACH, "parts")):
             self._member(label, table, FORMATS, frozenset({"traces", "share", "weight"}), "format")
-        for keys in (("prompts",), ("traces", _EACH)):
+        for keys in (("prompts",), ("traces", EACH)):
             for label, table in _tables(data, keys):
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
         for label, table in _tables(data, ("evaluate", "engine_options")):
@@ -293,7 +267,7 @@ def _tables(data: Any, keys: Sequence[str], label: str = "") -> list[tuple[str, 
     if not keys:
         return [(label, data)]
     first, *rest = keys
-    below = data.items() if first == _EACH else [(first, data.get(first))]
+    below = data.items() if first == EACH else [(first, data.get(first))]
     return [row for name, value in below for row in _tables(value, rest, f"{label}.{name}".strip("."))]
 
 
@@ -363,25 +337,3 @@ def read_resolved(text: str) -> Recipe:
     """The recipe that `dump_recipe` wrote, of whatever version."""
     data, _ = expanded(upgraded(json.loads(text)).data)
     return Recipe.model_validate(data)
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe as TOML has it, with the options of every family member under `x-members`, and under
-    `x-places` where members stand: path (`*` for a name) -> family and the key that picks the member."""
-    schema, short = Recipe.model_json_schema(), ShortForm.model_json_schema()
-    properties = {}
-    for name, value in schema["properties"].items():
-        properties[name] = value
-        if name == "prompts":
-            properties |= short["properties"]
-    schema["properties"] = properties
-    schema["$defs"] = {**short["$defs"], **schema["$defs"]}
-    schema["x-members"] = {
-        family.noun: {name: family.load(name).Options.model_json_schema() for name in family.names()}
-        for family in _FAMILIES
-    }
-    schema["x-places"] = {".".join(path): [family.noun, "use"] for path, family, _ in _MEMBERS} | {
-        "traces.*": [REWRITES.noun, "rewrite"], "arm.*": [FORMATS.noun, "format"],
-        "arm.*.parts": [FORMATS.noun, "format"],
-    }
-    return schema

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import nearest
-from localdistill.recipe.sections import ArmSection, AskedSet, ImportedSet, Recipe, RewrittenSet
+from localdistill.recipe.sections import ArmSection, Recipe
+from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet
 
 FEW = 8
 Problem = tuple[str, str]

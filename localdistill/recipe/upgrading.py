@@ -76,8 +76,8 @@ def _imported(made: Upgraded) -> list[str]:
     traces = made.data.get("traces")
     if traces is None:
         made.data.pop("traces", None)
-    said = traces if isinstance(traces, dict) else {}
-    if not any(key in said and not isinstance(said[key], dict) for key in ("files", "layout", "limit")):
+    own = traces if isinstance(traces, dict) else {}
+    if all(isinstance(own.get(key, {}), dict) for key in ("files", "layout", "limit")):
         return []
     made.older.append("[traces] files")
     made.data["traces"] = {"imported": traces}

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from localdistill.core.records import Message, Prompt, Request, Sampling, request_namer
 from localdistill.engines.base import Engine
-from localdistill.recipe.sections import AskedSet
+from localdistill.recipe.trace_sets import AskedSet
 
 T = TypeVar("T")
 

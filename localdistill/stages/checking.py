@@ -28,7 +28,7 @@ from localdistill.recipe import Member, Recipe
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
-from localdistill.recipe.sections import ImportedSet, StoredSet
+from localdistill.recipe.trace_sets import ImportedSet, StoredSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.first_rows import first_rows

@@ -14,7 +14,7 @@ from localdistill.core.events import Counted, stamped
 from localdistill.core.records import Prompt
 from localdistill.graders import GRADERS
 from localdistill.recipe import advice_on
-from localdistill.recipe.sections import AskedSet, ImportedSet, SelectedSet, SetSection, StoredSet
+from localdistill.recipe.trace_sets import AskedSet, ImportedSet, SelectedSet, SetSection, StoredSet
 from localdistill.stages.asking import (
     Asker,
     RequestQueue,

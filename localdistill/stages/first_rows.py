@@ -9,7 +9,7 @@ from pathlib import Path
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.records import Candidate, Prompt, Skip, Trace
 from localdistill.recipe import Recipe
-from localdistill.recipe.sections import ImportedSet
+from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.row_files import read_section
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Counted, Progressed
 from localdistill.core.records import Fact, FactScope, Prompt, Trace
-from localdistill.recipe.sections import HowAsked
+from localdistill.recipe.trace_sets import HowAsked
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import Saying, makers_of, sayings_of, scope_of
 from localdistill.stages.outputs import GradeOutput, write_output

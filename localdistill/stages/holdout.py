@@ -14,7 +14,7 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Message, Prompt, content_id
 from localdistill.filters.overlap import THRESHOLD, ItemIndex, ngrams_of, words_of
 from localdistill.recipe import Recipe
-from localdistill.recipe.sections import HoldoutSection, ImportedSet
+from localdistill.recipe.trace_sets import HoldoutSection, ImportedSet
 from localdistill.stages.asking import unique
 from localdistill.stages.row_files import read_section
 from localdistill.store import Store

@@ -12,7 +12,7 @@ from localdistill.core.options import Options
 from localdistill.core.records import content_id
 from localdistill.recipe import Member
 from localdistill.recipe.engine_uses import writers_of
-from localdistill.recipe.sections import RewrittenSet
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Rewrite
 from localdistill.rewrites.naming import RewriteName

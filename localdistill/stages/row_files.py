@@ -8,7 +8,7 @@ from pathlib import Path
 from localdistill.interchange.base import Imported
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.recipe.sections import FilesSection
+from localdistill.recipe.trace_sets import FilesSection
 
 
 def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:

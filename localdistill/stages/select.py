@@ -11,7 +11,7 @@ from localdistill.core.records import FactScope
 from localdistill.filters import FILTERS
 from localdistill.filters.base import Filter
 from localdistill.recipe import Member
-from localdistill.recipe.sections import RewrittenSet, SelectedSet, SetSection
+from localdistill.recipe.trace_sets import RewrittenSet, SelectedSet, SetSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import Selected, SelectOutput, scope_of_run, write_output
 from localdistill.stages.questions import Questions

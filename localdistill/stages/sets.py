@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import ArmSection, PartSection, RewrittenSet
+from localdistill.recipe.sections import ArmSection, PartSection
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.stages.context import StageContext
 from localdistill.workspace.run_folder import RunFolder
 

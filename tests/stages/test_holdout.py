@@ -12,7 +12,7 @@ import pytest
 from localdistill import Store, Workspace, make_plan, parse_recipe
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Message, Prompt
-from localdistill.recipe.sections import HoldoutSection
+from localdistill.recipe.trace_sets import HoldoutSection
 from localdistill.stages.holdout import split
 from tests.helpers import counting_server
 from tests.stages.test_collecting import Chain

@@ -13,7 +13,7 @@ from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Continuation, Message, Request, TokenScores
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
-from localdistill.recipe.sections import Member
+from localdistill.recipe import Member
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace, check_file
 

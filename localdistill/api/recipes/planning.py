@@ -17,7 +17,7 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
-from localdistill.recipe.sections import AskedSet, ImportedSet
+from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
 from localdistill.stages.checking import check_recipe, require_sound

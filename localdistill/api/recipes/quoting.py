@@ -17,7 +17,8 @@ from localdistill.engines.base import Engine, Metered
 from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd, worst_nano_usd
 from localdistill.recipe import Recipe
-from localdistill.recipe.sections import AskedSet, EngineSection
+from localdistill.recipe.sections import EngineSection
+from localdistill.recipe.trace_sets import AskedSet
 from localdistill.stages.asking import Asker, PendingPrompt
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace

@@ -14,7 +14,7 @@ from localdistill.engines.base import Engine, Metered
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd
 from localdistill.recipe import Recipe
 from localdistill.recipe.engine_uses import engine_uses
-from localdistill.recipe.sections import RewrittenSet
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store

@@ -15,7 +15,8 @@ from localdistill.engines.llama_cpp import LlamaCppEngine
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
 from localdistill.providers import provider
-from localdistill.recipe.sections import AskedSet, EngineSection, PromptsSection, Recipe
+from localdistill.recipe.sections import EngineSection, Recipe
+from localdistill.recipe.trace_sets import AskedSet, PromptsSection
 from localdistill.stages.context import build_member
 
 
@@ -71,19 +72,20 @@ def local_target(path: Path) -> ProbeTarget:
 
 def recipe_targets(recipe: Recipe, base: Path, name: str = "", model: str = "", base_url: str = "",
                     key_env: str = "") -> list[ProbeTarget]:
-    """The teachers of `recipe`, or the one called `name`; the other words replace options of engines that have them."""
+    """The engines of `recipe`, or those called `name` or of that kind; the other words replace options of engines that
+    have them."""
     labels = [engine.name for engine in recipe.engines]
     if not labels:
         raise UsageError(f"the recipe {recipe.name} names no engine", "name a provider instead")
-    if name and name not in labels:
+    chosen = [engine for engine in recipe.engines if name in ("", engine.name, engine.use)]
+    if not chosen:
         raise UsageError(f"the recipe {recipe.name} has no engine '{name}'{nearest(name, labels)}",
                          f"its engines: {', '.join(labels)}")
     changes = {"model": model, "base_url": base_url, "api_key_env": key_env}
     changes = {key: value for key, value in changes.items() if value}
     found = []
-    for label, teacher in zip(labels, recipe.engines):
-        if not name or label == name:
-            asks_a_server = issubclass(ENGINES.load(teacher.use).Options, WireOptions)
-            options = {**teacher.options, **(changes if asks_a_server else {})}
-            found.append(ProbeTarget(label, teacher.model_copy(update={"options": options}), base))
+    for engine in chosen:
+        asks_a_server = issubclass(ENGINES.load(engine.use).Options, WireOptions)
+        options = {**engine.options, **(changes if asks_a_server else {})}
+        found.append(ProbeTarget(engine.name, engine.model_copy(update={"options": options}), base))
     return found

@@ -15,7 +15,8 @@ from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe import Member, Recipe
-from localdistill.recipe.sections import PartSection, RewrittenSet
+from localdistill.recipe.sections import PartSection
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.learning import candidates
 from localdistill.stages.outputs import scope_of_run

@@ -11,8 +11,8 @@ from localdistill.core.records import Candidate, Prompt
 from localdistill.formats.base import Format
 from localdistill.objectives import OBJECTIVES
 from localdistill.objectives.base import Objective
-from localdistill.recipe import Recipe
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import ArmSection, TrainSection
 from localdistill.stages.context import build_member
 from localdistill.store import Store
 
@@ -36,9 +36,15 @@ def verdicts(store: Store, trace_ids: Sequence[str]) -> Mapping[str, bool]:
     return {row["trace_id"]: row["score"] >= 1 for row in rows if row["score"] is not None}
 
 
+def arm_objective(train: TrainSection, section: ArmSection) -> Member:
+    """What the arm `section` minimises, as the recipe says it."""
+    return section.objective or train.objective
+
+
 def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
     """What the arm `section` minimises; None where nothing is trained."""
-    made: Objective | None = build_member(OBJECTIVES, recipe.train.objective, base) if recipe.train else None
+    train = recipe.train
+    made: Objective | None = build_member(OBJECTIVES, arm_objective(train, section), base) if train else None
     return made
 
 

@@ -11,8 +11,8 @@ from localdistill.core.records import Candidate, Fact, FactScope, Prompt
 from localdistill.formats.base import Format
 from localdistill.objectives import OBJECTIVES
 from localdistill.objectives.base import Objective
-from localdistill.recipe import Recipe
-from localdistill.recipe.sections import ArmSection
+from localdistill.recipe import Member, Recipe
+from localdistill.recipe.sections import ArmSection, TrainSection
 from localdistill.stages.context import build_member
 from localdistill.store import Store
 
@@ -20,11 +20,15 @@ _PROMPTS = 1024
 """Prompts whose facts are held at once."""
 
 
+def arm_objective(train: TrainSection, section: ArmSection) -> Member:
+    """What the arm `section` minimises, as the recipe says it."""
+    return section.objective or train.objective
+
+
 def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective | None:
-    """What an arm minimises; None where nothing is trained."""
-    if recipe.train is None:
-        return None
-    made: Objective = build_member(OBJECTIVES, section.objective or recipe.train.objective, base)
+    """What the arm `section` minimises; None where nothing is trained."""
+    train = recipe.train
+    made: Objective | None = build_member(OBJECTIVES, arm_objective(train, section), base) if train else None
     return made
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from localdistill.core.errors import UsageError
 from localdistill.core.events import Progressed, stamped
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
+from localdistill.stages.learning import arm_objective, objective_of
 from localdistill.stages.outputs import ArmAdapter, ArmDataset, FormatOutput, TrainOutput, read_output, write_output
 from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import TrainingResult
@@ -86,7 +86,7 @@ def _spec(context: StageContext, training: ArmTraining) -> dict[str, Any]:
     options = dict(section.options)
     if training.epochs is not None:
         options["epochs"] = training.epochs
-    objective = training.section.objective or section.objective
+    objective = arm_objective(section, training.section)
     return {"trainer": section.use, "options": options, "objective": objective.model_dump(mode="json"),
             "seed": training.seed}
 
@@ -120,7 +120,8 @@ def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start:
          output: Path) -> TrainingJob:
     import pyarrow.parquet as parquet
 
-    assert context.recipe.train is not None
+    objective = objective_of(context.recipe, training.section, context.base)
+    assert objective is not None  # there is a [train]
     facts = training.arm.facts
     return TrainingJob(
         arm=training.section.name,
@@ -128,7 +129,7 @@ def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start:
         rows=parquet.read_table(dataset.file("rows.parquet")),
         stop_token_id=facts.stop_token_id,
         tag_token_ids=facts.tag_token_ids,
-        objective=context.member(OBJECTIVES, training.section.objective or context.recipe.train.objective),
+        objective=objective,
         output=output,
         seed=training.seed,
         start_adapter=start.path / "adapter" if start else None,

@@ -3,14 +3,14 @@ head, the body backward. Must not own an optimizer or a training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from localdistill.core.losses import ListedLogprobs, Loss, Slope
+from localdistill.core.losses import ListedLogprobs, Loss, Pseudo, Slope
 from localdistill.trainers._batches import Portion, micro_batches
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.backend import StepNumbers, StepWork
@@ -37,8 +37,8 @@ class Stepper:
 
     def accumulate(self, work: StepWork) -> StepNumbers:
         """Add the gradient of `scale` x the mean loss over the batch to the parameters."""
-        factor = self.scale / work.units
-        total, metrics = 0.0, dict[str, tuple[float, float]]()
+        units = work.units
+        factor, total, metrics = self.scale / units, 0.0, dict[str, tuple[float, float]]()
         for portion in self.portions(work):
             loss = self._split(portion, work, factor) if portion.is_split else self._whole(portion.rows, work, factor)
             total += loss.total
@@ -46,7 +46,7 @@ class Stepper:
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = before[0] + value, before[1] + count
         tokens = sum(self.lengths[row] for row in work.batch)
-        return StepNumbers(total / work.units, tokens, self._count(work.batch), metrics)
+        return StepNumbers(total / units, tokens, self._count(work.batch), metrics)
 
     def portions(self, work: StepWork) -> list[Portion]:
         """The batch cut for the memory; the largest piece is remembered, for `halve`."""
@@ -75,7 +75,7 @@ class Stepper:
         self.micro_tokens = max(self._longest, self._largest // 2)
         return True
 
-    def _note(self, pieces: Any) -> None:
+    def _note(self, pieces: Iterable[Sequence[int]]) -> None:
         sizes = [(len(piece) * self.lengths[piece[0]], self.lengths[piece[0]]) for piece in pieces]
         self._largest = max(size for size, _ in sizes)
         self._longest = max(length for _, length in sizes)
@@ -145,7 +145,7 @@ class Stepper:
         return sum(len(self.rows.trained(row)) for row in rows)
 
     @torch.no_grad()
-    def _values(self, piece: Sequence[int], pseudo: Any) -> HeadValues:
+    def _values(self, piece: Sequence[int], pseudo: frozenset[Pseudo]) -> HeadValues:
         hidden, listed = self._forward(piece)
         return self.head.values(hidden, listed, pseudo)
 

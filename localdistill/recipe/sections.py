@@ -193,12 +193,12 @@ class Recipe(Options):
     max_usd: float | None = Field(None, ge=0)
     """Most US dollars that a run may spend on all its calls. Reserved before each call, so it is never passed; a run
     that reaches it pauses. Unset: no cap."""
+    prompts: PromptsSection | None = None
+    """Prompts for the engines."""
     engines: Annotated[tuple[EngineSection, ...],
                        BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, EngineSection])
                        ] = Field((), alias="engine")
     """Engines by name: whatever answers requests."""
-    prompts: PromptsSection | None = None
-    """Prompts for the engines."""
     sets: Annotated[tuple[TraceSet, ...],
                     BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, TraceSet])
                     ] = Field((), alias="traces")

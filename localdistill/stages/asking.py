@@ -120,7 +120,7 @@ class Teacher:
     later: deque[str] = field(default_factory=deque)
     """Ids of the other prompts with something to ask: the store holds them until their turn comes."""
     left_to_others: set[str] = field(default_factory=set)
-    """Requests that an earlier set asks the same engine in the same words: its answers will be theirs too."""
+    """Requests that another set or engine name sends to the same model in the same words: the answers serve both."""
 
     def may_send(self) -> set[str]:
         """The requests that may be sent now."""
@@ -296,11 +296,10 @@ def unique(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
 
 
 def leave_shared_to_the_first(teachers: Sequence[Teacher]) -> bool:
-    """Sets may ask an engine the same: what the first of them may send now, the others leave to it. True where there
-    was any such request."""
-    open_of: dict[str, set[str]] = {}
+    """Sets may ask the same of one model, under whatever name: what the first of them may send now, the others leave to
+    it. True where there was any such request."""
+    of_others: set[str] = set()
     for teacher in teachers:
-        of_others = open_of.setdefault(teacher.name, set())
         own = teacher.may_send()
         teacher.left_to_others = own & of_others
         teacher.unasked -= of_others

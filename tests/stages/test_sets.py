@@ -80,6 +80,12 @@ def test_what_two_sets_ask_alike_is_asked_once_and_serves_both(tmp_path: Path, s
     assert len(context.run.ids("collect-tried")) == 7 * 2 + 3
 
 
+def test_one_model_under_two_names_is_asked_once(tmp_path: Path, server: CountingServer) -> None:
+    text = recipe_of(tmp_path, server.url, 'a = { ask = "one" }\nb = { ask = ["one", "two"] }\n')
+    chain = Chain(tmp_path, text.replace('model = "two"', 'model = "one"'))
+    assert len(chain.collect()) == 8 and set(server.asked.values()) == {1}
+
+
 def test_a_set_that_lacks_answers_is_named_and_the_others_are_kept(tmp_path: Path, server: CountingServer) -> None:
     sets = 'good = { ask = "one" }\nbad = { ask = "two", suffix = "x" }\n'
     with counting_server() as down:

@@ -50,7 +50,7 @@ def test_text_after_tab_and_enter_lands_in_the_next_field_of_a_form(terminal: Te
         terminal.until("A whole chain", since)
         terminal.settle(0.2)
         url, model = f"http://h{number}", f"x{number}"
-        terminal.type(DOWN * 2 + ENTER + TAB + f"w{number}" + TAB * 2 + url + TAB * 2 + model + BACK * 2 + "/v1" + SAVE,
+        terminal.type(DOWN * 3 + ENTER + TAB + f"w{number}" + TAB * 2 + url + TAB * 2 + model + BACK * 2 + "/v1" + SAVE,
                       gap_s)
         terminal.wait_until(lambda file=file: file.read_text() != RECIPE, f"a saved file with gaps of {gap_s} s")
         made = tomllib.loads(file.read_text())["teacher"]

@@ -132,6 +132,8 @@ def test_problems_of_an_older_recipe_stand_where_its_file_has_them() -> None:
 def test_an_older_shape_is_a_warning_and_the_command_mends_it(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     path.write_text(OLD)
+    for name in ("p.jsonl", "r.jsonl", "writer.jsonl"):
+        (tmp_path / name).write_text('{"question": "1 + 1?", "answer": "2"}\n')
     assert Problem("", older_shape(OLD), "warning") in problems_in(OLD) and "recipe upgrade" in older_shape(OLD)
     check = CliRunner().invoke(app, ["recipe", "check", str(path)])
     assert check.exit_code == 0 and "localdistill recipe upgrade" in check.stderr
@@ -143,7 +145,7 @@ def test_an_older_shape_is_a_warning_and_the_command_mends_it(tmp_path: Path) ->
     assert older_shape(path.read_text()) == "" and parse_recipe(path.read_text()) == parse_recipe(OLD)
     assert "nothing to do" in CliRunner().invoke(app, ["recipe", "upgrade", str(path)]).stderr
     assert CliRunner().invoke(app, ["recipe", "upgrade", str(path), "--check"]).exit_code == 0
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("old.toml*"))) == 2
     with pytest.raises(RecipeError, match="not valid TOML"):
         (tmp_path / "bad.toml").write_text("name = ")
         upgrade_recipe(tmp_path / "bad.toml")

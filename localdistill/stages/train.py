@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import UsageError
 from localdistill.core.events import Progressed, stamped
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe.sections import ArmSection
@@ -55,15 +54,12 @@ def run(context: StageContext) -> None:
 
 
 def starts_first(arms: Sequence[ArmSection]) -> list[ArmSection]:
-    """The arms, each after the one that it starts from, else in their order. UsageError for a circle."""
+    """The arms, each after the one that it starts from, else in their order. A recipe has no circle of them."""
     order: list[ArmSection] = []
     waiting = list(arms)
     while waiting:
         done = {arm.name for arm in order}
-        ready = next((arm for arm in waiting if not arm.start or arm.start in done), None)
-        if ready is None:
-            raise UsageError(f"arm '{waiting[0].name}' can never start: it starts from '{waiting[0].start}'",
-                             "let one arm start from the base")
+        ready = next(arm for arm in waiting if not arm.start or arm.start in done)
         waiting.remove(ready)
         order.append(ready)
     return order

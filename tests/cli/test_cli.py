@@ -142,7 +142,8 @@ def test_a_missing_teacher_file_is_named(tmp_path: Path) -> None:
     )
     write_questions(tmp_path / "q.jsonl", 2)
     out = run("run", str(recipe), cwd=tmp_path)
-    assert out.returncode == 1 and "no.gguf" in out.stderr
+    assert out.returncode == 2 and "engine.teacher.model" in out.stderr and "no.gguf" in out.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_whose_ledger_is_gone_stops_until_it_is_said_what_was_spent(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_no_child_of_any_part_sees_a_key(secrets: dict[str, str]) -> None:
         child.kill()
     grader = MathGrader(MathGrader.Options(children=1))
     prompt = Prompt((Message("user", "How many?"),), reference="4")
-    assert grader.grade(prompt, Trace("t", prompt.id, "e", "m", "", "\\boxed{4}")).score == 1
+    assert grader.grade(prompt, Trace("t", prompt.id, "e", "m", "", "\\boxed{4}")).value == 1
     seen = environments()
     assert seen and not any(secrets.keys() & environment.keys() for environment in seen)
     grader.close()

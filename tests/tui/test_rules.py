@@ -27,6 +27,7 @@ TERMINAL_ONLY = {
     "tui": "opens this",
     "recipe schema": "for other programs",
     "recipe list": "Recipe lists what ships",
+    "logprobs": "figures of one model, for scripts",
 }
 """Commands of the command line that the UI has no action for, and why."""
 

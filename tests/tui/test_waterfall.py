@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from localdistill import FilterStep, Member, Waterfall
 from tui.widgets.waterfall import option_text, waterfall_rows
 
@@ -9,7 +11,7 @@ def steps(*removed: int | None) -> tuple[FilterStep, ...]:
 
 
 FILTERS = (Member(use="verified"), Member(use="length"))
-STORED = Waterfall("run-1", "mine", 100, steps(30, 10), 60)
+STORED = Waterfall("run-1", "teacher", FILTERS, "mine", 100, steps(30, 10), 60)
 
 
 def texts(rows: list) -> list[list[str]]:  # type: ignore[type-arg]
@@ -24,7 +26,7 @@ def test_what_is_left_goes_down_filter_by_filter() -> None:
 
 
 def test_a_filter_that_is_off_removes_nothing_and_says_what_it_removed_before() -> None:
-    tried = Waterfall("run-1", "mine", 100, (FilterStep("length", (), 25, True),), 75)
+    tried = replace(STORED, filters=FILTERS[1:], steps=(FilterStep("length", (), 25, True),), kept=75)
     rows, _ = waterfall_rows(STORED, FILTERS, frozenset({0}), tried)
     assert [row[:4] for row in texts(rows)] == [
         ["collected", "", "100", ""], ["○ verified (off)", "", "", "-30"], ["● length", "-25", "75", "-10"],
@@ -32,7 +34,8 @@ def test_a_filter_that_is_off_removes_nothing_and_says_what_it_removed_before() 
 
 
 def test_what_was_not_counted_is_said_to_be_unknown() -> None:
-    rows, _ = waterfall_rows(STORED, FILTERS, frozenset(), Waterfall("run-1", "mine", 100, steps(30, None), None))
+    tried = replace(STORED, steps=steps(30, None), kept=None)
+    rows, _ = waterfall_rows(STORED, FILTERS, frozenset(), tried)
     assert [row[:3] for row in texts(rows)][2:] == [["● length", "?", "?"], ["kept", "", "?"]]
     assert all(row[2] == "?" for row in texts(waterfall_rows(STORED, FILTERS, frozenset(), None)[0])[1:])
 

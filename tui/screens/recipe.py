@@ -58,6 +58,8 @@ class RecipePage(Page):
         Command("recipe.run", "run: recipe", "run", "screen.run", "ctrl+r", "Whole, or up to a stage."),
         Command("recipe.add", "add: table", "recipe set", "screen.add_here", "ctrl+n", "One more of the chosen list.",
                 in_footer=False),
+        Command("recipe.upgrade", "upgrade: older shape", "recipe upgrade", "screen.upgrade", "",
+                "Brings a recipe of an older shape into today's.", in_footer=False),
         Command("recipe.remove", "remove: table", "recipe set", "screen.remove_here", "delete",
                 "Takes the chosen section out.", in_footer=False),
         Command("recipe.text", "switch: form and text", "recipe check", "screen.switch_text", "ctrl+t",
@@ -139,6 +141,15 @@ class RecipePage(Page):
             recipes.offer_left_over(self.ui, draft, left, self._changed)
         elif older_shape(draft.text):
             recipes.offer_upgrade(self.ui, draft, self._changed)
+
+    def action_upgrade(self) -> None:
+        """Offer today's shape for a recipe of an older one."""
+        if self._draft is None:
+            return
+        if older_shape(self._draft.text):
+            recipes.offer_upgrade(self.ui, self._draft, self._changed)
+        else:
+            self.ui.notify("it has today's shape already")
 
     def action_leave(self) -> None:
         """Back to the picker; edits that are not saved are kept and offered again."""

@@ -39,10 +39,12 @@ class PendingPrompt:
     tries: int = 0
     """How many of the requests have an answer."""
     accepted: bool = False
+    waits: bool = False
+    """An answer is there that nobody could judge yet: another one may not be needed, and is not paid for."""
 
     def is_open(self, until_verified: bool) -> bool:
-        """Something is still to be asked."""
-        return self.tries < len(self.requests) and not (until_verified and self.accepted)
+        """Something is still to be asked, or to be judged."""
+        return not (until_verified and self.accepted) and (self.waits or self.tries < len(self.requests))
 
 
 class Asker:
@@ -126,7 +128,7 @@ class Teacher:
         """The requests that may be sent now."""
         if not self.until_verified:
             return set(self.unasked)
-        is_open = [question for question in self.questions if question.is_open(True)]
+        is_open = [question for question in self.questions if question.is_open(True) and not question.waits]
         return {request.id for question in is_open for request in question.requests[question.tries:]}
 
 
@@ -182,7 +184,8 @@ class RequestQueue:
 
     def _is_next_ours(self, question: PendingPrompt) -> bool:
         """There is a next try, and no other set makes it."""
-        return question.is_open(True) and question.requests[question.tries].id not in self._others
+        may_go_on = question.is_open(True) and not question.waits
+        return may_go_on and question.requests[question.tries].id not in self._others
 
 
 def _unasked(

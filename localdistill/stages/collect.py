@@ -246,6 +246,7 @@ def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifi
                 question = asked[trace.id]
                 question.tries += 1
                 question.accepted |= bool(verdict.accepted)
+                question.waits |= verdict.accepted is None
 
 
 def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> int:

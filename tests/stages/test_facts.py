@@ -188,6 +188,21 @@ def test_an_error_is_counted_and_asked_for_again(tmp_path: Path, judging: Counti
     assert sum(fact.passed is True for fact in facts_of(chain)) == 4
 
 
+def test_a_judge_that_stays_silent_makes_nobody_ask_the_teacher_again(
+        tmp_path: Path, judging: CountingServer) -> None:
+    record(tmp_path / "said.jsonl", answers(4) * 2)
+    judging.broken = lambda number: number == 3
+    engine = f'use = "openai_compatible"\nbase_url = "{judging.url}"\nmodel = "m"\n{FAST}'
+    verified = "samples = 2\ntemperature = 1.0\nuntil_verified = true\nmay_fail = 0.0"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 4, collecting=verified, judging=engine))
+    for _ in range(2):
+        with pytest.raises(PartialResult, match="1 of 4 questions have no answer yet"):
+            chain.collect()
+        assert chain.context().store.counts().traces == 4, "its answer is there and only waits for a verdict"
+    judging.broken = lambda number: False
+    assert len(chain.collect()) == 4 and chain.context().store.counts().traces == 4
+
+
 def paid(server: CountingServer) -> str:
     server.usage = {"prompt_tokens": 10, "completion_tokens": 50}
     return (f'use = "openai_compatible"\nbase_url = "{server.url}"\nmodel = "m"\n{FAST}\nconcurrency = 2\n'

@@ -19,6 +19,11 @@ _DAMAGED = ("not a valid DuckDB", "Corrupt", "checksum", "Could not read enough 
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Whether nobody may write there. What DuckDB says of a file that somebody reads speaks of read-only mode too."""
+    return says(error, FORBIDDEN) and not says(error, LOCKED)
+
+
 def says(error: BaseException, texts: Sequence[str]) -> bool:
     """Whether the message of `error` holds one of `texts`."""
     return any(text in str(error) for text in texts)
@@ -32,7 +37,7 @@ def explained(path: Path, error: Exception) -> StoreError:
     if says(error, _FULL):
         return StoreError(f"the disk is full: {path.name} cannot grow",
                           "free some disk and resume; nothing that was acknowledged is lost")
-    if says(error, FORBIDDEN):
+    if is_forbidden(error):
         return only_readable(path, "cannot be written")
     senseless = (duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
     if says(error, _DAMAGED) or isinstance(error, senseless):

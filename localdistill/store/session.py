@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreLocked
-from localdistill.store.database_errors import FORBIDDEN, LOCKED, explained, free_name, locked, only_readable, says
+from localdistill.store.database_errors import (
+    LOCKED,
+    explained,
+    free_name,
+    is_forbidden,
+    locked,
+    only_readable,
+    says,
+)
 from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate, version_of
 
 if TYPE_CHECKING:
@@ -107,7 +115,7 @@ class Sessions:
             try:
                 return _connect(self.path, read_only), not read_only
             except duckdb.Error as error:
-                if not read_only and self.path.is_file() and says(error, FORBIDDEN):
+                if not read_only and self.path.is_file() and is_forbidden(error):
                     read_only = True
                     continue
                 if "replaying WAL" in str(error) and log is not None:

@@ -532,6 +532,21 @@ def test_a_store_that_stays_locked_names_who_holds_it(tmp_path: Path, holder: su
 
 
 @pytest.mark.whole
+def test_a_store_that_somebody_only_reads_is_waited_for_and_not_taken_for_one_that_cannot_be_written(
+        tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.duckdb", wait_s=0.3)
+    store.add_prompts([prompt_number(1)])
+    reads = HOLDER.replace("sys.argv[1]", "sys.argv[1], read_only=True")
+    child = subprocess.Popen([sys.executable, "-c", reads, str(store.path)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    with pytest.raises(StoreLocked, match=rf"PID {child.pid}"):
+        store.add_prompts([prompt_number(2)])
+    child.communicate("\n")
+    assert store.add_prompts([prompt_number(2)]) == 1
+
+
+@pytest.mark.whole
 def test_a_store_that_is_released_in_time_is_waited_for(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     found: list[int] = []
     waiting = threading.Thread(target=lambda: found.append(Store(tmp_path / "s.duckdb").counts().traces))

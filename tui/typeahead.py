@@ -171,7 +171,7 @@ class TypeAhead:
 
     async def passed(self, marker: int) -> None:
         """A marker came through."""
-        if marker != self._marker or not self._round:
+        if marker != self._marker or not self._round or not self._app.screen_stack:  # the app may be ending
             return
         place = (self._app.screen, self._app.focused)
         is_at_rest = self._round > 2 and place == self._place and not any(

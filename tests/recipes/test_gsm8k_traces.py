@@ -82,8 +82,9 @@ def test_the_whole_chain_on_100_million_parameters(tmp_path: Path) -> None:
     )
     arms = {name: arm.facts for name, arm in read_output(run, FormatOutput).arms.items()}
     assert set(arms) == {"original", "answer_only", "extract_answer", "full_trace"}
-    (rows,) = {facts.rows for name, facts in arms.items() if name != "original"}
-    assert 0 < arms["original"].rows <= rows, "several teachers share a prompt, whose own response is trained once"
+    (prompts,) = {facts.prompts for facts in arms.values()}
+    assert arms["original"].rows == prompts > 0, "several teachers share a prompt, whose own response is trained once"
+    assert all(facts.rows >= prompts and (facts.rows > prompts) == (facts.several > 0) for facts in arms.values())
     assert arms["full_trace"].left_out, "long traces do not fit in 1,200 tokens and must be listed"
     artifact = Workspace(tmp_path).artifact("export", read_output(run, ExportOutput).export)
     assert artifact is not None

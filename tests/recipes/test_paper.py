@@ -60,4 +60,8 @@ def test_the_six_arms_end_on_one_score_card(tmp_path: Path) -> None:
     assert list(arms) == ARMS and len({arm.facts.rows for arm in arms.values()}) == 1
     waterfalls = {e.trace_set: e.counts for e in events if isinstance(e, Counted) and e.what == "waterfall"}
     assert waterfalls["plain"]["kept"] < waterfalls["concise"]["kept"] <= waterfalls["reasoner"]["kept"]
-    assert Store(tmp_path / "localdistill.duckdb").counts().traces == 3 * 160 + waterfalls["reasoner"]["kept"]
+    lines = (shipped_root() / "data" / "pantry" / "prompts.jsonl").read_text().splitlines()[:160]
+    stories = sum(json.loads(line)["metadata"]["kind"] == "story" for line in lines)
+    counts = Store(tmp_path / "localdistill.duckdb").counts()
+    assert counts.rewritten == waterfalls["reasoner"]["kept"]
+    assert counts.traces - counts.rewritten == 2 * 160 + stories, "what two sets ask alike is asked once"

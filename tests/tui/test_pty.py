@@ -33,7 +33,7 @@ def replies(run: RunFolder) -> int:
 def test_a_run_survives_dropped_connections(tmp_path: Path) -> None:
     questions = write_questions(tmp_path / "q.jsonl", COUNT)
     run = RunFolder(Workspace(tmp_path).runs / "collecting-1")
-    with counting_server(latency_s=0.25) as server:
+    with counting_server(latency_s=0.6) as server:
         (tmp_path / "mine.toml").write_text(collecting_recipe(questions, server.url, 2))
         with terminal(tmp_path) as first:
             first.press("3")

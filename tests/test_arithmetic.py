@@ -19,6 +19,10 @@ def test_an_expression_has_its_usual_value_or_none(text: str, value: Fraction | 
     assert evaluate(text.split()) == value
 
 
+def test_brackets_beyond_all_depth_have_no_value() -> None:
+    assert evaluate(["("] * 5000) is None
+
+
 def test_a_bracket_multiplies_only_where_that_is_said() -> None:
     assert evaluate(["2", "(", "3", ")"], implied_products=True) == 6
 

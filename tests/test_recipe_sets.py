@@ -88,6 +88,10 @@ def test_the_short_form_is_an_engine_and_a_set_of_its_name() -> None:
     ('a = { from = "a", rewrite = "extract" }', "", "traces.a.from: is made from itself"),
     ('a = { from = "b", rewrite = "extract" }\nb = { from = "a", rewrite = "extract" }', "",
      "traces.a.from: goes in a circle: a from b from a"),
+    ('a = { from = "b", rewrite = "summarize" }\nb = { from = "a", rewrite = "summarize" }', "",
+     "traces.a.from: goes in a circle: a from b from a"),
+    ('c = { from = "a", rewrite = "summarize" }\na = { from = "b", rewrite = "extract" }\n'
+     'b = { from = "a", rewrite = "extract" }', "", "traces.a.from: goes in a circle: a from b from a"),
     ('a = { ask = "r1" }\nb = { from = "aa", rewrite = "extract" }', "",
      "traces.b.from: there is no set named 'aa'; did you mean 'a'?"),
     ('a = { ask = "r1" }\nb = { from = "a", rewrite = "extrakt" }', "",

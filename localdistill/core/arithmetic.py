@@ -1,5 +1,6 @@
 """Works out arithmetic on fractions by recursive descent: numbers, + - * / ^ %, signs and brackets, as tokens. Nothing
-is evaluated as code, and what is too large to be meant has no value. How a text becomes tokens is for its readers."""
+is evaluated as code, and what is too large or too deep to be meant has no value. How a text becomes tokens is for its
+readers."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ _MAX_DIGITS = 60
 
 
 def evaluate(tokens: Sequence[str], implied_products: bool = False) -> Fraction | None:
-    """The value of an expression, None when `tokens` are none or a number on the way is too large. `%` stands behind
+    """The value of an expression, None when `tokens` are none, too deep in brackets, or a number on
+    the way is too large. `%` stands behind
     what it divides by a hundred. implied_products: a bracket behind a number multiplies it."""
     parser = _Parser(tokens, implied_products)
     try:
         value = parser.sum()
-    except (IndexError, ValueError, ZeroDivisionError):
+    except (IndexError, ValueError, ZeroDivisionError, RecursionError):
         return None
     return value if parser.at_end else None
 

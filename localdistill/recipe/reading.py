@@ -221,8 +221,11 @@ class _Reader:
         if family is not REWRITES:
             return False
         name = label.removeprefix("traces.")
-        is_whole = all(any(one.name == source for one in recipe.sets) for source in _all_sources(recipe, name))
-        return not is_whole or self._is_wrong(label) or bool(recipe.engines_of(name))
+        sources = _all_sources(recipe, name)
+        is_whole = all(any(one.name == source for one in recipe.sets) for source in sources)
+        # A circle is told at one of its sets, and who answered it cannot be asked for at any.
+        is_wrong = any(self._is_wrong(f"traces.{source}") for source in sources)
+        return not is_whole or is_wrong or bool(recipe.engines_of(name))
 
     # ---- problems
 

@@ -39,7 +39,7 @@ class ExtractRewrite:
     """Keeps the sentences that carry the computation."""
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     wording: ClassVar[int] = 1
     needs: ClassVar[frozenset[Need]] = frozenset()
 

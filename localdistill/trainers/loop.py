@@ -148,7 +148,7 @@ class TrainingLoop:
 
     def _report(self, numbers: StepNumbers, rate: float, norm: float, elapsed_s: float) -> None:
         speed = numbers.tokens / max(elapsed_s, 1e-9)
-        metrics = {name: total / max(count, 1e-9) for name, (total, count) in numbers.metrics.items()}
+        metrics = {name: total / count for name, (total, count) in numbers.metrics.items() if count}
         self.emit(Measured("loss", numbers.loss, self.step))
         if self.step % max(1, self.total // MEASURED_POINTS) == 0 or self.step in (1, self.total):
             measured = {"learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed, **metrics}

@@ -225,6 +225,18 @@ def test_a_limit_that_does_not_end_makes_the_engine_unavailable(server: Server) 
         ask(server)
 
 
+def test_a_limit_told_within_streams_is_why_the_engine_is_unavailable(server: Server) -> None:
+    started = json.dumps({"choices": [{"index": 0, "delta": {"content": "It"}}]})
+    refused = json.dumps({"error": {"message": "no capacity", "code": 429}})
+
+    async def handle(request: web.Request, asked: dict[str, Any]) -> web.Response:
+        return web.Response(text=f"data: {started}\n\ndata: {refused}\n\n", content_type="text/event-stream")
+
+    server.handler = handle
+    with pytest.raises(EngineUnavailable, match="no capacity"):
+        ask(server, retries=1000, patience_s=0.2)
+
+
 def test_html_is_tried_again_and_then_kept_as_evidence(server: Server) -> None:
     server.handler = always("<html>gateway</html>")
     (reply,) = ask(server)

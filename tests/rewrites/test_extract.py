@@ -41,7 +41,7 @@ def test_it_keeps_the_chain_and_drops_checks_and_detours() -> None:
         "Each egg costs $2, so she makes 9 * $2 = $18 per day.",
     ]
     assert (trace.answer, trace.parent_id, trace.rewrite, trace.trace_kind) == (
-        "She makes **$18**.", "t", "extract@1", "summary")
+        "She makes **$18**.", "t", "extract@2", "summary")
     assert trace.id == shorten(QUESTION, REASONING, "She makes **$18**.")[0].id
 
 

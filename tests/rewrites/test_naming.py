@@ -25,8 +25,8 @@ def test_what_is_no_name_is_taken_as_it_stands(text: str) -> None:
 def test_ids_say_parent_member_options_wording_and_writer() -> None:
     parent = Trace("b2:1", "b2:p", "e", "m", "r", "a")
     made = child_of(parent, ExtractRewrite(ExtractRewrite.Options(max_steps=3)))
-    assert made.id == content_id("rewritten", "b2:1", "extract@1", {"max_steps": 3}, 1)
-    assert (made.parent_id, made.rewrite) == ("b2:1", "extract@1")
+    assert made.id == content_id("rewritten", "b2:1", "extract@2", {"max_steps": 3}, 1)
+    assert (made.parent_id, made.rewrite) == ("b2:1", "extract@2")
     said = Fact(made.id, "extract", 1, kind="rewrite", value=1.0, passed=True, reason="kept")
     named, fact = RewriteName("extract", 1, "3f9a01bc").of(made, said)
     assert named.id == content_id("rewritten", "b2:1", "extract@1/3f9a01bc", made.id)

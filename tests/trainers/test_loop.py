@@ -113,6 +113,12 @@ class Counting(SftObjective):
         self.count = state["count"]
 
 
+def test_a_step_that_saw_one_side_says_nothing_of_the_other(student: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    train(student, tmp_path, events, objective=RediObjective())
+    assert measured(events, "logprob_right") and not measured(events, "logprob_wrong")
+
+
 @pytest.mark.parametrize("room", [10**6, 2])
 def test_what_an_objective_remembers_survives_checkpoints_and_tries_again(
     room: int, student: Path, tmp_path: Path

@@ -48,6 +48,7 @@ class ToyBackend:
 
     def accumulate(self, work: StepWork) -> StepNumbers:
         total, trained = 0.0, 0
+        metrics: dict[str, tuple[float, float]] = {}
         groups = list(dict.fromkeys(work.rows.groups[row] for row in work.batch))
         for start in range(0, len(groups), self.at_once):
             part = [row for row in work.batch if work.rows.groups[row] in groups[start:start + self.at_once]]
@@ -61,7 +62,10 @@ class ToyBackend:
             by_logits[np.arange(len(own)), own] += pull[:, 0]
             self.gradient += by_logits.T @ features
             total, trained = total + loss.total, trained + len(own)
-        return StepNumbers(total / work.units, sum(work.rows.length(row) for row in work.batch), trained)
+            for name, (value, count) in loss.metrics.items():
+                before = metrics.get(name, (0.0, 0.0))
+                metrics[name] = before[0] + value, before[1] + count
+        return StepNumbers(total / work.units, sum(work.rows.length(row) for row in work.batch), trained, metrics)
 
     def apply(self, rate: float, max_norm: float) -> float:
         norm = float(np.linalg.norm(self.gradient))

@@ -308,11 +308,12 @@ class Dispatcher:
     def _failed(self, job: Job, server: Server, problem: Transient, cost: int | None) -> None:
         """Try again later, elsewhere if there is an elsewhere; give the job up after its tries."""
         server.limiter.has_answered |= problem.counts
+        job.failed_at = server
+        if problem.slows or problem.scope == "server":
+            server.failure = str(problem)
         if problem.slows:
             server.limiter.slowed(None, time.monotonic())
-        job.failed_at = server
         if problem.scope == "server":
-            server.failure = str(problem)
             was_sound = server.limiter.is_sound
             server.limiter.failed(time.monotonic())
             if was_sound and not server.limiter.is_sound:

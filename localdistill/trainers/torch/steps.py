@@ -183,7 +183,7 @@ class Stepper:
 
     def set_random_state(self, states: Sequence[torch.Tensor]) -> None:
         torch.set_rng_state(states[0])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and len(states) > 1:  # one that was written on a CPU holds no more
             torch.cuda.set_rng_state(states[1], self.device)
 
 

@@ -204,8 +204,7 @@ def means_of(member: Any, replies: Sequence[Reply], passed: Mapping[str, bool | 
 
     asks = dict.fromkeys(member.Options.engine_fields(), ask)
     needs = member.needs
-    return Means(asks, len if "tokens" in needs else None, "characters" if "tokens" in needs else "",
-                 passed=(passed or {}).get)
+    return Means(asks, len if "tokens" in needs else None, passed=(passed or {}).get)
 
 
 def said_of(maker: Any, pairs: Sequence[tuple[Prompt, Trace]], means: Means) -> Fact:

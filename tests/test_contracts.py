@@ -4,11 +4,9 @@ single families are in `tests/<family>/`."""
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,6 +25,7 @@ from localdistill.recipe import Member
 from localdistill.stages.context import build_member
 from tests.doors import DOORS, run_samples
 from tests.test_house import FAMILIES
+from tests.toys import listed
 
 CONTRACTS = {
     "engine": "Engine", "exporter": "Exporter", "filter": "Filter", "format": "Format", "grader": "Grader",
@@ -86,14 +85,6 @@ def test_the_samples_of_a_member_come_out_as_they_say(family: Family, name: str,
     run_samples(family, name, tmp_path)
 
 
-def listed(monkeypatch: pytest.MonkeyPatch, family: Family, member: type) -> None:
-    """List `member` as the member `stub` of `family`, for one test."""
-    module = ModuleType(f"{family.package}.stub")
-    vars(module)["Stub"] = member
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(family.members, "stub", "Stub")
-
-
 @pytest.mark.parametrize(("family", "name"), MEMBERS)
 @pytest.mark.parametrize("stub", [raises, says_nothing], ids=lambda stub: stub.__name__)
 def test_the_samples_of_a_member_find_a_stub_of_it(family: Family, name: str, stub: Callable[..., Any],
@@ -102,7 +93,7 @@ def test_the_samples_of_a_member_find_a_stub_of_it(family: Family, name: str, st
     real = family.load(name)
     work = "sql" if family is FILTERS and real(real.Options()).sql() is not None else WORK[family.noun]
     samples = {"samples": classmethod(lambda cls: real.samples())}
-    listed(monkeypatch, family, type("Stub", (real,), {"name": "stub", work: stub, **samples}))
+    listed(monkeypatch, family, "stub", type("Stub", (real,), {"name": "stub", work: stub, **samples}))
     with pytest.raises((AssertionError, NotImplementedError, TypeError, AttributeError)):
         run_samples(family, "stub", tmp_path)
 
@@ -112,7 +103,7 @@ def test_a_member_without_samples_is_found(family: Family, monkeypatch: pytest.M
     real = family.load(family.names()[0])
     for own, complaint in (({}, "no samples of its own"), ({"samples": classmethod(lambda cls: ())}, "has no samples")):
         with monkeypatch.context() as patch:
-            listed(patch, family, type("Stub", (real,), {"name": "stub", **own}))
+            listed(patch, family, "stub", type("Stub", (real,), {"name": "stub", **own}))
             with pytest.raises(AssertionError, match=complaint):
                 run_samples(family, "stub", tmp_path)
 

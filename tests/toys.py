@@ -1,4 +1,4 @@
-"""Members that only tests have: a judge that asks an engine in batches, and a filter over what somebody said."""
+"""Members that only tests have: a judge that asks an engine in batches."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ToyJudge(JudgesTraces):
                 for key, (prompt, trace) in batch.items()]
             for reply in means.ask["judge"](requests):
                 said, answer = reply.answer.strip(), batch[reply.request_id][1].answer
-                passed = {"right": True, answer: True, "wrong": False}.get(said, False if "answer is" in said else None)
+                passed = {"right": True, answer: True, "wrong": False}.get(said)
                 if reply.status != "complete":
                     passed = None
                 reason = f"the judge says '{said}' ({reply.status})"

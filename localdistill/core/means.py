@@ -34,8 +34,6 @@ class Means:
     """The engines, by the name of the option that names them."""
     count: TokenCounter | None = None
     """The student's tokens of a text; None where the recipe has no student."""
-    tokenizer: str = ""
-    """Identity of that tokenizer, as `Request.tokenizer` says it."""
     items: Sequence[str] = ()
     """Questions of evaluation items."""
     passed: Callable[[str], bool | None] = _nobody_decided

@@ -4,6 +4,7 @@ and why, in the same words, and which of them are read together. Loads no librar
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -128,9 +129,12 @@ def _families(targets: Sequence[ScoringTarget], branches: bool) -> Iterator[Scor
         yield ScoringBatch(tuple(members), common)
 
 
-def common_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    return next((place for place, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
+def common_length(left: Sequence[int], right: Sequence[int], limit: int | None = None) -> int:
+    """Length of the common beginning, at most `limit`."""
+    shorter = min(len(left), len(right)) if limit is None else min(len(left), len(right), limit)
+    if left[:shorter] == right[:shorter]:
+        return shorter
+    return bisect_left(range(shorter), True, key=lambda n: left[: n + 1] != right[: n + 1])
 
 
 def _cut(units: Sequence[Sequence[ScoringTarget]], most_rows: int,

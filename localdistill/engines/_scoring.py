@@ -32,10 +32,6 @@ class BatchScorer:
         with torch.inference_mode():
             self._run(batch, cancel)
 
-    def forget(self) -> None:
-        """Let go of the beginning that is kept for the next batch."""
-        self._beginning, self._kept = (), None
-
     def _run(self, batch: ScoringBatch, cancel: Cancel) -> None:
         prefixes = list(dict.fromkeys(target.prefix for target in batch.targets))
         logits, cache, mask = self._prefill(prefixes, batch.common)
@@ -71,7 +67,7 @@ class BatchScorer:
         else:
             beginning = prefixes[0][:common]
             if beginning != self._beginning:
-                self.forget()
+                self._beginning, self._kept = (), None  # let go before the next one is read
                 kept = DynamicCache(config=self.model.config)
                 self._read(torch.tensor([beginning]), torch.ones(1, 0, dtype=torch.long), kept, 1)
                 self._beginning, self._kept = beginning, kept

@@ -86,7 +86,7 @@ class LlamaCppEngine:
 
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`."""
-        return request.sampling.greedy_by if request.kind == "generate" else "continuations"
+        return request.sampling.greedy_by
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """See `Engine.answer`. Raises ModelFileError when the file cannot be used.

@@ -126,10 +126,10 @@ class ReplayEngine:
     def _reply(self, request: Request) -> Reply:
         if self._recording is None:
             self._recording = read_recording(self._path)
-        if request.kind == "score":
-            return self._scored(request, self._recording)
-        question = _question(request)
+        question = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         keys = (key_of(request.text, request.messages), key_of(None, [Message("user", question)]))
+        if request.kind == "score":
+            return _scored(request, self._recording, keys, request.text or question)
         found = next((rows for key in keys if (rows := self._recording.replies.get(key))), None)
         if not found:
             return _unknown(request, f"question: {question[:80]!r}")
@@ -139,26 +139,6 @@ class ReplayEngine:
         except (KeyError, TypeError, ValueError) as error:
             return _failed(request, f"the recording does not serve log-probabilities: {error}")
         return replace(_reply_of(row, request.id), scores=scores)
-
-    def _scored(self, request: Request, recording: Recording) -> Reply:
-        """What was recorded of each continuation, after the same messages or text."""
-        question = _question(request)
-        keys = (key_of(request.text, request.messages), key_of(None, [Message("user", question)]))
-        found = []
-        for number, one in enumerate(request.continuations, 1):
-            row = next((row for key in keys if (row := recording.scores.get((key, one.text, one.token_ids)))), None)
-            if row is None:
-                return _unknown(request, f"continuation {number} of {(request.text or question)[:80]!r}")
-            tokenizer = str(row.get("tokenizer") or "")
-            if one.token_ids and request.tokenizer and tokenizer not in ("", request.tokenizer):
-                return _failed(request, f"the token ids were made for the tokenizer {request.tokenizer}, the recording "
-                                        f"holds those of {tokenizer}")
-            try:
-                found.append(scores_from_json(row["scores"], request.top_logprobs))
-            except ValueError as error:
-                return _failed(request, f"the recording does not serve continuation {number}: {error}")
-        return Reply(request.id, "complete", usage=Usage(sum(len(one.ids) for one in found), estimated=True),
-                     cost_usd=0.0, continuations=tuple(found))
 
 
 def _score_samples() -> Sequence[EngineSample]:
@@ -175,8 +155,23 @@ def _score_samples() -> Sequence[EngineSample]:
     )
 
 
-def _question(request: Request) -> str:
-    return next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+def _scored(request: Request, recording: Recording, keys: Sequence[str], asked: str) -> Reply:
+    """What was recorded of each continuation, under the first of `keys` that holds it. asked: for people."""
+    found = []
+    for number, one in enumerate(request.continuations, 1):
+        row = next((row for key in keys if (row := recording.scores.get((key, one.text, one.token_ids)))), None)
+        if row is None:
+            return _unknown(request, f"continuation {number} of {asked[:80]!r}")
+        tokenizer = str(row.get("tokenizer") or "")
+        if one.token_ids and request.tokenizer and tokenizer not in ("", request.tokenizer):
+            return _failed(request, f"the token ids were made for the tokenizer {request.tokenizer}, the recording "
+                                    f"holds those of {tokenizer}")
+        try:
+            found.append(scores_from_json(row["scores"], request.top_logprobs))
+        except ValueError as error:
+            return _failed(request, f"the recording does not serve continuation {number}: {error}")
+    return Reply(request.id, "complete", usage=Usage(sum(len(one.ids) for one in found), estimated=True),
+                 cost_usd=0.0, continuations=tuple(found))
 
 
 def _failed(request: Request, error: str) -> Reply:

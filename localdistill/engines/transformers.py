@@ -36,7 +36,6 @@ from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_te
 
 if TYPE_CHECKING:
     from localdistill.engines._decoding import BatchDecoder, Generation
-    from localdistill.engines._scoring import BatchScorer
 
 WINDOW_BATCHES = 8
 """Requests are pulled this many batches ahead, so that batches can be made of similar lengths."""
@@ -81,7 +80,6 @@ class TransformersEngine:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._decoder: BatchDecoder | None = None
-        self._scorer: BatchScorer | None = None
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
@@ -117,7 +115,7 @@ class TransformersEngine:
 
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`."""
-        return request.sampling.greedy_by if request.kind == "generate" else "continuations"
+        return request.sampling.greedy_by
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
         """Replies to `requests`, the shortest prompts of each window first."""
@@ -168,14 +166,12 @@ class TransformersEngine:
         between what they share and what they do not would count in the window."""
         if not asked or cancel.is_set():
             return
-        self._load()
-        scorer = self._scorer
-        assert scorer is not None
-        try:
-            yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
-                                      self.options.max_batch_tokens, branches=self.folder.window is None)
-        finally:
-            scorer.forget()
+        model = self._load().model
+        from localdistill.engines._scoring import BatchScorer
+
+        scorer = BatchScorer(model)
+        yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
+                                  self.options.max_batch_tokens, branches=self.folder.window is None)
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long or
@@ -221,7 +217,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model."""
-        self._decoder = self._scorer = None
+        self._decoder = None
 
     def _load(self) -> BatchDecoder:
         if self._decoder is not None:
@@ -230,7 +226,6 @@ class TransformersEngine:
 
         torch = import_torch()
         from localdistill.engines._decoding import BatchDecoder
-        from localdistill.engines._scoring import BatchScorer
 
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
@@ -248,7 +243,7 @@ class TransformersEngine:
                     for name, weight in model.named_parameters():
                         weight.copy_(adapter.apply(name, weight))
             model = model.to(device=device, dtype=dtype)
-        self._decoder, self._scorer = BatchDecoder(model, self.tokenizer.decode), BatchScorer(model)
+        self._decoder = BatchDecoder(model, self.tokenizer.decode)
         return self._decoder
 
     def _prompt(self, request: Request) -> tuple[str, list[int]]:

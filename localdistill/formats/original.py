@@ -59,6 +59,6 @@ class OriginalFormat(SinglyFormat):
     def lay_out(self, prompt: Prompt, candidates: Sequence[Candidate],
                 count: TokenCounter) -> Sequence[Example | Skip]:
         """The first trace's example stands for all: they would all be the same."""
-        made = [self.of_trace(prompt, candidate.trace) for candidate in candidates[:1]]
-        again = None if isinstance(made[0], Example) else made[0].reason
-        return [*made, *(skip(prompt, candidate.trace, again or AGAIN) for candidate in candidates[1:])]
+        first = self.of_trace(prompt, candidates[0].trace)
+        again = AGAIN if isinstance(first, Example) else first.reason
+        return [first, *(skip(prompt, candidate.trace, again) for candidate in candidates[1:])]

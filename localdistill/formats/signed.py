@@ -60,12 +60,12 @@ class SignedFormat(JudgedFormat):
         """The answers of both sides as one group, and why a trace is not in it."""
         sides, most = self.sides(prompt, candidates, count), self.options.most or None
         right, wrong = sides.right[:most], sides.wrong[:most]
+        left = [*sides.right[len(right):], *sides.wrong[len(wrong):]]
         if reason := sides.one_sided():
             alone = right if self.options.right_alone else []
-            sides.leave(prompt, [one for one in (*right, *wrong) if one not in alone], reason)
+            sides.leave(prompt, [*right[len(alone):], *wrong], reason)
             right, wrong, group = alone, [], ""
         else:
             group = content_id("group", prompt.id, *(one.trace_id for one in (*right, *wrong)))
-        left = [one for side in (sides.right, sides.wrong) for one in side[len(side[:most]):]]
         sides.leave(prompt, left, "enough answers of its side are there")
         return [*(replace(one, group=group) for one in (*right, *wrong)), *sides.skips]

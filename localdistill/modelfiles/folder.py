@@ -267,9 +267,9 @@ def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     return ids
 
 
-def resolve_model(source: str, fetches: bool = True) -> Path:
-    """The folder that `source` names: a path, `shipped:NAME`, or `hf://org/name[@revision]` (downloaded once, unless
-    `fetches` is false).
+def resolve_model(source: str, base: Path | None = None, fetches: bool = True) -> Path:
+    """The folder that `source` names: a path, relative ones from `base` or the current folder, `shipped:NAME`, or
+    `hf://org/name[@revision]` (downloaded once, unless `fetches` is false).
 
     Raises ModelFileError with the next step when it cannot be had.
     """
@@ -279,7 +279,7 @@ def resolve_model(source: str, fetches: bool = True) -> Path:
         return shipped_path(source.removeprefix("shipped:"))
     if source.startswith("hf://"):
         return _from_hub(source.removeprefix("hf://"), fetches)
-    folder = Path(source).expanduser()
+    folder = (base or Path()) / Path(source).expanduser()
     if not folder.is_dir():
         raise ModelFileError(f"there is no model folder at {folder}",
                              "give a folder, shipped:NAME, or hf://organisation/name")

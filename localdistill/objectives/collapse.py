@@ -4,6 +4,13 @@ learns from wrong answers watches for it; nothing is stopped here."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from localdistill.core.losses import ListedLogprobs, Unit
+from localdistill.objectives.shapes import row_sums
+
+if TYPE_CHECKING:
+    from localdistill.core.losses import Floats
 
 FIRST_STEPS = 10
 """Their mean is what later steps are compared with."""
@@ -15,11 +22,28 @@ RIGHT, WRONG = "logprob_right", "logprob_wrong"
 """Metrics: mean log-probability per trained token of right and of wrong rows."""
 
 
+def likelihoods(batch: ListedLogprobs) -> dict[str, Floats]:
+    """Metric -> (rows,): how likely each row of that side is per trained token."""
+    means = row_sums(batch, batch.weight, batch.logprobs[:, 0]) / row_sums(batch, batch.weight)
+    return {RIGHT: means[batch.sign > 0], WRONG: means[batch.sign < 0]}
+
+
 class CollapseWatch:
-    """Running means of both sides, and whether the warning was given."""
+    """What objectives share that compare right with wrong answers: running means of both sides, and whether the warning
+    was given."""
 
     def __init__(self) -> None:
         self._state = {"steps": 0.0, "first_right": 0.0, "first_wrong": 0.0, "right": 0.0, "wrong": 0.0, "warned": 0.0}
+
+    @property
+    def unit(self) -> Unit:
+        """A mean over groups, such as pairs."""
+        return "group"
+
+    @property
+    def signs(self) -> frozenset[int]:
+        """Both."""
+        return frozenset({1, -1})
 
     def watch(self, metrics: Mapping[str, float]) -> str:
         """A warning, once, when both sides have lost; a step that saw one side only says nothing."""

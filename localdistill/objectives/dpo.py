@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from localdistill.core.losses import Grouping, ListedLogprobs, Unit
+from localdistill.core.losses import Grouping, ListedLogprobs
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ObjectiveSample
-from localdistill.objectives.collapse import RIGHT, WRONG, CollapseWatch
+from localdistill.objectives.collapse import CollapseWatch, likelihoods
 from localdistill.objectives.pair_losses import PAIR_LOSSES, SMOOTHED, PairLossName, Pairs
 from localdistill.objectives.shapes import FactorPerRow, row_sums
 
@@ -80,19 +80,9 @@ class DpoObjective(CollapseWatch, FactorPerRow):
         self.options = options or self.Options()
 
     @property
-    def unit(self) -> Unit:
-        """A mean over pairs."""
-        return "group"
-
-    @property
     def grouping(self) -> Grouping:
         """Pairs."""
         return "pair"
-
-    @property
-    def signs(self) -> frozenset[int]:
-        """Both."""
-        return frozenset({1, -1})
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -123,9 +113,8 @@ class DpoObjective(CollapseWatch, FactorPerRow):
         losses, by_right, by_wrong = PAIR_LOSSES[self.options.kind](pairs)
         weight, by_row = batch.row_weight[right].astype(np.float64), np.zeros(len(sums))
         by_row[right], by_row[wrong] = weight * by_right, weight * by_wrong
-        likely = row_sums(batch, batch.weight, batch.logprobs[:, 0]) / tokens
         margins = pairs.beta * (pairs.right - pairs.wrong)
-        told = {"preferred": margins > 0, "margin": margins, RIGHT: likely[right], WRONG: likely[wrong]}
+        told = {"preferred": margins > 0, "margin": margins, **likelihoods(batch)}
         return (float((weight * losses).sum()), by_row,
                 {name: (float(values.sum()), float(len(right))) for name, values in told.items()})
 

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.core.losses import ListedLogprobs, Slope, Unit
+from localdistill.core.losses import ListedLogprobs, Slope
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ObjectiveSample
-from localdistill.objectives.collapse import RIGHT, WRONG, CollapseWatch
+from localdistill.objectives.collapse import CollapseWatch, likelihoods
 from localdistill.objectives.shapes import ConstantSlope, row_sums
 
 
@@ -48,16 +48,6 @@ class RediObjective(CollapseWatch, ConstantSlope):
         super().__init__()
         self.options = options or self.Options()
 
-    @property
-    def unit(self) -> Unit:
-        """A mean over groups."""
-        return "group"
-
-    @property
-    def signs(self) -> frozenset[int]:
-        """Both."""
-        return frozenset({1, -1})
-
     def known(self, batch: ListedLogprobs) -> Slope:
         """Of a mean over the tokens of a row, over the rows of its side, and over groups."""
         import numpy as np
@@ -73,6 +63,4 @@ class RediObjective(CollapseWatch, ConstantSlope):
 
     def metrics(self, batch: ListedLogprobs) -> Mapping[str, tuple[float, float]]:
         """How likely the tokens of each side are."""
-        means = row_sums(batch, batch.weight, batch.logprobs[:, 0]) / row_sums(batch, batch.weight)
-        sides = {RIGHT: means[batch.sign > 0], WRONG: means[batch.sign < 0]}
-        return {name: (float(side.sum()), float(len(side))) for name, side in sides.items()}
+        return {name: (float(side.sum()), float(len(side))) for name, side in likelihoods(batch).items()}

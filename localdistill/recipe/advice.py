@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from localdistill.core.records import Message, Request, Sampling
+from localdistill.core.records import Message, Request
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
 from localdistill.recipe.sections import Recipe
@@ -26,7 +26,7 @@ def _equal_samples(recipe: Recipe, one: AskedSet) -> Iterator[tuple[str, str]]:
     """Several samples that would all be one answer, asked and paid for each time."""
     if one.samples < 2:
         return
-    sampling = Sampling(one.max_tokens, one.temperature, one.top_p, one.top_k, one.seed)
+    sampling = one.sampling()
     request = Request("", (Message("user", "?"),), sampling, 0, one.thinks)
     told: dict[str, list[str]] = {}
     for section in map(recipe.engine, one.ask):

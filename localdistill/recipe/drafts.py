@@ -17,6 +17,7 @@ from localdistill.modelfiles.shipped import recipe_file
 from localdistill.recipe import advice_on, parse_recipe
 from localdistill.recipe.problems import Problem
 from localdistill.recipe.settings import BY_NAME
+from localdistill.recipe.upgrading import upgraded
 from localdistill.recipe.upgrading_text import UpgradedText, upgraded_text
 from localdistill.safety.files import atomic_write_text
 
@@ -45,7 +46,7 @@ def problems_in(text: str) -> list[Problem]:
 def older_shape(text: str, name: str = "FILE") -> str:
     """What is to be said of a recipe of an older shape, in the file `name`; empty for one of today's."""
     try:
-        older = upgraded_text(text).older
+        older = upgraded(tomllib.loads(text)).older
     except tomllib.TOMLDecodeError:
         return ""
     read = f"it is read as before; localdistill recipe upgrade {name} rewrites it"

@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from localdistill.core.capabilities import Capability
+from localdistill.core.capabilities import Capability, needed_by
 from localdistill.core.options import Options
+from localdistill.core.records import Request
 from localdistill.core.registry import Family
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.recipe.sections import EngineSection, Recipe
-from localdistill.recipe.trace_sets import AskedSet, Member, RewrittenSet
+from localdistill.recipe.trace_sets import Member, RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -35,9 +36,10 @@ class EngineUse:
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
     """Every engine that a run of `recipe` may ask, in the order of the stages."""
     for one in recipe.asked:
+        request = Request("", (), one.sampling(), 0, one.thinks, one.top_logprobs)
         for name in one.ask:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name),
-                            must=_must(one))
+                            must=needed_by(request))
     verified = recipe.graders if any(one.until_verified for one in recipe.asked) else ()
     for stage, family, members in (("collect", GRADERS, verified), ("grade", GRADERS, recipe.graders),
                                    ("grade", LABELS, recipe.labels), ("select", FILTERS, recipe.every_filter)):
@@ -67,9 +69,3 @@ def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterat
             yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)),
                             must=frozenset({must}))
 
-
-def _must(one: AskedSet) -> frozenset[Capability]:
-    """What an engine must be able to do to be asked for a set."""
-    extras: dict[Capability, object] = {"grammar": one.grammar, "json_schema": one.json_schema,
-                                        "top_logprobs": one.top_logprobs}
-    return frozenset({"generate", *(extra for extra, wanted in extras.items() if wanted)})

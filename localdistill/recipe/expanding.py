@@ -23,10 +23,11 @@ def expanded(data: Mapping[str, Any]) -> tuple[Table, list[tuple[str, str]]]:
             engines[name] = {key: value for key, value in table.items() if key != "name"}
         made["engine"] = engines
         sets: Table = dict(made.get("traces") or {})
-        if short_set(data) in sets:
-            clashes.append((f"traces.{short_set(data)}", f"two sets are named '{short_set(data)}': [teacher] stands "
-                            "for one; give it another name"))
-        made["traces"] = {short_set(data): {"ask": [name for _, name, _ in teachers]}, **sets}
+        own = short_set(data)
+        if own in sets:
+            clashes.append((f"traces.{own}", f"two sets are named '{own}': [teacher] stands for one; give it another "
+                            "name"))
+        made["traces"] = {own: {"ask": [name for _, name, _ in teachers]}, **sets}
     collect = data.get("collect")
     if isinstance(collect, dict) and isinstance(made.get("traces"), dict):
         made["traces"] = {name: {**collect, **table} if isinstance(table, dict) and "ask" in table else table

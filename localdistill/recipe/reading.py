@@ -14,12 +14,11 @@ from pydantic import ValidationError
 from localdistill.core.errors import LocalDistillError, RecipeError, nearest
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
-from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
 from localdistill.recipe.expanding import expanded
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
-from localdistill.recipe.schema import EACH, MEMBERS
+from localdistill.recipe.schema import EACH, MEMBERS, Place
 from localdistill.recipe.sections import PART_KEYS, ArmSection, CollectSection, EngineSection, Recipe, ShortForm
 from localdistill.recipe.settings import BY_NAME, merge_settings
 from localdistill.recipe.trace_sets import SET_KINDS, RewrittenSet, SetSection
@@ -28,8 +27,6 @@ from localdistill.rewrites import REWRITES
 from localdistill.trainers import TRAINERS
 
 Table = dict[str, Any]
-_REWRITTEN_KEYS = frozenset({"from", "filter"})
-_ARM_KEYS = frozenset({"filter", "objective", "start", "epochs"})
 _OF_THE_STAGE = {"model": "-", "adapter": ""}
 """Options of the engine that runs the students which say which student."""
 _ONE_KIND = ("says where its traces come from: ask = ENGINE, files = [...], stored = CONDITION, selection = NAME, or "
@@ -45,8 +42,8 @@ class _Reader:
         self._with_engines: list[tuple[str, Family, str, Mapping[str, Any]]] = []
         """Label, family, name and options of every member that names engines."""
 
-    def read(self, data: Table) -> Recipe | None:
-        """The recipe; None, or what is right of it, when there are problems."""
+    def read(self, data: Table) -> Recipe:
+        """The recipe; what is right of it when there are problems."""
         sections = {key for key, value in data.items() if value or (isinstance(value, dict) and key not in BY_NAME)}
         for key in BY_NAME:
             if not isinstance(data.get(key, {}), dict):
@@ -57,8 +54,10 @@ class _Reader:
                                                         isinstance(teachers, list)):
             self._say("teacher", "is no table")
         self._members(data)
-        collect = self._collect(data)
-        data, clashes = expanded({**data, "collect": collect} if "collect" in data else data)
+        # What [collect] says is a default of every asked set: where it is wrong it is told once, not at each of them.
+        if "collect" in data and self._valid("collect", CollectSection, data["collect"]) is None:
+            data = {**data, "collect": {}}
+        data, clashes = expanded(data)
         self.problems += clashes
         names = {key: list(data.get(key, ())) for key in BY_NAME}
         engines = [made for name, table in data.pop("engine", {}).items()
@@ -85,17 +84,10 @@ class _Reader:
 
     def _members(self, data: Table) -> None:
         """Move the options of every member into its `options` table, checked."""
-        for keys, family, own in MEMBERS:
-            for label, table in _tables(data, keys):
-                self._member(label, table, family, own, "use")
-        for label, table in _tables(data, ("traces", EACH)):
-            if "from" in table:
-                self._member(label, table, REWRITES, _REWRITTEN_KEYS, "rewrite")
-        for label, table in _tables(data, ("arm", EACH)):
-            if "parts" not in table:
-                self._member(label, table, FORMATS, _ARM_KEYS | PART_KEYS - {"format"}, "format")
-        for label, table in _tables(data, ("arm", EACH, "parts")):
-            self._member(label, table, FORMATS, frozenset({"traces", "share", "weight"}), "format")
+        for place in MEMBERS:
+            for label, table in _tables(data, place.path):
+                if place.holds(table):
+                    self._member(label, table, place)
         for keys in (("prompts",), ("traces", EACH)):
             for label, table in _tables(data, keys):
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
@@ -134,7 +126,8 @@ class _Reader:
         else:
             table.update({key: checked[key] for key in rest})
 
-    def _member(self, label: str, table: Table, family: Family, own: frozenset[str], key: str) -> None:
+    def _member(self, label: str, table: Table, place: Place) -> None:
+        family, own, key = place.family, place.own, place.pick
         name = table.get(key, "torch_lora" if family is TRAINERS else None)
         if not isinstance(name, str):
             self._say(f"{label}.{key}", f"says which {family.noun} to use; known: {', '.join(family.names())}")
@@ -150,13 +143,6 @@ class _Reader:
             self._say(f"{label}.{key}", f"{error.message} ({error.hint})")
 
     # ---- named tables
-
-    def _collect(self, data: Table) -> Table:
-        """What [collect] says, where it is right: the defaults of all asked sets."""
-        if "collect" not in data:
-            return {}
-        made = self._valid("collect", CollectSection, data["collect"])
-        return dict(data["collect"]) if made else {}
 
     def _sets(self, tables: Mapping[str, Any]) -> Iterator[SetSection]:
         for name, table in tables.items():
@@ -307,7 +293,7 @@ def parse_recipe(text: str, where: str = "recipe", settings: Sequence[str] = ())
     reader = _Reader()
     recipe = reader.read(merge_settings(now.data, settings))
     problems = _in_file(now, reader.problems)
-    if recipe is None or problems:
+    if problems:
         raise RecipeError("\n".join(f"{where}: {problem}" for problem in problems), _ALL_KEYS)
     return recipe
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
@@ -12,7 +13,7 @@ from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
-from localdistill.recipe.sections import Recipe, ShortForm
+from localdistill.recipe.sections import PART_KEYS, Recipe, ShortForm
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
@@ -20,20 +21,44 @@ from localdistill.trainers import TRAINERS
 EACH = "*"
 """Stands for every name in a path of keys."""
 FAMILIES = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
-# Where family members stand in a recipe: the path of keys, the family, and the keys of the section itself.
-MEMBERS: tuple[tuple[tuple[str, ...], Family, frozenset[str]], ...] = (
-    (("teacher",), ENGINES, frozenset({"name"})),
-    (("engine", EACH), ENGINES, frozenset()),
-    (("traces", EACH, "filter"), FILTERS, frozenset()),
-    (("grade",), GRADERS, frozenset()),
-    (("label",), LABELS, frozenset()),
-    (("filter",), FILTERS, frozenset()),
-    (("arm", EACH, "filter"), FILTERS, frozenset()),
-    (("arm", EACH, "objective"), OBJECTIVES, frozenset()),
-    (("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
-    (("train", "objective"), OBJECTIVES, frozenset()),
-    (("evaluate", "task"), TASKS, frozenset()),
-    (("export", "to"), EXPORTERS, frozenset()),
+
+
+class Place(NamedTuple):
+    """Tables of a recipe, as TOML has it, in which members of one family stand."""
+
+    path: tuple[str, ...]
+    family: Family
+    own: frozenset[str] = frozenset()
+    """Keys of the section itself; all others are the member's options."""
+    pick: str = "use"
+    """The key that picks the member."""
+    has: str = ""
+    """Only tables with this key hold a member."""
+    lacks: str = ""
+    """Tables with this key hold none themselves."""
+
+    def holds(self, table: Mapping[str, Any]) -> bool:
+        """Whether a member stands in this table."""
+        return (not self.has or self.has in table) and (not self.lacks or self.lacks not in table)
+
+
+MEMBERS = (
+    Place(("teacher",), ENGINES, frozenset({"name"})),
+    Place(("engine", EACH), ENGINES),
+    Place(("traces", EACH, "filter"), FILTERS),
+    Place(("grade",), GRADERS),
+    Place(("label",), LABELS),
+    Place(("filter",), FILTERS),
+    Place(("arm", EACH, "filter"), FILTERS),
+    Place(("arm", EACH, "objective"), OBJECTIVES),
+    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
+    Place(("train", "objective"), OBJECTIVES),
+    Place(("evaluate", "task"), TASKS),
+    Place(("export", "to"), EXPORTERS),
+    Place(("traces", EACH), REWRITES, frozenset({"from", "filter"}), "rewrite", has="from"),
+    Place(("arm", EACH), FORMATS, frozenset({"filter", "objective", "start", "epochs"}) | PART_KEYS - {"format"},
+          "format", lacks="parts"),
+    Place(("arm", EACH, "parts"), FORMATS, frozenset({"traces", "share", "weight"}), "format"),
 )
 
 
@@ -52,8 +77,5 @@ def recipe_schema() -> dict[str, Any]:
         family.noun: {name: family.load(name).Options.model_json_schema() for name in family.names()}
         for family in FAMILIES
     }
-    schema["x-places"] = {".".join(path): [family.noun, "use"] for path, family, _ in MEMBERS} | {
-        "traces.*": [REWRITES.noun, "rewrite"], "arm.*": [FORMATS.noun, "format"],
-        "arm.*.parts": [FORMATS.noun, "format"],
-    }
+    schema["x-places"] = {".".join(place.path): [place.family.noun, place.pick] for place in MEMBERS}
     return schema

@@ -229,6 +229,11 @@ class Recipe(Options):
         return tuple(one for one in self.sets if isinstance(one, AskedSet))
 
     @property
+    def asked_engines(self) -> tuple[EngineSection, ...]:
+        """The engines that sets are asked of, each once."""
+        return tuple(map(self.engine, dict.fromkeys(name for one in self.asked for name in one.ask)))
+
+    @property
     def originals(self) -> tuple[SetSection, ...]:
         """The sets that are not rewritten."""
         return tuple(one for one in self.sets if not isinstance(one, RewrittenSet))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from localdistill.core.options import Options
+from localdistill.core.records import Sampling
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Table = dict[str, Any]
@@ -109,6 +110,11 @@ class HowAsked(Options):
     0 keeps none."""
     may_fail: float = Field(0.01, ge=0.0, le=1.0)
     """Share of prompts that may stay without an answer; above it the run stops as partial and can be resumed."""
+
+    def sampling(self, seed: int = 0) -> Sampling:
+        """How tokens are picked. seed: the base of all seeds of the recipe."""
+        return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, self.seed + seed,
+                        grammar=self.grammar, json_schema=self.json_schema)
 
 
 class SetSection(Named):

@@ -38,8 +38,7 @@ class _Block:
     def value(self, key: str) -> Any:
         """What `key` says here; None when it says nothing that one line holds."""
         for line in self.lines:
-            found = _SAYS.fullmatch(line)
-            if found and found[2] == key:
+            if _key_of(line) == key:
                 try:
                     return tomllib.loads(line)[key]
                 except tomllib.TOMLDecodeError:
@@ -114,7 +113,7 @@ def _rewritten(blocks: Sequence[_Block], data: dict[str, Any]) -> Iterator[str]:
                 yield from _select(block)
             case ("select", "filter"):
                 yield from _under("[[filter]]", block, block.lines)
-            case ("traces",) if any((found := _SAYS.fullmatch(line)) and found[2] == "files" for line in block.lines):
+            case ("traces",) if any(_key_of(line) == "files" for line in block.lines):
                 yield from _under("[traces.imported]", block, block.lines)
             case ("rewrite",):
                 name = str(block.value("name"))
@@ -137,7 +136,7 @@ def _under(header: str, block: _Block, lines: Sequence[str]) -> Iterator[str]:
 def _select(block: _Block) -> Iterator[str]:
     """Its name is gone, and what it took in place of choosing is a set."""
     chosen = block.value("from")
-    rest = [line for line in block.lines if not ((found := _SAYS.fullmatch(line)) and found[2] in ("name", "from"))]
+    rest = [line for line in block.lines if _key_of(line) not in ("name", "from")]
     if chosen:
         yield from _under("[traces.selected]", block, [f"selection = {_quoted(chosen)}\n", *rest])
     else:
@@ -167,8 +166,7 @@ def _arm(block: _Block, data: dict[str, Any], default: list[str]) -> Iterator[st
     made = data["arm"].get(name, {}) if isinstance(data.get("arm"), dict) else {}
     traces = made.get("traces", default)
     names = [traces] if isinstance(traces, str) else list(traces)
-    lines = [line for line in _without_name(block)
-             if not ((found := _SAYS.fullmatch(line)) and found[2] in ("rewrite", "selection"))]
+    lines = [line for line in _without_name(block) if _key_of(line) not in ("rewrite", "selection")]
     if names != default or len(default) != 1:
         lines.insert(0, f"traces = {_names(names)}\n")
     comment = next((found[1] for line in block.lines
@@ -179,7 +177,13 @@ def _arm(block: _Block, data: dict[str, Any], default: list[str]) -> Iterator[st
 
 
 def _without_name(block: _Block) -> list[str]:
-    return [line for line in block.lines if not ((found := _SAYS.fullmatch(line)) and found[2] == "name")]
+    return [line for line in block.lines if _key_of(line) != "name"]
+
+
+def _key_of(line: str) -> str:
+    """The key that a line sets; empty where it sets none."""
+    found = _SAYS.fullmatch(line)
+    return found[2] if found else ""
 
 
 def _filled(lines: Sequence[str]) -> list[str]:

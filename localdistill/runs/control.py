@@ -169,8 +169,7 @@ def cancel_batches(workspace: Workspace, run_id: str, emit: Callable[[Event], No
 
     run = RunFolder.open(workspace.runs, run_id)
     count = 0
-    recipe = run.recipe()
-    for section in (recipe.engine(name) for name in dict.fromkeys(name for one in recipe.asked for name in one.ask)):
+    for section in run.recipe().asked_engines:
         engine = build_member(ENGINES, section, Path(run.request()["base"]))
         if isinstance(engine, Metered):
             from localdistill.engines.wire.batch.answering import cancel_batches as cancel_at_provider

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from localdistill.core.records import Message, Prompt, Request, Sampling, request_namer
+from localdistill.core.records import Message, Prompt, Request, request_namer
 from localdistill.engines.base import Engine
 from localdistill.recipe.trace_sets import AskedSet
 
@@ -53,10 +53,7 @@ class Asker:
     def __init__(self, section: AskedSet, engine: Engine, seed: int = 0) -> None:
         """seed: the base of all seeds of the recipe."""
         self._options = options = section
-        self._sampling = Sampling(
-            options.max_tokens, options.temperature, options.top_p, options.top_k, options.seed + seed,
-            grammar=options.grammar, json_schema=options.json_schema,
-        )
+        self._sampling = section.sampling(seed)
         self._name = request_namer(engine.name, engine.identity(), self._sampling, options.thinks)
 
     def ids(self, prompt: Prompt) -> list[str]:

@@ -187,11 +187,11 @@ def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving
     assert context.recipe.evaluate is not None
     given = Given(context.recipe.evaluate.max_tokens, contestant.thinks)
     items = [OpenItem(place, prompt, bench.task.requests(prompt, given)) for place, prompt in enumerate(bench.prompts)]
-    item_of = {request.id: item for item in items for request in item.requests}
+    item_of = {request_id: item for item in items for request_id in item.requests}
     right, done, emit = 0.0, 0, contestant.tells(context.emit)
-    with judge_of(context, bench.task, emit) as judge, context.engine(serving.engine) as engine:
-        judge.engine = engine
-        for reply in engine.answer((request for item in items for request in item.requests), emit, context.cancel):
+    asked = (request for item in items for request in item.requests.values())
+    with context.engine(serving.engine) as engine, judge_of(context, bench.task, engine, emit) as judge:
+        for reply in engine.answer(asked, emit, context.cancel):
             item = item_of[reply.request_id]
             item.replies[reply.request_id] = reply
             if not item.is_answered:

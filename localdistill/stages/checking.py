@@ -32,7 +32,7 @@ from localdistill.recipe.trace_sets import ImportedSet, StoredSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.first_rows import first_rows
-from localdistill.stages.holdout import holdout_of
+from localdistill.stages.holdout import HeldOut
 from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
 from localdistill.store.columns import FactColumn, FactView
@@ -103,8 +103,7 @@ class _Look:
     def student(self) -> Path | None:
         """The student's folder; None when there is none, it is not here, or it cannot be opened."""
         try:
-            folder = resolve_model(self.source if self.source.startswith(_IN_HUB) else
-                                   str(resolve_path(self.source, self.base)), fetches=False) if self.source else None
+            folder = resolve_model(self.source, self.base, fetches=False) if self.source else None
             if folder is not None:
                 ModelFolder.open(folder)
         except LocalDistillError:
@@ -212,7 +211,7 @@ def _student(look: _Look) -> Iterator[Problem]:
         yield Problem(key, text, "warning")
         return
     if look.student is None:
-        yield from _found(key, lambda: ModelFolder.open(resolve_model(str(resolve_path(look.source, look.base)))))
+        yield from _found(key, lambda: ModelFolder.open(resolve_model(look.source, look.base)))
         return
     if "train" in look.stages and look.recipe.train is not None:
         trainer, hardware = build_trainer(look.recipe, look.base), look.hardware or look_at_hardware()
@@ -249,11 +248,12 @@ def _rows(look: _Look) -> Iterator[Problem]:
 
 def _items(look: _Look) -> Iterator[Problem]:
     """Something is left when prompts are set aside, and every task has items."""
-    problems = list(_found("prompts.holdout", lambda: holdout_of(look.recipe, look.base)))
+    held = HeldOut(look.recipe, look.base)
+    problems = list(_found("prompts.holdout", lambda: held.all))
     yield from problems
     if problems or "evaluate" not in look.stages:
         return
-    for place, task in enumerate(build_tasks(look.recipe, look.base)):
+    for place, task in enumerate(build_tasks(look.recipe, look.base, held)):
         key = f"evaluate.task.{place}"
         if key not in look.unfit:
             yield from _found(key, partial(_require_items, task, look))

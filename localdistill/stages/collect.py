@@ -87,7 +87,7 @@ def _not_held_out(context: StageContext, ids: list[str], name: str) -> list[str]
     """Those traces whose question does not hold one that is set aside."""
     if context.holdout is None:
         return ids
-    index, verdicts = context.holdout.index(), dict[str, bool]()
+    index, verdicts = context.holdout.index, dict[str, bool]()
     kept = []
     for batch in context.store.batches(["trace_id", "question"], ids=ids):
         for key, question in zip(*(batch.column(column).to_pylist() for column in ("trace_id", "question"))):
@@ -156,8 +156,7 @@ class _Asking:
 
     def __init__(self, context: StageContext, stack: ExitStack) -> None:
         self._context, recipe = context, context.recipe
-        names = dict.fromkeys(name for one in recipe.asked for name in one.ask)
-        self._engines = {name: stack.enter_context(context.engine(recipe.engine(name))) for name in names}
+        self._engines = {one.name: stack.enter_context(context.engine(one)) for one in recipe.asked_engines}
         self._verifier: Verifier | None = None
         if any(one.until_verified for one in recipe.asked):
             self._verifier = _verifier(context, stack)

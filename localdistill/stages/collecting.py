@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from localdistill.core.errors import BudgetReached, EngineUnavailable, SpendingUnknown
+from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Reply, Request, trace_of
 from localdistill.stages.asking import RequestQueue, Teacher, making_few, side_by_side
 from localdistill.stages.context import JournalledWriter, StageContext
+from localdistill.stages.questions import with_way_on
 from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
 from localdistill.stages.verifying import Pair, Verdict, VerdictQueue, Verifier
 from localdistill.templates.unknown_marks import unknown_mark
@@ -66,17 +67,8 @@ class Collecting:
                         self._take(journal, self._asked_by.pop(reply.request_id), reply)
                     if self._verdicts is not None:
                         self._verdicts.wait()
-        except EngineUnavailable as error:
-            raise EngineUnavailable(
-                f"{error.message}; {self._done} of {self._total} answers are kept",
-                f"localdistill resume {context.run.id} continues. {error.hint}".strip(),
-            ) from None
-        except BudgetReached as error:
-            is_unknown = isinstance(error, SpendingUnknown)
-            hint = f"localdistill resume {context.run.id} --max-usd N goes on under a higher cap"
-            raise type(error)(
-                f"{error.message}; {self._done} of {self._total} answers are kept", error.hint if is_unknown else hint
-            ) from None
+        except (BudgetReached, EngineUnavailable) as error:
+            raise with_way_on(context, error, f"{self._done} of {self._total} answers are kept") from None
         finally:
             if self._scores is not None:
                 self._scores.close()

@@ -56,10 +56,10 @@ def build_member(family: Family, member: Member, base: Path, **passed: Any) -> A
     return cls(cls.Options.model_validate(options), **passed)
 
 
-def build_tasks(recipe: Recipe, base: Path, run: RunFolder | None = None, store: Store | None = None) -> list[Task]:
-    """The benchmarks of `recipe`. What it sets aside is what `run` set aside, where that has come so far."""
+def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:
+    """The benchmarks of `recipe`. held: what it sets aside, where the caller has that already."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
-    source = ItemSource(read_prompts, HeldOut(recipe, base, run, store))
+    source = ItemSource(read_prompts, held or HeldOut(recipe, base))
     return [build_member(TASKS, member, base, source=source) for member in members]
 
 
@@ -150,12 +150,16 @@ class StageContext:
 
     @cached_property
     def _tasks(self) -> list[Task]:
-        return build_tasks(self.recipe, self.base, self.run, self.store)
+        return build_tasks(self.recipe, self.base, self._held)
 
     @cached_property
+    def _held(self) -> HeldOut:
+        return HeldOut(self.recipe, self.base, self.run, self.store)
+
+    @property
     def holdout(self) -> Holdout | None:
         """What is set aside of the prompts; None where the recipe sets nothing aside."""
-        return HeldOut(self.recipe, self.base, self.run, self.store).all
+        return self._held.all
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -167,8 +171,7 @@ class StageContext:
         """The folder of the base model."""
         if self.recipe.student is None:
             raise UsageError("this recipe has no [student]", 'add one, for example model = "shipped:pantry/student"')
-        source = self.recipe.student.model
-        return resolve_model(source if source.startswith("hf://") else str(self.path(source)))
+        return resolve_model(self.recipe.student.model, self.base)
 
     @cached_property
     def tokenizer(self) -> StudentTokenizer:

@@ -274,7 +274,7 @@ def _write(context: StageContext, dataset: _ArmDataset, folder: ModelFolder,
 
 
 def rows_table(rows: Sequence[TokenizedRow]) -> pa.Table:
-    """The dataset table that trainers read (columns in `trainers.base.TrainingJob`)."""
+    """The dataset table that trainers read (columns in `trainers.job.TrainingJob`)."""
     import pyarrow as pa
 
     return pa.table(

@@ -40,6 +40,7 @@ class Holdout:
         """What every prompt that is set aside asks."""
         return {prompt.messages for prompts in self.sides.values() for prompt in prompts}
 
+    @cached_property
     def index(self) -> ItemIndex:
         """Finds what is set aside in other texts."""
         return ItemIndex(prompt.question for prompts in self.sides.values() for prompt in prompts)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
 from localdistill.core.events import Emit
@@ -25,8 +26,9 @@ class OpenItem:
 
     def __init__(self, place: int, prompt: Prompt, requests: Sequence[Request]) -> None:
         self.prompt = prompt
-        self.requests = [replace(request, id=content_id("item", place, prompt.id, *([number] if number else [])))
-                         for number, request in enumerate(requests)]
+        named = (replace(request, id=content_id("item", place, prompt.id, *([number] if number else [])))
+                 for number, request in enumerate(requests))
+        self.requests = {request.id: request for request in named}
         self.replies: dict[str, Reply] = {}
         self.result: ItemResult | None = None
 
@@ -37,28 +39,26 @@ class OpenItem:
 
 
 class TaskJudge:
-    """The grader of a task, asked about replies of an engine."""
+    """The grader of a task, asked about replies of one engine."""
 
-    def __init__(self, grader: Grader | None, means: Means) -> None:
+    def __init__(self, grader: Grader | None, means: Means, engine: Engine) -> None:
         self._grader, self._means = grader, means
-        self.requests: dict[str, Request] = {}
-        self.engine: Engine | None = None
+        self._engine, self._model = engine.name, engine.identity()
 
-    def __call__(self, prompt: Prompt, reply: Reply) -> Fact:
-        """See `tasks.base.Judge`."""
-        assert self._grader is not None and self.engine is not None, "a task without a grader has a rule of its own"
-        request = self.requests[reply.request_id]
-        trace = trace_of(reply, request, prompt, self.engine.name, self.engine.identity())
+    def of(self, item: OpenItem, prompt: Prompt, reply: Reply) -> Fact:
+        """See `tasks.base.Judge`, for the replies to `item`."""
+        assert self._grader is not None, "a task without a grader has a rule of its own"
+        trace = trace_of(reply, item.requests[reply.request_id], prompt, self._engine, self._model)
         [fact] = self._grader.facts([(prompt, trace)], self._means)
         return fact
 
 
 @contextmanager
-def judge_of(context: StageContext, task: Task, emit: Emit) -> Iterator[TaskJudge]:
+def judge_of(context: StageContext, task: Task, engine: Engine, emit: Emit) -> Iterator[TaskJudge]:
     """The grader of `task`, closed at the end."""
     grader: Grader | None = context.member(GRADERS, Member(use=task.grader)) if task.grader else None
     try:
-        yield TaskJudge(grader, Means(emit=emit, cancel=context.cancel))
+        yield TaskJudge(grader, Means(emit=emit, cancel=context.cancel), engine)
     finally:
         if grader is not None:
             grader.close()
@@ -66,9 +66,8 @@ def judge_of(context: StageContext, task: Task, emit: Emit) -> Iterator[TaskJudg
 
 def result_of(task: Task, item: OpenItem, judge: TaskJudge) -> ItemResult:
     """What an item with all its replies came to."""
-    judge.requests = {request.id: request for request in item.requests}
-    replies = [item.replies[request.id] for request in item.requests]
-    scored = task.score(item.prompt, replies, judge)
+    replies = [item.replies[request_id] for request_id in item.requests]
+    scored = task.score(item.prompt, replies, partial(judge.of, item))
     failed = [reply for reply in replies if reply.status == "error"]
     return ItemResult(
         prompt_id=item.prompt.id,

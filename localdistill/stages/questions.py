@@ -86,7 +86,7 @@ class Questions:
                                for field, opened in self.engines_of(name, options).items()}
         means = Means(ask, emit=context.emit, cancel=context.cancel)
         if "tokens" in needs and context.recipe.student is not None:
-            means = replace(means, count=context.tokenizer.count, tokenizer=context.tokenizer.identity)
+            means = replace(means, count=context.tokenizer.count)
         if "items" in needs:
             means = replace(means, items=[p.question for task in context.tasks() for p in task.prompts()])
         if "verdicts" in needs:

@@ -254,7 +254,8 @@ def detail_at(sessions: Sessions, place: int) -> TraceDetail:
             raise StoreError("the prompt of this trace is not in this store", LOST_HINT)
         trace = trace_of_row(traces[0][:-1])
         facts = con.execute(
-            f"SELECT {', '.join(FACT_COLUMNS)} FROM facts WHERE trace_seq = ? OR prompt_seq = ? "
+            f"SELECT {', '.join(FACT_COLUMNS)} FROM (SELECT * FROM facts WHERE trace_seq = ? UNION ALL "
+            "SELECT * FROM facts WHERE prompt_seq = ?) "
             "QUALIFY version = max(version) OVER (PARTITION BY member) ORDER BY kind, member, variant",
             [place, traces[0][-1]]).fetchall()
         made, siblings, selections = _kin(con, trace.id, trace.prompt_id)

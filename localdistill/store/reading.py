@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import BUDGET_S, Sessions
-from localdistill.store.writing import incoming_ids, last_seq
+from localdistill.store.writing import incoming_ids, last_seq, seqs_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -61,15 +62,7 @@ def seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> dict[str, i
     found: dict[str, int] = {}
     for start in range(0, len(ids), BORDERS.lookup_ids):
         chunk = ids[start : start + BORDERS.lookup_ids]
-
-        def work(con: DuckDBPyConnection, chunk: Sequence[str] = chunk) -> list[tuple[str, int]]:
-            with incoming_ids(con, chunk):
-                rows: list[tuple[str, int]] = con.execute(
-                    f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)"
-                ).fetchall()
-                return rows
-
-        found.update(sessions.run(work))
+        found |= sessions.run(partial(seqs_of, name=name, ids=chunk))
     return found
 
 

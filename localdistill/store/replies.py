@@ -4,15 +4,15 @@ are known by what was asked, so that a resume, another run and another member as
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from localdistill.core.records import Reply, Request, content_id
-from localdistill.store.rows import restored, storable
+from localdistill.store.rows import now, restored, storable
 
 ReplyKey = tuple[str, int]
 """Content of the question, and the attempt (`Request.sample_index`)."""
@@ -21,9 +21,7 @@ ReplyKey = tuple[str, int]
 def reply_key(request: Request, engine: str, model: str) -> ReplyKey:
     """What a question is known by: who is asked, and all that is asked but for the member's own id of it. A field that
     says nothing does not count, so that one that comes later leaves the names of earlier questions as they are."""
-    said = {part.name: getattr(request, part.name) for part in dataclasses.fields(request)
-            if part.name not in ("id", "sample_index") and getattr(request, part.name) != part.default}
-    asked = {name: _plain(value) for name, value in said.items()}
+    asked = {name: value for name, value in _plain(request).items() if name not in ("id", "sample_index")}
     return content_id("question", engine, model, asked), request.sample_index
 
 
@@ -51,7 +49,7 @@ def reply_row(record: Mapping[str, Any]) -> dict[str, Any]:
             "status": reply.status, "cost_usd": reply.cost_usd, "prompt_tokens": reply.usage.prompt_tokens,
             "completion_tokens": reply.usage.completion_tokens, "elapsed_s": reply.elapsed_s,
             "reply": storable(json.dumps(record["reply"], ensure_ascii=False)),
-            "created_at": datetime.now(UTC).replace(tzinfo=None)}
+            "created_at": now()}
 
 
 def reply_of_cell(cell: str) -> Reply:
@@ -67,11 +65,16 @@ def reply_of(data: Any) -> Reply:
     return reply
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _made(kind: Any, value: Any) -> Any:
     """`value`, as JSON holds it, as what the type `kind` says."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         return kind(**{name: _made(hints[name], item) for name, item in dict(value).items()})
     if origin in (typing.Union, types.UnionType):
         return None if value is None and type(None) in parts else _made(parts[0], value)

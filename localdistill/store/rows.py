@@ -170,7 +170,8 @@ def types_of(columns: Mapping[str, Kind]) -> dict[str, str]:
     return {name: kind.arrow for name, kind in columns.items()}
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """This moment, in UTC, as `created_at` columns hold it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -185,7 +186,7 @@ def _restored(cells: Sequence[object], columns: Mapping[str, Kind]) -> dict[str,
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
     """The columns `PROMPT_TABLE` of a prompt."""
     question = storable(prompt.question)
-    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": _now()}
+    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": now()}
 
 
 def prompt_of(row: Sequence[object]) -> Prompt:
@@ -198,7 +199,7 @@ def prompt_of(row: Sequence[object]) -> Prompt:
 def trace_row(trace: Trace) -> dict[str, Any]:
     """The columns `TRACE_TABLE` of a trace."""
     usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
-    return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": _now()}
+    return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": now()}
 
 
 def trace_of_row(row: Sequence[object]) -> Trace:
@@ -276,7 +277,7 @@ def fact_row(fact: Fact) -> dict[str, Any]:
     number, text = (None, storable(value)) if isinstance(value, str) else (value, None)
     said = {_FACT_COLUMNS[name]: cell for name, cell in _stored(fact, FACT_FIELDS).items()}
     return {**said, "number": None if number is None else float(number), "text": text,
-            "created_at": _now()}
+            "created_at": now()}
 
 
 def fact_of(row: Sequence[Any]) -> Fact:

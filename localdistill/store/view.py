@@ -18,6 +18,7 @@ from localdistill.store.reading import (
     checked_condition,
     pick,
     refused,
+    rows_query,
     stored_seqs,
     sweep,
     window_values,
@@ -143,7 +144,7 @@ def ids_where(sessions: Sessions, where: str) -> list[str]:
     """Ids of the traces that meet `where`, a condition that a user wrote, in stored order."""
     with contextlib.closing(matching_seqs(sessions, where)) as found:
         places = list(found)
-    return [row[1] for row in sorted(pick(sessions, places, view_query("seq, trace_id", None)))]
+    return [row[1] for row in pick(sessions, places, rows_query("traces", ["id"]))]
 
 
 def listed(sessions: Sessions, places: Sequence[int]) -> list[dict[str, Any]]:

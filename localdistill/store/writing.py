@@ -131,14 +131,20 @@ _COLUMN_TYPES = {"member": "string", "version": "int64", "variant": "string", "k
                  "is_text": "bool", "of_prompts": "bool"}
 
 
+def seqs_of(con: DuckDBPyConnection, name: str, ids: Sequence[str]) -> dict[str, int]:
+    """The place in the stored order of each id that is stored."""
+    with incoming_ids(con, ids):
+        return dict(con.execute(f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)").fetchall())
+
+
 def upsert_facts(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]], skip_unknown: bool = False) -> None:
     """Add facts; a second one of the same member, version and variant replaces the first. StoreError when its trace or
     prompt is not stored, unless those are to be skipped."""
     latest = {(row["subject_id"], row["member"], row["version"], row["variant"]): row for row in rows}
     ids = list(dict.fromkeys(row["subject_id"] for row in latest.values()))
-    with incoming_ids(con, ids):
-        traces, prompts = (dict(con.execute(f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)").fetchall())
-                           for name in ("traces", "prompts"))
+    traces = seqs_of(con, "traces", ids)
+    others = [i for i in ids if i not in traces]
+    prompts = seqs_of(con, "prompts", others) if others else {}
     if not skip_unknown and (lost := next((i for i in ids if i not in traces and i not in prompts), None)):
         raise StoreError(f"a fact is of {lost}, which is not stored", "store the trace or prompt first")
     placed = [{"trace_seq": traces.get(row["subject_id"]), **row,

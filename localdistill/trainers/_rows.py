@@ -155,6 +155,8 @@ def check_groups(row_ids: Sequence[str], signs: Sequence[int], groups: Sequence[
             what = "right" if sign > 0 else "wrong"
             raise InputError(f"row {row_id}: the objective {objective.name} takes no {what} answers", hint)
         held.setdefault(group, Counter())[sign] += 1
+    if objective.grouping == "none":
+        return
     for row_id, group in zip(row_ids, groups, strict=True):
         right, wrong = held[group][1], held[group][-1]
         if objective.grouping == "pair" and (right, wrong) != (1, 1):

@@ -34,6 +34,7 @@ REFERENCE_ROWS = 64
 """So many rows at a time go through the student before step 1."""
 _NOT_TOLD = {"checkpoint_every_s", "checkpoint_every_steps", "threads"}
 """Options that do not change what a training comes to."""
+Given = TypeVar("Given")
 Came = TypeVar("Came")
 
 
@@ -86,7 +87,7 @@ class TrainingLoop:
         self.schedule = Schedule(options, rows, job.seed)
         self.stored: dict[str, StoredColumn] = {}
         self.step = 0
-        self.tokens = self.trained_tokens = 0
+        self.trained_tokens = 0
         self.loss = math.nan
         self.elapsed_before_s = 0.0
         self.started = self.saved_at = time.monotonic()
@@ -128,7 +129,6 @@ class TrainingLoop:
         if not math.isfinite(norm):
             return self._stop("gradient")
         self.step += 1
-        self.tokens += numbers.tokens
         self.trained_tokens += numbers.trained_tokens
         self.loss = numbers.loss
         self._report(numbers, rate, norm, time.monotonic() - began)
@@ -161,7 +161,7 @@ class TrainingLoop:
 
     # ---- memory
 
-    def _in_memory(self, work: Callable[[StepWork], Came], given: StepWork) -> Came:
+    def _in_memory(self, work: Callable[[Given], Came], given: Given) -> Came:
         """What `work` makes of what it is given, tried again each time memory runs out and something gives way."""
         before = dict(self.job.objective.state())
         while True:
@@ -196,16 +196,14 @@ class TrainingLoop:
             raise InputError(what, "train with another objective")
         if (kept := load_column(self.folder, name, self.fingerprint, self.rows)) is not None:
             return kept
-        values: list[Floats | None] = [None] * len(self.rows)
+        values: dict[int, Floats] = {}
         order = sorted(range(len(self.rows)), key=lambda row: -self.rows.length(row))
         for start in range(0, len(order), REFERENCE_ROWS):
             self.cancel.check()
             portion = order[start:start + REFERENCE_ROWS]
-            made = self._in_memory(lambda work: self.backend.logprobs(work.batch), self._work(portion))
-            for row, logprobs in zip(portion, made, strict=True):
-                values[row] = logprobs
+            values |= zip(portion, self._in_memory(self.backend.logprobs, portion), strict=True)
             self.emit(Progressed(f"{self.job.arm}: {name}", start + len(portion), len(order), "rows"))
-        column = StoredColumn([found for found in values if found is not None])
+        column = StoredColumn([values[row] for row in range(len(self.rows))])
         column.save(self.folder, name, self.fingerprint)
         return column
 
@@ -234,7 +232,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         save_checkpoint(self.folder, self.step, {
-            "fingerprint": self.fingerprint, "tokens": self.tokens, "trained_tokens": self.trained_tokens,
+            "fingerprint": self.fingerprint, "trained_tokens": self.trained_tokens,
             "loss": self.loss, "elapsed_s": self._elapsed_s(), "objective": dict(self.job.objective.state()),
         }, self.backend.save)
         self.saved_at = time.monotonic()
@@ -252,6 +250,6 @@ class TrainingLoop:
         self.backend.restore(checkpoint.folder)
         self.job.objective.restore(dict(state["objective"]))
         self.step, self.loss = checkpoint.step, float(state["loss"])
-        self.tokens, self.trained_tokens = int(state["tokens"]), int(state["trained_tokens"])
+        self.trained_tokens = int(state["trained_tokens"])
         self.elapsed_before_s = float(state["elapsed_s"])
         self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))

@@ -64,25 +64,24 @@ class TorchLoraTrainer:
 
     def served(self, student: Path, output: Path | None) -> Served:
         """By the engine `transformers`. An adapter that was fitted to quantized weights is answered on those."""
-        places, options, of_weights = {"model": str(student)}, {}, frozenset({"quantization"})
-        held = None if output is None else held_base(output)
-        quantized = held is not None and held.quantization != "none"
+        places, of_weights = {"model": str(student)}, frozenset({"quantization"})
+        held = None if output is None else quantized_base(output)
         if output is not None:
             places["adapter"] = str(output / "adapter")
-        if held is not None and quantized:
-            options = {"quantization": held.quantization, "dtype": held.dtype}
+        options = {"quantization": held.quantization, "dtype": held.dtype} if held else {}
         return Served("transformers", options, places, options.get("quantization", ""), of_weights)
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:
         """In the precision of the training where the base was quantized."""
-        held = held_base(output)
-        quantized = held is not None and held.quantization != "none"
-        return [*logprobs_as_trained(student, output / "adapter", "nf4" if quantized else "none",
-                                     held.dtype if held is not None and quantized else compute, rows, cancel)]
+        held = quantized_base(output)
+        return [*logprobs_as_trained(student, output / "adapter", "nf4" if held else "none",
+                                     held.dtype if held else compute, rows, cancel)]
 
 
-def held_base(output: Path) -> HeldBase | None:
-    """How the base was held by the training that filled `output`; None when its report does not say."""
+def quantized_base(output: Path) -> HeldBase | None:
+    """How the base was held by the training that filled `output`; None where it was held as it is stored, or its report
+    does not say."""
     file = output / REPORT_FILE
-    return TrainingReport.from_bytes(file.read_bytes(), str(file)).base if file.is_file() else None
+    held = TrainingReport.from_bytes(file.read_bytes(), str(file)).base if file.is_file() else None
+    return held if held is not None and held.quantization != "none" else None

@@ -1,4 +1,4 @@
-"""Tiny random models in GGUF, so that the native engine is tested against the real llama.cpp without a download."""
+"""Tiny random models, in GGUF for the real llama.cpp and as a folder for transformers, without a download."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import server as server
+from tests.tiny_models import tiny_model as tiny_student
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -97,3 +98,9 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return write_model(folder / f"{name}.gguf", **settings)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A qwen3 of random weights that are large enough to prefer some tokens."""
+    return tiny_student(tmp_path_factory.mktemp("student") / "m", "qwen3", seed=5, initializer_range=0.3)

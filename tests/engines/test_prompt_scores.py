@@ -29,11 +29,6 @@ RAW = Request("raw", (), text="Think step by step. 3 + 4 =", continuations=ANSWE
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "m", "qwen3", seed=5, initializer_range=0.3)
-
-
-@pytest.fixture(scope="module")
 def holder(student: Path) -> Iterator[TransformersEngine]:
     made = TransformersEngine(TransformersEngine.Options(model=str(student), dtype="float32"))
     yield made

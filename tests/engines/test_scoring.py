@@ -31,11 +31,6 @@ QUESTIONS = ("Think step by step.", "how many apples are left in the basket of t
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "m", "qwen3", seed=5, initializer_range=0.3)
-
-
-@pytest.fixture(scope="module")
 def engine(student: Path) -> Iterator[TransformersEngine]:
     made = engine_of(student)
     yield made

@@ -24,11 +24,6 @@ QUESTIONS = ("12 - 5 = 7", "how many apples are left in the basket of the farmer
              "is it really the right number of oranges", "3 + 4 = 7, 7 * 2 = 14, 14 / 2 = 7, 10 - 1 = 9. So", "x")
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "m", "qwen3", seed=5, initializer_range=0.3)
-
-
 def engine(student: Path, **options: Any) -> TransformersEngine:
     return TransformersEngine(TransformersEngine.Options(model=str(student), **{"dtype": "float32", **options}))
 

@@ -10,9 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
-from localdistill.formats import FORMATS
-from localdistill.formats.base import Format
 from localdistill.formats.judged import UNJUDGED
+from tests.formats.test_contract import build
 
 PROMPT = Prompt((Message("user", "What is 2 + 2?"),), reference="4", original="4")
 
@@ -21,12 +20,6 @@ def candidate(number: int, passed: bool | None, **changes: Any) -> Candidate:
     """A trace with an answer as long as its number."""
     values = {"reasoning": "So.", "answer": f"It is {'x' * number}.", "trace_kind": "raw"}
     return Candidate(Trace(f"t{number}", PROMPT.id, "e", "m", **(values | changes)), passed)
-
-
-def build(name: str, **options: Any) -> Format:
-    member = FORMATS.load(name)
-    made: Format = member(member.Options.model_validate(options))
-    return made
 
 
 def laid(name: str, candidates: list[Candidate], **options: Any) -> tuple[list[Example], list[Skip]]:

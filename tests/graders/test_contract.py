@@ -9,6 +9,7 @@ from localdistill.core.means import Means
 from localdistill.core.options import Options
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders import GRADERS
+from tests.doors import said_of
 
 PROMPT = Prompt(
     (Message("user", "Say the number forty-two."),),
@@ -23,9 +24,7 @@ def trace(answer: str, status: Any = "complete") -> Trace:
 
 def said(grader: Any, prompt: Prompt, trace: Trace) -> Fact:
     """Its verdict, by the door that the stages use."""
-    [fact] = grader.facts([(prompt, trace)], Means())
-    assert isinstance(fact, Fact)
-    return fact
+    return said_of(grader, [(prompt, trace)], Means())
 
 
 RULES = [name for name in GRADERS.names() if not GRADERS.load(name).Options.engine_fields()]

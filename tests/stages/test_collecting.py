@@ -64,6 +64,14 @@ class Chain:
         return dict(next(e.counts for e in self.events if isinstance(e, Counted) and e.what == what))
 
 
+def listening(root: Path, recipe: str, *stages: str) -> StageContext:
+    """A stage of a new run of `recipe`; `heard` holds what it reports."""
+    chain = Chain(root, recipe, {"stages": list(stages)})
+    context = chain.context()
+    context.heard = chain.events  # type: ignore[attr-defined]
+    return context
+
+
 def recipe_of(root: Path, count: int, *teachers: str, collecting: str = "", top: str = "") -> str:
     questions = write_questions(root / "q.jsonl", count)
     blocks = "\n".join(f'[[teacher]]\nuse = "openai_compatible"\n{FAST}\n{text}' for text in teachers)

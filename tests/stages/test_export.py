@@ -14,13 +14,13 @@ import pyarrow.parquet as parquet
 import pytest
 
 from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
-from localdistill.core.events import Cancel, Emit, Event, Warned
+from localdistill.core.events import Cancel, Emit, Warned
 from localdistill.core.records import Prompt, Reply, Request
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.parity_report import ParityItem, ParityReport
-from localdistill.recipe import Member, parse_recipe
+from localdistill.recipe import Member
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card
 from localdistill.stages import export, export_scores
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, benches
@@ -39,10 +39,8 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.store import Store
 from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
-from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import RunFolder
+from tests.stages.test_collecting import listening
 from tests.store.test_store import ids, prompt_number, trace_number
 from tests.tiny_models import tiny_model
 
@@ -72,18 +70,13 @@ use = "gguf"
 @pytest.fixture
 def context(tmp_path: Path) -> StageContext:
     """A stage of a run whose earlier stages are done."""
-    workspace, recipe = Workspace(tmp_path), parse_recipe(RECIPE)
     tiny_model(tmp_path / "student", "llama", hidden=32)
     rows = [{"messages": [{"role": "user", "content": f"Is {n} odd?"}], "reference": str(n)} for n in range(3)]
     (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": [], "base": str(tmp_path)})
-    store = Store(workspace.store_path)
-    store.add_prompts([prompt_number(n) for n in range(3)])
-    store.add_traces([trace_number(0, terms="allowed:good"), trace_number(1, terms="prohibited:strict"),
-                      trace_number(2, terms="conditional:between")])
-    events: list[Event] = []
-    made = StageContext(workspace, run, recipe, store, events.append, Cancel())
-    made.heard = events  # type: ignore[attr-defined]
+    made = listening(tmp_path, RECIPE)
+    made.store.add_prompts([prompt_number(n) for n in range(3)])
+    made.store.add_traces([trace_number(0, terms="allowed:good"), trace_number(1, terms="prohibited:strict"),
+                           trace_number(2, terms="conditional:between")])
     return made
 
 

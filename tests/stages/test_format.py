@@ -12,17 +12,14 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Cancel, Counted, Event, Noted
+from localdistill.core.events import Counted, Event, Noted
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.formats.original import AGAIN
-from localdistill.recipe import parse_recipe
 from localdistill.stages import format as formatting
 from localdistill.stages import train
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FormatOutput, TrainOutput, read_output
-from localdistill.store import Store
-from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import RunFolder
+from tests.stages.test_collecting import listening
 from tests.tiny_models import STRICT_TEMPLATE, edit_json, tiny_model
 
 RECIPE = """
@@ -60,15 +57,11 @@ def staged(folder: Path, prompts: list[tuple[Prompt, int]], template: str = STRI
            text: str = RECIPE) -> StageContext:
     """A run that selected so many traces of each prompt, each of another teacher."""
     tiny_model(folder / "student", "llama", hidden=32, chat_template=template)
-    workspace, recipe = Workspace(folder), parse_recipe(text)
-    run = RunFolder.create(workspace.runs, recipe, text, {"stages": [], "base": str(folder)})
-    store, events = Store(workspace.store_path), list[Event]()
+    made = listening(folder, text)
     traces = [trace_of(prompt, f"teacher{n}") for prompt, count in prompts for n in range(count)]
-    store.add_prompts([prompt for prompt, _ in prompts])
-    store.add_traces(traces)
-    run.write_ids("select", [trace.id for trace in traces])
-    made = StageContext(workspace, run, recipe, store, events.append, Cancel())
-    made.heard = events  # type: ignore[attr-defined]
+    made.store.add_prompts([prompt for prompt, _ in prompts])
+    made.store.add_traces(traces)
+    made.run.write_ids("select", [trace.id for trace in traces])
     return made
 
 

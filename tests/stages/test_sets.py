@@ -45,7 +45,6 @@ ARMS = '[student]\nmodel = "shipped:pantry/student"\n[arm]\n'
 
 
 def through(chain: Chain, *stages: object) -> StageContext:
-    context = chain.context()
     for stage in stages or (collect, grade, select, rewrite):
         context = chain.context()
         stage.run(context)  # type: ignore[attr-defined]

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from localdistill.core.events import Cancel
 from localdistill.core.records import Continuation, Prompt, Reply, Request, Sampling
 from localdistill.core.samples import TaskSample
-from localdistill.recipe import parse_recipe
 from localdistill.stages.benchmarking import BASE, benches
 from localdistill.stages.checking import check_recipe
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
-from localdistill.store import Store
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Given, Judge, Scored
 from localdistill.tasks.items import FileTask
-from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import RunFolder
 from tests.doors import run_samples
+from tests.stages.test_collecting import listening
 from tests.tiny_models import tiny_model
+from tests.toys import listed
 
 ROWS = [{"messages": [{"role": "user", "content": f"{n} + 1?"}], "reference": str(n + 1)} for n in (1, 2, 3)]
 TURN = {"role": "user", "content": "1 + 1?"}
@@ -70,12 +65,9 @@ class ChoiceTask(FileTask):
 
 
 @pytest.fixture(autouse=True)
-def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in (DrawnTask, ChoiceTask):
-        module = ModuleType(f"localdistill.tasks.{cls.name}")
-        setattr(module, cls.__name__, cls)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setitem(TASKS.members, cls.name, cls.__name__)  # type: ignore[arg-type]
+        listed(monkeypatch, TASKS, cls.name, cls)
 
 
 def evaluated(folder: Path, task: str) -> tuple[StageContext, Callable[[], Any]]:
@@ -85,9 +77,7 @@ def evaluated(folder: Path, task: str) -> tuple[StageContext, Callable[[], Any]]
     tiny_model(folder / "student", "llama", hidden=32)
     text = (f'name = "kinds"\n[traces]\nown = {{ files = ["rows.jsonl"] }}\n[student]\nmodel = "student"\n[evaluate]\n'
             f'max_tokens = 5\nexclude_contaminated = false\n[[evaluate.task]]\nuse = "{task}"\npath = "items.jsonl"\n')
-    workspace, recipe = Workspace(folder), parse_recipe(text)
-    run = RunFolder.create(workspace.runs, recipe, text, {"stages": ["evaluate"], "base": str(folder)})
-    context = StageContext(workspace, run, recipe, Store(workspace.store_path), lambda event: None, Cancel())
+    context = listening(folder, text, "evaluate")
 
     def answers() -> Any:
         [bench] = benches(context)

@@ -9,15 +9,13 @@ import pyarrow.parquet as parquet
 import pytest
 
 from localdistill.core.errors import RecipeError
-from localdistill.core.events import Cancel, Event, Measured
+from localdistill.core.events import Event, Measured
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import parse_recipe
 from localdistill.stages import train
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import ArmDataset, DatasetFacts, FormatOutput, TrainOutput, read_output, write_output
-from localdistill.store import Store
-from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import RunFolder
+from tests.stages.test_collecting import listening
 from tests.tiny_models import tiny_model
 from tests.trainers.rows import STOP, random_pairs, random_rows, table
 
@@ -40,21 +38,17 @@ device = "cpu"
 
 def context_of(folder: Path, text: str, rows: dict[str, list[dict[str, Any]]]) -> StageContext:
     """The stage before which every arm has a dataset of its rows."""
-    workspace, recipe = Workspace(folder), parse_recipe(RECIPE + text)
     if not (folder / "student").exists():
         tiny_model(folder / "student", "llama", hidden=32)
-    run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": [], "base": str(folder)})
-    events: list[Event] = []
-    context = StageContext(workspace, run, recipe, Store(workspace.store_path), events.append, Cancel())
-    context.heard = events  # type: ignore[attr-defined]
+    context = listening(folder, RECIPE + text)
     arms = {}
     for name, own in rows.items():
         digest = f"b2:{name}"
-        workspace.make_artifact("dataset", digest, {}, lambda staging, own=own: parquet.write_table(
+        context.workspace.make_artifact("dataset", digest, {}, lambda staging, own=own: parquet.write_table(
             table(own), staging / "rows.parquet"))
         trained = sum(sum(weight > 0 for weight in row["weights"]) for row in own)
         arms[name] = ArmDataset(digest, DatasetFacts(name, "answer_only@1", False, len(own), trained, 9, 9, 9, STOP))
-    write_output(run, FormatOutput(arms, 3, "sha256:student"))
+    write_output(context.run, FormatOutput(arms, 3, "sha256:student"))
     return context
 
 

@@ -514,11 +514,17 @@ sys.stdin.readline()
 """
 
 
+def holding(path: Path, script: str = HOLDER) -> subprocess.Popen[str]:
+    """Another process that has the store open until it reads a line."""
+    child = subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    return child
+
+
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "s.duckdb")], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True)  # fmt: skip
-    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    child = holding(tmp_path / "s.duckdb")
     yield child
     if child.poll() is None:
         child.communicate("\n")
@@ -536,10 +542,7 @@ def test_a_store_that_somebody_only_reads_is_waited_for_and_not_taken_for_one_th
         tmp_path: Path) -> None:
     store = Store(tmp_path / "s.duckdb", wait_s=0.3)
     store.add_prompts([prompt_number(1)])
-    reads = HOLDER.replace("sys.argv[1]", "sys.argv[1], read_only=True")
-    child = subprocess.Popen([sys.executable, "-c", reads, str(store.path)], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    child = holding(store.path, HOLDER.replace("sys.argv[1]", "sys.argv[1], read_only=True"))
     with pytest.raises(StoreLocked, match=rf"PID {child.pid}"):
         store.add_prompts([prompt_number(2)])
     child.communicate("\n")

@@ -22,16 +22,10 @@ from localdistill.trainers._options import LoopOptions
 from localdistill.trainers.job import DevItems
 from localdistill.trainers.loop import run_training
 from localdistill.trainers.report import TrainingReport, TrainingResult
-from tests.tiny_models import tiny_model
 from tests.trainers.rows import job, random_pairs, random_rows
 from tests.trainers.toy import ToyBackend
 
 pytest.importorskip("transformers")
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "llama", hidden=32)
 
 
 def train(student: Path, folder: Path, events: list[Event] | None = None, backend: ToyBackend | None = None,

@@ -28,11 +28,6 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "llama", hidden=32)
-
-
 def trainer(**options: Any) -> TorchLoraTrainer:
     values = {"dtype": "float32", "rank": 4, "alpha": 8, "learning_rate": 5e-3, "batch_rows": 4, "device": "cpu",
               "checkpoint_every_s": 0}

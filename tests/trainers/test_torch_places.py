@@ -17,7 +17,6 @@ from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch_lora import TorchLoraTrainer
-from tests.tiny_models import tiny_model
 from tests.trainers.rows import job, random_rows
 
 torch = pytest.importorskip("torch")
@@ -28,11 +27,6 @@ GPU = Hardware("Linux", "a processor", 2, 10**10, 10**10, (Gpu("Card", 10**10, 1
 
 def checked(student: Path, hardware: Hardware = CPU, **options: Any) -> None:
     TorchLoraTrainer(TorchLoraTrainer.Options(**options)).check(student, 64, hardware)
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("student") / "llama", hidden=32)
 
 
 def without(student: Path, folder: Path, *layers: str) -> Path:

@@ -254,8 +254,8 @@ async def test_a_search_that_finds_nothing_leaves_the_keys_working() -> None:
 
 
 @piloted
-async def test_j_says_that_a_trace_is_right_and_a_verdict_that_is_none_is_refused() -> None:
-    root = Path(tempfile.mkdtemp(prefix="judged-"))
+async def test_j_says_that_a_trace_is_right_and_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
+    root = tmp_path
     store, prompt = Store(Workspace(root).store_path), Prompt((Message("user", "1 + 1?"),), reference="2")
     store.add_prompts([prompt])
     store.add_traces([Trace("b2:one", prompt.id, "e", "m", "", "Two.")])

@@ -15,14 +15,13 @@ from localdistill.core.errors import ModelFileError, nearest
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
-from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
 from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_tasks, build_trainer
-from localdistill.stages.holdout import holdout_of
+from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
 from localdistill.workspace.folder import Workspace
 
@@ -43,11 +42,12 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free))
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
-    lines += _collecting(workspace, recipe, base, warnings)
+    held = HeldOut(recipe, base)
+    lines += _collecting(workspace, recipe, base, held.all, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
     if recipe.evaluate:
-        lines += _evaluating(recipe, base)
+        lines += _evaluating(recipe, base, held)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
         warnings.append("less than 2 GB of disk is free")
@@ -61,8 +61,9 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
     return Plan(recipe.name, lines, tuple(warnings))
 
 
-def _collecting(workspace: Workspace, recipe: Recipe, base: Path, warnings: list[str]) -> Iterator[PlanLine]:
-    holdout, prompts = holdout_of(recipe, base), list[Prompt]()
+def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdout | None,
+                warnings: list[str]) -> Iterator[PlanLine]:
+    prompts = list[Prompt]()
     if holdout is not None:
         sides = ", ".join(f"{len(found):,} for '{side}'" for side, found in holdout.sides.items())
         yield PlanLine("holdout", f"{sides}; {holdout.left:,} prompts are left to train on ({holdout.groups:,} groups "
@@ -101,7 +102,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
     source = recipe.student.model
     in_hub = source.startswith("hf://")
     try:
-        folder = ModelFolder.open(resolve_model(source if in_hub else str(resolve_path(source, base)), fetches=False))
+        folder = ModelFolder.open(resolve_model(source, base, fetches=False))
     except ModelFileError:
         if not in_hub:
             raise
@@ -132,10 +133,10 @@ def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLi
                               "row before step 1)")
 
 
-def _evaluating(recipe: Recipe, base: Path) -> Iterator[PlanLine]:
+def _evaluating(recipe: Recipe, base: Path, held: HeldOut) -> Iterator[PlanLine]:
     assert recipe.evaluate is not None
     models = 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
-    for task in build_tasks(recipe, base):
+    for task in build_tasks(recipe, base, held):
         count = len(task.prompts())
         seen = detectable_difference(count, discordant_share=0.25)
         yield PlanLine(

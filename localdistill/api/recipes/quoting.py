@@ -160,9 +160,7 @@ def _measured_rate(workspace: Workspace, section: EngineSection) -> float:
         try:
             if run.request().get("sample"):
                 continue  # a few prompts say nothing of how many at once the teacher takes
-            recipe = run.recipe()
-            asked = {name: recipe.engine(name) for one in recipe.asked for name in one.ask}.values()
-            same = [(e.use, e.options) for e in asked] == [(section.use, section.options)]
+            same = [(e.use, e.options) for e in run.recipe().asked_engines] == [(section.use, section.options)]
         except (LocalDistillError, OSError, ValueError):
             continue
         if same:

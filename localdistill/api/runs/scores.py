@@ -11,6 +11,7 @@ from typing import Literal
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreCards, choose_arm
 from localdistill.stages.context import build_tasks
+from localdistill.stages.holdout import HeldOut
 from localdistill.stages.outputs import (
     MEASURED_FILE,
     SCORECARD_FILE,
@@ -119,7 +120,8 @@ def _items(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:
     questions, references = {}, {}
     try:
         store = open_store(Workspace(folder.path.parent.parent))
-        for task in build_tasks(folder.recipe(), Path(folder.request()["base"]), folder, store):
+        recipe, base = folder.recipe(), Path(folder.request()["base"])
+        for task in build_tasks(recipe, base, HeldOut(recipe, base, folder, store)):
             for prompt in task.prompts():
                 questions[prompt.id], references[prompt.id] = prompt.question, prompt.reference or ""
     except (LocalDistillError, OSError, ValueError, KeyError):

@@ -12,7 +12,6 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Candidate, Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import PartSection
@@ -71,8 +70,7 @@ class Layouter:
     """
 
     def __init__(self, student: str = DEFAULT_STUDENT, base: Path | None = None, max_tokens: int = 1 << 30) -> None:
-        place = student if student.startswith("hf://") else str(resolve_path(student, base or Path.cwd()))
-        folder = resolve_model(place)
+        folder = resolve_model(student, base)
         self.student, self._base = student, base or Path.cwd()
         self._tokens = TraceTokenizer(folder, max_tokens)
 

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import ctypes
 import time
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from localdistill.engines._continuations import Unscorable, target_ids
+from localdistill.engines._continuations import SHORTEST_SHARED_PREFIX, Unscorable, common_length, target_ids
 from localdistill.engines.llama_cpp_native.cells import CellAllocator
 from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
 from localdistill.engines.llama_cpp_native.model import NativeModel
 from localdistill.engines.llama_cpp_native.sampling import GrammarRefused, Picker, score_row
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
-SHORTEST_SHARED_PREFIX = 32
 OUTPUT_BYTES = 256 * 1024 * 1024
 """What the logits of one batch may take."""
 ROOM_TO_WRITE = 64
@@ -313,11 +310,3 @@ def _free_picker(sequence: NativeSequence) -> None:
     if sequence.picker is not None:
         sequence.picker.free()
         sequence.picker = None
-
-
-def common_length(left: Sequence[int], right: Sequence[int], limit: int | None = None) -> int:
-    """Length of the common beginning, at most `limit`."""
-    shorter = min(len(left), len(right)) if limit is None else min(len(left), len(right), limit)
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    return bisect_left(range(shorter), True, key=lambda n: left[: n + 1] != right[: n + 1])

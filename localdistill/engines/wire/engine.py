@@ -90,8 +90,6 @@ class WireEngine:
     def greedy_by(self, request: Request) -> str:
         """See `Engine.greedy_by`. What goes over the wire decides: `extra` goes before the recipe, what the provider
         refuses is not sent, and what it ignores counts for nothing."""
-        if request.kind == "score":
-            return "continuations"
         known = self.options.known()
         try:
             body = self._body(request)

@@ -1,6 +1,7 @@
 # make demo   from nothing to a score card and a model to chat with
 # make test   lint, types and the default tests
 # make test-all  the slow proofs too
+# make attack 10,000 faults, each of which must end well; half an hour
 PYTHON ?= python3
 VENV ?= .venv
 TORCH = torch==2.13.0
@@ -8,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all attack lint clean
 
 demo: $(STAMP)
 	$(VENV)/bin/localdistill run pantry --workspace demo
@@ -18,6 +19,9 @@ test: lint
 
 test-all: lint
 	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
+
+attack: $(STAMP)
+	$(VENV)/bin/python -m tests.attack
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

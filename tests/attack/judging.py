@@ -1,0 +1,68 @@
+"""What an attack comes to: two views compared, and errors looked at as the person would who reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from localdistill import LocalDistillError
+from tests.attack.kind import HOW, Ending, How
+from tests.attack.view import DAMAGE, Look, Seen, crash_of
+
+_BARE = ("Traceback", "Errno", "Error(", "Exception", "object at 0x")
+"""What stands in no sentence for people."""
+
+
+def compared(name: str, before: Seen, after: Seen) -> tuple[How, str]:
+    """What became of one look at a workspace."""
+    if after.crash:
+        return "bad", f"{name}: {after.crash}"
+    if after.error and after.error != before.error:
+        return _of_error(name, after.error, after.has_hint)
+    told = Counter(after.said) - Counter(before.said)
+    if after.shown == before.shown and after.error == before.error:
+        return ("healed", f"{name}: {' / '.join(told)}") if told else ("same", "")
+    changed = Counter(after.shown.splitlines()) - Counter(before.shown.splitlines())
+    named = [line for line in changed if DAMAGE.search(line)]
+    if told or named:
+        return "healed", f"{name}: {' / '.join([*told, *named])}"
+    return "bad", f"{name}: differs in silence: {_difference(before.shown, after.shown)}"
+
+
+def _difference(before: str, after: str) -> str:
+    gone = list((Counter(before.splitlines()) - Counter(after.splitlines())).elements())
+    come = list((Counter(after.splitlines()) - Counter(before.splitlines())).elements())
+    return f"-{gone[:2]} +{come[:2]}"[:400]
+
+
+def _of_error(name: str, error: str, has_hint: bool) -> tuple[How, str]:
+    if not error.removeprefix("error:").strip():
+        return "bad", f"{name}: an error without a word"
+    if bare := [text for text in _BARE if text in error]:
+        return "bad", f"{name}: a bare error ({bare[0]}): {error[:300]}"
+    if not has_hint:
+        return "bad", f"{name}: an error without a next step: {error[:300]}"
+    return "named", f"{name}: {error}"
+
+
+def of_error(name: str, error: BaseException) -> tuple[How, str]:
+    """What an exception that reached the caller comes to."""
+    if isinstance(error, LocalDistillError):
+        return _of_error(name, error.message, bool(error.hint))
+    return "bad", f"{name}: {crash_of(error)}"
+
+
+def worst(what: str, found: Iterable[tuple[How, str]]) -> Ending:
+    """The ending of an attack that was looked at in several ways: the worst of them."""
+    how, said = max(found, key=lambda one: HOW.index(one[0]), default=("same", ""))
+    return Ending(how, what, said)
+
+
+def judged(what: str, sound: dict[str, Seen], looks: Iterable[Look], workspace: object) -> Ending:
+    """The ending of an attack on a workspace whose sound view is known."""
+    found = []
+    for look in looks:
+        found.append(compared(look.name, sound[look.name], look.at(workspace)))  # type: ignore[arg-type]
+        if found[-1][0] == "bad":
+            break
+    return worst(what, found)

@@ -1,0 +1,182 @@
+"""The workspace that is attacked: small, finished by the real commands, with a file of every kind that a workspace
+holds. It is made once and kept beside the sources that made it, so that one case can be repeated on the very same
+bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill import RunFolder, Workspace, import_file, judge, list_traces, parse_recipe, start, wait
+from tests.attack.teacher import KEY_VARIABLE, USD_PER_MILLION, Teacher, teaching
+from tests.helpers import REPO
+from tests.tiny_models import tiny_model
+
+QUESTIONS = 16
+BROKEN = 103
+"""The question whose reply is bytes that nobody can read."""
+CAP_USD = 3.0
+PAID = f"""use = "openai_compatible"
+base_url = "http://127.0.0.1:PORT/v1"
+model = "counter"
+api_key_env = "{KEY_VARIABLE}"
+usd_per_million_input = {USD_PER_MILLION[0]}
+usd_per_million_output = {USD_PER_MILLION[1]}
+concurrency = 4
+retries = 2
+backoff_s = 0.01
+patience_s = 2.0
+"""
+WHOLE = f"""name = "whole"
+max_usd = {CAP_USD}
+[prompts]
+files = ["questions.jsonl"]
+[collect]
+max_tokens = 64
+[teacher]
+{PAID}
+[traces.brief]
+from = "teacher"
+rewrite = "summarize"
+summarizer = "teacher"
+max_tokens = 64
+[[grade]]
+use = "exact"
+[[label]]
+use = "tokens"
+[[filter]]
+use = "verified"
+[[filter]]
+use = "duplicates"
+[student]
+model = "student"
+max_tokens = 400
+[arm.brief]
+traces = "brief"
+format = "reasoning_then_answer"
+[arm.full]
+format = "full_trace"
+[train]
+use = "torch_lora"
+rank = 4
+max_steps = 3
+batch_rows = 4
+[evaluate]
+max_tokens = 12
+[[evaluate.task]]
+use = "jsonl"
+path = "held_out.jsonl"
+grader = "exact"
+[export]
+arm = "full"
+[[export.to]]
+use = "gguf"
+quants = ["F16", "Q8_0"]
+[[export.to]]
+use = "ollama"
+"""
+PARTIAL = f"""name = "partial"
+max_usd = {CAP_USD}
+[prompts]
+files = ["more.jsonl"]
+[collect]
+max_tokens = 64
+[teacher]
+{PAID}
+[[grade]]
+use = "exact"
+[[filter]]
+use = "verified"
+"""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One finished workspace, and what it was made of."""
+
+    folder: Path
+    """Holds `workspace`, which is attacked as a copy, and `home`: the files that recipes name, which are the user's."""
+    port: int
+    """Of its teacher."""
+
+    @property
+    def workspace(self) -> Path:
+        """Never changed once it is made."""
+        return self.folder / "workspace"
+
+    @property
+    def home(self) -> Path:
+        """Where recipes start from."""
+        return self.folder / "home"
+
+
+def sources_digest() -> str:
+    """What decides the victim's files: the sources."""
+    digest = hashlib.sha256()
+    for top in ("localdistill", "tests/attack", "tests/tiny_models.py"):
+        place = REPO / top
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(REPO).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def usual_folder() -> Path:
+    """Where the victim of these sources is kept."""
+    return Path(tempfile.gettempdir()) / f"localdistill-attack-{os.getuid()}" / sources_digest()
+
+
+@contextmanager
+def victim_at(folder: Path) -> Iterator[Victim]:
+    """The victim kept in `folder`, made there when there is none, with its teacher running."""
+    about = folder / "victim.json"
+    port = json.loads(about.read_text())["port"] if about.is_file() else 0
+    with teaching(port) as teacher:
+        found = Victim(folder, teacher.port)
+        if not about.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(found, teacher)
+            about.write_text(json.dumps({"port": found.port}))
+        yield found
+
+
+def make(victim: Victim, teacher: Teacher) -> None:
+    """Fill the folder: two runs, one of them partial, an import and a judgement."""
+    home = victim.home
+    home.mkdir(parents=True)
+    tiny_model(home / "student", "llama", hidden=32, layers=2)
+    for name, numbers in (("questions", range(QUESTIONS)), ("more", range(100, 106)), ("held_out", range(200, 206))):
+        _write_rows(home / f"{name}.jsonl", [_question(number) for number in numbers])
+    _write_rows(home / "foreign.jsonl", [
+        {"messages": [*_question(number)["messages"],  # type: ignore[misc]
+                      {"role": "assistant", "content": f"<think>\ntwice\n</think>\n\nIt is {2 * number}."}],
+         "model": "elsewhere", "licence": "MIT"} for number in range(300, 304)])
+    os.environ[KEY_VARIABLE] = "maker"
+    teacher.broken = {BROKEN}
+    workspace = Workspace(victim.workspace)
+    _finish(workspace, home, PARTIAL, victim.port, "partial")
+    _finish(workspace, home, WHOLE, victim.port, "finished")
+    import_file(workspace, home / "foreign.jsonl")
+    judge(workspace, list_traces(workspace, limit=1)[0]["trace_id"], False, "looked at it")
+
+
+def _finish(workspace: Workspace, home: Path, recipe: str, port: int, state: str) -> RunFolder:
+    text = recipe.replace("PORT", str(port))
+    run = start(workspace, parse_recipe(text), text, home)
+    status = wait(run)
+    assert status.state == state, (status.data, run.log.read_text()[-3000:])
+    return run
+
+
+def _question(number: int) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": f"Double {number}"}], "reference": str(2 * number)}
+
+
+def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

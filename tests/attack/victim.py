@@ -23,6 +23,8 @@ QUESTIONS = 16
 BROKEN = 103
 """The question whose reply is bytes that nobody can read."""
 CAP_USD = 3.0
+KEPT = 3
+"""Victims of earlier sources."""
 PAID = f"""use = "openai_compatible"
 base_url = "http://127.0.0.1:PORT/v1"
 model = "counter"
@@ -140,10 +142,19 @@ def victim_at(folder: Path) -> Iterator[Victim]:
     with teaching(port) as teacher:
         found = Victim(folder, teacher.port)
         if not about.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget_old(folder)
             make(found, teacher)
             about.write_text(json.dumps({"port": found.port}))
         yield found
+
+
+def _forget_old(folder: Path) -> None:
+    """What is half made, and victims of sources that are no more."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder == usual_folder() and folder.parent.is_dir():
+        others = [path for path in folder.parent.iterdir() if path.is_dir()]
+        for old in sorted(others, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def make(victim: Victim, teacher: Teacher) -> None:

@@ -16,6 +16,7 @@ import pytest
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.means import Means
+from localdistill.core.options import Member
 from localdistill.core.records import Example, Fact, Prompt, Reply, Request, Skip, TokenScores, Trace
 from localdistill.core.registry import Family
 from localdistill.core.samples import (
@@ -37,7 +38,6 @@ from localdistill.exporters.base import ExportJob
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_file, read_prompts
 from localdistill.objectives import OBJECTIVES
-from localdistill.recipe.trace_sets import Member
 from localdistill.stages.context import build_member
 from localdistill.tasks.base import Given
 from localdistill.tasks.items import ItemSource
@@ -309,16 +309,20 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     assert [prompt.question for prompt in prompts] == list(sample.questions)
     requests = task.requests(prompts[0], Given(64, None))
     assert requests and len({request.id for request in requests}) == len(requests)
-    grader = GRADERS.load(task.grader)() if task.grader else None
+    grader = build_member(GRADERS, Member(use=task.grader, options=dict(task.grader_options)), place
+                          ) if task.grader else None
+    means = means_of(grader, sample.replies) if grader else Means()
 
     def judge(prompt: Prompt, reply: Reply) -> Fact:
-        return said_of(grader, [(prompt, answers(prompt, reply.answer))], means_of(grader, ()))
+        return said_of(grader, [(prompt, answers(prompt, reply.answer))], means)
 
     try:
         assert grader is None or all(grader.applies(prompt) for prompt in prompts)
-        said = [task.score(prompts[0], [replied(request, text) for request in requests], judge).score
+        said = [task.score(prompts[0], [replied(request, text) for request in requests], judge)
                 for text in (sample.right, sample.wrong)]
-        assert said == [1.0, 0.0]
+        assert [scored.score for scored in said] == [1.0, 0.0]
+        explained = {**(grader.metrics if grader else {}), **task.metrics}
+        assert all(explained.get(name) for scored in said for name in scored.metrics), "a metric says what it means"
     finally:
         if grader is not None:
             grader.close()

@@ -10,9 +10,9 @@ import pytest
 
 from localdistill import __version__
 from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.options import Member
 from localdistill.providers import THIS_MACHINE, Who, provider, provider_names
 from localdistill.recipe.sections import Recipe
-from localdistill.recipe.trace_sets import Member
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.terms import (
     accept_terms,

@@ -190,3 +190,41 @@ def test_several_seeds_have_no_text_in_common() -> None:
     arms = [contestant("a", HIGH, seed=seed) for seed in range(3)]
     [entry] = card_of(contestant("base", LOW), *arms).comparisons
     assert entry.same_text is None and "same text" not in to_text(card_of(contestant("base", LOW), *arms))
+
+
+def measured(name: str, scores: Sequence[float], seed: int = 0, **metrics: float) -> ContestantResult:
+    """A model whose items have metrics: the first item lacks those called `sometimes`, and nobody could judge it."""
+    plain = contestant(name, scores, seed)
+    items = [dataclasses.replace(item, metrics={**metrics, "place": float(place)}) for place, item in
+             enumerate(plain.items)]
+    items[0] = dataclasses.replace(items[0], metrics={"place": 0.0}, undecided="the judge says 'pie'")
+    return dataclasses.replace(plain, items=tuple(items))
+
+
+def test_what_a_task_measured_beside_the_score_stands_on_the_card() -> None:
+    models = [contestant("base", LOW), *(measured("a", HIGH, seed, margin=2.0 + seed) for seed in range(2))]
+    card = build_score_card(models, "base", "t", "g", metrics={"margin": "Nats between the two.", "unused": "?"})
+    assert card.metrics == {"place": "", "margin": "Nats between the two."}
+    found = {metric.name: metric for metric in card.row("a").metrics}
+    assert (found["margin"].mean, found["margin"].items, found["place"].mean) == (pytest.approx(2.5), 198, 49.5)
+    assert card.row("base").metrics == () and (card.row("a").undecided, card.row("base").undecided) == (2, 0)
+    text, markdown = to_text(card), to_markdown(card)
+    assert max(map(len, text.splitlines())) <= 100
+    for said in (text, markdown):
+        assert "2.5" in said and "49.5" in said and "Nats between the two." in said
+        assert "a: 2 of its 200 items could not be judged, and count as wrong" in said
+    assert ScoreCards.from_bytes(ScoreCards((card,)).to_bytes(), "cards").cards == (card,)
+    assert items_from_text(items_to_text(models[1].items), "items") == models[1].items
+    form = build_forms_card([measured("trained", LOW, margin=1.0), measured("F16", LOW, margin=3.0)], "trained", "t",
+                            "g", False, "m", {"margin": "Nats."})
+    assert "also measured" in to_text(form) and [row.metrics[1].mean for row in form.rows] == [1.0, 3.0]
+    assert "also measured" not in to_text(card_of(contestant("base", LOW)))
+
+
+def test_a_card_from_before_there_were_metrics_is_read() -> None:
+    card = card_of(contestant("base", LOW), contestant("a", HIGH))
+    kept = json.loads(ScoreCards((card,)).to_bytes())
+    del kept["cards"][0]["metrics"]
+    for row in kept["cards"][0]["rows"]:
+        del row["metrics"], row["undecided"]
+    assert ScoreCards.from_bytes(json.dumps(kept).encode(), "cards").cards == (card,)

@@ -4,7 +4,7 @@ text at once; unknown keys are refused; values are frozen."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,14 @@ class NamesEngine:
 
     must: Capability = "generate"
     """What it is asked to do."""
+
+
+@dataclass(frozen=True)
+class NamesMember:
+    """Marks a field that names a member of another family, alone or in a table with its options."""
+
+    family: str
+    """The family's noun."""
 
 
 FileName = Annotated[str, NamesFile()]
@@ -52,3 +60,22 @@ class Options(BaseModel):
                  for name, field in cls.model_fields.items()}
         return {name: found[0].must for name, found in marks.items() if found}
 
+    @classmethod
+    def member_fields(cls) -> dict[str, str]:
+        """The fields that name members of other families, and the noun of each family."""
+        marks = {name: [mark for mark in field.metadata if isinstance(mark, NamesMember)]
+                 for name, field in cls.model_fields.items()}
+        return {name: found[0].family for name, found in marks.items() if found}
+
+
+class Member(Options):
+    """A family member and its options: `use` picks it, the rest of the table is checked against its options."""
+
+    use: str
+    """Name of the family member."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The member's options, checked."""
+
+
+GraderChoice = Annotated[str | Member, NamesMember("grader")]
+"""Name of a grader; or, in a table with `use`, also its options, for example the engine that a judge asks."""

@@ -191,6 +191,8 @@ class TaskSample(Sample):
     continuations."""
     wrong: str | Sequence[float]
     """One that must not."""
+    replies: Sequence[Reply] = ()
+    """What the engines answer that the task's grader asks about the right answer, then about the wrong one."""
 
 
 @dataclass(frozen=True)

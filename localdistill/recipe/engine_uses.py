@@ -4,17 +4,18 @@ They are what sets are asked of and what members name by options of the type `En
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localdistill.core.capabilities import Capability, needed_by
-from localdistill.core.options import Options
+from localdistill.core.options import Member, Options
 from localdistill.core.records import Request
 from localdistill.core.registry import Family
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
+from localdistill.recipe.schema import choices_of
 from localdistill.recipe.sections import EngineSection, Recipe
-from localdistill.recipe.trace_sets import Member, RewrittenSet
+from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 
@@ -31,6 +32,8 @@ class EngineUse:
     """The rewritten set that it writes; empty for what looks at every set."""
     must: frozenset[Capability] = frozenset({"generate"})
     """What it is asked to do."""
+    task: int | None = None
+    """The place of the benchmark whose replies it judges; None for what looks at traces."""
 
 
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
@@ -50,8 +53,12 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
         for key, name in writers_of(recipe, made).items():
             yield EngineUse("rewrite", f"rewrite {made.name}", recipe.engine(name), made.name,
                             frozenset({fields[key]}))
-    for member in recipe.evaluate.tasks if recipe.evaluate else ():
-        yield from _named(recipe, "evaluate", TASKS, member)
+    for stage, section in (("evaluate", recipe.evaluate), ("export", recipe.export)):
+        for place, member in enumerate(recipe.evaluate.tasks if recipe.evaluate and section else ()):
+            for family, asking in ((TASKS, member), *(found[1:] for found in choices_of(TASKS, member))):
+                of = "" if family is TASKS else f" of the task {member.use}"
+                yield from (replace(use, role=use.role + of, task=place)
+                            for use in _named(recipe, stage, family, asking))
 
 
 def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:

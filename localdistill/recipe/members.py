@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from localdistill.core.options import Member
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
@@ -14,8 +15,8 @@ from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
 from localdistill.recipe.engine_uses import engine_uses
+from localdistill.recipe.schema import choices_of
 from localdistill.recipe.sections import Recipe
-from localdistill.recipe.trace_sets import Member
 from localdistill.rewrites import REWRITES
 from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
@@ -45,7 +46,10 @@ def members_of(recipe: Recipe) -> Iterator[PlacedMember]:
     for made in recipe.rewrites:
         yield PlacedMember(f"traces.{made.name}", "rewrite", REWRITES, Member(use=made.rewrite, options=made.options))
     yield from _of_training(recipe)
-    yield from _listed(TASKS, "evaluate.task", "evaluate", recipe.evaluate.tasks if recipe.evaluate else ())
+    for placed in _listed(TASKS, "evaluate.task", "evaluate", recipe.evaluate.tasks if recipe.evaluate else ()):
+        yield placed
+        for option, family, chosen in choices_of(TASKS, placed.member):
+            yield PlacedMember(f"{placed.key}.{option}", placed.stage, family, chosen)
     yield from _listed(EXPORTERS, "export.to", "export", recipe.export.to if recipe.export else ())
 
 

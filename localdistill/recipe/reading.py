@@ -95,7 +95,8 @@ class _Reader:
             self._given(label, table, ENGINES.load("transformers").Options, _OF_THE_STAGE)
         for label, table in _tables(data, ("evaluate", "task")):
             options = _checked(table)
-            self._named(f"{label}.grader", options.get("grader", ""), GRADERS, "")
+            if isinstance(grader := options.get("grader", ""), str):
+                self._grader_by_name(f"{label}.grader", grader)
             self._named(f"{label}.layout", options.get("layout", ""), LAYOUTS, "")
         self._served_files(data)
 
@@ -112,6 +113,12 @@ class _Reader:
         """A problem when `name` is neither `nothing` nor a member."""
         if name != nothing and str(name) not in family.members:
             self._say(key, unknown(family.noun, str(name), family.members))
+
+    def _grader_by_name(self, key: str, name: str) -> None:
+        """A grader without options of its own: what it cannot do without is missed here."""
+        self._named(key, name, GRADERS, "")
+        if name in GRADERS.members:
+            self._member(key, {"use": name}, Place((), GRADERS))
 
     def _given(self, label: str, table: Table, options: Any, of_the_stage: Mapping[str, str]) -> None:
         """Check a table of options of which a stage fills in `of_the_stage` itself. What is not given stays unsaid, so
@@ -138,7 +145,7 @@ class _Reader:
             table["options"] = options.model_validate(rest).model_dump(mode="json")
             self._with_engines.append((label, family, name, table["options"]))
         except ValidationError as error:
-            self.add(label, error, set(options.model_fields) | own | {key})
+            self.add(label, error, set(options.model_fields) | own | {key}, options.member_fields())
         except LocalDistillError as error:
             self._say(f"{label}.{key}", f"{error.message} ({error.hint})")
 
@@ -218,12 +225,17 @@ class _Reader:
     def _say(self, key: str, text: str) -> None:
         self.problems.append((key, text))
 
-    def add(self, label: str, error: ValidationError, known: set[str] | None = None) -> None:
-        """Turn pydantic's errors into problems that name the key and the nearest known one."""
+    def add(self, label: str, error: ValidationError, known: set[str] | None = None,
+            members: Mapping[str, str] | None = None) -> None:
+        """Turn pydantic's errors into problems that name the key and the nearest known one. members: fields in which a
+        member of a family stands."""
         for item in error.errors():
             path = ".".join(str(p) for p in item["loc"])
             key = f"{label}.{path}".strip(".") if path else label
-            if item["type"] == "extra_forbidden":
+            if members and item["loc"] and (field := str(item["loc"][0])) in members:
+                if not self._is_wrong(place := f"{label}.{field}"):
+                    self._say(place, f"is the name of a {members[field]}, or a table with use and its options")
+            elif item["type"] == "extra_forbidden":
                 close = nearest(str(item["loc"][-1]), known if known is not None else _known_keys(item["loc"][:-1]))
                 self._say(key, f"unknown key{close}")
             elif item["type"] == "missing":

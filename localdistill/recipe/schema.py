@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from localdistill.core.options import Member
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
@@ -42,6 +43,15 @@ class Place(NamedTuple):
         return (not self.has or self.has in table) and (not self.lacks or self.lacks not in table)
 
 
+def choices_of(family: Family, member: Member) -> Iterator[tuple[str, Family, Member]]:
+    """The members of other families that the options of `member` name: option, family and member."""
+    families = {one.noun: one for one in FAMILIES}
+    for field, noun in family.load(member.use).Options.member_fields().items():
+        if chosen := member.options.get(field):
+            table = {"use": chosen} if isinstance(chosen, str) else chosen
+            yield field, families[noun], Member.model_validate(table)
+
+
 MEMBERS = (
     Place(("teacher",), ENGINES, frozenset({"name"})),
     Place(("engine", EACH), ENGINES),
@@ -53,6 +63,7 @@ MEMBERS = (
     Place(("arm", EACH, "objective"), OBJECTIVES),
     Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
     Place(("train", "objective"), OBJECTIVES),
+    Place(("evaluate", "task", "grader"), GRADERS),
     Place(("evaluate", "task"), TASKS),
     Place(("export", "to"), EXPORTERS),
     Place(("traces", EACH), REWRITES, frozenset({"from", "filter"}), "rewrite", has="from"),

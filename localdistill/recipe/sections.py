@@ -11,13 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from localdistill.core.errors import UsageError, nearest
-from localdistill.core.options import Options
+from localdistill.core.options import Member, Options
 from localdistill.core.stages import STAGES
 from localdistill.recipe.trace_sets import (
     NAME,
     AskedSet,
     HowAsked,
-    Member,
     Named,
     Names,
     PromptsSection,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from localdistill.core.options import Options
+from localdistill.core.options import Member, Options
 from localdistill.core.records import Sampling
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -21,15 +21,6 @@ def _several(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], Field(min_length=1),
                   BeforeValidator(_several, json_schema_input_type=str | list[str])]
 """One name, or several in a list."""
-
-
-class Member(Options):
-    """A family member and its options: `use` picks it, the rest of the table is checked against its options."""
-
-    use: str
-    """Name of the family member."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The member's options, checked."""
 
 
 def without_name(schema: Table) -> None:

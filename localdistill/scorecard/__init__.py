@@ -7,6 +7,7 @@ from localdistill.scorecard.card import (
     ContestantResult,
     Flip,
     ItemResult,
+    MetricMean,
     ScoreCard,
     ScoreCards,
     ScoreRow,
@@ -23,7 +24,7 @@ from localdistill.scorecard.model_selection import (
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "ScoreCard",
-    "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_forms_card", "build_score_card",
-    "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
+    "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "MetricMean",
+    "ScoreCard", "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_forms_card",
+    "build_score_card", "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
 ]

@@ -20,6 +20,7 @@ from localdistill.scorecard.card import (
     FamilyName,
     Flip,
     ItemResult,
+    MetricMean,
     ScoreCard,
     ScoreRow,
     Verdict,
@@ -50,8 +51,9 @@ _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a 
 
 
 def build_score_card(contestants: Sequence[ContestantResult], base: str, task: str, grader: str,
-                     is_guard: bool = False) -> ScoreCard:
+                     is_guard: bool = False, metrics: Mapping[str, str] | None = None) -> ScoreCard:
     """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
+    metrics: what each means.
 
     Raises LocalDistillError when they did not answer the same items in the same order.
     """
@@ -69,11 +71,12 @@ def build_score_card(contestants: Sequence[ContestantResult], base: str, task: s
     comparisons = [comparison for family, pairs in families.items()
                    for comparison in _compare_family(family, pairs, arms, base, spread)]
     items = len(contestants[0].items) if contestants else 0
-    return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds))
+    return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds),
+                     metrics=_meanings(rows, metrics))
 
 
 def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str, grader: str, is_guard: bool,
-                     forms_of: str) -> ScoreCard:
+                     forms_of: str, metrics: Mapping[str, str] | None = None) -> ScoreCard:
     """Compare the forms of one model (merged, exported files) with the one named `trained`, on the same items; Holm
     over all of them. Nothing is left out: a model that was stopped early has forms like any other."""
     _require_same_items(forms)
@@ -81,11 +84,12 @@ def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str,
     rows = tuple(_row(group, still) for group in arms.values())
     pairs = [(name, trained) for name in arms if name != trained]
     comparisons = tuple(_compare_family("base", pairs, arms, trained, still))
-    return ScoreCard(task, grader, trained, is_guard, len(forms[0].items), 1, rows, comparisons, _FORMS_SCOPE, forms_of)
+    return ScoreCard(task, grader, trained, is_guard, len(forms[0].items), 1, rows, comparisons, _FORMS_SCOPE, forms_of,
+                     _meanings(rows, metrics))
 
 
 def build_beside_card(forms: Sequence[ContestantResult], base: ContestantResult, task: str, grader: str, is_guard: bool,
-                      forms_of: str) -> ScoreCard:
+                      forms_of: str, metrics: Mapping[str, str] | None = None) -> ScoreCard:
     """Compare the forms of one model with the untrained `base`, on the same items; Holm over the forms. What a user
     gets is a form: this says whether it is still better than what the training began with."""
     _require_same_items([base, *forms])
@@ -93,7 +97,8 @@ def build_beside_card(forms: Sequence[ContestantResult], base: ContestantResult,
     rows = tuple(_row(group, still) for group in arms.values())
     pairs = [(name, base.name) for name in arms if name != base.name]
     comparisons = tuple(_compare_family("base", pairs, arms, base.name, still))
-    return ScoreCard(task, grader, base.name, is_guard, len(base.items), 1, rows, comparisons, _BESIDE_SCOPE, forms_of)
+    return ScoreCard(task, grader, base.name, is_guard, len(base.items), 1, rows, comparisons, _BESIDE_SCOPE, forms_of,
+                     _meanings(rows, metrics))
 
 
 def _scope(seeds: int) -> str:
@@ -152,7 +157,23 @@ def _row(group: Sequence[ContestantResult], spread: SeedVariance) -> ScoreRow:
         trained_tokens=round(fmean(member.trained_tokens for member in group)),
         stopped_early="; ".join(dict.fromkeys(m.stopped_early for m in group if m.stopped_early)),
         categories=_categories(replies, len(group)),
+        metrics=_metrics(replies),
+        undecided=sum(bool(item.undecided) for item in replies),
     )
+
+
+def _metrics(replies: Sequence[ItemResult]) -> tuple[MetricMean, ...]:
+    values: dict[str, list[float]] = {}
+    for item in replies:
+        for name, value in item.metrics.items():
+            values.setdefault(name, []).append(value)
+    return tuple(MetricMean(name, fmean(found), len(found)) for name, found in values.items())
+
+
+def _meanings(rows: Sequence[ScoreRow], known: Mapping[str, str] | None) -> dict[str, str]:
+    """Of the metrics that the rows have."""
+    names = dict.fromkeys(found.name for row in rows for found in row.metrics)
+    return {name: (known or {}).get(name, "") for name in names}
 
 
 def _categories(replies: Sequence[ItemResult], seeds: int) -> tuple[CategoryScore, ...]:

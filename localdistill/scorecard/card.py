@@ -38,6 +38,8 @@ class ItemResult:
     """Why there is no reply at all, for example a prompt that does not fit; it counts as wrong."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What the task measured beside the score, by name."""
+    undecided: str = ""
+    """Why nobody could say whether it is right; it counts as wrong."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ class CategoryScore:
 
 
 @dataclass(frozen=True)
+class MetricMean:
+    """What a task measured beside the score, over all seeds."""
+
+    name: str
+    mean: float
+    items: int
+    """That have a value."""
+
+
+@dataclass(frozen=True)
 class ScoreRow:
     """One model's line: figures are means over its seeds."""
 
@@ -83,6 +95,9 @@ class ScoreRow:
     trained_tokens: int
     stopped_early: str
     categories: tuple[CategoryScore, ...]
+    metrics: tuple[MetricMean, ...] = ()
+    undecided: int = 0
+    """Items that nobody could judge, over all seeds: they count as wrong."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,8 @@ class ScoreCard:
     """What the verdicts speak of, in a sentence."""
     forms_of: str = ""
     """The trained model whose forms (merged, exported files) the rows are; empty when they are contestants."""
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """What each metric of the rows means."""
 
     def row(self, name: str) -> ScoreRow:
         """The line of one model. Raises KeyError."""

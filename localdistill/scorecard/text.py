@@ -11,6 +11,7 @@ from localdistill.scorecard.card import Comparison, ScoreCard, ScoreRow
 WIDTH = 100
 _NAME_WIDTH = 24
 _CATEGORIES_PER_TABLE = 8
+_METRICS_PER_TABLE, _METRIC_WIDTH = 4, 16
 
 _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished", "tokens", "trained")
 
@@ -18,9 +19,12 @@ _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished
 def to_text(card: ScoreCard) -> str:
     """The card as plain text of at most 100 columns."""
     lines = [*_wrapped(_title(card)), "", *_table(_HEAD, [_cells(row) for row in card.rows])]
-    lines += _stopped(card)
+    lines += _notes(card)
     if any(row.categories for row in card.rows) and not card.forms_of:
         lines += ["", "score by category:", *_category_tables(card)]
+    if card.metrics:
+        lines += ["", "also measured (means over the items):", *_metric_tables(card)]
+        lines += [row for name, text in card.metrics.items() if text for row in _wrapped(f"{name}: {text}", "", "  ")]
     for family, title in (("base", f"against {card.base}:"), ("arms", "arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
@@ -34,11 +38,15 @@ def to_text(card: ScoreCard) -> str:
 def to_markdown(card: ScoreCard) -> str:
     """The card as Markdown."""
     lines = [f"**{_title(card)}**", "", *_markdown_table(_HEAD, [_cells(row) for row in card.rows])]
-    lines += ["", *_stopped(card)] if _stopped(card) else []
+    lines += ["", *_notes(card)] if _notes(card) else []
     if any(row.categories for row in card.rows) and not card.forms_of:
         names = _category_names(card)
         rows = [(row.name, *_category_cells(row, names)) for row in card.rows]
         lines += ["", "Score by category:", "", *_markdown_table(("model", *names), rows)]
+    if card.metrics:
+        rows = [(row.name, *_metric_cells(row, list(card.metrics))) for row in card.rows]
+        lines += ["", "Also measured (means over the items):", "", *_markdown_table(("model", *card.metrics), rows), ""]
+        lines += [f"- `{name}`: {text}" for name, text in card.metrics.items() if text]
     for family, title in (("base", f"Against {card.base}:"), ("arms", "Arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
@@ -64,9 +72,13 @@ def _cells(row: ScoreRow) -> tuple[str, ...]:
             f"{row.trained_tokens:,}" if row.trained_tokens else "-")
 
 
-def _stopped(card: ScoreCard) -> list[str]:
-    return [line for row in card.rows if row.stopped_early
-            for line in _wrapped(f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked")]
+def _notes(card: ScoreCard) -> list[str]:
+    """What must be known of single rows beside their figures."""
+    stopped = [f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked"
+               for row in card.rows if row.stopped_early]
+    undecided = [f"{row.name}: {row.undecided} of its {row.items * len(row.seeds)} items could not be judged, and "
+                 "count as wrong" for row in card.rows if row.undecided]
+    return [line for text in (*stopped, *undecided) for line in _wrapped(text)]
 
 
 def _sentence(entry: Comparison) -> str:
@@ -110,6 +122,20 @@ def _category_tables(card: ScoreCard) -> list[str]:
         part = names[start:start + _CATEGORIES_PER_TABLE]
         rows = [(row.name, *_category_cells(row, part)) for row in card.rows]
         lines += _table(("category", *(_cut(name or "(none)", 8) for name in part)), rows)
+    return lines
+
+
+def _metric_cells(row: ScoreRow, names: Sequence[str]) -> list[str]:
+    found = {metric.name: f"{metric.mean:.4g}" for metric in row.metrics}
+    return [found.get(name, "-") for name in names]
+
+
+def _metric_tables(card: ScoreCard) -> list[str]:
+    names, lines = list(card.metrics), []
+    for start in range(0, len(names), _METRICS_PER_TABLE):
+        part = names[start:start + _METRICS_PER_TABLE]
+        rows = [(row.name, *_metric_cells(row, part)) for row in card.rows]
+        lines += _table(("model", *(_cut(name, _METRIC_WIDTH) for name in part)), rows)
     return lines
 
 

@@ -4,13 +4,14 @@ and the answers are an artifact, so that no model answers twice. Shared by evalu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Emit, Progressed, Warned, stamped
+from localdistill.core.means import Means
 from localdistill.core.records import Prompt
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
@@ -19,13 +20,14 @@ from localdistill.safety.files import atomic_write_text
 from localdistill.scorecard import ContestantResult, ItemResult
 from localdistill.scorecard.card import items_from_text, items_to_text
 from localdistill.stages.context import StageContext
-from localdistill.stages.item_replies import OpenItem, judge_of, result_of
+from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, replies_to_text, scorer_of, take_replies
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
 from localdistill.tasks.base import Given, Task
 
 VERSION = 2
+REPLIES_VERSION = 1
 MOST_REASONS = 3
-_ITEMS = "items.jsonl"
+_ITEMS, _REPLIES = "items.jsonl", "replies.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Bench:
     def judged_by(self) -> str:
         """The grader, for people."""
         return self.task.grader or "a rule of its own"
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """What each metric of its items means."""
+        of_grader = GRADERS.load(self.task.grader).metrics if self.task.grader else {}
+        return {**of_grader, **self.task.metrics}
 
 
 @dataclass(frozen=True)
@@ -146,64 +154,125 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
 def measure(context: StageContext, bench: Bench, contestant: Contestant,
             serving: Serving) -> tuple[str, tuple[ItemResult, ...]]:
     """The contestant's results, from their artifact or measured now, and that artifact's digest."""
-    section = context.recipe.evaluate
-    assert section is not None
-    grader = GRADERS.load(bench.task.grader) if bench.task.grader else None
-    spec = {
-        "task": bench.member.model_dump(mode="json"),
-        "grader": f"{grader.name}@{grader.version}" if grader else "",
-        **({"version": bench.task.version} if bench.task.version > 1 else {}),
-        "items": [p.id for p in bench.prompts],
-        "max_tokens": section.max_tokens,
-        "thinks": contestant.thinks,
-        "engine": dict(serving.told),
-    }
-    digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
     label = f"{bench.task.name}: {contestant.label}"
+    means = Means(emit=contestant.tells(context.emit), cancel=context.cancel)
+    with scorer_of(context, bench.task, means) as scorer:
+        work = _Measurement(context, bench, contestant, serving, scorer, label)
+        spec = {**work.spec, "grader": scorer.grader}
+        digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
 
-    def build(staging: Path) -> None:
-        results = _answer(context, bench, contestant, serving, label)
-        atomic_write_text(staging / _ITEMS, items_to_text(results))
+        def build(staging: Path) -> None:
+            atomic_write_text(staging / _ITEMS, items_to_text(work.results()))
 
-    artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build,
-                            emit=contestant.tells(context.emit))
+        artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build, emit=means.emit)
     results = items_from_text(artifact.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {digest}")
     _say_unanswered(context, contestant, label, results)
     return digest, results
 
 
 def _say_unanswered(context: StageContext, contestant: Contestant, label: str, results: Sequence[ItemResult]) -> None:
-    """Items without any reply are in the score as wrong ones: say how many, and why."""
+    """Items without any reply, or without a verdict, are in the score as wrong ones: say how many, and why."""
     errors = Counter(result.error for result in results if result.error)
     if errors:
-        why = "; ".join(f"{count} x {error}" for error, count in errors.most_common(MOST_REASONS))
         contestant.tells(context.emit)(Warned(
-            f"{label}: {errors.total()} of {len(results)} items got no reply and count as wrong: {why}",
+            f"{label}: {errors.total()} of {len(results)} items got no reply and count as wrong: {_most(errors)}",
             "shorten the items or give the engine more context_tokens"))
+    undecided = Counter(result.undecided for result in results if result.undecided and not result.error)
+    if undecided:
+        contestant.tells(context.emit)(Warned(
+            f"{label}: {undecided.total()} of {len(results)} items could not be judged and count as wrong: "
+            f"{_most(undecided)}", "look at what the grader asks for, or choose another one"))
 
 
-def _answer(context: StageContext, bench: Bench, contestant: Contestant, serving: Serving,
-            label: str) -> list[ItemResult]:
-    assert context.recipe.evaluate is not None
-    given = Given(context.recipe.evaluate.max_tokens, contestant.thinks)
-    items = [OpenItem(place, prompt, bench.task.requests(prompt, given)) for place, prompt in enumerate(bench.prompts)]
-    item_of = {request_id: item for item in items for request_id in item.requests}
-    right, done, emit = 0.0, 0, contestant.tells(context.emit)
-    asked = (request for item in items for request in item.requests.values())
-    with context.engine(serving.engine) as engine, judge_of(context, bench.task, engine, emit) as judge:
-        for reply in engine.answer(asked, emit, context.cancel):
-            item = item_of[reply.request_id]
-            item.replies[reply.request_id] = reply
-            if not item.is_answered:
-                continue
-            item.result = result_of(bench.task, item, judge)
-            right, done = right + item.result.score, done + 1
-            emit(Progressed(label, done, len(items), "items", {"right": right}))
-    context.cancel.check()
-    answered = [item.result for item in items if item.result is not None]
-    if len(answered) < len(items):
-        what = f"{label} answered only {len(answered)} of {len(items)} items"
-        raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
-    if answered and all(result.error for result in answered):
-        raise LocalDistillError(f"{label}: no item could be answered: {answered[0].error}", "evaluate on another task")
-    return answered
+def _most(reasons: Counter[str]) -> str:
+    """The most frequent of them."""
+    return "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(MOST_REASONS))
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """One contestant that answers the items of one benchmark."""
+
+    context: StageContext
+    bench: Bench
+    contestant: Contestant
+    serving: Serving
+    scorer: TaskScorer
+    label: str
+
+    @property
+    def given(self) -> Given:
+        """What every contestant is given alike."""
+        assert self.context.recipe.evaluate is not None
+        return Given(self.context.recipe.evaluate.max_tokens, self.contestant.thinks)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What decides the replies."""
+        task = self.bench.task
+        return {
+            "task": self.bench.member.model_dump(mode="json"),
+            **({"version": task.version} if task.version > 1 else {}),
+            "items": [p.id for p in self.bench.prompts],
+            "max_tokens": self.given.max_tokens,
+            "thinks": self.contestant.thinks,
+            "engine": dict(self.serving.told),
+        }
+
+    def results(self) -> list[ItemResult]:
+        """Ask, and score: each item as its replies come; or, by a grader that asks an engine, all of them once the
+        student has answered and is gone."""
+        items = [OpenItem(place, prompt, self.bench.task.requests(prompt, self.given))
+                 for place, prompt in enumerate(self.bench.prompts)]
+        if not self.scorer.asks:
+            self._tell(self.scorer.score(item, who) for item, who in self._answered(items))
+        else:
+            who = self._kept_replies(items)
+            self._tell(self.scorer.score_all(items, who, self.label))
+        results = [item.result for item in items if item.result is not None]
+        if results and all(result.error for result in results):
+            what = f"{self.label}: no item could be answered: {results[0].error}"
+            raise LocalDistillError(what, "evaluate on another task")
+        return results
+
+    def _tell(self, results: Iterable[ItemResult]) -> None:
+        """Tell how far it is, and how many are right."""
+        right, emit = 0.0, self.contestant.tells(self.context.emit)
+        for done, result in enumerate(results, start=1):
+            right += result.score
+            emit(Progressed(self.label, done, len(self.bench.prompts), "items", {"right": right}))
+
+    def _answered(self, items: Sequence[OpenItem]) -> Iterator[tuple[OpenItem, Answerer]]:
+        """The items as they have all their replies."""
+        context, done = self.context, 0
+        item_of = {request_id: item for item in items for request_id in item.requests}
+        asked = (request for item in items for request in item.requests.values())
+        with context.engine(self.serving.engine) as engine:
+            who = Answerer.of(engine)
+            for reply in engine.answer(asked, self.contestant.tells(context.emit), context.cancel):
+                item = item_of[reply.request_id]
+                item.replies[reply.request_id] = reply
+                if item.is_answered:
+                    done += 1
+                    yield item, who
+        context.cancel.check()
+        if done < len(items):
+            what = f"{self.label} answered only {done} of {len(items)} items"
+            raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
+
+    def _kept_replies(self, items: Sequence[OpenItem]) -> Answerer:
+        """The replies to all items, from their artifact or asked for now: whatever becomes of the judge, the student
+        answers once."""
+        context, emit, inputs = self.context, self.contestant.tells(self.context.emit), list(self.serving.inputs)
+        digest = context.workspace.artifact_digest("replies", REPLIES_VERSION, self.spec, inputs)
+
+        def build(staging: Path) -> None:
+            said: list[Answerer] = []
+            for _, who in self._answered(items):
+                said.append(who)
+                emit(Progressed(f"{self.label}, replies", len(said), len(items), "items"))
+            atomic_write_text(staging / _REPLIES, replies_to_text(items, said[0]))
+
+        artifact = context.make(("replies", digest, self.label), {"inputs": inputs}, build, emit=emit)
+        text = artifact.file(_REPLIES).read_text()
+        return take_replies(text, items, f"{_REPLIES} of the replies {digest}")

@@ -256,7 +256,21 @@ def _items(look: _Look) -> Iterator[Problem]:
     for place, task in enumerate(build_tasks(look.recipe, look.base, held)):
         key = f"evaluate.task.{place}"
         if key not in look.unfit:
-            yield from _found(key, partial(_require_items, task, look))
+            problems = list(_found(key, partial(_require_items, task, look)))
+            yield from problems or _unjudged(key, task, look.base)
+
+
+def _unjudged(key: str, task: Task, base: Path) -> Iterator[Problem]:
+    """Items that the task's grader does not apply to: they could only count as wrong."""
+    if not task.grader:
+        return
+    items, options = task.prompts(), dict(task.grader_options)
+    with closing(build_member(GRADERS, Member(use=task.grader, options=options), base)) as grader:
+        count = sum(not grader.applies(item) for item in items)
+    if count:
+        yield Problem(key, f"{count:,} of the {len(items):,} items of the task {task.name} have nothing that the "
+                           f"grader {task.grader} could judge by, and would count as wrong",
+                      "error" if count == len(items) else "warning", "give them a reference, or take another grader")
 
 
 def _require_items(task: Task, look: _Look) -> None:

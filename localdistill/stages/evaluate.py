@@ -36,7 +36,7 @@ def run(context: StageContext) -> None:
             answers.append(digest)
             results.append(contestant.result(items))
         task = bench.task
-        card = build_score_card(results, base=BASE.name, task=task.name, grader=bench.judged_by, is_guard=task.is_guard)
+        card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics)
         cards.append(card)
         context.emit(Noted(to_text(card)))
     digest = _write(context, cards, answers)

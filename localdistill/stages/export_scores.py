@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import BudgetReached, Cancelled, LocalDistillError
+from localdistill.core.errors import BudgetReached, Cancelled, LocalDistillError, PartialResult
 from localdistill.core.events import Measured, Noted, Warned
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -66,7 +66,7 @@ class FormsMeasurer:
         for form, serving in (self._merged_form(), *(self._file_form(bench, file) for file in files)):
             try:
                 digest, items = measure(self._context, bench, form, serving)
-            except (Cancelled, BudgetReached):
+            except (Cancelled, BudgetReached, PartialResult):
                 raise
             except LocalDistillError as error:
                 self.failures.append(f"{bench.task.name}: {form.label}: {type(error).__name__}")
@@ -80,8 +80,8 @@ class FormsMeasurer:
         if of.adapter:
             _, items = answers_of(self._context, bench, BASE)
             self.beside.append(build_beside_card(forms, BASE.result(items), task.name, bench.judged_by, task.is_guard,
-                                                 whole))
-        return build_forms_card(forms, TRAINED, task.name, bench.judged_by, task.is_guard, whole)
+                                                 whole, bench.metrics))
+        return build_forms_card(forms, TRAINED, task.name, bench.judged_by, task.is_guard, whole, bench.metrics)
 
     def _as(self, form: str) -> Contestant:
         return replace(self._contestant, form=form)

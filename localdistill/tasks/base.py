@@ -11,13 +11,11 @@ from localdistill.core.records import Fact, Prompt, Reply, Request
 from localdistill.core.samples import TaskSample
 
 Judge = Callable[[Prompt, Reply], Fact]
-"""What the task's grader says of a reply to an item."""
 
 
 @dataclass(frozen=True)
 class Given:
     """What every contestant is given alike."""
-
     max_tokens: int
     """Most new tokens of one reply."""
     thinks: bool | None
@@ -27,12 +25,13 @@ class Given:
 @dataclass(frozen=True)
 class Scored:
     """How the replies to one item were scored."""
-
     score: float
     """0..1; 1 is right."""
     extracted: str = ""
     """What was taken for the answer."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    undecided: str = ""
+    """Why nobody could decide; the item counts as wrong, and that is said."""
 
 
 class Task(Protocol):
@@ -41,9 +40,12 @@ class Task(Protocol):
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
     version: ClassVar[int]
-    """Raised when a score could change: answers that are kept then no longer count."""
+    """Raised when a score could change: kept answers then no longer count."""
     grader: ClassVar[str]
-    """Name of the grader that judges its items; empty for a task with a rule of its own."""
+    grader_options: Mapping[str, object]
+    """Who judges its replies, empty for a rule of its own. An engine that the task's options name is handed on here."""
+    metrics: Mapping[str, str]
+    """Name of each metric and what it means, with its unit, beside those of its grader."""
     is_guard: ClassVar[bool]
     """True for a task outside the target that must not get worse."""
 
@@ -61,4 +63,4 @@ class Task(Protocol):
         """What is asked about one item, at least one request; ids are unique within the item."""
 
     def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
-        """The score of an item by the replies to its requests, in their order; those that failed are errors."""
+        """Of an item by the replies to its requests, in their order, errors too; `judge`: what the grader says."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from localdistill.core.errors import InputError
+from localdistill.core.options import GraderChoice
 from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
-from localdistill.tasks.items import FileTask, ItemOptions, ItemSource
+from localdistill.tasks.items import FileTask, ItemOptions, ItemSource, chosen
 
 
 class HoldoutTask(FileTask):
@@ -22,8 +23,8 @@ class HoldoutTask(FileTask):
         split: Literal["test", "dev"] = "test"
         """Which of the two sides that `prompts.holdout` sets aside: `test` for the final measurement, `dev` for
         decisions on the way."""
-        grader: str = "exact"
-        """Name of the grader that judges the items."""
+        grader: GraderChoice = "exact"
+        """The grader that judges the items: its name, or a table with `use` and its options."""
         is_guard: bool = False
         """Whether this task is outside the target, and must only not get worse."""
 
@@ -34,7 +35,7 @@ class HoldoutTask(FileTask):
         return (TaskSample(rows, ["1 + 1?", "2 + 1?"], "It is 2.", "It is 3."),)
 
     def __init__(self, options: Options, source: ItemSource | None = None) -> None:
-        self.grader = options.grader
+        self.grader, self.grader_options = chosen(options.grader)
         self.is_guard = options.is_guard
         super().__init__(options, source)
 

@@ -6,16 +6,18 @@ Tasks know neither layouts nor recipes: whoever builds one passes the source of 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
+from typing import ClassVar
 
 from pydantic import Field
 
 from localdistill.core.errors import InputError, UsageError
-from localdistill.core.options import FileName, Options
-from localdistill.core.records import Prompt, Reply, Request, Sampling
+from localdistill.core.options import FileName, Member, Options
+from localdistill.core.records import Fact, Prompt, Reply, Request, Sampling
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.tasks.base import Given, Judge, Scored
 
@@ -25,6 +27,15 @@ ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
 
 def _nothing_held_out(side: str) -> Sequence[Prompt]:
     return ()
+
+
+def average(said: Sequence[Fact]) -> Scored:
+    """The score of an item by what the grader says of its replies. What is undecided counts as wrong."""
+    values = [float(fact.value) if isinstance(fact.value, int | float) else 0.0 for fact in said]
+    names = dict.fromkeys(name for fact in said for name in fact.metrics)
+    metrics = {name: fmean(fact.metrics[name] for fact in said if name in fact.metrics) for name in names}
+    undecided = next((fact.reason or "no reason given" for fact in said if fact.value is None), "")
+    return Scored(fmean(values), said[0].extracted, metrics, undecided)
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,19 @@ class ItemOptions(Options):
     """Which items are chosen when `limit` is below their number."""
 
 
+def chosen(choice: str | Member) -> tuple[str, Mapping[str, object]]:
+    """Name and options of a grader that a task's options choose."""
+    return (choice, {}) if isinstance(choice, str) else (choice.use, choice.options)
+
+
 class FileTask:
     """Items out of one file, in the order of the file, each asked once and judged by a grader. A member says `name`,
     `grader`, `is_guard` and `layout`, and has a `path` among its options."""
 
     version = 1
     grader: str
+    grader_options: Mapping[str, object] = MappingProxyType({})
+    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({})
     is_guard: bool
     layout = ""
     """Layout of the file; empty finds it out."""
@@ -76,9 +94,7 @@ class FileTask:
 
     def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
         """What the grader says, on the average of the replies."""
-        said = [judge(prompt, reply) for reply in replies]
-        values = [fact.value if isinstance(fact.value, float) else 0.0 for fact in said]
-        return Scored(fmean(values), said[0].extracted)
+        return average([judge(prompt, reply) for reply in replies])
 
     def prompts(self) -> Sequence[Prompt]:
         """The chosen items, read once. Raises InputError for a file that is missing, unreadable or empty."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from localdistill.core.options import FileName
+from localdistill.core.options import FileName, GraderChoice
 from localdistill.core.samples import TaskSample
-from localdistill.tasks.items import FileTask, ItemSource
+from localdistill.tasks.items import FileTask, ItemSource, chosen
 
 
 class JsonlTask(FileTask):
@@ -21,8 +21,8 @@ class JsonlTask(FileTask):
         """Path of the file of items, absolute or relative to the current folder, or `shipped:NAME`."""
         layout: str = ""
         """Name of the file's layout; empty finds it out from its first rows."""
-        grader: str = "exact"
-        """Name of the grader that judges the items."""
+        grader: GraderChoice = "exact"
+        """The grader that judges the items: its name, or a table with `use` and its options."""
         is_guard: bool = False
         """Whether this task is outside the target, and must only not get worse."""
 
@@ -38,7 +38,7 @@ class JsonlTask(FileTask):
         )
 
     def __init__(self, options: Options, source: ItemSource | None = None) -> None:
-        self.grader = options.grader
+        self.grader, self.grader_options = chosen(options.grader)
         self.is_guard = options.is_guard
         self.layout = options.layout
         super().__init__(options, source)

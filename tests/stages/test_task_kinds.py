@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from localdistill import score_card, to_text
 from localdistill.core.records import Continuation, Prompt, Reply, Request, Sampling
 from localdistill.core.samples import TaskSample
+from localdistill.stages import evaluate
 from localdistill.stages.benchmarking import BASE, benches
 from localdistill.stages.checking import check_recipe
 from localdistill.stages.context import StageContext
@@ -47,6 +49,7 @@ class ChoiceTask(FileTask):
     """The likelier of two answers counts; there is no grader."""
 
     name, grader, is_guard, layout = "choice", "", False, "prompts"
+    metrics: ClassVar[Mapping[str, str]] = {"margin": "Nats by which the right answer is the likelier one."}
 
     @classmethod
     def samples(cls) -> Sequence[TaskSample]:
@@ -70,13 +73,14 @@ def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         listed(monkeypatch, TASKS, cls.name, cls)
 
 
-def evaluated(folder: Path, task: str) -> tuple[StageContext, Callable[[], Any]]:
+def evaluated(folder: Path, task: str, more: str = "") -> tuple[StageContext, Callable[[], Any]]:
     """A run that only evaluates the untrained student on `task`."""
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "rows.jsonl").write_text(json.dumps({"messages": [TURN, {"role": "assistant", "content": "2"}]}) + "\n")
     tiny_model(folder / "student", "llama", hidden=32)
     text = (f'name = "kinds"\n[traces]\nown = {{ files = ["rows.jsonl"] }}\n[student]\nmodel = "student"\n[evaluate]\n'
-            f'max_tokens = 5\nexclude_contaminated = false\n[[evaluate.task]]\nuse = "{task}"\npath = "items.jsonl"\n')
+            f'max_tokens = 5\nexclude_contaminated = false\n[[evaluate.task]]\nuse = "{task}"\n'
+            f'path = "items.jsonl"\n{more}')
     context = listening(folder, text, "evaluate")
 
     def answers() -> Any:
@@ -110,6 +114,11 @@ def test_an_item_by_likelihood_needs_no_grader_and_writes_nothing(tmp_path: Path
     for item in items:
         first, second = map(float, item.output.splitlines())
         assert item.score == float(first > second) and item.metrics["margin"] == pytest.approx(first - second, abs=1e-3)
+    evaluate.run(context)
+    [card] = score_card(context.workspace, context.run.id).cards
+    [metric] = card.row("base").metrics
+    assert (metric.name, metric.items) == ("margin", 3) and "the likelier one" in to_text(card)
+    assert metric.mean == pytest.approx(sum(item.metrics["margin"] for item in items) / 3)
 
 
 def test_a_task_that_asks_for_what_the_engine_cannot_is_refused_before_anything_runs(
@@ -119,3 +128,14 @@ def test_a_task_that_asks_for_what_the_engine_cannot_is_refused_before_anything_
     monkeypatch.setattr(DrawnTask, "requests", lambda self, prompt, given: [Request("", prompt.messages, grammar)])
     [problem] = check_recipe(context.recipe, tmp_path)
     assert problem.key == "evaluate.task.0" and "cannot keep to a grammar" in problem.text
+
+
+def test_items_that_the_grader_cannot_judge_are_told_before_anything_runs(tmp_path: Path) -> None:
+    context, _ = evaluated(tmp_path, "jsonl", 'layout = "prompts"')
+    assert check_recipe(context.recipe, tmp_path) == []
+    for kept, kind in ((1, "warning"), (0, "error")):
+        rows = [row if place < kept else {"messages": row["messages"]} for place, row in enumerate(ROWS)]
+        (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        [problem] = check_recipe(context.recipe, tmp_path)
+        assert (problem.key, problem.kind) == ("evaluate.task.0", kind), problem
+        assert f"{3 - kept} of the 3 items" in problem.text and "grader exact" in problem.text

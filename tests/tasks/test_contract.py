@@ -1,4 +1,4 @@
-"""What every task must do, for every name in the family's table."""
+"""What every task must do, for every name in the family's table, on the rows of its own samples."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,7 @@ from localdistill.interchange.files import read_prompts
 from localdistill.tasks import TASKS
 from localdistill.tasks.items import ItemSource
 
-ROWS: dict[str, list[dict[str, Any]]] = {
-    "gsm8k": [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(9)],
-    "math500": [{"problem": f"{i} + 1?", "solution": "s", "answer": str(i + 1)} for i in range(9)],
-    "own": [{"messages": [{"role": "user", "content": f"{i} + 1?"}], "reference": str(i + 1)} for i in range(9)],
-}
+COUNT = 9
 
 
 @pytest.fixture(params=TASKS.names())
@@ -30,9 +26,19 @@ def cls(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def path(cls: Any, tmp_path: Path) -> str:
+    """Nine items: the first of its samples, each with a question of its own."""
+    sample = cls.samples()[0]
+    text = json.dumps(sample.rows[0])
     file = tmp_path / "items.jsonl"
-    file.write_text("\n".join(json.dumps(row) for row in ROWS.get(cls.name, ROWS["own"])))
+    question = sample.questions[0]
+    assert text.count(json.dumps(question)[1:-1]) == 1, "a row says its question once"
+    file.write_text("\n".join(text.replace(json.dumps(question)[1:-1], json.dumps(own_question(cls, n))[1:-1])
+                              for n in range(COUNT)))
     return str(file)
+
+
+def own_question(cls: Any, number: int) -> str:
+    return f"{cls.samples()[0].questions[0]} (number {number})"
 
 
 def task_of(cls: Any, path: str, **options: Any) -> Any:
@@ -41,7 +47,8 @@ def task_of(cls: Any, path: str, **options: Any) -> Any:
         return list(read_prompts(Path(path), None)) if Path(path).read_text() else []
 
     named = {"path": path} if "path" in cls.Options.model_fields else {}
-    return cls(cls.Options(**named, **options), source=ItemSource(read_prompts, held_out))
+    stated = {**cls.samples()[0].options, **named, **options}
+    return cls(cls.Options.model_validate(stated), source=ItemSource(read_prompts, held_out))
 
 
 def questions(cls: Any, path: str, **options: Any) -> list[str]:
@@ -54,20 +61,33 @@ def test_options_are_strict_and_explained(cls: Any) -> None:
 
 
 def test_items_come_in_the_order_of_the_file(cls: Any, path: str) -> None:
-    assert questions(cls, path=path) == [f"{i} + 1?" for i in range(9)]
+    assert questions(cls, path=path) == [own_question(cls, n) for n in range(COUNT)]
 
 
-def test_the_grader_exists_and_items_have_what_it_needs(cls: Any, path: str) -> None:
+def test_its_grader_exists_takes_its_options_and_applies_to_every_item(cls: Any, path: str) -> None:
     task = task_of(cls, path)
-    assert task.grader in GRADERS.names() and task.is_guard in (True, False)
-    assert all(prompt.reference for prompt in task.prompts())
+    assert task.is_guard in (True, False) and all(task.metrics.values())
+    if not task.grader:  # a rule of its own: its samples show it
+        assert not task.grader_options
+        return
+    grader = GRADERS.load(task.grader)(GRADERS.load(task.grader).Options.model_validate(task.grader_options))
+    assert all(grader.applies(prompt) for prompt in task.prompts())
+    grader.close()
+
+
+def test_an_engine_that_its_options_name_is_handed_to_its_grader(cls: Any, path: str) -> None:
+    """Nobody else asks engines about replies."""
+    own = {field: f"the engine of {field}" for field in cls.Options.engine_fields()}
+    task = task_of(cls, path, **own)
+    asked = GRADERS.load(task.grader).Options.engine_fields() if task.grader else {}
+    assert set(own.values()) <= {task.grader_options.get(field) for field in asked}
 
 
 def test_a_limit_chooses_the_same_items_each_time_in_order(cls: Any, path: str) -> None:
     chosen = questions(cls, path=path, limit=4)
     assert chosen == questions(cls, path=path, limit=4) == sorted(set(chosen)) and len(chosen) == 4
     assert any(questions(cls, path=path, limit=4, seed=seed) != chosen for seed in (1, 2, 3))
-    assert len(questions(cls, path=path, limit=50)) == 9
+    assert len(questions(cls, path=path, limit=50)) == COUNT
 
 
 def test_missing_and_empty_files_are_named(cls: Any, tmp_path: Path) -> None:
@@ -85,5 +105,6 @@ def test_missing_and_empty_files_are_named(cls: Any, tmp_path: Path) -> None:
 
 def test_a_task_without_a_source_says_so(cls: Any, path: str) -> None:
     named = {"path": path} if "path" in cls.Options.model_fields else {}
+    stated = {**cls.samples()[0].options, **named}
     with pytest.raises(UsageError, match="where its items come from"):
-        cls(cls.Options(**named)).prompts()
+        cls(cls.Options.model_validate(stated)).prompts()

@@ -153,3 +153,21 @@ async def test_a_run_without_a_card_leaves_nothing_of_the_one_before() -> None:
             assert page.query_one(name, OptionList).option_count == 0
         await pilot.press("f", "down", "enter", "c", "down", "enter")
         await until(pilot, lambda: "nothing was evaluated" in screen_text(app))
+
+
+@piloted
+async def test_what_a_task_measured_beside_the_score_is_shown(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+
+    def measured(card: dict[str, Any]) -> None:
+        card["metrics"] = {"margin": "Nats between."}
+        for row in card["rows"]:
+            row["metrics"], row["undecided"] = [{"name": "margin", "mean": 1.2345678, "items": 9}], 3
+
+    change_card(root, measured)
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(80, 40)) as pilot:
+        await until(pilot, lambda: stands(app))
+        assert "margin" in text_of(app, "#scope") and "1.235" in text_of(app, "#scope")
+        assert "Nats between." in text_of(app, "#scope")
+        assert "3 of its" in text_of(app, "#table") and "could not be judged" in text_of(app, "#table")

@@ -24,6 +24,7 @@ _MUTED = "$foreground-muted"
 _VERDICTS = {"better": ("▲ better", "$text-success"), "worse": ("▼ worse", "$text-error"),
              "cannot tell": ("= cannot tell", "")}
 MOST_CATEGORIES = 8
+MOST_METRICS = 4
 _SIDES = {"won": ("+ won ", "$text-success"), "lost": ("- lost", "$text-error")}
 
 
@@ -153,7 +154,8 @@ class EvaluatePage(RunPage):
         self.put("#scope", joined(*(shown(f"not measured: {text}\n", "$warning") for text in missing),
                                   *(shown(f"! {text}\n", "$warning") for text in problems),
                                   *(_best(self._scores) if self._scores and card is self.cards[0] else ()),
-                                  shown(card.scope, _MUTED), *(_categories(card) if self.size.height >= 40 else ())))
+                                  shown(card.scope, _MUTED), *_metrics(card),
+                                  *(_categories(card) if self.size.height >= 40 else ())))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """A comparison: its items. An item: both outputs. What was chosen may have gone meanwhile."""
@@ -266,7 +268,25 @@ def _rows(card: ScoreCard, width: int) -> Content:
         parts.append(shown(f"{'':<{names + 25}}0{f'{100 * most:.0f} %':>{room - 1}}\n", _MUTED))
     parts += [shown(f"* {line(row.name)} was stopped early ({line(row.stopped_early)}): shown, not ranked\n",
                     "$warning") for row in card.rows if row.stopped_early]
+    parts += [shown(f"{line(row.name)}: {row.undecided:,} of its {row.items * len(row.seeds):,} items could not be "
+                    "judged, and count as wrong\n", "$warning") for row in card.rows if row.undecided]
     return joined(*parts)
+
+
+def _metrics(card: ScoreCard) -> list[Content]:
+    """What the task measured beside the score: means over the items, and what each means."""
+    names = list(card.metrics)[:MOST_METRICS]
+    if not names:
+        return []
+    width = min(24, max(len(row.name) for row in card.rows))
+    head = "".join(f"{fitted(name, 14):>15}" for name in names)
+    parts = [shown("\n\nalso measured, means over the items\n", "bold"), shown(f"{'':<{width}} {head}\n", _MUTED)]
+    for row in card.rows:
+        means = {found.name: f"{found.mean:.4g}" for found in row.metrics}
+        cells = "".join(f"{means.get(name, '-'):>15}" for name in names)
+        parts.append(shown(f"{fitted(row.name, width):<{width}} {cells}\n"))
+    return parts + [shown(f"{line(name)}: {line(card.metrics[name], 200)}\n", _MUTED)
+                    for name in names if card.metrics[name]]
 
 
 def _categories(card: ScoreCard) -> list[Content]:

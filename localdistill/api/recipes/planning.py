@@ -23,6 +23,7 @@ from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_tasks, build_trainer
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
+from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import Workspace
 
 
@@ -43,11 +44,11 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free))
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
     held = HeldOut(recipe, base)
-    lines += _collecting(workspace, recipe, base, held.all, warnings)
+    tasks = build_tasks(recipe, base, held)
+    lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
-    if recipe.evaluate:
-        lines += _evaluating(recipe, base, held)
+    lines += _evaluating(recipe, tasks)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
         warnings.append("less than 2 GB of disk is free")
@@ -61,7 +62,7 @@ def plan_training(recipe: Recipe, base: Path) -> Plan:
     return Plan(recipe.name, lines, tuple(warnings))
 
 
-def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdout | None,
+def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdout | None, tasks: Sequence[Task],
                 warnings: list[str]) -> Iterator[PlanLine]:
     prompts = list[Prompt]()
     if holdout is not None:
@@ -81,7 +82,9 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdo
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
-    yield from quote_members(workspace, recipe, base, sizes, warnings)
+    replies = [len(task.prompts()) * len(task.requests(task.prompts()[0], Given(1, None))) * _contestants(recipe)
+               for task in tasks]
+    yield from quote_members(workspace, recipe, base, sizes, replies, warnings)
     if recipe.max_usd is not None:
         yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
 
@@ -133,11 +136,15 @@ def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLi
                               "row before step 1)")
 
 
-def _evaluating(recipe: Recipe, base: Path, held: HeldOut) -> Iterator[PlanLine]:
-    assert recipe.evaluate is not None
-    models = 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
-    for task in build_tasks(recipe, base, held):
-        count = len(task.prompts())
+def _contestants(recipe: Recipe) -> int:
+    """The base, and every arm with every seed."""
+    return 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
+
+
+def _evaluating(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
+    for task in tasks:
+        assert recipe.evaluate is not None
+        count, models = len(task.prompts()), _contestants(recipe)
         seen = detectable_difference(count, discordant_share=0.25)
         yield PlanLine(
             "evaluate",

@@ -13,7 +13,7 @@ from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd
 from localdistill.recipe import Recipe
-from localdistill.recipe.engine_uses import engine_uses
+from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace
@@ -22,11 +22,11 @@ from localdistill.workspace.terms import who_answers
 
 
 def quote_members(workspace: Workspace, recipe: Recipe, base: Path, sizes: Mapping[str, int | None],
-                  warnings: list[str]) -> Iterator[PlanLine]:
+                  replies: Sequence[int], warnings: list[str]) -> Iterator[PlanLine]:
     """A line for every member that asks an engine about answers. sizes: how many there will be at most of each set that
-    is not rewritten; what is missing there is not known before the run."""
+    is not rewritten; what is missing there is not known before the run. replies: of all contestants, per benchmark."""
     for one in engine_uses(recipe):
-        if one.stage in ("collect", "evaluate"):
+        if one.stage in ("collect", "export"):
             continue
         role, use, options = one.role, one.engine.use, one.engine.options
         try:
@@ -34,9 +34,10 @@ def quote_members(workspace: Workspace, recipe: Recipe, base: Path, sizes: Mappi
         except LocalDistillError as error:
             warnings.append(f"{role}: {error.message}")
             continue
-        names = [one.trace_set] if one.trace_set else [original.name for original in recipe.originals]
-        answers = _most(recipe, names, sizes)
+        answers = _answers(recipe, one, sizes, replies)
         about = "as many answers as there are" if answers is None else f"at most {answers:,} answers"
+        if one.task is not None and recipe.export is not None:
+            about += ", and those of the exported files"
         try:
             model = engine.identity()
             price = engine.price() if isinstance(engine, Metered) else None
@@ -50,6 +51,14 @@ def quote_members(workspace: Workspace, recipe: Recipe, base: Path, sizes: Mappi
             warnings.append(f"{role}: {error.message}")
         finally:
             engine.close()
+
+
+def _answers(recipe: Recipe, use: EngineUse, sizes: Mapping[str, int | None], replies: Sequence[int]) -> int | None:
+    """How many answers it looks at, at most; None where nobody knows."""
+    if use.task is not None:
+        return replies[use.task]
+    names = [use.trace_set] if use.trace_set else [original.name for original in recipe.originals]
+    return _most(recipe, names, sizes)
 
 
 def _most(recipe: Recipe, names: Sequence[str], sizes: Mapping[str, int | None]) -> int | None:

@@ -44,5 +44,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  $(PIP) "$(TORCH)+cpu" 2>/dev/null || $(PIP) "$(TORCH)" --index-url $(TORCH_CPU_INDEX) 2>/dev/null || $(PIP) "$(TORCH)"; \
 	else $(PIP) "$(TORCH)"; fi
 	@echo "installing localdistill; llama.cpp is compiled the first time, which takes some minutes"
-	@$(PIP) -e ".[all,dev]"
+	@$(PIP) -e ".[all,mlx,dev]"
 	@touch $@

@@ -1,4 +1,4 @@
-"""Trained students to files for other programs; what can be written is asked of `gguf_parts.architectures` and
+"""Trained students to files for other programs; what can be written is asked of `gguf_parts.hyper_parameters` and
 `vocabulary` before a run starts."""
 
 from localdistill.core.registry import Family

@@ -14,19 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import MissingExtra, ModelFileError, nearest
+from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.tensors import TensorInfo, read_header, same_bytes
 from localdistill.safety.files import sha256_file
-
-ARCHITECTURES: Mapping[str, str] = {
-    "LlamaForCausalLM": "llama",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-    "MistralForCausalLM": "mistral",
-}
-"""Architectures that are trusted, with the `model_type` that each must state."""
-
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear layers of a block, by the names that all of them use."""
 
 _DROPPED_KEYS = ("auto_map", "custom_pipelines", "torchscript", "_commit_hash", "_name_or_path", "name_or_path")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
@@ -36,8 +26,6 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _DIGESTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
              "special_tokens_map.json", *_TEMPLATE_FILES)
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_MISTRAL_WINDOW = 4096
-"""What transformers takes for a Mistral whose config.json does not speak of a window."""
 _HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
 
 
@@ -77,6 +65,11 @@ class ModelFolder:
         return str(self.config["architectures"][0])
 
     @property
+    def kind(self) -> Architecture:
+        """What is known of its architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
     def hidden_size(self) -> int:
         """Width of the residual stream."""
         return int(self.config["hidden_size"])
@@ -100,10 +93,7 @@ class ModelFolder:
     def window(self) -> int | None:
         """How many tokens attention looks back at most, where that is fewer than the context holds; else None. A text
         of at most so many tokens is read as if there were no window."""
-        if self.architecture == "MistralForCausalLM":
-            window = self.config.get("sliding_window", _MISTRAL_WINDOW)
-        else:
-            window = self.config.get("sliding_window") if self.config.get("use_sliding_window") else None
+        window = self.kind.window(self.config)
         return int(window) if window is not None and window < self.context_length else None
 
     @property
@@ -162,7 +152,8 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     if architecture not in ARCHITECTURES:
         raise ModelFileError(f"{file}: architectures {named!r} is not supported{nearest(architecture, ARCHITECTURES)}",
                              f"supported: {', '.join(ARCHITECTURES)}")
-    if raw.get("model_type", ARCHITECTURES[architecture]) != ARCHITECTURES[architecture]:
+    model_type = ARCHITECTURES[architecture].model_type
+    if raw.get("model_type", model_type) != model_type:
         raise ModelFileError(f"{file}: model_type {raw.get('model_type')!r} does not belong to {architecture}")
     _refuse_hostile_keys(raw, file)
     if raw.get("quantization_config") is not None:
@@ -176,7 +167,7 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window <= 0):
         raise ModelFileError(f"{file}: sliding_window must be a positive whole number or null, not {window!r}")
     kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
-    return kept | {"architectures": [architecture], "model_type": ARCHITECTURES[architecture]}
+    return kept | {"architectures": [architecture], "model_type": model_type}
 
 
 def _check_head(folder: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[Path, TensorInfo]]) -> None:

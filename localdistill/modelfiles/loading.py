@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
-_OFFLINE = {
+OFFLINE = {
     "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "TOKENIZERS_PARALLELISM": "false",
 }
@@ -25,18 +25,13 @@ _SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "CUDA_DEVICE_OR
 slower. GPUs are numbered as their driver does, so that the one that a plan names is the one that is taken. Read by the
 runtimes when torch is first imported."""
 
-_CLASSES = {
-    "LlamaForCausalLM": "LlamaConfig", "Qwen2ForCausalLM": "Qwen2Config", "Qwen3ForCausalLM": "Qwen3Config",
-    "MistralForCausalLM": "MistralConfig",
-}
-
 
 def import_torch() -> Any:
     """The torch module, imported so that it shares the machine: `torch` must not be imported before this is called.
 
     Raises MissingExtra when the `train` extra is not installed.
     """
-    os.environ.update(_OFFLINE)
+    os.environ.update(OFFLINE)
     for name, value in _SHARING.items():
         os.environ.setdefault(name, value)
     try:
@@ -107,7 +102,7 @@ def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.dev
     Raises ModelFileError when the weights do not fit the configuration.
     """
     transformers = import_transformers()
-    config = getattr(transformers, _CLASSES[folder.architecture]).from_dict(dict(folder.config))
+    config = getattr(transformers, folder.kind.config_class).from_dict(dict(folder.config))
     settings: dict[str, Any] = {"device_map": {"": device}} if quantization == "nf4" else {}
     if quantization == "nf4":
         settings["quantization_config"] = _nf4(transformers, dtype)

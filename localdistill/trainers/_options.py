@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from localdistill.core.errors import nearest
 from localdistill.core.options import Options
-from localdistill.modelfiles.folder import LINEAR_LAYERS
+from localdistill.modelfiles.architectures import LINEAR_LAYERS
 
 
 class AdapterOptions(Options):

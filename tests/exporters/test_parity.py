@@ -13,8 +13,8 @@ import pytest
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
 from localdistill.exporters.gguf_parts import writer
-from localdistill.exporters.gguf_parts.architectures import Architecture
 from localdistill.exporters.gguf_parts.corpus import STRINGS, parity_strings
+from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters
 from localdistill.exporters.gguf_parts.vocabulary import StopNames
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.exporters.parity import ParityItem, ParityReport, check_parity
@@ -93,7 +93,7 @@ def test_the_stored_template_prompts_as_in_training(tmp_path: Path, template: st
 
 
 def test_unpermuted_query_rows_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Architecture, "rotated_heads", lambda self, name: 0)
+    monkeypatch.setattr(HyperParameters, "rotated_heads", lambda self, name: 0)
     report = gate(tiny_model(tmp_path, "llama"))
     assert "kl" in failed(report)
     with pytest.raises(LocalDistillError, match="kl \\(mean KL"):

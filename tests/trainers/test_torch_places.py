@@ -50,7 +50,7 @@ def test_layers_that_are_not_there_are_named(student: Path, tmp_path: Path) -> N
     with pytest.raises(ModelFileError, match="has no layers named q_proj") as caught:
         checked(fused, targets="q_proj,o_proj")
     assert "it has o_proj, gate_proj, up_proj, down_proj" in caught.value.hint
-    from localdistill.modelfiles.folder import LINEAR_LAYERS
+    from localdistill.modelfiles.architectures import LINEAR_LAYERS
 
     with pytest.raises(ModelFileError, match="has no layers named"):
         checked(without(student, tmp_path / "none", *LINEAR_LAYERS))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError
-from localdistill.exporters.gguf_parts.architectures import Architecture, read_architecture
+from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
 from localdistill.exporters.gguf_parts.vocabulary import Vocabulary, read_vocabulary
 from localdistill.exporters.gguf_parts.weights import StoredTensor, stored_tensors
 from localdistill.modelfiles.folder import ModelFolder
@@ -53,13 +53,13 @@ def convert_to_gguf(model_folder: Path, output: Path, file_type: FileType = "F16
     Two-dimensional tensors are stored in `file_type` (Q8_0 falls back to F16 where rows are no multiple of 32), norms
     and biases in F32. `name` and `facts` (for example license) become general metadata; `thinks`
     fixes the thinking switch of the stored template (None leaves it). `used_tokens` is the longest text that the
-    student is for (0: all of its context; see `read_architecture`). `tick(done, total)` counts
+    student is for (0: all of its context; see `read_hyper_parameters`). `tick(done, total)` counts
     bytes and may raise to stop. Raises ModelFileError for a model that cannot be exported, LocalDistillError when
     the disk refuses; `output` is removed then.
     """
-    architecture, vocabulary, plan = _prepared(model_folder, file_type, thinks, used_tokens)
+    hyper, vocabulary, plan = _prepared(model_folder, file_type, thinks, used_tokens)
     try:
-        _write(output, architecture, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
+        _write(output, hyper, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
                tick or (lambda done, total: None))
     except OSError as error:
         output.unlink(missing_ok=True)
@@ -76,30 +76,30 @@ def require_convertible(model_folder: Path, thinks: bool | None, used_tokens: in
 
 
 def _prepared(model_folder: Path, file_type: FileType, thinks: bool | None,
-              used_tokens: int) -> tuple[Architecture, Vocabulary, list[PlannedTensor]]:
+              used_tokens: int) -> tuple[HyperParameters, Vocabulary, list[PlannedTensor]]:
     folder = ModelFolder.open(model_folder)
-    architecture = read_architecture(folder, used_tokens)
-    return (architecture, read_vocabulary(folder, thinks),
-            plan_tensors(architecture, stored_tensors(folder), file_type))
+    hyper = read_hyper_parameters(folder, used_tokens)
+    return (hyper, read_vocabulary(folder, thinks),
+            plan_tensors(hyper, stored_tensors(folder), file_type))
 
 
-def plan_tensors(architecture: Architecture, stored: Mapping[str, StoredTensor],
+def plan_tensors(hyper: HyperParameters, stored: Mapping[str, StoredTensor],
                  file_type: FileType) -> list[PlannedTensor]:
     """The output's tensors in file order. Raises ModelFileError when one is missing or has another shape."""
     plan: dict[str, PlannedTensor] = {}
     for name, tensor in stored.items():
-        target = architecture.gguf_name(name)
+        target = hyper.gguf_name(name)
         if target is not None:
             kind: FileType = file_type if len(tensor.shape) == 2 else "F32"
             if kind == "Q8_0" and tensor.shape[-1] % _Q8_BLOCK:
                 kind = "F16"
-            plan[target] = PlannedTensor(target, tensor, tensor.shape, kind, architecture.rotated_heads(target))
-    for target, shape in architecture.expected_shapes().items():
+            plan[target] = PlannedTensor(target, tensor, tensor.shape, kind, hyper.rotated_heads(target))
+    for target, shape in hyper.expected_shapes().items():
         if target not in plan:
             raise ModelFileError(f"the weights lack a tensor for '{target}'", "is the folder a complete merged model?")
         if plan[target].shape != shape:
             raise ModelFileError(f"tensor '{target}' has shape {plan[target].shape}; config.json means {shape}")
-    factors = architecture.rope_factors()
+    factors = hyper.rope_factors()
     if factors is not None:
         plan["rope_freqs.weight"] = PlannedTensor("rope_freqs.weight", None, (len(factors),), "F32")
     return sorted(plan.values(), key=_file_order)
@@ -110,16 +110,16 @@ def _file_order(tensor: PlannedTensor) -> tuple[int, int, str]:
     return (1, int(parts[1]), tensor.name) if parts[0] == "blk" else (0, 0, tensor.name)
 
 
-def _write(output: Path, architecture: Architecture, vocabulary: Vocabulary, plan: list[PlannedTensor],
+def _write(output: Path, hyper: HyperParameters, vocabulary: Vocabulary, plan: list[PlannedTensor],
            file_type: FileType, name: str, facts: Mapping[str, str], tick: Callable[[int, int], None]) -> None:
     try:
         import gguf
         import numpy as np
     except ImportError as error:
         raise MissingExtra.of("llama", "gguf") from error
-    writer = gguf.GGUFWriter(path=None, arch=architecture.name)
+    writer = gguf.GGUFWriter(path=None, arch=hyper.kind.name)
     try:
-        _add_facts(writer, architecture, name, file_type, facts)
+        _add_facts(writer, hyper, name, file_type, facts)
         _add_vocabulary(writer, vocabulary)
         for tensor in plan:
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float16), tensor.size_bytes,
@@ -129,7 +129,7 @@ def _write(output: Path, architecture: Architecture, vocabulary: Vocabulary, pla
         writer.write_ti_data_to_file()
         done, total = 0, sum(tensor.size_bytes for tensor in plan)
         for tensor in plan:
-            writer.write_tensor_data(_encoded(tensor, architecture))
+            writer.write_tensor_data(_encoded(tensor, hyper))
             done += tensor.size_bytes
             tick(done, total)
         for stream in writer.fout or []:
@@ -139,13 +139,13 @@ def _write(output: Path, architecture: Architecture, vocabulary: Vocabulary, pla
         writer.close()
 
 
-def _encoded(tensor: PlannedTensor, architecture: Architecture) -> npt.NDArray[Any]:
+def _encoded(tensor: PlannedTensor, hyper: HyperParameters) -> npt.NDArray[Any]:
     """The bytes of one tensor as they lie in the file: float arrays, or uint8 (rows, bytes per row) when quantized."""
     import numpy as np
     from gguf import GGMLQuantizationType, quants
 
     if tensor.source is None:
-        return np.array(architecture.rope_factors(), dtype=np.float32)
+        return np.array(hyper.rope_factors(), dtype=np.float32)
     row_bytes = tensor.size_bytes // tensor.shape[0]
     dtype: np.dtype[Any] = np.dtype({"F32": "f4", "F16": "f2"}.get(tensor.type, "u1"))
     result: npt.NDArray[Any] = np.empty((tensor.shape[0], row_bytes // dtype.itemsize), dtype=dtype)
@@ -164,7 +164,7 @@ def _encoded(tensor: PlannedTensor, architecture: Architecture) -> npt.NDArray[A
     return result
 
 
-def _add_facts(writer: Any, architecture: Architecture, name: str, file_type: FileType,
+def _add_facts(writer: Any, hyper: HyperParameters, name: str, file_type: FileType,
                facts: Mapping[str, str]) -> None:
     writer.add_type("model")
     writer.add_name(name)
@@ -173,18 +173,18 @@ def _add_facts(writer: Any, architecture: Architecture, name: str, file_type: Fi
     writer.add_file_type(_GENERAL_FILE_TYPE[file_type])
     if file_type == "Q8_0":
         writer.add_quantization_version(2)
-    writer.add_block_count(architecture.layers)
-    writer.add_context_length(architecture.context)
-    writer.add_embedding_length(architecture.hidden)
-    writer.add_feed_forward_length(architecture.feed_forward)
-    writer.add_head_count(architecture.heads)
-    writer.add_head_count_kv(architecture.kv_heads)
-    writer.add_key_length(architecture.head_dim)
-    writer.add_value_length(architecture.head_dim)
-    writer.add_layer_norm_rms_eps(architecture.rms_eps)
-    writer.add_vocab_size(architecture.vocab)
-    writer.add_rope_dimension_count(architecture.head_dim)
-    rope = architecture.rope
+    writer.add_block_count(hyper.layers)
+    writer.add_context_length(hyper.context)
+    writer.add_embedding_length(hyper.hidden)
+    writer.add_feed_forward_length(hyper.feed_forward)
+    writer.add_head_count(hyper.heads)
+    writer.add_head_count_kv(hyper.kv_heads)
+    writer.add_key_length(hyper.head_dim)
+    writer.add_value_length(hyper.head_dim)
+    writer.add_layer_norm_rms_eps(hyper.rms_eps)
+    writer.add_vocab_size(hyper.vocab)
+    writer.add_rope_dimension_count(hyper.head_dim)
+    rope = hyper.rope
     writer.add_rope_freq_base(rope.base)
     if rope.kind in ("linear", "yarn"):
         from gguf import RopeScalingType

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
 from localdistill.core.events import Emit, Warned
-from localdistill.modelfiles.folder import LINEAR_LAYERS, ModelFolder
+from localdistill.modelfiles.architectures import LINEAR_LAYERS
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
 from localdistill.trainers.torch.options import TorchOptions
 

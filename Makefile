@@ -1,6 +1,7 @@
 # make demo   from nothing to a score card and a model to chat with
 # make test   lint, types and the default tests
 # make test-all  the slow proofs too
+# make test-borders  the default tests with every border between parts at 2
 # make attack 10,000 faults, each of which must end well; half an hour
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-all attack lint clean
+.PHONY: demo test test-all test-borders attack lint clean
 
 demo: $(STAMP)
 	$(VENV)/bin/localdistill run pantry --workspace demo
@@ -19,6 +20,9 @@ test: lint
 
 test-all: lint
 	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
+
+test-borders: $(STAMP)
+	SMALL_BORDERS=1 $(VENV)/bin/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 attack: $(STAMP)
 	$(VENV)/bin/python -m tests.attack

@@ -10,12 +10,24 @@ from types import ModuleType
 
 import pytest
 
+from localdistill.core.borders import BORDERS, Borders
 from localdistill.core.capabilities import Capability
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request, Usage
 from localdistill.engines import ENGINES
 from localdistill.keys.access import CONFIG_ENV
+from tests.borders import make_small_everywhere
+
+make_small_everywhere()
+
+
+@pytest.fixture(autouse=True)
+def whole_borders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test marked `whole` has the borders that ship, however small they are for the others."""
+    if request.node.get_closest_marker("whole") is not None:
+        for name, size in vars(Borders()).items():
+            monkeypatch.setattr(BORDERS, name, size)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from localdistill.api.traces.browsing import (
-    PAGE_ROWS,
     PAGES_KEPT,
     TRACE_ORDERS,
     Browser,
@@ -15,6 +14,7 @@ from localdistill.api.traces.browsing import (
     list_traces,
     trace_detail,
 )
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
 from localdistill.store import Store
@@ -70,8 +70,9 @@ def test_a_view_holds_machine_integers_and_pages_hold_short_rows(workspace: Work
     assert browser.page(COUNT + 5, 50) == []
 
 
+@pytest.mark.whole
 def test_rows_are_never_waited_for(workspace: Workspace) -> None:
-    browser = resolved(workspace)
+    browser, rows = resolved(workspace), BORDERS.page_rows
     assert browser.row(5) is None
     assert browser.wanted(0, 40) == 0
     browser.load(0)
@@ -79,9 +80,9 @@ def test_rows_are_never_waited_for(workspace: Workspace) -> None:
     assert browser.wanted(0, 40) == 1, "the next page is fetched ahead"
     browser.load(1)
     assert browser.wanted(0, 40) is None
-    assert browser.wanted(5 * PAGE_ROWS, 5 * PAGE_ROWS + 10) == 5
+    assert browser.wanted(5 * rows, 5 * rows + 10) == 5
     browser.load(5)
-    assert browser.wanted(5 * PAGE_ROWS, 5 * PAGE_ROWS + 10) == 4
+    assert browser.wanted(5 * rows, 5 * rows + 10) == 4
 
 
 def test_pages_not_looked_at_are_forgotten(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,7 @@ def test_pages_not_looked_at_are_forgotten(workspace: Workspace, monkeypatch: py
     browser = resolved(workspace)
     for page in range(4):
         browser.load(page)
-    assert browser.row(0) is None and browser.row(3 * PAGE_ROWS) is not None
+    assert browser.row(0) is None and browser.row(3 * BORDERS.page_rows) is not None
     assert PAGES_KEPT >= 8
 
 

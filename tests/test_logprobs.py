@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.core.records import TokenScores
 from localdistill.workspace.logprobs import LogprobWriter, all_logprobs, read_logprobs
@@ -28,8 +29,10 @@ def test_what_was_added_is_read_back_by_trace(tmp_path: Path) -> None:
     assert len(dict(all_logprobs(tmp_path / "scores"))) == 200
 
 
-def test_no_file_before_there_is_anything_and_none_half_written(tmp_path: Path) -> None:
-    writer = LogprobWriter(tmp_path, file_values=50)
+def test_no_file_before_there_is_anything_and_none_half_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BORDERS, "logprob_values", 50)
+    writer = LogprobWriter(tmp_path)
     assert read_logprobs(tmp_path, "a") is None
     writer.add("a", scores(2))
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
 from localdistill.engines._continuations import Ids, ScoringBatch
 from localdistill.engines._decoding import joined, token_scores
-
-LOGITS_BYTES = 256 * 1024 * 1024
-"""Continuations are read in pieces whose logits take no more than this, in float32."""
 
 
 class BatchScorer:
@@ -40,7 +38,7 @@ class BatchScorer:
         places = [prefixes.index(target.prefix) for target in rows]
         found = [[token_scores(logits[place:place + 1], torch.tensor(target.ids[:1]), target.top)]
                  for place, target in zip(places, rows)]
-        step = max(1, LOGITS_BYTES // (4 * logits.shape[-1] * len(rows)))
+        step = max(1, BORDERS.scored_bytes // (4 * logits.shape[-1] * len(rows)))
         for begin in range(0, len(rows[0].ids) - 1, step):
             if cancel.is_set():
                 return

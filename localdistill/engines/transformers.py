@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.errors import EngineError, TemplateRefused, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed
@@ -37,8 +38,6 @@ from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_te
 if TYPE_CHECKING:
     from localdistill.engines._decoding import BatchDecoder, Generation
 
-WINDOW_BATCHES = 8
-"""Requests are pulled this many batches ahead, so that batches can be made of similar lengths."""
 
 
 class TransformersEngine:
@@ -122,7 +121,7 @@ class TransformersEngine:
         waiting = iter(requests)
         done = 0
         while not cancel.is_set():
-            window = list(islice(waiting, self.options.batch_rows * WINDOW_BATCHES))
+            window = list(islice(waiting, self.options.batch_rows * BORDERS.window_batches))
             if not window:
                 return
             self._load()

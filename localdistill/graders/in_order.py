@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
 from localdistill.core.records import Fact, Prompt, Trace
-
-_AHEAD = 64
-"""Items handed out beyond the one that is yielded next: enough to keep all children busy, small enough to stop soon."""
 
 
 def judged_in_order(judge: Callable[[Prompt, Trace], Fact], pairs: Iterable[tuple[Prompt, Trace]], at_once: int,
@@ -22,7 +20,7 @@ def judged_in_order(judge: Callable[[Prompt, Trace], Fact], pairs: Iterable[tupl
         source = iter(pairs)
         try:
             while True:
-                while len(waiting) < _AHEAD and (pair := next(source, None)) is not None:
+                while len(waiting) < BORDERS.judged_ahead and (pair := next(source, None)) is not None:
                     waiting.append(pool.submit(judge, *pair))
                 if not waiting:
                     return

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
@@ -149,7 +150,7 @@ class _Child:
             if writable:
                 data = data[os.write(self._in, data):]
             if readable:
-                chunk = os.read(self._out, 65_536)
+                chunk = os.read(self._out, BORDERS.pipe_bytes)
                 if not chunk:
                     return None
                 received += chunk

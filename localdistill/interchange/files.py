@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt
 from localdistill.interchange import LAYOUTS
@@ -25,7 +26,6 @@ from localdistill.interchange.rows import RowPlace
 MAX_ROW_CHARS = 32 * 1024 * 1024
 """Longest row that is read, in characters (bytes for JSON lines)."""
 _SAMPLE_ROWS = 5
-_CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON_SPACE = " \t\r\n"
 _DECODER = json.JSONDecoder()
@@ -108,10 +108,14 @@ def _json_rows(path: Path) -> Rows:
 
 def _first_byte(file: IO[bytes]) -> bytes:
     """The first byte that is neither space nor byte order mark; the file is rewound to after the mark."""
-    head = file.read(4096)
-    begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    begin = len(codecs.BOM_UTF8)
+    if file.read(begin) != codecs.BOM_UTF8:
+        begin = 0
+        file.seek(0)
+    while (piece := file.read(BORDERS.file_bytes)) and not piece.strip():
+        pass
     file.seek(begin)
-    return head[begin:].lstrip()[:1]
+    return piece.strip()[:1]
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, Any]]:
@@ -202,7 +206,7 @@ class _Text:
     def _more(self, number: int) -> bool:
         """Read as much again as is held, so that a long row is not parsed again and again; False at the end."""
         self._buffer, self._at = self._buffer[self._at:], 0
-        chunk = self._file.read(max(_CHUNK_BYTES, len(self._buffer)))
+        chunk = self._file.read(max(BORDERS.file_bytes, len(self._buffer)))
         try:
             self._buffer += self._utf8.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
@@ -230,7 +234,7 @@ def _parquet_rows(path: Path) -> Rows:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256):
+            for batch in file.iter_batches(batch_size=BORDERS.parquet_rows):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

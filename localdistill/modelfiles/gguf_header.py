@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
 
 GGML_TYPES: dict[int, tuple[str, int, int]] = {
@@ -39,7 +40,6 @@ _MAX_NAME_BYTES = 64
 _MAX_KEY_BYTES = 65_535
 _MAX_STRING_BYTES = 64 * 1024 * 1024
 _MAX_DIMENSIONS = 4
-_WINDOW_BYTES = 1 << 20
 _DEFAULT_ALIGNMENT = 32
 
 Scalar = str | int | float | bool
@@ -108,7 +108,7 @@ class _Cursor:
         begin = self.position - self._start
         if begin + count > len(self._window):
             self._file.seek(self.position)
-            self._window, self._start, begin = self._file.read(max(count, _WINDOW_BYTES)), self.position, 0
+            self._window, self._start, begin = self._file.read(max(count, BORDERS.header_bytes)), self.position, 0
             if len(self._window) < count:
                 raise _Bad(f"it ends inside {what}: the file is truncated")
         self.position += count

@@ -13,13 +13,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
 
 if TYPE_CHECKING:
     import torch
 
 MAX_HEADER_BYTES = 100 * 1024 * 1024
-_PIECE_BYTES = 8 * 1024 * 1024
 
 DTYPE_BYTES: Mapping[str, int] = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
@@ -115,8 +115,8 @@ def _same_range(versions: tuple[tuple[str, int, int], ...], start: int, other_st
     with open(first, "rb") as one, open(second, "rb") as two:
         one.seek(start)
         two.seek(other_start)
-        for done in range(0, length, _PIECE_BYTES):
-            size = min(_PIECE_BYTES, length - done)
+        for done in range(0, length, BORDERS.checked_bytes):
+            size = min(BORDERS.checked_bytes, length - done)
             if one.read(size) != two.read(size):
                 return False
     return True

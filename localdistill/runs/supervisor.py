@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.events import (
     Event,
     Failed,
@@ -198,7 +199,7 @@ class Supervisor:
                 if not ready:
                     recorder.flush()
                     continue
-                chunk = os.read(pipe.fileno(), 1 << 16)
+                chunk = os.read(pipe.fileno(), BORDERS.pipe_bytes)
                 if not chunk:
                     return failed
                 *lines, buffer = (buffer + chunk).split(b"\n")

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from localdistill.core.borders import BORDERS
+
 Process = subprocess.Popen[bytes]
 NOTHING, PIPE = subprocess.DEVNULL, subprocess.PIPE
 
@@ -162,7 +164,7 @@ class JsonChild:
             ready, _, _ = select.select([self._stdout], [], [], left)
             if not ready:
                 raise ChildTimeout(f"no answer within {timeout_s} s")
-            chunk = os.read(self._stdout.fileno(), 1 << 16)
+            chunk = os.read(self._stdout.fileno(), BORDERS.pipe_bytes)
             if not chunk:
                 raise self._death()
             self._buffer += chunk

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, UsageError
-
-_CHUNK = 1 << 20
 
 
 def sha256_file(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """`sha256:<hex>` of a file's bytes. `tick` is called between its parts and may raise."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
-        while chunk := handle.read(_CHUNK):
+        while chunk := handle.read(BORDERS.checked_bytes):
             digest.update(chunk)
             tick()
     return f"sha256:{digest.hexdigest()}"

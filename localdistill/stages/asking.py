@@ -14,20 +14,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.records import Message, Prompt, Request, request_namer
 from localdistill.engines.base import Engine
 from localdistill.recipe.trace_sets import AskedSet
 
 T = TypeVar("T")
 
-BLOCK_PROMPTS = 16_384
-"""Prompts whose answers are looked up at once."""
 RARELY = 50_000
 """Objects made between two searches for garbage while replies come in."""
-HELD_QUESTIONS = 8192
-"""Questions that are held for each teacher; the prompts of the others wait in the store."""
-FETCHED_PROMPTS = 1024
-"""Prompts that are fetched from there at once."""
 
 
 @dataclass(slots=True)
@@ -199,7 +194,7 @@ def _unasked(
                     yield question, request
         if not teacher.later:
             return
-        ids = [teacher.later.popleft() for _ in range(min(FETCHED_PROMPTS, len(teacher.later)))]
+        ids = [teacher.later.popleft() for _ in range(min(BORDERS.fetched_prompts, len(teacher.later)))]
         questions.extend(map(teacher.asker.question, fetch(ids)))
 
 
@@ -213,7 +208,7 @@ def side_by_side(streams: Sequence[Callable[[Callable[[], bool]], Iterator[T]]])
     if len(streams) == 1:
         yield from streams[0](closed.is_set)
         return
-    items: queue.Queue[T | _End] = queue.Queue(maxsize=256)
+    items: queue.Queue[T | _End] = queue.Queue(maxsize=BORDERS.waiting_replies)
 
     def work(stream: Callable[[Callable[[], bool]], Iterator[T]]) -> None:
         problem: BaseException | None = None
@@ -312,11 +307,11 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
               give_prompts: Callable[[dict[str, str]], None] = lambda prompts: None) -> int:
     """Give every teacher its ids and its first questions, and `keep` the prompts of all that are open; returns how many
     answers are there. `stored` says which of some ids have one. What is answered is not held unless it is verified, nor
-    more than HELD_QUESTIONS: of the others only ids are, about 250 bytes a request. `orphans` are answers whose prompt
-    is not stored: it is kept too, and given to them."""
+    more than `BORDERS.held_questions`: of the others only ids are, about 250 bytes a request. `orphans` are answers
+    whose prompt is not stored: it is kept too, and given to them."""
     count = 0
     with making_many():
-        for block in _blocks(_named_once(teachers, prompts), BLOCK_PROMPTS):
+        for block in _blocks(_named_once(teachers, prompts), BORDERS.block_prompts):
             found = stored([key for _, named in block for ids in named for key in ids])
             count += len(found)
             is_open: dict[str, Prompt] = {}
@@ -331,7 +326,7 @@ def find_open(teachers: Sequence[Teacher], prompts: Iterable[Prompt], stored: Ca
                     has_all = found.issuperset(named[place])
                     if not has_all:
                         is_open[prompt.id] = prompt
-                    if teacher.until_verified or (not has_all and len(teacher.questions) < HELD_QUESTIONS):
+                    if teacher.until_verified or (not has_all and len(teacher.questions) < BORDERS.held_questions):
                         teacher.questions.append(teacher.asker.question(prompt))
                     elif not has_all:
                         teacher.later.append(prompt.id)

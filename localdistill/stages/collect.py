@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, PartialResult
 from localdistill.core.events import Counted, stamped
 from localdistill.core.records import Prompt
@@ -36,9 +37,6 @@ from localdistill.stages.verifying import Verifier
 from localdistill.store.writing import chunked
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.terms import terms_of
-
-RECALLED = 256
-"""Stored answers that are judged together."""
 
 
 def run(context: StageContext) -> None:
@@ -239,7 +237,7 @@ def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifi
             continue
         asked = {request.id: question for question in teacher.questions for request in question.requests
                  if request.id not in teacher.unasked}
-        for pairs in chunked(context.pairs(list(asked)), RECALLED):
+        for pairs in chunked(context.pairs(list(asked)), BORDERS.recalled_answers):
             context.cancel.check()
             for (_, trace), verdict in zip(pairs, verifier.recalled(pairs, context.store), strict=True):
                 question = asked[trace.id]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Reply, Request, trace_of
@@ -21,8 +22,6 @@ from localdistill.templates.unknown_marks import unknown_mark
 from localdistill.workspace.quarantine import quarantine
 
 CLAIM_S = 3600.0
-CLAIM_ROWS = (64, 1024)
-"""Requests claimed in one session: few at first, so that the first is sent soon, then many."""
 SHOW_EVERY_S = 0.05
 MOST_ERRORS = 5
 """Kinds of errors told while asking."""
@@ -123,7 +122,7 @@ class Collecting:
     def _claimed(self, lane: Sequence[int]) -> Iterator[Request]:
         """The queued requests that no other run asks or has asked meanwhile, claimed just before they are sent; those
         of the first set first."""
-        count, most = CLAIM_ROWS
+        count, most = BORDERS.claimed_first, BORDERS.claimed_most
         while taken := next(((at, chunk) for at in lane if (chunk := self._queues[at].take(count))), None):
             at, chunk = taken
             queue = self._queues[at]

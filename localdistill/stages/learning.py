@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.records import Candidate, Fact, FactScope, Prompt
 from localdistill.formats.base import Format
 from localdistill.objectives import OBJECTIVES
@@ -15,9 +16,6 @@ from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import ArmSection, TrainSection
 from localdistill.stages.context import build_member
 from localdistill.store import Store
-
-_PROMPTS = 1024
-"""Prompts whose facts are held at once."""
 
 
 def arm_objective(train: TrainSection, section: ArmSection) -> Member:
@@ -52,7 +50,7 @@ def candidates(store: Store, trace_ids: Sequence[str],
         for row in batch.to_pylist():
             by_prompt.setdefault(row["prompt_id"], []).append(row["trace_id"])
     verdicts, waiting = store.verdicts(trace_ids, scope), iter(by_prompt.items())
-    while some := dict(islice(waiting, _PROMPTS)):
+    while some := dict(islice(waiting, BORDERS.learned_prompts)):
         ids = [trace_id for own in some.values() for trace_id in own]
         said = store.facts([*ids, *some], scope)
         for _, pairs in groupby(store.pairs(ids), key=lambda pair: pair[1].prompt_id):

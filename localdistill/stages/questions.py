@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from types import TracebackType
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult, SpendingUnknown, UsageError
 from localdistill.core.means import Ask, Means, Need
 from localdistill.core.options import Options
@@ -21,10 +22,6 @@ from localdistill.recipe import Member
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.store.replies import ReplyKey, reply_key
 
-CHUNK = 64
-"""Questions that are looked up in the store at once."""
-NEWEST = 4096
-"""Replies that are remembered here until the store has surely taken them in."""
 MOST_REASONS = 3
 
 
@@ -119,7 +116,7 @@ class Questions:
         assert self._journal is not None, "an engine is opened with it"
         self._journal.add_reply(key, opened.engine.name, opened.model, reply)
         self._newest[key] = reply
-        while len(self._newest) > NEWEST:
+        while len(self._newest) > BORDERS.newest_replies:
             self._newest.popitem(last=False)
         return True
 
@@ -153,7 +150,7 @@ class _Chunks:
 
     def pull(self) -> bool:
         """Look the next questions up; false when there are none left."""
-        chunk = list(islice(self._source, CHUNK))
+        chunk = list(islice(self._source, BORDERS.looked_up_questions))
         keys = [reply_key(request, self._opened.engine.name, self._opened.model) for request in chunk]
         with self._questions.lock:
             found = self._questions.find(keys)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 
 from localdistill.core import errors
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.records import FactScope
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, describe_exit
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.session import Sessions
 
 CHILD = "localdistill.store.conditions_child"

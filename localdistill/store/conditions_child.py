@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.safety.children import JsonPipe, limit_memory, serve
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.columns import LONG_COLUMNS, FactColumn, FactView, facts_seen
 from localdistill.store.reading import checked_condition, refused, sweep
 from localdistill.store.rows import table, types_of

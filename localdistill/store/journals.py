@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.safety import journal
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.replies import reply_row
 from localdistill.store.rows import fact_from_json, fact_row, facts_beside, size_of, trace_from_json, trace_row
 from localdistill.store.session import Sessions, first_row, transaction

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.columns import facts_seen, scores_sql
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep

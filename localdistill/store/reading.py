@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError, nearest
-from localdistill.store.batch_sizes import BORDERS
-from localdistill.store.session import BUDGET_S, Sessions
+from localdistill.store.session import Sessions
 from localdistill.store.writing import incoming_ids, last_seq, seqs_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int |
                 low += rows
                 started, now = now, time.monotonic()
                 rows = paced(rows, now - started, most)
-                if low > last or now - began >= BUDGET_S:
+                if low > last or now - began >= BORDERS.session_s:
                     return found, low, rows
 
         found, low, rows = sessions.run(work)
@@ -107,7 +107,7 @@ def pick(sessions: Sessions, wanted: Sequence[int], query: Query[T]) -> list[T]:
                 whole = group[-1] - group[0] + 1 == len(group)
                 rows += query(con, group[0], group[-1], None if whole else group)
                 done += 1
-                if done == len(groups) or time.monotonic() - began >= BUDGET_S:
+                if done == len(groups) or time.monotonic() - began >= BORDERS.session_s:
                     return rows, done
 
         rows, done = sessions.run(work)

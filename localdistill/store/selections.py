@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import content_id
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import restored, storable, table
 from localdistill.store.session import Sessions, first_row, transaction
 from localdistill.store.writing import incoming

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_S = 30.0
-BUDGET_S = 0.12
-"""After this long a session that reads or writes in pieces closes and a new one goes on: with the piece that is under
-way and the closing, nobody waits longer than 250 ms for one session."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.004, 0.06
 _ENDINGS = ("", ".wal", ".wal.checkpoint", ".wal.recovery", ".tmp")

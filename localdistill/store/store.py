@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError
 from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import journals, reading, view
 from localdistill.store import selections as ledger
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.columns import facts_seen, within
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.journals import CatchUp, Lack

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.records import FactScope
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.columns import VIEW, FactView, facts_seen, view_sql
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import (

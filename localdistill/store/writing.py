@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
 from localdistill.store.session import first_row
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, LocalDistillError
 from localdistill.core.events import Cancel, Counted, Emit, Measured, Noted, Progressed, Warned
 from localdistill.core.records import content_id
@@ -30,8 +31,6 @@ VERSION = 2
 """Of what a checkpoint holds and of how steps come out; checkpoints of another one are not resumed."""
 MEASURED_POINTS = 400
 """At most about this many steps report learning rate and speed; the loss is reported at every step."""
-REFERENCE_ROWS = 64
-"""So many rows at a time go through the student before step 1."""
 _NOT_TOLD = {"checkpoint_every_s", "checkpoint_every_steps", "threads"}
 """Options that do not change what a training comes to."""
 Given = TypeVar("Given")
@@ -198,9 +197,9 @@ class TrainingLoop:
             return kept
         values: dict[int, Floats] = {}
         order = sorted(range(len(self.rows)), key=lambda row: -self.rows.length(row))
-        for start in range(0, len(order), REFERENCE_ROWS):
+        for start in range(0, len(order), BORDERS.reference_rows):
             self.cancel.check()
-            portion = order[start:start + REFERENCE_ROWS]
+            portion = order[start:start + BORDERS.reference_rows]
             values |= zip(portion, self._in_memory(self.backend.logprobs, portion), strict=True)
             self.emit(Progressed(f"{self.job.arm}: {name}", start + len(portion), len(order), "rows"))
         column = StoredColumn([values[row] for row in range(len(self.rows))])

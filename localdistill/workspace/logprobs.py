@@ -12,22 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.core.records import TokenScores
 from localdistill.safety.files import partial_file
 
-FILE_VALUES = 4_000_000
-"""A file is written once so many numbers are waiting: some 16 MB before compression."""
-_ROW_GROUP_ROWS = 64
 _SUFFIX = ".parquet"
 
 
 class LogprobWriter:
     """Adds traces to `folder`, in files of their own, so that several writers may share it. Ends with `close`."""
 
-    def __init__(self, folder: Path, file_values: int = FILE_VALUES) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file_values = file_values
         self._rows: list[dict[str, Any]] = []
         self._values = 0
 
@@ -46,7 +43,7 @@ class LogprobWriter:
         }
         self._rows.append(row)
         self._values += 2 * (len(scores.ids) + len(top_ids))
-        if self._values >= self._file_values:
+        if self._values >= BORDERS.logprob_values:
             self.flush()
 
     def flush(self) -> None:
@@ -60,7 +57,7 @@ class LogprobWriter:
         table = pyarrow.Table.from_pylist(rows, schema=_schema())
         self._folder.mkdir(parents=True, exist_ok=True)
         with partial_file(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}") as path:
-            pyarrow.parquet.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP_ROWS,
+            pyarrow.parquet.write_table(table, path, compression="zstd", row_group_size=BORDERS.group_rows,
                                         use_dictionary=["trace_id"])
         self._rows, self._values = [], 0
 

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from localdistill.engines.wire.selector import FEW, FewAtATime
+from localdistill.core.borders import BORDERS
+from localdistill.engines.wire.selector import FewAtATime
 
-COUNT = 3 * FEW + 5
+FEW = BORDERS.served_events
+COUNT = 3 * FEW + 1
+ROUNDS = 4
+"""In so many groups everything has come once."""
 
 
 @pytest.fixture
@@ -40,16 +44,16 @@ def test_all_that_is_ready_comes_once_in_small_groups(few: FewAtATime) -> None:
         events = few.select(0)
         sizes.append(len(events))
         seen += [key.data for key, _ in events]
-    assert sorted(seen) == list(range(COUNT)) and sizes == [FEW, FEW, FEW, 5]
+    assert sorted(seen) == list(range(COUNT)) and sizes == [FEW, FEW, FEW, 1]
 
 
 def test_what_stays_ready_comes_again_and_what_was_read_does_not(
         few: FewAtATime, pairs: list[tuple[socket.socket, socket.socket]]) -> None:
-    for _ in range(4):
+    for _ in range(ROUNDS):
         for key, _ in few.select(0):
             if key.data % 2:
                 pairs[key.data][0].recv(1)
-    again = [key.data for _ in range(4) for key, _ in few.select(0)]
+    again = [key.data for _ in range(ROUNDS) for key, _ in few.select(0)]
     assert set(again) == set(range(0, COUNT, 2))
     for near, _ in pairs[::2]:
         near.recv(1)

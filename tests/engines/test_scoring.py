@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Continuation, Message, Reply, Request, Sampling, TokenScores
 from localdistill.engines._continuations import ScoringTarget, batches
@@ -156,7 +157,7 @@ def test_every_cache_finds_the_same(native: LlamaCppEngine, gguf: Path, options:
 def test_pieces_of_long_continuations_find_the_same(engine: TransformersEngine, student: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replies(engine, asked(2))
-    monkeypatch.setattr("localdistill.engines._scoring.LOGITS_BYTES", 1)
+    monkeypatch.setattr(BORDERS, "scored_bytes", 1)
     for key, reply in replies(engine, asked(2)).items():
         assert_close(reply.continuations, whole[key].continuations, 2e-5)
 
@@ -227,7 +228,7 @@ def test_the_native_engine_reads_what_is_shared_once(model: Any) -> None:
 
 def test_a_batch_with_room_for_few_logits_finds_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = in_batches(batcher_of(model), [SHOTS, QUESTIONS[1]])
-    monkeypatch.setattr("localdistill.engines.llama_cpp_native.batching.OUTPUT_BYTES", 4)
+    monkeypatch.setattr(BORDERS, "output_bytes", 4)
     batcher, widths = batcher_of(model), []
     logits = batcher._logits
     monkeypatch.setattr(batcher, "_logits", lambda rows: widths.append(rows) or logits(rows))
@@ -239,7 +240,7 @@ def test_a_batch_with_room_for_few_logits_finds_the_same(model: Any, monkeypatch
 def test_what_is_paused_is_scored_again(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring goes a token at a time here, so that those who write take the cells of what is half scored."""
     wanted = in_batches(batcher_of(model), [SHOTS], length=12)
-    monkeypatch.setattr("localdistill.engines.llama_cpp_native.batching.OUTPUT_BYTES", 4)
+    monkeypatch.setattr(BORDERS, "output_bytes", 4)
     batcher = batcher_of(model, parallel=3, context_tokens=256, unified=True, pool_tokens=256)
     for ours, theirs in zip(in_batches(batcher, [SHOTS], writers=1, length=12), wanted, strict=True):
         assert ours == pytest.approx(theirs, abs=ROUNDING)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import Cancelled, LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel, Event, silent
 from localdistill.exporters import EXPORTERS
@@ -121,7 +122,7 @@ def test_other_file_types_hold_the_weights(merged: Path, tmp_path: Path, file_ty
 
 def test_large_tensors_are_converted_in_pieces(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert_to_gguf(merged, tmp_path / "whole.gguf", name="x")
-    monkeypatch.setattr("localdistill.exporters.gguf_parts.weights.CHUNK_VALUES", 1000)
+    monkeypatch.setattr(BORDERS, "weight_values", 1000)
     convert_to_gguf(merged, tmp_path / "pieces.gguf", name="x")
     assert (tmp_path / "whole.gguf").read_bytes() == (tmp_path / "pieces.gguf").read_bytes()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, UsageError
 from localdistill.interchange import files
 from localdistill.interchange.files import detect, preview, read_file, read_prompts, rows_of, write_rows
@@ -57,8 +58,14 @@ def test_rows_longer_than_a_chunk_and_cut_anywhere(tmp_path: Path, monkeypatch: 
     path = tmp_path / "rows.json"
     path.write_bytes(json.dumps(ROWS, ensure_ascii=False, indent=1).encode())
     for size in (1, 2, 3, 7, 64):
-        monkeypatch.setattr(files, "_CHUNK_BYTES", size)
+        monkeypatch.setattr(BORDERS, "file_bytes", size)
         assert [row for _, row in rows_of(path)] == ROWS
+
+
+def test_a_list_behind_many_blanks_is_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b" \n" * 5000 + json.dumps(ROWS).encode())
+    assert [row for _, row in rows_of(path)] == ROWS
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
@@ -95,7 +102,7 @@ def test_a_row_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.M
     for content in (lines([*ROWS, {"messages": "x" * 400}]), json.dumps([*ROWS, {"messages": "x" * 40_000}]).encode()):
         path = tmp_path / "rows.json"
         path.write_bytes(content)
-        monkeypatch.setattr(files, "_CHUNK_BYTES", 256)
+        monkeypatch.setattr(BORDERS, "file_bytes", 256)
         with pytest.raises(InputError, match="row 8: is longer than 300"):
             list(rows_of(path))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, budget_of, parse_recipe, render_trace
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import (
     BudgetReached,
     EngineUnavailable,
@@ -349,9 +350,9 @@ def asked_by(text: str = "") -> tuple[Asker, list[Prompt]]:
 @pytest.mark.parametrize("held", [0, 2, 100])
 def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch: pytest.MonkeyPatch,
                                                                     held: int) -> None:
-    monkeypatch.setattr("localdistill.stages.asking.BLOCK_PROMPTS", 3)
-    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", held)
-    monkeypatch.setattr("localdistill.stages.asking.FETCHED_PROMPTS", 2)
+    monkeypatch.setattr(BORDERS, "block_prompts", 3)
+    monkeypatch.setattr(BORDERS, "held_questions", held)
+    monkeypatch.setattr(BORDERS, "fetched_prompts", 2)
     asker, prompts = asked_by()
     every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
     answered = {*every[:6], every[9]}
@@ -389,7 +390,7 @@ def test_what_is_answered_is_counted_and_what_is_open_is_asked_once(monkeypatch:
 
 
 def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 0)
+    monkeypatch.setattr(BORDERS, "held_questions", 0)
     asker, prompts = asked_by("until_verified = true")
     every = [request.id for prompt in prompts for request in asker.question(prompt).requests]
     teacher = Teacher("a", engine(), asker, "m", "", until_verified=True)
@@ -410,8 +411,8 @@ def test_what_is_verified_is_held_whole_and_tried_again(monkeypatch: pytest.Monk
 def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(
     tmp_path: Path, server: CountingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localdistill.stages.asking.HELD_QUESTIONS", 2)
-    monkeypatch.setattr("localdistill.stages.asking.FETCHED_PROMPTS", 5)
+    monkeypatch.setattr(BORDERS, "held_questions", 2)
+    monkeypatch.setattr(BORDERS, "fetched_prompts", 5)
     chain = Chain(tmp_path, recipe_of(tmp_path, 40, at(server)))
     keep = collect._keep
 

@@ -19,16 +19,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, StoreLocked, UsageError
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage, content_id
 from localdistill.rewrites.naming import RewriteName
 from localdistill.safety.journal import JournalWriter, encode, read
 from localdistill.store import CatchUp, Store, reading, session
-from localdistill.store.batch_sizes import BORDERS
 from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.rows import restored, storable
 from localdistill.store.schema import MIGRATIONS, Migration
-from localdistill.store.session import BUDGET_S, Sessions
+from localdistill.store.session import Sessions
 
 if TYPE_CHECKING:
     import duckdb
@@ -733,7 +733,7 @@ def test_no_session_holds_the_file_long(tmp_path: Path, monkeypatch: pytest.Monk
     """Counted in pieces of work, not in seconds, so that a busy machine does not matter."""
     store = filled(tmp_path, 40)
     monkeypatch.setattr(BORDERS, "span_rows", 4)
-    clock = iter(n * 1.01 * BUDGET_S for n in range(10**6))
+    clock = iter(n * 1.01 * BORDERS.session_s for n in range(10**6))
     monkeypatch.setattr(reading, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     opened: list[int] = []
     run = Sessions.run

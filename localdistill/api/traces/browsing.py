@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.store import Store
 from localdistill.store.pages import (
     ORDERS,
@@ -32,7 +33,6 @@ from localdistill.workspace.recovery import Missing, missing_in, open_store
 
 TraceRow = ShortRow
 TRACE_ORDERS = tuple(ORDERS)
-PAGE_ROWS = 128
 PAGES_KEPT = 64
 
 
@@ -110,25 +110,25 @@ class Browser:
     def row(self, index: int) -> TraceRow | None:
         """The trace at `index` when its page is here, else None."""
         with self._lock:
-            page = self._pages.get(index // PAGE_ROWS)
-        place = index % PAGE_ROWS
+            page = self._pages.get(index // BORDERS.page_rows)
+        place = index % BORDERS.page_rows
         return page[place] if page is not None and place < len(page) else None
 
     def wanted(self, first: int, last: int) -> int | None:
         """The page to load next for a view of the rows `first` to `last`: one that is seen, else a neighbour; None
         when all of them are here."""
-        seen = range(first // PAGE_ROWS, max(first, last) // PAGE_ROWS + 1)
-        pages = len(range(0, self.count, PAGE_ROWS))
+        seen = range(first // BORDERS.page_rows, max(first, last) // BORDERS.page_rows + 1)
+        pages = len(range(0, self.count, BORDERS.page_rows))
         with self._lock:
             for page in (*seen, seen[-1] + 1, seen[0] - 1):
-                whole = min(PAGE_ROWS, len(self._places) - page * PAGE_ROWS)
+                whole = min(BORDERS.page_rows, len(self._places) - page * BORDERS.page_rows)
                 if 0 <= page < pages and len(self._pages.get(page, ())) < whole:
                     return int(page)
         return None
 
     def load(self, page: int) -> None:
         """Fetch a page and keep it; pages not looked at for long are forgotten."""
-        places = self._places[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+        places = self._places[page * BORDERS.page_rows : (page + 1) * BORDERS.page_rows]
         found = {row.seq: row for row in short_rows(self._reading, places)}
         with self._lock:
             self._pages[page] = [found.get(seq) for seq in places]
@@ -149,7 +149,7 @@ class Browser:
 
     def _missing(self, start: int, end: int) -> int | None:
         with self._lock:
-            return next((page for page in range(start // PAGE_ROWS, -(-end // PAGE_ROWS))
+            return next((page for page in range(start // BORDERS.page_rows, -(-end // BORDERS.page_rows))
                          if end > start and page not in self._pages), None)
 
     @cached_property

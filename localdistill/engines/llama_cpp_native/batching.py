@@ -18,15 +18,13 @@ from collections import deque
 from itertools import islice
 from typing import Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.engines._continuations import SHORTEST_SHARED_PREFIX, Unscorable, common_length, target_ids
 from localdistill.engines.llama_cpp_native.cells import CellAllocator
-from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS
 from localdistill.engines.llama_cpp_native.model import NativeModel
 from localdistill.engines.llama_cpp_native.sampling import GrammarRefused, Picker, score_row
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
 
-OUTPUT_BYTES = 256 * 1024 * 1024
-"""What the logits of one batch may take."""
 ROOM_TO_WRITE = 64
 """Free cells that each reply is to find when another prompt enters."""
 
@@ -50,7 +48,7 @@ class Batcher:
         self._shared_slot = model.parallel
         self._shared: list[int] = []
         self._cells = CellAllocator(model.pool_tokens) if model.unified else None
-        self._most_outputs = OUTPUT_BYTES // (4 * model.vocab_size)
+        self._most_outputs = BORDERS.output_bytes // (4 * model.vocab_size)
         self.pauses = 0
         """How often a reply had to give its cells to older ones."""
         self.evaluated_tokens = 0
@@ -106,7 +104,7 @@ class Batcher:
         slots: list[int] = []
         asking: list[tuple[int, int, int]] = []
         writing = sum(sequence.is_writing for sequence in self._running.values())
-        room, outputs = BATCH_TOKENS - writing, max(1, self._most_outputs - writing)
+        room, outputs = BORDERS.call_tokens - writing, max(1, self._most_outputs - writing)
         # Separate caches are evaluated together only where slots follow each other in the batch.
         for slot in sorted(self._running):
             sequence = self._running[slot]
@@ -279,8 +277,8 @@ class Batcher:
             if self._cells.free < len(prefix) - keep + spare:
                 return False
             self._cells.extend(self._shared_slot, len(prefix) - keep)
-        for begin in range(keep, len(prefix), BATCH_TOKENS):
-            chunk = prefix[begin : begin + BATCH_TOKENS]
+        for begin in range(keep, len(prefix), BORDERS.call_tokens):
+            chunk = prefix[begin : begin + BORDERS.call_tokens]
             self._decode(chunk, list(range(begin, begin + len(chunk))), [self._shared_slot] * len(chunk), [])
         self._shared = prefix
         return True

@@ -7,8 +7,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-BATCH_TOKENS = 2048
-"""Most tokens of one llama_decode."""
+from localdistill.core.borders import BORDERS
+
 UBATCH_TOKENS = 512
 _CELL_BLOCK = 256
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -57,7 +57,7 @@ def make_context(api: Any, model: Any, settings: ContextSettings) -> Any | None:
     params = api.llama_context_default_params()
     params.n_seq_max = settings.parallel + 1
     params.n_ctx = settings.cells
-    params.n_batch, params.n_ubatch = BATCH_TOKENS, UBATCH_TOKENS
+    params.n_batch, params.n_ubatch = BORDERS.call_tokens, UBATCH_TOKENS
     params.n_threads = params.n_threads_batch = settings.threads
     params.kv_unified = settings.unified
     params.swa_full = True  # sequences are copied and cut at any position

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localdistill.engines.llama_cpp_native.context import BATCH_TOKENS, ContextSettings, TokenBatch, make_context
+from localdistill.core.borders import BORDERS
+from localdistill.engines.llama_cpp_native.context import ContextSettings, TokenBatch, make_context
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
 from localdistill.engines.llama_cpp_native.placement import described, layers_that_fit, look_at_devices
 
@@ -68,7 +69,7 @@ class NativeModel:
         self.ends = bytearray(bool(llama_cpp.llama_vocab_is_eog(self.vocab, t)) for t in range(self.vocab_size))
         self._pieces: list[bytes | None] = [None] * self.vocab_size
         self._piece_buffer = ctypes.create_string_buffer(1024)
-        self.batch = TokenBatch(llama_cpp, numpy, BATCH_TOKENS)
+        self.batch = TokenBatch(llama_cpp, numpy, BORDERS.call_tokens)
         self.can_share_prefix = not (
             llama_cpp.llama_model_is_recurrent(self.model) or llama_cpp.llama_model_is_hybrid(self.model)
         )

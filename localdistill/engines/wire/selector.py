@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-FEW = 16
-"""Smaller ones cost more processor time than they save waiting; larger ones let more wait for each other."""
+from localdistill.core.borders import BORDERS
 
 
 class FewAtATime(selectors.BaseSelector):
-    """Of what is ready at once, `FEW` events after one another.
+    """Of what is ready at once, `BORDERS.served_events` events after one another.
 
     asyncio takes what is ready in steps: all of it is read, then all of it is worked on, then all that follows is sent.
     When the replies to hundreds of requests come together, the next request waits for the work on all of them, the
@@ -39,7 +38,7 @@ class FewAtATime(selectors.BaseSelector):
         """The next few events; waits only when none is left over."""
         if not self._left:
             self._left.extend(self._inner.select(timeout))
-        return [self._left.popleft() for _ in range(min(FEW, len(self._left)))]
+        return [self._left.popleft() for _ in range(min(BORDERS.served_events, len(self._left)))]
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """See `BaseSelector`."""

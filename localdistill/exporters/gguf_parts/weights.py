@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import TensorInfo
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-CHUNK_VALUES = 4_000_000
 _NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
@@ -39,7 +39,7 @@ class StoredTensor:
         return self.info.shape
 
     def rows(self, multiple: int = 1) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(first row, float32 rows) in pieces of about `CHUNK_VALUES` values, each a multiple of `multiple` rows.
+        """(first row, float32 rows) in pieces of about `BORDERS.weight_values`, each a multiple of `multiple` rows.
 
         A tensor of one dimension comes as one piece.
         """
@@ -48,7 +48,7 @@ class StoredTensor:
         raw = np.memmap(self.file, mode="r", offset=self.info.start, shape=self.shape,
                         dtype=_NUMPY_TYPES[self.info.dtype])
         width = max(1, prod(self.shape[1:]))
-        step = self.shape[0] if len(self.shape) == 1 else max(1, CHUNK_VALUES // width // multiple) * multiple
+        step = self.shape[0] if len(self.shape) == 1 else max(1, BORDERS.weight_values // width // multiple) * multiple
         for first in range(0, self.shape[0], step):
             piece = raw[first:first + step]
             if self.info.dtype == "BF16":

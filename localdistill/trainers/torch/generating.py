@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import TemplateRefused
 from localdistill.core.events import Cancel
 from localdistill.core.records import Reply, Request, Usage, content_id
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
-
-BATCH_ROWS = 16
 
 
 def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel: Cancel) -> Iterator[Reply]:
@@ -27,7 +26,7 @@ def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel
     # The attention for short rows takes no mask, and rows of unlike length need one.
     model.set_attn_implementation("sdpa")
     try:
-        while not cancel.is_set() and (batch := list(islice(waiting, BATCH_ROWS))):
+        while not cancel.is_set() and (batch := list(islice(waiting, BORDERS.answered_rows))):
             yield from _batch(model, folder, tokenizer, template, batch)
     finally:
         model.set_attn_implementation(attention)

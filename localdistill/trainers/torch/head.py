@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.losses import Pseudo
 from localdistill.trainers.torch.lora import TagHead
-from localdistill.trainers.torch.places import LOGIT_CHUNK_BYTES
 
 LEAST_TAIL = -30.0
 """Log-probability below which all tokens that are not listed count as gone: nothing pulls on them any more."""
@@ -66,7 +66,7 @@ class FusedHead:
     def __init__(self, head: Any) -> None:
         self._tags = head if isinstance(head, TagHead) else None
         self._weight: torch.Tensor = self._tags.base.weight if self._tags is not None else head.weight
-        self.chunk_rows = max(16, LOGIT_CHUNK_BYTES // (4 * len(self._weight)))
+        self.chunk_rows = max(BORDERS.logit_rows, BORDERS.logit_bytes // (4 * len(self._weight)))
 
     @torch.no_grad()
     def values(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo]) -> HeadValues:

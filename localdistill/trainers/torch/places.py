@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
 from localdistill.core.events import Emit, Warned
 from localdistill.modelfiles.architectures import LINEAR_LAYERS
@@ -21,8 +22,6 @@ NF4_BYTES = 0.53
 """Per weight: 4 bits and its scales, quantized again (QLoRA, arXiv 2305.14314, section 3: 0.127 bits of scales)."""
 MICRO_TOKENS = 4096
 """Padded tokens that go through the student at once unless told otherwise."""
-LOGIT_CHUNK_BYTES = 256 << 20
-"""Logits that are computed at once, in float32."""
 CONTEXT_BYTES = 600 << 20
 """What a GPU's libraries take before the first weight is there."""
 
@@ -78,7 +77,7 @@ def estimate_memory(options: TorchOptions, student: StudentShape, max_tokens: in
         "weights": int(weights),
         "adapter": _adapter_parameters(student, options.rank) * 16,
         "activations": int(tokens * each),
-        "logits": 3 * min(LOGIT_CHUNK_BYTES, 4 * tokens * student.vocab_size),
+        "logits": 3 * min(BORDERS.logit_bytes, 4 * tokens * student.vocab_size),
         "libraries": CONTEXT_BYTES if on_gpu else 0,
     }
     return MemoryPlan(parts, place, "QLoRA (NF4)" if nf4 else "LoRA" if on_gpu else "LoRA on the CPU")

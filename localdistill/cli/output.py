@@ -87,3 +87,8 @@ def counts(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in values.items()
     )
+
+
+def somebody_is_here() -> bool:
+    """True when a person can be asked."""
+    return sys.stdin.isatty()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -157,13 +156,9 @@ def _may_spend(targets: list[Any], max_usd: float, yes: bool) -> bool:
     output.talk("the cap cannot hold without a price" if None in costs else f"it stops at ${max_usd:g}")
     if yes:
         return True
-    if not _somebody_is_here():
+    if not output.somebody_is_here():
         raise UsageError("nobody is here to be asked", "add --yes to go on without a question")
     return typer.confirm("ask the questions?", default=False, err=True)
-
-
-def _somebody_is_here() -> bool:
-    return sys.stdin.isatty()
 
 
 def _show(examined: Any) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from localdistill import UsageError
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
+
+if TYPE_CHECKING:
+    from localdistill import ImportReport
 
 
 def register(app: typer.Typer) -> None:
@@ -35,31 +39,71 @@ def register(app: typer.Typer) -> None:
 def import_(
     files: Annotated[list[Path], typer.Argument(help="JSONL, JSON, JSONL.gz or Parquet files.")],
     layout: Annotated[str, typer.Option(help="Layout; `auto` detects it.")] = "auto",
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="Which column holds what, in place of a layout, for example `--map question=q --map answer=reply`. "
+            "Also reasoning, model, verdict, reference, original, tests, system, document, source, licence; a question "
+            "of several columns has commas between them, and `extra.answer` is a column inside another.",
+        ),
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Show the first rows and store nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take a guess of what columns hold without asking.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import files."""
     from localdistill import import_file, preview_file
 
-    place = None if preview else workspace_of(workspace)
-    reports = []
+    place, columns = None if preview else workspace_of(workspace), _columns(map_ or [])
+    reports, is_partial = [], False
     for path in files:
-        shown = preview_file(path, layout)
+        shown = preview_file(path, layout, columns)
         if not as_json:
-            output.talk(f"{path.name}: layout {shown.layout}")
+            output.talk(f"{path.name}: layout {shown.layout}" + (f" ({shown.columns})" if shown.columns else ""))
             for text in shown.rows:
                 output.talk(output.safe(text))
-        if place is not None:
-            report = import_file(place, path, shown.layout)
-            reports.append(dataclasses.asdict(report))
-            if not as_json:
-                output.talk(
-                    f"{path.name}: {report.rows} rows, {report.new_prompts} new prompts, "
-                    f"{report.new_traces} new traces" + (f"; {report.note}" if report.note else "")
-                )
+        if place is None:
+            continue
+        is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and typer.confirm(
+            "is that what the columns hold?", default=False, err=True))
+        report = import_file(place, path, shown.layout if is_sure else "auto", columns)
+        reports.append(dataclasses.asdict(report))
+        is_partial |= bool(report.ended_early)
+        if not as_json:
+            _tell(report)
     if as_json:
         output.data_json(reports)
+    if is_partial:
+        raise typer.Exit(3)
+
+
+def _columns(stated: list[str]) -> dict[str, str]:
+    """The parts of `--map`, several in one value too."""
+    pairs = [pair for text in stated for pair in text.split()]
+    if wrong := [pair for pair in pairs if not all(pair.partition("=")[::2])]:
+        raise UsageError(f"'{wrong[0]}' says no column", "--map question=COLUMN --map answer=COLUMN")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _tell(report: ImportReport) -> None:
+    """What came, what was left out and why."""
+    output.talk(f"{report.file}: {report.rows:,} rows, {report.new_prompts:,} new prompts, "
+                f"{report.new_traces:,} new traces" + (f"; {report.note}" if report.note else ""))
+    if report.verdicts:
+        output.talk(f"  {report.verdicts:,} answers came with a verdict: column 'published'; what is wrong by it is "
+                    "not trained on as if it were right")
+    if report.left_out:
+        output.talk(f"  {report.left_out:,} rows left out:")
+        for reason, count in report.reasons.items():
+            example = next(text for text in report.examples if text.endswith(reason))
+            output.talk(output.safe(f"    {count:,} x {example}"))
+    if report.unused:
+        named = ", ".join(f"{column} ({count:,})" for column, count in report.unused.items())
+        output.talk(output.safe(f"  columns not used: {named}"))
+    if report.ended_early:
+        output.talk(output.safe(f"  the file was not read to its end: {report.ended_early}"))
 
 
 def traces(

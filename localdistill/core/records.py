@@ -298,8 +298,8 @@ def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model:
     )
 
 
-FactKind = Literal["grade", "label", "judgement", "rewrite"]
-"""Who says it: a grader, a label, a person, or a rewrite of what it made itself."""
+FactKind = Literal["grade", "label", "judgement", "rewrite", "published"]
+"""Who says it: a grader, a label, a person, a rewrite of what it made itself, or the file that an answer came with."""
 
 
 @dataclass(frozen=True)
@@ -341,10 +341,12 @@ class Fact:
 FactKey = tuple[str, int, str]
 """Member, version and variant."""
 FactScope = Sequence[FactKey]
-"""Whose facts count: those of the members that a recipe names. Judgements, and what a rewrite says of what it made,
-always do."""
+"""Whose facts count: those of the members that a recipe names. Judgements, what a rewrite says of what it made, and
+verdicts that came with an imported answer always do."""
 PERSON: FactKey = ("person", 1, "")
 """Of judgements."""
+PUBLISHED: FactKey = ("published", 1, "")
+"""Of verdicts that came with imported answers; the variant names the column."""
 
 
 SpanPart = Literal["prompt", "reasoning", "answer", "tag"]

@@ -3,11 +3,14 @@
 from localdistill.core.registry import Family
 
 LAYOUTS = Family("layout", __name__, {
-    "alpaca": "AlpacaLayout",
+    "mip_traces": "MipTracesLayout",
     "gsm8k": "Gsm8kLayout",
     "math500": "Math500Layout",
-    "messages": "MessagesLayout",
+    "preference": "PreferenceLayout",
     "prompts": "PromptsLayout",
+    "messages": "MessagesLayout",
     "sharegpt": "ShareGptLayout",
-    "mip_traces": "MipTracesLayout",
+    "alpaca": "AlpacaLayout",
+    "columns": "ColumnsLayout",
 })
+"""The most telling first: the first one that recognises the rows of a file reads it."""

@@ -19,19 +19,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.records import Message, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import (
-    REASONING_KEYS,
     RowPlace,
     answer_of,
     imported,
+    only_trace,
     optional_text,
     prompt_of,
     reason_in,
     text_at,
 )
+from localdistill.interchange.usual import MODEL, REASONING, first, is_short, text_of
 from localdistill.templates import join_thinking
 
 
@@ -64,15 +65,14 @@ class AlpacaLayout:
         asked = "\n\n".join(filter(None, (text_at(row, "instruction", place), optional_text(row, "input", place))))
         if not asked.strip():
             raise place.error("there is no user turn", "'instruction' is empty")
-        prompt = prompt_of((*messages, Message("user", asked)), {}, source, place)
-        output = text_at(row, "output", place)
-        beside = next((text for key in REASONING_KEYS if (text := optional_text(row, key, place))), None)
-        return imported(prompt, answer_of(output, beside) if output.strip() or beside else None, {}, place,
-                        reason=reason_in(row))
+        prompt = prompt_of((*messages, Message("user", asked)), row, source, place, _reference(row))
+        output, beside = optional_text(row, "output", place) or "", first(row, REASONING)
+        return imported(prompt, answer_of(output, beside) if output.strip() or beside else None, row, place,
+                        first(row, MODEL), reason_in(row))
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """One row; InputError when the turns do not fit the layout."""
-        turns = list(prompt.messages)
+        turns, trace = list(item.prompt.messages), only_trace(item)
         system = turns.pop(0).content if turns and turns[0].role == "system" else ""
         roles = [message.role for message in turns]
         if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
@@ -84,6 +84,12 @@ class AlpacaLayout:
         if len(turns) > 1:
             row["history"] = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
         return row
+
+
+def _reference(row: Mapping[str, Any]) -> str | None:
+    """A short `answer` beside the output is what is right."""
+    text = text_of(row.get("answer"))
+    return text if text is not None and is_short(text) else None
 
 
 def _output(trace: Trace | None) -> str:

@@ -6,16 +6,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from localdistill.core.records import Prompt, Trace
+from localdistill.core.records import PUBLISHED, Fact, Prompt, Trace
 from localdistill.core.samples import LayoutSample
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One answer of a row, and what the row says of it."""
+
+    trace: Trace
+    right: bool | None = None
+    """The row's own verdict; None where it states none."""
+    said_by: str = ""
+    """The column that states the verdict."""
+
+    @property
+    def fact(self) -> Fact | None:
+        """The verdict as a fact; None where there is none."""
+        if self.right is None:
+            return None
+        by, version, _ = PUBLISHED
+        return Fact(self.trace.id, by, version, self.said_by, "published", float(self.right), self.right,
+                    reason=f"'{self.said_by}' of the row that it came with")
+
+
+@dataclass(frozen=True)
 class Imported:
-    """One row as read: a prompt, and a trace when the row holds an answer of a model."""
+    """One row as read: a prompt, and the answers of models that the row holds."""
 
     prompt: Prompt
-    trace: Trace | None = None
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def trace(self) -> Trace | None:
+        """The only answer, or the first; None where there is none."""
+        return self.answers[0].trace if self.answers else None
 
 
 class Layout(Protocol):
@@ -33,8 +58,9 @@ class Layout(Protocol):
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The row's content. `number` counts from 1. Raises InputError that names the row and what is missing."""
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
-        """The row that `read` turns back into the same prompt and trace, as far as the layout can hold them."""
+    def write(self, item: Imported) -> Mapping[str, Any]:
+        """The row that `read` turns back into the same prompt and answers, as far as the layout can hold them;
+        InputError for what it cannot hold at all."""
 
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]

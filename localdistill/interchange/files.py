@@ -11,7 +11,9 @@ import codecs
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,7 +23,9 @@ from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Imported, Layout, Rows
-from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.columns import ColumnsLayout, guess, is_usual
+from localdistill.interchange.known_sets import ColumnMap, known_set
+from localdistill.interchange.rows import Row, RowPlace
 
 MAX_ROW_CHARS = 32 * 1024 * 1024
 """Longest row that is read, in characters (bytes for JSON lines)."""
@@ -31,16 +35,53 @@ _JSON_SPACE = " \t\r\n"
 _DECODER = json.JSONDecoder()
 
 
-def read_file(path: Path | str, layout: str | None = None) -> Iterator[tuple[int, Imported]]:
+@dataclass
+class FileReading:
+    """How the reading of a file goes; rows that cannot be used are listed here and passed over."""
+
+    rows: int = 0
+    """That could be used."""
+    left_out: int = 0
+    examples: list[str] = field(default_factory=list)
+    """Why rows were left out: the first of each kind, with their numbers."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows were left out by reason."""
+    unused: Counter[str] = field(default_factory=Counter)
+    """Columns that held something that nothing was made of, with in how many rows."""
+
+    def leave(self, error: InputError) -> None:
+        """Count a row that `error` is about."""
+        reason = error.message.split(": ", 1)[-1]
+        self.left_out += 1
+        if reason not in self.reasons:
+            self.examples.append(error.message)
+        self.reasons[reason] += 1
+
+
+def read_file(path: Path | str, layout: str | None = None, columns: ColumnMap | None = None,
+              reading: FileReading | None = None) -> Iterator[tuple[int, Imported]]:
     """Number (line of a JSON-lines file, else position, both from 1) and content of every row, lazily.
 
-    `layout` None detects it. Raises InputError naming file and row, UsageError for an unknown layout name.
+    `layout` None detects it. `columns` says which column holds what, in place of a layout. With `reading`, rows that
+    cannot be used are counted there and passed over. Raises InputError naming file and row, UsageError for an unknown
+    layout name.
     """
     path = Path(path)
-    reader: Layout = LAYOUTS.load(layout or detect(path))()
+    reader: Layout = LAYOUTS.load(layout or detect(path))() if columns is None else ColumnsLayout(columns)
     name = path.name
-    for number, row in rows_of(path):
-        yield number, reader.read(row, number, name)
+    for number, values in rows_of(path):
+        row = Row(values)
+        try:
+            item = reader.read(row, number, name)
+        except InputError as error:
+            if reading is None:
+                raise
+            reading.leave(error)
+            continue
+        if reading is not None:
+            reading.rows += 1
+            reading.unused.update(row.unused())
+        yield number, item
 
 
 def read_prompts(path: Path, layout: str | None = None) -> Iterator[Prompt]:
@@ -53,22 +94,53 @@ def preview(path: Path | str, count: int = 3, layout: str | None = None) -> list
     return list(islice(read_file(path, layout), count))
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """What the first rows of a file look like."""
+
+    layout: str
+    columns: ColumnMap | None = None
+    """Which column holds what, where that is not fixed by the layout."""
+    is_guess: bool = False
+    """Some column could as well hold something else."""
+
+    def require_sure(self, path: Path) -> str:
+        """The layout; InputError with what to say where it is a guess."""
+        if self.is_guess and self.columns is not None:
+            raise InputError(
+                f"{path.name}: which column holds what is only a guess: {self.columns.said()}",
+                f"when that is right, say it: --map {self.columns.stated()} (in a recipe: columns = {{...}}, or "
+                "layout = \"columns\")")
+        return self.layout
+
+
 def detect(path: Path | str) -> str:
-    """The name of the only layout that recognises each of the first rows. Raises InputError that lists the layouts
-    and the keys seen when there is none or more than one."""
+    """The name of the layout. Raises InputError as `looks_like` does, and where columns could only be guessed."""
+    return looks_like(path).require_sure(Path(path))
+
+
+def looks_like(path: Path | str) -> Likeness:
+    """The first layout of the family's table that recognises most of the first rows: a few may be such that cannot be
+    used. Raises InputError that lists the keys seen when there is none."""
     path = Path(path)
     sample = [row for _, row in islice(rows_of(path), _SAMPLE_ROWS)]
     if not sample:
         raise InputError(f"{path.name} holds no rows", "give a file with at least one row")
-    layouts: dict[str, Layout] = {name: LAYOUTS.load(name)() for name in LAYOUTS.names()}
-    found = [name for name, layout in layouts.items() if all(layout.recognises(row) for row in sample)]
-    if len(found) == 1:
-        return found[0]
+    for name in LAYOUTS.members:
+        layout: Layout = LAYOUTS.load(name)()
+        if 2 * sum(layout.recognises(row) for row in sample) > len(sample):
+            return Likeness(name) if name != ColumnsLayout.name else _columns(sample)
     keys = sorted({str(key) for row in sample for key in row})
-    seen = f"keys seen: {', '.join(keys[:30]) or 'none'}"
-    if found:
-        raise InputError(f"{path.name} could be {' or '.join(found)}; {seen}", "name one of them as the layout")
-    raise InputError(f"{path.name} has no known layout; {seen}", f"known layouts: {', '.join(LAYOUTS.names())}")
+    raise InputError(f"{path.name} has no known layout; keys seen: {', '.join(keys[:30]) or 'none'}",
+                     "name the columns: --map question=COLUMN answer=COLUMN reasoning=COLUMN reference=COLUMN")
+
+
+def _columns(sample: Sequence[Mapping[str, Any]]) -> Likeness:
+    for row in sample:
+        if (known := known_set(row)) is not None:
+            return Likeness(ColumnsLayout.name, known.columns)
+    guessed = next(found for row in sample if (found := guess(row)) is not None)
+    return Likeness(ColumnsLayout.name, guessed, is_guess=not is_usual(guessed))
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

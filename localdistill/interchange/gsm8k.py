@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import RowPlace, need_user, text_at
@@ -45,8 +45,9 @@ class Gsm8kLayout:
         """A prompt with reference and original response."""
         return Imported(gsm8k_prompt(row, RowPlace(source, number)))
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """Question and solution; calculator marks are gone, and a trace is left out. InputError without a solution."""
+        prompt = item.prompt
         if prompt.original is None or "####" not in prompt.original:
             raise InputError("a gsm8k row needs an original response that ends in '#### N'", "write it as prompts")
         return {"question": prompt.question, "answer": prompt.original}

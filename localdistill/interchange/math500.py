@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.rows import RowPlace, need_user, optional_text, text_at
 
+_KEYS = {"problem", "solution", "answer"}
 _FACTS = ("subject", "level", "unique_id")
 
 
@@ -29,8 +30,8 @@ class Math500Layout:
         )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
-        """`problem`, `solution` and `answer`."""
-        return {"problem", "solution", "answer"} <= set(row)
+        """`problem`, `solution` and `answer`, and nothing that the layout does not have."""
+        return _KEYS <= set(row) <= {*_KEYS, *_FACTS}
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
@@ -41,7 +42,8 @@ class Math500Layout:
             source=source, metadata={key: row[key] for key in _FACTS if row.get(key) is not None},
         ))
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """The row; a trace is left out."""
+        prompt = item.prompt
         facts = {key: prompt.metadata[key] for key in _FACTS if key in prompt.metadata}
         return {"problem": prompt.question, "solution": prompt.original, "answer": prompt.reference, **facts}

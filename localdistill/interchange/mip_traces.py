@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
-from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, reason_in, text_at
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, only_trace, reason_in, text_at
 from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")
@@ -55,10 +54,11 @@ class MipTracesLayout:
         reply = text_at(row, keys[0], place)
         is_reasoner = model in _REASONERS or bool(closing_alone(reply))
         answer = answer_of(reply, opened=True) if is_reasoner else SplitReply("", reply.strip(), reply)
-        return Imported(prompt, imported_trace(prompt, answer, source, model, {}, place, reason_in(row)))
+        return imported(prompt, answer, {}, place, model, reason_in(row))
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """The row with the model in its key. InputError without a trace or without GSM8K's solution."""
+        prompt, trace = item.prompt, only_trace(item)
         if trace is None or prompt.original is None:
             raise InputError("a row of this layout needs a solution and a reply", "write it as prompts or messages")
         reply = trace.raw or (f"{trace.reasoning}\n</think>\n\n" if trace.reasoning else "") + trace.answer

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.records import Prompt, Trace
+from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
+from localdistill.interchange.conversation import conversation_of, read_turns
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
-from localdistill.interchange.rows import RowPlace, message_of, prompt_keys, prompt_of
+from localdistill.interchange.rows import RowPlace, prompt_keys, prompt_of
 
 
 class PromptsLayout:
@@ -41,13 +42,13 @@ class PromptsLayout:
         """The prompt; InputError for unknown keys, without a user turn, or with text that is not text."""
         place = RowPlace(source, number)
         turns = row.get("messages")
-        if not isinstance(turns, list) or not all([isinstance(turn, dict) for turn in turns]):
+        if not isinstance(turns, list):
             raise place.error("'messages' is not a list of turns")
         if not row.keys() <= OWN_KEYS:
             raise place.error(f"unknown key '{min(set(row) - OWN_KEYS)}'", f"known: {', '.join(sorted(OWN_KEYS))}")
-        messages = tuple([message_of(turn.get("role"), turn.get("content"), place) for turn in turns])
-        return Imported(prompt_of(messages, row, source, place))
+        asked = tuple([Message(turn.role, turn.text) for turn in read_turns(turns, place)])
+        return Imported(prompt_of(asked, row, source, place))
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """The prompt; the trace is left out."""
-        return {"messages": [{"role": m.role, "content": m.content} for m in prompt.messages], **prompt_keys(prompt)}
+        return {"messages": conversation_of(item.prompt), **prompt_keys(item.prompt)}

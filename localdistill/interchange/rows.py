@@ -6,26 +6,26 @@ Every problem becomes an InputError that names the file and the row. Nothing her
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Message, Prompt, Role, Status, Trace, TraceKind, content_id
-from localdistill.interchange.base import Imported
+from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, content_id
+from localdistill.interchange.base import Answer, Imported
+from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, is_stated, reference_in
 from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
 from localdistill.templates.marks import begins_with_mark
 
 ENGINE = "imported"
-ROLES: Mapping[str, Role] = {
-    "system": "system", "developer": "system", "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
-}
-"""Names of roles as files write them."""
-
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""Where files put reasoning beside the answer."""
 _REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
+
+
+VERDICTS = ("label", "correct", "is_correct", "verified")
+"""Columns in which a row says whether its answer is right, or wanted."""
+_VERDICT_WORDS = {"true": True, "yes": True, "correct": True, "false": False, "no": False, "incorrect": False,
+                  "wrong": False}
 
 
 @dataclass(slots=True)  # one is made for every row: a frozen one takes three times as long
@@ -38,6 +38,38 @@ class RowPlace:
     def error(self, what: str, hint: str = "correct this row or leave it out") -> InputError:
         """The error `what` about this row."""
         return InputError(f"{self.source}, row {self.number}: {what}", hint)
+
+
+class Row(Mapping[str, Any]):
+    """A row of a file that remembers which of its columns were asked for, so that those that nobody used are named."""
+
+    __slots__ = ("_values", "used")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self.used: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.used.add(key)
+        return self._values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a mapping; faster than the inherited one, which is called for every column of every row."""
+        self.used.add(key)
+        return self._values.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def unused(self) -> list[str]:
+        """Columns that hold something and were not asked for."""
+        return [key for key, value in self._values.items() if key not in self.used and is_stated(value)]
 
 
 @dataclass(frozen=True)
@@ -61,10 +93,12 @@ def text_at(row: Mapping[str, Any], key: str, place: RowPlace) -> str:
 
 
 def optional_text(row: Mapping[str, Any], key: str, place: RowPlace) -> str | None:
-    """The string under `key` (numbers become text), or None when absent."""
+    """The string under `key` (numbers become text), or None when absent: NaN is what tables write for that."""
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return json.dumps(value)
     return text_at(row, key, place)
@@ -78,28 +112,6 @@ def mapping_at(row: Mapping[str, Any], key: str, place: RowPlace) -> Mapping[str
     if not isinstance(value, Mapping):
         raise place.error(f"'{key}' is not an object")
     return value
-
-
-def turns_at(row: Mapping[str, Any], key: str, place: RowPlace) -> list[Mapping[str, Any]]:
-    """The turns of a conversation under `key`."""
-    turns = row.get(key)
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise place.error(f"'{key}' is not a list of turns")
-    return turns
-
-
-def message_of(role: object, content: object, place: RowPlace) -> Message:
-    """A turn from a role name and a text, or a list of text parts."""
-    known = ROLES.get(role) if isinstance(role, str) else None
-    if known is None:
-        raise place.error(f"the role {role!r} is not known", f"known roles: {', '.join(ROLES)}")
-    if isinstance(content, list):
-        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
-            raise place.error("a turn holds parts that are not text", "localdistill trains on text only")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise place.error(f"a {role} turn has no text")
-    return Message(known, content)
 
 
 def need_user(messages: tuple[Message, ...], place: RowPlace) -> tuple[Message, ...]:
@@ -167,16 +179,43 @@ def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, 
 
 def imported(prompt: Prompt, answer: SplitReply | None, row: Mapping[str, Any], place: RowPlace,
              model: object = "", reason: str | None = None) -> Imported:
-    """What a row of a conversation holds: its prompt, and a trace when it ends with an answer."""
+    """What a row of a conversation holds: its prompt, and an answer when it ends with one, with the row's verdict."""
     if answer is None:
         return Imported(prompt)
     name = model if isinstance(model, str) else ""
-    return Imported(prompt, imported_trace(prompt, answer, place.source, name, row, place, reason))
+    trace = imported_trace(prompt, answer, place.source, name, row, place, reason)
+    return Imported(prompt, (judged(trace, row),))
 
 
-def conversation_row(key: str, turns: list[dict[str, Any]], prompt: Prompt, trace: Trace | None) -> dict[str, Any]:
+def judged(trace: Trace, row: Mapping[str, Any], columns: Sequence[str] = VERDICTS) -> Answer:
+    """The answer `trace`, with the verdict that the first of `columns` states."""
+    for column in columns:
+        if column in row and (right := verdict_of(row.get(column))) is not None:
+            return Answer(trace, right, column)
+    return Answer(trace)
+
+
+def verdict_of(value: object) -> bool | None:
+    """A verdict as files write it; None for what is none, numbers other than 0 and 1 included."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _VERDICT_WORDS.get(value.strip().lower())
+    return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
+
+
+def conversation_row(key: str, turns: list[dict[str, Any]], item: Imported) -> dict[str, Any]:
     """The row of a conversation whose `turns` stand under `key`, with what the turns do not say."""
-    return {key: turns, **prompt_keys(prompt), **(trace_keys(trace) if trace else {})}
+    row = {key: turns, **prompt_keys(item.prompt), **(trace_keys(item.trace) if item.trace else {})}
+    verdict = next(((one.said_by, one.right) for one in item.answers if one.right is not None), None)
+    return row if verdict is None or verdict[0] not in VERDICTS else {**row, verdict[0]: verdict[1]}
+
+
+def only_trace(item: Imported) -> Trace | None:
+    """The answer of a row that can hold one; InputError where there are several."""
+    if len(item.answers) > 1:
+        raise InputError("a row of this layout holds one answer", "write each answer as a row of its own")
+    return item.trace
 
 
 def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: RowPlace) -> Any:
@@ -209,15 +248,18 @@ def prompt_keys(prompt: Prompt) -> dict[str, Any]:
 
 def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: RowPlace,
               reference: str | None = None, tests: str | None = None) -> Prompt:
-    """The prompt of a row that may hold our own keys beside its messages."""
+    """The prompt of a row: what its own keys say, else what its turns said, else columns of the usual names."""
     own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)
-    stated = row.get("source")
+    stated = {key: optional_text(row, key, place) for key in ("original", "licence")}
+    metadata = dict(mapping_at(row, "metadata", place)) if isinstance(row.get("metadata"), Mapping) else {}
+    if "document" not in metadata and (document := first(row, DOCUMENT)):
+        metadata["document"] = document
     return Prompt(
         messages=need_user(messages, place),
-        reference=own_reference if own_reference is not None else reference,
-        original=optional_text(row, "original", place),
-        tests=own_tests if own_tests is not None else tests,
-        source=stated if isinstance(stated, str) and stated else source,
-        licence=optional_text(row, "licence", place) or "",
-        metadata=dict(mapping_at(row, "metadata", place)),
+        reference=next((text for text in (own_reference, reference) if text is not None), reference_in(row)),
+        original=stated["original"] if stated["original"] is not None else first(row, ORIGINAL),
+        tests=own_tests if own_tests is not None else tests if tests is not None else first(row, TESTS),
+        source=first(row, SOURCE) or source,
+        licence=stated["licence"] or first(row, LICENCE) or "",
+        metadata=metadata,
     )

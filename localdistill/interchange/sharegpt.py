@@ -2,7 +2,7 @@
 the keys `role` and `content`, and with the `info` object of later a-m-team files (`ground_truth`, `think_content`,
 `answer_content`, `model_name`).
 
-The last assistant turn becomes the trace. The same things are kept as in `messages`; reasoning travels as think tags
+The last assistant turn becomes the answer. The same things are kept as in `messages`; reasoning travels as think tags
 inside `value`, and in `info` too where tags alone could not give it back exactly.
 """
 
@@ -11,23 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Imported
-from localdistill.interchange.messages import stored_parts
-from localdistill.interchange.rows import (
-    ROLES,
-    RowPlace,
-    answer_of,
-    conversation_row,
-    imported,
-    is_faithful,
-    mapping_at,
-    message_of,
-    prompt_of,
-    reason_in,
-    turns_at,
-)
+from localdistill.interchange.conversation import read_conversation, turns_in
+from localdistill.interchange.rows import RowPlace, conversation_row, is_faithful, only_trace
 from localdistill.templates import join_thinking
 
 _NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
@@ -46,6 +33,8 @@ class ShareGptLayout:
             LayoutSample({"conversations": [asked, said]}, asks("1 + 1?"), "2", "easy"),
             LayoutSample({"conversations": [asked]}, asks("1 + 1?")),
             LayoutSample({"conversations": [said]}, asks(""), refused="there is no user turn"),
+            LayoutSample({"conversations": [asked, {"from": "observation", "value": "2"}]}, asks(""),
+                         refused="uses tools"),
         )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
@@ -55,38 +44,19 @@ class ShareGptLayout:
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a human turn or with an unknown speaker."""
         place = RowPlace(source, number)
-        turns = turns_at(row, "conversations", place)
-        messages = [message_of(_speaker(turn), turn.get("value", turn.get("content")), place) for turn in turns]
-        has_answer = bool(turns) and messages[-1].role == "assistant"
-        asked = messages[:-1] if has_answer else messages
-        system = row.get("system")
-        if isinstance(system, str) and system:
-            asked.insert(0, Message("system", system))
-        prompt = prompt_of(tuple(asked), row, source, place, _fact(turns, "ground_truth") or
-                           _fact(turns, "reference_answer"), _fact(turns, "test_case"))
-        info = mapping_at(turns[-1], "info", place) if has_answer else {}
-        answer = answer_of(messages[-1].content, stored=stored_parts(info)) if has_answer else None
-        reason = reason_in(turns[-1], info, row) if has_answer else None
-        return imported(prompt, answer, row, place, row.get("model") or info.get("model_name"), reason)
+        turns = turns_in(row.get("conversations"))
+        if turns is None:
+            raise place.error("'conversations' is not a list of turns")
+        return read_conversation(row, turns, place)
 
-    def write(self, prompt: Prompt, trace: Trace | None) -> Mapping[str, Any]:
+    def write(self, item: Imported) -> Mapping[str, Any]:
         """System turns become turns, so that their place is kept."""
-        turns: list[dict[str, Any]] = [{"from": _NAMES[m.role], "value": m.content} for m in prompt.messages]
+        turns: list[dict[str, Any]] = [{"from": _NAMES[m.role], "value": m.content} for m in item.prompt.messages]
+        trace = only_trace(item)
         if trace is not None and is_faithful(trace):
             turns.append({"from": "gpt", "value": trace.raw})
         elif trace is not None:
             value = join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
             info = {"think_content": trace.reasoning, "answer_content": trace.answer}
             turns.append({"from": "gpt", "value": value, "info": info})
-        return conversation_row("conversations", turns, prompt, trace)
-
-
-def _speaker(turn: Mapping[str, Any]) -> object:
-    speaker = turn.get("from", turn.get("role"))
-    return speaker.lower() if isinstance(speaker, str) and speaker.lower() in ROLES else speaker
-
-
-def _fact(turns: Sequence[Mapping[str, Any]], key: str) -> str | None:
-    """The first text under `key` in the `info` objects of the turns."""
-    infos = [turn.get("info") for turn in turns]
-    return next((i[key] for i in infos if isinstance(i, Mapping) and isinstance(i.get(key), str)), None)
+        return conversation_row("conversations", turns, item)

@@ -56,6 +56,9 @@ class FilesSection(Options):
     """Files to read: relative to the recipe, absolute, or `shipped:NAME`."""
     layout: str = "auto"
     """Layout of the files; `auto` detects it."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which column holds what, in place of a layout: `{ question = "q", answer = "reply", reference = "gold" }`. Also
+    reasoning, model, verdict, original, tests, system, document, source and licence. Empty for files of a layout."""
     limit: int = Field(0, ge=0)
     """Take only the first so many rows of each file; 0 takes all."""
 

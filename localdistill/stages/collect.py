@@ -101,16 +101,18 @@ def _not_held_out(context: StageContext, ids: list[str], name: str) -> list[str]
 
 def _import(context: StageContext, section: ImportedSet, marks: Counter[str]) -> list[str]:
     rows = list(read_section(section, context.base))
-    if not any(row.trace for row in rows):
+    answers = [answer for row in rows for answer in row.answers]
+    if not answers:
         raise InputError(
             f"{', '.join(section.files)}: no row holds an answer of a model",
             "files that hold only questions belong under [prompts], with a [teacher]",
         )
     new = context.store.add_prompts(row.prompt for row in rows)
-    new += context.store.add_traces(row.trace for row in rows if row.trace)
+    traces = [answer.trace for answer in answers]
+    new += context.store.add_traces(traces)
+    context.store.add_facts(fact for answer in answers if (fact := answer.fact) is not None)
     if new:
         context.worked()
-    traces = [row.trace for row in rows if row.trace]
     emit = stamped(context.emit, trace_set=section.name)
     emit(Counted("imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
     found = Counter(mark for trace in traces if (mark := unknown_mark(trace.answer)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from localdistill.core.facts import FactMaker
 from localdistill.core.means import Means
 from localdistill.core.options import Options
-from localdistill.core.records import PERSON, Fact, FactKey, FactScope, Prompt, Trace, content_id
+from localdistill.core.records import PERSON, PUBLISHED, Fact, FactKey, FactScope, Prompt, Trace, content_id
 from localdistill.core.registry import Family
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
@@ -43,9 +43,9 @@ def makers_of(recipe: Recipe) -> tuple[tuple[Family, Member], ...]:
 
 
 def columns_said(makers: Iterable[tuple[Family, Member]]) -> dict[str, bool]:
-    """The columns of `trace_view` that these members make, and whether each holds text. A person may always say
-    something."""
-    found = {PERSON[0]: False}
+    """The columns of `trace_view` that these members make, and whether each holds text. A person and the
+    file of an imported answer may always say something."""
+    found = {PERSON[0]: False, PUBLISHED[0]: False}
     for family, member in makers:
         maker: type[FactMaker] = family.load(member.use)
         found[maker.name] = maker.says == "text"

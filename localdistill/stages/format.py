@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
+VETOED = "the file that it came from says that it is wrong"
 MOST_REASONS = 12
 """At most so many reasons are counted by name."""
 
@@ -128,9 +129,13 @@ def _lay_out(context: StageContext, arm: ArmRows, part: PartRows, tokens: TraceT
     """Every trace of a part as tokenized rows or a skip."""
     ids, done, name = part.part.trace_ids, 0, arm.section.name
     context.require_prompts(ids)
+    vetoed = context.store.vetoed(ids) if -1 not in part.format.signs else set()
     for prompt, traces in candidates(context.store, ids, scope_of_run(context.run)):
         context.cancel.check()
         groups: dict[str, list[TokenizedRow]] = {}
+        part.skips += [Skip(prompt.id, one.trace.id, VETOED) for one in traces if one.trace.id in vetoed]
+        done += len(traces)
+        traces = [one for one in traces if one.trace.id not in vetoed]
         for row in tokens.rows(part.format, prompt, traces):
             if isinstance(row, Skip):
                 part.skips.append(row)
@@ -138,7 +143,6 @@ def _lay_out(context: StageContext, arm: ArmRows, part: PartRows, tokens: TraceT
                 groups.setdefault(row.group or f"/{len(groups)}", []).append(row)
         if groups:
             part.bundles[prompt.id] = list(groups.values())
-        done += len(traces)
         context.emit(Progressed(name, done, len(ids), "rows", arm=name))
 
 

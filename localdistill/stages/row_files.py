@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from localdistill.interchange.base import Imported
+from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe.trace_sets import FilesSection
@@ -14,8 +15,9 @@ from localdistill.recipe.trace_sets import FilesSection
 def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:
     """The rows of a section's files; relative paths start from `base`."""
     layout = None if section.layout == "auto" else section.layout
+    columns = column_map(section.columns) if section.columns else None
     for name in section.files:
-        for count, (_, item) in enumerate(read_file(resolve_path(name, base), layout), start=1):
+        for count, (_, item) in enumerate(read_file(resolve_path(name, base), layout, columns), start=1):
             yield item
             if count == section.limit:
                 break

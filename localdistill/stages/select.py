@@ -45,7 +45,9 @@ def _select(context: StageContext, one: SetSection) -> tuple[list[str], dict[str
     """What the filters of a set keep."""
     recipe, ids = context.recipe, collected_ids(context.run, one.name)
     filters = recipe.filters_of(one)
-    kept, removed = choose(context, ids, filters)
+    wanted, vetoed = _without_vetoed(context, one, ids)
+    kept, removed = choose(context, wanted, filters)
+    removed = vetoed | removed
     context.run.write_ids(selected(one.name), kept)
     name = selection_name(recipe, one.name)
     if isinstance(one, SelectedSet) and not filters:
@@ -60,6 +62,13 @@ def _select(context: StageContext, one: SetSection) -> tuple[list[str], dict[str
             "`localdistill traces` shows grades and reasons; loosen a [[filter]], or give the set a filter of its own",
         )
     return kept, {one.name: Selected(name, len(ids), len(kept), removed)}
+
+
+def _without_vetoed(context: StageContext, one: SetSection, ids: list[str]) -> tuple[list[str], dict[str, int]]:
+    """The traces of a set that has no filters of its own, less those that are wrong by the file that they came with,
+    and how many those are. A set or an arm with filters of its own wants the wrong ones, where it says so."""
+    vetoed = context.store.vetoed(ids) if one.filters is None else set()
+    return [key for key in ids if key not in vetoed], {"published": len(vetoed)} if vetoed else {}
 
 
 def select_for_arm(context: StageContext, name: str, arm: str, filters: Sequence[Member], ids: list[str],

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _RANK = "CASE kind WHEN 'judgement' THEN number - 2 WHEN 'label' THEN NULL ELSE number END"
 """The lowest decides: scores lie between 0 and 1, so a judgement stands below every one of them."""
-_ALWAYS = "kind IN ('judgement', 'rewrite')"
+_ALWAYS = "kind IN ('judgement', 'rewrite', 'published')"
 """Facts that count in every scope."""
 _DECIDED = {
     "score": f"arg_min(number, {_RANK})", "grade_reason": f"arg_min(reason, {_RANK})",
@@ -155,7 +155,7 @@ def facts_seen(con: DuckDBPyConnection, scope: FactScope | None = None) -> FactV
         name = f"{by}_{metric}" if metric else by
         if name in VIEW or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             continue
-        if wanted is None or kind == "judgement" or (by, version, variant) in wanted:
+        if wanted is None or kind in ("judgement", "published") or (by, version, variant) in wanted:
             known = columns.get(name, FactColumn(by, metric))
             columns[name] = FactColumn(by, metric, known.is_text or is_text, known.of_prompts or of_prompts,
                                        known.of_traces or not of_prompts)

@@ -167,6 +167,13 @@ class Store:
         )
         return {row[0]: row[1] for row in self._joined(ids, sql) if row[1] is not None}
 
+    def vetoed(self, ids: Sequence[str]) -> set[str]:
+        """The traces that are wrong, or not wanted, by the file that they came with, and that no person found right."""
+        sql = ("SELECT id FROM facts JOIN incoming ON id = subject_id WHERE kind IN ('published', 'judgement') "
+               "GROUP BY id HAVING NOT coalesce(bool_and(passed) FILTER (WHERE kind = 'judgement'), "
+               "bool_and(passed) FILTER (WHERE kind = 'published'), true)")
+        return {row[0] for row in self._joined(ids, sql)}
+
     def replies(self, keys: Sequence[ReplyKey]) -> dict[ReplyKey, Reply]:
         """What is known of these questions of members."""
         wanted = set(keys)

@@ -97,12 +97,29 @@ def test_import_says_which_marks_nobody_knows(tmp_path: Path) -> None:
     assert "<|musing|> looks like a mark of reasoning" in looked.stderr
 
 
-def test_a_row_without_a_user_turn_is_named_by_its_number_and_nothing_is_stored(tmp_path: Path, rows: Path) -> None:
-    bad = {"messages": [{"role": "assistant", "content": "hello"}]}
-    rows.write_text(rows.read_text() + json.dumps(bad) + "\n")
+def test_a_row_that_cannot_be_used_is_named_and_the_rest_comes_in(tmp_path: Path, rows: Path) -> None:
+    bad = {"messages": [{"role": "assistant", "content": "hello"}], "idx": 1}
+    rows.write_text(rows.read_text() + json.dumps(bad) + "\n" + json.dumps(bad) + "\n")
     out = run("import", str(rows), cwd=tmp_path)
-    assert out.returncode == 2 and "row 6" in out.stderr and "user" in out.stderr
-    assert json.loads(run("traces", "--json", cwd=tmp_path).stdout) == []
+    assert out.returncode == 0 and "2 rows left out:\n    2 x " in out.stderr and "row 6" in out.stderr
+    assert len(json.loads(run("traces", "--json", cwd=tmp_path).stdout)) == 5
+    rows.write_text(json.dumps(bad) + "\n")
+    refused = run("import", str(rows), cwd=tmp_path)
+    assert refused.returncode == 2 and "no row can be used" in refused.stderr and "row 1" in refused.stderr
+
+
+def test_a_guess_of_what_columns_hold_is_taken_only_when_somebody_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"question": "1 + 1?", "answer": "2", "mood": "fine"}) + "\n")
+    refused = run("import", str(path), cwd=tmp_path)
+    assert refused.returncode == 2 and "--map question=question reference=answer" in refused.stderr
+    taken = run("import", str(path), "--yes", cwd=tmp_path)
+    assert taken.returncode == 0 and "1 new prompts" in taken.stderr and "columns not used: mood (1)" in taken.stderr
+    named = run("import", str(path), "--map", "question=question answer=answer", "--json", cwd=tmp_path)
+    [report] = json.loads(named.stdout)
+    assert report["new_traces"] == 1 and report["unused"] == {"mood": 1}
+    wrong = run("import", str(path), "--map", "qestion=question", cwd=tmp_path)
+    assert wrong.returncode == 2 and "did you mean 'question'?" in wrong.stderr
 
 
 def test_hostile_text_never_reaches_the_terminal_raw(tmp_path: Path) -> None:

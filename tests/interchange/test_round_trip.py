@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from localdistill.core.records import Message, Prompt
 from localdistill.interchange import LAYOUTS
-from localdistill.interchange.base import Imported
+from localdistill.interchange.base import Answer, Imported
 from localdistill.interchange.rows import RowPlace, answer_of, imported_trace
 
 SAYING = st.one_of(
@@ -63,12 +63,13 @@ def imported(draw: st.DrawFn, separate: bool) -> Imported:
         )
     )
     trace = imported_trace(prompt, answer, "file", draw(NAME), facts, place)
-    return Imported(prompt, draw(st.none() | st.just(trace)))
+    verdict = draw(st.sampled_from([(None, ""), (True, "label"), (False, "label"), (True, "correct")]))
+    return Imported(prompt, draw(st.just(()) | st.just((Answer(trace, *verdict),))))
 
 
 def again(name: str, item: Imported) -> Imported:
     layout = LAYOUTS.load(name)()
-    row = json.loads(json.dumps(layout.write(item.prompt, item.trace)))
+    row = json.loads(json.dumps(layout.write(item)))
     result: Imported = layout.read(row, 1, "file")
     return result
 
@@ -98,7 +99,7 @@ def test_alpaca_keeps_what_its_table_says() -> None:
         source="file",
     )
     trace = imported_trace(prompt, answer_of("<think>\nr\n</think>\n\nd"), "file", "lost", {}, RowPlace("file", 1))
-    read = again("alpaca", Imported(prompt, trace))
+    read = again("alpaca", Imported(prompt, (Answer(trace),)))
     assert read.prompt == Prompt(prompt.messages, source="file")
     assert read.trace is not None
     assert (read.trace.reasoning, read.trace.answer, read.trace.model) == ("r", "d", "")
@@ -106,4 +107,4 @@ def test_alpaca_keeps_what_its_table_says() -> None:
 
 def test_alpaca_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(Exception, match="one system turn"):
-        LAYOUTS.load("alpaca")().write(Prompt((Message("user", "a"), Message("user", "b"))), None)
+        LAYOUTS.load("alpaca")().write(Imported(Prompt((Message("user", "a"), Message("user", "b")))))

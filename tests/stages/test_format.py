@@ -4,6 +4,7 @@ response is one example of its prompt, however many traces it has."""
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Counted, Event, Noted
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.formats.original import AGAIN
+from localdistill.stages import collect, grade, select, train
 from localdistill.stages import format as formatting
-from localdistill.stages import train
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import FormatOutput, TrainOutput, read_output
 from tests.stages.test_collecting import listening
-from tests.tiny_models import STRICT_TEMPLATE, edit_json, tiny_model
+from tests.tiny_models import PLAIN_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 RECIPE = """
 name = "r"
@@ -162,3 +163,22 @@ def test_an_original_stands_for_its_prompt_though_another_arm_cannot_use_its_fir
     formatting.run(context)
     assert len(rows_of(context, "original")) == 1
     assert [row["trace_id"] for row in rows_of(context, "answers")] == [second.id]
+
+
+def test_what_its_own_file_says_is_wrong_is_never_trained_on_as_if_it_were_right(tmp_path: Path) -> None:
+    rows = [{"prompt": f"How many make {n}?", "chosen": f"It is {n}.", "rejected": "It is 99."} for n in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = RECIPE.replace('[traces]\nfiles = ["x"]', f'[traces]\npairs = {{ files = ["{tmp_path}/pairs.jsonl"] }}')
+    arms = ('[arm]\nplain = { traces = "pairs", format = "answer_only" }\n'
+            'kept = { traces = "pairs", format = "answer_only", filter = [] }\n'
+            'pairs = { traces = "pairs", format = "preference", filter = [], objective = { use = "dpo" } }\n[train]')
+    text = re.sub(r"\[\[arm\]\].*\[train\]", arms, text, flags=re.DOTALL)
+    tiny_model(tmp_path / "student", "llama", hidden=32, chat_template=PLAIN_TEMPLATE)
+    made = listening(tmp_path, text)
+    for stage in (collect, grade, select, formatting):
+        stage.run(made)
+    assert {row["trace_id"] for row in rows_of(made, "plain")} == {row["trace_id"] for row in rows_of(made, "kept")}
+    assert len(rows_of(made, "plain")) == 4 and len(rows_of(made, "pairs")) == 8
+    heard: list[Event] = made.heard  # type: ignore[attr-defined]
+    told = [event.counts for event in heard if isinstance(event, Counted) and event.what == "waterfall"]
+    assert {"traces": 8, "- published": 4, "kept": 4} in told

@@ -238,6 +238,12 @@ class HomePage(Page):
     def _imported(self, report: ImportReport) -> None:
         text = (f"{line(report.file, 60)}: {report.rows:,} rows, {report.new_prompts:,} new prompts, "
                 f"{report.new_traces:,} new traces")
+        if report.left_out:
+            text += f"; {report.left_out:,} left out: {'; '.join(line(one, 120) for one in report.examples[:2])}"
+        if report.unused:
+            text += f"; columns not used: {line(', '.join(report.unused), 120)}"
+        if report.ended_early:
+            text += f"; not read to its end: {line(report.ended_early, 120)}"
         self.ui.notify(safe(f"{text}; {report.note}" if report.note else text), title="imported", markup=False)
         self.action_refresh_overview()
 

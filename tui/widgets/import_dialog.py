@@ -1,5 +1,5 @@
-"""Bringing in a file: the path, three of its rows as they would be read, and, when a row cannot be used, which one and
-why. Nothing is stored before enter, and a file with a bad row stores nothing at all."""
+"""Bringing in a file: the path, three of its rows as they would be read, which column holds what where that is a guess,
+and which rows cannot be used and why. Nothing is stored before enter."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class ImportDialog(PathDialog):
                          "JSON lines, JSON arrays, gzip and Parquet; the layout is found out.")
         self._imported = done
         self._busy = False
+        self._seen: tuple[Path, Preview] | None = None
+        """What was shown last: enter takes it."""
 
     def looked_at(self, path: Path) -> None:
         """Render its first rows."""
@@ -35,17 +37,23 @@ class ImportDialog(PathDialog):
         self.ui.jobs.do(lambda: preview_file(path), partial(self._show, path), group="preview", failed=self._failed)
 
     def _show(self, path: Path, preview: Preview) -> None:
-        if not self._busy:
-            self.tell(joined(shown(f"{line(path.name)}: ", "bold"), shown(f"layout {line(preview.layout)}", MUTED),
-                             *(shown(f"\n{row}", longest=LONGEST_ROW) for row in preview.rows)))
+        if self._busy:
+            return
+        self._seen = path, preview
+        maybe = "a guess, enter takes it: " if preview.is_guess else ""
+        columns = f" ({maybe}{line(preview.columns)})" if preview.columns else ""
+        self.tell(joined(shown(f"{line(path.name)}: ", "bold"), shown(f"layout {line(preview.layout)}{columns}", MUTED),
+                         *(shown(f"\nleft out: {text}", MUTED, longest=LONGEST_ROW) for text in preview.left_out),
+                         *(shown(f"\n{row}", longest=LONGEST_ROW) for row in preview.rows)))
 
     def take(self, path: Path) -> None:
-        """Read the whole file and store it; the window stays open when a row cannot be used."""
+        """Read the whole file and store what can be used; the window stays open when nothing can."""
         if self._busy:
             return
         self._busy = True
         self.tell(shown(f"reading {line(path.name)} ...", MUTED))
-        self.ui.jobs.do(lambda: import_file(self.ui.workspace, path), self._stored, failed=self._failed)
+        layout = self._seen[1].layout if self._seen and self._seen[0] == path else "auto"
+        self.ui.jobs.do(lambda: import_file(self.ui.workspace, path, layout), self._stored, failed=self._failed)
 
     def _stored(self, report: ImportReport) -> None:
         if self.is_mounted:

@@ -1,20 +1,27 @@
-"""Reading files of other tools into the store: what the `import` command and the TUI do."""
+"""Reading files of other tools into the store: what the `import` command and the TUI do. Rows that cannot be used are
+listed and left out, and the rest comes in; what nothing was made of is named."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from localdistill.core.records import Trace
-from localdistill.interchange.files import detect, read_file
+from localdistill.core.errors import InputError
+from localdistill.interchange.base import Imported
+from localdistill.interchange.columns import column_map
+from localdistill.interchange.files import FileReading, looks_like, read_file
+from localdistill.interchange.known_sets import ColumnMap
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 
 PREVIEW_ROWS = 3
 MARKS_NAMED = 3
+ROWS_AT_ONCE = 2000
+"""Rows that are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,12 @@ class Preview:
 
     layout: str
     rows: tuple[str, ...]
+    columns: str = ""
+    """Which column holds what, where the file's columns are mapped; empty for other layouts."""
+    is_guess: bool = False
+    """That is only a guess: somebody should look at it before it is used."""
+    left_out: tuple[str, ...] = ()
+    """Why rows among the first ones cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +45,27 @@ class ImportReport:
     file: str
     layout: str
     rows: int
+    """That were used."""
     new_prompts: int
     new_traces: int
     note: str = ""
     """Why some of the rows will not be trained on, and what can be done about it; empty when all can."""
     unknown_marks: Mapping[str, int] = field(default_factory=dict)
     """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
+    left_out: int = 0
+    """Rows that cannot be used."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why -> how many rows."""
+    examples: tuple[str, ...] = ()
+    """The first row of each reason."""
+    unused: Mapping[str, int] = field(default_factory=dict)
+    """Columns that held something and were not used -> in how many rows."""
+    verdicts: int = 0
+    """Answers that came with a verdict."""
+    columns: str = ""
+    """Which column held what, where columns were mapped."""
+    ended_early: str = ""
+    """Why the file could not be read to its end; empty when it was. What came before is stored."""
 
 
 def _clip(text: str, limit: int = 300) -> str:
@@ -45,41 +73,90 @@ def _clip(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[:limit]} ... ({len(text):,} characters)"
 
 
-def preview_file(path: Path, layout: str = "auto") -> Preview:
-    """The detected layout and the first rows; InputError names what is wrong."""
-    name = detect(path) if layout == "auto" else layout
-    rows = []
-    for number, item in read_file(path, name):
-        lines = [f"row {number}: {_clip(item.prompt.question)}"]
-        if item.prompt.reference is not None:
-            lines.append(f"  reference: {_clip(item.prompt.reference)}")
-        if item.prompt.original:
-            lines.append(f"  original:  {_clip(item.prompt.original)}")
-        if item.trace:
-            lines.append(f"  reasoning: {_clip(item.trace.reasoning) or '(none)'}")
-            lines.append(f"  answer:    {_clip(item.trace.answer) or '(none)'}   [{item.trace.status}]")
-            if mark := unknown_mark(item.trace.answer):
-                lines.append(f"  {mark} looks like a mark of reasoning and is none that we know")
-        rows.append("\n".join(lines))
-        if len(rows) == PREVIEW_ROWS:
-            break
-    return Preview(name, tuple(rows))
+def preview_file(path: Path, layout: str = "auto", columns: Mapping[str, str] | None = None) -> Preview:
+    """The layout and the first rows that can be used; InputError names what is wrong where none can.
+
+    columns: which column holds what (`question`, `answer`, ...), in place of a layout.
+    """
+    stated = column_map(columns) if columns else None
+    found = looks_like(path) if layout == "auto" and stated is None else None
+    name = "columns" if stated else found.layout if found else layout
+    used = stated or (found.columns if found else None)
+    reading = FileReading()
+    items = list(islice(read_file(path, name, used, reading), PREVIEW_ROWS))
+    if not items and reading.examples:
+        raise InputError(f"no row can be used: {reading.examples[0]}", "name the columns: --map question=COLUMN ...")
+    return Preview(name, tuple(_shown(number, item) for number, item in items), used.said() if used else "",
+                   found.is_guess if found else False, tuple(reading.examples))
 
 
-def import_file(workspace: Workspace, path: Path, layout: str = "auto") -> ImportReport:
-    """Store all rows of a file. The whole file is read before anything is stored, so a bad row stores nothing."""
-    name = detect(path) if layout == "auto" else layout
-    items = [item for _, item in read_file(path, name)]
-    store = open_store(workspace)
-    prompts = store.add_prompts(item.prompt for item in items)
-    traces = store.add_traces(item.trace for item in items if item.trace)
-    found = [item.trace for item in items if item.trace]
-    marks = Counter(mark for trace in found if (mark := unknown_mark(trace.answer)))
-    return ImportReport(path.name, name, len(items), prompts, traces, _note(found, marks), dict(marks.most_common()))
+def _shown(number: int, item: Imported) -> str:
+    lines = [f"row {number}: {_clip(item.prompt.question)}"]
+    if item.prompt.reference is not None:
+        lines.append(f"  reference: {_clip(item.prompt.reference)}")
+    if item.prompt.original:
+        lines.append(f"  original:  {_clip(item.prompt.original)}")
+    for answer in item.answers:
+        trace, verdict = answer.trace, "" if answer.right is None else f", {'right' if answer.right else 'WRONG'}"
+        lines.append(f"  reasoning: {_clip(trace.reasoning) or '(none)'}")
+        lines.append(f"  answer:    {_clip(trace.answer) or '(none)'}   [{trace.status}{verdict}]")
+        if mark := unknown_mark(trace.answer):
+            lines.append(f"  {mark} looks like a mark of reasoning and is none that we know")
+    return "\n".join(lines)
 
 
-def _note(traces: Iterable[Trace], marks: Mapping[str, int]) -> str:
-    ends = Counter(trace.status for trace in traces if trace.status != "complete")
+def import_file(workspace: Workspace, path: Path, layout: str = "auto",
+                columns: Mapping[str, str] | None = None) -> ImportReport:
+    """Store all rows of a file that can be used. InputError when none can, or when a layout or columns must be named;
+    a file that breaks off further on is no error: the report says where it ended."""
+    stated = column_map(columns) if columns else None
+    name = "columns" if stated else looks_like(path).require_sure(path) if layout == "auto" else layout
+    reading, sums, marks, ends = FileReading(), Counter[str](), Counter[str](), Counter[str]()
+    store, ended = open_store(workspace), ""
+    said = _said(path, name, stated)
+    rows = read_file(path, name, stated, reading)
+    for batch, broke_off in _batches(rows):
+        ended = broke_off
+        sums["prompts"] += store.add_prompts(item.prompt for item in batch)
+        answers = [answer for item in batch for answer in item.answers]
+        sums["traces"] += store.add_traces(answer.trace for answer in answers)
+        facts = [fact for answer in answers if (fact := answer.fact) is not None]
+        store.add_facts(facts)
+        sums["verdicts"] += len(facts)
+        marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
+        ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
+    if not reading.rows:
+        raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
+                                   f"{path.name} holds no rows"), "look at the rows with --preview")
+    return ImportReport(path.name, name, reading.rows, sums["prompts"], sums["traces"], _note(ends, marks),
+                        dict(marks.most_common()), reading.left_out, dict(reading.reasons.most_common()),
+                        tuple(reading.examples), dict(reading.unused.most_common()), sums["verdicts"], said, ended)
+
+
+def _said(path: Path, layout: str, stated: ColumnMap | None) -> str:
+    if layout != "columns":
+        return ""
+    columns = stated or looks_like(path).columns
+    return columns.said() if columns else ""
+
+
+def _batches(rows: Iterator[tuple[int, Imported]]) -> Iterator[tuple[list[Imported], str]]:
+    """Rows by the thousand, and, with the last of them, why the file ended early."""
+    batch: list[Imported] = []
+    ended = ""
+    try:
+        for _, item in rows:
+            batch.append(item)
+            if len(batch) == ROWS_AT_ONCE:
+                yield batch, ""
+                batch = []
+    except InputError as error:
+        ended = error.message
+    if batch or ended:
+        yield batch, ended
+
+
+def _note(ends: Counter[str], marks: Mapping[str, int]) -> str:
     notes = []
     if ends:
         notes.append(f"{ends.total()} are not complete ({', '.join(sorted(ends))}) and stay out of training")

@@ -1,0 +1,63 @@
+"""The names that columns usually have, by what they hold, and what is read from them beside a conversation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+REFERENCE = ("reference", "reference_answer", "ground_truth", "expected_answer", "gold_answer", "gold", "gt",
+             "final_answer", "correct_answer")
+ORIGINAL = ("original", "ground_truth_solution", "reference_solution", "canonical_solution", "original_response")
+TESTS = ("tests", "test_cases", "test_case", "unit_tests", "test_list")
+REASONING = ("reasoning", "reasoning_content", "thinking", "thinking_content", "thought", "thoughts", "reasoning_trace",
+             "thinking_trajectory", "thinking_trajectories", "deepseek_reasoning", "chain_of_thought", "cot",
+             "rationale")
+ANSWER = ("response", "completion", "output", "generation", "generations", "model_answer", "model_output",
+          "generated_solution", "deepseek_solution", "attempt", "combined_text", "prediction")
+QUESTION = ("question", "problem", "prompt", "instruction", "query", "input", "user", "text")
+BEFORE = ("body", "context", "passage")
+"""What a question speaks of, where that has a column of its own."""
+SYSTEM = ("system", "system_prompt")
+SOURCE = ("source", "data_source", "dataset", "problem_source")
+LICENCE = ("licence", "license")
+MODEL = ("model", "model_name", "generation_model", "generator", "teacher")
+DOCUMENT = ("document", "document_id", "doc_id")
+LONGEST_REFERENCE = 200
+"""A text of more characters, or of several lines, is a response and nothing to compare with."""
+
+
+def is_stated(value: object) -> bool:
+    """False for what stands for nothing: null, NaN, an empty text, list or object."""
+    return not (value is None or value in ("", [], {}) or (isinstance(value, float) and math.isnan(value)))
+
+
+def text_of(value: object) -> str | None:
+    """A value of a column as text: numbers and lists as JSON, a list of one text as that; None where it holds
+    nothing."""
+    if not is_stated(value):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0] or None
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The text of the first of these columns that holds something."""
+    return next((text for name in names if name in row and (text := text_of(row.get(name))) is not None), None)
+
+
+def is_short(text: str) -> bool:
+    """It can be compared with an answer: one line, not long."""
+    return len(text) <= LONGEST_REFERENCE and "\n" not in text.strip()
+
+
+def reference_in(row: Mapping[str, Any]) -> str | None:
+    """What the row says that the right answer is."""
+    found = first(row, REFERENCE)
+    if found is None and isinstance(reward := row.get("reward_model"), Mapping):
+        found = text_of(reward.get("ground_truth"))
+    return found

@@ -42,6 +42,8 @@ HEAVY = (
     "math_verify",
     "tokenizers",
     "gguf",
+    "mlx",
+    "mlx_lm",
     "textual",
 )
 

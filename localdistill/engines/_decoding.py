@@ -65,14 +65,6 @@ def token_scores(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> TokenS
     )
 
 
-def joined(parts: Sequence[TokenScores]) -> TokenScores:
-    """Scores of tokens that follow each other."""
-    return TokenScores(
-        tuple(token for part in parts for token in part.ids), tuple(x for part in parts for x in part.logprobs),
-        tuple(row for part in parts for row in part.top_ids), tuple(row for part in parts for row in part.top_logprobs),
-    )
-
-
 class BatchDecoder:
     """Generates for several rows at once. The result of a row does not depend on its neighbours, except through the
     rounding of the arithmetic."""

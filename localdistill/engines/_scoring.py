@@ -13,7 +13,8 @@ import torch
 from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
 from localdistill.engines._continuations import Ids, ScoringBatch
-from localdistill.engines._decoding import joined, token_scores
+from localdistill.engines._decoding import token_scores
+from localdistill.engines._student import joined
 
 
 class BatchScorer:

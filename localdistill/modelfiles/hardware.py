@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from localdistill.core.installing import pip
+from localdistill.modelfiles.apple import AppleChip, find_chip
 from localdistill.modelfiles.devices import (
     Gpu,
     TorchBuild,
@@ -117,11 +118,15 @@ class Hardware:
     """What the environment hides of the GPUs; empty when nothing."""
     multiplies_bf16: bool = False
     """Whether the processor has instructions for bfloat16."""
+    chip: AppleChip | None = None
+    """On Apple silicon, where MLX and Metal are to be had."""
 
-    @property
-    def is_apple_silicon(self) -> bool:
-        """True where MLX and Metal are to be had."""
-        return self.system == "Darwin" and platform.machine() == "arm64"
+    def mlx_place(self) -> Place:
+        """Where a training in MLX runs: on the Apple GPU, which holds at most what macOS lets it, else on the CPU."""
+        if self.chip is None:
+            return Place("of main memory", self.free_memory_bytes)
+        free = min(self.free_memory_bytes, self.chip.gpu_limit_bytes)
+        return Place(f"of unified memory, on the GPU of {self.chip.name}", free)
 
     def place(self, device: str = "auto") -> Place:
         """Where a training told `device` runs, as `torch_lora` chooses."""
@@ -172,6 +177,7 @@ def look_at_hardware() -> Hardware:
         build,
         hidden,
         any(flag in _said_of_cpu("flags").split() for flag in _16_BIT_CHIPS),
+        find_chip(),
     )
 
 

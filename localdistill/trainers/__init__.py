@@ -3,5 +3,6 @@
 from localdistill.core.registry import Family
 
 TRAINERS = Family("trainer", __name__, {
+    "mlx_lora": "MlxLoraTrainer",
     "torch_lora": "TorchLoraTrainer",
 })

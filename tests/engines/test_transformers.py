@@ -61,7 +61,7 @@ def test_it_stops_at_what_the_template_writes_after_a_turn_though_no_file_says_s
     for name in ("generation_config.json", "config.json"):
         edit_json(student / name, eos_token_id=0)
     edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
-    _, row = engine(student)._row(requests()[0])
+    _, row = engine(student)._generation(requests()[0])
     assert row.stop_ids == {0, 2}
 
 
@@ -69,7 +69,7 @@ def test_greedy_text_is_the_one_of_the_library(student: Path) -> None:
     made = engine(student)
     reply = answers(made, requests()[1:2])["r1"]
     decoder = made._load()
-    ids = torch.tensor([made.tokenizer.encode_prompt(made._row(requests()[1])[0])])
+    ids = torch.tensor([made.tokenizer.encode_prompt(made._generation(requests()[1])[0].prompt)])
     theirs = decoder.model.generate(ids, max_new_tokens=29, do_sample=False, eos_token_id=2, pad_token_id=0)
     written = theirs[0, ids.shape[1]:].tolist()
     assert reply.raw == made.tokenizer.decode([token for token in written if token != 2])

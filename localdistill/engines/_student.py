@@ -1,0 +1,212 @@
+"""What engines share that answer with a student's own files, whatever computes: the checked folder and its identity,
+how a request becomes a row to write or targets to score, and how a written row becomes a reply. Loads no library."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from localdistill.core.capabilities import needed_by, require
+from localdistill.core.errors import EngineError, TemplateRefused
+from localdistill.core.events import Cancel
+from localdistill.core.options import FileName
+from localdistill.core.options import Options as BaseOptions
+from localdistill.core.records import Reply, Request, TokenScores, Usage, content_id
+from localdistill.engines._continuations import ScoringTarget, refuse_strange_ids, target_ids
+from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.providers import THIS_MACHINE, Who
+from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
+
+
+class StudentOptions(BaseOptions):
+    """What every such engine is told."""
+
+    model: FileName
+    """The student: a folder, `shipped:NAME` or `hf://organisation/name`."""
+    adapter: FileName = ""
+    """Folder of an adapter to add; empty answers with the base model."""
+    batch_rows: int = Field(32, ge=1)
+    """Prompts answered at once at most."""
+    max_batch_tokens: int = Field(32768, ge=1)
+    """Tokens (prompts and the longest replies allowed) that a batch may come to hold; bounds the memory."""
+
+
+class WrittenRow(Protocol):
+    """One row: what is asked of it, and what it wrote so far."""
+
+    prompt_ids: Sequence[int]
+    max_tokens: int
+    written: list[int]
+    scores: list[TokenScores]
+    finish: Literal["", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request to write comes to."""
+
+    request: Request
+    prompt: str
+    """The rendered prompt, or the raw text."""
+    ids: Sequence[int]
+    room: int
+    """Tokens to write at most: what was asked for, cut to what the context leaves."""
+    seed: int
+    """Of the sampler, by what is asked."""
+
+
+class StudentEngine(ABC):
+    """The part that knows no library."""
+
+    def __init__(self, options: StudentOptions) -> None:
+        self._student = options
+        self._folder: ModelFolder | None = None
+        self._template: ChatTemplate | None = None
+        self._tokenizer: StudentTokenizer | None = None
+
+    @classmethod
+    def who(cls, options: Mapping[str, object]) -> Who:
+        """Nobody is asked."""
+        return THIS_MACHINE
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The checked student. Raises ModelFileError."""
+        if self._folder is None:
+            self._folder = ModelFolder.open(resolve_model(self._student.model))
+        return self._folder
+
+    @property
+    def tokenizer(self) -> StudentTokenizer:
+        """The student's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = StudentTokenizer(self.folder.path)
+        return self._tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and reply that it reads as the student means them."""
+        return self.folder.context_length
+
+    def adapter(self) -> AdapterFolder | None:
+        """The checked adapter, where one is added. Raises ModelFileError."""
+        return AdapterFolder.open(self._student.adapter, self.folder) if self._student.adapter else None
+
+    def identity(self) -> str:
+        """`sha256:...` of the student, `+sha256:...` of the adapter."""
+        adapter = self.adapter()
+        return self.folder.digest() if adapter is None else f"{self.folder.digest()}+{adapter.digest()}"
+
+    def greedy_by(self, request: Request) -> str:
+        """See `Engine.greedy_by`."""
+        return request.sampling.greedy_by
+
+    # ---- questions
+
+    def _prompt(self, request: Request) -> tuple[str, list[int]]:
+        """The rendered prompt, or the raw text, and its tokens."""
+        if self._template is None:
+            self._template = ChatTemplate.from_folder(Path(self.folder.path))
+        text = request.text
+        prompt = self._template.prompt(request.messages, request.thinks) if text is None else text
+        return prompt, self.tokenizer.encode_prompt(prompt)
+
+    def _asked(self, request: Request) -> Asked:
+        """What is to be written. Raises TemplateRefused."""
+        prompt, ids = self._prompt(request)
+        sampling = request.sampling
+        seed = content_id("sampler", sampling.seed, request.sample_index, prompt)
+        return Asked(request, prompt, ids, min(sampling.max_tokens, self.context_length - len(ids)),
+                     int(seed.removeprefix("b2:")[:15], 16))
+
+    def _targets(self, request: Request) -> list[ScoringTarget]:
+        """What is to be scored. Raises Unscorable."""
+        refuse_strange_ids(request, lambda: self.tokenizer.identity)
+        prefix = tuple(self._prompt(request)[1])
+        found = target_ids(request.continuations, prefix, self.tokenizer.encode, self.folder.vocab_size,
+                           self.context_length)
+        return [ScoringTarget(prefix, ids, request.top_logprobs) for ids in found]
+
+    # ---- replies
+
+    def _text(self, request: Request, row: WrittenRow) -> str:
+        """What the row wrote, up to the first stop string."""
+        text = self.tokenizer.decode(row.written)
+        cuts = [text.find(stop) for stop in request.sampling.stop if stop in text]
+        return text[:min(cuts)] if cuts else text
+
+    def _reply(self, asked: Asked, row: WrittenRow, elapsed_s: float) -> Reply:
+        request, text = asked.request, self._text(asked.request, row)
+        usage = Usage(prompt_tokens=len(row.prompt_ids), completion_tokens=len(row.written) + (row.finish == "stop"))
+        reply = reply_of_text(request.id, text, row.finish or "truncated", opened=opens_thinking_tag(asked.prompt),
+                              usage=usage, elapsed_s=elapsed_s)
+        counted = replace(usage, reasoning_tokens=self.tokenizer.count(reply.reasoning) if reply.reasoning else 0)
+        return replace(reply, usage=counted, scores=joined(row.scores) if row.scores else None)
+
+    def _too_long(self, asked: Asked) -> Reply:
+        return Reply(asked.request.id, "error", cost_usd=0.0, error=f"the prompt has {len(asked.ids)} tokens, the "
+                     f"student's context ends at {self.context_length}")
+
+    # ---- streams
+
+    @abstractmethod
+    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
+        """Write one row, telling of every token. Called in a thread of its own."""
+
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
+        """Pieces of the raw reply to one request as it is written. Raises EngineError when the prompt is too long or
+        refused by the student's template."""
+        require(self, {"stream", *needed_by(request)})  # type: ignore[arg-type]
+        try:
+            asked = self._asked(request)
+        except TemplateRefused as refusal:
+            raise EngineError(refusal.message, refusal.hint) from None
+        if asked.room <= 0:
+            raise EngineError(self._too_long(asked).error, "shorten the conversation")
+        pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+        gone = threading.Event()
+        shown = 0
+
+        def on_token(written: WrittenRow) -> None:
+            nonlocal shown
+            text = self._text(request, written)
+            # A character may span tokens: its bytes are held back until the last one is there.
+            if written.finish or not text.endswith("\ufffd"):
+                pieces.put(text[shown:])
+                shown = len(text)
+
+        def work() -> None:
+            try:
+                self._write_one(asked, Cancel(lambda: gone.is_set() or cancel.is_set()), on_token)
+                pieces.put(None)
+            except BaseException as error:
+                pieces.put(error)
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        try:
+            while (piece := pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                if piece:
+                    yield piece
+        finally:
+            gone.set()
+            worker.join()
+
+
+def joined(parts: Sequence[TokenScores]) -> TokenScores:
+    """Scores of tokens that follow each other."""
+    return TokenScores(
+        tuple(token for part in parts for token in part.ids), tuple(x for part in parts for x in part.logprobs),
+        tuple(row for part in parts for row in part.top_ids), tuple(row for part in parts for row in part.top_logprobs),
+    )

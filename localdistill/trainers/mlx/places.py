@@ -1,0 +1,81 @@
+"""Where a training in MLX runs, in which arithmetic, and what memory that takes: one answer for check, plan, doctor and
+the training itself. Must not import mlx when it is imported."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from localdistill.core.errors import ModelFileError
+from localdistill.modelfiles.architectures import LINEAR_LAYERS
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.mlx_models import group_size, import_mlx, mlx_dtype, require_mlx
+from localdistill.trainers.mlx.options import MlxOptions
+
+MICRO_TOKENS = 4096
+"""Tokens that go through the student at once unless told otherwise."""
+LOGIT_BYTES = 3 * (64 << 20)
+"""What the head holds at most: a chunk of logits three times."""
+CACHE_BYTES = 512 << 20
+"""What MLX may keep of freed memory: without a limit it grows to many times what is in use."""
+QUANTIZED_BYTES = {"4bit": 0.5625, "8bit": 1.0625, "none": 0.0}
+"""Per weight, with 16-bit scales of groups of 64."""
+
+
+def check_student_files(options: MlxOptions, student: Path, max_tokens: int, hardware: Hardware) -> None:
+    """Raise what speaks against training the student in the folder `student` on rows of up to `max_tokens`."""
+    folder = ModelFolder.open(student)
+    require_mlx()
+    folder.kind.mlx_config(folder.config)
+    if folder.window is not None and folder.window < max_tokens:
+        raise ModelFileError(f"{folder.path}: rows of {max_tokens} tokens look back through a window of "
+                             f"{folder.window}, which mlx-lm does not compute for this kind of student",
+                             f'set student.max_tokens to at most {folder.window}, or train.use = "torch_lora"')
+    found = {name.removesuffix(".weight").rpartition(".")[2] for name in folder.tensors if name.endswith(".weight")}
+    wanted = LINEAR_LAYERS if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
+    absent = [name for name in wanted if name not in found]
+    if len(absent) == len(wanted) or (absent and options.targets != "all-linear"):
+        there = ", ".join(name for name in LINEAR_LAYERS if name in found) or "none that can be trained"
+        raise ModelFileError(f"{folder.path} has no layers named {', '.join(absent)}",
+                             f"it has {there}; say which in train.targets")
+    if options.quantization != "none":
+        group_size(folder)
+
+
+def estimate_memory(options: MlxOptions, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
+    """Least memory that one training takes: weights, adapter with its optimizer, a single row with the input of every
+    layer and the work of one, and the head's chunk.
+
+    Micro-batches are made smaller until they are single rows, so only that must fit. Activations of a layer are 34
+    values of one byte per hidden size and token at 16 bits (Korthikanti et al., arXiv 2205.05198).
+    """
+    width = 2 if mlx_dtype(options.dtype, hardware.chip) == "bfloat16" else 4
+    kept = min(student.parameter_count, 2 * student.vocab_size * student.hidden_size)
+    each = QUANTIZED_BYTES[options.quantization] or width
+    tokens = max_tokens
+    parts = {
+        "weights": int((student.parameter_count - kept) * each + kept * width),
+        "adapter": 14 * options.rank * student.hidden_size * student.layers * 16,
+        "activations": int(tokens * student.hidden_size * width * (student.layers + 2 * 17)),
+        "logits": min(LOGIT_BYTES, 12 * tokens * student.vocab_size),
+        "libraries": CACHE_BYTES,
+    }
+    how = {"none": "LoRA", "4bit": "QLoRA (4 bits)", "8bit": "QLoRA (8 bits)"}[options.quantization]
+    return MemoryPlan(parts, hardware.mlx_place(), f"{how} in MLX")
+
+
+def use_memory(share: float) -> None:
+    """Bound what MLX keeps of freed memory."""
+    mx = import_mlx()
+    mx.set_cache_limit(CACHE_BYTES)
+    mx.reset_peak_memory()
+
+
+def peak_bytes() -> int:
+    """The most memory used so far: the whole process, which is more than MLX itself counts."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whole = peak if sys.platform == "darwin" else peak * 1024
+    return max(whole, int(import_mlx().get_peak_memory()))

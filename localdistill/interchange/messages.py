@@ -85,4 +85,4 @@ class MessagesLayout:
 
 def _key(row: Mapping[str, Any]) -> str | None:
     """The column that holds the turns."""
-    return next((key for key in _KEYS if isinstance(row.get(key), list) or turns_in(row.get(key)) is not None), None)
+    return next((key for key in _KEYS if isinstance(row.get(key), list) or turns_in(row.get(key))), None)

@@ -4,14 +4,14 @@ refuses every row that could not teach what it should. Must not cut a row, and m
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from localdistill.core.errors import TemplateRefused
 from localdistill.core.records import Example, Message, Skip, Span, content_id
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.templates.marks import PROMPT_ENDS
-from localdistill.templates.thinking import opens_thinking_tag
+from localdistill.templates.marks import PROMPT_ENDS, opened_by
+from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END, opens_thinking_tag
 
 _PLAIN = (1, "", None, 1.0)
 """What most examples say of sign, group, epoch and weight: it is no part of a row's id."""
@@ -25,6 +25,10 @@ class RenderingTemplate(Protocol):
 
     def turn_end(self) -> str:
         """What the template writes after an assistant's turn."""
+
+    @property
+    def thought_marks(self) -> tuple[str, str]:
+        """What the template writes before and behind reasoning."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,11 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
         prompt = template.prompt(context, example.thinks)
     except TemplateRefused as refusal:
         return skip(f"the student's chat template refuses it: {refusal.reason}")
-    spans: tuple[Span, ...] | None = example.turns[-1].spans
+    spans: tuple[Span, ...] | None = _in_own_marks(example.turns[-1].spans, template.thought_marks)
     if opens_thinking_tag(prompt):
-        spans = _without_opening(example.turns[-1].spans, prompt)
+        spans = _after_opening(spans or (), prompt, template.thought_marks)
         if spans is None:
-            return skip("the template opens a thinking block that the example does not start with")
+            return skip("the template opens a thinking block that nobody knows how to close")
     assert spans is not None
     prompt_ids = tokenizer.encode_prompt(prompt)
     target_ids, target_weights = _target(spans, tokenizer)
@@ -102,13 +106,24 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _without_opening(spans: tuple[Span, ...], prompt: str) -> tuple[Span, ...] | None:
-    """`spans` without the thinking tag that the prompt already ends with, and without the blanks behind it, which are
-    the prompt's to set; None when they do not start with it."""
+def _in_own_marks(spans: tuple[Span, ...], marks: tuple[str, str]) -> tuple[Span, ...]:
+    """`spans` with the marks of reasoning that the student's template writes, where formats wrote ours."""
+    own = dict(zip((THOUGHT_BEGIN, THOUGHT_END), marks, strict=True))
+    return tuple(replace(span, text=own.get(span.text, span.text)) if span.part == "tag" else span for span in spans)
+
+
+def _after_opening(spans: tuple[Span, ...], prompt: str, marks: tuple[str, str]) -> tuple[Span, ...] | None:
+    """`spans` behind a prompt that ends with an opened block of reasoning: without the tag that opens it, and without
+    the blanks behind that, which are the prompt's to set. Where the example does not think, it closes the block first.
+    None when it is not known what closes it."""
     text = "".join(span.text for span in spans)
     tag = next((tag for tag in PROMPT_ENDS if prompt.rstrip().endswith(tag)), "")
     if not tag or not text.startswith(tag):
-        return None
+        mark = opened_by(tag)
+        if mark is None:
+            return None
+        closing = marks[1] if marks[1].strip() == mark.closing else f"\n{mark.closing}\n\n"
+        return (Span(closing, 1.0, "tag"), *spans)
     after, blanks = prompt.rpartition(tag)[2], len(text) - len(tag) - len(text[len(tag):].lstrip())
     left = len(tag) + (min(blanks, len(after)) if after else 0)
     kept: list[Span] = []

@@ -15,11 +15,13 @@ from typing import Any
 
 from localdistill.core.errors import ModelFileError, TemplateRefused
 from localdistill.core.records import Message
-from localdistill.templates.thinking import opens_thinking_tag
+from localdistill.templates.marks import hits, opened_by
+from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END, opens_thinking_tag
 
 _MAX_FILE_BYTES = 32 * 1024 * 1024
 _REASON_CHARS = 120
-_SENTINEL = "qLDvSentinelqLDv"
+_SENTINEL, _THOUGHT = "qLDvSentinelqLDv", "qLDvThoughtqLDv"
+_THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 _TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -62,11 +64,14 @@ class ChatTemplate:
         """The conversation as text. `thinks` sets the switches `enable_thinking` and `thinking`; None leaves the
         template's own default. Raises TemplateRefused when the template is wrong, refuses these messages or exceeds its
         limits."""
+        return self._rendered([{"role": m.role, "content": m.content} for m in messages], add_generation_prompt, thinks)
+
+    def _rendered(self, turns: Sequence[Mapping[str, str]], add_generation_prompt: bool = False,
+                  thinks: bool | None = None) -> str:
         from localdistill.templates.sandbox import TemplateFailure, render_here  # jinja: not needed to split a reply
 
         context: dict[str, Any] = {
-            **self.special_tokens, "bos_token": self.bos, "eos_token": self.eos,
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            **self.special_tokens, "bos_token": self.bos, "eos_token": self.eos, "messages": [*turns],
             "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None,
         }
         if thinks is not None:
@@ -95,6 +100,23 @@ class ChatTemplate:
         """The text that follows the content of the last assistant turn (the end-of-turn token and what comes after
         it). Raises ModelFileError when the template does not render a question and its answer, or hides the answer."""
         return self._turn_end
+
+    @cached_property
+    def thought_marks(self) -> tuple[str, str]:
+        """What this template writes before and behind the reasoning of the last turn, blanks included; what we write
+        where it leaves reasoning out or puts nothing round it that is a known mark."""
+        turn = {"role": "assistant", "content": _SENTINEL, **dict.fromkeys(_THOUGHT_KEYS, _THOUGHT)}
+        try:
+            text = self._rendered([{"role": "user", "content": "?"}, turn])
+        except TemplateRefused:
+            return THOUGHT_BEGIN, THOUGHT_END
+        before, found, after = text.partition(_THOUGHT)
+        opening = hits(before)[-1:]
+        mark = opened_by(opening[0].text) if found and opening else None
+        behind, answered, _ = after.partition(_SENTINEL)
+        if mark is None or not answered or behind.strip() != mark.closing or before[opening[0].end:].strip():
+            return THOUGHT_BEGIN, THOUGHT_END
+        return before[opening[0].start:], behind
 
     @cached_property
     def _turn_end(self) -> str:

@@ -54,6 +54,7 @@ WITH_REASONING: dict[str, dict[str, Any]] = {
     "a turn of thoughts": {"conversations": [HUMAN, {"from": "reasoning", "value": THOUGHT},
                                              {"from": "gpt", "value": SAID}]},
     "conversation": {"conversation_id": "c", "conversation": [USER, REPLY], "language": "English"},
+    "an empty column of turns beside": {"messages": "[]", "conversations": [HUMAN, {"from": "gpt", "value": MARKED}]},
     "turns as JSON": {"messages": json.dumps([USER, REPLY])},
 }
 

@@ -13,7 +13,7 @@ from localdistill.core.records import Example, ExampleTurn, Message, Skip, Span,
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.templates import ChatTemplate
-from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("torch")
 QUESTION = "how many apples are left?"
@@ -72,8 +72,32 @@ def test_a_tag_that_the_template_opens_is_not_written_twice(folder: Path) -> Non
     assert isinstance(row, TokenizedRow)
     text = StudentTokenizer(folder).decode(row.input_ids)
     assert text.count("<think>") == 1 and "<think>\n12 - 5" in text
-    skipped = made(folder, example(Span("7"), thinks=False), OPENING_TEMPLATE)
-    assert isinstance(skipped, Skip) and "opens a thinking block" in skipped.reason
+
+
+def test_a_block_that_the_template_opens_is_closed_where_nothing_is_thought(folder: Path) -> None:
+    row = made(folder, example(Span("7"), thinks=False), OPENING_TEMPLATE)
+    assert isinstance(row, TokenizedRow)
+    tokenizer = StudentTokenizer(folder)
+    assert tokenizer.decode(row.input_ids).endswith("assistant\n<think>\n\n</think>\n\n7<|im_end|>")
+    trained = [token for token, weight in zip(row.input_ids, row.weights, strict=True) if weight]
+    assert tokenizer.decode(trained) == "\n</think>\n\n7<|im_end|>"
+    unknown = made(folder, example(Span("7"), thinks=False),
+                   OPENING_TEMPLATE.replace("<think>", "Here are my reasoning steps:"))
+    assert isinstance(unknown, Skip) and "nobody knows how to close" in unknown.reason
+
+
+def test_reasoning_stands_in_the_marks_of_the_students_own_template(folder: Path) -> None:
+    own = PLAIN_TEMPLATE.replace("{{ message['content'] }}", "{% if message.reasoning_content %}[THINK]"
+                                 "{{ message.reasoning_content }}[/THINK]{% endif %}{{ message['content'] }}")
+    assert own != PLAIN_TEMPLATE
+    row = made(folder, example(*THINKING), own)
+    assert isinstance(row, TokenizedRow)
+    text = StudentTokenizer(folder).decode(row.input_ids)
+    assert text.endswith("assistant\n[THINK]12 - 5 = 7[/THINK]The answer is 7.<|im_end|>")
+    for template in (CHAT_TEMPLATE, own.replace("[THINK]", "<deep>").replace("[/THINK]", "</deep>")):
+        assert ChatTemplate(template, isolated=False).thought_marks == ("<think>\n", "\n</think>\n\n")
+
+
 
 
 def test_the_blanks_behind_an_opened_tag_are_the_templates_to_set(folder: Path) -> None:

@@ -36,6 +36,7 @@ from localdistill.interchange.usual import (
     DOCUMENT,
     LICENCE,
     MODEL,
+    OPTIONS,
     ORIGINAL,
     QUESTION,
     REASONING,
@@ -43,15 +44,17 @@ from localdistill.interchange.usual import (
     SOURCE,
     SYSTEM,
     TESTS,
+    boxed_in,
     is_short,
     is_stated,
+    lettered,
     text_of,
 )
 from localdistill.templates import named_end
 from localdistill.templates.marks import marks_in
 
-PARTS = ("question", "reasoning", "answer", "model", "verdict", "reference", "original", "tests", "system", "document",
-         "source", "licence")
+PARTS = ("question", "reasoning", "answer", "model", "verdict", "options", "reference", "original", "tests", "system",
+         "document", "source", "licence")
 """What a column may be named for: `--map question=q,context answer=reply`."""
 
 
@@ -92,8 +95,8 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
     original = original or (alone if alone not in (answer, reference) else "")
     taken = {*asked, reasoning, answer, reference, original}
     found = {name: column for name, wanted in (
-        ("tests", TESTS), ("system", SYSTEM), ("document", DOCUMENT), ("source", SOURCE), ("licence", LICENCE),
-        ("model", MODEL)) if (column := find(wanted)) and column not in taken}
+        ("options", OPTIONS), ("tests", TESTS), ("system", SYSTEM), ("document", DOCUMENT), ("source", SOURCE),
+        ("licence", LICENCE), ("model", MODEL)) if (column := find(wanted)) and column not in taken}
     model = found.pop("model", "")
     verdict = find(VERDICTS)
     columns = AnswerColumns(answer, reasoning, model, verdicts=(verdict,) if verdict else ())
@@ -103,9 +106,10 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
 
 def _with_texts(columns: ColumnMap, named: Mapping[str, str]) -> ColumnMap:
     """`columns` with those of the prompt's texts."""
-    reference, original, tests, system, document, source, licence = (named.get(part, "") for part in PARTS[5:])
-    return replace(columns, reference=reference, original=original, tests=tests, system=system, document=document,
-                   source=source, licence=licence)
+    options, reference, original, tests, system, document, source, licence = (
+        named.get(part, "") for part in PARTS[5:])
+    return replace(columns, options=options, reference=reference, original=original, tests=tests, system=system,
+                   document=document, source=source, licence=licence)
 
 
 _PLAIN = frozenset({"question", "problem", "prompt", "instruction", "query", "input"})
@@ -193,18 +197,30 @@ def _prompt(row: Mapping[str, Any], columns: ColumnMap, place: RowPlace) -> Prom
         if answer is not None:
             messages = (*messages, Message("assistant", answer.text))
     else:
-        question = "\n\n".join(text for value in asked if (text := text_of(value)) is not None)
-        messages = (Message("user", question),)
+        options = "\n".join(lettered(value_at(row, columns.options)))
+        question = "\n\n".join(text for value in (*asked, options) if (text := text_of(value)) is not None)
+        messages = (Message("user", question if any(map(is_stated, asked)) else ""),)
     if (system := text_of(value_at(row, columns.system))) and not any(m.role == "system" for m in messages):
         messages = (Message("system", system), *messages)
     metadata = {name: value for name in columns.metadata if is_stated(value := row.get(name))}
     if document := text_of(value_at(row, columns.document)):
         metadata["document"] = document
-    texts = {name: text_of(value_at(row, getattr(columns, name))) for name in ("reference", "original", "tests")}
+    original = text_of(value_at(row, columns.original))
     return Prompt(
-        need_user(messages, place), **texts, source=text_of(value_at(row, columns.source)) or place.source,
+        need_user(messages, place), _reference(row, columns, original), original,
+        text_of(value_at(row, columns.tests)), source=text_of(value_at(row, columns.source)) or place.source,
         licence=text_of(value_at(row, columns.licence)) or "", metadata=metadata,
     )
+
+
+def _reference(row: Mapping[str, Any], columns: ColumnMap, original: str | None) -> str | None:
+    """What is right: the column, the letter of the option whose place it names, or what a worked solution boxes."""
+    value = value_at(row, columns.reference)
+    options = lettered(value_at(row, columns.options))
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
+        return options[value].partition(".")[0]
+    stated = text_of(value)
+    return boxed_in(original) if stated is None and original is not None else stated
 
 
 def _answers(row: Mapping[str, Any], columns: AnswerColumns, prompt: Prompt, place: RowPlace) -> list[Answer]:

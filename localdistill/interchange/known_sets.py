@@ -35,6 +35,8 @@ class ColumnMap:
     question: tuple[str, ...]
     """Joined by blank lines."""
     answers: tuple[AnswerColumns, ...] = ()
+    options: str = ""
+    """Options to choose from; the reference may be the place of the right one, counted from 0."""
     reference: str = ""
     original: str = ""
     tests: str = ""
@@ -49,9 +51,9 @@ class ColumnMap:
         """As `--map` takes it; what only a known set can say is left out."""
         one = self.answers[0] if self.answers else AnswerColumns("")
         parts = {"question": ",".join(self.question), "reasoning": one.reasoning, "answer": one.answer,
-                 "model": one.model, "verdict": next(iter(one.verdicts), ""), "reference": self.reference,
-                 "original": self.original, "tests": self.tests, "system": self.system, "document": self.document,
-                 "source": self.source, "licence": self.licence}
+                 "model": one.model, "verdict": next(iter(one.verdicts), ""), "options": self.options,
+                 "reference": self.reference, "original": self.original, "tests": self.tests, "system": self.system,
+                 "document": self.document, "source": self.source, "licence": self.licence}
         return " ".join(f"{part}={column}" for part, column in parts.items() if column)
 
     def said(self) -> str:
@@ -61,7 +63,7 @@ class ColumnMap:
             parts += [("reasoning", one.reasoning), ("answer", one.answer), ("verdict", " or ".join(one.verdicts)),
                       ("model", one.model or (f"'{one.model_is}'" if one.model_is else ""))]
         parts += [(name, getattr(self, name)) for name in
-                  ("reference", "original", "tests", "system", "document", "source", "licence")]
+                  ("options", "reference", "original", "tests", "system", "document", "source", "licence")]
         return ", ".join(f"{name} = {column}" for name, column in parts if column)
 
 

@@ -19,6 +19,8 @@ ANSWER = ("response", "completion", "output", "generation", "generations", "mode
 QUESTION = ("question", "problem", "prompt", "instruction", "query", "input", "user", "text")
 BEFORE = ("body", "context", "passage")
 """What a question speaks of, where that has a column of its own."""
+OPTIONS = ("choices", "options")
+LETTERS = "ABCDEFGHIJ"
 SYSTEM = ("system", "system_prompt")
 SOURCE = ("source", "data_source", "dataset", "problem_source")
 LICENCE = ("licence", "license")
@@ -43,6 +45,32 @@ def text_of(value: object) -> str | None:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0] or None
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def boxed_in(text: str) -> str | None:
+    r"""What stands in the last `\boxed{}` of a worked solution; None where there is none that is closed."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 1, start + len("\\boxed{")
+    for place in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[begin:place].strip() or None
+    return None
+
+
+def lettered(options: object) -> list[str]:
+    """Options to choose from, a line each with its letter; empty for what is no list of options."""
+    if isinstance(options, str):
+        return [options.strip()] if options.strip() else []
+    if isinstance(options, Mapping) and isinstance(options.get("text"), list):
+        options = options["text"]
+    if isinstance(options, Mapping):
+        return [f"{name}. {text}" for name, text in options.items()]
+    if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
+        return []
+    return [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
 
 
 def first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:

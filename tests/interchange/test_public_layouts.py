@@ -81,11 +81,21 @@ def test_a_reply_with_reasoning_is_found(kind: str, tmp_path: Path) -> None:
     ({"input": ASKED, "target": "27"}, "27"),
     ({"problem": ASKED, "solution": "We add.\nIt is 27.", "answer": "27", "url": "u"}, "27"),
     ({"query": ASKED, "expected_answer": 27}, "27"),
+    ({"problem": ASKED, "solution": "Add: \\boxed{3 \\cdot {9}} no, \\boxed{27}.\nDone."}, "27"),
     ({"Body": "Nine shells lie in each of three nets.", "Question": "How many shells are there?", "Answer": 27}, "27"),
 ])
 def test_what_is_right_is_found(row: dict[str, Any], reference: str, tmp_path: Path) -> None:
     [item] = rows(tmp_path / "rows.jsonl", row)
     assert (" ".join(item.prompt.question.split()), item.prompt.reference) == (ASKED, reference)
+
+
+def test_options_are_asked_with_their_letters(tmp_path: Path) -> None:
+    for options in (["12", "27"], {"A": "12", "B": "27"}, {"text": ["12", "27"], "label": ["A", "B"]}):
+        [item] = rows(tmp_path / "rows.jsonl", {"question": ASKED, "choices": options, "answer": 1})
+        assert item.prompt.question == f"{ASKED}\n\nA. 12\nB. 27"
+        assert item.prompt.reference == "B"
+    [item] = rows(tmp_path / "rows.jsonl", {"question": ASKED, "options": "A) 12 B) 27", "Answer": "B"})
+    assert item.prompt.question.endswith("\n\nA) 12 B) 27")
 
 
 def test_several_generations_are_several_traces_with_their_verdicts_and_ends(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )
     from localdistill.api.traces.showing import render_trace
+    from localdistill.core.disk import size_text
     from localdistill.core.errors import (  # fmt: skip
         Cancelled, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
         StoreLocked, UsageError, nearest,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         ArtifactWritten, Cancel, Counted, Event, Failed, Measured, Noted, RunFinished, RunStarted,
         StageFinished, StageStarted, Warned, event_from_json,
     )
+    from localdistill.core.explaining import TRACEBACK_VARIABLE, explain
     from localdistill.core.installing import repair_command
     from localdistill.core.records import Fact, Message, Prompt, Span, TokenScores, Trace
     from localdistill.core.stages import STAGES, Stage
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
     )
     from localdistill.recipe.problems import Problem
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
-    from localdistill.safety.text import display_safe
+    from localdistill.safety.text import display_safe, json_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger
     from localdistill.stages.checking import check_recipe, require_sound

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 from localdistill.core.borders import BORDERS, Borders
 from localdistill.core.capabilities import Capability
@@ -28,6 +29,9 @@ def whole_borders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if request.node.get_closest_marker("whole") is not None:
         for name, size in vars(Borders()).items():
             monkeypatch.setattr(BORDERS, name, size)
+
+settings.register_profile("house", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("house")
 
 
 @pytest.fixture

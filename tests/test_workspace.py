@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.errors import DiskFull, LocalDistillError, UsageError
 from localdistill.safety.files import atomic_write_text, inside, partial_file
 from localdistill.workspace.folder import Workspace, check_file
 
@@ -186,7 +186,7 @@ def test_the_workspace_is_the_nearest_marked_parent(tmp_path: Path, monkeypatch:
 def test_a_full_disk_leaves_nothing_at_the_final_path(tmp_path: Path) -> None:
     final = tmp_path / "model.gguf"
     with (
-        pytest.raises(LocalDistillError, match=r"no space left while writing model\.gguf"),
+        pytest.raises(DiskFull, match=r"is full: model\.gguf found no room"),
         partial_file(final) as partial,
     ):
         partial.write_bytes(b"half")

@@ -3,19 +3,31 @@ closing this changes nothing about them. What the first picture does not need is
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from rich.console import RenderableType
+from rich.text import Text
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from localdistill import LocalDistillError, RunFolder, RunStatus, UsageError, Workspace
+from localdistill import (
+    TRACEBACK_VARIABLE,
+    LocalDistillError,
+    RunFolder,
+    RunStatus,
+    UsageError,
+    Workspace,
+    explain,
+)
 from tui.commands import Command
 from tui.jobs import Jobs
 from tui.menu import MENU
@@ -312,6 +324,16 @@ class LocalDistillApp(App[None]):
         """What happened, what was kept, what to do."""
         self.push_screen(ErrorDialog(safe(error.message), safe(error.hint)))
 
+    def _fatal_error(self) -> None:
+        """Textual calls this when a handler failed, which ends the app: the terminal gets a sentence and a hint, not
+        what was in memory."""
+        error = self._exception or RuntimeError("the reason is not known")
+        told, where = explain(error), ""
+        if TRACEBACK_VARIABLE in os.environ:
+            where = "".join(traceback.format_exception(error))
+        self._exit_renderables[:] = [Text(safe(f"{where}error: {told.message}\n  try: {told.hint}\nRuns go on."))]
+        self._close_messages_no_wait()
+
     def guarded(self, work: Callable[[], None]) -> None:
         """Do something short that may be refused."""
         try:
@@ -325,3 +347,5 @@ def main(workspace: Path | None = None) -> None:
     app = LocalDistillApp(workspace)
     app.tidies = True
     app.run()
+    if app.return_code:
+        sys.exit(app.return_code)

@@ -14,7 +14,7 @@ from textual.app import App
 from textual.css.query import NoMatches
 from textual.worker import get_current_worker
 
-from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, follow, list_runs
+from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, explain, follow, list_runs
 from tui.state import RunView, reduce
 from tui.ui import Ui
 
@@ -41,13 +41,9 @@ class Jobs:
             worker = get_current_worker()
             try:
                 result = work()
-            except LocalDistillError as error:
-                if not worker.is_cancelled:
-                    self._app.call_from_thread(failed or self._ui.show_error, error)
-                return
             except Exception as error:
                 if not worker.is_cancelled:
-                    self._app.call_from_thread(failed or self._ui.show_error, _fault(error))
+                    self._app.call_from_thread(failed or self._ui.show_error, explain(error))
                 return
             if done is not None and not worker.is_cancelled:
                 self._app.call_from_thread(self._hand_over, done, result)
@@ -65,22 +61,27 @@ class Jobs:
             done(result)
         except NoMatches:
             return  # what was to show it has been closed meanwhile
-        except LocalDistillError as error:
-            self._ui.show_error(error)
         except Exception as error:
-            self._ui.show_error(_fault(error))
+            self._ui.show_error(explain(error))
 
     def watch_workspace(self, workspace: Workspace) -> None:
         """Look at the workspace's runs every two seconds and tell the app what changed."""
 
         def body() -> None:
-            worker, before = get_current_worker(), None
+            worker, before, told = get_current_worker(), None, ""
             while not worker.is_cancelled:
-                runs = tuple(folder.status() for folder in list_runs(workspace.runs))
-                key = tuple((run.run_id, run.state, run.stage) for run in runs)
-                if key != before:
-                    before = key
-                    self._app.call_from_thread(self._hand_over, self._ui.runs_seen, runs)
+                try:
+                    runs = tuple(folder.status() for folder in list_runs(workspace.runs))
+                except Exception as error:
+                    problem = explain(error)
+                    if problem.message != told:  # once; it looks again as long as the app lives
+                        told = problem.message
+                        self._app.call_from_thread(self._ui.show_error, problem)
+                else:
+                    key = tuple((run.run_id, run.state, run.stage) for run in runs)
+                    if key != before:
+                        before = key
+                        self._app.call_from_thread(self._hand_over, self._ui.runs_seen, runs)
                 _sleep(LOOK_EVERY_S, lambda: worker.is_cancelled)
 
         self._app.run_worker(body, thread=True, group="workspace", exclusive=True, exit_on_error=False)
@@ -106,11 +107,15 @@ class Jobs:
                     show()
                 return stop.is_set() or worker.is_cancelled
 
-            for item in follow(folder, stop=asked):
-                view = reduce(view, item)
-                ends = isinstance(item, RunStatus) and not item.alive
-                if ends or time.monotonic() - shown_at >= SHOW_EVERY_S:
-                    show()
+            try:
+                for item in follow(folder, stop=asked):
+                    view = reduce(view, item)
+                    ends = isinstance(item, RunStatus) and not item.alive
+                    if ends or time.monotonic() - shown_at >= SHOW_EVERY_S:
+                        show()
+            except Exception as error:
+                if not (stop.is_set() or worker.is_cancelled):
+                    self._app.call_from_thread(self._ui.show_error, explain(error))
 
         self._app.run_worker(body, thread=True, group="follow", exit_on_error=False)
 
@@ -130,10 +135,6 @@ class Jobs:
         """Let every thread end; runs go on."""
         self._stop_following.set()
         self._app.workers.cancel_all()
-
-
-def _fault(error: Exception) -> LocalDistillError:
-    return LocalDistillError(f"{type(error).__name__}: {error}", "this is a fault of localdistill")
 
 
 def _sleep(seconds: float, ended: Callable[[], bool]) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; errors become one message, a hint and an exit code."""
-    from localdistill import LocalDistillError
-    from localdistill.cli import app, output
-
+    """Run the command in `sys.argv`. However it ends, there is an exit code, and what went wrong is one sentence and a
+    hint."""
     try:
-        app.app()
-    except LocalDistillError as error:
-        output.fail(error, "--json" in sys.argv)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        from localdistill.cli import ending
+
+        code = ending.run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was anything that could say so
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the interpreter still does is not worth a traceback
+    sys.exit(code)

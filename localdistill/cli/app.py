@@ -3,7 +3,7 @@ runs, so that `--help` stays fast."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -13,6 +13,7 @@ from localdistill.cli import (
     exports,
     keys,
     logprobs,
+    output,
     recipes,
     running,
     scores,
@@ -41,11 +42,11 @@ def version(
     if show:
         import localdistill
 
-        typer.echo(localdistill.__version__)
+        output.data(localdistill.__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            typer.echo(context.get_help())
+        if not output.is_terminal():
+            output.data(context.get_help())
             raise typer.Exit(2)
         ui.open_ui(None)
 
@@ -62,3 +63,15 @@ chat.register(app)
 logprobs.register(app)
 keys.register(app)
 doctor.register(app)
+
+
+def command_words(arguments: Sequence[str]) -> list[str]:
+    """The words of `arguments` that name a command: `recipe set` of `recipe set mine.toml`."""
+    here, words = typer.main.get_command(app), []
+    for word in arguments:
+        below = getattr(here, "commands", {})
+        if word not in below:
+            break
+        here = below[word]
+        words.append(word)
+    return words

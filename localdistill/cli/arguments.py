@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,11 +52,11 @@ UnfinishedRunArgument = Annotated[
 ]
 
 
-def workspace_of(path: Path | None) -> Any:
-    """The workspace that the option names or that is found."""
+def workspace_of(path: Path | None, may_be_new: bool = False) -> Any:
+    """The workspace that the option names or that is found; with `may_be_new` it may be one that the command makes."""
     from localdistill import Workspace
 
-    return Workspace.find(path)
+    return Workspace.find(path, may_be_new)
 
 
 def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tuple[Any, str, Path]:
@@ -70,7 +69,7 @@ def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tup
     recipe = load_recipe(path, [*(settings or []), *extra])
     text = path.read_text(encoding="utf-8")
     if told := older_shape(text, name):
-        output.talk(output.safe(f"warning: {name}: {told}"))
+        output.talk(f"warning: {name}: {told}")
     return recipe, text, path.resolve().parent
 
 
@@ -82,12 +81,10 @@ def accept_terms(recipe: Any, workspace: Any, names: list[str]) -> None:
 
     accept(recipe, workspace, names)
     for note in terms_notes(recipe):
-        output.talk(output.safe(note.text))
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        output.talk(note.text)
+    if not (output.somebody_is_here() and output.is_live()):
         return
     for question in open_terms(recipe, workspace):
-        output.talk(output.safe(question.text))
-        typed = typer.prompt(f"Type {question.name} to go on, anything else to leave", default="", show_default=False,
-                             err=True)
-        if typed.strip() == question.name:
+        output.talk(question.text)
+        if output.ask(f"Type {question.name} to go on, anything else to leave: ").strip() == question.name:
             give_consent(workspace, question)

@@ -44,8 +44,8 @@ def chat(
 
     path = model_to_chat(workspace_of(workspace), model)
     with open_chat(path, max_tokens=max_tokens, temperature=temperature, context_tokens=context_tokens) as session:
-        if question or not sys.stdin.isatty():
-            _ask_once(session, question or sys.stdin.read().strip(), thinking, as_json)
+        if question or not output.somebody_is_here():
+            _ask_once(session, question or output.piped_in().strip(), thinking, as_json)
         else:
             _converse(session, thinking)
 
@@ -59,12 +59,12 @@ def _ask_once(session: ChatSession, text: str, thinking: bool, as_json: bool) ->
                           "error": ending})
     else:
         if thinking and reply.reasoning:
-            output.talk(output.safe(reply.reasoning))
+            output.talk(reply.reasoning)
         if reply.answer:
-            output.data(output.safe(reply.answer))
+            output.data(reply.answer)
     if ending:
         has_answer = bool(reply.answer) and reply.status != "error"
-        output.talk(f"{'note' if has_answer else 'error'}: {output.safe(ending)}")
+        output.talk(f"{'note' if has_answer else 'error'}: {ending}")
         output.talk(f"  try: {HINTS.get(reply.status, ANY_HINT)}")
         if not has_answer:
             sys.exit(1)
@@ -75,9 +75,9 @@ def _converse(session: ChatSession, thinking: bool) -> None:
     output.talk(f"{session.title}  (/think, /new, Ctrl-D)")
     while True:
         try:
-            text = input("> ").strip()
+            text = output.ask("> ").strip()
         except (EOFError, KeyboardInterrupt):
-            output.talk("")
+            output.talk()
             return
         if text == "/new":
             session.reset()
@@ -89,25 +89,20 @@ def _converse(session: ChatSession, thinking: bool) -> None:
 
 
 def _answer(session: ChatSession, text: str, thinking: bool) -> None:
-    thought = 0
+    thought, passing = 0, output.Passing()
     try:
         for piece in session.stream(text):
             if piece.is_thinking and not thinking:
                 thought += len(piece.text.split())
-                sys.stderr.write(f"\r(thinking, {thought} words)")
-                sys.stderr.flush()
+                passing.show(f"(thinking, {thought} words)")
                 continue
-            if thought:
-                sys.stderr.write("\n")
-                thought = 0
-            sys.stdout.write(output.safe(piece.text))
-            sys.stdout.flush()
+            passing.leave()
+            output.data(piece.text, end="")
     except KeyboardInterrupt:
         output.talk("\n(stopped)")
     except EngineError as error:
-        output.talk(f"\nerror: {output.safe(error.message)}\n  try: {output.safe(error.hint)}; /new starts over")
+        output.talk(f"\nerror: {error.message}\n  try: {error.hint}; /new starts over")
         return
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    output.data("")
     if session.ending:
-        output.talk(f"({output.safe(session.ending)})")
+        output.talk(f"({session.ending})")

@@ -29,13 +29,13 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     else:
         marks = {"ok": " ", "note": "-", "wrong": "!", "missing": "!"}
         for finding in findings:
-            output.data(output.safe(f"{marks[finding.state]} {finding.what:<14} {finding.text}"))
+            output.data(f"{marks[finding.state]} {finding.what:<14} {finding.text}")
             if finding.fix:
                 output.data(f"  {'':<14} fix: {finding.fix}")
     for finding in findings:
         if finding.state == "wrong":
-            output.talk("")
-            output.talk(output.bold(output.safe(f"WARNING: {finding.what} {finding.text}")))
-            output.talk(output.safe(f"  fix: {finding.fix}"))
+            output.talk()
+            output.talk(heading=f"WARNING: {finding.what} {finding.text}")
+            output.talk(f"  fix: {finding.fix}")
     if any(f.state == "missing" for f in findings):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from localdistill import size_text
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
 
@@ -44,40 +45,40 @@ _HINTS = {
 
 def _show(made: Any) -> None:
     arm = f", arm {made.arm}" if made.arm else ""
-    output.data(output.safe(f"{made.run}: {'nothing exported' if made.state == 'nothing' else made.state}{arm}"))
+    output.data(f"{made.run}: {'nothing exported' if made.state == 'nothing' else made.state}{arm}")
     for text in made.why:
-        output.data(output.safe(f"  {text}"))
+        output.data(f"  {text}")
     if hint := _HINTS.get(made.state):
-        output.data(output.safe(f"  {hint.format(run=made.run)}"))
+        output.data(f"  {hint.format(run=made.run)}")
     for file in made.files:
-        output.data(output.safe(f"  {file.quant:<7} {output.size(file.size_bytes):>9}  {file.path}"))
-        output.data(f"          sha256 {output.safe(file.sha256)}")
+        output.data(f"  {file.quant:<7} {size_text(file.size_bytes):>9}  {file.path}")
+        output.data(f"          sha256 {file.sha256}")
     for item in made.gate:
-        output.data(output.safe(f"  {'[x]' if item.passed else '[!]'} {item.name:<14} {item.detail}"))
+        output.data(f"  {'[x]' if item.passed else '[!]'} {item.name:<14} {item.detail}")
     _show_scores(made)
     for text in (*made.cautions, *made.not_measured, *made.unknown):
-        output.data(output.safe(f"  ! {text}"))
+        output.data(f"  ! {text}")
     if made.files:
-        output.data(output.safe(f"  terms: {made.terms or 'none known to apply'} {', '.join(made.terms_of)}".rstrip()))
-        output.data(output.safe(f"  licences: {', '.join(made.licences) or 'none stated'}"))
+        output.data(f"  terms: {made.terms or 'none known to apply'} {', '.join(made.terms_of)}".rstrip())
+        output.data(f"  licences: {', '.join(made.licences) or 'none stated'}")
     for what, command in made.commands:
-        output.data(output.safe(f"  {what + ':':<8} {made.anywhere(command) if made.folder else command}"))
+        output.data(f"  {what + ':':<8} {made.anywhere(command) if made.folder else command}")
 
 
 def _show_scores(made: Any) -> None:
     """How the arm stands against the base, and every form of it against the model as trained and against the base."""
     for standing in made.standings:
         task = standing.task + (" (guard)" if standing.is_guard else "")
-        output.data(output.safe(f"  {task:<22} base     {_percent(standing.base)}"))
+        output.data(f"  {task:<22} base     {_percent(standing.base)}")
         against = "" if standing.difference is None else f" {100 * standing.difference:+.1f} points against the base,"
         verdict = f"not compared {standing.why}".rstrip() if standing.difference is None else standing.verdict
-        output.data(output.safe(f"  {'':<22} the arm  {_percent(standing.score)} {against} {verdict}"))
+        output.data(f"  {'':<22} the arm  {_percent(standing.score)} {against} {verdict}")
     for score in made.scores:
         to_base = "" if score.base_difference is None else (
             f"  {100 * score.base_difference:+.1f} against the base, {score.base_verdict}")
         to_trained = "" if score.difference is None else (
             f"  {100 * score.difference:+.1f} against the trained model, {score.verdict}")
-        output.data(output.safe(f"  {score.task:<22} {score.form:<8} {_percent(score.score)}{to_base}{to_trained}"))
+        output.data(f"  {score.task:<22} {score.form:<8} {_percent(score.score)}{to_base}{to_trained}")
 
 
 def _percent(share: float | None) -> str:

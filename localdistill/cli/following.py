@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,9 +28,9 @@ def sentence(event: Event) -> str | None:
     """One event as lines for people, or None when it is not worth one."""
     match event:
         case RunStarted():
-            return output.bold(f"run {event.run_id}") + f": {' > '.join(event.stages)}"
+            return f"run {event.run_id}: {' > '.join(event.stages)}"
         case StageStarted():
-            return output.bold(event.stage)
+            return event.stage
         case StageFinished():
             return f"  {event.stage} took {output.duration(event.elapsed_s)}" + (
                 " (everything was done before)" if event.reused else ""
@@ -75,32 +72,30 @@ class Watcher:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.live = sys.stderr.isatty() and not as_json
+        self.live = output.is_live() and not as_json
+        self._passing = output.Passing()
         self._line = ""
         self._said_at = time.monotonic()
 
     def fact(self, event: Event) -> None:
         """Print one fact."""
         if self.as_json:
-            sys.stdout.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+            output.data_json_line(event.to_json())
             return
         text = sentence(event)
         if text is not None:
             self.clear()
-            output.talk(output.safe(text) if not isinstance(event, RunStarted | StageStarted) else text)
+            is_heading = isinstance(event, RunStarted | StageStarted)
+            output.talk("" if is_heading else text, heading=text if is_heading else "")
             self._said_at = time.monotonic()
 
     def status(self, data: dict[str, Any]) -> None:
         """Rewrite the progress line; where there is no terminal, print it every few seconds."""
         if self.as_json or not data.get("label"):
             return
-        line = output.safe(progress(data))
+        line = progress(data)
         if self.live:
-            width = shutil.get_terminal_size().columns
-            sys.stderr.write("\r" + line[: width - 1].ljust(min(len(self._line), width - 1)))
-            sys.stderr.flush()
-            self._line = line[: width - 1]
+            self._passing.show(line)
         elif time.monotonic() - self._said_at > QUIET_EVERY_S and line != self._line:
             self._line = line
             self._said_at = time.monotonic()
@@ -108,9 +103,7 @@ class Watcher:
 
     def clear(self) -> None:
         """Remove the progress line."""
-        if self.live and self._line:
-            sys.stderr.write("\r" + " " * len(self._line) + "\r")
-            self._line = ""
+        self._passing.clear()
 
 
 def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:

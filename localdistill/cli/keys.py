@@ -4,7 +4,6 @@ argument, and no command prints one."""
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Annotated
 
 import typer
@@ -29,7 +28,7 @@ def set_key(name: NameArgument, host: HostOption = "", as_json: JsonOption = Fal
     from localdistill import keep_key, key_target, keys_path
 
     variable, where = key_target(name, host)
-    entry = keep_key(name, _typed(f"key {variable} for {where}: "), host)
+    entry = keep_key(name, output.ask_hidden(f"key {variable} for {where}: "), host)
     if as_json:
         output.data_json(dataclasses.asdict(entry))
         return
@@ -79,12 +78,3 @@ def allow_host(
         output.data_json({"name": given.name, "host": given.host})
     else:
         output.talk(f"{given.name} may now be sent to {given.host}; undo: localdistill keys remove {given.name}")
-
-
-def _typed(prompt: str) -> str:
-    """The key, from a hidden prompt or the first line of what was piped in."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline()
-    import getpass
-
-    return getpass.getpass(prompt, stream=sys.stderr)

@@ -61,7 +61,7 @@ def logprobs(
 
 
 def _print_tokens(said: str, scores: TokenScores) -> None:
-    output.data(output.safe(repr(said)))
+    output.data(repr(said))
     for place, (token, logprob) in enumerate(zip(scores.ids, scores.logprobs)):
         likely = "  ".join(f"{other}:{value:.4f}" for other, value in
                            zip(scores.top_ids[place], scores.top_logprobs[place]))

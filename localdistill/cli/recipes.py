@@ -94,7 +94,7 @@ def set_values(
     output.talk(f"wrote {path}")
     for problem in problems:
         mark = "  warning: " if problem.kind == "warning" else "  "
-        output.talk(output.safe(mark + (f"{problem.key}: {problem.text}" if problem.key else problem.text)))
+        output.talk(mark + (f"{problem.key}: {problem.text}" if problem.key else problem.text))
 
 
 def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
@@ -128,7 +128,7 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOptio
     else:
         output.data(f"{loaded.name}: fine; stages: {' > '.join(loaded.stages())}")
     for key, text in advice:
-        output.talk(output.safe(f"warning: {key}: {text}"))
+        output.talk(f"warning: {key}: {text}")
 
 
 @app.command("upgrade", help="Rewrite a recipe of an older shape in today's; its comments and its order stay.")

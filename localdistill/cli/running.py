@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from localdistill import STAGES
+from localdistill import STAGES, size_text
 from localdistill.cli import output
 from localdistill.cli.arguments import (
     AcceptTermsOption,
@@ -72,7 +72,7 @@ def _start(
     from localdistill import start
 
     recipe, text, base = read_recipe(name, settings, seeds)
-    place = workspace_of(workspace)
+    place = workspace_of(workspace, may_be_new=True)
     accept_terms(recipe, place, accepted or [])
     folder = start(place, recipe, text, base, until, named=_named(name, settings, seeds))
     if detach:
@@ -161,7 +161,7 @@ def plan(
     from localdistill import make_plan, start
 
     loaded, text, base = read_recipe(recipe, settings, seeds)
-    place = workspace_of(workspace)
+    place = workspace_of(workspace, may_be_new=True)
     if ask:
         accept_terms(loaded, place, accepted or [])
         code = _watch_quietly(start(place, loaded, text, base, "collect", sample=ask))
@@ -172,9 +172,9 @@ def plan(
         output.data_json(dataclasses.asdict(made))
         return
     for line in made.lines:
-        output.data(output.safe(f"{line.label:<12} {line.text}"))
+        output.data(f"{line.label:<12} {line.text}")
     for warning in made.warnings:
-        output.talk(f"warning: {output.safe(warning)}")
+        output.talk(f"warning: {warning}")
 
 
 def _watch_quietly(folder: Any) -> int:
@@ -183,8 +183,8 @@ def _watch_quietly(folder: Any) -> int:
 
     status = wait(folder)
     if status.state != "finished":
-        output.talk(f"error: {output.safe(str(status.data.get('message', status.state)))}")
-        output.talk(f"  try: {output.safe(str(status.data.get('hint', '')))}")
+        output.talk(f"error: {status.data.get('message', status.state)!s}")
+        output.talk(f"  try: {status.data.get('hint', '')!s}")
         return int(status.data.get("exit_code") or 1)
     return 0
 
@@ -330,13 +330,13 @@ def prune(
     else:
         output.table(
             ["what", "name", "size", "kept because"],
-            [(i.kind, f"{i.name} {i.label}", output.size(i.size_bytes), i.kept_by or "- (goes)") for i in items],
+            [(i.kind, f"{i.name} {i.label}", size_text(i.size_bytes), i.kept_by or "- (goes)") for i in items],
         )
-        total = output.size(sum(i.size_bytes for i in going))
+        total = size_text(sum(i.size_bytes for i in going))
         output.talk(f"{len(going)} of {len(items)} would go, {total}" if dry_run else f"{len(going)} go, {total}")
     if dry_run or not going:
         return
-    if not yes and not typer.confirm("remove them?", default=False):
+    if not yes and not output.confirm("remove them?"):
         return
     for item in remove(place, going):
         output.talk(f"{item.kind} {item.name} stays: {item.kept_by}")

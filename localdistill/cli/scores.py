@@ -41,13 +41,13 @@ def scores(run_id: RunArgument = "last", flips: FlipsOption = "", workspace: Wor
             for task, entry in turned for item in _items(found, entry)]})
         return
     for card in (*found.cards, *found.forms):
-        output.data(output.safe(to_text(card)))
+        output.data(to_text(card))
     if found.why_best:
-        output.data(output.safe(f"best: {'' if found.best else 'none, '}{found.why_best}"))
+        output.data(f"best: {'' if found.best else 'none, '}{found.why_best}")
     for text in found.not_measured:
-        output.talk(f"not measured: {output.safe(text)}")
+        output.talk(f"not measured: {text}")
     for text in found.problems:
-        output.talk(f"warning: {output.safe(text)}")
+        output.talk(f"warning: {text}")
     for task, entry in turned:
         _print_flips(found, task, entry)
 
@@ -80,11 +80,11 @@ def _print_flips(found: Scores, task: str, entry: Comparison) -> None:
 
     output.data(f"\n{task}: {entry.first} against {entry.second}, won {entry.won}, lost {entry.lost}")
     for item in flipped(found, entry):
-        output.data(output.safe(f"\n[{item.side}] {item.question or item.prompt_id}"))
+        output.data(f"\n[{item.side}] {item.question or item.prompt_id}")
         if item.reference:
-            output.data(output.safe(f"  reference: {item.reference}"))
-        output.data(output.safe(f"  {entry.first}: {_indented(item.flip.first_output)}"))
-        output.data(output.safe(f"  {entry.second}: {_indented(item.flip.second_output)}"))
+            output.data(f"  reference: {item.reference}")
+        output.data(f"  {entry.first}: {_indented(item.flip.first_output)}")
+        output.data(f"  {entry.second}: {_indented(item.flip.second_output)}")
 
 
 def _indented(text: str) -> str:

@@ -27,8 +27,8 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
         return
     output.data(f"{'workspace':<10} {seen.root}")
     for label, text in seen.facts:
-        output.data(output.safe(f"{label:<10} {text}"))
+        output.data(f"{label:<10} {text}")
     chain = "  ".join(f"{MARKS[step.state]} {step.stage}" for step in seen.chain)
     output.data(f"{'chain':<10} {chain}" + (f"   ({seen.run})" if seen.run else ""))
     for step in seen.next_steps:
-        output.data(output.safe(f"{'next':<10} {step.text}: localdistill {step.command}"))
+        output.data(f"{'next':<10} {step.text}: localdistill {step.command}")

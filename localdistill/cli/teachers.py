@@ -80,7 +80,7 @@ def probe(
     """Probe one or several teachers."""
     from localdistill import Cancel, Cancelled, SpendLedger, examine_teacher
 
-    place = workspace_of(workspace)
+    place = workspace_of(workspace, may_be_new=True)
     targets = _targets(name, recipe, model, base_url, key_env)
     _need_consent(targets, place, accepted or [])
     if not _may_spend(targets, max_usd, yes):
@@ -88,7 +88,7 @@ def probe(
     ledger, found = SpendLedger(cap_usd=max_usd), []
     try:
         for target in targets:
-            output.talk(output.safe(f"asking {target.label} ..."))
+            output.talk(f"asking {target.label} ...")
             found.append(examine_teacher(place, target, ledger, Cancel()))
             if not as_json:
                 _show(found[-1])
@@ -149,7 +149,7 @@ def _may_spend(targets: list[Any], max_usd: float, yes: bool) -> bool:
         costs.append(cost)
         if cost != 0:
             said = "an unknown amount: no price is known" if cost is None else f"at most about ${cost:.4f}"
-            output.talk(output.safe(f"probing {target.label} costs {said}"))
+            output.talk(f"probing {target.label} costs {said}")
     if None not in costs and sum(filter(None, costs)) == 0:
         return True
     # Without a price there is nothing to count, so the cap cannot hold.
@@ -158,7 +158,7 @@ def _may_spend(targets: list[Any], max_usd: float, yes: bool) -> bool:
         return True
     if not output.somebody_is_here():
         raise UsageError("nobody is here to be asked", "add --yes to go on without a question")
-    return typer.confirm("ask the questions?", default=False, err=True)
+    return output.confirm("ask the questions?")
 
 
 def _show(examined: Any) -> None:
@@ -169,7 +169,7 @@ def _show(examined: Any) -> None:
         return
     since = f"since {examined.before.probed_at}"
     for change in examined.changes:
-        output.data(output.safe(f"changed {since}: {change}"))
+        output.data(f"changed {since}: {change}")
     if not examined.changes:
         output.data(f"nothing changed {since}")
 
@@ -201,4 +201,4 @@ def _say(lines: list[tuple[str, str]]) -> None:
     """Label and text in two columns."""
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        output.data(output.safe(f"{label:<{width}}  {text}".replace("\n", " ")))
+        output.data(f"{label:<{width}}  {text}".replace("\n", " "))

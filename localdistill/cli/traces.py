@@ -56,18 +56,18 @@ def import_(
     """Import files."""
     from localdistill import import_file, preview_file
 
-    place, columns = None if preview else workspace_of(workspace), _columns(map_ or [])
+    place, columns = None if preview else workspace_of(workspace, may_be_new=True), _columns(map_ or [])
     reports, is_partial = [], False
     for path in files:
         shown = preview_file(path, layout, columns)
         if not as_json:
             output.talk(f"{path.name}: layout {shown.layout}" + (f" ({shown.columns})" if shown.columns else ""))
             for text in shown.rows:
-                output.talk(output.safe(text))
+                output.talk(text)
         if place is None:
             continue
-        is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and typer.confirm(
-            "is that what the columns hold?", default=False, err=True))
+        is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and output.confirm(
+            "is that what the columns hold?"))
         report = import_file(place, path, shown.layout if is_sure else "auto", columns)
         reports.append(dataclasses.asdict(report))
         is_partial |= bool(report.ended_early)
@@ -98,12 +98,12 @@ def _tell(report: ImportReport) -> None:
         output.talk(f"  {report.left_out:,} rows left out:")
         for reason, count in report.reasons.items():
             example = next(text for text in report.examples if text.endswith(reason))
-            output.talk(output.safe(f"    {count:,} x {example}"))
+            output.talk(f"    {count:,} x {example}")
     if report.unused:
         named = ", ".join(f"{column} ({count:,})" for column, count in report.unused.items())
-        output.talk(output.safe(f"  columns not used: {named}"))
+        output.talk(f"  columns not used: {named}")
     if report.ended_early:
-        output.talk(output.safe(f"  the file was not read to its end: {report.ended_early}"))
+        output.talk(f"  the file was not read to its end: {report.ended_early}")
 
 
 def traces(
@@ -120,7 +120,7 @@ def traces(
     order: Annotated[
         str, typer.Option(help="stored, newest, score (lowest first), tokens or cost (highest first).")
     ] = "stored",
-    limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="How many to list.")] = 20,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -205,7 +205,7 @@ def show(
     if as_json:
         output.data_json(shown.data)
     else:
-        output.data(output.safe(shown.text))
+        output.data(shown.text)
 
 
 def judge(
@@ -225,4 +225,4 @@ def judge(
     if as_json:
         output.data_json(dataclasses.asdict(fact))
     else:
-        output.talk(f"{fact.subject_id}: {verdict}" + (f" ({output.safe(fact.reason)})" if fact.reason else ""))
+        output.talk(f"{fact.subject_id}: {verdict}" + (f" ({fact.reason})" if fact.reason else ""))

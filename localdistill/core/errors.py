@@ -13,6 +13,8 @@
     |-- EngineError              1  an engine cannot do what was asked
     |   `-- EngineUnavailable    3  an engine stopped answering; the run can be resumed
     |-- PartialResult            3  something is done, the rest can be resumed
+    |-- DiskFull                 1  a file system, a quota or a limit is full
+    |-- OutOfMemory              1  memory ran out
     |-- BudgetReached            4  the money cap
     |   `-- SpendingUnknown      4  nobody knows what of it is spent
     `-- Cancelled              130  somebody asked to stop
@@ -28,11 +30,13 @@ class LocalDistillError(Exception):
     """Root of every error that a user may see: `message` says what happened, `hint` what to do next."""
 
     exit_code = 1
+    usual_hint = "run it again; when it stays, report it with what LOCALDISTILL_TRACEBACK=1 in front of it prints"
+    """What to do next where who raises it knows nothing better: no error is without a hint."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __reduce__(self) -> tuple[type[LocalDistillError], tuple[str, str]]:
         return type(self), (self.message, self.hint)
@@ -42,6 +46,7 @@ class UsageError(LocalDistillError):
     """The command line, an option or a name is wrong."""
 
     exit_code = 2
+    usual_hint = "correct it: `localdistill COMMAND --help` and `localdistill recipe schema` say what there is"
 
 
 class RecipeError(UsageError):
@@ -50,6 +55,8 @@ class RecipeError(UsageError):
 
 class InputError(UsageError):
     """A file or a row that was given cannot be used; the message names it."""
+
+    usual_hint = "correct the file, or leave it out"
 
 
 class MissingExtra(UsageError):
@@ -66,6 +73,8 @@ class MissingExtra(UsageError):
 class ModelFileError(LocalDistillError):
     """A model file is missing, truncated, damaged or of a kind that is refused."""
 
+    usual_hint = "get the file again and compare its SHA-256, or take another model"
+
 
 class TemplateRefused(ModelFileError):
     """A chat template does not render one conversation; another one it may. `reason` is one short line."""
@@ -81,6 +90,8 @@ class TemplateRefused(ModelFileError):
 class StoreError(LocalDistillError):
     """The store cannot be read or written."""
 
+    usual_hint = "look again: `localdistill status`; the journals of the runs hold what was answered"
+
 
 class StoreLocked(StoreError):
     """Another process held the store for longer than the waiting time."""
@@ -95,6 +106,8 @@ class StoreReadOnly(StoreError):
 class EngineError(LocalDistillError):
     """An engine refused a request for good (bad key, unknown model, context too small)."""
 
+    usual_hint = "`localdistill teacher probe` says what the engine can do"
+
 
 class EngineUnavailable(EngineError):
     """An engine stopped answering after all retries; what was acknowledged is kept."""
@@ -106,6 +119,14 @@ class PartialResult(LocalDistillError):
     """Part of the work is done and stored; `localdistill resume` does the rest."""
 
     exit_code = 3
+
+
+class DiskFull(LocalDistillError):
+    """No more can be written: `core.disk` says where, and what was needed."""
+
+
+class OutOfMemory(LocalDistillError):
+    """The machine or a limit gave no more memory."""
 
 
 class BudgetReached(LocalDistillError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -12,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.disk import FULL, disk_full
+from localdistill.core.errors import UsageError
 
 
 def sha256_file(path: Path, tick: Callable[[], None] = lambda: None) -> str:
@@ -57,26 +57,28 @@ def publish(partial: Path, final: Path) -> None:
 
 
 @contextmanager
-def partial_file(final: Path) -> Iterator[Path]:
+def partial_file(final: Path, needed_bytes: int | None = None) -> Iterator[Path]:
     """A path `final.partial` to write to; it becomes `final` when the block ends well and disappears when it does not.
-    A full disk becomes an error that names the path and the space."""
+    needed_bytes: how large it will be, where that is known. DiskFull names the file system and what was needed."""
     partial = final.with_name(final.name + ".partial")
     try:
         yield partial
         publish(partial, final)
-    except BaseException as error:
+    except OSError as error:
+        held = partial.stat().st_size if partial.is_file() else 0
+        full = disk_full(final, error.errno, needed_bytes, held) if error.errno in FULL else None
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise LocalDistillError(
-                f"no space left while writing {final.name} ({free_bytes(final) / 1e6:.0f} MB free)",
-                "free some disk and run it again; nothing was left behind",
-            ) from error
+        if full is not None:
+            raise full from error
+        raise
+    except BaseException:
+        partial.unlink(missing_ok=True)
         raise
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with partial_file(path) as partial:
+    with partial_file(path, len(data)) as partial:
         partial.write_bytes(data)
 
 

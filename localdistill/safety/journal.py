@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import LocalDistillError
+from localdistill.core.disk import FULL, disk_full
+from localdistill.core.errors import DiskFull, LocalDistillError
 from localdistill.safety.files import sync_folder
 
 SYNC_WITHIN_S = 0.05
@@ -80,6 +81,7 @@ class JournalWriter:
                 return
             size = os.fstat(self._file.fileno()).st_size
             data = b"".join(self._buffer)
+            waiting = len(data)
             try:
                 while data:
                     data = data[self._file.write(data) :]
@@ -87,13 +89,17 @@ class JournalWriter:
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file.fileno(), size)
-                self._failure = LocalDistillError(
-                    f"{self.path} cannot be written: {error.strerror}",
-                    "free some disk and resume; what was acknowledged before is safe",
-                )
+                self._failure = self._unwritten(error, waiting)
                 raise self._failure from error
             self._buffer = []
             self._failure = None
+
+    def _unwritten(self, error: OSError, size_bytes: int) -> LocalDistillError:
+        if error.errno in FULL:
+            full = disk_full(self.path, error.errno, size_bytes)
+            return DiskFull(full.message, f"{full.hint}: resume goes on; what was acknowledged before is safe")
+        return LocalDistillError(f"{self.path} cannot be written: {error.strerror}",
+                                 "let it be written, and resume; what was acknowledged before is safe")
 
     def _sync_in_groups(self) -> None:
         while not self._closed:

@@ -5,10 +5,16 @@ It must not be used on text that is stored or trained on: the store keeps what t
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Mapping
 
 _C0_PICTURES = 0x2400
 _DELETE_PICTURE = "\u2421"
+
+_MOST_BITS = 4096
+"""Of a number that is written in digits; Python refuses to write out longer ones."""
 
 _UNSAFE = re.compile(
     "["
@@ -40,3 +46,32 @@ def display_safe(text: str) -> str:
     its code in angle brackets. Applying it twice changes nothing more.
     """
     return _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
+
+
+def json_safe(value: object, indent: int | None = None, ascii_only: bool = False) -> str:
+    """`value` as JSON that any reader takes and a terminal can show: what `display_safe` replaces is escaped as
+    `\\u`, and a number that is none is null. Paths and other objects become their text. ascii_only: whatever is not
+    ASCII is escaped."""
+    text = json.dumps(_plain(value), ensure_ascii=ascii_only, indent=indent, allow_nan=False)
+    return _UNSAFE.sub(lambda match: _escaped(match[0]), text)
+
+
+def _plain(value: object) -> object:
+    """`value` as JSON's own kinds."""
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return value if value.bit_length() <= _MOST_BITS else hex(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key if isinstance(key, str) else str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(one) for one in value]
+    return str(value)
+
+
+def _escaped(letter: str) -> str:
+    """A character outside of ASCII in JSON's `\\u`; one above U+FFFF as two halves."""
+    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed, stamped
+from localdistill.core.explaining import explain
+from localdistill.safety.text import display_safe
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.checking import check_at_start
 from localdistill.stages.context import StageContext
@@ -75,15 +77,12 @@ def main() -> int:
         if stage == run.request()["stages"][0]:
             check_at_start(context)
         STAGE_MODULES.load(stage)(context)
-    except LocalDistillError as error:
-        traceback.print_exc()
-        pipe.emit(Failed(stage, error.message, error.hint, error.exit_code))
-        return error.exit_code
     except BaseException as error:
-        traceback.print_exc()
-        text = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
-        pipe.emit(Failed(stage, text, f"the whole story is in {run.log.name} of run {run.id}", 1))
-        return 1
+        sys.stderr.write(display_safe(traceback.format_exc()))
+        told = explain(error)
+        more = "" if isinstance(error, LocalDistillError) else f"; the whole story is in {run.log.name} of run {run.id}"
+        pipe.emit(Failed(stage, told.message, told.hint + more, told.exit_code))
+        return told.exit_code
     pipe.emit(StageFinished(stage, time.monotonic() - started, context.reused_all))
     return 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from localdistill.core.disk import disk_full
 from localdistill.core.errors import StoreError, StoreLocked, StoreReadOnly
 
 LOCKED = ("Could not set lock",)
@@ -35,8 +37,8 @@ def explained(path: Path, error: Exception) -> StoreError:
 
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if says(error, _FULL):
-        return StoreError(f"the disk is full: {path.name} cannot grow",
-                          "free some disk and resume; nothing that was acknowledged is lost")
+        full = disk_full(path, errno.EDQUOT if "quota" in text else errno.ENOSPC)
+        return StoreError(full.message, f"{full.hint}; nothing that was acknowledged is lost")
     if is_forbidden(error):
         return only_readable(path, "cannot be written")
     senseless = (duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)

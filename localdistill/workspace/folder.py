@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import Cancelled, LocalDistillError
+from localdistill.core.errors import Cancelled, LocalDistillError, UsageError
 from localdistill.core.records import content_id
 from localdistill.safety.files import inside, publish
 from localdistill.safety.manifest import (
@@ -101,13 +102,21 @@ class Workspace:
         self.root = Path(root)
 
     @classmethod
-    def find(cls, explicit: Path | str | None = None) -> Workspace:
-        """The folder given, else the nearest parent that holds `localdistill.toml`, else the current folder."""
-        if explicit is not None:
-            Path(explicit).mkdir(parents=True, exist_ok=True)
-            return cls(Path(explicit).resolve())
-        here = Path.cwd()
-        return cls(next((folder for folder in (here, *here.parents) if (folder / MARKER).is_file()), here))
+    def find(cls, explicit: Path | str | None = None, may_be_new: bool = True) -> Workspace:
+        """The folder given, else the nearest parent that holds `localdistill.toml`, else the current folder. It is not
+        made: who writes first does that. may_be_new: the folder need not be there yet. UsageError when it cannot be a
+        workspace."""
+        if explicit is None:
+            try:
+                here = Path.cwd()
+            except FileNotFoundError:
+                raise UsageError("the current folder is gone", "cd to one that is there, or name one: --workspace "
+                                                               "FOLDER") from None
+            root = next((folder for folder in (here, *here.parents) if (folder / MARKER).is_file()), here)
+        else:
+            root = Path(os.path.realpath(explicit))
+        _require_folder(root, may_be_new)
+        return cls(root)
 
     @property
     def runs(self) -> Path:
@@ -245,6 +254,21 @@ class Workspace:
                 if artifact.is_whole():
                     found.append(artifact)
         return found
+
+
+def _require_folder(root: Path, may_be_new: bool) -> None:
+    """UsageError when `root` is not and cannot be the folder of a workspace."""
+    if not may_be_new and not root.exists():
+        raise UsageError(f"there is no folder {root}",
+                         f"look at its name: ls {shlex.quote(str(root.parent))}; a run with --workspace makes one")
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file, and a workspace is a folder",
+                         "name its folder, or another one: --workspace FOLDER")
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name of {root} is not UTF-8, and the store cannot be opened there",
+                         "rename the folder: mv FOLDER workspace") from None
 
 
 def check_file(path: Path, tick: Callable[[], None] = nobody_asks) -> None:

@@ -113,7 +113,7 @@ def test_a_conversation_that_grew_too_long_says_so_and_goes_on(
         except StopIteration:
             raise EOFError from None
 
-    monkeypatch.setattr("builtins.input", typed)
+    monkeypatch.setattr("localdistill.cli.output.ask", typed)
     session = ChatSession(Growing(), "m", Sampling())
     _converse(session, False)
     told = capsys.readouterr()

@@ -74,7 +74,7 @@ def test_a_probe_says_the_cost_and_asks(teacher: PlayedTeacher, place: Path, mon
     nobody = run("probe", path)
     assert isinstance(nobody.exception, UsageError) and "--yes" in nobody.exception.hint
     assert "at most about $0.00" in nobody.stderr and "stops at $0.05" in nobody.stderr
-    monkeypatch.setattr(teachers, "_somebody_is_here", lambda: True)
+    monkeypatch.setattr(teachers.output, "somebody_is_here", lambda: True)
     assert run("probe", path, text="n\n").exit_code == 0
     assert teacher.bodies == [], "nobody was asked before somebody agreed"
     done = run("probe", path, text="y\n")

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localdistill import RunFolder, Workspace, parse_recipe
+from localdistill import Workspace
+from tests.boundary.corpus import EVIL, LONG
+from tests.boundary.places import evil_run
 from tests.tui import chain, prepared
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
@@ -26,57 +27,9 @@ from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
 from tui.widgets.dialogs import ConfirmDialog, ErrorDialog
 
-EVIL = ("SEEN \x1b[2J\x1b[31mPWN \x1b]0;PWNTITLE\x07 \x1b]52;c;UFdORUQ=\x07 \x1b]8;;http://pwn.example\x1b\\link"
-        "\x1b]8;;\x1b\\ \x1bP+q544e\x1b\\ \x9b31mPWN \x9d52;c;UFdORUQ=\x9c \u202ePWN\u2066 \x00\x08\x7f "
-        "[@click=app.bell]click me[/] [/foo] [red]PWN[/red] [link=http://pwn.example]x[/link] \ud83d \r\n\u2028 "
-        "$PWN {0} %s")
 FORBIDDEN = (b"\x1b]0;PWN", b"UFdORUQ=\x07", b"\x1b]52;c;UFdORUQ", b"\x1b]8;;http://pwn", b"\x1bP+q544e", b"\xc2\x9b",
              b"\xc2\x9d", b"\xe2\x80\xae", b"\xe2\x81\xa6", b"\x1b[31mPWN", b"\x1b[2J\x1b[31m", b"\xed\xa0\xbd",
              b"\xe2\x80\xa8")
-LONG = "SEEN" + "y" * 100_000
-
-
-def evil_events() -> Iterator[dict[str, Any]]:
-    """Facts whose every text tries something, and some that make no sense."""
-    yield {"kind": "run_started", "run_id": EVIL, "recipe": EVIL, "stages": ["collect", EVIL, "train", "export"]}
-    yield {"kind": "stage_started", "stage": "collect"}
-    for text in (EVIL, LONG):
-        yield {"kind": "noted", "stage": "collect", "text": text}
-        yield {"kind": "warned", "stage": "collect", "text": text, "hint": text}
-    yield {"kind": "counted", "stage": "collect", "what": EVIL, "counts": {EVIL: 3, "b": 4}, "arm": EVIL}
-    yield {"kind": "counted", "stage": "select", "what": "waterfall", "counts": {EVIL: 3, f"- {EVIL}": 4}}
-    for step in range(5):
-        for name in ("loss", "learning_rate", "tokens_per_s", EVIL):
-            yield {"kind": "measured", "stage": "train", "name": name, "value": 1.0 / (step + 1), "step": step,
-                   "arm": EVIL}
-    yield {"kind": "measured", "stage": "train", "name": "loss", "value": float("nan"), "step": 6, "arm": EVIL}
-    yield {"kind": "measured", "stage": [], "name": {}, "value": "x", "step": None, "arm": 3}
-    yield {"kind": "artifact_written", "artifact_kind": EVIL, "digest": EVIL, "label": EVIL}
-    yield {"kind": "artifact_written", "artifact_kind": "adapter", "digest": EVIL, "label": f"{EVIL}, seed 0"}
-    yield {"kind": "stage_finished", "stage": EVIL, "elapsed_s": 3}
-    yield {"kind": EVIL, "x": 1}
-    yield {"kind": "failed", "stage": "collect", "text": EVIL, "hint": EVIL}
-
-
-def evil_run(workspace: Workspace) -> None:
-    """A run that failed, with hostile facts, status, log, quarantine, score card and export."""
-    text = prepared.RECIPE
-    run = RunFolder.create(workspace.runs, parse_recipe(text), text, {
-        "stages": ["collect", "train", "evaluate", "export"], "base": str(workspace.root)})
-    folder = run.path.rename(run.path.with_name("SEEN\x1b[2J\x1b]0;PWN\x07[@click=app.bell]x-1"))
-    lines = [json.dumps({"at": 1.0 + n, **fact}) for n, fact in enumerate(evil_events())]
-    (folder / "events.jsonl").write_text("\n".join([*lines, "not json", "\x1b]0;PWN\x07"]) + "\n")
-    (folder / "status.json").write_text(json.dumps({
-        "state": "failed", "recipe": EVIL, "stage": EVIL, "label": EVIL, "done": 3, "total": 9, "unit": EVIL,
-        "counters": {EVIL: 3.0, "errors": 2}, "tail": EVIL + LONG, "tail_answer": EVIL, "tail_of": EVIL,
-        "tables": {"replies": {EVIL: 3}, "errors": {EVIL: 9}, EVIL: {EVIL: 1}}, "message": EVIL, "hint": EVIL,
-        "updated_at": 1.0}))
-    (folder / "log.txt").write_bytes(EVIL.encode("utf-8", "surrogatepass") + b"\xff\xfe\x1b]0;PWN\x07\n")
-    (folder / "quarantine.jsonl").write_text(json.dumps({
-        "prompt_id": EVIL, "engine": EVIL, "error": EVIL, "body": EVIL, "text": EVIL}) + "\n")
-    (folder / "parity.json").write_text(json.dumps({"passed": False, "compute": EVIL, "items": [
-        {"name": EVIL, "passed": False, "figure": 1, "threshold": 0, "detail": EVIL},
-        {"name": LONG, "passed": True, "figure": 1, "threshold": 0, "detail": LONG}]}))
 
 
 @pytest.fixture(scope="module")

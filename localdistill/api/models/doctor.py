@@ -15,6 +15,7 @@ from localdistill.core.installing import install_command, pip
 from localdistill.engines import ENGINES
 from localdistill.modelfiles.hardware import STUDENTS, USUAL_TOKENS, Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import shipped_path
+from localdistill.safety.files import free_bytes
 from localdistill.trainers import TRAINERS
 from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Workspace
@@ -53,7 +54,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield from gpu_findings(hardware)
     for name in TRAINERS.names():
         yield Finding("students", "ok", students_that_fit(TRAINERS.load(name)(), hardware))
-    free = shutil.disk_usage(workspace.root).free
+    free = free_bytes(workspace.root)
     yield Finding("disk", "ok" if free > 2e9 else "note", f"{free / 1e9:.1f} GB free in the workspace")
 
 

@@ -3,7 +3,6 @@ nobody knows are said to be unknown."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
+from localdistill.safety.files import free_bytes
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import kind_of, unique
 from localdistill.stages.checking import check_recipe, require_sound
@@ -39,7 +39,7 @@ class Plan:
 def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     """The plan of `recipe`, whose relative paths start from `base`. Reads the prompts and asks nobody.
     RecipeError with everything that it is known to fail on."""
-    free, hardware = shutil.disk_usage(workspace.root).free, look_at_hardware()
+    free, hardware = free_bytes(workspace.root), look_at_hardware()
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
     warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free))
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]

@@ -54,7 +54,8 @@ def _in_full(prompt: Prompt, trace: Trace, facts: list[Fact]) -> Shown:
 def _as_format(store: Store, prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:
     row = Layouter(student).lay_out(prompt, trace, form, Member(use=form), False, partial(siblings_of, store, trace))
     if row.skipped:
-        raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}", "")
+        raise UsageError(f"this trace cannot be laid out as {form} for {student}: {row.skipped}",
+                         "take another format or student, or leave the trace out")
     lines = [f"{form}: {row.tokens} tokens, {row.trained_tokens} trained; thinks: {row.thinks}"]
     lines += ["shown as what not to do"] if row.sign < 0 else []
     lines += [f"seen together with {', '.join(row.beside)}"] if row.beside else []

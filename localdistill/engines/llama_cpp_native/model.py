@@ -6,6 +6,7 @@ Runs only in the child process. Every call here can end the process; nothing her
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.engines.llama_cpp_native.context import ContextSettings, TokenBatch, make_context
 from localdistill.engines.llama_cpp_native.matrix_units import hide_matrix_units
 from localdistill.engines.llama_cpp_native.placement import described, layers_that_fit, look_at_devices
+from localdistill.safety.text import display_safe
 
 _ALL_LAYERS = 999
 _DEBUG = 1
@@ -83,7 +85,7 @@ class NativeModel:
             line = text.decode("utf-8", "replace")
             if found := _BUFFER_LINE.search(line):
                 self._buffers.append((found[1], found[2], float(found[3])))
-            sys.stderr.write(line)
+            sys.stderr.write(display_safe(line))
 
         _HEARERS.append(self.api.llama_log_callback(heard))
         self.api.llama_log_set(_HEARERS[-1], ctypes.c_void_p(0))
@@ -94,7 +96,7 @@ class NativeModel:
             params = self.api.llama_model_default_params()
             params.n_gpu_layers = gpu_layers
             params.use_extra_bufts = settings.repacks
-            self.model = self.api.llama_model_load_from_file(settings.path.encode(), params)
+            self.model = self.api.llama_model_load_from_file(os.fsencode(settings.path), params)
             if self.model:
                 self.gpu_layers = min(gpu_layers, int(self.api.llama_model_n_layer(self.model)) + 1)
                 return

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localdistill.safety.text import display_safe
+
 _LOG_WARNING = 3
 _TYPE_F32 = 0
 
@@ -33,7 +35,7 @@ def main(job_file: Path) -> int:
 def _log_to_stderr(lib: Any) -> Any:
     def write(level: int, text: bytes, _data: Any) -> None:
         if level >= _LOG_WARNING:
-            sys.stderr.write(text.decode("utf-8", "replace"))
+            sys.stderr.write(display_safe(text.decode("utf-8", "replace")))
 
     return lib.llama_log_callback(write)
 

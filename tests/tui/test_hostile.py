@@ -53,14 +53,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def harmless(output: bytes) -> None:
-    """AssertionError when something of the corpus arrived as more than text."""
+def harmless(output: bytes, text: str) -> None:
+    """AssertionError when something of the corpus arrived as more than text. text: what was readable; our own bell
+    rings when keys came too early, and says so."""
     for bad in FORBIDDEN:
         place = output.find(bad)
         assert place < 0, f"{bad!r} in {output[max(0, place - 60):place + 60]!r}"
     assert b"\x00" not in output
     own = re.sub(rb"\x1b\](?:0|22|52;c);[A-Za-z0-9+/= ]*\x07", b"", output)
-    assert b"\x07" not in own, f"the bell rang: {own[max(0, own.find(7) - 80):own.find(7) + 20]!r}"
+    assert b"\x07" not in own or "were left out" in text, f"the bell rang: {own[max(0, own.find(7) - 80):own.find(7) + 20]!r}"
 
 
 def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_every_screen_of_the_real_program_in_a_real_terminal(workspace: Path, tm
         terminal.press("escape", "f1")
         terminal.settle()
         output = bytes(terminal.output)
-        harmless(output)
+        harmless(output, terminal.text())
         assert terminal.text().count("SEEN") > 20, "the corpus was not on the screens at all"
         terminal.press("escape", "escape", "ctrl+q")
         terminal.wait_until(lambda: terminal.process.poll() is not None, "the end")

@@ -20,7 +20,7 @@ from tests.attack.kinds import kind_called
 from tests.attack.victim import Victim
 from tests.helpers import REPO
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """A case of one process that takes longer hangs."""
 PATIENCE_OF_PROCESSES_S = 600.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from localdistill import LocalDistillError
+from localdistill import Failed, LocalDistillError
 from tests.attack.kind import HOW, Ending, How
 from tests.attack.view import DAMAGE, Look, Seen, crash_of
 
@@ -18,7 +18,7 @@ def compared(name: str, before: Seen, after: Seen) -> tuple[How, str]:
     if after.crash:
         return "bad", f"{name}: {after.crash}"
     if after.error and after.error != before.error:
-        return _of_error(name, after.error, after.has_hint)
+        return of_words(name, after.error, after.has_hint)
     told = Counter(after.said) - Counter(before.said)
     if after.shown == before.shown and after.error == before.error:
         return ("healed", f"{name}: {' / '.join(told)}") if told else ("same", "")
@@ -35,7 +35,8 @@ def _difference(before: str, after: str) -> str:
     return f"-{gone[:2]} +{come[:2]}"[:400]
 
 
-def _of_error(name: str, error: str, has_hint: bool) -> tuple[How, str]:
+def of_words(name: str, error: str, has_hint: bool) -> tuple[How, str]:
+    """What an error comes to by its words alone."""
     if not error.removeprefix("error:").strip():
         return "bad", f"{name}: an error without a word"
     if bare := [text for text in _BARE if text in error]:
@@ -48,8 +49,15 @@ def _of_error(name: str, error: str, has_hint: bool) -> tuple[How, str]:
 def of_error(name: str, error: BaseException) -> tuple[How, str]:
     """What an exception that reached the caller comes to."""
     if isinstance(error, LocalDistillError):
-        return _of_error(name, error.message, bool(error.hint))
+        return of_words(name, error.message, bool(error.hint))
     return "bad", f"{name}: {crash_of(error)}"
+
+
+def of_failure(name: str, failure: Failed | None) -> tuple[How, str]:
+    """What the failure of a stage comes to, as it is told to the person who runs it."""
+    if failure is None:
+        return "bad", f"{name}: it failed without a word"
+    return of_words(name, failure.text, bool(failure.hint))
 
 
 def worst(what: str, found: Iterable[tuple[How, str]]) -> Ending:

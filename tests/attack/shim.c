@@ -1,10 +1,12 @@
-/* Lets the Nth file operation below one folder fail, whoever asks for it: Python, DuckDB or Arrow. Loaded in front of
-   libc (LD_PRELOAD); armed by calls from the process itself, or by environment variables in processes that it starts. */
+/* Lets the Nth file operation below one folder fail, or the process get a signal there, whoever asks for it: Python,
+   DuckDB or Arrow. Loaded in front of libc (LD_PRELOAD); armed by calls from the process itself, or by environment
+   variables in processes that it starts. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +45,10 @@ static int fails(int kinds) {
     long number = __atomic_add_fetch(&seen, 1, __ATOMIC_SEQ_CST);
     if (number != nth && !(sticky && number > nth && nth > 0)) return 0;
     __atomic_add_fetch(&fired, 1, __ATOMIC_SEQ_CST);
+    if (fault < 0) {
+        kill(getpid(), -fault);
+        return 0;
+    }
     errno = fault;
     return 1;
 }
@@ -62,10 +68,32 @@ void attack_record(int fd, const char *folder) {
     if (folder) strncpy(prefix, folder, sizeof prefix - 1), prefix_length = strlen(prefix);
 }
 
+/* Whether this is the process that is meant: its command line holds the text. */
+static int is_meant(const char *text) {
+    char line[4096];
+    int fd = REAL(open)("/proc/self/cmdline", O_RDONLY);
+    ssize_t size = fd < 0 ? -1 : REAL(read)(fd, line, sizeof line);
+    if (fd >= 0) REAL(close)(fd);
+    return text && size > 0 && memmem(line, (size_t)size, text, strlen(text));
+}
+
 __attribute__((constructor)) static void from_environment(void) {
     const char *folder = getenv("ATTACK_FOLDER");
-    if (folder)
-        attack_arm(folder, atol(getenv("ATTACK_NTH")), atoi(getenv("ATTACK_ERRNO")), atoi(getenv("ATTACK_KINDS")), 1);
+    if (folder && is_meant(getenv("ATTACK_WHO")))
+        attack_arm(folder, atol(getenv("ATTACK_NTH")), atoi(getenv("ATTACK_FAULT")), atoi(getenv("ATTACK_KINDS")),
+                   atoi(getenv("ATTACK_GOES_ON")));
+}
+
+/* What was counted, for whoever started this process. */
+__attribute__((destructor)) static void tell(void) {
+    const char *path = getenv("ATTACK_REPORT");
+    if (!armed || !path) return;
+    char text[64];
+    int fd = REAL(open)(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0) return;
+    ssize_t done = REAL(write)(fd, text, (size_t)snprintf(text, sizeof text, "%ld\n", seen));
+    REAL(close)(fd);
+    (void)done;
 }
 
 static void note(const char *path) {

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 SOURCE = Path(__file__).with_name("shim.c")
 READS, WRITES, NAMES, SYNCS = 1, 2, 4, 8
@@ -25,17 +25,19 @@ READS, WRITES, NAMES, SYNCS = 1, 2, 4, 8
 class Fault:
     """What fails, and how."""
 
-    name: Literal["EIO", "ENOSPC", "EACCES"]
+    name: str
+    """Of an error (`EIO`), or of a signal that the process gets there (`SIGKILL`)."""
     kinds: int
     goes_on: bool = False
     """Everything after it fails too, as on a disk that stays full."""
 
     @property
     def number(self) -> int:
-        """Of the error."""
-        return int(getattr(errno, self.name))
+        """Of the error; of a signal its negative."""
+        return -int(getattr(signal, self.name)) if self.name.startswith("SIG") else int(getattr(errno, self.name))
 
 
+ALL = READS | WRITES | NAMES | SYNCS
 FAULTS = (Fault("EIO", READS | WRITES | SYNCS), Fault("ENOSPC", WRITES), Fault("ENOSPC", WRITES | SYNCS, True),
           Fault("EACCES", NAMES))
 
@@ -74,10 +76,20 @@ def environment() -> dict[str, str]:
     return {"LD_PRELOAD": str(found)} if found else {}
 
 
-def environment_of(fault: Fault, nth: int, folder: Path) -> dict[str, str]:
-    """What a process needs whose Nth operation below `folder` fails, and that of every process it starts."""
-    return {**environment(), "ATTACK_FOLDER": str(folder), "ATTACK_NTH": str(nth), "ATTACK_ERRNO": str(fault.number),
-            "ATTACK_KINDS": str(fault.kinds)}
+@contextmanager
+def failing_in(who: str, fault: Fault, nth: int, folder: Path, report: Path | None = None) -> Iterator[None]:
+    """Let the Nth operation below `folder` fail in every process started in the length of the block whose command line
+    holds `who`; 0 only counts. The counts are added to `report` when such processes end well."""
+    wanted = {"ATTACK_WHO": who, "ATTACK_FOLDER": str(folder), "ATTACK_NTH": str(nth),
+              "ATTACK_FAULT": str(fault.number), "ATTACK_KINDS": str(fault.kinds),
+              "ATTACK_GOES_ON": str(int(fault.goes_on)),
+              **({"ATTACK_REPORT": str(report)} if report else {})}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name in wanted:
+            del os.environ[name]
 
 
 @cache

@@ -29,9 +29,9 @@ class Account:
     usd: float
 
     @property
-    def again(self) -> int:
-        """Answers to questions that had one already."""
-        return sum(count - 1 for count in self.asked.values())
+    def total(self) -> int:
+        """Answers that were bought."""
+        return self.asked.total()
 
 
 def reply_to(question: str) -> tuple[str, str]:

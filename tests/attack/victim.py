@@ -8,13 +8,26 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from localdistill import RunFolder, Workspace, import_file, judge, list_traces, parse_recipe, start, wait
+from localdistill import (
+    Recipe,
+    RunFolder,
+    Workspace,
+    import_file,
+    judge,
+    list_traces,
+    parse_recipe,
+    resume,
+    start,
+    wait,
+)
 from tests.attack.teacher import KEY_VARIABLE, USD_PER_MILLION, Teacher, teaching
 from tests.helpers import REPO
 from tests.tiny_models import tiny_model
@@ -22,6 +35,7 @@ from tests.tiny_models import tiny_model
 QUESTIONS = 16
 BROKEN = 103
 """The question whose reply is bytes that nobody can read."""
+STAGES = ("collect", "grade", "select", "rewrite", "format", "train", "evaluate", "export")
 CAP_USD = 3.0
 KEPT = 3
 """Victims of earlier sources."""
@@ -97,6 +111,17 @@ use = "exact"
 [[filter]]
 use = "verified"
 """
+UNCLOSED = """import os, sys
+from pathlib import Path
+from localdistill import Workspace, import_file
+from localdistill.store import session
+held = []
+session._detach = lambda path, con: held.append(con)
+connect = session._connect
+session._connect = lambda path, read_only: held.pop() if held else connect(path, read_only)
+import_file(Workspace(Path(sys.argv[1])), Path(sys.argv[2]))
+os._exit(0)
+"""
 
 
 @dataclass(frozen=True)
@@ -110,8 +135,12 @@ class Victim:
 
     @property
     def workspace(self) -> Path:
-        """Never changed once it is made."""
-        return self.folder / "workspace"
+        """The finished one. Never changed once it is made."""
+        return self.state("workspace")
+
+    def state(self, name: str) -> Path:
+        """The workspace at another time: `before-STAGE`, or `unclosed` with a store that was not closed."""
+        return self.folder / name
 
     @property
     def home(self) -> Path:
@@ -158,35 +187,61 @@ def _forget_old(folder: Path) -> None:
 
 
 def make(victim: Victim, teacher: Teacher) -> None:
-    """Fill the folder: two runs, one of them partial, an import and a judgement."""
+    """Fill the folder: a run that stopped, an import, a judgement, and a run that went through all stages; and what lay
+    there before each of them."""
     home = victim.home
     home.mkdir(parents=True)
     tiny_model(home / "student", "llama", hidden=32, layers=2)
     for name, numbers in (("questions", range(QUESTIONS)), ("more", range(100, 106)), ("held_out", range(200, 206))):
         _write_rows(home / f"{name}.jsonl", [_question(number) for number in numbers])
-    _write_rows(home / "foreign.jsonl", [
-        {"messages": [*_question(number)["messages"],  # type: ignore[misc]
-                      {"role": "assistant", "content": f"<think>\ntwice\n</think>\n\nIt is {2 * number}."}],
-         "model": "elsewhere", "licence": "MIT"} for number in range(300, 304)])
+    for name, numbers in (("foreign", range(300, 304)), ("late", range(400, 410))):
+        _write_rows(home / f"{name}.jsonl", [_answered(number) for number in numbers])
     os.environ[KEY_VARIABLE] = "maker"
-    teacher.broken = {BROKEN}
     workspace = Workspace(victim.workspace)
-    _finish(workspace, home, PARTIAL, victim.port, "partial")
-    _finish(workspace, home, WHOLE, victim.port, "finished")
+    teacher.broken = {BROKEN}
+    _ended(start(workspace, *_recipe(PARTIAL, victim), home), "partial")
+    teacher.broken = set()
     import_file(workspace, home / "foreign.jsonl")
     judge(workspace, list_traces(workspace, limit=1)[0]["trace_id"], False, "looked at it")
+    recipe, text = _recipe(WHOLE, victim)
+    run = RunFolder.create(workspace.runs, recipe, text, {"stages": recipe.stages(), "base": str(home)})
+    for stage in recipe.stages():
+        run.amend_request(stages=[stage])
+        _copy(workspace.root, victim.state(f"before-{stage}"))
+        _ended(resume(workspace, run.id), "finished")
+    run.amend_request(stages=recipe.stages())
+    _leave_unclosed(victim)
 
 
-def _finish(workspace: Workspace, home: Path, recipe: str, port: int, state: str) -> RunFolder:
-    text = recipe.replace("PORT", str(port))
-    run = start(workspace, parse_recipe(text), text, home)
+def _leave_unclosed(victim: Victim) -> None:
+    """A store whose newest rows are in its log alone, as a process leaves it that dies."""
+    _copy(victim.workspace, victim.state("unclosed"))
+    subprocess.run([sys.executable, "-c", UNCLOSED, str(victim.state("unclosed")), str(victim.home / "late.jsonl")],
+                   check=True, cwd=REPO)
+    assert (victim.state("unclosed") / "localdistill.duckdb.wal").stat().st_size
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True)
+
+
+def _recipe(recipe: str, victim: Victim) -> tuple[Recipe, str]:
+    text = recipe.replace("PORT", str(victim.port))
+    return parse_recipe(text), text
+
+
+def _ended(run: RunFolder, state: str) -> None:
     status = wait(run)
     assert status.state == state, (status.data, run.log.read_text()[-3000:])
-    return run
 
 
 def _question(number: int) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": f"Double {number}"}], "reference": str(2 * number)}
+
+
+def _answered(number: int) -> dict[str, object]:
+    said = {"role": "assistant", "content": f"<think>\ntwice {number}\n</think>\n\nIt is {2 * number}."}
+    return {"messages": [{"role": "user", "content": f"Double {number}"}, said], "model": "elsewhere", "licence": "MIT"}
 
 
 def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:

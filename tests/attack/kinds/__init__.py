@@ -7,7 +7,7 @@ from importlib import import_module
 
 from tests.attack.kind import Kind
 
-KINDS = ("bits", "cuts")
+KINDS = ("bits", "cuts", "log", "operations", "processes")
 """The file of each; its `KIND` is the rest."""
 
 

@@ -12,14 +12,15 @@ from tests.attack.ground import Ground, Place, chosen_file, kind_of_file, replac
 from tests.attack.kind import Ending, Kind
 
 
-def _cut(path: Path, place: Place, chance: Random) -> str:
+def cut(path: Path, place: Place, chance: Random) -> str:
+    """A copy broke off."""
     data = path.read_bytes()
     at = chance.randrange(len(data))
     replace_bytes(path, data[:at])
     return f"cut at byte {at:,}"
 
 
-def _zeroed(path: Path, place: Place, chance: Random) -> str:
+def zeroed(path: Path, place: Place, chance: Random) -> str:
     """Blocks that were never written read as zeros."""
     data = path.read_bytes()
     at = chance.randrange(len(data)) // 512 * 512
@@ -38,12 +39,14 @@ def _strange(path: Path, place: Place, chance: Random) -> str:
     return "holds something else"
 
 
-def _emptied(path: Path, place: Place, chance: Random) -> str:
+def emptied(path: Path, place: Place, chance: Random) -> str:
+    """Only the name was kept."""
     replace_bytes(path, b"")
     return "is empty"
 
 
-def _gone(path: Path, place: Place, chance: Random) -> str:
+def gone(path: Path, place: Place, chance: Random) -> str:
+    """Somebody tidied up."""
     path.unlink()
     return "is gone"
 
@@ -72,7 +75,7 @@ def _exchanged(path: Path, place: Place, chance: Random) -> str:
 def _lines_swapped(path: Path, place: Place, chance: Random) -> str:
     lines = path.read_bytes().splitlines(keepends=True)
     if len(lines) < 2:
-        return _emptied(path, place, chance)
+        return emptied(path, place, chance)
     first = chance.randrange(len(lines) - 1)
     lines[first : first + 1] = []
     replace_bytes(path, b"".join(lines))
@@ -80,7 +83,7 @@ def _lines_swapped(path: Path, place: Place, chance: Random) -> str:
 
 
 WAYS: tuple[Callable[[Path, Place, Random], str], ...] = (
-    _cut, _cut, _cut, _zeroed, _zeroed, _overgrown, _strange, _emptied, _gone, _folder, _link, _exchanged,
+    cut, cut, cut, zeroed, zeroed, _overgrown, _strange, emptied, gone, _folder, _link, _exchanged,
     _lines_swapped)
 
 

@@ -1,0 +1,123 @@
+"""Whole runs: the supervisor or the process of a stage dies, is stopped or told to end at any of its file operations,
+or the disk is full from there on. The run is resumed until it has finished, and must come to what it would have been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from random import Random
+from typing import Any
+
+import psutil
+
+from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, resume
+from tests.attack.ground import Ground, Place
+from tests.attack.judging import of_error, of_words, worst
+from tests.attack.kind import Ending, How, Kind
+from tests.attack.results import RUN, acknowledged, differences, results_of
+from tests.attack.shim import ALL, SYNCS, WRITES, Fault, failing_in
+from tests.attack.teacher import KEY_VARIABLE, account
+from tests.attack.victim import CAP_USD, STAGES
+
+WHO = {"the stage": "localdistill.stages", "the supervisor": "localdistill.runs.supervisor"}
+FAULTS = (
+    *[Fault("SIGKILL", ALL)] * 5, Fault("SIGTERM", ALL), Fault("SIGINT", ALL), Fault("SIGHUP", ALL),
+    Fault("SIGSTOP", ALL), Fault("SIGSEGV", ALL), *[Fault("ENOSPC", WRITES | SYNCS, True)] * 3, Fault("EIO", ALL),
+)
+WEIGHTS = (6, 3, 3, 4, 3, 2, 2, 2)
+"""Of the stages: the cheap ones more often."""
+MOST_RESUMES = 4
+LOOK_EVERY_S = 0.05
+
+
+def _attack(ground: Ground, chance: Random, number: int) -> Ending:
+    stage, who = chance.choices(STAGES, WEIGHTS)[0], chance.choice(["the stage", "the stage", "the supervisor"])
+    fault = chance.choice(FAULTS)
+    place = ground.place(f"before-{stage}")
+    most, sound = _whole(ground, place, stage, who, fault)
+    nth = chance.randint(1, max(1, most))
+    what = f"{fault.name}{' for good' if fault.goes_on else ''} at operation {nth} of {most} of {who} '{stage}'"
+    workspace, key = place.fresh(), f"{ground.key}-{number}"
+    os.environ[KEY_VARIABLE] = key
+    try:
+        in_journals = acknowledged(workspace)
+        with failing_in(WHO[who], fault, nth, place.root):
+            found = [_ended(workspace)]
+        unseen = account(ground.victim.port, key).total - (acknowledged(workspace) - in_journals)
+        found += _until_finished(workspace)
+        bought = account(ground.victim.port, key)
+    finally:
+        os.environ[KEY_VARIABLE] = ground.key
+    if found[-1][0] != "same":
+        return worst(what, [*found, ("bad", f"the run does not go on: {found[-1][1]}")])
+    if gone := differences(sound["results"], results_of(workspace)):
+        found.append(("bad", f"resumed, and it came to something else: {gone}"))
+    if bought.total > sound["bought"] + unseen:
+        found.append(("bad", f"{bought.total} replies were bought where {sound['bought']} were needed and {unseen} "
+                             "could not be acknowledged"))
+    if bought.usd > CAP_USD:
+        found.append(("bad", f"${bought.usd:.2f} were spent under a cap of ${CAP_USD}"))
+    return worst(what, found)
+
+
+def _ended(workspace: Workspace) -> tuple[How, str]:
+    """Run to the end, however it comes; what a person is told then."""
+    try:
+        status = _waited(resume(workspace, RUN))
+    except LocalDistillError as error:
+        return of_error("resume", error)
+    if status.state == "finished":
+        return "same", ""
+    if status.state in ("interrupted", "cancelled"):
+        return "named", f"the run is {status.state}"
+    return of_words(f"the run is {status.state}", str(status.data.get("message", "")), bool(status.data.get("hint")))
+
+
+def _waited(run: RunFolder) -> RunStatus:
+    """The last status of a run; whoever is stopped meanwhile goes on."""
+    while (status := run.status()).alive:
+        pid = status.data.get("pid")
+        if isinstance(pid, int):
+            _wake(pid)
+        time.sleep(LOOK_EVERY_S)
+    return run.status()
+
+
+def _wake(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        supervisor = psutil.Process(pid)
+        for process in (supervisor, *supervisor.children(recursive=True)):
+            if process.status() == psutil.STATUS_STOPPED:
+                process.resume()
+
+
+def _until_finished(workspace: Workspace) -> list[tuple[How, str]]:
+    """What each resume came to; the last one is `same` when the run finished."""
+    found: list[tuple[How, str]] = []
+    while len(found) < MOST_RESUMES and (not found or found[-1][0] != "same"):
+        found.append(_ended(workspace))
+    return found
+
+
+_WHOLE: dict[str, dict[str, Any]] = {}
+_COUNTS: dict[tuple[str, str, Fault], int] = {}
+
+
+def _whole(ground: Ground, place: Place, stage: str, who: str, fault: Fault) -> tuple[int, dict[str, Any]]:
+    """How many operations there are to fail, and what the run comes to when nothing happens."""
+    if (stage, who, fault) not in _COUNTS:
+        workspace, report = place.fresh(), ground.folder / "counted"
+        before = ground.account().total
+        report.unlink(missing_ok=True)
+        with failing_in(WHO[who], fault, 0, place.root, report):
+            how, said = _ended(workspace)
+        assert how == "same", said
+        _WHOLE.setdefault(stage, {"results": results_of(workspace), "bought": ground.account().total - before})
+        _COUNTS[stage, who, fault] = max(map(int, report.read_text().split())) if report.is_file() else 0
+    return _COUNTS[stage, who, fault], _WHOLE[stage]
+
+
+KIND = Kind("processes", "the processes of runs die, stop or find the disk full, at any file operation", 300, _attack,
+            is_of_processes=True, needs_failing_files=True)

@@ -37,7 +37,6 @@ def start(
     them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
     `localdistill.workspace.terms`), RecipeError with everything that these stages are known to fail on.
     """
-    from localdistill.stages.checking import check_recipe, require_sound
     from localdistill.workspace.terms import require
 
     require(recipe, workspace)
@@ -48,9 +47,8 @@ def start(
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
         stages = stages[: stages.index(until) + 1]
-    require_sound(check_recipe(recipe, base, stages, room_bytes=free_bytes(workspace.root)))
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
-             **({"named": named} if named else {})}
+             **({"named": named} if named else {}), "warnings": _checked(workspace, recipe, base, stages)}
     run = RunFolder.create(workspace.runs, recipe, text, asked)
     _launch(run, workspace)
     return run
@@ -64,7 +62,8 @@ def resume(
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
     what it has spent so far, for a run whose ledger of calls is not whole; UsageError when it is. arm: export this one
-    (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it.
+    (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it. RecipeError with everything that
+    the stages which are not done are known to fail on: files may have gone since it began.
     """
     run = run_to("resume", workspace, run_id)
     if run.is_alive():
@@ -78,14 +77,34 @@ def resume(
         if not 0 <= spent_usd < float("inf"):
             raise UsageError("what was spent is 0 or more US dollars", f"localdistill resume {run.id} --spent 1.25")
         state_spent(run.calls, spent_usd)
+    if arm:
+        _require_arm(run, arm)
+    run.amend_request(warnings=_checked_again(workspace, run, arm))
     if max_usd is not None:
         run.amend_request(max_usd=max_usd)
     if arm:
-        _require_arm(run, arm)
         run.amend_request(export_arm=arm)
     run.clear_cancel()
     _launch(run, workspace)
     return run
+
+
+def _checked(workspace: Workspace, recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:
+    """The warnings about these stages, for the run to tell. RecipeError with all that they are known to fail on."""
+    from localdistill.stages.checking import check_recipe, require_sound
+
+    return require_sound(check_recipe(recipe, base, stages, room_bytes=free_bytes(workspace.root)))
+
+
+def _checked_again(workspace: Workspace, run: RunFolder, arm: str) -> list[str]:
+    """The same of a run that goes on, for the stages that it has not done."""
+    from localdistill.stages.outputs import has_output
+
+    recipe, request = run.recipe(), run.request()
+    stages = [stage for stage in request["stages"] if not has_output(run, stage)]
+    if recipe.export is not None and (chosen := arm or request.get("export_arm")):
+        recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"arm": chosen})})
+    return _checked(workspace, recipe, Path(request["base"]), stages) if stages else []
 
 
 def _require_arm(run: RunFolder, arm: str) -> None:

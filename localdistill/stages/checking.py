@@ -64,8 +64,10 @@ def require_sound(problems: Sequence[Problem], where: str = "") -> list[str]:
 
 
 def check_at_start(context: StageContext) -> None:
-    """At the first stage of a run: fetch a student that lies in the hub, and see that it can go through the run before
-    anything is asked. RecipeError when it cannot."""
+    """At the first stage of a run: say what the check before it doubted, fetch a student that lies in the hub, and see
+    that it can go through the run before anything is asked. RecipeError when it cannot."""
+    for text in context.run.request().get("warnings", ()):
+        context.warn(text)
     student, stages = context.recipe.student, context.run.request()["stages"]
     if student is None or not student.model.startswith(_IN_HUB) or not _NEED_STUDENT.intersection(stages):
         return

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,14 @@ from localdistill import (
     start,
     wait,
 )
-from localdistill.core.errors import RecipeError
+from localdistill.core.errors import LocalDistillError, RecipeError
+from localdistill.core.events import Cancel, Warned, silent
+from localdistill.exporters.base import ExportJob
+from localdistill.exporters.gguf import GgufExporter
+from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.workspace.recovery import open_store
-from tests.tiny_models import tiny_model
+from localdistill.workspace.run_folder import RunFolder
+from tests.tiny_models import CORPUS, edit_json, tiny_model
 
 RECIPE = """
 name = "checked"
@@ -82,6 +89,61 @@ def test_a_student_that_cannot_be_exported_is_refused_by_check_plan_and_start(fo
     assert check_recipe(recipe, folder, ("collect", "select")) == check_recipe(recipe, folder, ("format",)) == []
     shorter = parse_recipe(RECIPE.replace("max_tokens = 200", "max_tokens = 100"))
     assert check_recipe(shorter, folder, ALL) == []
+
+
+def of_pieces(folder: Path) -> None:
+    """A tokenizer of another kind: pieces of text with marks for blanks, and bytes for what it lacks."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip(" ", 1, 0)])
+    special = ["<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=special,
+                                                              show_progress=False))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    edit_json(folder / "config.json", eos_token_id=3, pad_token_id=1)
+    edit_json(folder / "generation_config.json", eos_token_id=3, pad_token_id=1)
+
+
+def with_tokens(folder: Path, *texts: str, stops: bool = False, **kind: bool) -> None:
+    """More tokens than the student had; with `stops` they end generation like the one that it has."""
+    from tokenizers import AddedToken, Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False, **kind) for text in texts])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if stops:
+        ends = [tokenizer.token_to_id(text) for text in ("<|im_end|>", *texts)]
+        edit_json(folder / "generation_config.json", eos_token_id=ends)
+
+
+@pytest.mark.parametrize(("arch", "config", "change"), [
+    ("mistral", {"sliding_window": None}, lambda folder: None),
+    ("llama", {"vocab_size": 410}, of_pieces),
+    ("llama", {"vocab_size": 410}, lambda folder: with_tokens(folder, "<fin>", "<halt>", "<over>", stops=True)),
+    ("llama", {"vocab_size": 410}, lambda folder: with_tokens(folder, "<tool>", rstrip=True)),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 0}, lambda folder: None),
+    ("qwen3", {"attention_bias": True}, lambda folder: None),
+], ids=["mistral", "pieces", "four stops", "a token that eats blanks", "a window", "biases"])
+def test_a_student_is_refused_before_its_training_or_its_export_works(
+        folder: Path, arch: str, config: dict[str, Any], change: Callable[[Path], None]) -> None:
+    """Whichever of the two, never a refusal behind the training."""
+    for module in ("llama_cpp", "gguf"):
+        pytest.importorskip(module)
+    student = tiny_model(folder / "student", arch, hidden=32, **config)
+    change(student)
+    told = errors(parse_recipe(RECIPE), folder, *ALL)
+    exporter = GgufExporter(GgufExporter.Options(quants=("F16",), greedy_tokens=2, parity_prompts=("Hi",)))
+    job = ExportJob(student, folder / "out", "student", True, {"num_ctx": 200})
+    if told:
+        assert set(told) == {"student.model"} and "cannot be exported by gguf" in told["student.model"]
+        with pytest.raises(LocalDistillError) as refused:
+            exporter.export(job, silent, Cancel())
+        assert refused.value.message in told["student.model"], "the same refusal, only earlier"
+    else:
+        assert (folder / "out/student-F16.gguf") in exporter.export(job, silent, Cancel())
 
 
 def test_the_command_that_checks_a_recipe_looks_at_its_student(folder: Path) -> None:
@@ -204,6 +266,31 @@ def test_a_student_in_the_hub_is_fetched_before_anything_is_asked(
     snapshot(folder / "hub", "nobody/none", folder / "student")
     again = resume(workspace, run.id)
     assert wait(again).stage != "collect"
+
+
+def test_a_run_that_goes_on_is_checked_again_for_what_it_has_not_done(folder: Path) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    recipe, workspace = parse_recipe(RECIPE), Workspace(folder)
+    run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": recipe.stages(), "base": str(folder)})
+    shutil.move(folder / "student", folder / "moved")
+    (folder / "rows.jsonl").unlink()
+    with pytest.raises(RecipeError) as refused:
+        resume(workspace, run.id)
+    assert "traces.imported.files" in refused.value.message and "student.model" in refused.value.message
+    write_output(run, CollectOutput(1))
+    with pytest.raises(RecipeError) as refused:
+        resume(workspace, run.id, arm="base")
+    assert "traces.imported.files" not in refused.value.message and "student.model" in refused.value.message
+    assert run.status().state != "running" and "export_arm" not in run.request(), "nothing was begun or changed"
+
+
+def test_what_the_check_doubts_is_told_by_the_run(folder: Path) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    text = RECIPE.replace("[train]", '[[arm]]\nname = "own"\nformat = "original"\n[train]')
+    run = start(Workspace(folder), parse_recipe(text), text, folder, "format")
+    wait(run)
+    warned = [event.text for event, _ in run.events() if isinstance(event, Warned)]
+    assert [text for text in warned if text.startswith("arm.own: the first prompt makes no row")]
 
 
 def test_checking_the_demo_loads_no_library_for_models() -> None:

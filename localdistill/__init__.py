@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
+    from localdistill.recipe.dotted_keys import key_of, key_part, parts_of
     from localdistill.recipe.drafts import (  # fmt: skip
         ChangedElsewhere, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
     )

@@ -131,7 +131,7 @@ def test_the_short_form_is_an_engine_and_a_set_of_its_name() -> None:
     ('a = { ask = "r1" }', STUDENT + '[arm]\nbest = { format = "original" }',
      "arm.best: an arm may not be named 'best'"),
     ('a = 3', "", "traces.a: is no table"),
-    ('"A b" = { ask = "r1" }', "", "traces.A b.name: String should match pattern"),
+    ('"A b" = { ask = "r1" }', "", 'traces."A b".name: String should match pattern'),
     ('a = { ask = [] }', "", "traces.a.ask: "),
 ])
 def test_what_names_get_wrong_is_one_line_at_its_key(sets: str, rest: str, said: str) -> None:

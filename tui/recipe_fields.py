@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from localdistill import key_part
 from tui.text import safe
 
 FieldKind = Literal["text", "number", "choice", "switch", "toml"]
@@ -110,8 +111,8 @@ class _Walk:
             return
         if shape == "names":
             for own, row in value.items() if isinstance(value, Mapping) else ():
-                yield from self.section(f"{key}.{own}", f"{place}.*", _model_of(models, row), row, f"{name} {own}",
-                                        depth, True)
+                yield from self.section(f"{key}.{key_part(own)}", f"{place}.*", _model_of(models, row), row,
+                                        f"{name} {own}", depth, True)
             place = f"{place}.*"
         else:
             rows = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
@@ -215,8 +216,8 @@ def _limits(sub: Schema) -> str:
 
 
 def _unknown(key: str, name: str, value: Any) -> RecipeField:
-    return RecipeField(f"{key}.{name}".strip("."), name, "No section knows this key; empty it to take it out.", "toml",
-                       "", is_known=False, value=value)
+    help_text = "No section knows this key; empty it to take it out."
+    return RecipeField(f"{key}.{key_part(name)}".strip("."), name, help_text, "toml", "", is_known=False, value=value)
 
 
 def text_of(value: Any, kind: FieldKind = "text") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from localdistill.core.records import Message, Request
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.sections import Recipe
 from localdistill.recipe.trace_sets import AskedSet
 
@@ -19,7 +20,7 @@ def advice_on(recipe: Recipe) -> list[tuple[str, str]]:
 
 def _place(recipe: Recipe, one: AskedSet) -> str:
     """The table that says how a set is asked: [collect] where it may as well be that."""
-    return "collect" if len(recipe.asked) == 1 and one.name in (*one.ask, "teacher") else f"traces.{one.name}"
+    return "collect" if len(recipe.asked) == 1 and one.name in (*one.ask, "teacher") else key_of("traces", one.name)
 
 
 def _equal_samples(recipe: Recipe, one: AskedSet) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from typing import Any
 from localdistill.core.errors import InputError, LocalDistillError, RecipeError, UsageError
 from localdistill.modelfiles.shipped import recipe_file
 from localdistill.recipe import advice_on, parse_recipe
+from localdistill.recipe.dotted_keys import key_part, parts_of
 from localdistill.recipe.problems import Problem
 from localdistill.recipe.settings import BY_NAME
 from localdistill.recipe.upgrading import upgraded
@@ -22,7 +23,7 @@ from localdistill.recipe.upgrading_text import UpgradedText, upgraded_text
 from localdistill.safety.files import atomic_write_text
 
 _WHERE = "recipe"
-_KEY = re.compile(r"([A-Za-z0-9_.\[\]-]+): (.*)", re.DOTALL)
+_KEY = re.compile(r'((?:[A-Za-z0-9_.\[\]-]|"(?:[^"\\]|\\.)*")+): (.*)', re.DOTALL)
 _INDEX = re.compile(r"\[(\d+)\]")
 MOST_BYTES = 4 * 1024 * 1024
 """Larger files are no recipes."""
@@ -122,7 +123,7 @@ class RecipeDraft:
     def value(self, key: str) -> Any:
         """What stands at the dotted `key`, or None."""
         found: Any = self.data
-        for part in key.split("."):
+        for part in parts_of(key):
             found = _step(found, part)
         return found
 
@@ -141,15 +142,15 @@ class RecipeDraft:
         if not name:
             self._edit(lambda document: _append(document, key, values), key)
             return
-        if self.value(f"{key}.{name}") is not None:
+        if self.value(f"{key}.{key_part(name)}") is not None:
             raise UsageError(f"there is a {BY_NAME.get(key, key)} '{name}' already", "choose another name")
         for own, value in values.items():
-            self.set(f"{key}.{name}.{own}", value)
+            self.set(f"{key}.{key_part(name)}.{key_part(own)}", value)
 
     def free_name(self, key: str, wish: str) -> str:
         """`wish`, or with a number where the tables at `key` have one of that name."""
         number, name = 1, wish
-        while self.value(f"{key}.{name}") is not None:
+        while self.value(f"{key}.{key_part(name)}") is not None:
             number += 1
             name = f"{wish}-{number}"
         return name
@@ -316,7 +317,7 @@ def _down(document: Any, parts: list[str]) -> Any:
 
 
 def _put(document: Any, key: str, value: Any) -> None:
-    *parts, last = key.split(".")
+    *parts, last = parts_of(key)
     table = _down(document, parts)
     old = _step(table, last)
     if old is not None and old == value and type(old) is type(value):
@@ -325,7 +326,7 @@ def _put(document: Any, key: str, value: Any) -> None:
 
 
 def _drop(document: Any, key: str) -> None:
-    *parts, last = key.split(".")
+    *parts, last = parts_of(key)
     table = _down(document, parts)
     if isinstance(table, list):
         del table[int(last)]
@@ -340,7 +341,7 @@ def _drop(document: Any, key: str) -> None:
 def _append(document: Any, key: str, values: Mapping[str, Any]) -> None:
     import tomlkit
 
-    *parts, last = key.split(".")
+    *parts, last = parts_of(key)
     parent = _down(document, parts)
     table = tomlkit.table()
     for name, value in values.items():

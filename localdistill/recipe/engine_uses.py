@@ -44,8 +44,9 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
             yield EngineUse("collect", "teacher" if name == "teacher" else f"teacher {name}", recipe.engine(name),
                             must=needed_by(request))
     verified = recipe.graders if any(one.until_verified for one in recipe.asked) else ()
+    filters = tuple((stage, FILTERS, own) for _, stages, own in recipe.filter_lists() for stage in stages)
     for stage, family, members in (("collect", GRADERS, verified), ("grade", GRADERS, recipe.graders),
-                                   ("grade", LABELS, recipe.labels), ("select", FILTERS, recipe.every_filter)):
+                                   ("grade", LABELS, recipe.labels), *_of_rewritten(recipe), *filters):
         for member in members:
             yield from _named(recipe, stage, family, member)
     for made in recipe.rewrites:
@@ -59,6 +60,13 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
                 of = "" if family is TASKS else f" of the task {member.use}"
                 yield from (replace(use, role=use.role + of, task=place)
                             for use in _named(recipe, stage, family, asking))
+
+
+def _of_rewritten(recipe: Recipe) -> Iterator[tuple[str, Family, tuple[Member, ...]]]:
+    """Who says something of rewritten traces, where there are any: what is said of prompts is known by then."""
+    for family, members in ((GRADERS, recipe.graders), (LABELS, recipe.labels)):
+        if recipe.rewrites:
+            yield "rewrite", family, tuple(one for one in members if family.load(one.use).about == "trace")
 
 
 def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.upgrading import short_set, teachers_of
 
 Table = dict[str, Any]
@@ -25,8 +26,8 @@ def expanded(data: Mapping[str, Any]) -> tuple[Table, list[tuple[str, str]]]:
         sets: Table = dict(made.get("traces") or {})
         own = short_set(data)
         if own in sets:
-            clashes.append((f"traces.{own}", f"two sets are named '{own}': [teacher] stands for one; give it another "
-                            "name"))
+            clashes.append((key_of("traces", own), f"two sets are named '{own}': [teacher] stands for one; give it "
+                            "another name"))
         made["traces"] = {own: {"ask": [name for _, name, _ in teachers]}, **sets}
     collect = data.get("collect")
     if isinstance(collect, dict) and isinstance(made.get("traces"), dict):

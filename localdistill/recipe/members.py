@@ -14,6 +14,7 @@ from localdistill.formats import FORMATS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.objectives import OBJECTIVES
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.engine_uses import engine_uses
 from localdistill.recipe.schema import choices_of
 from localdistill.recipe.sections import Recipe
@@ -39,12 +40,11 @@ def members_of(recipe: Recipe) -> Iterator[PlacedMember]:
     yield from _engines(recipe)
     for family, section, members in ((GRADERS, "grade", recipe.graders), (LABELS, "label", recipe.labels)):
         yield from _listed(family, section, "grade", members)
-    yield from _listed(FILTERS, "filter", "select", recipe.filters)
-    for kind, sections in (("traces", recipe.sets), ("arm", recipe.arms)):
-        for one in sections:
-            yield from _listed(FILTERS, f"{kind}.{one.name}.filter", "select", one.filters or ())
+    for key, stages, filters in recipe.filter_lists():
+        yield from _listed(FILTERS, key, (*stages, "select")[0], filters)
     for made in recipe.rewrites:
-        yield PlacedMember(f"traces.{made.name}", "rewrite", REWRITES, Member(use=made.rewrite, options=made.options))
+        member = Member(use=made.rewrite, options=made.options)
+        yield PlacedMember(key_of("traces", made.name), "rewrite", REWRITES, member)
     yield from _of_training(recipe)
     for placed in _listed(TASKS, "evaluate.task", "evaluate", recipe.evaluate.tasks if recipe.evaluate else ()):
         yield placed
@@ -58,16 +58,16 @@ def _engines(recipe: Recipe) -> Iterator[PlacedMember]:
     for use in engine_uses(recipe):
         if use.engine.name not in told:
             told.add(use.engine.name)
-            yield PlacedMember(f"engine.{use.engine.name}", use.stage, ENGINES, use.engine)
+            yield PlacedMember(key_of("engine", use.engine.name), use.stage, ENGINES, use.engine)
 
 
 def _of_training(recipe: Recipe) -> Iterator[PlacedMember]:
     for arm in recipe.arms:
         for number, part in enumerate(arm.parts):
-            place = f"arm.{arm.name}" if len(arm.parts) == 1 else f"arm.{arm.name}.parts.{number}"
+            place = key_of("arm", arm.name, *(("parts", number) if len(arm.parts) > 1 else ()))
             yield PlacedMember(place, "format", FORMATS, part.member)
         if arm.objective is not None:
-            yield PlacedMember(f"arm.{arm.name}.objective", "format", OBJECTIVES, arm.objective)
+            yield PlacedMember(key_of("arm", arm.name, "objective"), "format", OBJECTIVES, arm.objective)
     if recipe.train is not None:
         yield PlacedMember("train", "train", TRAINERS, Member(use=recipe.train.use, options=recipe.train.options))
         yield PlacedMember("train.objective", "format", OBJECTIVES, recipe.train.objective)

@@ -16,6 +16,7 @@ from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
+from localdistill.recipe.dotted_keys import key_of, key_part, parts_of
 from localdistill.recipe.expanding import expanded
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
 from localdistill.recipe.schema import EACH, MEMBERS, Place
@@ -61,7 +62,7 @@ class _Reader:
         self.problems += clashes
         names = {key: list(data.get(key, ())) for key in BY_NAME}
         engines = [made for name, table in data.pop("engine", {}).items()
-                   if (made := self._valid(f"engine.{name}", EngineSection, {**table, "name": name}
+                   if (made := self._valid(key_of("engine", name), EngineSection, {**table, "name": name}
                                            if isinstance(table, dict) else table))]
         sets = list(self._sets(data.pop("traces", {})))
         arms = list(self._arms(data.pop("arm", {}), names["traces"], sets))
@@ -153,7 +154,7 @@ class _Reader:
 
     def _sets(self, tables: Mapping[str, Any]) -> Iterator[SetSection]:
         for name, table in tables.items():
-            label = f"traces.{name}"
+            label = key_of("traces", name)
             if not isinstance(table, dict):
                 self._say(label, "is no table")
                 continue
@@ -171,7 +172,7 @@ class _Reader:
         originals = [name for name in names if name not in rewritten]
         for name, table in tables.items():
             if not isinstance(table, dict):
-                self._say(f"arm.{name}", "is no table")
+                self._say(key_of("arm", name), "is no table")
                 continue
             parts = [part for _, part in _tables(table, ("parts",))] if "parts" in table else [table]
             for part in parts:
@@ -180,8 +181,8 @@ class _Reader:
             if not names:
                 continue
             if any("traces" not in part for part in parts):
-                self._say(f"arm.{name}.traces", f"says which set it trains on: {', '.join(names)}")
-            elif made := self._valid(f"arm.{name}", ArmSection, {**table, "name": name}):
+                self._say(key_of("arm", name, "traces"), f"says which set it trains on: {', '.join(names)}")
+            elif made := self._valid(key_of("arm", name), ArmSection, {**table, "name": name}):
                 yield made
 
     def _valid(self, label: str, model: Any, table: Any) -> Any:
@@ -213,11 +214,11 @@ class _Reader:
         """A rewrite may ask whoever answered its set."""
         if family is not REWRITES:
             return False
-        name = label.removeprefix("traces.")
+        name = parts_of(label)[-1]
         sources = _all_sources(recipe, name)
         is_whole = all(any(one.name == source for one in recipe.sets) for source in sources)
         # A circle is told at one of its sets, and who answered it cannot be asked for at any.
-        is_wrong = any(self._is_wrong(f"traces.{source}") for source in sources)
+        is_wrong = any(self._is_wrong(key_of("traces", source)) for source in sources)
         return not is_whole or is_wrong or bool(recipe.engines_of(name))
 
     # ---- problems
@@ -230,7 +231,7 @@ class _Reader:
         """Turn pydantic's errors into problems that name the key and the nearest known one. members: fields in which a
         member of a family stands."""
         for item in error.errors():
-            path = ".".join(str(p) for p in item["loc"])
+            path = key_of(*item["loc"])
             key = f"{label}.{path}".strip(".") if path else label
             if members and item["loc"] and (field := str(item["loc"][0])) in members:
                 if not self._is_wrong(place := f"{label}.{field}"):
@@ -269,7 +270,7 @@ def _tables(data: Any, keys: Sequence[str], label: str = "") -> list[tuple[str, 
         return [(label, data)]
     first, *rest = keys
     below = data.items() if first == EACH else [(first, data.get(first))]
-    return [row for name, value in below for row in _tables(value, rest, f"{label}.{name}".strip("."))]
+    return [row for name, value in below for row in _tables(value, rest, f"{label}.{key_part(name)}".strip("."))]
 
 
 def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:

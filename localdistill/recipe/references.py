@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import nearest
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.sections import ArmSection, Recipe
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet
 
@@ -69,7 +70,7 @@ def _inputs(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
         yield "prompts.files", "is missing"
     for one in recipe.asked:
         if one.until_verified and "grade" not in stated.sections:
-            key = "collect" if "collect" in stated.sections else f"traces.{one.name}"
+            key = "collect" if "collect" in stated.sections else key_of("traces", one.name)
             yield f"{key}.until_verified", "needs a [[grade]] that says which answers are right"
 
 
@@ -81,22 +82,22 @@ def _sets(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
         if isinstance(one, AskedSet):
             for name in one.ask:
                 if name not in stated.engines:
-                    yield f"traces.{one.name}.ask", unknown("engine", name, stated.engines)
+                    yield key_of("traces", one.name, "ask"), unknown("engine", name, stated.engines)
         for name in sources.get(one.name, ()):
             if name not in stated.sets:
-                yield f"traces.{one.name}.from", unknown("set", name, stated.sets)
+                yield key_of("traces", one.name, "from"), unknown("set", name, stated.sets)
         way = circle(one.name, lambda name: sources.get(name, ()))
         if way and one.name not in told:
             told.update(way)
             says = "is made from itself" if len(way) == 2 else f"goes in a circle: {' from '.join(way)}"
-            yield f"traces.{one.name}.from", says
+            yield key_of("traces", one.name, "from"), says
 
 
 def _arms(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
     starts = {arm.name: arm.start for arm in recipe.arms if arm.start}
     told: set[str] = set()
     for arm in recipe.arms:
-        key = f"arm.{arm.name}"
+        key = key_of("arm", arm.name)
         for name in arm.sets:
             if name not in stated.sets:
                 yield f"{key}.traces", unknown("set", name, stated.sets)

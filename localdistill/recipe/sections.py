@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Member, Options
 from localdistill.core.stages import STAGES
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import (
     NAME,
     AskedSet,
@@ -256,11 +257,16 @@ class Recipe(Options):
             return one.filters
         return () if isinstance(one, RewrittenSet | SelectedSet) else self.filters
 
-    @property
-    def every_filter(self) -> tuple[Member, ...]:
-        """Those of the recipe, its sets and its arms."""
-        own = (member for one in (*self.sets, *self.arms) for member in one.filters or ())
-        return (*self.filters, *own)
+    def filter_lists(self) -> Iterator[tuple[str, tuple[str, ...], tuple[Member, ...]]]:
+        """The lists of filters: key, the stages that use it, filters. Sets that are rewritten are filtered where they
+        are made."""
+        stages = {one.name: "rewrite" if isinstance(one, RewrittenSet) else "select" for one in self.sets}
+        yield "filter", ("select",), self.filters
+        for one in self.sets:
+            yield key_of("traces", one.name, "filter"), (stages[one.name],), one.filters or ()
+        for arm in self.arms:
+            own = {stages[name] for name in arm.sets if name in stages}
+            yield key_of("arm", arm.name, "filter"), tuple(sorted(own, reverse=True)), arm.filters or ()
 
     def engine(self, name: str) -> EngineSection:
         """The engine of that name; UsageError with the nearest where there is none."""

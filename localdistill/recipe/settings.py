@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from localdistill.core.errors import RecipeError, nearest
+from localdistill.recipe.dotted_keys import key_of, key_part, parts_of
 
 BY_NAME = {"engine": "engine", "traces": "set", "arm": "arm"}
 """Tables of named tables, and what each is called."""
@@ -25,7 +26,7 @@ def merge_settings(data: dict[str, Any], settings: Sequence[str]) -> dict[str, A
             value = tomllib.loads(f"v = {text}")["v"]
         except tomllib.TOMLDecodeError:
             value = text
-        _put(data, _path_now(data, path.strip().split(".")), value, setting)
+        _put(data, _path_now(data, parts_of(path.strip())), value, setting)
     return data
 
 
@@ -38,10 +39,10 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any, setting: str) ->
             if place == 2 and keys[0] in BY_NAME and key not in target:
                 what = BY_NAME[keys[0]]
                 raise RecipeError(f"--set {setting}: there is no {what} '{key}'{nearest(key, target)}",
-                                  f"a whole new one: --set '{keys[0]}.{key}={{ ... }}'")
+                                  f"a whole new one: --set '{keys[0]}.{key_part(key)}={{ ... }}'")
             target = target.setdefault(key, {})
         if not isinstance(target, dict | list):
-            raise RecipeError(f"--set {setting}: {'.'.join(keys[:place])} is not a table",
+            raise RecipeError(f"--set {setting}: {key_of(*keys[:place])} is not a table",
                               "`localdistill recipe schema` prints every key")
     if len(keys) == 2 and keys[0] in BY_NAME and not isinstance(value, dict):
         raise RecipeError(f"--set {setting}: {keys[0]}.NAME is a table", f"example: --set {keys[0]}.NAME.KEY=VALUE")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localdistill.core.registry import Family
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.rewrites import REWRITES
 
 Table = dict[str, Any]
@@ -112,8 +113,8 @@ def _rewritten(made: Upgraded, sources: list[str]) -> None:
         engine, use = table.pop("engine", None), table.pop("use", None)
         _limit(table, use)
         _table_at(made.data, "traces")[name] = {"from": sources, "rewrite": use, **table}
-        made.moved[f"traces.{name}"] = label
-        made.moved[f"traces.{name}.rewrite"] = f"{label}.use"
+        made.moved[key_of("traces", name)] = label
+        made.moved[key_of("traces", name, "rewrite")] = f"{label}.use"
         _writer(made, name, label, use, engine)
 
 
@@ -137,10 +138,10 @@ def _writer(made: Upgraded, name: str, label: str, use: Any, engine: Any) -> Non
     if isinstance(engine, dict):
         writer = f"{name}-writer"
         _table_at(made.data, "engine")[writer] = engine
-        made.moved[f"engine.{writer}"] = f"{label}.engine"
+        made.moved[key_of("engine", writer)] = f"{label}.engine"
         options[fields[0]] = writer
     elif not short_set(made.data):
-        made.moved[f"traces.{name}.{fields[0]}"] = f"{label}.engine"
+        made.moved[key_of("traces", name, fields[0])] = f"{label}.engine"
     elif short_set(made.data) not in rewritten["from"]:
         options[fields[0]] = teachers_of(made.data)[0][1]
 
@@ -168,8 +169,8 @@ def _arms(made: Upgraded, sources: list[str]) -> None:
             traces = f"{name}-selection"
             _table_at(made.data, "traces")[traces] = {"selection": selection}
         made.data["arm"][name] = {**({"traces": traces} if traces else {}), **table}
-        made.moved[f"arm.{name}"] = label
-        made.moved[f"arm.{name}.traces"] = f"{label}.rewrite"
+        made.moved[key_of("arm", name)] = label
+        made.moved[key_of("arm", name, "traces")] = f"{label}.rewrite"
 
 
 def _named(made: Upgraded, key: str, tables: Any, otherwise: str) -> Iterable[tuple[str, str, Table]]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from localdistill.recipe.dotted_keys import key_part, parts_of
 from localdistill.recipe.upgrading import upgraded
 
 _HEADER = re.compile(r"\s*\[{1,2}\s*([A-Za-z0-9_.\" -]+?)\s*\]{1,2}\s*(#.*)?")
 _SAYS = re.compile(r"(\s*)([A-Za-z0-9_-]+)(\s*=\s*)(.*)", re.DOTALL)
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _blocks(text: str) -> Iterator[_Block]:
         found = _HEADER.fullmatch(line.rstrip("\r\n"))
         if found:
             yield block
-            path = tuple(part.strip().strip('"') for part in found[1].split("."))
+            path = tuple(parts_of(found[1]))
             block = _Block(path, found[2] or "", line)
         else:
             block.lines.append(line)
@@ -119,7 +119,7 @@ def _rewritten(blocks: Sequence[_Block], data: dict[str, Any]) -> Iterator[str]:
                 name = str(block.value("name"))
                 yield from _rewrite(name, block, data)
             case ("rewrite", "engine"):
-                yield from _under(f"[engine.{_key(f'{name}-writer')}]", block, block.lines)
+                yield from _under(f"[engine.{key_part(f'{name}-writer')}]", block, block.lines)
             case ("arm",):
                 yield from _arm(block, data, default)
             case _:
@@ -154,11 +154,11 @@ def _rewrite(name: str, block: _Block, data: dict[str, Any]) -> Iterator[str]:
             lines.append(line)
     writers = [key for key, value in made.items() if value == f"{name}-writer"]
     lines = [*_filled(lines), *(f"{key} = {_quoted(f'{name}-writer')}\n" for key in writers), *_blank(lines)]
-    yield from _under(f"[traces.{_key(name)}]", block, lines)
+    yield from _under(f"[traces.{key_part(name)}]", block, lines)
     if isinstance(block.value("engine"), dict):
         import tomlkit
 
-        yield f"[engine.{_key(f'{name}-writer')}]\n{tomlkit.dumps(block.value('engine'))}\n"
+        yield f"[engine.{key_part(f'{name}-writer')}]\n{tomlkit.dumps(block.value('engine'))}\n"
 
 
 def _arm(block: _Block, data: dict[str, Any], default: list[str]) -> Iterator[str]:
@@ -171,9 +171,9 @@ def _arm(block: _Block, data: dict[str, Any], default: list[str]) -> Iterator[st
         lines.insert(0, f"traces = {_names(names)}\n")
     comment = next((found[1] for line in block.lines
                     if (found := re.fullmatch(r"\s*name\s*=\s*[^#]*(#.*?)\s*", line, re.DOTALL))), "")
-    yield from _under(f"[arm.{_key(name)}]" + (f"  {comment}" if comment else ""), block, lines)
+    yield from _under(f"[arm.{key_part(name)}]" + (f"  {comment}" if comment else ""), block, lines)
     if selection := block.value("selection"):
-        yield f"[traces.{_key(f'{name}-selection')}]\nselection = {_quoted(selection)}\n\n"
+        yield f"[traces.{key_part(f'{name}-selection')}]\nselection = {_quoted(selection)}\n\n"
 
 
 def _without_name(block: _Block) -> list[str]:
@@ -198,10 +198,6 @@ def _blank(lines: Sequence[str]) -> list[str]:
 
 def _names(names: Sequence[str]) -> str:
     return _quoted(names[0]) if len(names) == 1 else "[" + ", ".join(map(_quoted, names)) + "]"
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:

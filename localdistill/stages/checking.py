@@ -25,6 +25,7 @@ from localdistill.modelfiles.gguf_header import read_header
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
@@ -126,7 +127,7 @@ def _found(key: str, work: Callable[[], object], prefix: str = "") -> Iterator[P
 def _files(look: _Look) -> Iterator[Problem]:
     """Files that the recipe names are there, and model files can be opened."""
     if "collect" in look.stages:
-        sets = {f"traces.{one.name}": one.files for one in look.recipe.sets if isinstance(one, ImportedSet)}
+        sets = {key_of("traces", one.name): one.files for one in look.recipe.sets if isinstance(one, ImportedSet)}
         prompts = {"prompts": look.recipe.prompts.files} if look.recipe.prompts else {}
         for key, names in {**prompts, **sets}.items():
             for name in names:
@@ -158,7 +159,7 @@ def _require_file(name: str, base: Path) -> None:
 def _engines(look: _Look) -> Iterator[Problem]:
     """Engines can do what they will be asked."""
     for use in engine_uses(look.recipe):
-        key = f"engine.{use.engine.name}"
+        key = key_of("engine", use.engine.name)
         if use.stage in look.stages and key not in look.unfit:
             yield from _found(key, partial(_require_able, use, look.base), f"as {use.role}: ")
 
@@ -177,7 +178,7 @@ def _filters(look: _Look) -> Iterator[Problem]:
     every = columns_said((family, Member(use=name)) for family in (GRADERS, LABELS) for name in family.names())
     for one in look.recipe.sets:
         if isinstance(one, StoredSet):
-            yield from _found(f"traces.{one.name}.stored", partial(check_condition, one.stored, every))
+            yield from _found(key_of("traces", one.name, "stored"), partial(check_condition, one.stored, every))
 
 
 def _filter(placed: PlacedMember, said: dict[str, bool], base: Path) -> Iterator[Problem]:
@@ -241,7 +242,7 @@ def _rows(look: _Look) -> Iterator[Problem]:
         return
     try:
         for arm, reason in first_rows(look.recipe, look.base, look.student):
-            yield Problem(f"arm.{arm}", f"the first prompt makes no row: {reason}", "warning")
+            yield Problem(key_of("arm", arm), f"the first prompt makes no row: {reason}", "warning")
     except MissingExtra as missing:
         yield Problem("student.model", f"its template was not tried: {missing.message}", "warning", missing.hint)
     except LocalDistillError as error:
@@ -296,7 +297,7 @@ def _learning(look: _Look) -> Iterator[Problem]:
         objective = objective_of(look.recipe, arm, look.base)
         for part in arm.parts if objective else ():
             if objective and (why := why_unlearnable(format_of(part.member, look.base), objective)):
-                yield Problem(f"arm.{arm.name}", why, hint="give the arm another format, or another objective")
+                yield Problem(key_of("arm", arm.name), why, hint="give the arm another format, or another objective")
 
 
 def _disk(look: _Look) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable
-from localdistill.core.events import Counted, Progressed
+from localdistill.core.events import Counted, Emit, Progressed
 from localdistill.core.records import Fact, FactScope, Prompt, Trace
 from localdistill.recipe.trace_sets import HowAsked
 from localdistill.stages.context import StageContext
@@ -24,24 +24,32 @@ MOST_VALUES = 12
 
 def run(context: StageContext) -> None:
     """Store the missing facts of the collected traces."""
-    ids, makers = context.run.ids("collect"), makers_of(context.recipe)
-    with Questions(context) as questions, sayings_of(context, questions, makers) as sayings:
+    with Questions(context) as questions, sayings_of(context, questions, makers_of(context.recipe)) as sayings:
+        say_all(context, questions, sayings, context.run.ids("collect"), context.emit)
         scope = scope_of(sayings)
-        try:
-            for saying in sayings:
-                _say_all(context, questions, saying, ids, scope)
-        except (BudgetReached, EngineUnavailable) as error:
-            raise with_way_on(context, error, "what was said before is kept") from None
-        finally:
-            context.say_spending()
-    may_fail = min((one.may_fail for one in context.recipe.asked), default=HowAsked().may_fail)
-    questions.require_replies(may_fail)
     graders = [saying.key[0] for saying in sayings if saying.maker.kind == "grade"]
     labels = [saying.key[0] for saying in sayings if saying.maker.kind == "label"]
     write_output(context.run, GradeOutput(tuple(graders), tuple(labels), tuple(scope)))
 
 
-def _say_all(context: StageContext, questions: Questions, saying: Saying, ids: Sequence[str], scope: FactScope) -> None:
+def say_all(context: StageContext, questions: Questions, sayings: Sequence[Saying], ids: Sequence[str],
+            emit: Emit) -> None:
+    """Store what `sayings` have not said yet of these traces, or of their prompts; `emit` is told. Raises BudgetReached
+    or EngineUnavailable, with the way on, when an engine that one of them asks stops, PartialResult when too many
+    questions got no reply."""
+    try:
+        for saying in sayings:
+            _say(context, questions, saying, ids, scope_of(sayings), emit)
+    except (BudgetReached, EngineUnavailable) as error:
+        raise with_way_on(context, error, "what was said before is kept") from None
+    finally:
+        context.say_spending()
+    may_fail = min((one.may_fail for one in context.recipe.asked), default=HowAsked().may_fail)
+    questions.require_replies(may_fail)
+
+
+def _say(context: StageContext, questions: Questions, saying: Saying, ids: Sequence[str], scope: FactScope,
+         emit: Emit) -> None:
     maker, label = saying.maker, f"{saying.key[0]}@{saying.key[1]}"
     context.store.expect_facts(type(maker), saying.key[2])
     subjects = _subjects(context, ids) if maker.about == "prompt" else {i: [i] for i in ids}
@@ -58,10 +66,10 @@ def _say_all(context: StageContext, questions: Questions, saying: Saying, ids: S
             written.add(fact)
             counts[_told(fact)] += 1
             if done % SHOW_EVERY == 0:
-                context.emit(Progressed(maker.name, done, len(open_ids), f"{maker.about}s"))
-    context.emit(Progressed(maker.name, counts.total(), counts.total(), f"{maker.about}s"))
+                emit(Progressed(maker.name, done, len(open_ids), f"{maker.about}s"))
+    emit(Progressed(maker.name, counts.total(), counts.total(), f"{maker.about}s"))
     if counts:
-        context.emit(Counted(label, dict(counts) if len(counts) <= MOST_VALUES else {"labelled": counts.total()}))
+        emit(Counted(label, dict(counts) if len(counts) <= MOST_VALUES else {"labelled": counts.total()}))
 
 
 def _subjects(context: StageContext, ids: Sequence[str]) -> Mapping[str, list[str]]:

@@ -17,7 +17,8 @@ from localdistill.rewrites import REWRITES
 from localdistill.rewrites.base import Rewrite
 from localdistill.rewrites.naming import RewriteName
 from localdistill.stages.context import StageContext
-from localdistill.stages.fact_makers import changed_options
+from localdistill.stages.fact_makers import changed_options, makers_of, sayings_of
+from localdistill.stages.grade import say_all
 from localdistill.stages.outputs import RewriteOutput, Selected, write_output
 from localdistill.stages.questions import Opened, Questions, with_way_on
 from localdistill.stages.select import choose, select_for_arm
@@ -32,6 +33,7 @@ def run(context: StageContext) -> None:
     summary, made = {}, dict[str, Selected]()
     for section in context.recipe.rewrites:
         summary[section.name], kept = _rewrite_all(context, section)
+        _say_facts(context, section, kept)
         if section.filters:
             before = len(kept)
             kept, removed = choose(context, kept, section.filters)
@@ -43,6 +45,14 @@ def run(context: StageContext) -> None:
                 ids = ids_of(context.run, context.recipe, name)
                 select_for_arm(context, name, arm.name, arm.filters or (), ids, made)
     write_output(context.run, RewriteOutput(summary, made))
+
+
+def _say_facts(context: StageContext, section: RewrittenSet, ids: list[str]) -> None:
+    """Let the graders and labels of the recipe say of rewritten traces what they say of others: a rewrite judges its
+    own work, not whether the answer is right. What they say of prompts is known."""
+    emit = stamped(context.emit, trace_set=section.name)
+    with Questions(context) as questions, sayings_of(context, questions, makers_of(context.recipe)) as sayings:
+        say_all(context, questions, [saying for saying in sayings if saying.maker.about == "trace"], ids, emit)
 
 
 def _rewrite_all(context: StageContext, section: RewrittenSet) -> tuple[dict[str, int], list[str]]:

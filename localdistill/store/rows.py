@@ -1,4 +1,4 @@
-"""Records to rows and back, by one table of fields for each kind of record: a field is named there and nowhere else.
+"""Records to rows and back: the fields of a record and their types say what columns there are and how they are kept.
 Text comes back exactly as it went in, also text that is no valid Unicode.
 
 DuckDB and Arrow hold UTF-8 and nothing else, but model output and JSON files hold lone surrogates. Such a code point is
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -126,25 +128,34 @@ METRICS = Kind(
 )
 """Names and numbers."""
 
-PROMPT_FIELDS: Mapping[str, Kind] = {
-    "messages": MESSAGES, "reference": _or_none(TEXT), "original": _or_none(LONG_TEXT), "tests": _or_none(TEXT),
-    "source": TEXT, "licence": TEXT, "metadata": MAPPING,
+
+
+_BY_TYPE: Mapping[Any, Kind] = {
+    str: TEXT, int: INTEGER, float: NUMBER, bool: FLAG, tuple[Message, ...]: MESSAGES, Mapping[str, Any]: MAPPING,
+    Mapping[str, float]: METRICS,
 }  # fmt: skip
-TRACE_FIELDS: Mapping[str, Kind] = {
-    "id": TEXT, "prompt_id": TEXT, "engine": TEXT, "model": TEXT, "reasoning": LONG_TEXT, "answer": LONG_TEXT,
-    "status": TEXT, "trace_kind": TEXT, "raw": LONG_TEXT, "finish_reason": TEXT, "sample_index": INTEGER,
-    "sampling": MAPPING, "cost_usd": _or_none(NUMBER), "elapsed_s": NUMBER, "parent_id": _or_none(TEXT),
-    "rewrite": TEXT, "source": TEXT, "terms": TEXT, "asked": _or_none(MESSAGES), "thinks": _or_none(FLAG),
-}  # fmt: skip
-"""Of a trace, without its usage."""
-USAGE_FIELDS: Mapping[str, Kind] = {
-    "prompt_tokens": INTEGER, "completion_tokens": INTEGER, "reasoning_tokens": INTEGER, "cached_tokens": INTEGER,
-    "estimated": FLAG, "cache_write_tokens": INTEGER,
-}  # fmt: skip
-FACT_FIELDS: Mapping[str, Kind] = {
-    "subject_id": TEXT, "by": TEXT, "version": INTEGER, "variant": TEXT, "kind": TEXT, "passed": _or_none(FLAG),
-    "metrics": METRICS, "reason": LONG_TEXT, "extracted": LONG_TEXT,
-}  # fmt: skip
+
+
+def _kind_of(hint: Any) -> Kind:
+    """How a field of this type is kept."""
+    if typing.get_origin(hint) is typing.Literal:
+        return TEXT
+    if types.NoneType in (parts := typing.get_args(hint)):
+        return _or_none(_kind_of(next(part for part in parts if part is not types.NoneType)))
+    return _BY_TYPE[hint]
+
+
+def _fields_of(record: type, *, long: Collection[str] = (), without: Collection[str] = ()) -> dict[str, Kind]:
+    """Every field of a record, kept as its type says: a record is all that says which fields there are. long: whose
+    texts may be."""
+    return {name: replace(kind, is_long=True) if name in long else kind for name, hint in typing.get_type_hints(
+        record).items() if name not in without for kind in [_kind_of(hint)]}
+
+
+PROMPT_FIELDS = _fields_of(Prompt, long=("original",))
+TRACE_FIELDS = _fields_of(Trace, long=("reasoning", "answer", "raw"), without=("usage",))
+USAGE_FIELDS = _fields_of(Usage)
+FACT_FIELDS = _fields_of(Fact, long=("reason", "extracted"), without=("value",))
 """Of a fact, without its value, which is a number or a text and has a column for each."""
 
 _USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}

@@ -16,7 +16,7 @@ from localdistill.core.events import Warned
 from localdistill.core.records import PERSON, Fact, Request
 from localdistill.engines.replay import ReplayEngine
 from localdistill.recipe import parse_recipe
-from localdistill.stages import grade, select
+from localdistill.stages import grade, rewrite, select
 from localdistill.stages.checking import check_recipe
 from localdistill.stages.outputs import GradeOutput, read_output
 from localdistill.workspace.terms import engines_in, terms_in
@@ -349,3 +349,26 @@ def test_the_plan_says_what_a_judge_will_take(tmp_path: Path, judging: CountingS
     chain.collect()
     grade.run(chain.context())
     assert "about $0.06 ($0.06 to $0.06) if each is asked about once" in said()
+
+
+def test_a_judge_looks_at_rewritten_traces_too_and_its_key_and_price_are_known(
+        tmp_path: Path, judging: CountingServer, asked: list[str]) -> None:
+    """With the same answers: it is asked nothing that it was asked before."""
+    record(tmp_path / "said.jsonl", [(question, {"answer": answer, "reasoning": f"Okay. I count on, {n} + {n} = "
+                                     f"{2 * n}. Fine, and that is all there is to be said of it in so many words."})
+                                     for n, (question, answer) in enumerate(answers(6))])
+    sets = '[traces]\nshort = { from = "teacher", rewrite = "extract" }\n'
+    chain = Chain(tmp_path, recipe_of(tmp_path, 6, judging=paid(judging), more=sets))
+    chain.collect()
+    recipe = chain.context().recipe
+    assert [(stage, role) for stage, role, _, _ in engines_in(recipe)] == [
+        ("collect", "teacher"), ("grade", "grader toy_judge"), ("rewrite", "grader toy_judge")]
+    [line] = [line for line in make_plan(Workspace(tmp_path), recipe, tmp_path).lines if line.label == "grader"]
+    assert "at most 12 answers" in line.text
+    for stage in (grade, select, rewrite):
+        stage.run(context := chain.context())
+    made = context.run.ids("rewrite-short")
+    found = context.store.facts(made)
+    assert len(made) == 6 and all(
+        {fact.by: fact.passed for fact in found[trace]} == {"extract": True, "toy_judge": True} for trace in made)
+    assert set(judging.asked.values()) == {1} and len(judging.asked) == 6

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,22 @@ import pytest
 from localdistill import Workspace, parse_recipe
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Counted
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.means import Means
+from localdistill.core.options import Options as NoOptions
+from localdistill.core.records import Fact, Message, Prompt, Trace
+from localdistill.labels import LABELS
+from localdistill.labels.base import Measures
 from localdistill.recipe import Member
 from localdistill.rewrites.summarize import summary_request
 from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import kind_of
 from localdistill.stages.context import StageContext
-from localdistill.stages.outputs import RewriteOutput, Selected, SelectOutput, read_output
+from localdistill.stages.learning import candidates
+from localdistill.stages.outputs import RewriteOutput, Selected, SelectOutput, read_output, scope_of_run
 from localdistill.stages.sets import ArmPart, arm_parts, collected_ids, ids_of
 from tests.helpers import CountingServer, counting_server, write_questions
 from tests.stages.test_collecting import FAST, Chain
+from tests.toys import listed
 
 
 @pytest.fixture
@@ -180,6 +186,50 @@ def test_filters_work_set_by_set_and_an_arm_may_bring_its_own(tmp_path: Path) ->
     made = ids_of(context.run, context.recipe, "short")
     assert len(made) == 8 and 0 < len(brief.trace_ids) < 8 and set(brief.trace_ids) < set(made)
     assert read_output(context.run, RewriteOutput).selected["short@brief"].kept == len(brief.trace_ids)
+
+
+class LettersLabel(Measures):
+    """How long the reasoning is."""
+
+    name, version, Options = "letters", 1, NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    def applies(self, prompt: Prompt) -> bool:
+        return True
+
+    def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
+        return (Fact(t.id, "letters", kind="label", value=float(len(t.reasoning))) for _, t in pairs)
+
+
+def test_what_is_rewritten_is_judged_and_measured_like_the_rest(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite passes its own work: that does not make the summary of a wrong answer a right one."""
+    listed(monkeypatch, LABELS, "letters", LettersLabel)
+    rows = []
+    for number in range(1, 9):
+        told = str(2 * number + number % 2)
+        said = json.dumps(thinking(number)).replace(f"= {2 * number}.", f"= {told}.").replace(
+            f"is {2 * number}.", f"is {told}.")
+        rows.append(said)
+    (tmp_path / "mixed.jsonl").write_text("\n".join(rows))
+    sets = ('all = { files = ["mixed.jsonl"], filter = [] }\nshort = { from = "all", rewrite = "extract" }\n'
+            'right = { from = "all", rewrite = "extract", filter = [{ use = "verified" }] }\n'
+            'even = { from = "all", rewrite = "extract", filter = [{ use = "where", '
+            'condition = "letters % 2 = 0" }] }\n')
+    chain = Chain(tmp_path, imported(tmp_path, '[[label]]\nuse = "letters"\n', sets))
+    context = through(chain)
+    scope = scope_of_run(context.run)
+    [*told] = candidates(context.store, ids_of(context.run, context.recipe, "short"), scope)
+    assert [one.passed for _, own in told for one in own] == [number % 2 == 0 for number in range(1, 9)]
+    assert all(one.facts["letters"] == len(one.trace.reasoning) > 0 for _, own in told for one in own)
+    assert len(ids_of(context.run, context.recipe, "right")) == 4
+    even = sum(len(one.trace.reasoning) % 2 == 0 for _, own in told for one in own)
+    assert len(ids_of(context.run, context.recipe, "even")) == even and 0 < even < 8
+    counted = [(event.trace_set, dict(event.counts)) for event in chain.events
+               if isinstance(event, Counted) and event.what == "exact@2"]
+    assert counted == [("short", {"wrong": 4, "right": 4})], "what is judged is not judged again"
 
 
 def test_a_set_may_be_made_from_one_that_was_made_itself(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from localdistill import (
     Problem,
     RecipeDraft,
     UsageError,
+    key_part,
     older_shape,
     problems_before_run,
     problems_in,
@@ -275,7 +276,7 @@ class RecipePage(Page):
     def _put(self, draft: RecipeDraft, key: str, values: Mapping[str, Any], name: str, last: str) -> None:
         """Add a table and go to it."""
         draft.add(key, values, name)
-        self._at = f"{key}.{last}"
+        self._at = f"{key}.{key_part(last)}"
         self._changed()
         self.call_after_refresh(self.query_one(Form).focus_first)
 

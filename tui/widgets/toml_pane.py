@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
+from localdistill import key_of, parts_of
 from tui.text import joined, safe, shown
 from tui.widgets.facts import MUTED
 from tui.widgets.fields import without
@@ -108,8 +109,8 @@ def line_of(text: str, key: str) -> int | None:
     """The line on which the section `key` (`grade.1`) begins; None when it has no header of its own."""
     if not key:
         return 0
-    name = ".".join(part for part in key.split(".") if not part.isdigit())
-    last = key.rsplit(".", 1)[-1]
+    *_, last = parts = parts_of(key)
+    name = key_of(*(part for part in parts if not part.isdigit()))
     header = re.compile(rf"^\s*\[\[?\s*{re.escape(name)}\s*\]\]?")
     found = [row for row, said in enumerate(text.split("\n")) if header.match(said)]
     number = int(last) if last.isdigit() else 0

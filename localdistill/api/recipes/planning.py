@@ -15,6 +15,7 @@ from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.recipe import Recipe, advice_on
+from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
 from localdistill.scorecard.statistics import detectable_difference
@@ -96,8 +97,8 @@ def _suffixes_of_nobody(one: AskedSet, prompts: Sequence[Prompt]) -> Iterator[st
         there = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
         for kind in one.suffix:
             if kind != "other" and kind not in kinds:
-                yield (f"traces.{one.name}.suffix.{kind}: no prompt is of this kind{nearest(kind, kinds)} (there are "
-                       f"{there})")
+                key = key_of("traces", one.name, "suffix", kind)
+                yield f"{key}: no prompt is of this kind{nearest(kind, kinds)} (there are {there})"
 
 
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:

@@ -26,8 +26,8 @@ def quote_members(workspace: Workspace, recipe: Recipe, base: Path, sizes: Mappi
     """A line for every member that asks an engine about answers. sizes: how many there will be at most of each set that
     is not rewritten; what is missing there is not known before the run. replies: of all contestants, per benchmark."""
     for one in engine_uses(recipe):
-        if one.stage in ("collect", "export"):
-            continue
+        if one.stage in ("collect", "export") or (one.stage == "rewrite" and not one.trace_set):
+            continue  # told where it begins
         role, use, options = one.role, one.engine.use, one.engine.options
         try:
             engine: Engine = build_member(ENGINES, one.engine, base)
@@ -57,8 +57,8 @@ def _answers(recipe: Recipe, use: EngineUse, sizes: Mapping[str, int | None], re
     """How many answers it looks at, at most; None where nobody knows."""
     if use.task is not None:
         return replies[use.task]
-    names = [use.trace_set] if use.trace_set else [original.name for original in recipe.originals]
-    return _most(recipe, names, sizes)
+    looked_at = recipe.sets if use.stage == "grade" else recipe.originals
+    return _most(recipe, [use.trace_set] if use.trace_set else [one.name for one in looked_at], sizes)
 
 
 def _most(recipe: Recipe, names: Sequence[str], sizes: Mapping[str, int | None]) -> int | None:

@@ -155,6 +155,8 @@ class MlxEngine(StudentEngine):
 
         require_same_logits(self.folder)
         adapter, holding = self.adapter(), self.options.quantization
+        if adapter is not None:
+            adapter.require_fitted_to(held_as(self.folder, holding))
         dtype: MlxDtype = mlx_dtype(self.options.dtype)
         if adapter is None:
             self._model = load_mlx_model(self.folder, dtype, holding)

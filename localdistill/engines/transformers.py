@@ -133,6 +133,8 @@ class TransformersEngine(StudentEngine):
         device = pick_device(self.options.device)
         dtype = pick_dtype(self.options.dtype, device)
         adapter = self.adapter()
+        if adapter is not None:
+            adapter.require_fitted_to("")
         if self.options.quantization == "nf4":
             model = load_causal_model(self.folder, dtype, device, "nf4")
             if adapter is not None:

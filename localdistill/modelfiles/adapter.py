@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 MAX_RANK = 1024
 _PREFIX = "base_model.model."
+_FITTED_TO = "localdistill_fitted_to"
+"""Key of adapter_config.json that other programs read over."""
 _LAYER = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<side>[AB])\.weight")
 _ROWS = re.compile(r"base_model\.model\.(?P<layer>model\.embed_tokens|lm_head)\."
                    r"token_adapter\.trainable_tokens_delta")
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: int, alpha: float, dropout: float,
-                  targets: Sequence[str], tags: Sequence[int], tied: bool) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`; tensors under PEFT's names."""
+                  targets: Sequence[str], tags: Sequence[int], tied: bool, fitted_to: str = "") -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`; tensors under PEFT's names.
+    `fitted_to` names how the base was held, where the adapter belongs to no other weights."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[int]] | None = None
     if tags:
@@ -39,6 +42,8 @@ def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: in
         "lora_dropout": dropout, "target_modules": list(targets), "bias": "none", "fan_in_fan_out": False,
         "inference_mode": True, "use_rslora": False, "use_dora": False, "trainable_token_indices": rows,
     }
+    if fitted_to:
+        config[_FITTED_TO] = fitted_to
     kept = {name: tensor.float().cpu() for name, tensor in sorted(tensors.items())}
     plan = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in kept.items()]
     write_tensors(folder / "adapter_model.safetensors", plan, kept.__getitem__)
@@ -57,6 +62,8 @@ class AdapterFolder:
     token_ids: tuple[int, ...]
     """Tokens whose rows are trained."""
     tensors: Mapping[str, TensorInfo]
+    fitted_to: str = ""
+    """How the base was held, where the adapter belongs to no other weights: `mlx-4bit-g64`."""
 
     @classmethod
     def open(cls, path: Path | str, student: ModelFolder) -> AdapterFolder:
@@ -69,7 +76,8 @@ class AdapterFolder:
             raise ModelFileError(f"{file} is missing or not JSON", "this is not an adapter folder") from error
         rank, alpha = _checked_config(config, file)
         tensors = read_header(folder / "adapter_model.safetensors")
-        adapter = cls(folder, alpha / rank, _checked_tokens(config, file, student), tensors)
+        adapter = cls(folder, alpha / rank, _checked_tokens(config, file, student), tensors,
+                      str(config.get(_FITTED_TO) or ""))
         adapter._check_tensors(rank, student)
         return adapter
 
@@ -91,6 +99,14 @@ class AdapterFolder:
         for layer_name in self.layers:
             if any(f"{_PREFIX}{layer_name}.lora_{side}.weight" not in self.tensors for side in "AB"):
                 raise ModelFileError(f"{self.path}: half of the update of '{layer_name}' is missing")
+
+    def require_fitted_to(self, held: str) -> None:
+        """Raise ModelFileError when it was fitted to a base that was held in another way than `held` (empty: as it is
+        stored)."""
+        if self.fitted_to and self.fitted_to != held:
+            raise ModelFileError(f"{self.path}: this adapter was fitted to weights held as {self.fitted_to}, not to "
+                                 f"{held or 'those that are stored'}", "answer it with the engine mlx and the "
+                                 "quantization that it was trained with, or train it again")
 
     def digest(self) -> str:
         """`sha256:...` over the configuration and the tensors."""

@@ -1,6 +1,6 @@
-"""Apple silicon: which chip this is, how much of the memory that it shares with its GPU that may hold, and whether it
-runs on a battery. Everything here asks small programs of macOS; elsewhere it is None. Must not import mlx: where
-there is no Metal, that has aborted the process."""
+"""Apple silicon: which chip this is, and how much of the memory that it shares with its GPU that one may hold. All of
+this asks small programs of macOS; elsewhere it is None. Must not import mlx: where there is no Metal, that has aborted
+the process."""
 
 from __future__ import annotations
 
@@ -48,9 +48,14 @@ def _run(command: Sequence[str]) -> str:
     return (output_of(list(command), _ASK_S) or b"").decode("utf-8", "replace").strip()
 
 
+def is_apple_silicon() -> bool:
+    """Whether this is a Mac with a chip of Apple's own, where Metal is to be had."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
 def find_chip(run: Run = _run) -> AppleChip | None:
     """The chip, on Apple silicon; None elsewhere."""
-    if platform.system() != "Darwin" or platform.machine() != "arm64":
+    if not is_apple_silicon():
         return None
     said = {key: run(["/usr/sbin/sysctl", "-n", key])
             for key in ("machdep.cpu.brand_string", "hw.memsize", "iogpu.wired_limit_mb")}
@@ -63,8 +68,3 @@ def find_chip(run: Run = _run) -> AppleChip | None:
 
 def _usual_limit(memory: int) -> int:
     return memory * 2 // 3 if memory <= SMALL_BYTES else memory * 3 // 4
-
-
-def on_battery(run: Run = _run) -> bool:
-    """Whether this Mac runs on its battery now. False where nothing says so."""
-    return "'Battery Power'" in run(["/usr/bin/pmset", "-g", "batt"])

@@ -322,7 +322,7 @@ def why_unused(gpu: Gpu, build: TorchBuild) -> str:
     if build.kind in ("none", "unknown"):
         return ""
     if gpu.kind == "metal":
-        return 'trainings take the Apple GPU only when they are told device = "mps"'
+        return 'trainings in torch take the Apple GPU only when they are told device = "mps"'
     if build.kind != gpu.kind:
         for_whom = {"cuda": "NVIDIA GPUs", "hip": "AMD GPUs", "metal": "Macs", "cpu": "CPUs alone"}[build.kind]
         return f"torch {build.version} was built for {for_whom}"

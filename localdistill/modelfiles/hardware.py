@@ -121,11 +121,11 @@ class Hardware:
     chip: AppleChip | None = None
     """On Apple silicon, where MLX and Metal are to be had."""
 
-    def mlx_place(self) -> Place:
-        """Where a training in MLX runs: on the Apple GPU, which holds at most what macOS lets it, else on the CPU."""
+    def mlx_place(self, share: float = 1.0) -> Place:
+        """Where a training in MLX runs: on the Apple GPU, with `share` of what macOS lets it hold, else on the CPU."""
         if self.chip is None:
             return Place("of main memory", self.free_memory_bytes)
-        free = min(self.free_memory_bytes, self.chip.gpu_limit_bytes)
+        free = min(self.free_memory_bytes, int(share * self.chip.gpu_limit_bytes))
         return Place(f"of unified memory, on the GPU of {self.chip.name}", free)
 
     def place(self, device: str = "auto") -> Place:

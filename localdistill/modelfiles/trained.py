@@ -36,7 +36,7 @@ class TrainedModel:
     """Log-probabilities of the trained tokens of every row; in the precision that is named (`float32`) where the base
     was held as it is stored."""
     held: str = ""
-    """How the base's weights were held, where that was not as they are stored: `nf4`."""
+    """How the base's weights were held, where the merged model rests on others than those: `nf4`."""
 
 
 def logprobs_as_trained(student: Path, adapter: Path, quantization: Literal["none", "nf4"], dtype: str,

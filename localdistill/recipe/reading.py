@@ -25,7 +25,7 @@ from localdistill.recipe.settings import BY_NAME, merge_settings
 from localdistill.recipe.trace_sets import SET_KINDS, RewrittenSet, SetSection
 from localdistill.recipe.upgrading import Upgraded, upgraded
 from localdistill.rewrites import REWRITES
-from localdistill.trainers import TRAINERS
+from localdistill.trainers import AUTO, TRAINERS, usual_trainer
 
 Table = dict[str, Any]
 _OF_THE_STAGE = {"model": "-", "adapter": ""}
@@ -33,6 +33,15 @@ _OF_THE_STAGE = {"model": "-", "adapter": ""}
 _ONE_KIND = ("says where its traces come from: ask = ENGINE, files = [...], stored = CONDITION, selection = NAME, or "
              "from = SET with rewrite")
 _ALL_KEYS = "`localdistill recipe schema` prints every key"
+
+
+def _serving(data: Mapping[str, Any]) -> str:
+    """The engine that runs the students of the recipe: its trainer's."""
+    train = data.get("train")
+    name = train.get("use") if isinstance(train, dict) else None
+    known = isinstance(name, str) and name in TRAINERS.members
+    engine: str = TRAINERS.load(str(name) if known else usual_trainer()).engine
+    return engine
 
 
 class _Reader:
@@ -93,7 +102,7 @@ class _Reader:
             for label, table in _tables(data, keys):
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
         for label, table in _tables(data, ("evaluate", "engine_options")):
-            self._given(label, table, ENGINES.load("transformers").Options, _OF_THE_STAGE)
+            self._given(label, table, ENGINES.load(_serving(data)).Options, _OF_THE_STAGE)
         for label, table in _tables(data, ("evaluate", "task")):
             options = _checked(table)
             if isinstance(grader := options.get("grader", ""), str):
@@ -136,7 +145,9 @@ class _Reader:
 
     def _member(self, label: str, table: Table, place: Place) -> None:
         family, own, key = place.family, place.own, place.pick
-        name = table.get(key, "torch_lora" if family is TRAINERS else None)
+        if family is TRAINERS and table.get(key, AUTO) == AUTO:
+            table[key] = usual_trainer()  # kept with the run, which a resume on another machine goes on with
+        name = table.get(key)
         if not isinstance(name, str):
             self._say(f"{label}.{key}", f"says which {family.noun} to use; known: {', '.join(family.names())}")
             return

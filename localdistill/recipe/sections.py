@@ -118,7 +118,7 @@ class TrainSection(Options):
     """How every arm is trained."""
 
     use: str = "torch_lora"
-    """The trainer."""
+    """The trainer; `auto`, like none at all, is MLX on Apple silicon where it is installed, else torch."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The trainer's options, checked."""
     objective: Member = Member(use="sft")
@@ -139,7 +139,8 @@ class EvaluateSection(Options):
     exclude_contaminated: bool = True
     """Leave out items whose question stands in the training set (they are counted)."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the `transformers` engine that runs the students: batch size, threads, dtype."""
+    """Options of the engine that runs the students, `transformers` after a training in torch, `mlx` after
+    one in MLX: batch size, dtype."""
 
 
 class ExportSection(Options):

@@ -25,6 +25,7 @@ from localdistill.core.events import (
     event_from_json,
 )
 from localdistill.core.stages import STAGES
+from localdistill.runs.awake import keep_awake
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
 
@@ -126,6 +127,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, self._stop)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            keep_awake()
             recorder = Recorder(self.run, self.recipe.name)
             started = time.monotonic()
             recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))

@@ -32,7 +32,7 @@ from localdistill.store.rows import fact_to_json, trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.tasks.items import ItemSource
-from localdistill.trainers import TRAINERS
+from localdistill.trainers import TRAINERS, usual_trainer
 from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.recovery import missing_prompts, take_in
@@ -65,7 +65,7 @@ def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list
 
 def build_trainer(recipe: Recipe, base: Path) -> Trainer:
     """The trainer of `recipe`; the default one where it trains nothing, which says how the student is run as it is."""
-    section = recipe.train or TrainSection()
+    section = recipe.train or TrainSection(use=usual_trainer())
     trainer: Trainer = build_member(TRAINERS, Member(use=section.use, options=section.options), base)
     return trainer
 

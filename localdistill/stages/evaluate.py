@@ -66,8 +66,8 @@ def serving_of(context: StageContext, served: Served, inputs: Sequence[str], fin
     """What runs a model as `served` says, with the recipe's options for it. `final` weights are run as they are."""
     section = context.recipe.evaluate
     assert section is not None
-    said = {key: value for key, value in section.engine_options.items() if not (final and key in served.of_weights)}
-    told = {**served.options, **said}
+    told = {key: value for key, value in {**served.options, **section.engine_options}.items()
+            if not (final and key in served.of_weights)}
     return Serving(Member(use=served.engine, options={**told, **served.places}), told, inputs)
 
 

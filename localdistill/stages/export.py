@@ -36,6 +36,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.trainers.merge import merge
+from localdistill.trainers.report import REPORT_FILE, TrainingReport
 from localdistill.workspace.folder import Artifact
 
 VERSION = 3
@@ -143,8 +144,11 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
     merged = staging / ".merged"
     emit = contestant.tells(context.emit)
     emit(Progressed("merging the adapter into the base", 0, 0))
-    adapter = context.artifact("adapter", _adapter(contestant)).path / "adapter" if contestant.adapter else None
-    merge(context.student, adapter, merged)
+    if contestant.adapter:
+        output = context.artifact("adapter", _adapter(contestant)).path
+        context.trainer.merge(context.student, output, merged, emit, context.cancel)
+    else:
+        merge(context.student, None, merged, emit=emit, cancel=context.cancel)
     name = f"{context.recipe.name}-{contestant.name}".replace("_", "-")
     measurer = FormsMeasurer(context, contestant, merged, name) if context.recipe.evaluate else None
     trained = _trained(context, contestant) if contestant.adapter else None
@@ -207,6 +211,7 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
         "rewrite": facts.rewrite if facts else "",
         "rows": facts.rows if facts else 0,
         "thinks": bool(contestant.thinks),
+        "rests_on": _rests_on(context, contestant),
         "trained_tokens": contestant.adapter.result.trained_tokens if contestant.adapter else 0,
         "localdistill": __version__,
         "licences": context.store.licences(context.run.ids("select")),
@@ -216,6 +221,15 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
     if context.recipe.evaluate:
         card["scorecard"] = [one.to_json() for one in cards]
     return card
+
+
+def _rests_on(context: StageContext, contestant: Contestant) -> str:
+    """How the base was held while the contestant was trained, where that was not as it is stored."""
+    if contestant.adapter is None:
+        return ""
+    file = context.artifact("adapter", _adapter(contestant)).path / REPORT_FILE
+    held = TrainingReport.from_bytes(file.read_bytes(), REPORT_FILE).base if file.is_file() else None
+    return "" if held is None or held.quantization == "none" else f"weights held as {held.quantization}"
 
 
 def _terms(context: StageContext, contestant: Contestant) -> TermsOfUse:

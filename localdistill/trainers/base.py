@@ -23,6 +23,8 @@ class Trainer(Protocol):
 
     Options: ClassVar[type[LoopOptions]]
     name: ClassVar[str]
+    engine: ClassVar[str]
+    """The engine that runs its students: whose options an evaluation may set."""
 
     @property
     def options(self) -> LoopOptions:
@@ -46,6 +48,10 @@ class Trainer(Protocol):
     def served(self, student: Path, output: Path | None) -> Served:
         """How the base in the folder `student` is run as it is (`output` None), or with what a training left in the
         folder `output`."""
+
+    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
+        """Write into the folder `merged` the base in the folder `student` with what a training left in `output` merged
+        into it: into the weights that it was trained on where they can be written, else into those that are stored."""
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

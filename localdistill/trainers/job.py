@@ -61,6 +61,6 @@ class Served:
     places: Mapping[str, str] = field(default_factory=dict)
     """Options of that engine which name files on this machine."""
     held: str = ""
-    """How the base's weights are held, where that is not as they are stored: `nf4`."""
+    """How the base's weights are held, where what is merged rests on others than those: `nf4`."""
     of_weights: frozenset[str] = frozenset()
     """Options of that engine which say how weights are held; weights that are final go without."""

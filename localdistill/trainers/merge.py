@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,10 +22,15 @@ _COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", 
            "chat_template.jinja", "chat_template.json")
 
 
+Held = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+"""Name and stored weight in float32 -> its values as it is held, in float32."""
+
+
 def merge(student: Path, adapter: Path | None, output: Path,
           dtype: Literal["same", "float32", "float16", "bfloat16"] = "same", emit: Emit = silent,
-          cancel: Cancel | None = None) -> ModelFolder:
-    """Write the model `student` with `adapter` merged in (or none) into the folder `output`, in `dtype`.
+          cancel: Cancel | None = None, held: Held | None = None) -> ModelFolder:
+    """Write the model `student` with `adapter` merged in (or none) into the folder `output`, in `dtype`. `held` says
+    what values stored weights have while the base is held in another way; without it, they are as stored.
 
     The sum is taken in float32. `output` appears whole or not at all. Raises ModelFileError when the parts do not fit.
     """
@@ -34,12 +40,14 @@ def merge(student: Path, adapter: Path | None, output: Path,
         raise MissingExtra.of("train", "torch") from error
     folder = ModelFolder.open(student)
     update = None if adapter is None else AdapterFolder.open(adapter, folder)
+    if update is not None and held is None:
+        update.require_fitted_to("")
     wanted: torch.dtype = getattr(torch, folder.dtype if dtype == "same" else dtype)
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_weights(folder, update, partial, wanted, emit, cancel or Cancel())
+        _write_weights(folder, update, partial, wanted, emit, cancel or Cancel(), held)
         config = {**folder.config, "dtype": str(wanted).removeprefix("torch.")}
         config.pop("torch_dtype", None)
         (partial / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
@@ -54,7 +62,7 @@ def merge(student: Path, adapter: Path | None, output: Path,
 
 
 def _write_weights(folder: ModelFolder, update: AdapterFolder | None, output: Path, dtype: torch.dtype, emit: Emit,
-                   cancel: Cancel) -> None:
+                   cancel: Cancel, held: Held | None) -> None:
     names = sorted(name for name in folder.tensors if not (folder.tied_embeddings and name == "lm_head.weight"))
     done = 0
 
@@ -62,6 +70,8 @@ def _write_weights(folder: ModelFolder, update: AdapterFolder | None, output: Pa
         nonlocal done
         cancel.check()
         weight = read_tensor(*folder.tensors[name]).float()
+        if held is not None:
+            weight = held(name, weight)
         merged = weight if update is None else update.apply(name, weight)
         done += 1
         emit(Progressed("merge", done, len(names), "tensors"))

@@ -15,6 +15,7 @@ from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
 from localdistill.modelfiles.mlx_models import MlxDtype, MlxHolding
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served, TrainingJob
+from localdistill.trainers.mlx.deaths import halvings_after_deaths
 from localdistill.trainers.mlx.options import MlxOptions
 from localdistill.trainers.mlx.places import check_student_files, estimate_memory
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
@@ -30,6 +31,7 @@ class MlxLoraTrainer:
         """Options of LoRA training in MLX."""
 
     name = "mlx_lora"
+    engine = "mlx"
 
     @classmethod
     def samples(cls) -> Sequence[TrainerSample]:
@@ -60,18 +62,35 @@ class MlxLoraTrainer:
         from localdistill.trainers.loop import run_training
         from localdistill.trainers.mlx.backend import MlxBackend
 
-        return run_training(self.name, self.options, job, MlxBackend(self.options), emit, cancel)
+        with halvings_after_deaths(job.output, emit) as halvings:
+            return run_training(self.name, self.options, job, MlxBackend(self.options, halvings), emit, cancel)
 
     def served(self, student: Path, output: Path | None) -> Served:
-        """By the engine `mlx`, with the base held as the training held it."""
+        """By the engine `mlx`, base and arm alike with the base held as a training holds it. What is merged rests on
+        those very weights, so that nothing is to be said of others."""
         places, of_weights = {"model": str(student)}, frozenset({"quantization"})
-        held = None if output is None else report_of(output).base
-        if output is not None:
+        if output is None:
+            holding: MlxHolding = self.options.quantization
+        else:
             places["adapter"] = str(output / "adapter")
-        if held is None or held.quantization == "none":
-            return Served("mlx", {}, places, "", of_weights)
-        return Served("mlx", {"quantization": holding_of(held), "dtype": held.dtype}, places, held.quantization,
-                      of_weights)
+            held = report_of(output).base
+            holding = holding_of(held) if held is not None else "none"
+        options = {} if holding == "none" else {"quantization": holding}
+        return Served(self.engine, options, places, "", of_weights)
+
+    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
+        """Into the weights that it was trained on: quantized ones as they come out of their few bits."""
+        from localdistill.modelfiles.folder import ModelFolder
+        from localdistill.modelfiles.mlx_models import as_held
+        from localdistill.trainers.merge import merge
+
+        held = report_of(output).base
+        if held is None or holding_of(held) == "none":
+            merge(student, output / "adapter", merged, emit=emit, cancel=cancel)
+            return
+        dtype: MlxDtype = "bfloat16" if held.dtype == "bfloat16" else "float32"
+        base = as_held(ModelFolder.open(student), holding_of(held), dtype)
+        merge(student, output / "adapter", merged, emit=emit, cancel=cancel, held=base)
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

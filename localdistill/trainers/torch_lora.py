@@ -29,6 +29,7 @@ class TorchLoraTrainer:
         """Options of LoRA training."""
 
     name = "torch_lora"
+    engine = "transformers"
 
     @classmethod
     def samples(cls) -> Sequence[TrainerSample]:
@@ -69,7 +70,13 @@ class TorchLoraTrainer:
         if output is not None:
             places["adapter"] = str(output / "adapter")
         options = {"quantization": held.quantization, "dtype": held.dtype} if held else {}
-        return Served("transformers", options, places, options.get("quantization", ""), of_weights)
+        return Served(self.engine, options, places, options.get("quantization", ""), of_weights)
+
+    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
+        """Into the stored weights, NF4 or not."""
+        from localdistill.trainers.merge import merge
+
+        merge(student, output / "adapter", merged, emit=emit, cancel=cancel)
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

@@ -370,3 +370,88 @@ def test_a_missing_package_is_named_with_its_extra(student: Path, monkeypatch: p
     with pytest.raises(MissingExtra, match="mlx"):
         trainer().check(student, 64, MAC)
     assert replace(MAC, chip=None).chip is None
+
+
+# ---- quantized bases
+
+
+@pytest.mark.parametrize("holding", ["4bit", "8bit"])
+def test_a_quantized_base_trains_merges_and_is_the_same_model_afterwards(holding: str, tmp_path: Path) -> None:
+    """The merged folder, by transformers, against the trained model, by MLX: the same probabilities."""
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.loading import load_causal_model
+    from localdistill.modelfiles.mlx_adapter import attach_adapter
+    from localdistill.modelfiles.mlx_models import load_mlx_model
+
+    student = tiny_model(tmp_path / "student", rope_theta=5e5)
+    made = trainer(quantization=holding, learning_rate=2e-2, epochs=4)
+    seen: list[Event] = []
+    made.train(job(student, tmp_path / "out", random_rows(12)), seen.append, Cancel())
+    assert losses(seen)[-1] < losses(seen)[0]
+    made.merge(student, tmp_path / "out", tmp_path / "merged", silent, Cancel())
+    folder, ids = ModelFolder.open(student), [5, 9, 300, 17, 44, 2, 81]
+    trained = load_mlx_model(folder, "float32", holding)
+    attach_adapter(trained, AdapterFolder.open(tmp_path / "out" / "adapter", folder))
+    one = torch.from_numpy(np.array(trained(mx.array([ids]))[0])).log_softmax(-1)
+    model = load_causal_model(ModelFolder.open(tmp_path / "merged"), torch.float32, torch.device("cpu"))
+    stored = load_causal_model(folder, torch.float32, torch.device("cpu"))
+    with torch.inference_mode():
+        other, plain = (each(torch.tensor([ids])).logits[0].log_softmax(-1) for each in (model, stored))
+    divergence = [float((one.exp() * (one - each)).sum(-1).mean()) for each in (other, plain)]
+    assert divergence[0] < 1e-6 < divergence[1]
+    report = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert report["base"]["quantization"] == f"mlx-{holding}-g64"
+
+
+def test_an_adapter_of_quantized_weights_belongs_to_no_others(student: Path, tmp_path: Path) -> None:
+    from localdistill.engines.mlx import MlxEngine
+    from localdistill.engines.transformers import TransformersEngine
+    from localdistill.trainers.merge import merge
+
+    made = trainer(quantization="4bit", max_steps=2)
+    made.train(job(student, tmp_path / "out", random_rows(4)), silent, Cancel())
+    adapter = tmp_path / "out" / "adapter"
+    with pytest.raises(ModelFileError, match="fitted to weights held as mlx-4bit-g32, not to those that are stored"):
+        merge(student, adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    asked = [Request("r", (Message("user", "x"),), Sampling(max_tokens=3))]
+    for engine in (TransformersEngine(TransformersEngine.Options(model=str(student), adapter=str(adapter))),
+                   MlxEngine(MlxEngine.Options(model=str(student), adapter=str(adapter), quantization="8bit"))):
+        with pytest.raises(ModelFileError, match="fitted to weights held as mlx-4bit-g32"):
+            list(engine.answer(asked, silent, Cancel()))
+    served = made.served(student, tmp_path / "out")
+    assert served.options == {"quantization": "4bit"} == made.served(student, None).options
+    engine = MlxEngine(MlxEngine.Options(**(dict(served.options) | dict(served.places))))
+    assert [reply.status for reply in engine.answer(asked, silent, Cancel())] != ["error"]
+    assert "+mlx-4bit-g32" in engine.identity()
+
+
+def test_the_trained_tokens_are_as_likely_to_mlx_as_the_gate_is_told(student: Path, tmp_path: Path) -> None:
+    from localdistill.modelfiles.trained import TrainedRow
+    from localdistill.trainers.torch_lora import TorchLoraTrainer
+
+    rows = random_rows(4)
+    trainer(max_steps=4).train(job(student, tmp_path, rows), silent, Cancel())
+    told = [TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows]
+    ours = trainer().logprobs(student, tmp_path, told, "float32", Cancel())
+    theirs = TorchLoraTrainer().logprobs(student, tmp_path, told, "float32", Cancel())
+    assert max(float(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True)) < 1e-5
+
+
+def test_a_recipe_that_names_no_trainer_takes_mlx_on_apple_silicon_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import platform
+
+    from localdistill import parse_recipe
+
+    shipped = (Path(__file__).parents[2] / "recipes" / "pantry.toml").read_text()
+    text = shipped.replace('use = "torch_lora"', 'use = "auto"')
+    def taken(recipe: str) -> str:
+        section = parse_recipe(recipe).train
+        assert section is not None
+        return section.use
+
+    assert taken(text) == taken(text.replace('use = "auto"\n', "")) == "torch_lora"
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert taken(text) == taken(text.replace('use = "auto"\n', "")) == "mlx_lora"
+    assert taken(shipped) == "torch_lora"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.installing import install_command, pip
 from localdistill.engines import ENGINES
+from localdistill.modelfiles.apple import AppleChip, is_apple_silicon
 from localdistill.modelfiles.hardware import STUDENTS, USUAL_TOKENS, Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.safety.files import free_bytes
@@ -24,7 +25,9 @@ EXTRAS = {
     "llama": ("llama_cpp", "gguf"),
     "train": ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers"),
 }
-DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}
+ON_APPLE_SILICON = {"mlx": ("mlx", "mlx_lm")}
+"""Looked for where it has a GPU to run on."""
+DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python", "mlx_lm": "mlx-lm"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(
         "memory", "ok", f"{hardware.free_memory_bytes / 1e9:.1f} of {hardware.memory_bytes / 1e9:.1f} GB free"
     )
+    if hardware.chip is not None:
+        yield from chip_findings(hardware.chip)
     yield from gpu_findings(hardware)
-    for name in TRAINERS.names():
+    for name in TRAINERS.names() if hardware.chip is not None else ("torch_lora",):
         yield Finding("students", "ok", students_that_fit(TRAINERS.load(name)(), hardware))
     free = free_bytes(workspace.root)
     yield Finding("disk", "ok" if free > 2e9 else "note", f"{free / 1e9:.1f} GB free in the workspace")
@@ -74,11 +79,31 @@ def gpu_findings(hardware: Hardware) -> Iterator[Finding]:
         yield Finding("training", "ok", f"runs {place.name}")
     elif place.idle is None:
         yield Finding("training", "note", "runs on the CPU" + ("" if hardware.hidden_gpus else ": no GPU is seen"))
+    elif place.idle.kind == "metal" and has_mlx():
+        yield Finding("training", "ok", f"runs in MLX, {hardware.mlx_place().name}; in torch (train.use = "
+                      f'"torch_lora") on the CPU: {place.unused}')
     elif place.idle.kind == "metal":
-        yield Finding("training", "note", f"runs on the CPU: {place.unused}", place.fix)
+        yield Finding("training", "note", f"runs on the CPU: {place.unused}; MLX is not installed, which takes the GPU "
+                      "by itself", install_command("mlx"))
     else:
         yield Finding("training", "wrong", "RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU "
                       f"({place.idle.name}): {place.unused}", place.fix)
+
+
+def has_mlx() -> bool:
+    """Whether trainings in MLX are to be had."""
+    return all(importlib.util.find_spec(module) is not None for module in ON_APPLE_SILICON["mlx"])
+
+
+def chip_findings(chip: AppleChip) -> Iterator[Finding]:
+    """What a Mac can train, and what macOS is known to do to long trainings."""
+    yield Finding("chip", "ok", f"{chip.name}, macOS {chip.macos}, {chip.memory_bytes / 1e9:.0f} GB of unified memory, "
+                  f"of which the GPU may hold {chip.gpu_limit_bytes / 1e9:.0f} GB")
+    if not chip.computes_bfloat16:
+        yield Finding("chip", "note", "it imitates bfloat16: trainings in MLX compute in float32, unless told")
+    yield Finding("long trainings", "note", "macOS may end a computation of the GPU that keeps the display waiting: "
+                  "let the display sleep, or start with AGX_RELAX_CDM_CTXSTORE_TIMEOUT=1. The laptop is kept awake "
+                  "while a run works, but not with its lid closed; a laptop that gets hot computes slower")
 
 
 def students_that_fit(trainer: Trainer, hardware: Hardware) -> str:
@@ -94,7 +119,7 @@ def students_that_fit(trainer: Trainer, hardware: Hardware) -> str:
 
 
 def _packages() -> Iterator[Finding]:
-    for extra, modules in EXTRAS.items():
+    for extra, modules in (EXTRAS | (ON_APPLE_SILICON if is_apple_silicon() else {})).items():
         for module in modules:
             name = DISTRIBUTIONS.get(module, module)
             if importlib.util.find_spec(module) is None:

@@ -40,8 +40,9 @@ Came = TypeVar("Came")
 class MlxBackend:
     """One training in MLX."""
 
-    def __init__(self, options: MlxOptions) -> None:
+    def __init__(self, options: MlxOptions, halvings: int = 0) -> None:
         self.options = options
+        self._halvings = halvings
 
     @property
     def held(self) -> HeldBase:
@@ -60,8 +61,8 @@ class MlxBackend:
         model = load_mlx_model(self.folder, dtype, options.quantization)
         self._attach(model, job)
         module = import_model_module(self.folder.kind.mlx.module)
-        self.stepper = MlxStepper(self.adapted, module, rows, options.micro_tokens or MICRO_TOKENS,
-                                  self.folder.tied_embeddings)
+        micro_tokens = max(1, (options.micro_tokens or MICRO_TOKENS) >> self._halvings)
+        self.stepper = MlxStepper(self.adapted, module, rows, micro_tokens, self.folder.tied_embeddings)
         self.optimizer = MlxAdamW(options.weight_decay)
         model.train()
         trained = sum(value.size for value in self.adapted.parameters().values())
@@ -184,7 +185,8 @@ class MlxBackend:
         targets = sorted({name.rpartition(".")[2] for name in self.adapted.targets})
         write_adapter(folder, tensors, rank=self.options.rank, alpha=self.options.alpha,
                       dropout=self.options.dropout, targets=targets, tags=list(self.adapted.tags),
-                      tied=self.folder.tied_embeddings)
+                      tied=self.folder.tied_embeddings,
+                      fitted_to="" if self.held.quantization == "none" else self.held.quantization)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

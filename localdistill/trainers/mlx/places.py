@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from localdistill.core.errors import ModelFileError
+from localdistill.modelfiles.apple import find_chip
 from localdistill.modelfiles.architectures import LINEAR_LAYERS
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
@@ -62,12 +63,14 @@ def estimate_memory(options: MlxOptions, student: StudentShape, max_tokens: int,
         "libraries": CACHE_BYTES,
     }
     how = {"none": "LoRA", "4bit": "QLoRA (4 bits)", "8bit": "QLoRA (8 bits)"}[options.quantization]
-    return MemoryPlan(parts, hardware.mlx_place(), f"{how} in MLX")
+    return MemoryPlan(parts, hardware.mlx_place(options.memory_share), f"{how} in MLX")
 
 
 def use_memory(share: float) -> None:
-    """Bound what MLX keeps of freed memory."""
-    mx = import_mlx()
+    """Bound what MLX keeps of freed memory, and what it takes before it waits for what is in use to come free."""
+    mx, chip = import_mlx(), find_chip()
+    if chip is not None:
+        mx.set_memory_limit(int(share * chip.gpu_limit_bytes))
     mx.set_cache_limit(CACHE_BYTES)
     mx.reset_peak_memory()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from localdistill.api.models import doctor
 from localdistill.api.models.doctor import gpu_findings, gpu_kinds, students_that_fit
 from localdistill.api.recipes.planning import plan_training
 from localdistill.core.events import Warned
@@ -369,6 +370,7 @@ def test_an_apple_gpu_is_named_and_trains_only_when_told(monkeypatch: pytest.Mon
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     gpus, _ = find_gpus(tmp_path, {})
     hardware = machine(*gpus, torch=TorchBuild("2.9.0", "metal"))
+    monkeypatch.setattr(doctor, "has_mlx", lambda: False)
     assert gpu_kinds(hardware) == {"metal": "Apple GPU"}
     said = texts(hardware)
     assert "Apple GPU, it shares main memory" in said and "training note runs on the CPU" in said and "mps" in said

@@ -146,7 +146,7 @@ class _Reader:
     def _member(self, label: str, table: Table, place: Place) -> None:
         family, own, key = place.family, place.own, place.pick
         if family is TRAINERS and table.get(key, AUTO) == AUTO:
-            table[key] = usual_trainer()  # kept with the run, which a resume on another machine goes on with
+            table[key] = usual_trainer(table)  # kept with the run, which a resume elsewhere goes on with
         name = table.get(key)
         if not isinstance(name, str):
             self._say(f"{label}.{key}", f"says which {family.noun} to use; known: {', '.join(family.names())}")

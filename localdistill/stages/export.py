@@ -35,7 +35,6 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.trainers.merge import merge
 from localdistill.trainers.report import REPORT_FILE, TrainingReport
 from localdistill.workspace.folder import Artifact
 
@@ -144,11 +143,8 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
     merged = staging / ".merged"
     emit = contestant.tells(context.emit)
     emit(Progressed("merging the adapter into the base", 0, 0))
-    if contestant.adapter:
-        output = context.artifact("adapter", _adapter(contestant)).path
-        context.trainer.merge(context.student, output, merged, emit, context.cancel)
-    else:
-        merge(context.student, None, merged, emit=emit, cancel=context.cancel)
+    output = context.artifact("adapter", _adapter(contestant)).path if contestant.adapter else None
+    context.trainer.merge(context.student, output, merged, emit, context.cancel)
     name = f"{context.recipe.name}-{contestant.name}".replace("_", "-")
     measurer = FormsMeasurer(context, contestant, merged, name) if context.recipe.evaluate else None
     trained = _trained(context, contestant) if contestant.adapter else None

@@ -49,9 +49,10 @@ class Trainer(Protocol):
         """How the base in the folder `student` is run as it is (`output` None), or with what a training left in the
         folder `output`."""
 
-    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
-        """Write into the folder `merged` the base in the folder `student` with what a training left in `output` merged
-        into it: into the weights that it was trained on where they can be written, else into those that are stored."""
+    def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:
+        """Write into the folder `merged` the base in the folder `student`, with what a training left in `output` (None:
+        nothing) merged into it: into the weights that it was trained on where they can be written, else into those that
+        are stored."""
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

@@ -78,15 +78,15 @@ class MlxLoraTrainer:
         options = {} if holding == "none" else {"quantization": holding}
         return Served(self.engine, options, places, "", of_weights)
 
-    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
+    def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:
         """Into the weights that it was trained on: quantized ones as they come out of their few bits."""
         from localdistill.modelfiles.folder import ModelFolder
         from localdistill.modelfiles.mlx_models import as_held
         from localdistill.trainers.merge import merge
 
-        held = report_of(output).base
-        if held is None or holding_of(held) == "none":
-            merge(student, output / "adapter", merged, emit=emit, cancel=cancel)
+        held = report_of(output).base if output is not None else None
+        if output is None or held is None or holding_of(held) == "none":
+            merge(student, None if output is None else output / "adapter", merged, emit=emit, cancel=cancel)
             return
         dtype: MlxDtype = "bfloat16" if held.dtype == "bfloat16" else "float32"
         base = as_held(ModelFolder.open(student), holding_of(held), dtype)

@@ -72,11 +72,11 @@ class TorchLoraTrainer:
         options = {"quantization": held.quantization, "dtype": held.dtype} if held else {}
         return Served(self.engine, options, places, options.get("quantization", ""), of_weights)
 
-    def merge(self, student: Path, output: Path, merged: Path, emit: Emit, cancel: Cancel) -> None:
+    def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:
         """Into the stored weights, NF4 or not."""
         from localdistill.trainers.merge import merge
 
-        merge(student, output / "adapter", merged, emit=emit, cancel=cancel)
+        merge(student, None if output is None else output / "adapter", merged, emit=emit, cancel=cancel)
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

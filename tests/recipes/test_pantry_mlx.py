@@ -63,6 +63,7 @@ def recipe(folder: Path, quantization: str) -> str:
         quantization=quantization)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("quantization", ["none", pytest.param("4bit", marks=pytest.mark.slow)])
 def test_stored_traces_become_a_gguf_by_way_of_mlx(quantization: str, tmp_path: Path) -> None:
     events: list[Event] = []

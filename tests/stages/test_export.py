@@ -40,6 +40,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
+from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.stages.test_collecting import listening
 from tests.store.test_store import ids, prompt_number, trace_number
 from tests.tiny_models import tiny_model
@@ -218,7 +219,7 @@ def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
     row = pa.Table.from_pylist([{"input_ids": [5, 6], "weights": [0.0, 1.0]}])
     context.workspace.make_artifact("dataset", "b2:data", {}, lambda staging: parquet.write_table(
         row, staging / "rows.parquet"))
-    monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
+    monkeypatch.setattr(TorchLoraTrainer, "merge", lambda self, student, output, merged, *more: merged.mkdir())
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesOne())
     export.run(context)
     made = read_output(context.run, ExportOutput)
@@ -234,7 +235,7 @@ def test_a_named_arm_is_exported_and_what_speaks_against_it_is_said(
 
 def test_without_a_file_nothing_is_called_exported(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated(context, cards(base=0, one=9), "base")
-    monkeypatch.setattr(export, "merge", lambda student, adapter, merged: merged.mkdir())
+    monkeypatch.setattr(TorchLoraTrainer, "merge", lambda self, student, output, merged, *more: merged.mkdir())
     monkeypatch.setattr(StageContext, "member", lambda self, family, member: WritesNothing())
     with pytest.raises(LocalDistillError, match="wrote no file"):
         export.run(context)

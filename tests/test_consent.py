@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from localdistill import __version__
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.options import Member
-from localdistill.providers import THIS_MACHINE, Who, provider, provider_names
+from localdistill.engines import ENGINES
+from localdistill.providers import THIS_MACHINE, Terms, Who, provider, provider_names
 from localdistill.recipe.sections import Recipe
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.terms import (
@@ -25,6 +27,7 @@ from localdistill.workspace.terms import (
     terms_notes,
     terms_of,
 )
+from tests.toys import listed
 
 API = "openai_compatible"
 
@@ -219,3 +222,27 @@ def test_a_damaged_file_grants_nothing(text: str, place: Workspace) -> None:
     (place.root / "consents.json").write_text(text)
     with pytest.raises(LocalDistillError, match=r"consents\.json is damaged"):
         require(recipe({"provider": "openai"}), place)
+
+
+def test_an_engine_may_state_the_terms_of_hosts_that_no_file_knows(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(kind: str, *hosts: str) -> list[tuple[str, str, str]]:
+        terms = Terms.model_validate({"class": kind, "url": "https://example.net/terms", "date": "2026-01-02",
+                                      "note": "As the engine says."})
+
+        class Hosted:
+            name = "hosted"
+
+            @classmethod
+            def who(cls, options: Mapping[str, object]) -> Who:
+                return Who(hosts, terms=terms)
+
+        listed(monkeypatch, ENGINES, "hosted", Hosted)
+        return [(q.name, q.terms_class, q.url) for q in terms_in(recipe(use="hosted"))]
+
+    assert said("prohibited", "api.example.net") == [("api.example.net", "prohibited", "https://example.net/terms")]
+    assert [question.name for question in open_terms(recipe(use="hosted"), place)] == ["api.example.net"]
+    assert said("allowed", "api.example.net")[0][1] == "allowed" and open_terms(recipe(use="hosted"), place) == []
+    assert terms_of("hosted", {}) == "allowed:api.example.net"
+    assert said("allowed", "") == [("hosted", "unknown", "")], "of whom nobody named, nobody can speak"
+    assert said("allowed", "api.openai.com")[0][:2] == ("openai", "prohibited"), "hosts that are known decide"

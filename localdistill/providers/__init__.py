@@ -19,7 +19,8 @@ from localdistill.providers.files import (
     Terms,
     TermsClass,
 )
-from localdistill.providers.hosts import THIS_MACHINE, Who, host_of, is_loopback, stated, unsaid, who_of
+from localdistill.providers.hosts import host_of, is_loopback
+from localdistill.providers.who import THIS_MACHINE, Who, stated, unsaid, who_of
 from localdistill.spending.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
 
 __all__ = [

@@ -18,7 +18,7 @@ from typing import Any
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.engines import ENGINES
 from localdistill.providers import (
-    Provider,
+    Terms,
     TermsClass,
     Who,
     is_loopback,
@@ -187,16 +187,18 @@ def _terms(engine: str, options: Mapping[str, Any]) -> Iterator[TermsQuestion]:
     for host in dict.fromkeys(host for host in who.hosts if not is_loopback(host)):
         known = provider_of_url(f"https://{host}") if host else None
         if known is not None:
-            yield from _said_by(known, host)
+            yield from _said(known.name, known.terms, host)
             continue
-        yield TermsQuestion(host or engine, host, "unknown", (), "Nothing is known about who answers there.")
+        if host and who.terms is not None:
+            yield from _said(host, who.terms, host)
+        else:
+            yield TermsQuestion(host or engine, host, "unknown", (), "Nothing is known about who answers there.")
         if declared is not None:
-            yield from _said_by(declared, host)
+            yield from _said(declared.name, declared.terms, host)
 
 
-def _said_by(owner: Provider, host: str) -> Iterator[TermsQuestion]:
-    """What the terms of a provider say; nothing where only the licence of the model counts."""
-    terms = owner.terms
+def _said(name: str, terms: Terms, host: str) -> Iterator[TermsQuestion]:
+    """What the terms of `name` say; nothing where only the licence of the model counts."""
     if terms.class_ != "model":
         day = terms.date.isoformat() if terms.date else ""
-        yield TermsQuestion(owner.name, host, terms.class_, (), terms.note, terms.url, day)
+        yield TermsQuestion(name, host, terms.class_, (), terms.note, terms.url, day)

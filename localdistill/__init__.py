@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.showing import render_trace
     from localdistill.core.disk import size_text
     from localdistill.core.errors import (  # fmt: skip
-        Cancelled, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
+        Cancelled, DiskFull, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
         StoreLocked, UsageError, nearest,
     )
     from localdistill.core.events import (  # fmt: skip

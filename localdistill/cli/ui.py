@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from localdistill.cli import output
 from localdistill.cli.arguments import WorkspaceOption
 
 GROUP = "localdistill.ui"
@@ -25,7 +26,12 @@ def open_ui(workspace: Path | None) -> None:
     """Open the UI on a workspace and stay until it is closed."""
     from importlib.metadata import entry_points
 
-    from localdistill import UsageError
+    from localdistill import UsageError, Workspace
+
+    Workspace.find(workspace)
+    if not output.is_terminal():
+        raise UsageError("the terminal UI needs a terminal, and this is none",
+                         "open it in one; in scripts `localdistill status` says where a workspace stands")
 
     found = next(iter(entry_points(group=GROUP)), None)
     if found is None:

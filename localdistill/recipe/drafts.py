@@ -20,7 +20,7 @@ from localdistill.recipe.problems import Problem
 from localdistill.recipe.settings import BY_NAME
 from localdistill.recipe.upgrading import upgraded
 from localdistill.recipe.upgrading_text import UpgradedText, upgraded_text
-from localdistill.safety.files import atomic_write_text
+from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 
 _WHERE = "recipe"
 _KEY = re.compile(r'((?:[A-Za-z0-9_.\[\]-]|"(?:[^"\\]|\\.)*")+): (.*)', re.DOTALL)
@@ -84,8 +84,9 @@ def new_recipe(path: Path, of: str = "pantry") -> Path:
         raise InputError(f"{path.name} does not end in .toml", f"for example {path.name or 'mine'}.toml")
     if path.exists():
         raise InputError(f"{path} exists already", "choose another name")
+    source = recipe_file(of)
     try:
-        shutil.copyfile(recipe_file(of), path)
+        atomic_write_bytes(path, source.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}", "choose another folder") from None
     return path

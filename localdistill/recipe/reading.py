@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from localdistill.core.errors import LocalDistillError, RecipeError, nearest
+from localdistill.core.explaining import explain
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.graders import GRADERS
@@ -313,6 +314,8 @@ def parse_recipe(text: str, where: str = "recipe", settings: Sequence[str] = ())
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where}: not valid TOML: {error}", "see `localdistill recipe new` for an example") from None
+    except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
+        raise RecipeError(f"{where}: {explain(error).message}", explain(error).hint) from None
     now = upgraded(stated)
     reader = _Reader()
     recipe = reader.read(merge_settings(now.data, settings))

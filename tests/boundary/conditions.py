@@ -1,0 +1,15 @@
+"""What is done to a command before it begins, in its own process: see `running.run(before=...)`."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+def interrupt_listing() -> None:
+    """Whoever lists runs is interrupted."""
+    from localdistill.workspace import run_folder
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    run_folder.list_runs = interrupted

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from localdistill.api.models.likelihood import score_continuations, scorer_of
     from localdistill.api.recipes.checking import problems_before_run
+    from localdistill.api.recipes.from_store import recipe_from_store
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
     from localdistill.api.runs.overview import Overview, survey

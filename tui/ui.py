@@ -23,7 +23,7 @@ class Wanted(TypedDict, total=False):
     """What a screen can be asked to show when one goes there."""
 
     file: Path
-    """Chat: the model file to talk to."""
+    """Chat: the model file to talk to. Recipe: the file to open."""
     selection: str
     """Traces: the saved selection whose traces to list."""
 

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from localdistill.cli import output
-from localdistill.cli.arguments import JsonOption, RecipeArgument, SetOption, read_recipe
+from localdistill.cli.arguments import (
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    WorkspaceOption,
+    read_recipe,
+    workspace_of,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Work with recipes.")
 
@@ -35,16 +42,25 @@ def list_all(as_json: JsonOption = False) -> None:
         output.table(["recipe", "what it does"], rows)
 
 
-@app.command("new", help="Copy a shipped recipe to a file of your own, to change it.")
+@app.command("new", help="Write a recipe of your own: a copy of a shipped one, or one of what is stored here.")
 def new(
     path: Annotated[Path, typer.Argument(help="File to write, for example mine.toml.")],
     of: Annotated[str, typer.Option("--from", help="Shipped recipe to start from.")] = "pantry",
+    from_store: Annotated[
+        bool, typer.Option("--from-store", help="Start from what this workspace holds: imported or collected traces.")
+    ] = False,
+    where: Annotated[str, typer.Option(help="With --from-store: only traces that meet this SQL condition.")] = "",
+    student: Annotated[str, typer.Option(help="With --from-store: the student's folder, hub id or shipped name.")] = "",
+    workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a recipe; an existing file is never overwritten."""
-    from localdistill import new_recipe
+    """Write a recipe; an existing file is never overwritten."""
+    from localdistill import new_recipe, recipe_from_store
 
-    new_recipe(path, of)
+    if from_store:
+        recipe_from_store(workspace_of(workspace), path, where, student)
+    else:
+        new_recipe(path, of)
     if as_json:
         output.data_json({"recipe": str(path)})
     else:
@@ -115,12 +131,13 @@ def _pair(text: str, example: str, as_toml: bool) -> tuple[str, Any]:
 
 
 @app.command("check", help="Check a recipe and say every problem at once.")
-def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
+def check(recipe: RecipeArgument, settings: SetOption = None, workspace: WorkspaceOption = None,
+          as_json: JsonOption = False) -> None:
     """Exit code 2 when there are problems; warnings change no exit code."""
-    from localdistill import advice_on, check_recipe, require_sound
+    from localdistill import advice_on, check_recipe, open_store, require_sound
 
     loaded, _, base = read_recipe(recipe, settings, None)
-    problems = check_recipe(loaded, base)
+    problems = check_recipe(loaded, base, store=open_store(workspace_of(workspace)))
     require_sound(problems)
     advice = [*advice_on(loaded), *((problem.key, problem.text) for problem in problems)]
     if as_json:

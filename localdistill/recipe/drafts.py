@@ -80,13 +80,17 @@ def _located(row: str) -> Problem:
 
 def new_recipe(path: Path, of: str = "pantry") -> Path:
     """Copy the recipe `of` (a file, or the name of a shipped one) to `path`, which must not exist yet."""
+    return write_new(path, _read(recipe_file(of)))
+
+
+def write_new(path: Path, text: str) -> Path:
+    """Write a recipe to `path`, which must end in .toml and not exist yet."""
     if path.suffix != ".toml":
         raise InputError(f"{path.name} does not end in .toml", f"for example {path.name or 'mine'}.toml")
     if path.exists():
         raise InputError(f"{path} exists already", "choose another name")
-    source = recipe_file(of)
     try:
-        atomic_write_bytes(path, source.read_bytes())
+        atomic_write_bytes(path, text.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}", "choose another folder") from None
     return path

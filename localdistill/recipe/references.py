@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from localdistill.core.errors import nearest
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.sections import ArmSection, Recipe
-from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet
+from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet, SelectedSet, StoredSet
 
 FEW = 8
 Problem = tuple[str, str]
@@ -62,11 +62,11 @@ def _inputs(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
                    if asks else "nothing to work on: give [prompts] and [teacher], or [traces] with a set that is "
                    "asked, imported or stored")
     files = recipe.prompts.files if recipe.prompts else ()
-    imports = any(isinstance(one, ImportedSet) for one in recipe.sets)
+    is_there = any(isinstance(one, ImportedSet | StoredSet | SelectedSet) for one in recipe.sets)
     if recipe.asked and not files and not ("prompts" in stated.sections and recipe.prompts is None):
         who = "[teacher]" if "teacher" in stated.sections else f"the set '{recipe.asked[0].name}'"
         yield "", f"{who} needs [prompts] with files"
-    elif recipe.prompts and not files and not (imports and recipe.prompts.holdout):
+    elif recipe.prompts and not files and not (is_there and recipe.prompts.holdout):
         yield "prompts.files", "is missing"
     for one in recipe.asked:
         if one.until_verified and "grade" not in stated.sections:

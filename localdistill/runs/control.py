@@ -92,8 +92,10 @@ def resume(
 def _checked(workspace: Workspace, recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:
     """The warnings about these stages, for the run to tell. RecipeError with all that they are known to fail on."""
     from localdistill.stages.checking import check_recipe, require_sound
+    from localdistill.workspace.recovery import open_store
 
-    return require_sound(check_recipe(recipe, base, stages, room_bytes=free_bytes(workspace.root)))
+    return require_sound(check_recipe(recipe, base, stages, room_bytes=free_bytes(workspace.root),
+                                      store=open_store(workspace)))
 
 
 def _checked_again(workspace: Workspace, run: RunFolder, arm: str) -> list[str]:

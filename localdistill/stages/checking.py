@@ -33,9 +33,10 @@ from localdistill.recipe.trace_sets import ImportedSet, StoredSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.fact_makers import columns_said, makers_of
 from localdistill.stages.first_rows import first_rows
-from localdistill.stages.holdout import HeldOut
+from localdistill.stages.holdout import HeldOut, looks_into_store
 from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
+from localdistill.store import Store
 from localdistill.store.columns import FactColumn, FactView
 from localdistill.store.conditions import check_condition
 from localdistill.tasks.base import Given, Task
@@ -45,11 +46,11 @@ _IN_HUB = "hf://"
 
 
 def check_recipe(recipe: Recipe, base: Path, stages: Sequence[str] = (), hardware: Hardware | None = None,
-                 room_bytes: int | None = None) -> list[Problem]:
+                 room_bytes: int | None = None, store: Store | None = None) -> list[Problem]:
     """What is known to be wrong with `stages` of `recipe`, or with all, and, as warnings, what could not be looked at.
     Relative paths start from `base`. hardware: where it would run; this machine. room_bytes: free disk
-    of the workspace, where it is known."""
-    look = _Look(recipe, base, tuple(stages) or recipe.stages(), hardware, room_bytes)
+    of the workspace, and store: what it holds, where that is known."""
+    look = _Look(recipe, base, tuple(stages) or recipe.stages(), hardware, room_bytes, store)
     return list(dict.fromkeys(problem for check in _CHECKS for problem in check(look)))
 
 
@@ -75,7 +76,7 @@ def check_at_start(context: StageContext) -> None:
     context.note(f"{student.model} is fetched, unless it is here, and looked at before anything is asked")
     local = student.model_copy(update={"model": str(context.student)})
     recipe = context.recipe.model_copy(update={"student": local})
-    for text in require_sound(check_recipe(recipe, context.base, stages)):
+    for text in require_sound(check_recipe(recipe, context.base, stages, store=context.store)):
         context.warn(text)
 
 
@@ -88,6 +89,7 @@ class _Look:
     stages: tuple[str, ...]
     hardware: Hardware | None
     room_bytes: int | None
+    store: Store | None
     unfit: set[str] = field(default_factory=set)
     """Tables of members whose files are not as they should be."""
 
@@ -251,7 +253,10 @@ def _rows(look: _Look) -> Iterator[Problem]:
 
 def _items(look: _Look) -> Iterator[Problem]:
     """Something is left when prompts are set aside, and every task has items."""
-    held = HeldOut(look.recipe, look.base)
+    if look.store is None and looks_into_store(look.recipe):
+        yield Problem("prompts.holdout", "not looked at: it depends on what a workspace holds", "warning")
+        return
+    held = HeldOut(look.recipe, look.base, store=look.store)
     problems = list(_found("prompts.holdout", lambda: held.all))
     yield from problems
     if problems or "evaluate" not in look.stages:

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Message, Prompt, content_id
 from localdistill.filters.overlap import THRESHOLD, ItemIndex, ngrams_of, words_of
 from localdistill.recipe import Recipe
-from localdistill.recipe.trace_sets import HoldoutSection, ImportedSet
+from localdistill.recipe.trace_sets import HoldoutSection, ImportedSet, SelectedSet, StoredSet
 from localdistill.stages.asking import unique
 from localdistill.stages.row_files import read_section
 from localdistill.store import Store
@@ -46,14 +47,37 @@ class Holdout:
         return ItemIndex(prompt.question for prompts in self.sides.values() for prompt in prompts)
 
 
-def holdout_of(recipe: Recipe, base: Path) -> Holdout | None:
-    """What `recipe` sets aside of its prompts and of what it imports; None where it sets nothing aside. UsageError when
-    nothing would be left on one side."""
+def holdout_of(recipe: Recipe, base: Path, store: Store | None = None) -> Holdout | None:
+    """What `recipe` sets aside of its prompts, of what it imports, and of what its sets take from `store`; None where
+    it sets nothing aside. UsageError when nothing would be left on one side."""
     section = recipe.prompts.holdout if recipe.prompts else None
     if recipe.prompts is None or section is None or not (section.test or section.dev):
         return None
     files = [recipe.prompts, *(one for one in recipe.sets if isinstance(one, ImportedSet))]
-    return split(list(unique(item.prompt for one in files for item in read_section(one, base))), section)
+    read = (item.prompt for one in files for item in read_section(one, base))
+    return split(list(unique(chain(read, _stored(recipe, store)))), section)
+
+
+def looks_into_store(recipe: Recipe) -> bool:
+    """What `recipe` sets aside depends on what is stored."""
+    section = recipe.prompts.holdout if recipe.prompts else None
+    return section is not None and any(isinstance(one, StoredSet | SelectedSet) for one in recipe.sets)
+
+
+def _stored(recipe: Recipe, store: Store | None) -> Iterator[Prompt]:
+    """The prompts of the sets that are taken from the store."""
+    if store is None or not store.path.exists():
+        return
+    for one in recipe.sets:
+        if isinstance(one, StoredSet):
+            ids = store.ids_where(one.stored)
+        elif isinstance(one, SelectedSet):
+            ids = list(store.selection(one.selection).trace_ids)
+        else:
+            continue
+        prompts = dict.fromkeys(key for batch in store.batches(["prompt_id"], ids=ids)
+                                for key in batch.column("prompt_id").to_pylist())
+        yield from store.prompts(list(prompts))
 
 
 def keep_aside(run: RunFolder, store: Store, holdout: Holdout) -> None:
@@ -82,7 +106,7 @@ class HeldOut:
         """All sides; None where the recipe sets nothing aside."""
         run, store = self._run, self._store
         if run is None or store is None or not any(run.has_ids(_list_of(side)) for side in SIDES):
-            return holdout_of(self._recipe, self._base)
+            return holdout_of(self._recipe, self._base, store)
         sides = {side: tuple(store.prompts(run.ids(_list_of(side)))) for side in SIDES if run.has_ids(_list_of(side))}
         return Holdout(sides, 0, 0)
 

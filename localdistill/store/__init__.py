@@ -3,7 +3,7 @@ that knows the database."""
 
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.selections import Selection
-from localdistill.store.store import Store, StoreCounts
+from localdistill.store.store import Store, StoreCounts, StoredTraces
 from localdistill.store.view import SearchHit
 
-__all__ = ["CatchUp", "Lack", "SearchHit", "Selection", "Store", "StoreCounts"]
+__all__ = ["CatchUp", "Lack", "SearchHit", "Selection", "Store", "StoreCounts", "StoredTraces"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +72,24 @@ class StoreCounts:
     selections: int
     cost_usd: float
     """Sum of the known costs."""
+
+
+@dataclass(frozen=True)
+class StoredTraces:
+    """What is stored, as somebody who wants to train on it asks."""
+
+    traces: int = 0
+    """Original ones and complete."""
+    prompts: int = 0
+    rewritten: int = 0
+    with_reference: int = 0
+    """Traces whose prompt has a reference answer."""
+    with_original: int = 0
+    with_reasoning: int = 0
+    verdicts: int = 0
+    """Traces that came with a verdict."""
+    sources: tuple[str, ...] = ()
+    """Where they come from, the most usual first."""
 
 
 class Store:
@@ -353,6 +371,18 @@ class Store:
         rows = ({"trace_id": trace, "prompt_id": prompt} for trace, prompt in prompts.items())
         for _ in self._in_transactions(rows, adopt_traces):
             pass
+
+    def stored_traces(self) -> StoredTraces:
+        """What there is to train on."""
+        row = self._rows(
+            "SELECT count(*), (SELECT count(*) FROM prompts), (SELECT count(parent_id) FROM traces), "
+            "count(p.reference), count(p.original), count(*) FILTER (WHERE t.reasoning <> ''), "
+            "(SELECT count(DISTINCT subject_id) FROM facts WHERE kind = 'published') "
+            "FROM traces t LEFT JOIN prompts p ON p.seq = t.prompt_seq "
+            "WHERE t.parent_id IS NULL AND t.status = 'complete'")[0]
+        sources = self._rows("SELECT source FROM traces WHERE source <> '' GROUP BY source "
+                             "ORDER BY count(*) DESC, source")
+        return replace(StoredTraces(*row), sources=tuple(source for (source,) in sources))
 
     def counts(self) -> StoreCounts:
         """How much is stored."""

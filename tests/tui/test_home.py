@@ -22,12 +22,14 @@ from tests.tui.garden import copied, garden, text_of
 from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.home import HomePage
+from tui.screens.recipe import RecipePage
 from tui.screens.runs import RunsPage
 from tui.state import RunView
 from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.import_dialog import ImportDialog
 from tui.widgets.recipe_picker import RecipePicker
+from tui.widgets.text_dialog import TextDialog
 
 HOLDER = """
 import duckdb, sys
@@ -95,7 +97,7 @@ async def test_marks_that_nobody_knows_are_shown_before_and_after_an_import(tmp_
 
 
 @piloted
-async def test_the_row_that_cannot_be_used_is_named_and_nothing_is_stored(tmp_path: Path) -> None:
+async def test_the_row_that_cannot_be_used_is_named_and_the_rest_comes_in(tmp_path: Path) -> None:
     rows = [json.dumps({"messages": [{"role": "user", "content": f"{HOSTILE} {LONG}"}]}) for _ in range(6)]
     (tmp_path / "bad\x1b]0;x\x07.jsonl").write_text("\n".join([*rows, '{"messages": 3}\n']))
     (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"messages": 3}\n']))
@@ -109,9 +111,32 @@ async def test_the_row_that_cannot_be_used_is_named_and_nothing_is_stored(tmp_pa
         await until(pilot, lambda: "row 3" in text_of(app, "#said-text"))
         assert_harmless(app)
         await pilot.press("enter")
-        await until(pilot, lambda: "row 7" in text_of(app, "#said-text"))
-        assert isinstance(app.screen, ImportDialog)
-        assert not Workspace(tmp_path).store_path.exists()
+        await until(pilot, lambda: any("1 left out" in note.message and "row 7" in note.message
+                                       for note in app._notifications))
+        assert Store(Workspace(tmp_path).store_path).counts().prompts == 1
+        await until(pilot, lambda: isinstance(app.screen, HomePage))
+
+
+@piloted
+async def test_from_a_file_to_its_recipe_in_ten_keys(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"What is {n} plus 1?"},
+                          {"role": "assistant", "content": f"It is {n + 1}."}], "reference": str(n + 1)}
+            for n in range(30)]
+    (tmp_path / "z.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: guided(app))
+        await pilot.press("i", "z")
+        await until(pilot, lambda: "z.jsonl" in text_of(app, "#names"))
+        await pilot.press("tab")
+        await until(pilot, lambda: "row 1" in text_of(app, "#said-text"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "train on what is stored" in screen_text(app))
+        await pilot.press("tab", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and (tmp_path / "mine.toml").exists())
+        await until(pilot, lambda: "mine.toml" in screen_text(app))
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 45)])

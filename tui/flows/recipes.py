@@ -17,6 +17,7 @@ from localdistill import (
     new_recipe,
     parse_recipe,
     problems_in,
+    recipe_from_store,
 )
 from tui.flows.asking import plan_rows
 from tui.text import line, safe
@@ -37,6 +38,22 @@ def copy_recipe(ui: Ui, source: Path, done: Callable[[Path], None]) -> None:
 
     ui.push_screen(TextDialog(f"A recipe of your own, from {line(source.stem)}",
                               [Field("name", "file name", _free_name(root, source.stem), "in this workspace")], typed))
+
+
+def recipe_of_store(ui: Ui) -> None:
+    """Ask for a file name in the workspace, write a recipe of what is stored there, and open it."""
+    root = ui.workspace.root
+
+    def typed(values: Mapping[str, str]) -> None:
+        name = values["name"] if values["name"].endswith(".toml") else f"{values['name']}.toml"
+        path, student = root / name, values["student"].strip()
+        ui.jobs.do(lambda: recipe_from_store(ui.workspace, path, student=student),
+                   lambda made: ui.go("recipe", file=made))
+
+    ui.push_screen(TextDialog("A recipe of what is stored here", [
+        Field("name", "file name", _free_name(root, "mine"), "in this workspace"),
+        Field("student", "student", "", "empty takes a usual one; shipped:pantry/student tries the chain in minutes"),
+    ], typed))
 
 
 def _free_name(root: Path, stem: str) -> str:

@@ -207,6 +207,11 @@ class HomePage(Page):
 
     def _follow(self, command: str) -> None:
         verb = command.partition(" ")[0]
+        if verb == "recipe" and "--from-store" in command:
+            from tui.flows.recipes import recipe_of_store
+
+            recipe_of_store(self.ui)
+            return
         own = {"import": self.action_import_file, "doctor": self.action_examine_machine, "recipe": self.action_recipes}
         if verb in own:
             own[verb]()

@@ -31,6 +31,7 @@ from tui.flows import recipes
 from tui.recipe_fields import RecipeSection, sections_of, value_of
 from tui.screens.base import Page
 from tui.text import joined, line, shown
+from tui.ui import Wanted
 from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, Way
 from tui.widgets.facts import MUTED
 from tui.widgets.form import PROBLEM_MARKS, Form, ValueRow
@@ -79,6 +80,8 @@ class RecipePage(Page):
         self._at = ""
         self._problems: list[Problem] = []
         self._elsewhere = False
+        self._wanted: Path | None = None
+        """The file that somebody came for."""
         self._in_text = False
         """Of form and text, the text is worked in."""
 
@@ -96,10 +99,17 @@ class RecipePage(Page):
     def on_screen_resume(self) -> None:
         """Look at the folder again, and whether the open file is still what was read."""
         super().on_screen_resume()
-        if self._draft is None:
+        if self._wanted is not None:
+            self.open(self._wanted)
+            self._wanted = None
+        elif self._draft is None:
             self.call_after_refresh(self.query_one(RecipePicker).look)
         else:
             self._check()
+
+    def came(self, what: Wanted) -> None:
+        """Open the recipe that somebody came for."""
+        self._wanted = what.get("file")
 
     @property
     def _path(self) -> Path | None:
@@ -322,7 +332,7 @@ class RecipePage(Page):
 
         def work() -> tuple[list[Problem], bool]:
             draft.keep()
-            found = problems_before_run(text, base) if whole else problems_in(text)
+            found = problems_before_run(text, base, self.ui.workspace) if whole else problems_in(text)
             return found, draft.is_changed_elsewhere()
 
         self.ui.jobs.do(work, self._checked, group="check")

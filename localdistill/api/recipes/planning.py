@@ -26,6 +26,7 @@ from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.recovery import open_store
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     RecipeError with everything that it is known to fail on."""
     free, hardware = free_bytes(workspace.root), look_at_hardware()
     warnings = [f"{key}: {text}" for key, text in advice_on(recipe)]
-    warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free))
+    store = open_store(workspace)
+    warnings += require_sound(check_recipe(recipe, base, hardware=hardware, room_bytes=free, store=store))
     lines = [PlanLine("stages", " > ".join(recipe.stages()))]
-    held = HeldOut(recipe, base)
+    held = HeldOut(recipe, base, store=store)
     tasks = build_tasks(recipe, base, held)
     lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:

@@ -11,6 +11,7 @@ from localdistill.api.runs.budgets import budget_of
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.stages.outputs import ExportOutput, has_output, read_output
+from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import missing_in, open_store
@@ -55,16 +56,16 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     living = [run for run in runs if run.is_alive()]
     newest = max(living or runs, key=lambda run: run.started_at(), default=None)
     status = newest.status() if newest else None
-    steps = tuple(_steps(workspace, newest, status))
-    return Overview(workspace.root, tuple(_facts(workspace, len(runs), wait_s)),
+    store = open_store(workspace, wait_s)
+    counts = store.counts() if store.path.exists() else None
+    steps = tuple(_steps(workspace, newest, status, counts.traces if counts else 0))
+    return Overview(workspace.root, tuple(_facts(workspace, store, counts, len(runs))),
                     tuple(_chain(newest, status)), newest.id if newest else "", steps)
 
 
-def _facts(workspace: Workspace, runs: int, wait_s: float) -> list[tuple[str, str]]:
+def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs: int) -> list[tuple[str, str]]:
     facts = []
-    store = open_store(workspace, wait_s)
-    if store.path.exists():
-        counts = store.counts()
+    if counts is not None:
         cost = f", ${counts.cost_usd:.2f} paid" if counts.cost_usd else ""
         facts.append(("stored", f"{counts.prompts:,} prompts, {counts.traces:,} traces "
                                 f"({counts.rewritten:,} rewritten), {counts.grades:,} grades{cost}"))
@@ -100,7 +101,11 @@ def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
     return steps
 
 
-def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None) -> list[NextStep]:
+def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None, stored: int) -> list[NextStep]:
+    if (run is None or status is None) and stored:
+        return [NextStep("look at what is stored", "traces"),
+                NextStep("train on what is stored", "recipe new mine.toml --from-store"),
+                NextStep("bring in more questions or traces", "import FILE")]
     if run is None or status is None:
         return [NextStep("try the whole chain on the embedded pantry world", "run pantry"),
                 NextStep("bring in questions or traces of your own", "import FILE"),

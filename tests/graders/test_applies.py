@@ -1,4 +1,5 @@
-"""Which prompts a grader judges: those that hold what it judges by, and no two graders the same pantry prompt."""
+"""Which prompts the graders by rule judge: those that hold what they judge by. A grader that asks an engine, or judges
+by something else, has its own samples to show it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from localdistill.core.records import Message, Prompt
 from localdistill.graders import GRADERS
 
 ASKED = (Message("user", "?"),)
+BY_RULE = ("exact", "instructions", "math")
 
 
 @pytest.mark.parametrize(("prompt", "expected"), [
@@ -17,4 +19,4 @@ ASKED = (Message("user", "?"),)
     (Prompt(ASKED, reference="A b", metadata={"constraints": [{"kind": "exact", "value": "A b"}]}), {"instructions"}),
 ])
 def test_graders_judge_what_they_can(prompt: Prompt, expected: set[str]) -> None:
-    assert {name for name in GRADERS.names() if GRADERS.load(name)().applies(prompt)} == expected
+    assert {name for name in BY_RULE if GRADERS.load(name)().applies(prompt)} == expected

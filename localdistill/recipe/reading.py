@@ -313,7 +313,10 @@ def parse_recipe(text: str, where: str = "recipe", settings: Sequence[str] = ())
     try:
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where}: not valid TOML: {error}", "see `localdistill recipe new` for an example") from None
+        is_twice = any(word in str(error) for word in ("overwrite", "twice"))
+        what = f"two sets, engines, arms or keys have one name: {error}" if is_twice else str(error)
+        hint = "give each a name of its own" if is_twice else "see `localdistill recipe new` for an example"
+        raise RecipeError(f"{where}: not valid TOML: {what}", hint) from None
     except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
         raise RecipeError(f"{where}: {explain(error).message}", explain(error).hint) from None
     now = upgraded(stated)

@@ -1,4 +1,4 @@
-"""Members that only tests have: a judge that asks an engine in batches."""
+"""Members that only tests have: a judge that asks an engine in batches, and a label that lets one score."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from localdistill.core.means import Means
-from localdistill.core.options import EngineName
+from localdistill.core.options import EngineName, ScorerName
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Fact, Message, Prompt, Request, Sampling, Trace
+from localdistill.core.records import Continuation, Fact, Message, Prompt, Request, Sampling, Trace
 from localdistill.core.registry import Family
-from localdistill.core.samples import GraderSample
+from localdistill.core.samples import GraderSample, LabelSample
 from localdistill.graders import GRADERS
 from localdistill.graders.base import JudgesTraces
+from localdistill.labels.base import Measures
 
 
 def listed(monkeypatch: pytest.MonkeyPatch, family: Family, name: str, member: type[Any]) -> None:
@@ -75,3 +76,35 @@ class ToyJudge(JudgesTraces):
 def with_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """List the judge."""
     listed(monkeypatch, GRADERS, "toy_judge", ToyJudge)
+
+
+class ToyScorer(Measures):
+    """How likely a scorer finds the tokens of an answer, which stand as ids of the tokenizer `mine`."""
+
+    name = "toy_scorer"
+    version = 1
+
+    class Options(BaseOptions):
+        """Whom it asks."""
+
+        scorer: ScorerName = ""
+        """The engine that scores."""
+
+    @classmethod
+    def samples(cls) -> Sequence[LabelSample]:
+        """None: it is a toy."""
+        return ()
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def applies(self, prompt: Prompt) -> bool:
+        """Always."""
+        return True
+
+    def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
+        """The sum over the tokens 5 and 6."""
+        asked = (Request(trace.id, prompt.messages, continuations=(Continuation(token_ids=(5, 6)),), tokenizer="mine")
+                 for prompt, trace in pairs)
+        for reply in means.ask["scorer"](asked):
+            yield Fact(reply.request_id, self.name, self.version, kind=self.kind, value=reply.continuations[0].total)

@@ -15,6 +15,7 @@ from localdistill.core.errors import BudgetReached, PartialResult, RecipeError, 
 from localdistill.core.events import Warned
 from localdistill.core.records import PERSON, Fact, Request
 from localdistill.engines.replay import ReplayEngine
+from localdistill.labels import LABELS
 from localdistill.recipe import parse_recipe
 from localdistill.stages import grade, rewrite, select
 from localdistill.stages.checking import check_recipe
@@ -22,7 +23,7 @@ from localdistill.stages.outputs import GradeOutput, read_output
 from localdistill.workspace.terms import engines_in, terms_in
 from tests.helpers import CountingServer, counting_server, write_questions
 from tests.stages.test_collecting import FAST, Chain
-from tests.toys import with_judge
+from tests.toys import ToyScorer, listed, with_judge
 
 
 @pytest.fixture(autouse=True)
@@ -372,3 +373,33 @@ def test_a_judge_looks_at_rewritten_traces_too_and_its_key_and_price_are_known(
     assert len(made) == 6 and all(
         {fact.by: fact.passed for fact in found[trace]} == {"extract": True, "toy_judge": True} for trace in made)
     assert set(judging.asked.values()) == {1} and len(judging.asked) == 6
+
+
+def test_a_scorer_with_another_tokenizer_is_one_line_and_goes_on_with_the_right_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token ids mean nothing to it: what it said of others is kept, and a resume asks only for the rest."""
+    listed(monkeypatch, LABELS, "toy_scorer", ToyScorer)
+    record(tmp_path / "said.jsonl", answers(3))
+    record(tmp_path / "judge.jsonl", verdicts(answers(3)))
+
+    def scored(*tokenizers: str) -> None:
+        rows = [{"question": f"Double {n}", "token_ids": [5, 6], "tokenizer": tokenizer,
+                 "scores": {"ids": [5, 6], "logprobs": [-0.5, -0.25 * n]}} for n, tokenizer in enumerate(tokenizers)]
+        (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    scorer = (f'[engine.scorer]\nuse = "replay"\npath = "{tmp_path / "scores.jsonl"}"\n'
+              '[[label]]\nuse = "toy_scorer"\nscorer = "scorer"\n')
+    chain = Chain(tmp_path, recipe_of(tmp_path, 3, more=scorer))
+    chain.collect()
+    scored("mine", "another", "another")
+    with pytest.raises(PartialResult) as stopped:
+        grade.run(chain.context())
+    assert "2 of 6 questions to engines got no reply" in stopped.value.message and "\n" not in stopped.value.message
+    assert "made for the tokenizer mine, the recording holds those of another" in stopped.value.message
+    assert chain.run is not None and f"resume {chain.run.id}" in stopped.value.hint
+    said = [fact for fact in facts_of(chain) if fact.by == "toy_scorer"]
+    assert [fact.value for fact in said] == [-0.5], "what was scored is kept"
+    scored("mine", "mine", "mine")
+    grade.run(chain.context())
+    newest = {fact.subject_id: fact.value for fact in facts_of(chain) if fact.by == "toy_scorer"}
+    assert sorted(newest.values()) == [-1.0, -0.75, -0.5]

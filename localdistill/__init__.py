@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from localdistill.core.records import Fact, Message, Prompt, Span, TokenScores, Trace
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
+    from localdistill.interchange.unpacking import MOST_UNFOLD
     from localdistill.keys.access import keys_path
     from localdistill.keys.patterns import looks_like_key
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from localdistill import UsageError
+from localdistill import MOST_UNFOLD, UsageError
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSONL, JSON, JSONL.gz or Parquet files.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON in any arrangement, CSV, TSV or Parquet, plain or packed (gzip, zstd).")
+    ],
     layout: Annotated[str, typer.Option(help="Layout; `auto` detects it.")] = "auto",
     map_: Annotated[
         list[str] | None,
@@ -48,6 +50,9 @@ def import_(
             "of several columns has commas between them, and `extra.answer` is a column inside another.",
         ),
     ] = None,
+    unfold: Annotated[
+        float, typer.Option(min=1, help="How many times larger than a packed file its content may be.")
+    ] = MOST_UNFOLD,
     preview: Annotated[bool, typer.Option("--preview", help="Show the first rows and store nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Take a guess of what columns hold without asking.")] = False,
     workspace: WorkspaceOption = None,
@@ -59,7 +64,7 @@ def import_(
     place, columns = None if preview else workspace_of(workspace, may_be_new=True), _columns(map_ or [])
     reports, is_partial = [], False
     for path in files:
-        shown = preview_file(path, layout, columns)
+        shown = preview_file(path, layout, columns, unfold)
         if not as_json:
             output.talk(f"{path.name}: layout {shown.layout}" + (f" ({shown.columns})" if shown.columns else ""))
             for text in shown.rows:
@@ -68,7 +73,7 @@ def import_(
             continue
         is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and output.confirm(
             "is that what the columns hold?"))
-        report = import_file(place, path, shown.layout if is_sure else "auto", columns)
+        report = import_file(place, path, shown.layout if is_sure else "auto", columns, unfold)
         reports.append(dataclasses.asdict(report))
         is_partial |= bool(report.ended_early)
         if not as_json:

@@ -42,7 +42,11 @@ class Borders:
     pipe_bytes: int = 1 << 16
     """Of what a child process says, read at once."""
     parquet_rows: int = 256
-    """Rows of a Parquet file, read at once."""
+    """Rows of a Parquet file, read at once; fewer where they are long."""
+    imported_rows: int = 1000
+    """Rows of a file that are held until they are stored; fewer where they are long."""
+    imported_chars: int = 4 << 20
+    """Their text."""
     group_rows: int = 64
     """Rows of a group in a Parquet file of log-probabilities."""
     logprob_values: int = 4_000_000

@@ -28,6 +28,10 @@ _VERDICT_WORDS = {"true": True, "yes": True, "correct": True, "false": False, "n
                   "wrong": False}
 
 
+_REASON_CHARS = 400
+"""What is said of a row may quote it, and a row is long."""
+
+
 @dataclass(slots=True)  # one is made for every row: a frozen one takes three times as long
 class RowPlace:
     """Where a row stands, for error messages."""
@@ -37,7 +41,7 @@ class RowPlace:
 
     def error(self, what: str, hint: str = "correct this row or leave it out") -> InputError:
         """The error `what` about this row."""
-        return InputError(f"{self.source}, row {self.number}: {what}", hint)
+        return InputError(f"{self.source}, row {self.number}: {what[:_REASON_CHARS]}", hint)
 
 
 class Row(Mapping[str, Any]):

@@ -11,6 +11,7 @@ from localdistill.safety import journal
 from localdistill.store import CatchUp, Lack, Store
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.imports import Unfinished, unfinished
 from localdistill.workspace.run_folder import RunFolder, list_runs
 
 MOST_NAMED = 3
@@ -46,12 +47,19 @@ def open_store(workspace: Workspace, wait_s: float = WAIT_S) -> Store:
 
 def missing_in(workspace: Workspace, store: Store) -> list[Missing]:
     """What `store` should hold and does not; looked for in what it knows by itself and in the sizes of journals."""
+    found = [_unfinished(one) for one in unfinished(workspace)]
     if not store.path.exists():
-        return []
-    found = [_lost(lack) for lack in store.lacking(workspace.journals())]
+        return found
+    found += [_lost(lack) for lack in store.lacking(workspace.journals())]
     if orphans := store.without_prompt():
         found.append(missing_prompts(workspace, orphans, store.counts().traces))
     return found
+
+
+def _unfinished(one: Unfinished) -> Missing:
+    return Missing(f"the import of {one.file} was ended after {one.rows:,} rows, which are stored",
+                   f"localdistill import {one.file} takes in the rest and stores nothing twice; to leave it at that, "
+                   f"delete {one.note}")
 
 
 def _lost(lack: Lack) -> Missing:

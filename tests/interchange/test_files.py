@@ -9,8 +9,9 @@ import pytest
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, UsageError
-from localdistill.interchange import files
-from localdistill.interchange.files import detect, preview, read_file, read_prompts, rows_of, write_rows
+from localdistill.interchange import json_rows
+from localdistill.interchange.files import detect, preview, read_file, read_prompts, write_rows
+from localdistill.interchange.raw_rows import rows_of
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data (../shared/data) is not on this machine")
@@ -86,7 +87,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         (json.dumps([*ROWS, 3]).encode(), "rows.x, row 8: is not a JSON object"),
         (json.dumps(ROWS).encode()[:-1] + b',{"a": "\xff"}]', "is not UTF-8"),
         (b"[" + lines(ROWS[:2]) + b"]", "rows.x, row 1: is followed by '{', expected ','"),
-        (b'{"a":' * 100_000, "row 1: is not JSON"),
+        (b'{"a":' * 100_000, "row 1: is nested too deeply"),
     ],
 )
 def test_errors_name_the_row(tmp_path: Path, content: bytes, message: str) -> None:
@@ -98,7 +99,7 @@ def test_errors_name_the_row(tmp_path: Path, content: bytes, message: str) -> No
 
 
 def test_a_row_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_ROW_CHARS", 300)
+    monkeypatch.setattr(json_rows, "MAX_ROW_CHARS", 300)
     for content in (lines([*ROWS, {"messages": "x" * 400}]), json.dumps([*ROWS, {"messages": "x" * 40_000}]).encode()):
         path = tmp_path / "rows.json"
         path.write_bytes(content)

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.interchange.base import Imported
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
 from localdistill.interchange.known_sets import ColumnMap
+from localdistill.interchange.unpacking import MOST_UNFOLD
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.imports import begun
 from localdistill.workspace.recovery import open_store
 
 PREVIEW_ROWS = 3
 MARKS_NAMED = 3
-ROWS_AT_ONCE = 2000
-"""Rows that are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,18 @@ def _clip(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[:limit]} ... ({len(text):,} characters)"
 
 
-def preview_file(path: Path, layout: str = "auto", columns: Mapping[str, str] | None = None) -> Preview:
+def preview_file(path: Path, layout: str = "auto", columns: Mapping[str, str] | None = None,
+                 unfold: float = MOST_UNFOLD) -> Preview:
     """The layout and the first rows that can be used; InputError names what is wrong where none can.
 
-    columns: which column holds what (`question`, `answer`, ...), in place of a layout.
+    columns: which column holds what (`question`, `answer`, ...), in place of a layout. unfold: see `import_file`.
     """
     stated = column_map(columns) if columns else None
-    found = looks_like(path) if layout == "auto" and stated is None else None
+    found = looks_like(path, unfold) if layout == "auto" and stated is None else None
     name = "columns" if stated else found.layout if found else layout
     used = stated or (found.columns if found else None)
     reading = FileReading()
-    items = list(islice(read_file(path, name, used, reading), PREVIEW_ROWS))
+    items = list(islice(read_file(path, name, used, reading, unfold), PREVIEW_ROWS))
     if not items and reading.examples:
         raise InputError(f"no row can be used: {reading.examples[0]}", "name the columns: --map question=COLUMN ...")
     return Preview(name, tuple(_shown(number, item) for number, item in items), used.said() if used else "",
@@ -106,25 +108,31 @@ def _shown(number: int, item: Imported) -> str:
 
 
 def import_file(workspace: Workspace, path: Path, layout: str = "auto",
-                columns: Mapping[str, str] | None = None) -> ImportReport:
-    """Store all rows of a file that can be used. InputError when none can, or when a layout or columns must be named;
-    a file that breaks off further on is no error: the report says where it ended."""
+                columns: Mapping[str, str] | None = None, unfold: float = MOST_UNFOLD) -> ImportReport:
+    """Store all rows of a file that can be used, as they are read. InputError when none can, or when a layout or
+    columns must be named; a file that breaks off further on is no error: the report says where it ended.
+
+    unfold: how many times larger than the file what it unfolds to may be.
+    """
     stated = column_map(columns) if columns else None
-    name = "columns" if stated else looks_like(path).require_sure(path) if layout == "auto" else layout
+    name = "columns" if stated else looks_like(path, unfold).require_sure(path) if layout == "auto" else layout
     reading, sums, marks, ends = FileReading(), Counter[str](), Counter[str](), Counter[str]()
     store, ended = open_store(workspace), ""
-    said = _said(path, name, stated)
-    rows = read_file(path, name, stated, reading)
-    for batch, broke_off in _batches(rows):
-        ended = broke_off
-        sums["prompts"] += store.add_prompts(item.prompt for item in batch)
-        answers = [answer for item in batch for answer in item.answers]
-        sums["traces"] += store.add_traces(answer.trace for answer in answers)
-        facts = [fact for answer in answers if (fact := answer.fact) is not None]
-        store.add_facts(facts)
-        sums["verdicts"] += len(facts)
-        marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
-        ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
+    said = _said(path, name, stated, unfold)
+    rows = read_file(path, name, stated, reading, unfold)
+    with begun(workspace, path) as progress:
+        for batch, broke_off in _batches(rows):
+            ended = broke_off
+            sums["prompts"] += store.add_prompts(item.prompt for item in batch)
+            answers = [answer for item in batch for answer in item.answers]
+            sums["traces"] += store.add_traces(answer.trace for answer in answers)
+            facts = [fact for answer in answers if (fact := answer.fact) is not None]
+            store.add_facts(facts)
+            sums["verdicts"] += len(facts)
+            marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
+            ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
+            sums["rows"] += len(batch)
+            progress(sums["rows"])
     if not reading.rows:
         raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
                                    f"{path.name} holds no rows"), "look at the rows with --preview")
@@ -133,27 +141,34 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
                         tuple(reading.examples), dict(reading.unused.most_common()), sums["verdicts"], said, ended)
 
 
-def _said(path: Path, layout: str, stated: ColumnMap | None) -> str:
+def _said(path: Path, layout: str, stated: ColumnMap | None, unfold: float) -> str:
     if layout != "columns":
         return ""
-    columns = stated or looks_like(path).columns
+    columns = stated or looks_like(path, unfold).columns
     return columns.said() if columns else ""
 
 
 def _batches(rows: Iterator[tuple[int, Imported]]) -> Iterator[tuple[list[Imported], str]]:
-    """Rows by the thousand, and, with the last of them, why the file ended early."""
+    """Rows by the thousand, fewer where they are long, and, with the last of them, why the file ended early."""
     batch: list[Imported] = []
-    ended = ""
+    ended, chars = "", 0
     try:
         for _, item in rows:
             batch.append(item)
-            if len(batch) == ROWS_AT_ONCE:
+            chars += _chars(item)
+            if len(batch) >= BORDERS.imported_rows or chars >= BORDERS.imported_chars:
                 yield batch, ""
-                batch = []
+                batch, chars = [], 0
     except InputError as error:
-        ended = error.message
+        ended = f"{error.message}; {error.hint}"
     if batch or ended:
         yield batch, ended
+
+
+def _chars(item: Imported) -> int:
+    texts = [message.content for message in item.prompt.messages]
+    return sum(map(len, texts)) + sum(len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
+                                      for answer in item.answers)
 
 
 def _note(ends: Counter[str], marks: Mapping[str, int]) -> str:

@@ -1,0 +1,1 @@
+"""Inputs of strangers: generators of hostile files."""

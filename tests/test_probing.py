@@ -142,7 +142,7 @@ def test_the_refusal_of_an_absurd_limit_states_the_true_one() -> None:
     assert "[1, 8192]" in found.limit_words
 
 
-def test_a_limit_that_is_taken_is_cut_at_the_first_words_and_stays_unknown() -> None:
+def test_a_limit_that_is_taken_is_cut_off_and_stays_unknown() -> None:
     teacher = PlayedTeacher(stalls=True)
     found = probed(teacher, idle_s=1.0)
     assert not found.lacks_finish, "nobody waited for the end"

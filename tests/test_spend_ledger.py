@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
 from localdistill.safety.journal import encode
-from localdistill.spending.ledger import NANO, SpendLedger, read_ledger, state_spent
+from localdistill.spending.ledger import NANO, SpendLedger
+from localdistill.spending.reading import read_ledger, state_spent, understood
 
 
 def test_a_call_is_reserved_settled_and_remembered(tmp_path: Path) -> None:
@@ -224,3 +225,130 @@ def test_a_full_disk_stops_before_the_call(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(LocalDistillError, match="No space left"):
         ledger.reserve(1)
     assert ledger.reserved_nano == 0, "what was not written down was not reserved"
+
+
+def busy_ledger(path: Path) -> int:
+    """A ledger with every kind of line, its last call open; what is spent or reserved by it."""
+    ledger = SpendLedger(path)
+    for number in range(9):
+        ticket = ledger.reserve(1_000_003 * (number + 1), f"host/m{number % 2}", calls=3 if number == 7 else 1)
+        assert ticket is not None
+        if number == 4:
+            ledger.saw(ticket, 9_000_000, is_whole=True)
+        if number % 3:
+            ledger.settle(ticket, None if number % 4 == 1 else 700_001 * number)
+    total = ledger.spent_nano + ledger.reserved_nano
+    ledger.close()
+    return total
+
+
+def test_no_flipped_bit_makes_less_spent_than_there_is(tmp_path: Path) -> None:
+    total = busy_ledger(path := tmp_path / "calls.jsonl")
+    files = [path.read_bytes(), path.with_name("calls.jsonl.size").read_bytes()]
+    assert understood(*files).least == total and understood(*files).problem == ""
+    for which, whole in enumerate(files):
+        for place in range(len(whole) * 8):
+            data = bytearray(whole)
+            data[place // 8] ^= 1 << place % 8
+            book = understood(*(bytes(data) if at == which else file for at, file in enumerate(files)))
+            assert book.least >= total and (book.problem or book.least == total), (which, place, book)
+
+
+def test_what_is_cut_off_or_taken_out_counts_as_the_whole_cap(tmp_path: Path) -> None:
+    total, cap = busy_ledger(path := tmp_path / "calls.jsonl"), 0.5
+    whole, side = path.read_bytes(), path.with_name("calls.jsonl.size").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    spoiled = [None, *(whole[:end] for end in range(len(whole)))]
+    spoiled += [b"".join(lines[:n] + lines[n + 1:]) for n in range(len(lines))]
+    for data in spoiled:
+        book = understood(data, side)
+        assert book.problem and book.counted(cap) == cap * NANO > total
+    assert understood(whole, None).problem and understood(None, None, lambda: "paid replies").problem == "paid replies"
+    path.unlink()
+    ledger = SpendLedger(path, cap)
+    assert ledger.spent_nano == cap * NANO and ledger.spent_usd == cap
+    ledger.close()
+
+
+def test_what_damage_left_known_is_not_forgotten_while_calls_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    total = busy_ledger(path)
+    path.write_bytes(path.read_bytes()[:200])
+    ledger = SpendLedger(path)
+    assert ledger.problem and ledger.spent_nano == total, "its size says what it came to"
+    ticket = ledger.reserve(5)
+    assert ticket is not None
+    ledger.settle(ticket, 3)
+    ledger.close()
+    assert SpendLedger(path).spent_nano == total + 3
+
+
+def test_what_one_call_cost_beyond_its_reserve_every_other_may_cost_too(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    ledger = SpendLedger(path, cap_usd=1.0)
+    unseen = ledger.reserve(100, "host/m")
+    assert unseen is not None
+    ledger.settle(unseen, None)
+    first, other = ledger.reserve(100, "host/m"), ledger.reserve(100, "else/m", calls=2)
+    assert first is not None and other is not None
+    assert ledger.settle(first, 130) == 130
+    assert ledger.spent_nano == 130 + 100 + 30, "the call whose end nobody saw counts with as much more"
+    second, third = ledger.reserve(100, "host/m"), ledger.reserve(100, "host/m")
+    assert second is not None and third is not None and ledger.reserved_nano == 2 * 130 + 100
+    ledger.saw(second, 150)
+    assert ledger.reserved_nano == 2 * 150 + 100 and ledger.spent_nano == 130 + 150
+    assert ledger.settle(second, None) == 150 and ledger.settle(third, 20) == 20
+    ledger.learn("else/m", 7)
+    assert ledger.reserved_nano == 100 + 2 * 7 and ledger.worst(10, "else/m", 3) == 31
+    ledger.close()
+    again = SpendLedger(path, cap_usd=1.0)
+    assert again.problem == "" and again.spent_nano == 130 + 2 * 150 + 20 + 114
+    assert again.adopt(other) and again.settle(other, 90) == 90, "a batch is counted as its results say"
+    assert again.spent_nano == 130 + 2 * 150 + 20 + 90
+    again.close()
+    state_spent(path, 0.5)
+    assert SpendLedger(path, 1.0).worst(10, "host/m") == 60, "a statement forgets no liar"
+
+
+def test_an_engine_that_nobody_knows_is_asked_one_call_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    ledger = SpendLedger(path, cap_usd=1.0)
+    first = ledger.reserve(100, "host/m")
+    assert first is not None
+    assert ledger.reserve(100, "host/m") is None and ledger.reserve(100, "else/m") is None
+    assert ledger.reserve(0, "else/m") is not None, "what costs nothing waits for nobody"
+    ledger.settle(first, None)
+    second = ledger.reserve(100, "host/m")
+    assert second is not None and ledger.reserve(100, "host/m") is None, "nothing was seen of the first"
+    ledger.settle(second, 0)
+    third = ledger.reserve(100, "host/m")
+    assert third is not None and ledger.reserve(100, "host/m") is None, "a refusal says nothing of its limits"
+    ledger.settle(third, 80)
+    assert ledger.reserve(100, "host/m") is not None and ledger.reserve(100, "host/m") is not None
+    other = ledger.reserve(100, "else/m")
+    assert other is not None
+    ledger.saw(other, 20, is_whole=True)
+    ledger.settle(other, None)
+    ledger.close()
+    again = SpendLedger(path, cap_usd=1.0)
+    for of in ("host/m", "else/m"):
+        assert again.reserve(100, of) is not None and again.reserve(100, of) is not None, "known across restarts"
+    again.close()
+    free = SpendLedger(None)
+    assert free.reserve(100, "host/m") is not None and free.reserve(100, "host/m") is not None, "there is no cap"
+
+
+def test_a_short_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "calls.jsonl"
+    ledger, write = SpendLedger(path), os.write
+    kept = ledger.reserve(7)
+    assert kept is not None
+    monkeypatch.setattr("localdistill.spending.ledger.os.write", lambda file, data: write(file, data[:9]))
+    with pytest.raises(LocalDistillError, match="No space left"):
+        ledger.reserve(1)
+    monkeypatch.setattr("localdistill.spending.ledger.os.write", write)
+    with pytest.raises(LocalDistillError, match="No space left"):
+        ledger.settle(kept, 2)
+    ledger.close()
+    again = SpendLedger(path)
+    assert (again.problem, again.spent_nano) == ("", 7), "no line says what those before it do not come to"

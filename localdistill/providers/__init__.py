@@ -21,7 +21,7 @@ from localdistill.providers.files import (
 )
 from localdistill.providers.hosts import host_of, is_loopback
 from localdistill.providers.who import THIS_MACHINE, Who, stated, unsaid, who_of
-from localdistill.spending.prices import NANO_PER_USD, Price, cost_nano_usd, known_cost_nano_usd, worst_nano_usd
+from localdistill.spending.prices import NANO_PER_USD, Price, charged_nano_usd, cost_nano_usd, worst_nano_usd
 
 __all__ = [
     "NANO_PER_USD",
@@ -35,10 +35,10 @@ __all__ = [
     "Terms",
     "TermsClass",
     "Who",
+    "charged_nano_usd",
     "cost_nano_usd",
     "host_of",
     "is_loopback",
-    "known_cost_nano_usd",
     "provider",
     "provider_names",
     "provider_of_url",

@@ -17,7 +17,8 @@ from localdistill.runs.naming import run_to
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, start_module
 from localdistill.safety.files import free_bytes
-from localdistill.spending.ledger import NANO, read_ledger, state_spent
+from localdistill.spending.ledger import SpendLedger
+from localdistill.spending.reading import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
 
@@ -49,7 +50,8 @@ def start(
         stages = stages[: stages.index(until) + 1]
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {}), "warnings": _checked(workspace, recipe, base, stages)}
-    run = RunFolder.create(workspace.runs, recipe, text, asked)
+    run = RunFolder.create(workspace.runs, recipe, text, {**asked, "ledger": True})
+    SpendLedger(run.calls).close()  # from now on one that is not there is known to be gone
     _launch(run, workspace)
     return run
 
@@ -69,10 +71,10 @@ def resume(
     if run.is_alive():
         raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
     if spent_usd is not None:
-        ledger = read_ledger(run.calls, run.proof_of_calls)
-        if not ledger.problem:
-            known = (ledger.settled + ledger.assumed + sum(ledger.open.values())) / NANO
-            raise UsageError(f"the ledger of calls of run {run.id} is whole: ${known:.4f} are spent or reserved",
+        book = read_ledger(run.calls, run.proof_of_calls)
+        if not book.problem:
+            raise UsageError(f"the ledger of calls of run {run.id} is whole: ${book.least / NANO:.4f} are spent or "
+                             "reserved",
                              f"localdistill resume {run.id}, without --spent")
         if not 0 <= spent_usd < float("inf"):
             raise UsageError("what was spent is 0 or more US dollars", f"localdistill resume {run.id} --spent 1.25")

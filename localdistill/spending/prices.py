@@ -85,9 +85,11 @@ def cost_nano_usd(price: Price, usage: Usage) -> int:
     return -(-(total + (new - reasoning) * rates.output + reasoning * rates.reasoning) // rates.below)
 
 
-def known_cost_nano_usd(price: Price | None, usage: Usage) -> int | None:
-    """`cost_nano_usd`; None when the price is unknown or the server did not count."""
-    return None if price is None or usage.estimated else cost_nano_usd(price, usage)
+def charged_nano_usd(price: Price, usage: Usage, counted: Usage) -> int:
+    """What a reply cost for which the server counts `usage` and we count `counted`: prompt and new tokens each by the
+    larger count."""
+    return cost_nano_usd(price, usage) + worst_nano_usd(
+        price, counted.prompt_tokens - usage.prompt_tokens, counted.completion_tokens - usage.completion_tokens)
 
 
 def worst_nano_usd(price: Price, prompt_tokens: int, max_tokens: int) -> int:

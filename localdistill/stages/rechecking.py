@@ -100,7 +100,7 @@ def recheck(engine: Engine, old: Probe | None, ledger: SpendLedger, cancel: Canc
     if not isinstance(engine, WireEngine):
         return []
     try:
-        new = probe(engine, ledger, cancel)
+        new = probe(engine, ledger, cancel, finds_limits=False)
     except Cancelled:
         raise
     except LocalDistillError as problem:

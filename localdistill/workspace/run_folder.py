@@ -248,8 +248,14 @@ class RunFolder:
         return self.path / "calls.jsonl"
 
     def proof_of_calls(self) -> str:
-        """What shows that paid calls were made, should their ledger be silent: a paid reply, what stages said they had
-        spent, or a batch at a provider. Empty when nothing does."""
+        """What shows that paid calls may have been made, should their ledger be silent: the run's request says that it
+        had one; in older runs a paid reply, what stages said they had spent, or a batch at a provider. Empty when
+        nothing does."""
+        try:
+            if self.request().get("ledger"):
+                return "it is gone"
+        except (OSError, ValueError, AttributeError):
+            return "it is gone, and what the run was asked for cannot be read"
         for event, _ in self.events():
             if isinstance(event, Measured) and event.name == "spent_usd" and event.value > 0:
                 return f"the run said that it had spent ${event.value:.4f}"

@@ -489,7 +489,7 @@ def test_too_much_waiting_at_the_provider_makes_smaller_batches(server: FaultSer
 def test_a_cap_cuts_batches_and_frees_room_when_they_end(server: FaultServer, kind: str, tmp_path: Path) -> None:
     ledger = SpendLedger(None, cap_usd=0.0105)  # a request may cost a little over $0.002
     reserved: list[int] = []
-    server._on_request = lambda seen: reserved.append(ledger.reserved_nano + ledger.spent_nano)
+    server.on_request = lambda seen: reserved.append(ledger.reserved_nano + ledger.spent_nano)
     replies = ask(engine_of(server, kind, tmp_path, ledger, **PRICES), doubles(9))
     assert len(replies) == 9 and all(map(is_right, replies)) and handed_in(server) >= 3
     assert max(reserved) <= 0.0105 * NANO and ledger.spent_usd == pytest.approx(server.billed_usd(1, 2))

@@ -38,16 +38,20 @@ def question_of(body: Any) -> str:
     return ""
 
 
-def said_to(question: str, step: Step) -> Said:
-    """The texts of the step, or such that belong to the question, and an honest count of their tokens."""
+def said_to(question: str, step: Step, most: int | None = None) -> Said:
+    """The texts of the step, or such that belong to the question, and an honest count of their tokens. most: what a
+    model that keeps to its limit writes; texts of the step may be longer."""
     number = re.search(r"(\d+)\s*$", question)
     n = int(number[1]) if number else 0
     reasoning = f"{n} + {n} = {2 * n}." if number else f"I was asked: {question}"
     answer = f"The answer is {2 * n}." if number else f"My answer to {question}"
+    if most is not None and _tokens(reasoning) + _tokens(answer) > most:
+        reasoning, answer = reasoning[: 2 * most], answer[: 2 * most]
     reasoning = reasoning if step.reasoning is None else step.reasoning
     answer = answer if step.answer is None else step.answer
     thought, spoken = _tokens(reasoning), _tokens(answer)
-    return Said(reasoning, answer, _tokens(question) + 3, thought + spoken, thought)
+    return Said(reasoning, answer, _tokens(question) + 3, thought + spoken + step.hidden_tokens,
+                thought + step.hidden_tokens)
 
 
 def _tokens(text: str) -> int:
@@ -151,7 +155,9 @@ def anthropic_events(said: Said, step: Step, number: int) -> list[bytes]:
 
 
 def error_body(path: str, status: int, message: str) -> bytes:
-    """An error object in the words of the asked form."""
+    """An error object in the words of the asked form; the statuses of a server that is asked too much name a limit."""
+    message = {429: f"Rate limit reached: {message}", 503: f"Overloaded: {message}", 529: f"Overloaded: {message}"}.get(
+        status, message)
     if "/messages" in path:
         kinds = {400: "invalid_request_error", 401: "authentication_error", 402: "billing_error",
                  403: "permission_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}

@@ -42,6 +42,11 @@ class Step:
     connection is closed."""
     error_after: int | None = None
     """An error event comes after so many events of the stream (or instead of a whole body)."""
+    hidden_tokens: int = 0
+    """The model wrote so many tokens beside what is shown; an honest count holds them."""
+    billed: bool | None = None
+    """Whether the provider charges for what the model wrote. None: where the server made the reply itself and says 200.
+    True: the model had written before it went wrong."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -80,7 +80,9 @@ class FaultServer:
         self.in_flight = self.most_in_flight = 0
         """Requests being worked on, waiting ones included: now, and at most."""
         self.port = port
-        self._on_request = on_request
+        self.is_gone = False
+        """Whoever asks is not heard: what a killed process would send after its end."""
+        self.on_request = on_request
         self._chooser = Chooser(self.script)
         self._desk = BatchDesk(self.script.batch, self._reply_in_batch, bodies.question_of)
         self._window = _Window(time.monotonic())
@@ -218,7 +220,7 @@ class FaultServer:
             raise
         connection = Connection(reader, asyncio.StreamWriter(transport, protocol, reader, self._loop))
         try:
-            while (asked := await read_request(reader)) is not None:
+            while (asked := await read_request(reader)) is not None and not self.is_gone:
                 if not await self._answer(asked, connection):
                     break
             connection.close()
@@ -273,8 +275,8 @@ class FaultServer:
         is_stream = handled is None and step.status == 200 and bool((seen.body or {}).get("stream"))
         body = self._body(asked.path, seen, step, is_stream)
         seen.status = step.status
-        if self._on_request is not None:
-            self._on_request(seen)
+        if self.on_request is not None:
+            self.on_request(seen)
         if step.delay_s:
             await asyncio.sleep(step.delay_s)
         if step.hold:
@@ -295,12 +297,14 @@ class FaultServer:
 
     def _body(self, path: str, seen: Recorded, step: Step, is_stream: bool) -> bytes:
         """The bytes of the reply; notes on `seen` what it costs."""
+        most = seen.body.get("max_tokens") if isinstance(seen.body, dict) else None
+        said = bodies.said_to(seen.question, step, most)
+        if step.billed or (step.billed is None and step.body is None and step.status == 200):
+            seen.prompt_tokens, seen.completion_tokens = said.prompt_tokens, said.completion_tokens
         if step.body is not None:
             return step.body.encode("latin-1")
         if step.status != 200:
             return bodies.error_body(path, step.status, f"the loopback server says {step.status}")
-        said = bodies.said_to(seen.question, step)
-        seen.prompt_tokens, seen.completion_tokens = said.prompt_tokens, said.completion_tokens
         is_message = "/messages" in path
         if not is_stream:
             if step.error_after is not None:

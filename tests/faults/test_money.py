@@ -65,7 +65,8 @@ def test_a_stream_that_ends_in_an_error_is_charged(server: FaultServer, kind: st
 
 WORST_USD = (1.0 * len("Double 7") + 2.0 * 1000) / 1e6
 """The least that is reserved for one question."""
-HTML = {"body": "<html>gateway</html>", "content_type": "text/html"}
+HTML: dict[str, Any] = {"body": "<html>gateway</html>", "content_type": "text/html"}
+AWAY = '{"error": {"message": "the model went away", "type": "server_error"}}'
 
 
 def paid_for(server: FaultServer, kind: str, step: Step, **options: Any) -> tuple[SpendLedger, list[Reply]]:
@@ -81,7 +82,9 @@ def paid_for(server: FaultServer, kind: str, step: Step, **options: Any) -> tupl
 @kinds
 @pytest.mark.parametrize("step", [
     *(Step(status=status) for status in (307, 400, 401, 402, 403, 404, 422, 429, 503, 529)),
-    Step(status=429, **HTML), Step(status=503, headers={"Retry-After": "0"}, **HTML),
+    Step(status=429, headers={"Retry-After": "0"}, **HTML),
+    Step(status=429, body="<h1>429 Too Many Requests</h1>", content_type="text/html"),
+    Step(status=503, body="<h1>Overloaded</h1>", content_type="text/html"),
     Step(status=422, body='{"detail": [{"loc": ["body"], "msg": "a field is missing"}]}'),
 ], ids=lambda step: f"{step.status}{step.body or ''}"[:12])
 def test_what_an_api_turns_down_before_it_begins_costs_nothing(server: FaultServer, kind: str, step: Step) -> None:
@@ -93,7 +96,9 @@ def test_what_an_api_turns_down_before_it_begins_costs_nothing(server: FaultServ
 @kinds
 @pytest.mark.parametrize("step", [
     *(Step(status=status) for status in (408, 418, 500, 502, 504)),
-    *(Step(status=status, **HTML) for status in (400, 404, 503)),
+    *(Step(status=status, **HTML) for status in (400, 404, 429, 503, 529)),
+    *(Step(status=status, body=AWAY) for status in (429, 503, 529)),
+    Step(status=503, headers={"Retry-After": "0"}, **HTML), Step(status=503, headers={"Retry-After": "0"}, body=AWAY),
     Step(status=429, cut=10, ending="abrupt"), Step(status=503, cut=10, ending="reset"),
     Step(status=429, body='{"choices": [{"message": {"content": "It is"}}], "error": {"message": "slower"}}'),
     Step(status=400, body='{"error": {"message": "no JSON came out", "failed_generation": "{\\"a"}}'),
@@ -212,11 +217,11 @@ class FullLedger(SpendLedger):
         super().__init__()
         self.left = calls
 
-    def reserve(self, nano: int) -> int | None:
+    def reserve(self, nano: int, of: str = "", calls: int = 1) -> int | None:
         self.left -= 1
         if self.left < 0:
             raise LocalDistillError("the ledger of calls cannot be written: no space", "free some disk and resume")
-        return super().reserve(nano)
+        return super().reserve(nano, of, calls)
 
 
 @kinds

@@ -51,13 +51,14 @@ def test_two_priced_teachers_stay_under_the_cap_and_apart(tmp_path: Path, monkey
         settings = [setting for name in ("reasoner", "plain") for setting in (
             f'teacher.{name}.base_url="{server.url}"', f'teacher.{name}.api_key_env="PROBE_KEY"')]
         monkeypatch.setenv("PROBE_KEY", "a-key-of-a-test")
+        server.usage = {"prompt_tokens": 60, "completion_tokens": 9}
         workspace, run = finished(tmp_path, "api-teacher", settings)
         assert sum(server.asked.values()) == 24
     assert len(run.ids("collect")) == 24 and len(run.ids("select")) == 12
     assert {trace.model.rsplit("/", 1)[1] for trace in Store(workspace.store_path).traces(run.ids("select"))} == {
         "deepseek-v4-pro"}
     spent = read_output(run, CollectOutput).spent_usd
-    assert spent == pytest.approx(12 * ((5 * 1.32 + 9 * 3.96) + (5 * 0.30 + 9 * 1.20)) / 1e6, rel=1e-6)
+    assert spent == pytest.approx(12 * ((60 * 1.32 + 9 * 3.96) + (60 * 0.30 + 9 * 1.20)) / 1e6, rel=1e-6)
     plan = make_plan(workspace, run.recipe(), tmp_path)
     assert any("12 answers are stored" in line.text for line in plan.lines)
 

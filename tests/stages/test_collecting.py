@@ -25,7 +25,7 @@ from localdistill.core.errors import (
 from localdistill.core.events import Cancel, Counted, Event, Measured, Noted, Warned
 from localdistill.core.records import Message, Prompt, Sampling, Trace, request_id, request_namer
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
-from localdistill.spending.ledger import state_spent
+from localdistill.spending.reading import state_spent
 from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext

@@ -54,6 +54,8 @@ def _budget(budget: Budget, state: str, spent: float) -> Content:
     if budget.problem:
         why = line(budget.problem, 80)
         paused = shown(f"   its ledger of calls is not whole ({why}): c asks what was spent", "$warning")
-    least = "at least " if budget.problem else ""
-    return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: {least}${spent:,.4f} spent{reserved}; "),
+    said = f"${spent:,.4f} spent"
+    if budget.problem:
+        said = f"at least {said}" if budget.cap_usd is None else f"${spent:,.4f} count as spent, for nobody knows"
+    return joined(shown("budget ", "bold"), shown(f"{line(budget.run_id, 60)}: {said}{reserved}; "),
                   shown(f"{cap}{left}", MUTED), paused)

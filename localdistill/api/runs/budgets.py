@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.spending.ledger import NANO, read_ledger
+from localdistill.spending.reading import NANO, read_ledger
 from localdistill.workspace.run_folder import RunFolder
 
 
@@ -18,7 +18,8 @@ class Budget:
     calls: int
     """Paid calls that were begun."""
     spent_usd: float
-    """What ended calls did cost, or were reserved with where nobody saw the cost."""
+    """What ended calls did cost, or were reserved with where nobody saw the cost. Where the ledger is not whole: the
+    whole cap, or without one what is known of it, open calls included."""
     open_usd: float
     """What is reserved for calls whose end is not written down yet."""
     cap_usd: float | None
@@ -29,9 +30,9 @@ class Budget:
 
 def budget_of(run: RunFolder) -> Budget:
     """The money of `run` now."""
-    ledger = read_ledger(run.calls, run.proof_of_calls)
-    return Budget(run.id, ledger.calls, (ledger.settled + ledger.assumed) / NANO, sum(ledger.open.values()) / NANO,
-                  _cap_of(run), ledger.problem)
+    book, cap = read_ledger(run.calls, run.proof_of_calls), _cap_of(run)
+    is_open = 0 if book.problem else book.entries.open_nano
+    return Budget(run.id, book.entries.calls, (book.counted(cap) - is_open) / NANO, is_open / NANO, cap, book.problem)
 
 
 def _cap_of(run: RunFolder) -> float | None:

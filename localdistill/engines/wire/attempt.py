@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localdistill.engines.wire.collected import Collected
+from localdistill.engines.wire.collected import UNREADABLE, Collected
 from localdistill.engines.wire.dialect import Fold, RateLimitHeaders
 from localdistill.engines.wire.http import (
     KEPT_BYTES,
@@ -91,20 +92,31 @@ async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: di
     import aiohttp
 
     events = _Events(target, on_piece)
+    with _saying_what_was_written(events):
+        try:
+            async for chunk in chunks(response, watch):
+                events.feed(chunk)
+                if events.over:
+                    break
+                if events.is_too_large():
+                    response.close()
+                    raise Refused(f"the stream is larger than {MAX_BODY_BYTES} bytes, or one line of it is",
+                                  target.text(events.evidence))
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            if not events.evidence.strip():
+                raise
+        events.end()
+        return events.answer(limits)
+
+
+@contextmanager
+def _saying_what_was_written(events: _Events) -> Iterator[None]:
+    """An error that ends a stream carries what came of the reply before."""
     try:
-        async for chunk in chunks(response, watch):
-            events.feed(chunk)
-            if events.over:
-                break
-            if events.is_too_large():
-                response.close()
-                raise Refused(f"the stream is larger than {MAX_BODY_BYTES} bytes, or one line of it is",
-                              target.text(events.evidence))
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        if not events.evidence.strip():
-            raise
-    events.end()
-    return events.answer(limits)
+        yield
+    except (Transient, Refused) as problem:
+        problem.wrote = events.wrote()
+        raise
 
 
 class _Events:
@@ -165,6 +177,12 @@ class _Events:
         if raw != joined:  # a key that came in two pieces
             body = json.loads(raw)
         return WireResponse(target.dialect.collect(body), raw, is_whole, limits)
+
+    def wrote(self) -> Collected | None:
+        """What of a reply came so far; None when that cannot be read."""
+        with suppress(*UNREADABLE):
+            return self._target.dialect.collect(self._fold.body())
+        return None
 
     def _take(self, line: bytes) -> str:
         """Add one event; returns its text when it is no JSON object: half a line of a broken stream, or damage."""

@@ -188,7 +188,8 @@ def _content(content: object) -> Iterator[tuple[bool, str, str]]:
 
 
 def usage_of(usage: object) -> Usage | None:
-    """Token counts as reported; None when there is no sane count of new tokens."""
+    """Token counts as reported; None when there is no sane count of new tokens. Some servers leave reasoning out of the
+    new tokens and count it in the total."""
     if not isinstance(usage, Mapping):
         return None
     new = usage.get("completion_tokens")
@@ -197,6 +198,7 @@ def usage_of(usage: object) -> Usage | None:
     prompt = count_of(usage, "prompt_tokens")
     cached = count_of(usage, "prompt_tokens_details.cached_tokens", "prompt_cache_hit_tokens", "cached_tokens")
     reasoning = count_of(usage, "completion_tokens_details.reasoning_tokens", "reasoning_tokens")
+    new = max(new, count_of(usage, "total_tokens") - prompt, new + reasoning if reasoning > new else 0)
     return Usage(prompt, new, reasoning, min(cached, prompt))
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from localdistill.core.records import Reply, Status, TokenScores, TraceKind, Usage
+from localdistill.core.records import Message, Reply, Status, TokenScores, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
 
-_CHARS_PER_TOKEN = 4
+_WIDE = re.compile("[\u2e80-\U0010ffff]")
+_TOKENS_PER_MESSAGE = 3
+"""What a chat template adds at least."""
+_LIE = 4
+"""A server that counts so many times fewer tokens than its text has by our count does not count at all."""
+_ENOUGH = 64
+"""Tokens by our count from which that is said: of a few words the count may be anything."""
 
 
 class Malformed(Exception):
     """The body is not what the dialect says; the text says why."""
+
+
+UNREADABLE = (Malformed, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError)
+"""What reading a hostile body may raise. It must not end the work on all others."""
 
 
 @dataclass
@@ -42,18 +54,35 @@ class Collected:
         return "\n\n".join(kept)
 
 
+def tokens_of(text: str) -> int:
+    """Our own count of the tokens of a text whose tokenizer is not known: four letters each, or little more than one
+    of a script without an alphabet."""
+    wide = 0 if text.isascii() else len(_WIDE.findall(text))
+    return math.ceil((len(text) - wide) / 4 + wide * 0.65)
+
+
+def asked_tokens(messages: Iterable[Message]) -> int:
+    """Our own count of what is asked."""
+    return sum(tokens_of(message.content) + _TOKENS_PER_MESSAGE for message in messages)
+
+
+def counted(reasoning: str, answer: str, prompt_tokens: int) -> Usage:
+    """Our own count of a reply, or of what came of one; prompt_tokens: that of what was asked."""
+    thought = tokens_of(reasoning)
+    return Usage(prompt_tokens, thought + tokens_of(answer), thought, estimated=True)
+
+
 def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, elapsed_s: float, *,
-             is_whole: bool = True, may_lack_finish: bool = False) -> Reply:
-    """The reply. `is_whole` False: the connection ended before the server said that it was finished.
-    `may_lack_finish`: this server is known to leave the reason out of complete replies."""
+             prompt_tokens: int = 0, is_whole: bool = True, may_lack_finish: bool = False) -> Reply:
+    """The reply. prompt_tokens: our count of what was asked. `is_whole` False: the connection ended before the server
+    said that it was finished. `may_lack_finish`: this server is known to leave the reason out of complete replies."""
     if collected.continuations:
         read = Usage(sum(len(scores.ids) for scores in collected.continuations), estimated=True)
         return Reply(request_id, "complete", usage=collected.usage or read, elapsed_s=elapsed_s,
                      continuations=collected.continuations)
     split = _split(collected)
-    usage = collected.usage or _estimated(split)
-    if not usage.estimated and not (usage.prompt_tokens and (usage.completion_tokens or not _has_text(split))):
-        usage = _estimated(split)  # nothing asked, or nothing written where there is text: a count that lies
+    ours = counted(split.reasoning, split.answer or collected.refusal, prompt_tokens)
+    usage = collected.usage if collected.usage is not None and _may_be(collected.usage, ours) else ours
     status = _status(collected, split, usage, max_tokens, is_whole, may_lack_finish)
     return Reply(
         request_id=request_id, status=status, reasoning=split.reasoning, answer=split.answer or collected.refusal,
@@ -94,13 +123,13 @@ def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, i
     return "reasoning_only" if split.reasoning else "empty"
 
 
-def _has_text(split: Split) -> bool:
-    return bool(split.reasoning or split.answer)
-
-
-def _estimated(split: Split) -> Usage:
-    reasoning = -(-len(split.reasoning) // _CHARS_PER_TOKEN)
-    return Usage(0, reasoning + -(-len(split.answer) // _CHARS_PER_TOKEN), reasoning, estimated=True)
+def _may_be(usage: Usage, ours: Usage) -> bool:
+    """False where a server counts nothing asked, nothing written where there is text, or next to nothing of much: such
+    a count is none."""
+    return usage.prompt_tokens > 0 and all(
+        (said or not count) and (count < _ENOUGH or said * _LIE >= count)
+        for said, count in ((usage.prompt_tokens, ours.prompt_tokens),
+                            (usage.completion_tokens, ours.completion_tokens)))
 
 
 def count_of(usage: object, *paths: str) -> int:

@@ -17,13 +17,14 @@ from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailab
 from localdistill.core.events import Event, Noted, Warned
 from localdistill.core.records import Reply
 from localdistill.engines.wire.attempt import OnPiece, WireResponse, attempt
-from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.charges import UNKNOWN, Charge, charge_after, charge_of
+from localdistill.engines.wire.collected import UNREADABLE, Malformed, reply_of
 from localdistill.engines.wire.dialect import Dialect
-from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, cost_after, open_session
+from localdistill.engines.wire.http import Refused, Slowed, Target, Transient, open_session
 from localdistill.engines.wire.rate_limiter import RateLimiter
 from localdistill.engines.wire.selector import FewAtATime
 from localdistill.engines.wire.waiting import backoff_s
-from localdistill.providers import Price, known_cost_nano_usd, worst_nano_usd
+from localdistill.providers import Price, worst_nano_usd
 from localdistill.spending.ledger import NANO, SpendLedger
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Rules:
     backoff_s: float
     price: Price | None
     may_lack_finish: bool
+    of: str = ""
+    """Whose calls these are in the ledger."""
 
 
 @dataclass
@@ -67,7 +70,9 @@ class Job:
     body: dict[str, Any]
     max_tokens: int
     prompt_bytes: int
-    """Bytes of all messages and what the template may add: no tokenizer makes more tokens of them than that."""
+    """Bytes of all that is sent and what the template may add: no tokenizer makes more tokens of them than that."""
+    prompt_tokens: int = 0
+    """About as many tokens as the messages have, by our own count."""
     dialect: Dialect | None = None
     """The form of API that this one is asked in; None: the engine's."""
     on_piece: OnPiece | None = None
@@ -203,17 +208,22 @@ class Dispatcher:
         """A ticket; True when nothing is known to cost anything; False when the budget has no room now."""
         if self.rules.price is None:
             return True
-        worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
-        ticket = self.ledger.reserve(worst)
+        told = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
+        ticket = self.ledger.reserve(told, self.rules.of)
         if ticket is not None:
             return ticket
         if not self.ledger.reserved_nano:
-            cap, spent = (self.ledger.cap_nano or 0) / NANO, self.ledger.spent_usd
+            cap, spent, worst = (self.ledger.cap_nano or 0) / NANO, self.ledger.spent_usd, self._worst(job)
             self._end(BudgetReached(
                 f"the cap of ${cap:.4f} is reached: ${spent:.4f} are spent, and the next call could cost "
                 f"${worst / NANO:.4f}",
                 "raise max_usd and resume; what was answered is kept"))
         return False
+
+    def _worst(self, job: Job) -> int:
+        """The most that `job` may cost, as far as is known of its server."""
+        price = self.rules.price
+        return self.ledger.worst(worst_nano_usd(price, job.prompt_bytes, job.max_tokens), self.rules.of) if price else 0
 
     def _expected_tokens(self, job: Job) -> float:
         return job.prompt_bytes / 4 + (self._typical_tokens or job.max_tokens / 2)
@@ -235,61 +245,59 @@ class Dispatcher:
 
     async def _one(self, job: Job, server: Server, ticket: int | None) -> None:
         """One try of `job` at `server`, settled and judged."""
-        cost: int | None = None
+        charge, price = UNKNOWN, self.rules.price
         sent_at = time.monotonic()
         try:
             try:
                 target = server.target if job.dialect is None else server.target.spoken_to(job.dialect)
                 answer = await attempt(self._connected(), target, job.body, job.on_piece)
-                cost = self._took(job, server, answer, sent_at)
-            except Malformed as problem:
-                raise Transient(str(problem), "request") from None
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as problem:
-                # One hostile reply must not end the work on all others.
-                text = f"a reply that cannot be read: {type(problem).__name__}"
+                charge = self._took(job, server, answer, sent_at)
+            except UNREADABLE as problem:
+                text = str(problem) if isinstance(problem, Malformed) else (
+                    f"a reply that cannot be read: {type(problem).__name__}")
                 raise Transient(text, "request") from None
         except Slowed as problem:
-            cost = cost_after(problem)
+            charge = charge_after(price, problem, job.prompt_tokens)
             self._slowed(job, server, problem)
         except Refused as problem:
-            cost = cost_after(problem)
-            self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)), cost)
+            charge = charge_after(price, problem, job.prompt_tokens)
+            self._deliver(job, Reply(job.request_id, "error", raw=problem.raw, error=str(problem)), charge)
         except Transient as problem:
-            cost = cost_after(problem)
-            self._failed(job, server, problem, cost)
+            charge = charge_after(price, problem, job.prompt_tokens)
+            self._failed(job, server, problem, charge)
         except EngineError as problem:
-            cost = cost_after(problem)
+            charge = charge_after(price, problem, job.prompt_tokens)
             self._lost(job, server, problem)
         finally:
             if ticket is not None:
-                job.spent_nano += self.ledger.settle(ticket, cost)
+                job.spent_nano += charge.settle(self.ledger, ticket)
 
-    def _took(self, job: Job, server: Server, answer: WireResponse, sent_at: float) -> int | None:
-        """Deliver a reply, or try again when it broke off. Returns its cost in nano-dollars, None when unknown."""
+    def _took(self, job: Job, server: Server, answer: WireResponse, sent_at: float) -> Charge:
+        """Deliver a reply, or try again when it broke off. Returns what it is charged with."""
         now = time.monotonic()
         reply = reply_of(answer.collected, job.request_id, answer.raw, job.max_tokens, now - sent_at,
-                         is_whole=answer.is_whole, may_lack_finish=self.rules.may_lack_finish)
+                         prompt_tokens=job.prompt_tokens, is_whole=answer.is_whole,
+                         may_lack_finish=self.rules.may_lack_finish)
         server.limiter.heard(answer.limits, now)
         usage = reply.usage
-        # What a stream counted until it broke off is not what the server counts.
-        cost = known_cost_nano_usd(self.rules.price, usage) if answer.is_whole else None
+        charge = charge_of(self.rules.price, reply, job.prompt_tokens, answer.is_whole)
         job.odd_ends += answer.is_whole and reply.status == "truncated"
         # A server that leaves the reason out once will do so again: asking a second time is enough.
         if reply.status == "truncated" and job.odd_ends < 2:
             job.last = reply
-            self._failed(job, server, Transient("the stream ended without its finish signal", "request"), cost)
-            return cost
+            self._failed(job, server, Transient("the stream ended without its finish signal", "request"), charge)
+            return charge
         saturated = bool(self._pending)
         size = usage.completion_tokens + 1.0
         self._typical_tokens += (size - self._typical_tokens) / 20 if self._typical_tokens else size
         server.limiter.succeeded(sent_at, now, size, saturated)
-        self._deliver(job, reply, cost)
-        return cost
+        self._deliver(job, reply, charge)
+        return charge
 
-    def _deliver(self, job: Job, reply: Reply, cost: int | None) -> None:
+    def _deliver(self, job: Job, reply: Reply, charge: Charge) -> None:
         if self.rules.price is not None:
-            worst = worst_nano_usd(self.rules.price, job.prompt_bytes, job.max_tokens)
-            reply = replace(reply, cost_usd=(job.spent_nano + (worst if cost is None else cost)) / NANO)
+            cost = max(self._worst(job), charge.seen) if charge.nano is None else charge.nano
+            reply = replace(reply, cost_usd=(job.spent_nano + cost) / NANO)
         self.outcomes.put(reply)
 
     def _slowed(self, job: Job, server: Server, problem: Slowed) -> None:
@@ -305,7 +313,7 @@ class Dispatcher:
         if not self._stopping:
             self._pending.appendleft(job)
 
-    def _failed(self, job: Job, server: Server, problem: Transient, cost: int | None) -> None:
+    def _failed(self, job: Job, server: Server, problem: Transient, charge: Charge) -> None:
         """Try again later, elsewhere if there is an elsewhere; give the job up after its tries."""
         server.limiter.has_answered |= problem.counts
         job.failed_at = server
@@ -324,7 +332,7 @@ class Dispatcher:
         retries = self.rules.retries if job.retries is None else job.retries
         if job.tries > retries or self._stopping:
             error = f"{job.last.error or problem} (after {job.tries} tries)"
-            self._deliver(job, job.last if job.last.status == "truncated" else replace(job.last, error=error), cost)
+            self._deliver(job, job.last if job.last.status == "truncated" else replace(job.last, error=error), charge)
             return
         self._delayed += 1
         self._loop.call_later(backoff_s(max(0, job.tries - 1), self.rules.backoff_s), self._again, job)

@@ -3,6 +3,7 @@ forms of API is a dialect and a body; what differs between providers is data."""
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.errors import EngineError, LocalDistillError, UsageError
 from localdistill.core.events import Cancel, Emit, Event
 from localdistill.core.records import Reply, Request, Sampling, content_id
+from localdistill.engines.wire.charges import most_new_tokens
+from localdistill.engines.wire.collected import asked_tokens
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.dispatcher import Dispatcher, Job, Rules, Server
 from localdistill.engines.wire.http import Target
@@ -29,6 +32,10 @@ _FEWEST_FED = 16
 _BYTES_PER_MESSAGE = 32
 _BYTES_PER_REQUEST = 256
 """What a chat template may add around the messages, generously."""
+_SETTINGS = frozenset({
+    "messages", "system", "model", "max_tokens", "max_completion_tokens", "temperature", "seed", "top_p", "top_k",
+    "stop", "stop_sequences", "thinking", "chat_template_kwargs", "reasoning", "reasoning_effort", "enable_thinking"})
+"""Keys of a body that are counted already, or that no model reads. Schemas, tools and what `extra` brings it may."""
 
 
 class WireEngine:
@@ -167,8 +174,11 @@ class WireEngine:
         require(self, needed_by(request))
         body = self._body(request)
         size = sum(len(m.content.encode("utf-8", "replace")) + _BYTES_PER_MESSAGE for m in request.messages)
-        return Job(request.id, {**body, **self._stream_keys()} if streams else body, request.sampling.max_tokens,
-                   size + _BYTES_PER_REQUEST)
+        beside = {key: value for key, value in body.items() if key not in _SETTINGS}
+        size += len(json.dumps(beside)) if beside else 0
+        return Job(request.id, {**body, **self._stream_keys()} if streams else body,
+                   most_new_tokens(body, request.sampling.max_tokens), size + _BYTES_PER_REQUEST,
+                   asked_tokens(request.messages))
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
         """Pieces of the reply as they arrive, reasoning between think tags.
@@ -224,7 +234,8 @@ class WireEngine:
         """How patiently and at what price requests are asked."""
         options, known = self.options, self.options.known()
         return Rules(options.timeout_s, options.idle_s, options.patience_s, options.retries, options.backoff_s,
-                     self.price(), known.may_lack_finish_reason if known else False)
+                     self.price(), known.may_lack_finish_reason if known else False,
+                     f"{options.host()}/{options.model}")
 
     def connected(self) -> Dispatcher:
         """The dispatcher, started if need be."""

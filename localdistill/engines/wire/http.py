@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from localdistill.core.errors import EngineError, EngineUnavailable
+from localdistill.engines.wire.collected import Collected
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.waiting import is_retried, retry_after_s
 
@@ -48,7 +49,9 @@ Scope = Literal["request", "server"]
 # `refuses_at_once` and the few errors before anything is sent prove.
 
 class Transient(Exception):
-    """May pass by itself. `raw` is what came instead of a reply."""
+    """May pass by itself. `raw` is what came instead of a reply, `wrote` what of one came before it broke off."""
+
+    wrote: Collected | None = None
 
     def __init__(self, message: str, scope: Scope, raw: str = "", *, billed: bool = True, counts: bool = True,
                  slows: bool = False) -> None:
@@ -66,7 +69,9 @@ class Slowed(Exception):
 
 
 class Refused(Exception):
-    """This request will never be answered. `raw` is what came instead."""
+    """This request will never be answered. `raw` is what came instead, `wrote` what of a reply came before."""
+
+    wrote: Collected | None = None
 
     def __init__(self, message: str, raw: str = "", *, billed: bool = True) -> None:
         super().__init__(message[:_MAX_ERROR_CHARS])
@@ -83,13 +88,6 @@ class Denied(EngineError):
 
 class Unpaid(Denied, EngineUnavailable):
     """The server wants money first."""
-
-
-def cost_after(problem: Exception) -> int | None:
-    """What a call that ended in `problem` cost, in nano-dollars: 0 where it proves that nothing was written, else
-    nobody knows."""
-    is_proof = isinstance(problem, Transient | Slowed | Refused | Denied) and not problem.billed
-    return 0 if is_proof else None
 
 
 @dataclass(frozen=True)
@@ -292,6 +290,11 @@ class Watch:
 _AT_ONCE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422})
 """Statuses with which an API turns a request down before it takes it up, when they come in words of its own. Not among
 them: 408, 409 and 5xx, which may come after the model wrote, as do a gateway's 502 and 504."""
+_TOO_MUCH = (429, 503, 529)
+"""Statuses of a server that is asked too much. A gateway writes them too, when what stands behind it gave out in the
+middle of its work: a limit that was reached has to be named."""
+_LIMIT = re.compile(r"limit|quota|too.?many|overload|capacity|throttl|exhausted|slow.?down|\bbusy\b"
+                    r"|per (second|minute|hour|day)|\b[rt]p[mds]\b", re.IGNORECASE)
 _WRITTEN_KEYS = ("choices", "content", "completion", "output", "usage", "failed_generation")
 _WROTE = re.compile(
     r"\b(output|generated|completion|response)\b.{0,80}\b(inappropriate|filter|flag|block|moderat|violat)"
@@ -302,8 +305,8 @@ _WROTE = re.compile(
 def refuses_at_once(status: int, raw: str, wait_s: float | None = None) -> bool:
     """Whether a response with another status than 200 proves that nothing was written for it.
 
-    It does when its body holds nothing of a reply and it is: a redirect; a 429 or 529, whoever sends it; one of
-    `_AT_ONCE`, or a 503, as a JSON object, which gateways do not write; a 503 that says when to come again.
+    It does when its body holds nothing of a reply and it is: a redirect; one of `_AT_ONCE` as a JSON object, which
+    gateways do not write; one of `_TOO_MUCH` that names the limit, or a 429 that says when to come again.
     """
     try:
         data = json.loads(raw)
@@ -314,9 +317,9 @@ def refuses_at_once(status: int, raw: str, wait_s: float | None = None) -> bool:
     parts = [data, data.get("error")] if isinstance(data, dict) else []
     if any(isinstance(part, dict) and any(part.get(key) for key in _WRITTEN_KEYS) for part in parts):
         return False
-    is_own = isinstance(data, dict)
-    return (300 <= status < 400 or status in (429, 529) or (status in _AT_ONCE and is_own)
-            or (status == 503 and (is_own or wait_s is not None)))
+    if status in _TOO_MUCH:
+        return bool(_LIMIT.search(raw[:KEPT_BYTES])) or (status == 429 and wait_s is not None)
+    return 300 <= status < 400 or (status in _AT_ONCE and isinstance(data, dict))
 
 
 def judge(response: aiohttp.ClientResponse, target: Target, raw: str) -> None:

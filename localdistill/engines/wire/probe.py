@@ -40,14 +40,15 @@ def worst_cost_nano(engine: WireEngine) -> int | None:
     return sum(worst_nano_usd(price, engine.job(request, False).prompt_bytes, limit) for request, limit in jobs)
 
 
-def probe(engine: WireEngine, ledger: SpendLedger, cancel: Cancel) -> Probe:
-    """Find out what answers behind `engine`; of several servers the first is asked.
+def probe(engine: WireEngine, ledger: SpendLedger, cancel: Cancel, *, finds_limits: bool = True) -> Probe:
+    """Find out what answers behind `engine`; of several servers the first is asked. finds_limits False: without the
+    question whose own limit is absurd, so that nothing bounds its cost but the server and a cut.
 
     Four small questions, and some that a server refuses for nothing. BudgetReached when the ledger has no room for the
     first; a later one that does not fit is left out, and the notes say so. Raises EngineError when the key, address or
     model is refused, EngineUnavailable when nothing answers.
     """
-    return asyncio.run(_Prober(engine, ledger, cancel).run())
+    return asyncio.run(_Prober(engine, ledger, cancel, finds_limits).run())
 
 
 def _request(text: str, max_tokens: int, thinks: bool | None = None) -> Request:
@@ -86,8 +87,8 @@ class _Findings:
 class _Prober:
     """One probe."""
 
-    def __init__(self, engine: WireEngine, ledger: SpendLedger, cancel: Cancel) -> None:
-        self._engine = engine
+    def __init__(self, engine: WireEngine, ledger: SpendLedger, cancel: Cancel, finds_limits: bool) -> None:
+        self._engine, self._finds_limits = engine, finds_limits
         self._asker = OneByOne(engine, ledger, cancel)
         self._limit = _thinking_limit(engine)
         self._switch = self._switch_key()
@@ -102,7 +103,8 @@ class _Prober:
         """All questions, one after the other. Once the first is answered there is something to report."""
         async with self._asker:
             await self._ask_to_think()
-            for question in (self._ask_exactly, self._ask_to_count, self._ask_absurdly):
+            last = (self._ask_absurdly,) if self._finds_limits else ()
+            for question in (self._ask_exactly, self._ask_to_count, *last):
                 try:
                     await question()
                 except BudgetReached:
@@ -151,7 +153,7 @@ class _Prober:
                     self._note(f"with a small limit on new tokens: {problem}")
 
     async def _ask_absurdly(self) -> None:
-        """With a limit that the server should refuse. Whoever takes it is cut off at the first words."""
+        """With a limit that the server should refuse. Whoever takes it may answer shortly, and is cut off then."""
         found = self._found
         try:
             await self._asker.ask(_request(EXACT, ABSURD_LIMIT, self._off()), True, cuts=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from localdistill.core.records import Reply
-from localdistill.engines.wire.collected import Collected
+from localdistill.engines.wire.collected import Collected, tokens_of
 from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.safety.text import display_safe
 from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
@@ -140,12 +140,6 @@ def shown(text: object) -> str:
     return " ".join(display_safe(str(text)[:MAX_CHARS]).split())
 
 
-def tokens_about(text: str) -> float:
-    """About how many tokens a text is: four letters each, or little more than one of a script without an alphabet."""
-    wide = sum(ord(letter) > 0x2E7F for letter in text)
-    return (len(text) - wide) / 4 + wide * 0.65
-
-
 def thinks(exchange: Exchange) -> bool:
     """Whether the model thought, shown or not."""
     return reasoning_of(exchange)[0] != "none"
@@ -155,7 +149,7 @@ def reasoning_of(exchange: Exchange) -> tuple[ReasoningKind, str]:
     """What the reasoning of a reply is, and the evidence in one sentence."""
     reply, collected = exchange.reply, exchange.collected
     text, usage = reply.reasoning, reply.usage
-    answer = tokens_about(reply.answer)
+    answer = tokens_of(reply.answer)
     billed = 0.0 if usage.estimated else float(usage.reasoning_tokens) or max(0.0, usage.completion_tokens - answer)
     counted = "billed as reasoning" if usage.reasoning_tokens and not usage.estimated else "billed beside the answer"
     if not text:
@@ -169,7 +163,7 @@ def reasoning_of(exchange: Exchange) -> tuple[ReasoningKind, str]:
     # An API of messages marks nothing; what is believed of it is not evidence.
     if collected.has_summary and "choices" in exchange.body:
         return "summary", "the server marks what it shows as a summary"
-    visible = tokens_about(text)
+    visible = tokens_of(text)
     if billed < _JUDGED_FROM:
         why = "no token counts came" if usage.estimated else f"only {billed:,.0f} tokens were {counted}"
         return "unclear", f"reasoning is shown, and nothing tells whether it is whole: {why}"

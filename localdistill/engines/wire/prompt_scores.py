@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from localdistill.core.errors import TemplateRefused, UsageError
 from localdistill.core.records import Request, TokenScores
 from localdistill.engines._continuations import Ids, Unscorable, refuse_strange_ids, target_ids
+from localdistill.engines.wire.charges import most_new_tokens
 from localdistill.engines.wire.chat_completions import ChatCompletions, usage_of
 from localdistill.engines.wire.collected import Collected, Malformed
 from localdistill.engines.wire.dispatcher import Job
@@ -68,7 +69,8 @@ def scoring_job(request: Request, served: ServedTokenizer, way: PromptLogprobs, 
     # No server writes nothing: one token is asked for and left out.
     body = {"model": model, "prompt": prompts, "max_tokens": 1, "temperature": 0.0, **asks, **extra}
     asked = PromptScores(len(prefix), tuple(targets), request.top_logprobs, way, tokenizer)
-    return Job(request.id, body, len(targets), sum(map(len, prompts)), asked)
+    tokens = sum(map(len, prompts))
+    return Job(request.id, body, len(targets) * most_new_tokens(body, 1), tokens, tokens, asked)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from localdistill.engines.wire.batch.protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch.register import Batch, Register
 from localdistill.engines.wire.batch.results import Results
 from localdistill.engines.wire.batch.states import BatchFolder, BatchState, amount, writing
+from localdistill.engines.wire.charges import charge_after
 from localdistill.engines.wire.dispatcher import Job, Rules
-from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Target, Transient, cost_after
+from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Target, Transient
 from localdistill.engines.wire.options import WireOptions
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import worst_nano_usd
@@ -32,8 +33,6 @@ _JOURNALLED_S = 0.2
 _GONE_AFTER = 5
 """A provider that says so often that it knows no such batch is believed."""
 
-_NOT_TAKEN = ("HTTP 429", "HTTP 529")
-"""After any other failure the provider may have the batch all the same."""
 _DOWNLOADS = 3
 """Results that break off are fetched so often before they count as all there is."""
 
@@ -164,7 +163,8 @@ class _Answering:
                 if not draft.requests:
                     return
                 draft.seal()
-                ticket = None if self._rules.price is None else self._ledger.reserve(draft.total_nano)
+                ticket = None if self._rules.price is None else self._ledger.reserve(
+                    draft.total_nano, self._rules.of, len(draft.requests))
                 if ticket is None and self._rules.price is not None:
                     self._queue.put_back(draft.requests)  # somebody else took the room just now
                     draft.discard()
@@ -187,7 +187,8 @@ class _Answering:
                 continue
             worst = worst_nano_usd(price, job.prompt_bytes, job.max_tokens) if price else 0
             item = self.protocol.item(draft.next_custom_id, job.body)
-            has_room = room is None or draft.total_nano + worst <= room
+            total = self._ledger.worst(draft.total_nano + worst, self._rules.of, len(draft.requests) + 1)
+            has_room = room is None or total <= room
             if has_room and draft.has_place(item):
                 draft.add(request, item, worst)
             elif has_room and not draft.requests:
@@ -255,8 +256,8 @@ class _Answering:
         try:
             state.batch_id = self.protocol.submit(self.caller, self.folder, state, self._cancel, self._options.finish_s)
         except (Slowed, Transient) as problem:
-            refused = isinstance(problem, Slowed) and str(problem).startswith(_NOT_TAKEN)
-            if refused or (isinstance(problem, Transient) and not (problem.billed or problem.counts)):
+            # After any other failure the provider may have the batch all the same.
+            if not (problem.billed or (isinstance(problem, Transient) and problem.counts)):
                 state.stage = "new"  # it was not taken, or never sent
                 self.folder.save(state)
             raise
@@ -275,7 +276,9 @@ class _Answering:
     @staticmethod
     def _cost_of_refusal(state: BatchState, problem: Exception) -> int | None:
         """Nothing where the provider has no batch: it was not asked to make one yet, or said so in its own words."""
-        return 0 if state.stage == "new" or isinstance(problem, NotFound) else cost_after(problem)
+        if state.stage == "new" or isinstance(problem, NotFound):
+            return 0
+        return charge_after(None, problem, 0).nano
 
     def _is_to_be_sent_again(self, batch: Batch) -> bool:
         """Look for a batch that an interrupted call may have made. False: it was found, or is given up."""
@@ -324,9 +327,16 @@ class _Answering:
         time.sleep(_JOURNALLED_S)
         if results.strays:
             self._warn(f"{results.strays} lines of the results of batch {state.label} belong to no request")
-        cost = f" and cost ${results.cost_nano / NANO:.4f}" if self._rules.price else ""
-        self._register.forget(batch, results.cost_nano)
+        nano = self._cost_of(results)
+        cost = f" and cost ${nano / NANO:.4f}" if self._rules.price else ""
+        self._register.forget(batch, nano)
         self._note(f"batch {state.label} of {amount(len(state.ids))} has ended{cost}")
+
+    def _cost_of(self, results: Results) -> int:
+        """What the batch is charged with; what one item cost more than it was told, those without a count may too."""
+        if results.excess_nano > self._ledger.worst(0, self._rules.of):
+            self._ledger.learn(self._rules.of, results.excess_nano)
+        return self._ledger.worst(results.cost_nano, self._rules.of, results.unseen)
 
     def _lose(self, batch: Batch) -> Iterator[Reply]:
         """The provider does not know the batch any more."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from localdistill.core.records import Reply, Request
 from localdistill.engines.wire.batch.protocols import BatchProtocol, Item
 from localdistill.engines.wire.batch.states import BatchState
-from localdistill.engines.wire.collected import Malformed, reply_of
+from localdistill.engines.wire.charges import charge_of
+from localdistill.engines.wire.collected import Malformed, asked_tokens, reply_of
 from localdistill.engines.wire.dispatcher import Rules
 from localdistill.engines.wire.http import KEPT_BYTES, MAX_LINE_BYTES, Target
-from localdistill.providers import known_cost_nano_usd
 from localdistill.spending.ledger import NANO
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,64})"')
@@ -31,7 +31,12 @@ class Results:
         self._state, self._wanted, self._protocol, self._target = state, wanted, protocol, target
         self._rules, self._problem = rules, problem
         self.cost_nano = 0
-        """What the whole batch cost, items included that nobody waits for."""
+        """What the whole batch cost, items included that nobody waits for; those whose cost nobody knows count with
+        the most that they were told."""
+        self.unseen = 0
+        """How many these are."""
+        self.excess_nano = 0
+        """By how much an item cost more than that."""
         self.strays = 0
         """Lines that belong to no request."""
 
@@ -68,7 +73,7 @@ class Results:
                 yield self._priced(reply, cost)
         for index, was_seen in enumerate(seen):
             if not was_seen:
-                cost = 0 if rest_is_free else self._state.worst[index]
+                cost = self._most(index, rest_is_free)
                 self.cost_nano += cost
                 if index in self._wanted:
                     error = self._problem or "the batch ended without a result for this request"
@@ -93,18 +98,25 @@ class Results:
         """The reply (of an unwanted item, anybody's) and its cost in nano-dollars."""
         request = self._wanted.get(item.index)
         name = request.id if request else self._state.ids[item.index]
-        worst, kept = self._state.worst[item.index], self._text(line[:KEPT_BYTES])
+        kept = self._text(line[:KEPT_BYTES])
         if item.error:
-            return Reply(name, "error", raw=kept, error=item.error[:500]), 0 if item.is_free else worst
+            return (Reply(name, "error", raw=kept, error=item.error[:500]), self._most(item.index, item.is_free))
         try:
             collected = self._target.dialect.collect(item.body)
         except Malformed as problem:
-            return Reply(name, "error", raw=kept, error=str(problem)), worst
+            return Reply(name, "error", raw=kept, error=str(problem)), self._most(item.index)
         raw = json.dumps(item.body, ensure_ascii=False)
-        most = request.sampling.max_tokens if request else 0
-        reply = reply_of(collected, name, raw, most, 0.0, may_lack_finish=self._rules.may_lack_finish)
-        cost = known_cost_nano_usd(self._rules.price, reply.usage)
-        return reply, worst if cost is None else cost
+        most, asked = (request.sampling.max_tokens, asked_tokens(request.messages)) if request else (0, 0)
+        reply = reply_of(collected, name, raw, most, 0.0, prompt_tokens=asked,
+                         may_lack_finish=self._rules.may_lack_finish)
+        charge, told = charge_of(self._rules.price, reply, asked), self._state.worst[item.index]
+        self.excess_nano = max(self.excess_nano, charge.seen - told)
+        return reply, self._most(item.index) if charge.nano is None else charge.nano
+
+    def _most(self, index: int, is_free: bool = False) -> int:
+        """What an item counts with that has no cost of its own."""
+        self.unseen += not is_free
+        return 0 if is_free else self._state.worst[index]
 
     def _priced(self, reply: Reply, cost: int) -> Reply:
         return replace(reply, cost_usd=None if self._rules.price is None else cost / NANO)

@@ -8,7 +8,7 @@ is ever raised.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
+from localdistill.modelfiles.gguf_claims import MOST_TENSORS, LongArray, Scalar, Value, wrong_claim
+
+__all__ = ["GgufHeader", "GgufTensorInfo", "LongArray", "read_header"]
 
 GGML_TYPES: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
@@ -40,20 +43,12 @@ _MAX_NAME_BYTES = 64
 _MAX_KEY_BYTES = 65_535
 _MAX_STRING_BYTES = 64 * 1024 * 1024
 _MAX_DIMENSIONS = 4
+_MOST_ENTRIES = 65_536
+_MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Texts of the header that are kept, all together."""
+_MOST_STRINGS = 1 << 21
+"""Texts in one list: the largest vocabularies have some 260,000 tokens and twice as many merges."""
 _DEFAULT_ALIGNMENT = 32
-
-Scalar = str | int | float | bool
-
-
-@dataclass(frozen=True, slots=True)
-class LongArray:
-    """An array that was checked and skipped: only its length is kept."""
-
-    count: int
-
-
-Value = Scalar | list[Scalar] | LongArray
-
 
 @dataclass(frozen=True, slots=True)
 class GgufTensorInfo:
@@ -96,7 +91,7 @@ class _Cursor:
     """Reads forward through the file in windows and never past its end."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self.size = file, size
+        self._file, self.size, self.kept = file, size, 0
         self._window, self._start, self.position = b"", 0, 0
 
     def left(self) -> int:
@@ -119,6 +114,22 @@ class _Cursor:
             raise _Bad(f"it ends inside {what} (at byte {self.position} of {self.size}): the file is truncated")
         self.position += count
 
+    def skip_strings(self, count: int, what: str) -> None:
+        """Go past `count` strings; quickly, for vocabularies are long."""
+        unpack, window = _U64.unpack_from, memoryview(b"")
+        start = at = self.position
+        for _ in range(count):
+            if at + 8 > start + len(window):
+                self.position = at
+                self.take(min(8, self.left()), what)
+                window, start = memoryview(self._window), self._start
+                if at + 8 > start + len(window):
+                    raise _Bad(f"it ends inside {what}: the file is truncated")
+            at += 8 + unpack(window, at - start)[0]
+            if at > self.size:
+                raise _Bad(f"it ends inside {what}: the file is truncated")
+        self.position = at
+
     def u32(self, what: str) -> int:
         return int(_U32.unpack(self.take(4, what))[0])
 
@@ -129,21 +140,27 @@ class _Cursor:
         length = self.u64(what)
         if length > min(limit, self.left()):
             raise _Bad(f"{what} claims to be {length} bytes long")
+        self.kept += length
+        if self.kept > _MOST_KEPT_BYTES:
+            raise _Bad(f"its texts take more than {_MOST_KEPT_BYTES:,} bytes")
         try:
             return self.take(length, what).decode("utf-8")
         except UnicodeDecodeError:
             raise _Bad(f"{what} is not UTF-8 text") from None
 
 
-def read_header(path: Path, max_array: int = 4096) -> GgufHeader:
+def read_header(path: Path, max_array: int = 4096, whole: Collection[str] = ()) -> GgufHeader:
     """The checked header of the GGUF file at `path` (versions 2 and 3, little endian).
 
-    Arrays longer than `max_array` become LongArray. Raises ModelFileError that names the file and what is wrong.
+    Arrays longer than `max_array` become LongArray, but those under the keys `whole`. Raises ModelFileError that names
+    the file and what is wrong.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a file")
         size = path.stat().st_size
         with path.open("rb") as file:
-            return _read(path, _Cursor(file, size), max_array)
+            return _read(path, _Cursor(file, size), max_array, whole)
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist", "check the path of the model") from None
     except (OSError, ValueError) as error:
@@ -153,14 +170,15 @@ def read_header(path: Path, max_array: int = 4096) -> GgufHeader:
         raise ModelFileError(f"{path} is not a usable GGUF file: {bad}", hint) from None
 
 
-def _read(path: Path, cursor: _Cursor, max_array: int) -> GgufHeader:
+def _read(path: Path, cursor: _Cursor, max_array: int, whole: Collection[str]) -> GgufHeader:
     version, tensor_count, entry_count = _opening(cursor)
     metadata: dict[str, Value] = {}
     for _ in range(entry_count):
         key = cursor.string("a metadata key", _MAX_KEY_BYTES)
         if key in metadata:
             raise _Bad(f"the key {key[:80]!r} is there twice")
-        metadata[key] = _value(cursor, cursor.u32(f"{key[:80]!r}"), f"{key[:80]!r}", max_array)
+        metadata[key] = _value(cursor, cursor.u32(f"{key[:80]!r}"), f"{key[:80]!r}",
+                               _MOST_STRINGS if key in whole else max_array)
     if not isinstance(metadata.get("general.architecture"), str):
         raise _Bad("the key 'general.architecture' is missing")
     raw = [_tensor(cursor) for _ in range(tensor_count)]
@@ -169,6 +187,8 @@ def _read(path: Path, cursor: _Cursor, max_array: int) -> GgufHeader:
         raise _Bad(f"its alignment {alignment!r} is not a power of two")
     data_offset = -(-cursor.position // alignment) * alignment
     tensors = _placed(raw, data_offset, alignment, cursor.size)
+    if wrong := wrong_claim(metadata, {tensor.name: tensor.shape for tensor in tensors}):
+        raise _Bad(wrong)
     return GgufHeader(path, version, metadata, tensors, data_offset, cursor.size)
 
 
@@ -186,6 +206,9 @@ def _opening(cursor: _Cursor) -> tuple[int, int, int]:
     tensor_count, entry_count = cursor.u64("the tensor count"), cursor.u64("the metadata count")
     if tensor_count * _SMALLEST_TENSOR_BYTES + entry_count * _SMALLEST_ENTRY_BYTES > cursor.left():
         raise _Bad(f"{tensor_count} tensors and {entry_count} metadata entries cannot fit into {cursor.size} bytes")
+    if tensor_count > MOST_TENSORS or entry_count > _MOST_ENTRIES:
+        raise _Bad(f"it says that it holds {tensor_count:,} tensors and {entry_count:,} metadata entries; at most "
+                   f"{MOST_TENSORS:,} and {_MOST_ENTRIES:,} are taken")
     return version, tensor_count, entry_count
 
 
@@ -215,10 +238,11 @@ def _array(cursor: _Cursor, what: str, max_array: int) -> Value:
         raise _Bad(f"{what} is an array of the unsupported type {kind}")
     if count * 8 > cursor.left():
         raise _Bad(f"{what} claims {count} strings, more than the file holds")
+    if count > _MOST_STRINGS:
+        raise _Bad(f"{what} holds {count:,} strings; at most {_MOST_STRINGS:,} are taken")
     if count <= max_array:
         return [cursor.string(what, _MAX_STRING_BYTES) for _ in range(count)]
-    for _ in range(count):
-        cursor.skip(cursor.u64(what), what)
+    cursor.skip_strings(count, what)
     return LongArray(count)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from localdistill.core.records import content_id
 from localdistill.modelfiles.gguf_header import read_header
 
-_MOST_TOKENS = 1 << 22
+_TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 _UNUSED = 5
 """GGUF's type of a row that stands for no token."""
 
@@ -21,8 +21,8 @@ def vocabulary_id(tokens: Mapping[int, str]) -> str:
 
 def gguf_vocabulary_id(path: Path) -> str:
     """`vocabulary_id` of a GGUF file; empty when it holds no tokens. Raises ModelFileError."""
-    metadata = read_header(path, max_array=_MOST_TOKENS).metadata
-    tokens, types = (metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
+    metadata = read_header(path, whole=(_TOKENS, _TYPES)).metadata
+    tokens, types = metadata.get(_TOKENS), metadata.get(_TYPES)
     if not isinstance(tokens, list):
         return ""
     kinds = types if isinstance(types, list) else [0] * len(tokens)

@@ -125,7 +125,8 @@ class NativeClient:
     def _load(self, cancel: Cancel) -> dict[str, Any]:
         self.close()
         # Threads that wait must give way: spinning next to another busy process costs a time slice at every barrier.
-        self._child = JsonChild(_MODULE, environment={"GOMP_SPINCOUNT": "2000"})
+        # A failed check of llama.cpp would call a debugger for its last words, which takes ten seconds.
+        self._child = JsonChild(_MODULE, environment={"GOMP_SPINCOUNT": "2000", "GGML_NO_BACKTRACE": "1"})
         self._child.send({"op": "load", **dataclasses.asdict(self.settings)})
         return self._await(cancel)
 

@@ -14,7 +14,7 @@ from localdistill.safety.children import NOTHING, Process, describe_exit, ends_w
 
 _POLL_S = 0.1
 _KEPT_LINES = 3
-_QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
+_QUIET_WAITING = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
 _SMALL_BYTES = 200_000_000
 
 

@@ -17,9 +17,7 @@ from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.filters import FILTERS
-from localdistill.filters.base import Filter
 from localdistill.graders import GRADERS
-from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
@@ -29,16 +27,14 @@ from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
-from localdistill.recipe.trace_sets import ImportedSet, StoredSet
+from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
-from localdistill.stages.fact_makers import columns_said, makers_of
+from localdistill.stages.filter_checks import filter_problems
 from localdistill.stages.first_rows import first_rows
 from localdistill.stages.holdout import HeldOut, looks_into_store
 from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
 from localdistill.store import Store
-from localdistill.store.columns import FactColumn, FactView
-from localdistill.store.conditions import check_condition
 from localdistill.tasks.base import Given, Task
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
@@ -173,36 +169,7 @@ def _require_able(use: EngineUse, base: Path) -> None:
 
 def _filters(look: _Look) -> Iterator[Problem]:
     """Filters name columns that there will be, and conditions of users can be used."""
-    said = columns_said(makers_of(look.recipe))
-    for placed in look.members:
-        if placed.family is FILTERS:
-            yield from _filter(placed, said, look.base)
-    every = columns_said((family, Member(use=name)) for family in (GRADERS, LABELS) for name in family.names())
-    for one in look.recipe.sets:
-        if isinstance(one, StoredSet):
-            yield from _found(key_of("traces", one.name, "stored"), partial(check_condition, one.stored, every))
-
-
-def _filter(placed: PlacedMember, said: dict[str, bool], base: Path) -> Iterator[Problem]:
-    try:
-        rule: Filter = build_member(FILTERS, placed.member, base)
-        sql = rule.sql()
-        FactView(columns={name: FactColumn(name) for name in said}).check(rule.columns)
-        if sql is not None and rule.from_user:
-            check_condition(sql, said)
-    except LocalDistillError as error:
-        yield Problem(placed.key, f"filter '{placed.member.use}': {error.message}",
-                      hint=_who_says(error) or error.hint)
-
-
-def _who_says(error: LocalDistillError) -> str:
-    """The section that brings the column which is missing; empty where no member has it."""
-    for family, section in ((LABELS, "label"), (GRADERS, "grade")):
-        for name in family.names():
-            columns = columns_said([(family, Member(use=name))])
-            if any(f"column '{column}'" in error.message for column in columns):
-                return f'add a [[{section}]] with use = "{name}"'
-    return ""
+    return filter_problems(look.recipe, [placed for placed in look.members if placed.family is FILTERS], look.base)
 
 
 def _student(look: _Look) -> Iterator[Problem]:

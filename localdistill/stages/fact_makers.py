@@ -3,7 +3,7 @@ the version, and a variant where options, engine or tokenizer differ. What a rec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -51,6 +51,17 @@ def columns_said(makers: Iterable[tuple[Family, Member]]) -> dict[str, bool]:
         found[maker.name] = maker.says == "text"
         found |= {f"{maker.name}_{metric}": False for metric in maker.metrics}
     return found
+
+
+def columns_of_several(makers: Sequence[tuple[Family, Member]]) -> set[str]:
+    """The columns that mean more than one thing: of members that stand there with different options."""
+    of_each: dict[tuple[str, str], list[Member]] = {}
+    for family, member in makers:
+        known = of_each.setdefault((family.noun, member.use), [])
+        if member not in known:
+            known.append(member)
+    return {column for family, member in makers if len(of_each[family.noun, member.use]) > 1
+            for column in columns_said([(family, member)])} - {PERSON[0], PUBLISHED[0]}
 
 
 @contextmanager

@@ -403,3 +403,19 @@ def test_a_scorer_with_another_tokenizer_is_one_line_and_goes_on_with_the_right_
     grade.run(chain.context())
     newest = {fact.subject_id: fact.value for fact in facts_of(chain) if fact.by == "toy_scorer"}
     assert sorted(newest.values()) == [-1.0, -0.75, -0.5]
+
+
+def test_a_column_that_two_members_say_differently_is_no_ground_for_a_filter(tmp_path: Path) -> None:
+    """What counts is the lowest score of all; the column of one name would hold whichever came last."""
+    record(tmp_path / "said.jsonl", answers(1))
+    record(tmp_path / "judge.jsonl", verdicts(answers(1)))
+
+    def problems(second: str, condition: str) -> list[str]:
+        more = f'{second}\n[[filter]]\nuse = "where"\ncondition = "{condition}"\n'
+        return [problem.text for problem in check_recipe(parse_recipe(recipe_of(tmp_path, 1, more=more)), tmp_path)]
+
+    other = '[[grade]]\nuse = "toy_judge"\njudge = "strict"\nbatch = 2'
+    [said] = problems(other, "toy_judge = 1")
+    assert "the column 'toy_judge' is said by more than one member" in said
+    assert problems(other, "score = 1") == problems("", "toy_judge = 1") == []
+    assert problems('[[grade]]\nuse = "toy_judge"\njudge = "strict"', "toy_judge = 1") == [], "the same twice is one"

@@ -30,7 +30,7 @@ class ListedLogprobs:
     """N trained positions, by row and then as in the text, of R whole rows in whole groups."""
 
     logprobs: Floats
-    """(N, K): of K listed tokens; K = 1 is the row's own token."""
+    """(N, K): of K listed tokens: the row's own first, then those that the dataset lists beside it."""
     weight: Floats
     """(N,): of the token in its row, above 0."""
     row: Ints

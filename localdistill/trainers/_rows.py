@@ -5,19 +5,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.losses import ListedLogprobs, Unit
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
+    Number = TypeVar("Number", np.int32, np.float32)
+
     from localdistill.core.losses import Floats
     from localdistill.objectives.base import Objective
+
+
+FURTHER, COLUMN = "listed", "logprobs_"
+"""Name, and beginning of the names, of the columns that list tokens and say what somebody else gave them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,11 @@ class Dataset:
     """The epoch in which alone a row is seen, from 0; None is every."""
     row_weights: npt.NDArray[np.float32]
     """float32 (rows,): how much a row counts beside others; the same for all of a group."""
+    further: npt.NDArray[np.int32] | None = None
+    """int32 (trained tokens, K - 1): tokens whose log-probabilities an objective is told beside the row's own one;
+    None where there are none."""
+    columns: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Name -> float32 (trained tokens, K): log-probabilities of all of them by somebody else, for example a teacher."""
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -59,6 +73,10 @@ class Dataset:
         told = [self.signs, self.groups, self.epochs, self.row_weights.tolist()]
         if told != [[1] * len(self), list(range(len(self))), [None] * len(self), [1.0] * len(self)]:
             data.update(bytes(str(told), "ascii"))
+        if self.further is not None:
+            data.update(b"further" + self.further.tobytes())
+        for name, values in sorted(self.columns.items()):
+            data.update(name.encode() + values.tobytes())
         return data.hexdigest()
 
     def trained(self, row: int) -> npt.NDArray[np.intp]:
@@ -66,6 +84,30 @@ class Dataset:
         import numpy as np
 
         return np.flatnonzero(self.weights[self.starts[row]:self.starts[row + 1]] > 0)
+
+    @cached_property
+    def trained_starts(self) -> list[int]:
+        """Where the trained tokens of each row begin among those of all, and where the last ones end."""
+        import numpy as np
+
+        return [0, *np.cumsum([len(self.trained(row)) for row in range(len(self))]).tolist()]
+
+    def listed_tokens(self, rows: Sequence[int]) -> npt.NDArray[np.int32]:
+        """(N, K) of the trained positions of `rows`, as `listed` takes their log-probabilities: the row's own token
+        first."""
+        import numpy as np
+
+        own = np.concatenate([self.ids[self.starts[row] + self.trained(row)] for row in rows])[:, None]
+        return own if self.further is None else np.concatenate([own, self._of(self.further, rows)], axis=1)
+
+    def column(self, name: str, row: int) -> npt.NDArray[np.float32]:
+        """(n, K) of one row."""
+        return self._of(self.columns[name], [row])
+
+    def _of(self, values: npt.NDArray[Number], rows: Sequence[int]) -> npt.NDArray[Number]:
+        import numpy as np
+
+        return np.concatenate([values[self.trained_starts[row]:self.trained_starts[row + 1]] for row in rows])
 
     def units(self, rows: Sequence[int], unit: Unit) -> float:
         """How much `rows`, whole groups, come to in the unit of an objective."""
@@ -110,11 +152,33 @@ def read_rows(table: pa.Table) -> Dataset:
 
     numbers: dict[str, int] = {}
     groups = [numbers.setdefault(group or f"/{row}", len(numbers)) for row, group in enumerate(column("group", ""))]
-    return Dataset(
+    rows = Dataset(
         row_ids, columns["input_ids"].flatten().to_numpy(zero_copy_only=False).astype(np.int32),
         columns["weights"].flatten().to_numpy(zero_copy_only=False).astype(np.float32),
         [0, *np.cumsum(sizes["input_ids"]).tolist()], [int(sign) for sign in column("sign", 1, "role")], groups,
         column("epoch", None), np.array(column("row_weight", 1.0), np.float32))
+    further = None
+    if FURTHER in table.column_names:
+        further = _by_position(rows, table, FURTHER).astype(np.int32)
+    width = 1 if further is None else 1 + further.shape[1]
+    columns = {name.removeprefix(COLUMN): _by_position(rows, table, name, width).astype(np.float32)
+               for name in table.column_names if name.startswith(COLUMN)}
+    return replace(rows, further=further, columns=columns)
+
+
+def _by_position(rows: Dataset, table: pa.Table, name: str, width: int = 0) -> npt.NDArray[Any]:
+    """A column of as many numbers for each trained token, row by row: (trained tokens, `width`). InputError where a row
+    has others."""
+    import numpy as np
+
+    values = table.column(name).combine_chunks()
+    sizes, trained = np.asarray(values.value_lengths()), np.diff(rows.trained_starts)
+    width = width or int(sizes[0] // max(1, trained[0]))
+    for row in np.flatnonzero(sizes != width * trained)[:1] if width else [0]:
+        raise InputError(f"row {rows.row_ids[row]}: {name} has no {width or 'number'} for each trained token",
+                         "make the dataset again")
+    flat: npt.NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, width)
 
 
 def check_rows(rows: Dataset, vocab_size: int, stop_token_id: int, context_length: int, objective: Objective) -> None:
@@ -140,9 +204,24 @@ def check_rows(rows: Dataset, vocab_size: int, stop_token_id: int, context_lengt
             problem = f"the stop token {stop_token_id} is not trained"
         elif len(ids) > context_length:
             problem = f"{len(ids)} tokens do not fit the student's context of {context_length}"
+        problem = problem or _wrong_list(rows, row, vocab_size)
         if problem:
             raise InputError(f"row {row_id}: {problem}", "make the dataset again for this student")
     check_groups(rows.row_ids, rows.signs, rows.groups, objective)
+
+
+def _wrong_list(rows: Dataset, row: int, vocab_size: int) -> str:
+    """What is wrong with the listed tokens of a row and their columns; empty where nothing is."""
+    import numpy as np
+
+    if any(not np.isfinite(rows.column(name, row)).all() for name in rows.columns):
+        return "a stored log-probability is not finite"
+    if rows.further is None:
+        return ""
+    listed = np.sort(rows.listed_tokens([row]), axis=1)
+    if listed.min() < 0 or listed.max() >= vocab_size:
+        return f"a listed token is outside the vocabulary of {vocab_size}"
+    return "a token is listed twice at one position" if (np.diff(listed, axis=1) == 0).any() else ""
 
 
 def check_groups(row_ids: Sequence[str], signs: Sequence[int], groups: Sequence[int], objective: Objective) -> None:

@@ -35,7 +35,9 @@ class TrainingJob:
     """The dataset, one example per row: `row_id` string, `input_ids` list<int32>, `weights` list<float32> (0 = not
     trained; same length), and where it says so `sign` int8 (+1/-1), `group` string (rows that are trained together;
     empty = none), `epoch` int32 (the only one that sees the row, from 0; null = every), `row_weight` float32 (how much
-    the row counts beside others)."""
+    the row counts beside others), `listed` list<int32> (K - 1 tokens for each trained one, none of them twice nor the
+    trained one: what an objective is told beside it) and `logprobs_NAME` list<float32> (what the trained and then these
+    tokens were worth to somebody, K for each)."""
     stop_token_id: int
     tag_token_ids: tuple[int, ...]
     """Tokens of think tags in the targets: rows of the embeddings that are trained too."""

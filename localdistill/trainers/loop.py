@@ -188,8 +188,10 @@ class TrainingLoop:
     # ---- columns of log-probabilities
 
     def _column(self, name: str) -> StoredColumn:
-        """A column that the objective needs: read where this training made it, else made now, before step 1, from the
-        weights that the first step will change."""
+        """A column that the objective needs: of the dataset; or read where this training made it, else made now, before
+        step 1, from the weights that the first step will change."""
+        if name in self.rows.columns:
+            return StoredColumn([self.rows.column(name, row) for row in range(len(self.rows))])
         if name != "reference":
             what = f"the objective {self.job.objective.name} needs a column '{name}', which the dataset lacks"
             raise InputError(what, "train with another objective")

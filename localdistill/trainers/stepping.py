@@ -112,7 +112,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         return portions
 
     def logprobs(self, batch: Sequence[int]) -> list[Floats]:
-        """float32 (n, 1) for each row: log-probabilities of its own trained tokens."""
+        """float32 (n, K) for each row: log-probabilities of the listed tokens at its trained places."""
         import numpy as np
 
         found: dict[int, Floats] = {}
@@ -196,7 +196,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         """What the objective is told before a log-probability is known."""
         import numpy as np
 
-        return work.listed(rows, np.zeros((self._count(rows), 1), np.float32))
+        return work.listed(rows, np.zeros(self.rows.listed_tokens(rows).shape, np.float32))
 
     def _count(self, rows: Sequence[int]) -> int:
         """Trained tokens of some rows."""

@@ -39,8 +39,22 @@ def random_pairs(count: int, shortest: int = 6, longest: int = 30, seed: int = 0
 
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
-    """The dataset table of `rows`."""
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    """The dataset table of `rows`, with the columns of lists that they have beside it."""
+    more = [(name, pa.list_(pa.int32() if name == "listed" else pa.float32())) for name in rows[0]
+            if name == "listed" or name.startswith("logprobs_")]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *more]))
+
+
+def taught(rows: list[dict[str, Any]], further: int = 2, seed: int = 0) -> list[dict[str, Any]]:
+    """The rows with so many tokens listed beside each trained one, and what a teacher gave all of them."""
+    draw = random.Random(seed)
+    made = []
+    for row in rows:
+        own = [token for token, weight in zip(row["input_ids"], row["weights"]) if weight > 0]
+        listed = [draw.sample([token for token in range(3, 390) if token != one], further) for one in own]
+        told = [-draw.uniform(0.2, 4.0) for _ in range(len(own) * (1 + further))]
+        made.append({**row, "listed": [token for tokens in listed for token in tokens], "logprobs_teacher": told})
+    return made
 
 
 def job(student: Path, output: Path, rows: list[dict[str, Any]], **changes: Any) -> TrainingJob:

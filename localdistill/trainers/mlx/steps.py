@@ -40,7 +40,7 @@ class Packed:
     picked: mx.array
     """(N, H) hidden states there."""
     listed: mx.array
-    """(N, 1) the tokens themselves."""
+    """(N, K) the tokens themselves, and what else is listed there."""
     draw: int
     """Of the dropout."""
 
@@ -74,7 +74,7 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
         before = mx.array((places - 1).astype(np.int32))
         picked = body.norm(hidden[0, before])
         mx.eval(picked)
-        listed = mx.array(flat[places].astype(np.int32))[:, None]
+        listed = mx.array(self.rows.listed_tokens(piece))
         return Packed(ids, ends.tolist(), inputs, before, picked, listed, self.adapted.draws.number)
 
     def values(self, held: Packed, pseudo: frozenset[Pseudo]) -> PositionValues:

@@ -30,7 +30,7 @@ class Hidden:
     below: torch.Tensor
     """The same without a graph."""
     listed: torch.Tensor
-    """(N, 1) the tokens themselves."""
+    """(N, K) the tokens themselves, and what else is listed there."""
 
 
 class Stepper(BatchStepper[Hidden, HeadGradient]):
@@ -49,7 +49,8 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
             # Right padding needs no mask: under causal attention nothing that is trained can see what follows it.
             hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
             picked = hidden[at[0], at[1] - 1]
-        return Hidden(picked, picked.detach(), ids[at].unsqueeze(-1))
+        listed = torch.from_numpy(self.rows.listed_tokens(piece)).long().to(self.device)
+        return Hidden(picked, picked.detach(), listed)
 
     def values(self, held: Hidden, pseudo: frozenset[Pseudo]) -> PositionValues:
         """The fused head without a gradient."""

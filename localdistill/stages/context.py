@@ -27,8 +27,8 @@ from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.store import Store
+from localdistill.store.lines import facts_line, said_now, trace_line
 from localdistill.store.replies import ReplyKey, reply_line
-from localdistill.store.rows import fact_to_json, trace_to_json
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
 from localdistill.tasks.items import ItemSource
@@ -290,20 +290,20 @@ class JournalledWriter:
     def add(self, trace: Trace, facts: Iterable[Fact] = ()) -> None:
         """Acknowledge one trace with what is said of it: it is on disk within 50 ms and in the store soon after. Raises
         what the store said to an earlier one."""
-        self._append({"kind": "trace", "trace": trace_to_json(trace), "facts": [fact_to_json(fact) for fact in facts]})
+        self._append(trace_line(trace, facts))
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
         """Acknowledge facts of traces that were added before."""
-        self._append({"kind": "facts", "facts": [fact_to_json(fact) for fact in facts]})
+        self._append(facts_line(facts))
 
-    def add_reply(self, key: ReplyKey, engine: str, model: str, reply: Reply) -> None:
-        """Acknowledge the reply to a question of a member."""
-        self._append(reply_line(key, engine, model, reply))
+    def add_reply(self, key: ReplyKey, engine: str, model: str, reply: Reply, about: str) -> None:
+        """Acknowledge the reply to a question of a member, which the member calls `about`."""
+        self._append(reply_line(key, engine, model, reply, about))
 
-    def _append(self, record: Mapping[str, object]) -> None:
+    def _append(self, line: dict[str, Any]) -> None:
         if self._failure is not None:
             raise self._failure
-        self._writer.append(record)
+        self._writer.append(said_now(line))
 
     def _take_in_regularly(self) -> None:
         while not self._ended.wait(TAKE_IN_EVERY_S):

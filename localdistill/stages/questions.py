@@ -107,14 +107,14 @@ class Questions:
         found = {key: self._newest[key] for key in keys if key in self._newest}
         return found | self._context.store.replies([key for key in keys if key not in found])
 
-    def keep(self, opened: Opened, key: ReplyKey, reply: Reply) -> bool:
-        """Journal a reply; an error is counted instead, and false."""
+    def keep(self, opened: Opened, key: ReplyKey, reply: Reply, about: str) -> bool:
+        """Journal a reply to what a member calls `about`; an error is counted instead, and false."""
         self.asked += 1
         if reply.status == "error":
             self.errors[reply.error or "no reply"] += 1
             return False
         assert self._journal is not None, "an engine is opened with it"
-        self._journal.add_reply(key, opened.engine.name, opened.model, reply)
+        self._journal.add_reply(key, opened.engine.name, opened.model, reply, about)
         self._newest[key] = reply
         while len(self._newest) > BORDERS.newest_replies:
             self._newest.popitem(last=False)
@@ -181,7 +181,7 @@ class _Chunks:
         with self._questions.lock:
             key, ids = self._waiting.pop(reply.request_id)
             del self._sent[key]
-            kept = self._questions.keep(self._opened, key, reply)
+            kept = self._questions.keep(self._opened, key, reply, ids[0])
         return [replace(reply, request_id=own) for own in ids] if kept else []
 
 

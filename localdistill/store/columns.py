@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import FactScope
+from localdistill.store.raw_text import unpacked_sql
 from localdistill.store.rows import (
     FACT_TABLE,
     LABELS,
@@ -53,8 +54,9 @@ class ViewColumn:
 
 def _of_traces() -> dict[str, ViewColumn]:
     """Every column of the traces under its own name, but for the id."""
-    return {"trace_id" if name == "id" else name: ViewColumn(f"t.{name}", kind, not kind.is_long)
-            for name, kind in TRACE_TABLE.items()}
+    found = {"trace_id" if name == "id" else name: ViewColumn(f"t.{name}", kind, not kind.is_long)
+             for name, kind in TRACE_TABLE.items()}
+    return {**found, "raw": replace(found["raw"], sql=unpacked_sql("t.raw", "t.reasoning", "t.answer"))}
 
 
 _OF_PROMPTS = {name: ViewColumn(f"p.{name}", PROMPT_TABLE[name], name != "original")

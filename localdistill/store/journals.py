@@ -1,35 +1,43 @@
-"""Taking in what journals hold and the store does not: the normal way of replies into the store, and what heals it
-after its newest rows were lost.
+"""Taking in what journals hold and the store does not: the normal way of replies into the store, what heals it after
+its newest rows were lost, and what makes it again when all of it is.
 
-How far a journal was read is stored in the same transaction as its rows, so both are lost together or not at all. A
-small file beside the store remembers the same places: where it is ahead, the store lost rows that it once had, and the
-user is told how many came back.
+Where several journals hold something new it is read in the order in which it was said, so that a store which is made
+again comes out as it was.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.borders import BORDERS
 from localdistill.safety import journal
-from localdistill.store.replies import reply_row
-from localdistill.store.rows import fact_from_json, fact_row, facts_beside, size_of, trace_from_json, trace_row
-from localdistill.store.session import Sessions, first_row, transaction
-from localdistill.store.writing import insert_replies, insert_traces, upsert_facts
+from localdistill.safety.frames import Reading
+from localdistill.store.lines import DAMAGED, Line, Part, Stored
+from localdistill.store.places import (
+    Place,
+    key_of,
+    move_place,
+    place_of,
+    places,
+    remember,
+    remembered,
+    start_of,
+    tail_of,
+)
+from localdistill.store.session import Sessions, transaction
+from localdistill.store.writing import upsert_facts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-TAIL_BYTES = 1 << 16
+FIRST_NAME = "before.jsonl"
+"""A journal of this name holds what was stored before there were journals of everything; it is read before others."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class CatchUp:
     """Journal lines that cannot be read; they stay in the journal."""
     unread: tuple[str, ...] = ()
     """Journals that could not be opened or read to their end, each with the reason."""
+    healed_others: int = 0
+    """Other lines (prompts, facts, judgements, replies to members, selections) that the store had lost."""
 
 
 @dataclass(frozen=True)
@@ -67,206 +77,168 @@ class Lack:
 
 
 @dataclass
-class _Batch:
-    """Part of a journal, ready to be stored."""
+class _Source:
+    """A journal that is being taken in."""
 
-    traces: list[dict[str, Any]] = field(default_factory=list)
-    facts: list[dict[str, Any]] = field(default_factory=list)
-    replies: list[dict[str, Any]] = field(default_factory=list)
-    """To questions of members."""
-    ends: dict[str, int] = field(default_factory=dict)
-    """Offset behind the record of each trace."""
-    end: int = 0
-    damaged: int = 0
-    size: int = 0
-    """Bytes of text, about."""
+    path: Path
+    key: str
+    place: Place | None
+    """Where the store has read it to."""
+    sizes: tuple[int, int]
+    reading: Reading = field(default_factory=Reading)
+    order: float = 0.0
+    """When the newest line so far was said: what comes later in a file is never older."""
+    counted: int = 0
+    """Damaged lines that are stored."""
 
-    def take(self, record: dict[str, Any], end: int) -> None:
-        """Add one line. Raises what reading a line that is none of ours raises."""
-        facts = [fact_from_json(data) for data in record.get("facts", ())] if "trace" not in record else []
-        if "trace" in record:
-            trace = trace_from_json(record["trace"])
-            facts, row = facts_beside(record, trace), trace_row(trace)
-            self.traces.append(row)
-            self.ends[trace.id] = end
-            self.size += size_of(row)
-        elif "reply" in record:
-            row = reply_row(record)
-            self.replies.append(row)
-            self.size += size_of(row)
-        self.facts += map(fact_row, facts)
+    def lines(self) -> Iterator[tuple[float, str, Line, int]]:
+        """What is new: when it was said, the journal's key, the line, and the offset behind it."""
+        start = start_of(self.place, self.path)
+        if not start and self.place is not None:
+            self.place = replace(self.place, damaged=0)
+        self.order = -1.0 if self.path.name == FIRST_NAME else self.place.last_at if self.place and start else 0.0
+        for line, end in journal.read(self.path, start, self.reading):
+            at = line.get("at")
+            if self.path.name != FIRST_NAME and isinstance(at, int | float):
+                self.order = max(self.order, at)
+            yield self.order, self.key, line, end
 
-    @property
-    def is_full(self) -> bool:
-        """One session can write it."""
-        rows = max(len(self.traces), len(self.facts), len(self.replies))
-        return rows >= BORDERS.batch_rows or self.size >= BORDERS.batch_bytes
-
-
-_DAMAGED = (TypeError, KeyError, ValueError, AttributeError, RecursionError)
-"""What a line raises that holds something else than it should."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    """How far the store has read one journal."""
-
-    read_bytes: int
-    tail: str
-    damaged: int = 0
-    """Lines before it that could not be read."""
+    def after(self, end: int, closed: bool) -> Place:
+        """The place at `end`; where all of it was read, with the sizes that it has."""
+        damaged = (self.place.damaged if self.place else 0) + self.reading.damaged_lines - self.counted
+        sizes = self.sizes if closed else (-1, -1)
+        return Place(end, tail_of(self.path, end), damaged, *sizes, max(self.order, 0.0))
 
 
 def catch_up(sessions: Sessions, journals: Iterable[Path]) -> CatchUp:
     """Take in the rest of every journal that is longer than the store knows, or that is another file than it was.
-    Looks at nothing but the size of the others."""
-    sizes: dict[Path, int] = {}
-    unread: list[str] = []
-    for path in journals:
-        try:
-            sizes[path] = path.stat().st_size
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            unread.append(f"{path}: {error.strerror}")
-    places = _places(sessions) if any(sizes.values()) else {}
-    sums = Counter[str]()
-    for path, size in sizes.items():
-        key = _key(sessions.path, path)
-        place = places.get(key)
-        if size == (place.read_bytes if place else 0):
-            continue
-        try:
-            _take_in(sessions, path, key, place, sums)
-        except OSError as error:
-            unread.append(f"{path}: {error.strerror}")
-    return CatchUp(sums["rows"], sums["healed"], sums["damaged"], tuple(unread))
+    Looks at nothing but the sizes of the others."""
+    paths, sums, unread = list(dict.fromkeys(journals)), Counter[str](), dict[Path, str]()
+    while sources := _grown(sessions, paths, unread):
+        if _take_in(sessions, sources, sums, unread):
+            break
+    return CatchUp(sums["rows"], sums["healed"], sums["damaged"], tuple(f"{p}: {why}" for p, why in unread.items()),
+                   sums["healed_others"])
+
+
+def _grown(sessions: Sessions, paths: Sequence[Path], unread: dict[Path, str]) -> list[_Source]:
+    """The journals that are not as the store has read them."""
+    found: dict[Path, tuple[int, int]] = {}
+    for path in paths:
+        if path not in unread:
+            try:
+                found[path] = journal.sizes(path)
+            except OSError as error:
+                unread[path] = str(error.strerror)
+    known = sessions.run(places) if any(map(any, found.values())) else {}
+    sources = [_Source(path, key, known.get(key), sizes) for path, sizes in found.items()
+               for key in [key_of(sessions.path, path)]]
+    return [one for one in sources if any(one.sizes) and not _is_read(one.place, one.sizes)]
+
+
+def _is_read(place: Place | None, sizes: tuple[int, int]) -> bool:
+    if place is None:
+        return False
+    noted = (place.closed_bytes, place.open_bytes)
+    return noted == sizes if noted != (-1, -1) else sizes == (0, place.read_bytes)
 
 
 def lacking(sessions: Sessions, journals: Iterable[Path]) -> list[Lack]:
     """What the journals hold and the store does not. Reads only those that are longer than the store knows."""
-    places, found = _places(sessions) if sessions.path.exists() else {}, []
+    known, found = sessions.run(places) if sessions.path.exists() else {}, []
     for path in journals:
-        place = places.get(_key(sessions.path, path), _Place(0, ""))
-        reading = journal.Reading()
-        untaken, error = 0, ""
+        place, reading, untaken, error = known.get(key_of(sessions.path, path)), Reading(), 0, ""
         try:
-            if path.stat().st_size != place.read_bytes:
-                untaken = sum(1 for _ in journal.read(path, _start(place, path), reading)) + reading.damaged_lines
+            if any(sizes := journal.sizes(path)) and not _is_read(place, sizes):
+                untaken = sum(1 for _ in journal.read(path, start_of(place, path), reading)) + reading.damaged_lines
         except OSError as problem:
             error = problem.strerror or str(problem)
-        if untaken or error or place.damaged:
-            found.append(Lack(path, untaken, place.damaged, error))
+        if untaken or error or (place and place.damaged):
+            found.append(Lack(path, untaken, place.damaged if place else 0, error))
     return found
 
 
-def _take_in(sessions: Sessions, path: Path, key: str, place: _Place | None, sums: Counter[str]) -> None:
-    """Store the rest of one journal. Where another process takes it in meanwhile, go on behind what that one stored."""
-    while True:
-        start = _start(place, path)
-        remembered = _remembered(sessions.path).get(key, 0)
-        for batch in _batches(path, start):
-            damaged = batch.damaged + (place.damaged if place and start else 0)
-            after = _Place(batch.end, _tail(path, batch.end), damaged)
-            new = sessions.run(partial(_store, store=sessions.path, key=key, batch=batch, before=place, after=after))
-            if new is None:
-                break
+def _take_in(sessions: Sessions, sources: Sequence[_Source], sums: Counter[str], unread: dict[Path, str]) -> bool:
+    """Store what is new in some journals. False where another process takes it in meanwhile: then one must look
+    again."""
+    by_key, before, unplaced = {one.key: one for one in sources}, remembered(sessions.path), list[dict[str, Any]]()
+    with closing(_parts(sources, unread)) as parts:
+        for part, ends, closed in parts:
+            moves = {key: (by_key[key].place, by_key[key].after(end, closed)) for key, end in ends.items()}
+            stored = sessions.run(partial(_store, store=sessions.path, part=part.rows, moves=moves))
+            if stored is None:
+                return False
+            for key, (_, place) in moves.items():
+                source = by_key[key]
+                sums["damaged"] += source.reading.damaged_lines - source.counted
+                source.place, source.counted = place, source.reading.damaged_lines
+            unplaced += stored.unplaced
+            new = set(stored.traces)
             sums["rows"] += len(new)
-            sums["healed"] += sum(batch.ends[i] <= remembered for i in new)
-            sums["damaged"] += batch.damaged
-            place = after
-            start = batch.end
-        else:
-            return
-        place = _places(sessions).get(key)
+            sums["healed"] += sum(end <= before.get(key, 0) for i, (key, end) in part.traces.items() if i in new)
+            sums["healed_others"] += sum(end <= before.get(key, 0) for key, end in part.others)
+    if unplaced:  # said before what they are about, by a clock that was set back
+        sessions.run(partial(_place_facts, facts=unplaced))
+    return True
 
 
-def _key(store: Path, path: Path) -> str:
-    """The journal's path below the workspace, so that a workspace can move; else its whole path."""
-    path, root = path.resolve(), store.resolve().parent
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+@dataclass
+class _Read:
+    """A part of what is new, and where its lines stand."""
+
+    rows: Part = field(default_factory=Part)
+    traces: dict[str, tuple[str, int]] = field(default_factory=dict)
+    others: list[tuple[str, int]] = field(default_factory=list)
 
 
-def _places(sessions: Sessions) -> dict[str, _Place]:
-    def work(con: DuckDBPyConnection) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = con.execute(_PLACES).fetchall()
-        return rows
-
-    return {key: _Place(*row) for key, *row in sessions.run(work)}
-
-
-def _start(place: _Place | None, path: Path) -> int:
-    """Where to go on: 0 when another file took the journal's place."""
-    return place.read_bytes if place and _tail(path, place.read_bytes) == place.tail else 0
-
-
-def _tail(path: Path, end: int) -> str:
-    """A fingerprint of what the journal holds just before `end`: another file has another one."""
-    start = max(0, end - TAIL_BYTES)
-    with open(path, "rb") as handle:
-        handle.seek(start)
-        return hashlib.blake2b(handle.read(end - start), digest_size=16).hexdigest()
-
-
-def _batches(path: Path, start: int) -> Iterator[_Batch]:
-    batch, taken, counted, reading = _Batch(end=start), start, 0, journal.Reading(end=start)
-    for record, end in journal.read(path, start, reading):
-        batch.end = end
+def _parts(sources: Sequence[_Source], unread: dict[Path, str]) -> Iterator[tuple[_Read, dict[str, int], bool]]:
+    """All lines in the order in which they were said, in parts that one session can write, each with how far it reads
+    every journal that it reads; the last part ends them all."""
+    by_key, part, ends = {one.key: one for one in sources}, _Read(), dict[str, int]()
+    merged = heapq.merge(*(_lines(one, unread) for one in sources), key=lambda item: item[0])
+    for _, key, line, end in merged:
+        ends[key] = end
         try:
-            batch.take(record, end)
-        except _DAMAGED:
-            reading.damaged_lines += 1
+            trace = part.rows.take(line)
+        except DAMAGED:
+            by_key[key].reading.damaged_lines += 1
             continue
-        if batch.is_full:
-            batch.damaged, counted = reading.damaged_lines - counted, reading.damaged_lines
-            yield batch
-            batch, taken = _Batch(end=end), end
-    batch.end, batch.damaged = reading.end, reading.damaged_lines - counted
-    if batch.end > taken:
-        yield batch
+        if trace:
+            part.traces[trace] = (key, end)
+        else:
+            part.others.append((key, end))
+        if part.rows.is_full:
+            yield part, ends, False
+            part, ends = _Read(), {}
+    yield part, {one.key: one.reading.end for one in sources if one.path not in unread}, True
 
 
-_PLACES = "SELECT path, read_bytes, tail, coalesce(damaged, 0) FROM journal_offsets"
-
-
-def _store(
-    con: DuckDBPyConnection, store: Path, key: str, batch: _Batch, before: _Place | None, after: _Place
-) -> list[str] | None:
-    """Store a batch and the place behind it; returns the ids that were new. Stores nothing and returns None when the
-    journal was read to another place than `before` since that was looked up."""
-    row = first_row(con, f"{_PLACES} WHERE path = ?", [key])
-    if (_Place(*row[1:]) if row else None) != before:
-        return None
-    with transaction(con):
-        new = insert_traces(con, batch.traces)
-        if batch.replies:
-            insert_replies(con, batch.replies)
-        if batch.facts:  # those of a trace whose line is damaged are of no use
-            upsert_facts(con, batch.facts, skip_unknown=True)
-        con.execute(
-            "INSERT INTO journal_offsets (path, read_bytes, tail, damaged) VALUES (?, ?, ?, ?) ON CONFLICT (path) "
-            "DO UPDATE SET read_bytes = excluded.read_bytes, tail = excluded.tail, damaged = excluded.damaged",
-            [key, after.read_bytes, after.tail, after.damaged],
-        )
-    _remember(store, key, batch.end)
-    return new
-
-
-def _memory(store: Path) -> Path:
-    return store.with_name(store.name + ".offsets.json")
-
-
-def _remembered(store: Path) -> dict[str, int]:
+def _lines(source: _Source, unread: dict[Path, str]) -> Iterator[tuple[float, str, Line, int]]:
     try:
-        data = json.loads(_memory(store).read_text())
-        return {str(key): int(value) for key, value in data.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+        yield from source.lines()
+    except OSError as error:
+        unread[source.path] = str(error.strerror)
 
 
-def _remember(store: Path, key: str, end: int) -> None:
-    """Not synced: it only tells lost rows from rows that were never there. The open session keeps others away."""
-    partial = _memory(store).with_suffix(".partial")
-    with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({**_remembered(store), key: end}))
-        os.replace(partial, _memory(store))
+def _store(con: DuckDBPyConnection, store: Path, part: Part,
+           moves: Mapping[str, tuple[Place | None, Place]]) -> Stored | None:
+    """Store a part and the places behind it. Stores nothing and returns None when a journal was read to another place
+    since that was looked up."""
+    for key, (before, _) in moves.items():
+        if _where(place_of(con, key)) != _where(before):
+            return None
+    with transaction(con):
+        stored = part.store(con)
+        for key, (_, after) in moves.items():
+            move_place(con, key, after)
+    remember(store, {key: after.read_bytes for key, (_, after) in moves.items()})
+    return stored
+
+
+def _where(place: Place | None) -> tuple[int, str]:
+    return (place.read_bytes, place.tail) if place else (0, "")
+
+
+def _place_facts(con: DuckDBPyConnection, facts: list[dict[str, Any]]) -> None:
+    with transaction(con):
+        upsert_facts(con, facts, keep_newer=True)

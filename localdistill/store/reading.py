@@ -7,18 +7,17 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError, nearest
 from localdistill.store.session import Sessions
-from localdistill.store.writing import incoming_ids, last_seq, seqs_of
+from localdistill.store.writing import TableName, incoming_ids, last_seq, seqs_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 T = TypeVar("T")
-TableName = Literal["prompts", "traces"]
 Query = Callable[["DuckDBPyConnection", int, int, "list[int] | None"], list[T]]
 """Rows of the window low..high of `seq`, in that order; only those in the list when there is one."""
 

@@ -9,10 +9,11 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from localdistill.core.records import Reply, Request, content_id
-from localdistill.store.rows import now, restored, storable
+from localdistill.store.rows import restored, storable
 
 ReplyKey = tuple[str, int]
 """Content of the question, and the attempt (`Request.sample_index`)."""
@@ -33,23 +34,23 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def reply_line(key: ReplyKey, engine: str, model: str, reply: Reply) -> dict[str, object]:
-    """A line of a journal."""
-    return {"kind": "reply", "id": key[0], "attempt": key[1], "engine": engine, "model": model,
+def reply_line(key: ReplyKey, engine: str, model: str, reply: Reply, about: str) -> dict[str, Any]:
+    """A line of a journal. about: the member's own id of the question, which is the trace's where it speaks of one."""
+    return {"kind": "reply", "id": key[0], "attempt": key[1], "engine": engine, "model": model, "about": about,
             "reply": dataclasses.asdict(reply)}
 
 
-def reply_row(record: Mapping[str, Any]) -> dict[str, Any]:
+def reply_row(record: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     """The columns of the table `replies`, of such a line. TypeError, KeyError or ValueError when it is none."""
     reply = reply_of(record["reply"])
-    names = {name: record[name] for name in ("id", "engine", "model")}
+    names = {"about": record.get("about", ""), **{name: record[name] for name in ("id", "engine", "model")}}
     if not all(isinstance(name, str) for name in names.values()) or type(record["attempt"]) is not int:
         raise ValueError("not the names of a question")
     return {**{name: storable(text) for name, text in names.items()}, "attempt": record["attempt"],
             "status": reply.status, "cost_usd": reply.cost_usd, "prompt_tokens": reply.usage.prompt_tokens,
             "completion_tokens": reply.usage.completion_tokens, "elapsed_s": reply.elapsed_s,
             "reply": storable(json.dumps(record["reply"], ensure_ascii=False)),
-            "created_at": now()}
+            "created_at": at}
 
 
 def reply_of_cell(cell: str) -> Reply:

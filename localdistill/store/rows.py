@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
-from localdistill.rewrites.naming import RewriteName
+from localdistill.store.raw_text import packed, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,8 @@ def _json(value: object) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """A string."""
     return isinstance(value, str)
 
 
@@ -76,7 +77,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """What a column of numbers takes."""
     return isinstance(value, float | bool) or _is_whole(value)
 
 
@@ -96,14 +98,14 @@ def _or_none(kind: Kind) -> Kind:
 def _are_messages(value: object) -> bool:
     parts = [part.name for part in fields(Message)]
     return isinstance(value, list) and all(
-        isinstance(turn, dict) and list(turn) == parts and all(map(_is_text, turn.values())) for turn in value)
+        isinstance(turn, dict) and list(turn) == parts and all(map(is_text, turn.values())) for turn in value)
 
 
-TEXT = Kind("string", storable, lambda cell: restored(cell or ""), _is_text)
+TEXT = Kind("string", storable, lambda cell: restored(cell or ""), is_text)
 LONG_TEXT = replace(TEXT, is_long=True)
 INTEGER = Kind("int64", lambda value: value, lambda cell: cell or 0, _is_whole)
 FLAG = Kind("bool", lambda value: value, bool, lambda value: isinstance(value, bool))
-NUMBER = Kind("double", float, lambda cell: cell or 0.0, _is_number)
+NUMBER = Kind("double", float, lambda cell: cell or 0.0, is_number)
 MAPPING = Kind("string", lambda value: _json(dict(value)), lambda cell: json.loads(restored(cell)),
                lambda value: isinstance(value, dict), dict, is_long=True)
 MESSAGES = Kind(
@@ -124,7 +126,7 @@ LABELS = Kind(
 METRICS = Kind(
     "metrics", lambda value: [(storable(name), float(number)) for name, number in value.items()],
     lambda cell: {restored(name): number for name, number in dict(cell or ()).items()},
-    lambda value: isinstance(value, dict) and all(map(_is_number, value.values())), dict,
+    lambda value: isinstance(value, dict) and all(map(is_number, value.values())), dict,
 )
 """Names and numbers."""
 
@@ -171,6 +173,9 @@ FACT_TABLE: Mapping[str, Kind] = {
     "number": _or_none(NUMBER), "text": _or_none(TEXT), "created_at": MOMENT,
 }  # fmt: skip
 
+PACKED = ("raw", "reasoning", "answer")
+"""Fields of a trace of which the first is kept packed with the others (`store.raw_text`)."""
+
 PROMPT_COLUMNS = (*PROMPT_FIELDS, "id")
 TRACE_COLUMNS = tuple(name for name in TRACE_TABLE if name != "created_at")
 FACT_COLUMNS = tuple(name for name in FACT_TABLE if name != "created_at")
@@ -181,9 +186,9 @@ def types_of(columns: Mapping[str, Kind]) -> dict[str, str]:
     return {name: kind.arrow for name, kind in columns.items()}
 
 
-def now() -> datetime:
-    """This moment, in UTC, as `created_at` columns hold it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+def moment(at: float | None = None) -> datetime:
+    """A time in seconds since the epoch, or this moment, in UTC, as `created_at` columns hold it."""
+    return (datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)).replace(tzinfo=None)
 
 
 def _stored(record: object, columns: Mapping[str, Kind]) -> dict[str, Any]:
@@ -194,29 +199,36 @@ def _restored(cells: Sequence[object], columns: Mapping[str, Kind]) -> dict[str,
     return {name: kind.restore(cell) for (name, kind), cell in zip(columns.items(), cells, strict=True)}
 
 
-def prompt_row(prompt: Prompt) -> dict[str, Any]:
-    """The columns `PROMPT_TABLE` of a prompt."""
+def prompt_row(prompt: Prompt, at: datetime) -> dict[str, Any]:
+    """The columns `PROMPT_TABLE` of a prompt that was stored `at` a time."""
     question = storable(prompt.question)
-    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": now()}
+    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": at}
 
 
 def prompt_of(row: Sequence[object]) -> Prompt:
     """The prompt of the columns `PROMPT_COLUMNS`."""
-    prompt = Prompt(**_restored(row[:-1], PROMPT_FIELDS))
-    prompt.__dict__["_id"] = row[-1]  # what `Prompt.id` would compute: the stored name stays the name
+    return named(Prompt(**_restored(row[:-1], PROMPT_FIELDS)), str(row[-1]))
+
+
+def named(prompt: Prompt, identity: str) -> Prompt:
+    """The prompt under the id that it is stored by."""
+    prompt.__dict__["_id"] = identity  # what `Prompt.id` would compute: the stored name stays the name
     return prompt
 
 
-def trace_row(trace: Trace) -> dict[str, Any]:
-    """The columns `TRACE_TABLE` of a trace."""
+def trace_row(trace: Trace, at: datetime) -> dict[str, Any]:
+    """The columns `TRACE_TABLE` of a trace that was stored `at` a time."""
     usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
-    return {**_stored(trace, TRACE_FIELDS), **usage, "created_at": now()}
+    row = {**_stored(trace, TRACE_FIELDS), **usage, "created_at": at}
+    return {**row, "raw": packed(row["raw"], row["reasoning"], row["answer"])}
 
 
 def trace_of_row(row: Sequence[object]) -> Trace:
     """The trace of the columns `TRACE_COLUMNS`."""
     own = len(TRACE_FIELDS)
-    return Trace(**_restored(row[:own], TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
+    cells = dict(zip(TRACE_FIELDS, row[:own], strict=True))
+    cells["raw"] = unpacked(*(cells[name] or "" for name in PACKED))
+    return Trace(**_restored(list(cells.values()), TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
 
 
 def restored_cells(names: Sequence[str], cells: Sequence[object]) -> dict[str, Any]:
@@ -224,71 +236,13 @@ def restored_cells(names: Sequence[str], cells: Sequence[object]) -> dict[str, A
     return _restored(cells, {name: TRACE_TABLE[name] for name in names})
 
 
-def trace_to_json(trace: Trace) -> dict[str, object]:
-    """The trace as a journal holds it."""
-    return {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
-
-
-def trace_from_json(data: Mapping[str, Any]) -> Trace:
-    """The trace that `trace_to_json` made `data` of, today or when a trace had fewer fields. TypeError, KeyError or
-    ValueError when it is not one, or holds what cannot be stored."""
-    usage = _checked(data["usage"], USAGE_FIELDS)
-    rest = {name: value for name, value in data.items() if name != "usage"}
-    return Trace(**_checked(rest, TRACE_FIELDS), usage=Usage(**usage))
-
-
-def fact_to_json(fact: Fact) -> dict[str, object]:
-    """The fact as a journal holds it."""
-    return {**_dumped(fact, FACT_FIELDS), "value": fact.value}
-
-
-def fact_from_json(data: Mapping[str, Any]) -> Fact:
-    """The fact that `fact_to_json` made `data` of; the same errors."""
-    rest = {name: value for name, value in data.items() if name != "value"}
-    value = data.get("value")
-    if not (value is None or _is_text(value) or _is_number(value)):
-        raise ValueError(f"value holds a {type(value).__name__}")
-    return Fact(**_checked(rest, FACT_FIELDS), value=value)
-
-
-def facts_beside(record: Mapping[str, Any], trace: Trace) -> list[Fact]:
-    """The facts that stand beside a trace in a line of a journal, of today or with the grades of older versions; the
-    same errors, also for a fact of another trace."""
-    found = [fact_from_json(data) for data in record.get("facts", ())]
-    found += [_fact_of_grade(data, trace) for data in record.get("grades", ())]
-    if any(fact.subject_id != trace.id for fact in found):
-        raise ValueError("a fact that stands beside a trace is of another one")
-    return found
-
-
-def _fact_of_grade(data: Mapping[str, Any], trace: Trace) -> Fact:
-    """A verdict of an older version (`math@2`, `summarize@1`, `summarize@1/3f9a01bc`) as the fact that it is."""
-    kinds = {"trace_id": TEXT, "grader": TEXT, "score": NUMBER, "reason": LONG_TEXT, "extracted": TEXT}
-    old = _checked({"extracted": "", **data}, kinds)
-    name = RewriteName.parse(old["grader"])
-    is_own = f"{trace.rewrite}/".startswith(f"{old['grader']}/")
-    return Fact(old["trace_id"], name.use, name.version, name.writer, "rewrite" if is_own else "grade",
-                float(old["score"]), old["score"] >= 1, reason=old["reason"], extracted=old["extracted"])
-
-
-def _dumped(record: object, columns: Mapping[str, Kind]) -> dict[str, object]:
-    return {name: kind.dump(getattr(record, name)) for name, kind in columns.items()}
-
-
-def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
-    for name, value in data.items():
-        if not columns[name].accepts(value):
-            raise ValueError(f"{name} holds a {type(value).__name__}")
-    return {name: columns[name].load(value) for name, value in data.items()}
-
-
-def fact_row(fact: Fact) -> dict[str, Any]:
-    """The columns `FACT_TABLE` of a fact."""
+def fact_row(fact: Fact, at: datetime) -> dict[str, Any]:
+    """The columns `FACT_TABLE` of a fact that was said `at` a time."""
     value = fact.value
     number, text = (None, storable(value)) if isinstance(value, str) else (value, None)
     said = {_FACT_COLUMNS[name]: cell for name, cell in _stored(fact, FACT_FIELDS).items()}
     return {**said, "number": None if number is None else float(number), "text": text,
-            "created_at": now()}
+            "created_at": at}
 
 
 def fact_of(row: Sequence[Any]) -> Fact:

@@ -25,7 +25,15 @@ from localdistill.store.database_errors import (
     only_readable,
     says,
 )
-from localdistill.store.schema import MIGRATIONS, ROW_GROUP_ROWS, STORAGE_VERSION, Migration, migrate, version_of
+from localdistill.store.schema import (
+    BLOCK_BYTES,
+    MIGRATIONS,
+    ROW_GROUP_ROWS,
+    STORAGE_VERSION,
+    Migration,
+    migrate,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -187,6 +195,8 @@ def _connect(path: Path, read_only: bool) -> DuckDBPyConnection:
     file = os.path.abspath(path)
     con = _SPARE.take(path) or shut_in([file + ending for ending in _ENDINGS])
     how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+    if not read_only and not os.path.exists(file):
+        how += f", BLOCK_SIZE {BLOCK_BYTES}"
     try:
         con.execute(f"ATTACH {_quoted(file)} AS store ({how})")
         con.execute("USE store")

@@ -7,13 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError
-from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import journals, reading, view
@@ -21,33 +19,25 @@ from localdistill.store import selections as ledger
 from localdistill.store.columns import facts_seen, within
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.journals import CatchUp, Lack
+from localdistill.store.keeper import Keeper, own_path
 from localdistill.store.replies import ReplyKey, reply_of_cell
 from localdistill.store.rows import (
     FACT_COLUMNS,
     PROMPT_COLUMNS,
     TRACE_COLUMNS,
     fact_of,
-    fact_row,
     prompt_of,
-    prompt_row,
     restored,
     storable,
     trace_of_row,
-    trace_row,
 )  # fmt: skip
 from localdistill.store.selections import Selection
 from localdistill.store.session import WAIT_S, Sessions, transaction
 from localdistill.store.view import SearchHit
 from localdistill.store.writing import (
-    adopt_traces,
-    batched_rows,
     chunked,
     grant_claims,
     incoming_ids,
-    insert_prompts,
-    insert_traces,
-    know_fact_columns,
-    upsert_facts,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -92,58 +82,18 @@ class StoredTraces:
     """Where they come from, the most usual first."""
 
 
-class Store:
-    """The store of one workspace: a DuckDB file that is created on first use.
+class Store(Keeper):
+    """The store of one workspace: a DuckDB file that is created on first use, and a journal beside it of all that is
+    stored directly.
 
     Every method may raise StoreLocked when another process keeps the file longer than `wait_s` seconds, and StoreError
     when the file is damaged, from a newer version, or the disk is full.
     """
 
-    def __init__(self, path: Path | str, wait_s: float = WAIT_S) -> None:
+    def __init__(self, path: Path | str, wait_s: float = WAIT_S, journal: Path | None = None) -> None:
+        """journal: where what is stored directly goes first; None has it in `journals` beside the file."""
         self.path = Path(path)
-        self._sessions = Sessions(self.path, wait_s)
-
-    def add_prompts(self, prompts: Iterable[Prompt]) -> int:
-        """Store prompts that are new; returns how many were."""
-        return self._add(map(prompt_row, prompts), insert_prompts)
-
-    def add_traces(self, traces: Iterable[Trace]) -> int:
-        """Store traces that are new; returns how many were. A trace may come before its prompt."""
-        return self._add(map(trace_row, traces), insert_traces)
-
-    def _add(self, rows: Iterable[dict[str, Any]], insert: Callable[[DuckDBPyConnection, Rows], list[str]]) -> int:
-        return sum(len(new) for new in self._in_transactions(rows, insert))
-
-    def add_facts(self, facts: Iterable[Fact]) -> None:
-        """Store facts; a second one of the same member, version and variant replaces the first. StoreError for an
-        unknown trace or prompt."""
-        for _ in self._in_transactions(map(fact_row, facts), upsert_facts):
-            pass
-
-    def expect_facts(self, maker: type[FactMaker], variant: str) -> None:
-        """Let the columns of a member be there before its first fact is."""
-        rows = [{"member": maker.name, "version": maker.version, "variant": storable(variant), "kind": maker.kind,
-                 "metric": metric, "is_text": maker.says == "text" and not metric,
-                 "of_prompts": maker.about == "prompt"}
-                for metric in ("", *maker.metrics)]
-
-        def work(con: DuckDBPyConnection) -> None:
-            with transaction(con):
-                know_fact_columns(con, rows)
-
-        self._sessions.run(work)
-
-    def _in_transactions(
-        self, rows: Iterable[dict[str, Any]], write: Callable[[DuckDBPyConnection, Rows], T]
-    ) -> Iterator[T]:
-        """The result of `write` for each batch of rows, every batch in a session and transaction of its own."""
-
-        def work(con: DuckDBPyConnection, batch: Rows) -> T:
-            with transaction(con):
-                return write(con, batch)
-
-        for batch in batched_rows(rows):
-            yield self._sessions.run(partial(work, batch=batch))
+        super().__init__(Sessions(self.path, wait_s), journal or own_path(self.path))
 
     def prompts(self, ids: Sequence[str] | None = None) -> Iterator[Prompt]:
         """Prompts in stored order, or those of `ids` in that order; StoreError when one is not stored."""
@@ -312,19 +262,9 @@ class Store:
             raise UsageError(f"several traces start with '{prefix}'", "give more of the id")
         return next(self.traces([rows[0][0]])) if rows else None
 
-    def save_selection(
-        self, name: str, definition: Mapping[str, Any], kept_ids: Sequence[str], removed: Mapping[str, int]
-    ) -> str:
-        """Save a list of traces under a name, with what made it and how many each filter removed; returns its id."""
-        return ledger.save_selection(self._sessions, name, definition, kept_ids, removed)
-
     def selection(self, name: str) -> Selection:
         """The newest selection of that name, or the one with that id; UsageError when there is none."""
         return ledger.selection(self._sessions, name)
-
-    def add_lineage(self, dataset: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Remember (row id, trace id) of each row of a dataset, in order."""
-        ledger.save_lineage(self._sessions, dataset, rows)
 
     def lineage(self, dataset: str) -> list[tuple[str, str]]:
         """(row id, trace id) of each row of a dataset, in order."""
@@ -354,23 +294,16 @@ class Store:
         return [row[0] for row in self._rows("SELECT DISTINCT run_id FROM claims ORDER BY 1")]
 
     def catch_up(self, paths: Iterable[Path]) -> CatchUp:
-        """Take in what the journals hold and the store does not. Harmless to repeat."""
-        return journals.catch_up(self._sessions, paths)
+        """Take in what the journals, and the store's own, hold and the store does not. Harmless to repeat."""
+        return journals.catch_up(self._sessions, [self.journal, *paths])
 
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
-        """What the journals hold and the store does not."""
-        return journals.lacking(self._sessions, paths)
+        """What the journals, and the store's own, hold and the store does not."""
+        return journals.lacking(self._sessions, list(dict.fromkeys([self.journal, *paths])))
 
     def without_prompt(self) -> dict[str, str]:
         """Of every trace whose prompt is not stored, the prompt's id by the trace's."""
         return dict(self._rows("SELECT id, prompt_id FROM traces WHERE prompt_seq IS NULL ORDER BY seq"))
-
-    def give_prompts(self, prompts: Mapping[str, str]) -> None:
-        """Let stored traces without a prompt, and what was rewritten from them, be answers to these stored prompts
-        (trace id -> prompt id): a prompt that asked the same may bear another id now, as its reference was changed."""
-        rows = ({"trace_id": trace, "prompt_id": prompt} for trace, prompt in prompts.items())
-        for _ in self._in_transactions(rows, adopt_traces):
-            pass
 
     def stored_traces(self) -> StoredTraces:
         """What there is to train on."""

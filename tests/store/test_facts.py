@@ -30,7 +30,7 @@ from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.conditions import check_condition
 from localdistill.store.pages import readers, short_rows, sorted_places
 from localdistill.store.replies import reply_key, reply_line, reply_of
-from localdistill.store.rows import trace_to_json
+from localdistill.store.json_forms import trace_to_json
 from tests.store.test_store import filled, graded, ids, label, prompt_number, trace_number
 
 MATH2, MATH1 = ("math", 2, ""), ("math", 1, "")
@@ -194,8 +194,8 @@ def test_replies_to_members_are_known_by_what_was_asked(tmp_path: Path) -> None:
                   scores=TokenScores((1, 2), (-0.5, -1.0), ((1,), (2,)), ((-0.5,), (-1.0,))))
     writer = JournalWriter(path)
     for _ in range(2):
-        writer.append(reply_line(key, "replay", "m", reply))
-    writer.append({**reply_line(others[0], "replay", "m", reply), "reply": {"status": "complete"}})
+        writer.append(reply_line(key, "replay", "m", reply, "t"))
+    writer.append({**reply_line(others[0], "replay", "m", reply, "t"), "reply": {"status": "complete"}})
     writer.close()
     assert store.catch_up([path]).damaged == 1
     assert store.replies([others[1], key, others[0]]) == {key: reply}
@@ -215,4 +215,4 @@ def test_a_reply_that_holds_scores_comes_back_whole(tmp_path: Path) -> None:
     request = Request("own", (Message("user", "?"),), continuations=ends)
     key = reply_key(request, "replay", "m")
     assert key != reply_key(replace(request, continuations=request.continuations[:1]), "replay", "m")
-    assert reply_of(json.loads(json.dumps(reply_line(key, "replay", "m", reply)))["reply"]) == reply
+    assert reply_of(json.loads(json.dumps(reply_line(key, "replay", "m", reply, "t")))["reply"]) == reply

@@ -474,11 +474,11 @@ sys.path.insert(0, sys.argv[2])
 from tests.store.test_store import trace_number
 from localdistill.store import Store, journals
 store = Store(Path(sys.argv[1]) / "s.duckdb")
-remember = journals._remember
+remember = journals.remember
 def die(*args):
     remember(*args)
     os._exit(9)
-journals._remember = die
+journals.remember = die
 store.catch_up([Path(sys.argv[1]) / "replies.jsonl"])
 """
 

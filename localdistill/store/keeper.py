@@ -1,0 +1,160 @@
+"""The way into the store of whatever is stored directly: it is a line in the store's own journal, on disk, before it
+is a row. What engines tell runs has journals of its own, which `store.journals` takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localdistill.core.borders import BORDERS
+from localdistill.core.errors import StoreError
+from localdistill.core.facts import FactMaker
+from localdistill.core.records import Fact, Prompt, Trace
+from localdistill.store import selections
+from localdistill.store.lines import (
+    Line,
+    adoption_line,
+    carry_out,
+    columns_line,
+    fact_rows,
+    facts_line,
+    prompt_line,
+    trace_line,
+)
+from localdistill.store.own_journal import OwnJournal
+from localdistill.store.rows import fact_row, moment, prompt_row, storable, trace_row
+from localdistill.store.session import Sessions, transaction
+from localdistill.store.writing import (
+    TableName,
+    batched,
+    chunked,
+    insert_prompts,
+    insert_traces,
+    new_columns,
+    new_rows,
+    seqs_of,
+    upsert_facts,
+)
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Record = TypeVar("Record", Prompt, Trace)
+T = TypeVar("T")
+Row = dict[str, Any]
+_LATER = moment(0)
+"""In place of the time at which a row is stored, until it is."""
+
+
+def own_path(store: Path) -> Path:
+    """The journal of what is stored directly in the store at `store`."""
+    return store.parent / "journals" / f"{store.stem}.jsonl"
+
+
+class Keeper:
+    """Stores what it is given, journalled first."""
+
+    def __init__(self, sessions: Sessions, journal: Path) -> None:
+        self.journal = journal
+        """The journal that is written."""
+        self._sessions = sessions
+        self._own = OwnJournal(sessions.path, journal)
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> int:
+        """Store prompts that are new; returns how many were."""
+        return self._add("prompts", prompts, prompt_row, prompt_line, insert_prompts)
+
+    def add_traces(self, traces: Iterable[Trace]) -> int:
+        """Store traces that are new; returns how many were. A trace may come before its prompt."""
+        return self._add("traces", traces, trace_row, trace_line, insert_traces)
+
+    def _add(self, name: TableName, records: Iterable[Record], row_of: Callable[[Record, datetime], Row],
+             line_of: Callable[[Record], Line], insert: Callable[[DuckDBPyConnection, list[Row]], None]) -> int:
+
+        def work(con: DuckDBPyConnection, batch: list[tuple[Record, Row]]) -> int:
+            at, new = self._own.moment(con), new_rows(con, name, [row for _, row in batch])
+            given = {row["id"]: record for record, row in batch}
+            with transaction(con), self._own.writing(con, at, [line_of(given[row["id"]]) for row in new]):
+                insert(con, [{**row, "created_at": moment(at)} for row in new])
+            return len(new)
+
+        return sum(self._run(partial(work, batch=batch))
+                   for batch in batched((record, row_of(record, _LATER)) for record in records))
+
+    def add_facts(self, facts: Iterable[Fact]) -> None:
+        """Store facts; a second one of the same member, version and variant replaces the first. StoreError for an
+        unknown trace or prompt."""
+
+        def work(con: DuckDBPyConnection, batch: list[Fact]) -> None:
+            _require_known(con, {storable(fact.subject_id) for fact in batch})
+            at = self._own.moment(con)
+            with transaction(con), self._own.writing(con, at, [facts_line(batch)]):
+                upsert_facts(con, fact_rows(batch, moment(at)))
+
+        for batch in batched((fact, fact_row(fact, _LATER)) for fact in facts):
+            self._run(partial(work, batch=[fact for fact, _ in batch]))
+
+    def expect_facts(self, maker: type[FactMaker], variant: str) -> None:
+        """Let the columns of a member be there before its first fact is."""
+        rows = [{"member": maker.name, "version": maker.version, "variant": storable(variant), "kind": maker.kind,
+                 "metric": metric, "is_text": maker.says == "text" and not metric,
+                 "of_prompts": maker.about == "prompt"}
+                for metric in ("", *maker.metrics)]
+        if new := self._sessions.run(lambda con: new_columns(con, rows)):
+            self._say(columns_line(new))
+
+    def save_selection(
+        self, name: str, definition: Mapping[str, Any], kept_ids: Sequence[str], removed: Mapping[str, int]
+    ) -> str:
+        """Save a list of traces under a name, with what made it and how many each filter removed; returns its id.
+        Saving the same again makes it the newest of its name."""
+        identity = selections.identity_of(name, definition, kept_ids)
+        if self._sessions.run(lambda con: selections.is_newest(con, identity, name, removed)):
+            return identity
+        if not self._sessions.run(lambda con: selections.is_saved(con, identity)):
+            for line in selections.selected_lines(identity, kept_ids):
+                self._say(line)
+        self._say(selections.selection_line(identity, name, definition, removed))
+        return identity
+
+    def add_lineage(self, dataset: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Remember (row id, trace id) of each row of a dataset, in order."""
+        if not rows or selections.lineage(self._sessions, dataset) != list(rows):
+            for line in selections.lineage_lines(dataset, rows):
+                self._say(line)
+
+    def give_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Let stored traces without a prompt, and what was rewritten from them, be answers to these stored prompts
+        (trace id -> prompt id): a prompt that asked the same may bear another id now, as its reference was changed."""
+        for batch in chunked(prompts.items(), BORDERS.batch_rows):
+            self._say(adoption_line(dict(batch)))
+
+    def _say(self, line: Line) -> None:
+        """Journal a line and carry it out."""
+
+        def work(con: DuckDBPyConnection) -> None:
+            said = {**line, "at": self._own.moment(con)}
+            with transaction(con), self._own.writing(con, said["at"], [said]):
+                carry_out(con, said)
+
+        self._run(work)
+
+    def _run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """The result of `work`, which writes the own journal, in a session."""
+
+        def session(con: DuckDBPyConnection) -> T:
+            result = work(con)
+            self._own.remember(con)
+            self._own.close_when_large(con)
+            return result
+
+        return self._sessions.run(session)
+
+
+def _require_known(con: DuckDBPyConnection, ids: set[str]) -> None:
+    left = ids - seqs_of(con, "traces", list(ids)).keys()
+    if left and (lost := sorted(left - seqs_of(con, "prompts", list(left)).keys())):
+        raise StoreError(f"a fact is of {lost[0]}, which is not stored", "store the trace or prompt first")

@@ -1,0 +1,81 @@
+"""The journal of what is stored directly (prompts, imports, facts, judgements, selections, lineage): it is on disk
+before it is in the database. Nobody appends outside a session: the open file keeps everybody else away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localdistill.safety.closing import close_lines
+from localdistill.safety.files import sync_folder
+from localdistill.safety.journal import begin_lines, encode, sizes, write_lines
+from localdistill.store.lines import Line
+from localdistill.store.places import Place, key_of, move_place, place_of, remember, tail_of
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+CLOSE_BYTES = 4 << 20
+"""An open part of this size is closed: a session has the time for it."""
+
+
+class OwnJournal:
+    """One journal that sessions on the store at `store` append to."""
+
+    def __init__(self, store: Path, path: Path) -> None:
+        self.path, self._store = path, store
+        self._key = key_of(store, path)
+
+    def moment(self, con: DuckDBPyConnection) -> float:
+        """Now, or just behind the newest line where a clock was set back: what is said later is newer."""
+        place = place_of(con, self._key)
+        return round(max(time.time(), place.last_at + 1e-6 if place else 0.0), 6)
+
+    @contextmanager
+    def writing(self, con: DuckDBPyConnection, at: float, lines: Sequence[Line]) -> Iterator[None]:
+        """Append lines that are said at the moment `at`, on disk before the block begins. The block, in a transaction
+        of the caller, stores what they say. LocalDistillError when they cannot be written."""
+        data = [encode({"kind": line["kind"], "at": at, **line}) for line in lines]
+        if not data:
+            yield
+            return
+        place, before = place_of(con, self._key), sizes(self.path)
+        is_continued = before == (place.closed_bytes, place.open_bytes) if place else before == (0, 0)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab", buffering=0) as file:
+            began = file.tell()
+            begin_lines(self.path, file)
+            is_continued &= not began or file.tell() == began
+            write_lines(file, self.path, b"".join(data))
+        if not began:
+            sync_folder(self.path.parent)
+        yield
+        if is_continued:  # else some lines before these are not stored: a catch-up reads them, and these once more
+            end = (place.read_bytes if place else 0) + sum(map(len, data))
+            move_place(con, self._key, Place(end, tail_of(self.path, end), place.damaged if place else 0,
+                                             *sizes(self.path), at + 1e-6 * max(map(_moments, lines))))
+
+    def remember(self, con: DuckDBPyConnection) -> None:
+        """Note beside the store how far it has read this journal."""
+        if place := place_of(con, self._key):
+            remember(self._store, {self._key: place.read_bytes})
+
+    def close_when_large(self, con: DuckDBPyConnection) -> None:
+        """Close the open part when it is large enough for that; in a session, outside a transaction."""
+        if sizes(self.path)[1] >= CLOSE_BYTES:
+            self.close(con)
+
+    def close(self, con: DuckDBPyConnection) -> None:
+        """Close the open part, where the store has read all of it."""
+        place = place_of(con, self._key)
+        if place and sizes(self.path)[1] and sizes(self.path) == (place.closed_bytes, place.open_bytes):
+            close_lines(self.path)
+            move_place(con, self._key, place.with_sizes(*sizes(self.path)))
+
+
+def _moments(line: Line) -> int:
+    """How many microseconds a line takes: its facts are said one after the other."""
+    return max(1, len(line.get("facts", ())))

@@ -3,9 +3,7 @@ beginning, and taking things out of lines. Each part is replaced whole or stays 
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, BinaryIO
 
 from localdistill.safety.files import publish, sync_folder
 from localdistill.safety.frames import FAST, FrameWriter, copy_of, frames, text_of, write_frame
-from localdistill.safety.journal import GOES_ON, base_of, closed_part, decode, opened_part
+from localdistill.safety.journal import GOES_ON, base_of, closed_part, decode, encode, line_of, opened_part
 
 Edit = Callable[[dict[str, Any] | None], Mapping[str, Any] | None]
 """A record in, or None for lines that cannot be read; out comes what is to stand there instead: the same, one with less
@@ -123,8 +121,8 @@ def _edited(line: bytes, edit: Edit) -> bytes:
         return _blank(len(line))
     if new == old or old is None:
         return line
-    body = json.dumps(dict(new), ensure_ascii=True, separators=(",", ":")).encode("ascii").ljust(len(line) - 10)
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+    body = encode(new).split(b" ", 1)[1].rstrip(b"\n")
+    return line_of(body.ljust(len(line) - 10))
 
 
 def _blank(size: int) -> bytes:

@@ -26,13 +26,18 @@ from localdistill.safety.frames import Reading, frames, lines, text_of
 
 SYNC_WITHIN_S = 0.05
 CLOSED = ".zst"
+_DUMP = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 GOES_ON = "goes_on_at"
 """The key of the first line of an open part behind a closed one."""
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """One line: the CRC-32 of the JSON in hex, a space, the JSON. Lone surrogates survive as escapes."""
-    body = json.dumps(dict(record), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return line_of(_DUMP(dict(record)).encode("ascii"))
+
+
+def line_of(body: bytes) -> bytes:
+    """The line of a record's JSON."""
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 

@@ -8,11 +8,13 @@ again comes out as it was.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,19 @@ class Lack:
         return f"{self.damaged:,} lines of its journal are damaged"
 
 
+@dataclass(slots=True)
+class _Said:
+    """One line of a journal."""
+
+    order: float
+    """What is read first of several journals."""
+    key: str
+    line: Line
+    end: int
+    """Offset behind it."""
+    said_at: float | None
+
+
 @dataclass
 class _Source:
     """A journal that is being taken in."""
@@ -86,28 +101,29 @@ class _Source:
     """Where the store has read it to."""
     sizes: tuple[int, int]
     reading: Reading = field(default_factory=Reading)
-    order: float = 0.0
-    """When the newest line so far was said: what comes later in a file is never older."""
+    said_at: float = 0.0
+    """When the newest line so far was said; 0 where none says it, as in journals of older versions."""
     counted: int = 0
     """Damaged lines that are stored."""
 
-    def lines(self) -> Iterator[tuple[float, str, Line, int]]:
-        """What is new: when it was said, the journal's key, the line, and the offset behind it."""
+    def lines(self) -> Iterator[_Said]:
+        """What is new. In a file the order of lines counts: none is older than the one before it."""
         start = start_of(self.place, self.path)
         if not start and self.place is not None:
             self.place = replace(self.place, damaged=0)
-        self.order = -1.0 if self.path.name == FIRST_NAME else self.place.last_at if self.place and start else 0.0
+        self.said_at = self.place.last_at if self.place and start else 0.0
         for line, end in journal.read(self.path, start, self.reading):
             at = line.get("at")
-            if self.path.name != FIRST_NAME and isinstance(at, int | float):
-                self.order = max(self.order, at)
-            yield self.order, self.key, line, end
+            if isinstance(at, float) and math.isfinite(at):
+                self.said_at = max(self.said_at, at)
+            order = -1.0 if self.path.name == FIRST_NAME else self.said_at
+            yield _Said(order, self.key, line, end, self.said_at or None)
 
     def after(self, end: int, closed: bool) -> Place:
         """The place at `end`; where all of it was read, with the sizes that it has."""
         damaged = (self.place.damaged if self.place else 0) + self.reading.damaged_lines - self.counted
         sizes = self.sizes if closed else (-1, -1)
-        return Place(end, tail_of(self.path, end), damaged, *sizes, max(self.order, 0.0))
+        return Place(end, tail_of(self.path, end), damaged, *sizes, self.said_at)
 
 
 def catch_up(sessions: Sessions, journals: Iterable[Path]) -> CatchUp:
@@ -195,25 +211,24 @@ def _parts(sources: Sequence[_Source], unread: dict[Path, str]) -> Iterator[tupl
     """All lines in the order in which they were said, in parts that one session can write, each with how far it reads
     every journal that it reads; the last part ends them all."""
     by_key, part, ends = {one.key: one for one in sources}, _Read(), dict[str, int]()
-    merged = heapq.merge(*(_lines(one, unread) for one in sources), key=lambda item: item[0])
-    for _, key, line, end in merged:
-        ends[key] = end
+    for said in heapq.merge(*(_lines(one, unread) for one in sources), key=attrgetter("order")):
+        ends[said.key] = said.end
         try:
-            trace = part.rows.take(line)
+            trace = part.rows.take(said.line, said.said_at)
         except DAMAGED:
-            by_key[key].reading.damaged_lines += 1
+            by_key[said.key].reading.damaged_lines += 1
             continue
         if trace:
-            part.traces[trace] = (key, end)
-        else:
-            part.others.append((key, end))
+            part.traces[trace] = (said.key, said.end)
+        elif said.line.get("kind") != "moment":
+            part.others.append((said.key, said.end))
         if part.rows.is_full:
             yield part, ends, False
             part, ends = _Read(), {}
     yield part, {one.key: one.reading.end for one in sources if one.path not in unread}, True
 
 
-def _lines(source: _Source, unread: dict[Path, str]) -> Iterator[tuple[float, str, Line, int]]:
+def _lines(source: _Source, unread: dict[Path, str]) -> Iterator[_Said]:
     try:
         yield from source.lines()
     except OSError as error:

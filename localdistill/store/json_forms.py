@@ -8,7 +8,7 @@ from typing import Any
 
 from localdistill.core.records import Fact, Prompt, Trace, Usage
 from localdistill.rewrites.naming import RewriteName
-from localdistill.store.raw_text import packed, unpacked
+from localdistill.store.raw_text import unpacked
 from localdistill.store.rows import (
     FACT_FIELDS,
     LONG_TEXT,
@@ -21,6 +21,7 @@ from localdistill.store.rows import (
     is_number,
     is_text,
     named,
+    packed_raw,
 )
 
 
@@ -40,7 +41,7 @@ def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
 def trace_to_json(trace: Trace) -> dict[str, object]:
     """The trace as a journal holds it."""
     data = {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
-    if (raw := packed(trace.raw, trace.reasoning, trace.answer)) is not trace.raw:
+    if (raw := packed_raw(trace)) is not trace.raw:
         data["packed_raw"] = raw
         del data["raw"]
     return data

@@ -13,6 +13,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError
 from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, Prompt, Trace
+from localdistill.safety.journal import encode
 from localdistill.store import selections
 from localdistill.store.lines import (
     Line,
@@ -73,16 +74,22 @@ class Keeper:
 
     def _add(self, name: TableName, records: Iterable[Record], row_of: Callable[[Record, datetime], Row],
              line_of: Callable[[Record], Line], insert: Callable[[DuckDBPyConnection, list[Row]], None]) -> int:
+        lines: dict[str, bytes] = {}
 
         def work(con: DuckDBPyConnection, batch: list[tuple[Record, Row]]) -> int:
             at, new = self._own.moment(con), new_rows(con, name, [row for _, row in batch])
-            given = {row["id"]: record for record, row in batch}
-            with transaction(con), self._own.writing(con, at, [line_of(given[row["id"]]) for row in new]):
+            given = {} if lines else {row["id"]: record for record, row in batch}
+            said = [lines[row["id"]] if lines else encode(line_of(given[row["id"]])) for row in new]
+            with transaction(con), self._own.writing(con, at, said):
                 insert(con, [{**row, "created_at": moment(at)} for row in new])
             return len(new)
 
-        return sum(self._run(partial(work, batch=batch))
-                   for batch in batched((record, row_of(record, _LATER)) for record in records))
+        added, last = 0, 1
+        for batch in batched((record, row_of(record, _LATER)) for record in records):
+            lines = {row["id"]: encode(line_of(record)) for record, row in batch} if last else {}  # before the session
+            last = self._run(partial(work, batch=batch))
+            added += last
+        return added
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
         """Store facts; a second one of the same member, version and variant replaces the first. StoreError for an
@@ -91,7 +98,7 @@ class Keeper:
         def work(con: DuckDBPyConnection, batch: list[Fact]) -> None:
             _require_known(con, {storable(fact.subject_id) for fact in batch})
             at = self._own.moment(con)
-            with transaction(con), self._own.writing(con, at, [facts_line(batch)]):
+            with transaction(con), self._own.writing(con, at, [encode(facts_line(batch))], len(batch)):
                 upsert_facts(con, fact_rows(batch, moment(at)))
 
         for batch in batched((fact, fact_row(fact, _LATER)) for fact in facts):
@@ -136,9 +143,9 @@ class Keeper:
         """Journal a line and carry it out."""
 
         def work(con: DuckDBPyConnection) -> None:
-            said = {**line, "at": self._own.moment(con)}
-            with transaction(con), self._own.writing(con, said["at"], [said]):
-                carry_out(con, said)
+            at = self._own.moment(con)
+            with transaction(con), self._own.writing(con, at, [encode(line)]):
+                carry_out(con, {**line, "at": at})
 
         self._run(work)
 

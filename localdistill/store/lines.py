@@ -38,12 +38,17 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Line = dict[str, Any]
-"""A line's record. `at`: seconds since the epoch when it was said; lines of older versions have none."""
+"""A line's record. `at`: seconds since the epoch when it was said, where it stands alone; see `moment_line`."""
 
 
 def said_now(line: Line) -> Line:
     """The line with the time."""
     return {"kind": line["kind"], "at": round(time.time(), 6), **line}
+
+
+def moment_line(at: float) -> Line:
+    """When the lines behind it were said."""
+    return {"kind": "moment", "at": at}
 
 
 def prompt_line(prompt: Prompt) -> Line:
@@ -117,10 +122,10 @@ class Part:
     size: int = 0
     """Bytes of text, about."""
 
-    def take(self, line: Line) -> str:
-        """Add one line; the id of the trace that it holds, else nothing. Raises one of DAMAGED for what is no line of
-        ours."""
-        at, kind = moment(line.get("at")), line.get("kind")
+    def take(self, line: Line, said_at: float | None = None) -> str:
+        """Add one line that was said at a time; the id of the trace that it holds, else nothing. Raises one of DAMAGED
+        for what is no line of ours."""
+        at, kind = moment(said_at), line.get("kind")
         if "trace" in line:
             trace = trace_from_json(line["trace"])
             facts = facts_beside(line, trace)
@@ -134,7 +139,7 @@ class Part:
         elif "facts" in line:
             self._add_facts([fact_from_json(data) for data in line["facts"]], at)
         elif kind in _LATER:
-            self.later.append(line)
+            self.later.append({**line, "at": said_at})
         return ""
 
     def _add(self, rows: list[dict[str, Any]], row: dict[str, Any]) -> None:

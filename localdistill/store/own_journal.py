@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import sync_folder
 from localdistill.safety.journal import begin_lines, encode, sizes, write_lines
-from localdistill.store.lines import Line
+from localdistill.store.lines import moment_line
 from localdistill.store.places import Place, key_of, move_place, place_of, remember, tail_of
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ class OwnJournal:
         return round(max(time.time(), place.last_at + 1e-6 if place else 0.0), 6)
 
     @contextmanager
-    def writing(self, con: DuckDBPyConnection, at: float, lines: Sequence[Line]) -> Iterator[None]:
-        """Append lines that are said at the moment `at`, on disk before the block begins. The block, in a transaction
-        of the caller, stores what they say. LocalDistillError when they cannot be written."""
-        data = [encode({"kind": line["kind"], "at": at, **line}) for line in lines]
-        if not data:
+    def writing(self, con: DuckDBPyConnection, at: float, lines: Sequence[bytes], moments: int = 1) -> Iterator[None]:
+        """Append encoded lines that are said at the moment `at`, on disk before the block begins. The block, in a
+        transaction of the caller, stores what they say, at that moment and the next microseconds, `moments` in all.
+        LocalDistillError when they cannot be written."""
+        if not lines:
             yield
             return
+        data = b"".join([encode(moment_line(at)), *lines])
         place, before = place_of(con, self._key), sizes(self.path)
         is_continued = before == (place.closed_bytes, place.open_bytes) if place else before == (0, 0)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,14 +50,14 @@ class OwnJournal:
             began = file.tell()
             begin_lines(self.path, file)
             is_continued &= not began or file.tell() == began
-            write_lines(file, self.path, b"".join(data))
+            write_lines(file, self.path, data)
         if not began:
             sync_folder(self.path.parent)
         yield
         if is_continued:  # else some lines before these are not stored: a catch-up reads them, and these once more
-            end = (place.read_bytes if place else 0) + sum(map(len, data))
+            end = (place.read_bytes if place else 0) + len(data)
             move_place(con, self._key, Place(end, tail_of(self.path, end), place.damaged if place else 0,
-                                             *sizes(self.path), at + 1e-6 * max(map(_moments, lines))))
+                                             *sizes(self.path), at + 1e-6 * moments))
 
     def remember(self, con: DuckDBPyConnection) -> None:
         """Note beside the store how far it has read this journal."""
@@ -74,8 +75,3 @@ class OwnJournal:
         if place and sizes(self.path)[1] and sizes(self.path) == (place.closed_bytes, place.open_bytes):
             close_lines(self.path)
             move_place(con, self._key, place.with_sizes(*sizes(self.path)))
-
-
-def _moments(line: Line) -> int:
-    """How many microseconds a line takes: its facts are said one after the other."""
-    return max(1, len(line.get("facts", ())))

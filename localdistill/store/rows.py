@@ -220,7 +220,17 @@ def trace_row(trace: Trace, at: datetime) -> dict[str, Any]:
     """The columns `TRACE_TABLE` of a trace that was stored `at` a time."""
     usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
     row = {**_stored(trace, TRACE_FIELDS), **usage, "created_at": at}
-    return {**row, "raw": packed(row["raw"], row["reasoning"], row["answer"])}
+    is_plain = all(row[name] is getattr(trace, name) for name in PACKED)  # the common case: nothing to escape
+    row["raw"] = packed_raw(trace) if is_plain else packed(row["raw"], row["reasoning"], row["answer"])
+    return row
+
+
+def packed_raw(trace: Trace) -> str:
+    """The raw text of a trace with marks in place of its reasoning and answer; worked out once."""
+    known: str | None = trace.__dict__.get("_packed")
+    if known is None:
+        known = trace.__dict__["_packed"] = packed(trace.raw, trace.reasoning, trace.answer)
+    return known
 
 
 def trace_of_row(row: Sequence[object]) -> Trace:
@@ -261,6 +271,9 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
 
 
+_LARGE = ("messages", "original", "metadata", "reasoning", "answer", "raw", "asked", "reason", "reply")
+
+
 def size_of(row: Mapping[str, Any]) -> int:
-    """About how many bytes of text a row holds."""
-    return sum(len(value) for value in row.values() if isinstance(value, str))
+    """About how many bytes of text a row holds, without short names."""
+    return sum(len(row.get(name) or "") for name in _LARGE)

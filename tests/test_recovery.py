@@ -38,6 +38,12 @@ def lose_the_store(workspace: Workspace) -> None:
         path.unlink()
 
 
+def lose_all_but_replies(workspace: Workspace) -> None:
+    """What is left of a workspace from before there were journals of everything."""
+    lose_the_store(workspace)
+    shutil.rmtree(workspace.kept)
+
+
 def collected(root: Path, server: CountingServer, count: int = 6, more: str = "") -> Chain:
     chain = Chain(root, recipe_of(root, count, at(server), collecting=more))
     chain.collect()
@@ -91,7 +97,7 @@ def test_a_run_that_died_keeps_no_question_to_itself(tmp_path: Path, server: Cou
     asked: list[str] = []
     claim = Store.claim
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "claim", lambda self, some, run, ttl: (asked.extend(some), claim(self, some, run, ttl))[1])
+        patch.setattr(Store, "claim", lambda self, some, run: (asked.extend(some), claim(self, some, run))[1])
         chain.collect()
     lose_the_store(context.workspace)
     shutil.rmtree(context.run.path)
@@ -99,8 +105,8 @@ def test_a_run_that_died_keeps_no_question_to_itself(tmp_path: Path, server: Cou
     living.path.mkdir(parents=True)
     with living.hold():
         store = Store(context.workspace.store_path)
-        store.claim(asked[:2], dead.id, 3600)
-        store.claim(asked[2:], living.id, 3600)
+        store.claim(asked[:2], dead.id)
+        store.claim(asked[2:], living.id)
         with pytest.raises(PartialResult, match="1 of 3 questions"):
             Chain(tmp_path, chain.recipe).collect()
     assert len(Chain(tmp_path, chain.recipe).collect()) == 3
@@ -115,7 +121,7 @@ def test_what_another_run_answers_meanwhile_is_not_asked(tmp_path: Path, server:
     first.run.journal.write_bytes(b"")
     second, claim = Chain(tmp_path, first.recipe), Store.claim
 
-    def claim_late(self: Store, *asked: Any) -> set[str]:
+    def claim_late(self: Store, *asked: Any) -> dict[str, str]:
         assert first.run is not None
         first.run.journal.write_bytes(journal)
         return claim(self, *asked)
@@ -178,6 +184,17 @@ def test_every_hint_leads_back_to_a_whole_workspace(tmp_path: Path, server: Coun
         assert moved is not None
         shutil.move(*moved.groups())
     rows = list_traces(workspace)
+    assert [row["question"] for row in rows] == [f"Double {n}" for n in range(6)] and missing_traces(workspace) == []
+    context = chain.context()
+    grade.run(context)
+    select.run(context)
+    assert read_output(context.run, SelectOutput).sets["teacher"].kept == 6 and sum(server.asked.values()) == 6
+
+
+def test_prompts_of_an_old_workspace_come_back_as_the_hint_says(tmp_path: Path, server: CountingServer) -> None:
+    chain, workspace = collected(tmp_path, server), Workspace(tmp_path)
+    lose_all_but_replies(workspace)
+    rows = list_traces(workspace)
     assert len(rows) == 6 and {row["question"] for row in rows} == {None}
     browser = browse(workspace)
     browser.resolve()
@@ -199,7 +216,7 @@ def test_every_hint_leads_back_to_a_whole_workspace(tmp_path: Path, server: Coun
 
 def test_importing_the_questions_brings_prompts_back_too(tmp_path: Path, server: CountingServer) -> None:
     chain, workspace = collected(tmp_path, server), Workspace(tmp_path)
-    lose_the_store(workspace)
+    lose_all_but_replies(workspace)
     assert "localdistill import" in missing_traces(workspace)[0].hint
     import_file(workspace, tmp_path / "q.jsonl")
     assert missing_traces(workspace) == [] and len(chain.collect()) == 6
@@ -207,7 +224,7 @@ def test_importing_the_questions_brings_prompts_back_too(tmp_path: Path, server:
 
 def test_answers_find_a_prompt_whose_reference_was_changed_meanwhile(tmp_path: Path, server: CountingServer) -> None:
     chain, workspace = collected(tmp_path, server), Workspace(tmp_path)
-    lose_the_store(workspace)
+    lose_all_but_replies(workspace)
     questions = write_questions(tmp_path / "q.jsonl", 6)
     questions.write_text(questions.read_text().replace('"reference": "10"', '"reference": "ten"'))
     traces = chain.collect()
@@ -253,7 +270,7 @@ def test_a_run_goes_only_when_the_store_holds_what_it_holds(tmp_path: Path, serv
     assert chain.run is not None
     chain.run.write_status({"state": "finished"})
     assert kept(workspace) == {"t-1": ""}
-    lose_the_store(workspace)
+    lose_all_but_replies(workspace)
     assert "brings back prompts" in kept(workspace)["t-1"]
     assert open_store(workspace).counts().traces == 6, "its journal was taken in first"
     chain.collect()

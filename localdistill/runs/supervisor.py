@@ -140,6 +140,7 @@ class Supervisor:
             recorder.status["state"] = state
             recorder.take(RunFinished(state, time.monotonic() - started, code))
             recorder.flush(force=True)
+            self.run.close_journal()
         return code
 
     def _stop(self, *_: object) -> None:

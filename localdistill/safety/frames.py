@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-FRAME_BYTES = 1 << 18
-"""Text of one frame, about: four times as much is 3 % smaller, and damage costs four times as much."""
+from localdistill.core.borders import BORDERS
+
 FAST, SMALL = 3, 6
 """Levels of zstd: for lines that somebody waits for, and for those that are put away (a tenth smaller)."""
 
@@ -86,7 +86,8 @@ def _frame_in(header: bytes, place: int) -> Frame | None:
     fields, check = header[len(_BEGIN):-_SIZE.size], header[-_SIZE.size:]
     if zlib.crc32(fields) != _SIZE.unpack(check)[0]:
         return None
-    return Frame(*_FIELDS.unpack(fields), place=place + _HEADER_BYTES)
+    start, first_line, size, lines, packed, checksum = _FIELDS.unpack(fields)
+    return Frame(start, first_line, size, lines, packed, checksum, place + _HEADER_BYTES)
 
 
 def _next_header(file: BinaryIO, place: int) -> Frame | None:
@@ -172,7 +173,7 @@ class FrameWriter:
         """Add one line, with its end."""
         self._held.append(line)
         self._size += len(line)
-        if self._size >= FRAME_BYTES:
+        if self._size >= BORDERS.frame_bytes:
             self.flush()
 
     def flush(self) -> None:

@@ -26,6 +26,7 @@ from localdistill.safety.frames import Reading, frames, lines, text_of
 
 SYNC_WITHIN_S = 0.05
 CLOSED = ".zst"
+"""Ending of a closed part."""
 _DUMP = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 GOES_ON = "goes_on_at"
 """The key of the first line of an open part behind a closed one."""
@@ -56,6 +57,11 @@ def decode(line: bytes) -> dict[str, Any] | None:
 def closed_part(path: Path) -> Path:
     """Where the closed part of a journal lies."""
     return path.with_name(path.name + CLOSED)
+
+
+def parts_of(path: Path) -> tuple[Path, Path]:
+    """Where the closed and the open part lie."""
+    return closed_part(path), path
 
 
 def sizes(path: Path) -> tuple[int, int]:

@@ -74,6 +74,7 @@ def main() -> int:
             workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
             Cancel(run.cancel_asked),
         )
+        context.take_in_journals()
         if stage == run.request()["stages"][0]:
             check_at_start(context)
         STAGE_MODULES.load(stage)(context)

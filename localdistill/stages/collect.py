@@ -135,14 +135,13 @@ def _ask(context: StageContext, ids: dict[str, list[str]], marks: Counter[str]) 
     with ExitStack() as stack:
         asking = _Asking(context, stack)
         context.take_in_journals()
-        context.release_claims_of_the_dead()
         teachers, is_shared, rounds = list[Teacher](), True, 0
         while is_shared and rounds <= len(context.recipe.asked):
             teachers, is_shared = asking.round(marks)
             rounds += 1
     wanted = [key for teacher in teachers for key in teacher.ids]
     stored = context.store.known_traces(wanted)
-    lost = _say_what_is_lost(context, teachers, stored)
+    lost = _say_what_is_lost(context, teachers, stored, asking.foreign)
     if any(teacher.until_verified for teacher in teachers):
         _count_tries(context, teachers)
     for one in context.recipe.asked:
@@ -158,6 +157,8 @@ class _Asking:
         self._context, recipe = context, context.recipe
         self._engines = {one.name: stack.enter_context(context.engine(one)) for one in recipe.asked_engines}
         self._verifier: Verifier | None = None
+        self.foreign: Counter[str] = Counter()
+        """Living runs that ask for some of it -> how many questions."""
         if any(one.until_verified for one in recipe.asked):
             self._verifier = _verifier(context, stack)
 
@@ -179,6 +180,7 @@ class _Asking:
             try:
                 collecting.run()
             finally:
+                self.foreign.update(collecting.foreign)
                 _say_unknown_marks(context, collecting.marks)
                 marks.update(collecting.marks)
         return teachers, is_shared
@@ -248,9 +250,11 @@ def _recall(context: StageContext, teachers: Sequence[Teacher], verifier: Verifi
                 question.waits |= verdict.accepted is None
 
 
-def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str]) -> int:
+def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored: set[str],
+                      foreign: Mapping[str, int]) -> int:
     """How many prompts have no answer. PartialResult when these are more than a set allows; a warning when a few."""
     every = 0
+    wait = "".join(f"; run {run} asks for {count} of them: wait for it" for run, count in foreign.items())
     for one in context.recipe.asked:
         total = lost = 0
         for teacher in (teacher for teacher in teachers if teacher.trace_set == one.name):
@@ -263,7 +267,7 @@ def _say_what_is_lost(context: StageContext, teachers: Sequence[Teacher], stored
         where = f"set '{one.name}': " if len(context.recipe.asked) > 1 else ""
         if lost > one.may_fail * total:
             raise PartialResult(
-                f"{where}{lost} of {total} questions have no answer yet",
+                f"{where}{lost} of {total} questions have no answer yet{wait}",
                 f"localdistill resume {context.run.id} asks only for those",
             )
         if lost:

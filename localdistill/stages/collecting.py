@@ -21,7 +21,6 @@ from localdistill.stages.verifying import Pair, Verdict, VerdictQueue, Verifier
 from localdistill.templates.unknown_marks import unknown_mark
 from localdistill.workspace.quarantine import quarantine
 
-CLAIM_S = 3600.0
 SHOW_EVERY_S = 0.05
 MOST_ERRORS = 5
 """Kinds of errors told while asking."""
@@ -43,7 +42,9 @@ class Collecting:
         self._of_sets: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
         """What looks like a mark of reasoning and is none that we know -> answers that hold it."""
-        self._tokens = self._foreign = 0
+        self.foreign: Counter[str] = Counter()
+        """Runs that ask for some of it meanwhile -> how many questions."""
+        self._tokens = 0
         self._shown_at = 0.0
         self._lanes: dict[str, list[int]] = {}
         """Places of the queues that one engine serves."""
@@ -77,8 +78,8 @@ class Collecting:
             elapsed_s = time.monotonic() - began
             context.emit(Measured("tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
         context.cancel.check()
-        if self._foreign:
-            context.note(f"{self._foreign} questions are being asked by another run")
+        for run_id, count in self.foreign.items():
+            context.note(f"{count} questions are being asked by run {run_id}: localdistill attach {run_id}")
         for text, count in self._errors.most_common(3):
             context.warn(f"{count} replies failed: {text}",
                          f"what came instead: localdistill quarantine {context.run.id}")
@@ -126,15 +127,15 @@ class Collecting:
         while taken := next(((at, chunk) for at in lane if (chunk := self._queues[at].take(count))), None):
             at, chunk = taken
             queue = self._queues[at]
-            granted = self._context.store.claim([request.id for request in chunk], self._context.run.id, CLAIM_S)
-            answered = self._context.answered_elsewhere(granted)
+            foreign = self._context.claim([request.id for request in chunk])
+            answered = self._context.answered_elsewhere([one.id for one in chunk if one.id not in foreign])
             for request in chunk:
-                if request.id not in granted or request.id in answered:
+                if request.id in foreign or request.id in answered:
                     queue.gave_up(request.id)
             self._done += len(answered)
-            self._foreign += len(chunk) - len(granted)
+            self.foreign.update(foreign.values())
             for request in chunk:
-                if request.id in granted and request.id not in answered:
+                if request.id not in foreign and request.id not in answered:
                     self._asked_by[request.id] = at
                     yield request
             count = min(most, count * 4)

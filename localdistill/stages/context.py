@@ -235,17 +235,7 @@ class StageContext:
     def take_in_journals(self) -> None:
         """Let the store read what interrupted processes left in the journals of all runs, so that nothing is asked
         again which any of them has, and say what was mended and what cannot be."""
-        caught = take_in(self.workspace, self.store)
-        if caught.healed:
-            self.warn(f"the store had lost {caught.healed} replies; they are back from the journals")
-        if caught.rows > caught.healed:
-            self.note(f"{caught.rows - caught.healed} replies that interrupted runs had left in their "
-                      "journals were taken in")
-        if caught.damaged:
-            self.warn(f"{caught.damaged} lines of the journals are damaged and were passed over")
-        for problem in caught.unread:
-            self.warn(f"a journal cannot be read, and what it holds may be asked again: {problem}",
-                      "let it be read, and resume")
+        take_in(self.workspace, self.store, self.emit)
 
     def answered_elsewhere(self, ids: Collection[str]) -> set[str]:
         """Those of `ids` that another run has an answer to by now."""
@@ -254,11 +244,16 @@ class StageContext:
         self.store.catch_up(path for path in self.workspace.journals() if path != self.run.journal)
         return self.store.known_traces(ids)
 
-    def release_claims_of_the_dead(self) -> None:
-        """Give back what runs had claimed that do not live any more: nobody else will ask for it."""
-        for run_id in self.store.claimants():
-            if run_id != self.run.id and not RunFolder(self.workspace.runs / run_id).is_alive():
-                self.store.release(run_id)
+    def claim(self, ids: Sequence[str]) -> dict[str, str]:
+        """Claim what this run is about to ask for; returns what living runs ask for, each with the run. A claim ends
+        with the lock of the run that made it."""
+        while held := self.store.claim(ids, self.run.id):
+            dead = [run for run in set(held.values()) if not RunFolder(self.workspace.runs / run).is_alive()]
+            if not dead:
+                break
+            for run in dead:
+                self.store.release(run)
+        return held
 
     def pairs(self, trace_ids: Sequence[str]) -> Iterator[tuple[Prompt, Trace]]:
         """Prompts and traces of `trace_ids`, streamed from the store. StoreError says what is missing."""

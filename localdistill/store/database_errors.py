@@ -46,9 +46,9 @@ def explained(path: Path, error: Exception) -> StoreError:
         aside = free_name(path)
         return StoreError(
             f"{path} is damaged: {text}",
-            f"move it aside: mv {shlex.quote(str(path))} {shlex.quote(str(aside))}; then `localdistill traces` makes a "
-            "new store of the replies in the journals of all runs and says what brings back the rest; nothing that was "
-            "answered is asked again, and files that were imported have to be imported again",
+            "`localdistill store rebuild` makes it again of what the journals hold and keeps this one beside; so does "
+            f"any command after mv {shlex.quote(str(path))} {shlex.quote(str(aside))}; nothing that was answered is "
+            "asked again",
         )
     return StoreError(f"{path.name}: {text}", "")
 

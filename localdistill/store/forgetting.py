@@ -3,9 +3,10 @@ Marks hold names only, none of the text that was forgotten."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from localdistill.store.rows import moment, storable
+from localdistill.store.rows import moment, restored, storable
 from localdistill.store.writing import incoming_ids
 
 if TYPE_CHECKING:
@@ -30,7 +31,20 @@ def put_forgotten(con: DuckDBPyConnection, line: Line) -> None:
         con.execute("DELETE FROM prompts WHERE id IN (SELECT id FROM incoming)")
 
 
+def uncopied_line(file: str, ids: Sequence[str]) -> Line:
+    """That prompts or traces were imported without a copy: only the store holds them."""
+    return {"kind": "uncopied", "file": file, "ids": list(ids)}
+
+
 def put_uncopied(con: DuckDBPyConnection, line: Line) -> None:
-    """Remember that a file was imported without a copy of it: only the store holds what it brought."""
-    con.execute("INSERT INTO uncopied (file, prompts, traces, said_at) VALUES (?, ?, ?, ?)",
-                [storable(line["file"]), len(line["prompts"]), len(line["traces"]), moment(line["at"])])
+    """Remember what was imported without a copy."""
+    with incoming_ids(con, line["ids"]):
+        con.execute("INSERT INTO uncopied (file, id) SELECT ?, id FROM incoming ANTI JOIN uncopied USING (id)",
+                    [storable(line["file"])])
+
+
+def lost_uncopied(con: DuckDBPyConnection) -> dict[str, int]:
+    """Of what was imported without a copy: how much is gone, by file."""
+    rows = con.execute("SELECT file, count(*) FROM uncopied ANTI JOIN traces USING (id) ANTI JOIN prompts USING (id) "
+                       "ANTI JOIN forgotten USING (id) GROUP BY file ORDER BY file").fetchall()
+    return {restored(file): count for file, count in rows}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,8 +38,8 @@ from localdistill.store.writing import upsert_facts
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FIRST_NAME = "before.jsonl"
-"""A journal of this name holds what was stored before there were journals of everything; it is read before others."""
+FIRST = "-before.jsonl"
+"""Ending of the journal of what was stored before there were journals of everything: it is read before others."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class CatchUp:
     """Journals that could not be opened or read to their end, each with the reason."""
     healed_others: int = 0
     """Other lines (prompts, facts, judgements, replies to members, selections) that the store had lost."""
+    set_aside: tuple[Path, ...] = ()
+    """Write-ahead logs that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class _Source:
             at = line.get("at")
             if isinstance(at, float) and math.isfinite(at):
                 self.said_at = max(self.said_at, at)
-            order = -1.0 if self.path.name == FIRST_NAME else self.said_at
+            order = -1.0 if self.path.name.endswith(FIRST) else self.said_at
             yield _Said(order, self.key, line, end, self.said_at or None)
 
     def after(self, end: int, closed: bool) -> Place:
@@ -207,7 +209,7 @@ class _Read:
     others: list[tuple[str, int]] = field(default_factory=list)
 
 
-def _parts(sources: Sequence[_Source], unread: dict[Path, str]) -> Iterator[tuple[_Read, dict[str, int], bool]]:
+def _parts(sources: Sequence[_Source], unread: dict[Path, str]) -> Generator[tuple[_Read, dict[str, int], bool]]:
     """All lines in the order in which they were said, in parts that one session can write, each with how far it reads
     every journal that it reads; the last part ends them all."""
     by_key, part, ends = {one.key: one for one in sources}, _Read(), dict[str, int]()

@@ -3,9 +3,12 @@ is a row. What engines tell runs has journals of its own, which `store.journals`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +16,10 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError
 from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, Prompt, Trace
-from localdistill.safety.journal import encode
+from localdistill.safety.journal import encode, parts_of
 from localdistill.store import selections
+from localdistill.store.covering import cover
+from localdistill.store.forgetting import uncopied_line
 from localdistill.store.lines import (
     Line,
     adoption_line,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record", Prompt, Trace)
 T = TypeVar("T")
 Row = dict[str, Any]
+_NAME_CHARS = 100
 _LATER = moment(0)
 """In place of the time at which a row is stored, until it is."""
 
@@ -63,6 +69,24 @@ class Keeper:
         """The journal that is written."""
         self._sessions = sessions
         self._own = OwnJournal(sessions.path, journal)
+        self._uncopied = ""
+        """The file whose prompts and traces are journalled by their ids only; empty where they are whole."""
+        self._is_covered = False
+
+    @contextmanager
+    def importing(self, file: str, is_copied: bool = True) -> Iterator[Keeper]:
+        """For the length of the block, a way into the store whose journal is a copy of what `file` brings, compressed
+        at the end; without a copy only ids are noted, so that a loss can be said."""
+        if not is_copied:
+            into = Keeper(self._sessions, self.journal)
+            into._uncopied = file
+            yield into
+            return
+        into = Keeper(self._sessions, _free_name(self.journal.parent / "imports", file))
+        try:
+            yield into
+        finally:
+            into._sessions.run(into._own.close)
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> int:
         """Store prompts that are new; returns how many were."""
@@ -80,13 +104,17 @@ class Keeper:
             at, new = self._own.moment(con), new_rows(con, name, [row for _, row in batch])
             given = {} if lines else {row["id"]: record for record, row in batch}
             said = [lines[row["id"]] if lines else encode(line_of(given[row["id"]])) for row in new]
-            with transaction(con), self._own.writing(con, at, said):
+            uncopied = uncopied_line(self._uncopied, [row["id"] for row in new])
+            with transaction(con), self._own.writing(con, at, [encode(uncopied)] if self._uncopied and new else said):
                 insert(con, [{**row, "created_at": moment(at)} for row in new])
+                if self._uncopied:
+                    carry_out(con, uncopied)
             return len(new)
 
         added, last = 0, 1
         for batch in batched((record, row_of(record, _LATER)) for record in records):
-            lines = {row["id"]: encode(line_of(record)) for record, row in batch} if last else {}  # before the session
+            is_ahead = last and not self._uncopied  # what is new most likely is written before the session
+            lines = {row["id"]: encode(line_of(record)) for record, row in batch} if is_ahead else {}
             last = self._run(partial(work, batch=batch))
             added += last
         return added
@@ -150,7 +178,11 @@ class Keeper:
         self._run(work)
 
     def _run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
-        """The result of `work`, which writes the own journal, in a session."""
+        """The result of `work`, which writes the own journal, in a session. What the store holds that came before
+        there were journals of everything is journalled first."""
+        if not self._is_covered:
+            cover(self._sessions, self.journal)
+            self._is_covered = True
 
         def session(con: DuckDBPyConnection) -> T:
             result = work(con)
@@ -159,6 +191,13 @@ class Keeper:
             return result
 
         return self._sessions.run(session)
+
+
+def _free_name(folder: Path, file: str) -> Path:
+    """The next free journal for a file that is imported."""
+    name = re.sub(r"[^\w.-]", "_", file)[:_NAME_CHARS]
+    paths = (folder / f"{name}-{number}.jsonl" for number in count(1))
+    return next(path for path in paths if not any(part.exists() for part in parts_of(path)))
 
 
 def _require_known(con: DuckDBPyConnection, ids: set[str]) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localdistill.core.borders import BORDERS
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import sync_folder
 from localdistill.safety.journal import begin_lines, encode, sizes, write_lines
@@ -17,9 +18,6 @@ from localdistill.store.places import Place, key_of, move_place, place_of, remem
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-CLOSE_BYTES = 4 << 20
-"""An open part of this size is closed: a session has the time for it."""
 
 
 class OwnJournal:
@@ -66,7 +64,7 @@ class OwnJournal:
 
     def close_when_large(self, con: DuckDBPyConnection) -> None:
         """Close the open part when it is large enough for that; in a session, outside a transaction."""
-        if sizes(self.path)[1] >= CLOSE_BYTES:
+        if sizes(self.path)[1] >= BORDERS.open_bytes:
             self.close(con)
 
     def close(self, con: DuckDBPyConnection) -> None:

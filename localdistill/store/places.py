@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localdistill.safety.journal import bytes_before
+from localdistill.store.rows import storable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -51,7 +52,7 @@ _SELECT = f"SELECT path, {', '.join(f'coalesce({name}, {other})' for name, other
 def key_of(store: Path, path: Path) -> str:
     """The journal's path below the workspace, so that a workspace can move; else its whole path."""
     path, root = path.resolve(), store.resolve().parent
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    return storable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
 
 
 def places(con: DuckDBPyConnection) -> dict[str, Place]:

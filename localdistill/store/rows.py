@@ -237,7 +237,7 @@ def trace_of_row(row: Sequence[object]) -> Trace:
     """The trace of the columns `TRACE_COLUMNS`."""
     own = len(TRACE_FIELDS)
     cells = dict(zip(TRACE_FIELDS, row[:own], strict=True))
-    cells["raw"] = unpacked(*(cells[name] or "" for name in PACKED))
+    cells["raw"] = unpacked(*(str(cells[name] or "") for name in PACKED))
     return Trace(**_restored(list(cells.values()), TRACE_FIELDS), usage=Usage(**_restored(row[own:], USAGE_FIELDS)))
 
 

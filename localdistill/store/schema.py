@@ -234,7 +234,7 @@ g.extracted AS extracted
             "ALTER TABLE journal_offsets ADD COLUMN last_at DOUBLE",
             "ALTER TABLE replies ADD COLUMN about VARCHAR DEFAULT ''",
             "CREATE TABLE forgotten (id VARCHAR, said_at TIMESTAMP)",
-            "CREATE TABLE uncopied (file VARCHAR, prompts BIGINT, traces BIGINT, said_at TIMESTAMP)",
+            "CREATE TABLE uncopied (file VARCHAR, id VARCHAR)",
             "CREATE TABLE uncovered (since TIMESTAMP)",
             """INSERT INTO uncovered SELECT current_localtimestamp()
                 WHERE EXISTS (FROM prompts) OR EXISTS (FROM traces) OR EXISTS (FROM selections)""",

@@ -83,6 +83,12 @@ def is_newest(con: DuckDBPyConnection, identity: str, name: str, removed: Mappin
     return row is not None and (row[0], json.loads(row[1])) == (identity, dict(removed))
 
 
+def mapping_of(cell: str) -> dict[str, Any]:
+    """What a column of JSON holds."""
+    found: dict[str, Any] = json.loads(restored(cell))
+    return found
+
+
 def selection(sessions: Sessions, name: str) -> Selection:
     """The newest selection called `name`, or the one with that id; UsageError when there is none."""
 

@@ -58,6 +58,8 @@ class Sessions:
         self.wait_s = wait_s
         self.read_only = read_only
         """Opens a file that is there and brought to the newest version, and changes nothing."""
+        self.set_aside: list[Path] = []
+        """Write-ahead logs that could not be read, where they lie now."""
         self._migrations = migrations
 
     def run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
@@ -140,8 +142,10 @@ class Sessions:
         """Keep a write-ahead log that cannot be replayed, as evidence, and go on without it: the journals hold its
         replies. One that changed since it was `seen` belongs to a process that got here first."""
         if _identity(self._log) == seen:
+            aside = free_name(self._log)
             with contextlib.suppress(FileNotFoundError):
-                self._log.rename(free_name(self._log))
+                self._log.rename(aside)
+                self.set_aside.append(aside)
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

@@ -4,7 +4,6 @@ the file between two calls, nor while a consumer works through an iterator."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, Trace
 from localdistill.rewrites.naming import RewriteName
-from localdistill.store import journals, reading, view
+from localdistill.store import forgetting, journals, reading, view
 from localdistill.store import selections as ledger
 from localdistill.store.columns import facts_seen, within
 from localdistill.store.conditions import matching_seqs
@@ -274,14 +273,14 @@ class Store(Keeper):
         """Digests of the datasets that hold a trace."""
         return ledger.datasets_of(self._sessions, trace_id)
 
-    def claim(self, ids: Sequence[str], run_id: str, ttl_s: float) -> set[str]:
-        """Claim ids before asking for them; returns those that no other run holds. A claim expires after `ttl_s`
-        seconds; claiming again extends it."""
+    def claim(self, ids: Sequence[str], run_id: str) -> dict[str, str]:
+        """Claim ids before asking for them; returns those that another run holds, each with that run. A claim lasts
+        until it is released: that of a run that does not live any more counts for nothing, which only who can look
+        at runs knows."""
 
-        def work(con: DuckDBPyConnection) -> set[str]:
-            now = time.time()
+        def work(con: DuckDBPyConnection) -> dict[str, str]:
             with transaction(con):
-                return grant_claims(con, ids, run_id, now, now + ttl_s)
+                return grant_claims(con, ids, run_id)
 
         return self._sessions.run(work)
 
@@ -295,11 +294,17 @@ class Store(Keeper):
 
     def catch_up(self, paths: Iterable[Path]) -> CatchUp:
         """Take in what the journals, and the store's own, hold and the store does not. Harmless to repeat."""
-        return journals.catch_up(self._sessions, [self.journal, *paths])
+        caught = journals.catch_up(self._sessions, [self.journal, *paths])
+        aside, self._sessions.set_aside = self._sessions.set_aside, []
+        return replace(caught, set_aside=tuple(aside))
 
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
         """What the journals, and the store's own, hold and the store does not."""
         return journals.lacking(self._sessions, list(dict.fromkeys([self.journal, *paths])))
+
+    def lost_uncopied(self) -> dict[str, int]:
+        """How much of what was imported without a copy is gone, by file."""
+        return self._sessions.run(forgetting.lost_uncopied)
 
     def without_prompt(self) -> dict[str, str]:
         """Of every trace whose prompt is not stored, the prompt's id by the trace's."""

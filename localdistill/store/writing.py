@@ -237,21 +237,11 @@ def insert_replies(con: DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -
                     "ANTI JOIN replies USING (id, attempt)")
 
 
-def grant_claims(con: DuckDBPyConnection, ids: Sequence[str], run_id: str, now: float, expires_at: float) -> set[str]:
-    """Claim the ids that no other run holds; returns them."""
-    con.execute("DELETE FROM claims WHERE expires_at <= ?", [now])
+def grant_claims(con: DuckDBPyConnection, ids: Sequence[str], run_id: str) -> dict[str, str]:
+    """Claim the ids that no other run holds; returns the others, each with who holds it."""
     with incoming_ids(con, ids):
-        held = {
-            row[0]
-            for row in con.execute(
-                "SELECT id FROM claims SEMI JOIN incoming USING (id) WHERE run_id <> ?", [run_id]
-            ).fetchall()
-        }
-    granted = [i for i in dict.fromkeys(ids) if i not in held]
-    with incoming_ids(con, granted):
-        con.execute(
-            "INSERT INTO claims (id, run_id, expires_at) SELECT id, ?, ? FROM incoming "
-            "ON CONFLICT (id) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at",
-            [run_id, expires_at],
-        )
-    return set(granted)
+        held = dict(con.execute("SELECT id, run_id FROM claims SEMI JOIN incoming USING (id) WHERE run_id <> ?",
+                                [run_id]).fetchall())
+    with incoming_ids(con, [i for i in dict.fromkeys(ids) if i not in held]):
+        con.execute("INSERT INTO claims (id, run_id) SELECT id, ? FROM incoming ON CONFLICT (id) DO NOTHING", [run_id])
+    return held

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import Cancelled, LocalDistillError, UsageError
+from localdistill.core.events import Emit, silent
 from localdistill.core.records import content_id
 from localdistill.safety.files import inside, publish
+from localdistill.safety.journal import CLOSED
 from localdistill.safety.manifest import (
     MANIFEST,
     damage_of,
@@ -98,8 +100,10 @@ class Artifact:
 class Workspace:
     """One workspace folder."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, emit: Emit = silent) -> None:
         self.root = Path(root)
+        self.emit = emit
+        """Who is told of what was mended and what is missing when somebody opens the store."""
 
     @classmethod
     def find(cls, explicit: Path | str | None = None, may_be_new: bool = True) -> Workspace:
@@ -143,9 +147,17 @@ class Workspace:
         """The folder that remembers batches under way at providers."""
         return self.root / "batches"
 
+    @property
+    def kept(self) -> Path:
+        """The folder of the journals that belong to no run: of what was stored directly, of imports, and of runs that
+        were removed."""
+        return self.root / "journals"
+
     def journals(self) -> list[Path]:
-        """The journals of all runs."""
-        return sorted(self.runs.glob("*/replies.jsonl"))
+        """Every journal, by the path of its open part: those that belong to no run, and those of all runs."""
+        found = [*self.runs.glob("*/replies.jsonl*"), *self.kept.glob("*.jsonl*"), *self.kept.glob("*/*.jsonl*")]
+        return sorted({path.with_name(path.name.removesuffix(CLOSED)) for path in found
+                       if path.name.endswith((".jsonl", f".jsonl{CLOSED}"))})
 
     @staticmethod
     def artifact_digest(kind: str, version: int, options: Mapping[str, Any], inputs: Sequence[str]) -> str:

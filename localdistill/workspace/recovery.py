@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import StoreReadOnly
+from localdistill.core.events import Emit, Noted, Warned
 from localdistill.safety import journal
 from localdistill.store import CatchUp, Lack, Store
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.imports import Unfinished, unfinished
-from localdistill.workspace.run_folder import RunFolder, list_runs
+from localdistill.workspace.run_folder import RUN_JOURNAL, RunFolder, list_runs
 
 MOST_NAMED = 3
 """Runs that a hint names."""
@@ -27,21 +28,44 @@ class Missing:
     """What brings it back."""
 
 
-def take_in(workspace: Workspace, store: Store) -> CatchUp:
-    """Take in what the journals of all runs hold and `store` does not. Where nobody may write, nothing is taken in:
-    `missing_in` says so."""
+def take_in(workspace: Workspace, store: Store, emit: Emit) -> None:
+    """Take in what all journals hold and `store` does not, and say what was mended and what cannot be. Where nobody may
+    write, nothing is taken in: `missing_in` says so."""
     try:
-        return store.catch_up(workspace.journals())
+        caught = store.catch_up(workspace.journals())
     except StoreReadOnly:
         if not store.path.exists():
             raise
-        return CatchUp()
+        return
+    for event in _told(caught):
+        emit(event)
+    if caught.set_aside or caught.healed or caught.healed_others:
+        for one in _uncopied(store):
+            emit(Warned(one.text, one.hint))
+
+
+def _told(caught: CatchUp) -> Iterator[Noted | Warned]:
+    """What a catch-up did, for people."""
+    for path in caught.set_aside:
+        yield Warned(f"the store's newest changes could not be read; they were set aside as {path.name}",
+                     "what the journals hold of them is back; `localdistill store check` compares everything")
+    if caught.healed or caught.healed_others:
+        others = f" and {caught.healed_others:,} other entries" if caught.healed_others else ""
+        yield Warned(f"the store had lost {caught.healed} replies{others}; they are back from the journals")
+    if caught.rows > caught.healed:
+        yield Noted(f"{caught.rows - caught.healed} replies that interrupted runs had left in their journals were "
+                    "taken in")
+    if caught.damaged:
+        yield Warned(f"{caught.damaged} lines of the journals are damaged and were passed over")
+    for problem in caught.unread:
+        yield Warned(f"a journal cannot be read, and what it holds may be asked again: {problem}",
+                     "let it be read, and resume")
 
 
 def open_store(workspace: Workspace, wait_s: float = WAIT_S) -> Store:
     """The store of `workspace`, which is not made when there is nothing to hold. The errors of `Store`."""
     store = Store(workspace.store_path, wait_s)
-    take_in(workspace, store)
+    take_in(workspace, store, workspace.emit)
     return store
 
 
@@ -51,6 +75,7 @@ def missing_in(workspace: Workspace, store: Store) -> list[Missing]:
     if not store.path.exists():
         return found
     found += [_lost(lack) for lack in store.lacking(workspace.journals())]
+    found += _uncopied(store)
     if orphans := store.without_prompt():
         found.append(missing_prompts(workspace, orphans, store.counts().traces))
     return found
@@ -62,7 +87,15 @@ def _unfinished(one: Unfinished) -> Missing:
                    f"delete {one.note}")
 
 
+def _uncopied(store: Store) -> list[Missing]:
+    """What was imported without a copy and is gone."""
+    return [Missing(f"{count:,} prompts and traces are gone that were imported from {file} without a copy",
+                    f"localdistill import {file} brings them back") for file, count in store.lost_uncopied().items()]
+
+
 def _lost(lack: Lack) -> Missing:
+    if lack.path.name != RUN_JOURNAL:
+        return Missing(f"{lack.path.name}: {lack}", "`localdistill store check` says what is in the store all the same")
     run = lack.path.parent.name
     if lack.error or lack.untaken:
         return Missing(f"{run}: {lack}", "let the store and the journal be read and written, then look again")
@@ -98,7 +131,7 @@ def _prompts_of(run: RunFolder, orphans: Mapping[str, str]) -> Iterator[str]:
     """Ids of the prompts of those `orphans` that the run collected, or asked for before it was interrupted."""
     collected: Collection[str] = run.ids("collect")
     yield from (orphans[i] for i in collected if i in orphans)
-    if collected or not run.journal.is_file():
+    if collected:
         return
     for record, _ in journal.read(run.journal):
         trace = record.get("trace")

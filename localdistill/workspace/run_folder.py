@@ -5,13 +5,14 @@ nothing here starts a process.
     resolved.json    the checked recipe           status.json    where it is now, replaced
     request.json     stages asked for, base path  log.txt        everything else that processes say
     stages/          what each stage left         lock           held with flock while the run lives
-    replies.jsonl    the journal                  cancel         exists once somebody asked to stop
+    replies.jsonl    the journal (.zst: closed)   cancel         exists once somebody asked to stop
     calls.jsonl      what calls cost (and .size)  quarantine.jsonl  bodies that could not be read
     logprobs/        log-probabilities, when asked for
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -25,13 +26,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.events import Event, Measured, event_from_json
+from localdistill.safety.closing import close_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text
+from localdistill.safety.frames import Reading
+from localdistill.safety.journal import read_lines
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 _COST = re.compile(rb'(?<!\\)"cost_usd":(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 """The cost in a journal's line; inside a text every quote has a backslash in front."""
+RUN_JOURNAL = "replies.jsonl"
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
 START_TIMEOUT_S = 30.0
@@ -240,7 +245,12 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """The journal of acknowledged replies."""
-        return self.path / "replies.jsonl"
+        return self.path / RUN_JOURNAL
+
+    def close_journal(self) -> None:
+        """Compress the journal; its lock is held by the caller. What cannot be written stays as it is."""
+        with contextlib.suppress(OSError):
+            close_lines(self.journal)
 
     @property
     def calls(self) -> Path:
@@ -259,10 +269,9 @@ class RunFolder:
         for event, _ in self.events():
             if isinstance(event, Measured) and event.name == "spent_usd" and event.value > 0:
                 return f"the run said that it had spent ${event.value:.4f}"
-        if self.journal.exists():
-            with open(self.journal, "rb") as handle:
-                if any(float(found[1]) > 0 for line in handle for found in _COST.finditer(line)):
-                    return "replies that were paid for are in the run's journal"
+        lines = read_lines(self.journal, 0, Reading())
+        if any(float(found[1]) > 0 for line, _ in lines for found in _COST.finditer(line)):
+            return "replies that were paid for are in the run's journal"
         mark = json.dumps(f"{self.id}/{self.calls.name}").encode()
         batches = (self.path.parent.parent / "batches").glob("*.json")
         return "a batch of this run is remembered" if any(mark in batch.read_bytes() for batch in batches) else ""

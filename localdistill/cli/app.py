@@ -18,6 +18,7 @@ from localdistill.cli import (
     running,
     scores,
     status,
+    stores,
     teachers,
     traces,
     ui,
@@ -54,6 +55,7 @@ def version(
 running.register(app)
 recipes.register(app)
 status.register(app)
+stores.register(app)
 teachers.register(app)
 ui.register(app)
 traces.register(app)

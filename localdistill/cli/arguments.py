@@ -53,10 +53,19 @@ UnfinishedRunArgument = Annotated[
 
 
 def workspace_of(path: Path | None, may_be_new: bool = False) -> Any:
-    """The workspace that the option names or that is found; with `may_be_new` it may be one that the command makes."""
+    """The workspace that the option names or that is found; with `may_be_new` it may be one that the command makes.
+    What is mended when its store is opened is said."""
     from localdistill import Workspace
 
-    return Workspace.find(path, may_be_new)
+    def tell(event: Any) -> None:
+        from localdistill.cli import output
+        from localdistill.cli.following import sentence
+
+        output.talk(sentence(event) or "")
+
+    place = Workspace.find(path, may_be_new)
+    place.emit = tell
+    return place
 
 
 def read_recipe(name: str, settings: list[str] | None, seeds: int | None) -> tuple[Any, str, Path]:

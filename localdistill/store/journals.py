@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -128,12 +128,12 @@ class _Source:
         return Place(end, tail_of(self.path, end), damaged, *sizes, self.said_at)
 
 
-def catch_up(sessions: Sessions, journals: Iterable[Path]) -> CatchUp:
+def catch_up(sessions: Sessions, journals: Iterable[Path], tick: Callable[[int], None] = lambda lines: None) -> CatchUp:
     """Take in the rest of every journal that is longer than the store knows, or that is another file than it was.
-    Looks at nothing but the sizes of the others."""
+    Looks at nothing but the sizes of the others. tick: told now and then how many lines were taken in; it may raise."""
     paths, sums, unread = list(dict.fromkeys(journals)), Counter[str](), dict[Path, str]()
     while sources := _grown(sessions, paths, unread):
-        if _take_in(sessions, sources, sums, unread):
+        if _take_in(sessions, sources, sums, unread, tick):
             break
     return CatchUp(sums["rows"], sums["healed"], sums["damaged"], tuple(f"{p}: {why}" for p, why in unread.items()),
                    sums["healed_others"])
@@ -176,7 +176,8 @@ def lacking(sessions: Sessions, journals: Iterable[Path]) -> list[Lack]:
     return found
 
 
-def _take_in(sessions: Sessions, sources: Sequence[_Source], sums: Counter[str], unread: dict[Path, str]) -> bool:
+def _take_in(sessions: Sessions, sources: Sequence[_Source], sums: Counter[str], unread: dict[Path, str],
+             tick: Callable[[int], None]) -> bool:
     """Store what is new in some journals. False where another process takes it in meanwhile: then one must look
     again."""
     by_key, before, unplaced = {one.key: one for one in sources}, remembered(sessions.path), list[dict[str, Any]]()
@@ -191,6 +192,8 @@ def _take_in(sessions: Sessions, sources: Sequence[_Source], sums: Counter[str],
                 sums["damaged"] += source.reading.damaged_lines - source.counted
                 source.place, source.counted = place, source.reading.damaged_lines
             unplaced += stored.unplaced
+            sums["lines"] += len(part.traces) + len(part.others)
+            tick(sums["lines"])
             new = set(stored.traces)
             sums["rows"] += len(new)
             sums["healed"] += sum(end <= before.get(key, 0) for i, (key, end) in part.traces.items() if i in new)

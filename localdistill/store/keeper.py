@@ -177,12 +177,16 @@ class Keeper:
 
         self._run(work)
 
-    def _run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
-        """The result of `work`, which writes the own journal, in a session. What the store holds that came before
-        there were journals of everything is journalled first."""
+    def cover(self) -> None:
+        """Journal what the store holds that came before there were journals of everything."""
         if not self._is_covered:
             cover(self._sessions, self.journal)
             self._is_covered = True
+
+    def _run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """The result of `work`, which writes the own journal, in a session. What the store holds that came before
+        there were journals of everything is journalled first."""
+        self.cover()
 
         def session(con: DuckDBPyConnection) -> T:
             result = work(con)

@@ -292,15 +292,26 @@ class Store(Keeper):
         """The runs that hold claims."""
         return [row[0] for row in self._rows("SELECT DISTINCT run_id FROM claims ORDER BY 1")]
 
-    def catch_up(self, paths: Iterable[Path]) -> CatchUp:
-        """Take in what the journals, and the store's own, hold and the store does not. Harmless to repeat."""
-        caught = journals.catch_up(self._sessions, [self.journal, *paths])
+    @property
+    def sessions(self) -> Sessions:
+        """For who reads the tables themselves."""
+        return self._sessions
+
+    def catch_up(self, paths: Iterable[Path], tick: Callable[[int], None] = lambda lines: None) -> CatchUp:
+        """Take in what the journals, and the store's own, hold and the store does not. Harmless to repeat. tick: told
+        now and then how many lines were taken in; it may raise."""
+        caught = journals.catch_up(self._sessions, [self.journal, *paths], tick)
         aside, self._sessions.set_aside = self._sessions.set_aside, []
         return replace(caught, set_aside=tuple(aside))
 
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
         """What the journals, and the store's own, hold and the store does not."""
         return journals.lacking(self._sessions, list(dict.fromkeys([self.journal, *paths])))
+
+    def uncopied(self) -> dict[str, list[str]]:
+        """The ids of what was imported without a copy, by file."""
+        rows = self._rows("SELECT file, list(id) FROM uncopied GROUP BY file ORDER BY file")
+        return {restored(file): ids for file, ids in rows}
 
     def lost_uncopied(self) -> dict[str, int]:
         """How much of what was imported without a copy is gone, by file."""

@@ -40,9 +40,12 @@ def check(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
               f"{one.only_stored:,}") for one in found.kinds],
         )  # fmt: skip
         for problem in found.problems:
-            output.talk(output.safe(problem))
+            output.talk(problem)
         if found.damaged_lines:
             output.talk(f"{found.damaged_lines:,} lines of the journals are damaged")
+        for file, count in found.lost.items():
+            output.talk(f"{count:,} prompts and traces are gone that were imported from {file} without a copy\n"
+                        f"  localdistill import {file} brings them back")
         output.talk("the store holds what the journals hold" if found.is_whole else
                     "the store and the journals differ\n  try: localdistill store rebuild")
     sys.exit(0 if found.is_whole else 1)
@@ -62,7 +65,7 @@ def rebuild(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     if made.caught.damaged:
         output.talk(f"{made.caught.damaged:,} lines of the journals are damaged; what they held is not in it")
     for problem in made.caught.unread:
-        output.talk(output.safe(problem))
+        output.talk(problem)
     if made.aside is not None:
         output.talk(f"the old one is {made.aside.name}; remove it when you do not need it any more")
 

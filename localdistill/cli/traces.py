@@ -55,6 +55,11 @@ def import_(
     ] = MOST_UNFOLD,
     preview: Annotated[bool, typer.Option("--preview", help="Show the first rows and store nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Take a guess of what columns hold without asking.")] = False,
+    no_copy: Annotated[
+        bool,
+        typer.Option("--no-copy", help="Leave no compressed copy of the rows in the workspace: when the store is lost, "
+                                       "the file has to be imported again."),
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +78,8 @@ def import_(
             continue
         is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and output.confirm(
             "is that what the columns hold?"))
-        report = import_file(place, path, shown.layout if is_sure else "auto", columns, unfold)
+        report = import_file(place, path, shown.layout if is_sure else "auto", columns, unfold,
+                             not no_copy)
         reports.append(dataclasses.asdict(report))
         is_partial |= bool(report.ended_early)
         if not as_json:

@@ -114,12 +114,12 @@ class _Source:
         if not start and self.place is not None:
             self.place = replace(self.place, damaged=0)
         self.said_at = self.place.last_at if self.place and start else 0.0
+        is_first = self.path.name.endswith(FIRST)
         for line, end in journal.read(self.path, start, self.reading):
             at = line.get("at")
             if isinstance(at, float) and math.isfinite(at):
-                self.said_at = max(self.said_at, at)
-            order = -1.0 if self.path.name.endswith(FIRST) else self.said_at
-            yield _Said(order, self.key, line, end, self.said_at or None)
+                self.said_at = at if is_first else max(self.said_at, at)
+            yield _Said(-1.0 if is_first else self.said_at, self.key, line, end, self.said_at or None)
 
     def after(self, end: int, closed: bool) -> Place:
         """The place at `end`; where all of it was read, with the sizes that it has."""

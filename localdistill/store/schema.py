@@ -235,6 +235,7 @@ g.extracted AS extracted
             "ALTER TABLE replies ADD COLUMN about VARCHAR DEFAULT ''",
             "CREATE TABLE forgotten (id VARCHAR, said_at TIMESTAMP)",
             "CREATE TABLE uncopied (file VARCHAR, id VARCHAR)",
+            "UPDATE traces SET cache_write_tokens = 0 WHERE cache_write_tokens IS NULL",
             "CREATE TABLE uncovered (since TIMESTAMP)",
             """INSERT INTO uncovered SELECT current_localtimestamp()
                 WHERE EXISTS (FROM prompts) OR EXISTS (FROM traces) OR EXISTS (FROM selections)""",

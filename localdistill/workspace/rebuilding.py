@@ -4,9 +4,9 @@ in the old one's place. The old one is kept."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from localdistill.core.errors import StoreError, UsageError
@@ -28,13 +28,15 @@ class StoreCheck:
     """Empty where the store could not be read."""
     damaged_lines: int
     """Lines of journals that cannot be read."""
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
     """What could not be read, in words."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Prompts and traces that were imported without a copy and are gone, by file."""
 
     @property
     def is_whole(self) -> bool:
         """Nothing is missing, different or damaged, and all of it is in journals."""
-        return not (self.problems or self.damaged_lines) and not any(
+        return not (self.problems or self.damaged_lines or self.lost) and not any(
             one.missing or one.different or one.only_stored for one in self.kinds)
 
 
@@ -55,16 +57,16 @@ def check_store(workspace: Workspace, emit: Emit = silent, cancel: Cancel | None
     """Read the whole store and all journals, and compare them. Changes nothing but takes in what is new."""
     store = Store(workspace.store_path)
     if not store.path.exists() and not workspace.journals():
-        return StoreCheck((), 0, ())
+        return StoreCheck((), 0)
     with _made_again(workspace, emit, cancel) as (made, caught):
         problems = list(caught.unread)
-        kinds: tuple[KindCheck, ...] = ()
+        kinds, lost = tuple[KindCheck, ...](), made.lost_uncopied()
         try:
             store.catch_up(workspace.journals())
-            kinds = tuple(compare(made.sessions, store.sessions))
+            kinds, lost = tuple(compare(made.sessions, store.sessions)), store.lost_uncopied()
         except StoreError as error:
             problems.append(error.message)
-        return StoreCheck(kinds, caught.damaged, tuple(problems))
+        return StoreCheck(kinds, caught.damaged, tuple(problems), lost)
 
 
 def rebuild_store(workspace: Workspace, emit: Emit = silent, cancel: Cancel | None = None,
@@ -109,9 +111,10 @@ def _carry_over(old: Store, made: Store) -> int:
     count = 0
     with suppress(StoreError):
         for file, ids in old.uncopied().items():
+            mine = set(ids)
             with made.importing(file, is_copied=False) as into:
-                count += into.add_prompts(old.prompts(sorted(old.known_prompts(ids))))
-                count += into.add_traces(old.traces(sorted(old.known_traces(ids))))
+                count += into.add_prompts(prompt for prompt in old.prompts() if prompt.id in mine)
+                count += into.add_traces(trace for trace in old.traces() if trace.id in mine)
     return count
 
 

@@ -28,9 +28,9 @@ from localdistill.safety.journal import JournalWriter
 from localdistill.store import Store
 from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.conditions import check_condition
+from localdistill.store.json_forms import trace_to_json
 from localdistill.store.pages import readers, short_rows, sorted_places
 from localdistill.store.replies import reply_key, reply_line, reply_of
-from localdistill.store.json_forms import trace_to_json
 from tests.store.test_store import filled, graded, ids, label, prompt_number, trace_number
 
 MATH2, MATH1 = ("math", 2, ""), ("math", 1, "")

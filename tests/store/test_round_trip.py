@@ -19,8 +19,8 @@ from localdistill.safety.journal import JournalWriter
 from localdistill.stages.context import JournalledWriter
 from localdistill.store import Store
 from localdistill.store.columns import VIEW, VIEW_COLUMNS
-from localdistill.store.pages import detail_at, place_of, readers
 from localdistill.store.json_forms import fact_to_json, trace_from_json, trace_to_json
+from localdistill.store.pages import detail_at, place_of, readers
 from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE
 from localdistill.store.schema import MIGRATIONS
 from localdistill.store.session import Sessions

@@ -108,11 +108,13 @@ def _shown(number: int, item: Imported) -> str:
 
 
 def import_file(workspace: Workspace, path: Path, layout: str = "auto",
-                columns: Mapping[str, str] | None = None, unfold: float = MOST_UNFOLD) -> ImportReport:
+                columns: Mapping[str, str] | None = None, unfold: float = MOST_UNFOLD,
+                is_copied: bool = True) -> ImportReport:
     """Store all rows of a file that can be used, as they are read. InputError when none can, or when a layout or
     columns must be named; a file that breaks off further on is no error: the report says where it ended.
 
     unfold: how many times larger than the file what it unfolds to may be.
+    is_copied: a compressed copy of the rows is left in the workspace, so that a store that is lost can be made again.
     """
     stated = column_map(columns) if columns else None
     name = "columns" if stated else looks_like(path, unfold).require_sure(path) if layout == "auto" else layout
@@ -120,14 +122,14 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     store, ended = open_store(workspace), ""
     said = _said(path, name, stated, unfold)
     rows = read_file(path, name, stated, reading, unfold)
-    with begun(workspace, path) as progress:
+    with begun(workspace, path) as progress, store.importing(path.name, is_copied) as into:
         for batch, broke_off in _batches(rows):
             ended = broke_off
-            sums["prompts"] += store.add_prompts(item.prompt for item in batch)
+            sums["prompts"] += into.add_prompts(item.prompt for item in batch)
             answers = [answer for item in batch for answer in item.answers]
-            sums["traces"] += store.add_traces(answer.trace for answer in answers)
+            sums["traces"] += into.add_traces(answer.trace for answer in answers)
             facts = [fact for answer in answers if (fact := answer.fact) is not None]
-            store.add_facts(facts)
+            into.add_facts(facts)
             sums["verdicts"] += len(facts)
             marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
             ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")

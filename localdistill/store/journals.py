@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.safety import journal
 from localdistill.safety.frames import Reading
-from localdistill.store.lines import DAMAGED, Line, Part, Stored
+from localdistill.store.lines import DAMAGED, Line, Part, PartStored
 from localdistill.store.places import (
     Place,
     key_of,
@@ -241,7 +241,7 @@ def _lines(source: _Source, unread: dict[Path, str]) -> Iterator[_Said]:
 
 
 def _store(con: DuckDBPyConnection, store: Path, part: Part,
-           moves: Mapping[str, tuple[Place | None, Place]]) -> Stored | None:
+           moves: Mapping[str, tuple[Place | None, Place]]) -> PartStored | None:
     """Store a part and the places behind it. Stores nothing and returns None when a journal was read to another place
     since that was looked up."""
     for key, (before, _) in moves.items():

@@ -100,7 +100,7 @@ DAMAGED = (TypeError, KeyError, ValueError, AttributeError, RecursionError, Over
 
 
 @dataclass(frozen=True)
-class Stored:
+class PartStored:
     """What storing a part did."""
 
     traces: list[str]
@@ -155,7 +155,7 @@ class Part:
         rows = max(len(self.prompts), len(self.traces), len(self.facts), len(self.replies))
         return rows >= BORDERS.batch_rows or self.size >= BORDERS.batch_bytes or bool(self.later)
 
-    def store(self, con: DuckDBPyConnection) -> Stored:
+    def store(self, con: DuckDBPyConnection) -> PartStored:
         """Store the rows and do the rest, in a transaction of the caller. What is there stays; of two facts of one
         member the newer one does."""
         insert_prompts(con, new_rows(con, "prompts", self.prompts))
@@ -165,7 +165,7 @@ class Part:
         unplaced = upsert_facts(con, self.facts, keep_newer=True)
         for line in self.later:
             carry_out(con, line)
-        return Stored([row["id"] for row in traces], unplaced)
+        return PartStored([row["id"] for row in traces], unplaced)
 
 
 def fact_rows(facts: Iterable[Fact], at: datetime) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +22,9 @@ CUTTERS = {"islice": 1, "chunked": 1, "_blocks": 1, "Queue": 0, "iter_batches": 
 """Calls that cut something into parts, and which argument is the size."""
 NO_PARTS = {
     ("interchange/files.py", "_SAMPLE_ROWS"), ("scorecard/text.py", "_CATEGORIES_PER_TABLE"),
-    ("recipe/drafts.py", "MOST_BYTES"),
+    ("scorecard/text.py", "_METRICS_PER_TABLE"), ("recipe/drafts.py", "MOST_BYTES"),
+    ("engines/wire/http.py", "_SHORTEST_KEY"), ("api/traces/importing.py", "PREVIEW_ROWS"),
+    ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")
@@ -32,6 +35,10 @@ LEAST = 32
 def sizes(tree: ast.AST) -> Iterator[str]:
     """Every size of a part that stands in the source by itself, and not in `BORDERS`."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("len("):
+            if isinstance(node.ops[0], ast.Eq | ast.GtE):
+                yield from _own_names(node.comparators[0])
+            continue
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -47,13 +54,18 @@ def sizes(tree: ast.AST) -> Iterator[str]:
                 yield str(part.value)
             elif isinstance(part, ast.BinOp) and isinstance(part.left, ast.Constant):
                 yield ast.unparse(part)
-            names = (word.id for word in ast.walk(part) if isinstance(word, ast.Name))
-            yield from (name for name in names if name.lstrip("_").isupper() and name != "BORDERS")
+            yield from _own_names(part)
+
+
+def _own_names(part: ast.AST) -> Iterator[str]:
+    names = (word.id for word in ast.walk(part) if isinstance(word, ast.Name))
+    return (name for name in names if name.lstrip("_").isupper() and name != "BORDERS")
 
 
 @pytest.mark.parametrize("line", [
     "for start in range(0, len(ids), 50_000): pass", "part = list(islice(rows, CHUNK))", "handle.read(1 << 20)",
-    "file.iter_batches(batch_size=256)", "chunked(rows, _MOST * 2)", "queue.Queue(maxsize=256)",
+    "file.iter_batches(batch_size=256)", "chunked(rows, _MOST * 2)", "full = len(batch) >= ROWS",
+    "queue.Queue(maxsize=256)",
 ])
 def test_a_size_that_stands_by_itself_is_found(line: str) -> None:
     assert list(sizes(ast.parse(line)))
@@ -65,6 +77,17 @@ def test_every_border_is_in_one_place() -> None:
     stray = {(path, size) for path, size in found
              if not any(path.endswith(allowed) and size == name for allowed, name in NO_PARTS)}
     assert stray == set(), "a field of core/borders.py, read where it is used, can be set to 2 by tests"
+
+
+def test_no_constant_is_called_a_part() -> None:
+    """Sizes that go through arithmetic first are found by their names."""
+    named = re.compile(r"^_?[A-Z_]*(CHUNK|BATCH|PIECE|PAGE)[A-Z_]* = [\d(]", re.MULTILINE)
+    found = {(path.name, match[0]) for path in (REPO / "localdistill").rglob("*.py")
+             for match in named.finditer(path.read_text())}
+    assert found == {
+        ("_batches.py", "WINDOW_BATCHES = 1"),  # the order of training is part of what it comes to
+        ("browsing.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
+    }
 
 
 def test_every_border_is_used() -> None:

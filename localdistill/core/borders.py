@@ -98,6 +98,8 @@ class Borders:
     """Development items that are answered at once."""
     logit_bytes: int = 256 << 20
     """Of the logits that training holds at once; at least those of `logit_rows`."""
+    mlx_logit_bytes: int = 64 << 20
+    """The same on MLX."""
     logit_rows: int = 16
     weight_values: int = 4_000_000
     """Values of a tensor that export holds at once."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.records import PUBLISHED, Fact, Prompt, Trace
 from localdistill.core.samples import LayoutSample
 
@@ -41,6 +42,26 @@ class Imported:
     def trace(self) -> Trace | None:
         """The only answer, or the first; None where there is none."""
         return self.answers[0].trace if self.answers else None
+
+
+def in_batches(rows: Iterable[Imported]) -> Iterator[list[Imported]]:
+    """Rows in lists that are stored together: so many, or so much text, whichever comes first."""
+    batch: list[Imported] = []
+    chars = 0
+    for row in rows:
+        batch.append(row)
+        chars += _chars(row)
+        if len(batch) >= BORDERS.imported_rows or chars >= BORDERS.imported_chars:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def _chars(row: Imported) -> int:
+    texts = [message.content for message in row.prompt.messages]
+    return sum(map(len, texts)) + sum(len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
+                                      for answer in row.answers)
 
 
 class Layout(Protocol):

@@ -31,7 +31,12 @@ class RenderingTemplate(Protocol):
         """What the template writes before and behind reasoning."""
 
 
-@dataclass(frozen=True)
+_IDS: dict[int, int] = {}
+"""Every token id that a row holds, as one object for all of them: a library makes a new one for every token, and those
+of a million rows take gigabytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedRow:
     """One tokenized example, with what the example says of itself. `weights[i]` counts token i as a target; 0 = not
     trained."""
@@ -83,6 +88,7 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
     if any(token in tokenizer.stop_token_ids for token in target_ids):
         return skip("the target contains a stop token before its end")
     ids = (*prompt_ids, *target_ids, *end_ids)
+    ids = tuple(map(_IDS.setdefault, ids, ids))
     weights = (*[0.0] * len(prompt_ids), *target_weights, *[1.0] * len(end_ids))
     trained = sum(weight > 0 for weight in weights)
     if not prompt_ids:

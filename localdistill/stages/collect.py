@@ -14,6 +14,7 @@ from localdistill.core.errors import InputError, PartialResult
 from localdistill.core.events import Counted, stamped
 from localdistill.core.records import Prompt
 from localdistill.graders import GRADERS
+from localdistill.interchange.base import in_batches
 from localdistill.recipe import advice_on
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet, SelectedSet, SetSection, StoredSet
 from localdistill.stages.asking import (
@@ -100,25 +101,28 @@ def _not_held_out(context: StageContext, ids: list[str], name: str) -> list[str]
 
 
 def _import(context: StageContext, section: ImportedSet, marks: Counter[str]) -> list[str]:
-    rows = list(read_section(section, context.base))
-    answers = [answer for row in rows for answer in row.answers]
-    if not answers:
+    """Store the rows of a set's files, batch by batch: a million of them are never held."""
+    store, ids, kinds, found = context.store, dict[str, None](), Counter[str](), Counter[str]()
+    for rows in in_batches(read_section(section, context.base)):
+        context.cancel.check()
+        answers = [answer for row in rows for answer in row.answers]
+        new = store.add_prompts(row.prompt for row in rows)
+        new += store.add_traces(answer.trace for answer in answers)
+        store.add_facts(fact for answer in answers if (fact := answer.fact) is not None)
+        if new:
+            context.worked()
+        ids.update(dict.fromkeys(answer.trace.id for answer in answers))
+        kinds.update(f"{answer.trace.model} {answer.trace.status}" for answer in answers)
+        found.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
+    if not ids:
         raise InputError(
             f"{', '.join(section.files)}: no row holds an answer of a model",
             "files that hold only questions belong under [prompts], with a [teacher]",
         )
-    new = context.store.add_prompts(row.prompt for row in rows)
-    traces = [answer.trace for answer in answers]
-    new += context.store.add_traces(traces)
-    context.store.add_facts(fact for answer in answers if (fact := answer.fact) is not None)
-    if new:
-        context.worked()
-    emit = stamped(context.emit, trace_set=section.name)
-    emit(Counted("imported", dict(Counter(f"{t.model} {t.status}" for t in traces))))
-    found = Counter(mark for trace in traces if (mark := unknown_mark(trace.answer)))
+    stamped(context.emit, trace_set=section.name)(Counted("imported", dict(kinds)))
     _say_unknown_marks(context, found)
     marks.update(found)
-    return list(dict.fromkeys(trace.id for trace in traces))
+    return list(ids)
 
 
 def _say_unknown_marks(context: StageContext, marks: Counter[str]) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
-from localdistill.interchange.base import Imported
+from localdistill.interchange.base import Imported, in_batches
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
 from localdistill.interchange.known_sets import ColumnMap
@@ -151,26 +150,19 @@ def _said(path: Path, layout: str, stated: ColumnMap | None, unfold: float) -> s
 
 
 def _batches(rows: Iterator[tuple[int, Imported]]) -> Iterator[tuple[list[Imported], str]]:
-    """Rows by the thousand, fewer where they are long, and, with the last of them, why the file ended early."""
-    batch: list[Imported] = []
-    ended, chars = "", 0
-    try:
-        for _, item in rows:
-            batch.append(item)
-            chars += _chars(item)
-            if len(batch) >= BORDERS.imported_rows or chars >= BORDERS.imported_chars:
-                yield batch, ""
-                batch, chars = [], 0
-    except InputError as error:
-        ended = f"{error.message}; {error.hint}"
-    if batch or ended:
-        yield batch, ended
+    """Rows that are stored together, and at the end why the file ended early, where it did."""
+    ended = ""
 
+    def items() -> Iterator[Imported]:
+        nonlocal ended
+        try:
+            yield from (item for _, item in rows)
+        except InputError as error:
+            ended = f"{error.message}; {error.hint}"
 
-def _chars(item: Imported) -> int:
-    texts = [message.content for message in item.prompt.messages]
-    return sum(map(len, texts)) + sum(len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
-                                      for answer in item.answers)
+    yield from ((batch, "") for batch in in_batches(items()))
+    if ended:
+        yield [], ended
 
 
 def _note(ends: Counter[str], marks: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import TemplateRefused
 from localdistill.core.events import Cancel
 from localdistill.core.records import Reply, Request, Usage, content_id
@@ -14,8 +15,6 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.mlx_decoding import MlxDecoder, MlxRow
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
-
-BATCH_ROWS = 16
 
 
 def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel: Cancel) -> Iterator[Reply]:
@@ -40,7 +39,7 @@ def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel
             yield row
 
     began = time.monotonic()
-    for row in MlxDecoder(model, tokenizer.decode, BATCH_ROWS).run(rows(), cancel):
+    for row in MlxDecoder(model, tokenizer.decode, BORDERS.answered_rows).run(rows(), cancel):
         request, prompt = asked.pop(id(row))
         usage = Usage(len(row.prompt_ids), len(row.written) + (row.finish == "stop"))
         yield reply_of_text(request.id, tokenizer.decode(row.written), row.finish or "length",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.losses import Pseudo
 from localdistill.trainers.mlx.lora import Adapted
 from localdistill.trainers.stepping import PositionValues, Pulling
@@ -17,8 +18,6 @@ from localdistill.trainers.stepping import PositionValues, Pulling
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
 
-LOGIT_CHUNK_BYTES = 64 << 20
-"""Logits that are computed at once, in float32; about three times as much is held for a moment."""
 LEAST_TAIL = -30.0
 """Log-probability below which all tokens that are not listed count as gone: nothing pulls on them any more."""
 
@@ -40,7 +39,7 @@ class ChunkedHead:
         self._owner: Any = adapted.model.model.embed_tokens if tied else adapted.model.lm_head
         self._rows = adapted.embedding if tied else adapted.head
         self._tags = mx.array(list(adapted.tags)) if adapted.tags else None
-        self.chunk_rows = max(16, LOGIT_CHUNK_BYTES // (4 * self._owner.weight.shape[0]))
+        self.chunk_rows = max(BORDERS.logit_rows, BORDERS.mlx_logit_bytes // (4 * self._owner.weight.shape[0]))
 
     def values(self, hidden: mx.array, listed: mx.array, pseudo: frozenset[Pseudo]) -> PositionValues:
         """hidden (N, H), listed (N, K) token ids -> their values."""

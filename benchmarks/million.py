@@ -1,0 +1,217 @@
+"""A million traces through collect (import), grade, select and format, and what browsing them takes: a page anywhere,
+every order, a search until its first hits show; and the listing of 10,000 runs.
+
+    python -m benchmarks.million [--traces 1000000] [--runs 10000] [--keep FOLDER] [--busy]
+
+Each stage is its own process, as in every run; its time, its processor time and its peak memory are printed. Pages and
+searches are timed in this process, cold jumps among them; the median and the slowest are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks import machine
+from benchmarks.api_runs import stage_process
+from localdistill import RunFolder, Workspace, browse, list_runs, list_traces, parse_recipe
+from localdistill.runs import control
+
+PAGE_TARGET_S, SEARCH_TARGET_S, RUNS_TARGET_S = 0.05, 1.0, 1.0
+LOOK_EVERY_S = 0.05
+JUMPS = 40
+RECIPE = """name = "million"
+[traces.all]
+files = ["traces.jsonl"]
+[[grade]]
+use = "exact"
+[[label]]
+use = "tokens"
+[[filter]]
+use = "verified"
+[[filter]]
+use = "length"
+unit = "characters"
+maximum = 2000
+[[filter]]
+use = "duplicates"
+[student]
+model = "shipped:pantry/student"
+max_tokens = 400
+[arm.full]
+format = "full_trace"
+"""
+
+
+@dataclass
+class Used:
+    """What one stage took."""
+
+    stage: str
+    began: float
+    ended: float = 0.0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+def write_traces(path: Path, count: int) -> None:
+    """`count` answered questions of a few hundred bytes, all different; one answer in ten is wrong."""
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(count):
+            more, told = number % 97, number + number % 97 + (number % 10 == 3)
+            said = (f"<think>\nThere are {number} apples at first. Then {more} more come along, so {number} + {more} = "
+                    f"{told}. Let me check: {told} - {more} = {number}. Yes.\n</think>\n\nThe answer is {told}.")
+            file.write(json.dumps({"messages": [
+                {"role": "user", "content": f"Ann has {number} apples and picks {more} more. How many has she now?"},
+                {"role": "assistant", "content": said}], "reference": str(number + more), "model": "bench"}) + "\n")
+
+
+def follow(run: RunFolder) -> list[Used]:
+    """Every stage of a run, looked at until the run ends."""
+    found: list[Used] = []
+    while run.is_alive():
+        stage, process = run.status().stage, stage_process(run)
+        if stage and (not found or found[-1].stage != stage):
+            found.append(Used(stage, time.monotonic()))
+        if process is not None and found:
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    found[-1].cpu_s = times.user + times.system
+                    found[-1].peak_mb = max(found[-1].peak_mb, process.memory_info().rss / 1e6)
+            except psutil.Error:
+                pass
+        if found:
+            found[-1].ended = time.monotonic()
+        time.sleep(LOOK_EVERY_S)
+    status = run.status()
+    if status.state != "finished":
+        raise SystemExit(f"the run is {status.state}: {status.data.get('message')}")
+    return found
+
+
+def measure_chain(folder: Path, count: int) -> None:
+    """Run the stages and print what each took."""
+    if not (folder / "traces.jsonl").is_file():
+        write_traces(folder / "traces.jsonl", count)
+    size = (folder / "traces.jsonl").stat().st_size
+    machine.say(f"{count:,} traces, {size / 1e6:,.0f} MB of JSON lines")
+    run = control.start(Workspace(folder), parse_recipe(RECIPE), RECIPE, folder)
+    for one in follow(run):
+        wall_s = one.ended - one.began
+        machine.say(f"  {one.stage:<8} {wall_s:8.1f} s, {one.cpu_s:8.1f} s of CPU, "
+                    f"{count / max(one.cpu_s, 1e-9):9,.0f} traces per CPU second, peak {one.peak_mb:,.0f} MB")
+    store = sum(path.stat().st_size for path in folder.glob("localdistill.duckdb*"))
+    machine.say(f"  the store takes {store / 1e6:,.0f} MB, {store / size:.2f} of the JSON lines")
+
+
+@contextmanager
+def clocked(seconds: list[float]) -> Iterator[None]:
+    """Add how long the block took."""
+    began = time.perf_counter()
+    yield
+    seconds.append(time.perf_counter() - began)
+
+
+def told(what: str, seconds: list[float], target_s: float | None = None) -> None:
+    """Print median and slowest, and whether the median reached the target."""
+    median, slowest = statistics.median(seconds), max(seconds)
+    kept = "" if target_s is None or median > target_s else "reached"
+    verdict = "" if target_s is None else f"; target {1e3 * target_s:.0f} ms: {kept or 'MISSED'}"
+    machine.say(f"  {what}: median {1e3 * median:.1f} ms, slowest {1e3 * slowest:.1f} ms{verdict}")
+
+
+def measure_browsing(folder: Path) -> None:
+    """Pages, orders, searches and listings over what is stored."""
+    workspace = Workspace(folder)
+    opened: list[float] = []
+    with clocked(opened):
+        view = browse(workspace)
+        view.resolve()
+    machine.say(f"browsing {view.count:,} traces")
+    told("to know all places", opened)
+    pages: list[float] = []
+    for number in range(JUMPS):
+        page = (number * 7919 * 131) % max(1, view.count // 128)
+        with clocked(pages):
+            view.load(page)
+    told("a page anywhere", pages, PAGE_TARGET_S)
+    for order in ("newest", "score", "tokens"):
+        sorting: list[float] = []
+        with clocked(sorting):
+            other = browse(workspace, order=order)
+            other.resolve()
+        told(f"to order by {order}", sorting)
+    common = ("apples and picks 96 more", "picks 1 more")
+    told("first hits of a search", [first_hits(workspace, text) for text in common], SEARCH_TARGET_S)
+    told("a search for what is at the end", [first_hits(workspace, f"has {view.count - 5} apples")])
+    listed: list[float] = []
+    with clocked(listed):
+        list_traces(workspace)
+    told("localdistill traces", listed)
+
+
+def first_hits(workspace: Workspace, text: str) -> float:
+    """Seconds until a search shows something."""
+    view, began = browse(workspace, search=text), time.perf_counter()
+    first: list[float] = []
+
+    def grew() -> None:
+        if view.count and not first:
+            first.append(time.perf_counter() - began)
+            view.stop()
+
+    view.resolve(grew)
+    return first[0] if first else time.perf_counter() - began
+
+
+def measure_runs(folder: Path, count: int) -> None:
+    """The listing of many finished runs, which are copies of a small one."""
+    workspace, recipe = Workspace(folder), parse_recipe(RECIPE)
+    for _ in range(count):
+        run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": ["collect"], "base": str(folder)})
+        run.write_status({"state": "finished", "recipe": "million", "stage": "collect"})
+        run.hold().close()
+    seconds: list[float] = []
+    for _ in range(3):
+        with clocked(seconds):
+            found = [run.status() for run in list_runs(workspace.runs)]
+    assert len(found) == count
+    told(f"the listing of {count:,} runs", seconds, RUNS_TARGET_S)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--busy", action="store_true", help="measure although other programs run")
+    parser.add_argument("--traces", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--keep", type=Path, help="a folder to work in, which stays; what is there is not made again")
+    given = parser.parse_args()
+    machine.describe(["duckdb", "pyarrow"])
+    machine.check_idle(given.busy)
+    with tempfile.TemporaryDirectory() as made:
+        folder = given.keep or Path(made)
+        in_parts: list[tuple[str, Callable[[Path], None]]] = [
+            ("traces", lambda place: measure_chain(place, given.traces)), ("traces", measure_browsing),
+            ("runs", lambda place: measure_runs(place, given.runs))]
+        for name, measure in in_parts:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            measure(folder / name)
+        if given.keep:
+            shutil.rmtree(folder / "runs")
+    machine.check_idle(True)
+
+
+if __name__ == "__main__":
+    main()

@@ -87,6 +87,7 @@ def test_no_constant_is_called_a_part() -> None:
     assert found == {
         ("_batches.py", "WINDOW_BATCHES = 1"),  # the order of training is part of what it comes to
         ("browsing.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
+        ("context.py", "UBATCH_TOKENS = 5"),  # how llama.cpp cuts a call by itself
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from localdistill import Failed, LocalDistillError
+from localdistill import Failed, explain
 from tests.attack.kind import HOW, Ending, How
-from tests.attack.view import DAMAGE, Look, Seen, crash_of
+from tests.attack.view import DAMAGE, FAULT, Look, Seen, crash_of
 
 _BARE = ("Traceback", "Errno", "Error(", "Exception", "object at 0x")
 """What stands in no sentence for people."""
@@ -18,7 +18,7 @@ def compared(name: str, before: Seen, after: Seen) -> tuple[How, str]:
     if after.crash:
         return "bad", f"{name}: {after.crash}"
     if after.error and after.error != before.error:
-        return of_words(name, after.error, after.has_hint)
+        return of_words(name, after.error, after.hint)
     told = Counter(after.said) - Counter(before.said)
     if after.shown == before.shown and after.error == before.error:
         return ("healed", f"{name}: {' / '.join(told)}") if told else ("same", "")
@@ -35,29 +35,32 @@ def _difference(before: str, after: str) -> str:
     return f"-{gone[:2]} +{come[:2]}"[:400]
 
 
-def of_words(name: str, error: str, has_hint: bool) -> tuple[How, str]:
+def of_words(name: str, error: str, hint: str) -> tuple[How, str]:
     """What an error comes to by its words alone."""
     if not error.removeprefix("error:").strip():
         return "bad", f"{name}: an error without a word"
     if bare := [text for text in _BARE if text in error]:
         return "bad", f"{name}: a bare error ({bare[0]}): {error[:300]}"
-    if not has_hint:
+    if FAULT in hint:
+        return "bad", f"{name}: nobody had thought of this: {error[:300]}"
+    if not hint:
         return "bad", f"{name}: an error without a next step: {error[:300]}"
     return "named", f"{name}: {error}"
 
 
 def of_error(name: str, error: BaseException) -> tuple[How, str]:
     """What an exception that reached the caller comes to."""
-    if isinstance(error, LocalDistillError):
-        return of_words(name, error.message, bool(error.hint))
-    return "bad", f"{name}: {crash_of(error)}"
+    told = explain(error)
+    if FAULT in told.hint:
+        return "bad", f"{name}: {crash_of(error)}"
+    return of_words(name, told.message, told.hint)
 
 
 def of_failure(name: str, failure: Failed | None) -> tuple[How, str]:
     """What the failure of a stage comes to, as it is told to the person who runs it."""
     if failure is None:
         return "bad", f"{name}: it failed without a word"
-    return of_words(name, failure.text, bool(failure.hint))
+    return of_words(name, failure.text, failure.hint)
 
 
 def worst(what: str, found: Iterable[tuple[How, str]]) -> Ending:

@@ -11,7 +11,7 @@ from tests.attack.__main__ import cases_of
 from tests.attack.ground import Place, replace_bytes
 from tests.attack.judging import compared, of_error, worst
 from tests.attack.kinds import KINDS
-from tests.attack.view import Seen, call, command
+from tests.attack.view import FAULT, Seen, call, command
 from tests.attack.worker import chance_of
 
 SOUND = Seen('[\n "b2:1",\n "b2:2"\n]', ("0 would go",))
@@ -23,9 +23,10 @@ SOUND = Seen('[\n "b2:1",\n "b2:2"\n]', ("0 would go",))
     (Seen('[\n "b2:1"\n]', SOUND.said), "bad"),
     (Seen('[\n "b2:1"\n]', (*SOUND.said, "r-1: 1 lines of its journal are damaged")), "healed"),
     (Seen('[\n "b2:1",\n "rows.parquet is damaged"\n]', SOUND.said), "healed"),
-    (Seen("", (), "error: the store is damaged", True), "named"),
+    (Seen("", (), "error: the store is damaged", "rebuild it"), "named"),
     (Seen("", (), "error: the store is damaged"), "bad"),
-    (Seen("", (), "error: [Errno 5] Input/output error", True), "bad"),
+    (Seen("", (), "error: [Errno 5] Input/output error", "wait"), "bad"),
+    (Seen("", (), "error: KeyError: 'files'", f"this is a {FAULT}"), "bad"),
     (Seen("", (), crash="OSError: Input/output error"), "bad"),
 ])
 def test_what_differs_in_silence_or_breaks_is_bad_and_what_is_said_is_not(after: Seen, how: str) -> None:
@@ -34,16 +35,17 @@ def test_what_differs_in_silence_or_breaks_is_bad_and_what_is_said_is_not(after:
 
 def test_an_error_of_ours_is_named_and_every_other_one_is_bad() -> None:
     assert of_error("it", LocalDistillError("it broke", "mend it"))[0] == "named"
-    assert of_error("it", OSError("it broke"))[0] == "bad"
+    assert of_error("it", FileNotFoundError(2, "No such file", "/nowhere"))[0] == "named", "it is explained"
+    assert of_error("it", KeyError("it broke"))[0] == "bad"
     assert worst("this", [("same", ""), ("bad", "worse"), ("named", "an error")]).said == "worse"
 
 
 def test_looks_catch_what_reaches_a_person(tmp_path: Path) -> None:
     def breaks(_: Workspace) -> tuple[object, tuple[str, ...]]:
-        raise RecursionError("too deep")
+        raise KeyError("files")
 
     workspace = Workspace(tmp_path)
-    assert "RecursionError: too deep" in call("deep", breaks).at(workspace).crash
+    assert "KeyError: 'files'" in call("deep", breaks).at(workspace).crash
     assert command("runs").at(workspace).said == ("no runs yet; try: localdistill run pantry",)
     wrong = command("show", "b2:none").at(workspace)
     assert wrong.error and not wrong.crash

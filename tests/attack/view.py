@@ -9,10 +9,14 @@ import io
 import json
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import typer
 
@@ -25,6 +29,7 @@ from localdistill import (
     budget_of,
     chat_files,
     dataset_shapes,
+    explain,
     lay_out_everywhere,
     layouter_of,
     list_runs,
@@ -38,6 +43,8 @@ DAMAGE = re.compile(r"damage|cannot be read|is gone|was set aside|missing|not wh
                     r"is no longer|incomplete|unreadable|not known|unknown|(is|are) not in|without their prompt|"
                     r"no result of|belongs to another|nobody can read|does not match", re.IGNORECASE)
 """What names damage."""
+FAULT = "fault of localdistill"
+"""What is said where nobody had thought of it: a traceback in a sentence."""
 _OF_THE_MACHINE = re.compile(r"^(machine|disk|workspace) .*$", re.MULTILINE)
 
 
@@ -51,8 +58,8 @@ class Seen:
     """What was told beside it."""
     error: str = ""
     """The error of ours that ended it; empty when none did."""
-    has_hint: bool = False
-    """The error came with a next step."""
+    hint: str = ""
+    """The next step that came with the error."""
     crash: str = ""
     """What no person should ever see: a traceback."""
 
@@ -73,27 +80,35 @@ def command(*arguments: str) -> Look:
 
 def run_command(arguments: Iterable[str]) -> Seen:
     """A command, in this process, as its entry point runs it."""
-    from localdistill.cli import app, main
+    from localdistill.cli import ending
 
-    if isinstance(app.app, typer.Typer):
-        app.app = typer.main.get_command(app.app)  # made once: that takes longer than most commands
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    before, sys.argv = sys.argv, ["localdistill", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    hooks = warnings.showwarning, threading.excepthook, sys.unraisablehook
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as ended:
-                code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        with (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+              patch.object(typer.main, "get_command", _command_tree)):
+            code = ending.run(list(arguments))
     except Exception as error:  # whatever passes the entry point is what this is about
         return Seen(out.getvalue(), _lines(err.getvalue()), crash=crash_of(error))
     finally:
-        sys.argv = before
+        warnings.showwarning, threading.excepthook, sys.unraisablehook = hooks
     said = _lines(err.getvalue())
-    error = " ".join(line for line in said if line.startswith(("error:", "Error:", "Usage:"))) if code else ""
+    error = " ".join(line for line in said if line.startswith("error:")) if code else ""
+    hint = " ".join(line.strip() for line in said if line.lstrip().startswith("try:"))
     if code and not error:
         return Seen(out.getvalue(), said, crash=f"exit code {code} without a word")
-    return Seen(_OF_THE_MACHINE.sub("", out.getvalue()), said, error, any("try:" in line for line in said))
+    if FAULT in err.getvalue():
+        return Seen(out.getvalue(), said, crash=error or "a fault that was told as a warning")
+    return Seen(_OF_THE_MACHINE.sub("", out.getvalue()), said, error, hint)
+
+
+@cache
+def _command_tree(app: typer.Typer) -> Any:
+    """Made once: that takes longer than most commands."""
+    return _get_command(app)
+
+
+_get_command = typer.main.get_command
 
 
 def call(name: str, ask: Callable[[Workspace], tuple[Any, Iterable[str]]]) -> Look:
@@ -102,10 +117,10 @@ def call(name: str, ask: Callable[[Workspace], tuple[Any, Iterable[str]]]) -> Lo
         try:
             value, said = ask(workspace)
             return Seen(json.dumps(value, default=_plain, sort_keys=True, indent=1), tuple(said))
-        except LocalDistillError as error:
-            return Seen("", (), f"error: {error.message}", bool(error.hint))
         except Exception as error:
-            return Seen("", (), crash=crash_of(error))
+            told = explain(error)  # as every screen does
+            return Seen("", (), crash=crash_of(error)) if FAULT in told.hint else Seen(
+                "", (), f"error: {told.message}", told.hint)
 
     return Look(name, at)
 

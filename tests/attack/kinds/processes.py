@@ -72,7 +72,7 @@ def _ended(workspace: Workspace) -> tuple[How, str]:
         return "same", ""
     if status.state in ("interrupted", "cancelled"):
         return "named", f"the run is {status.state}"
-    return of_words(f"the run is {status.state}", str(status.data.get("message", "")), bool(status.data.get("hint")))
+    return of_words(f"the run is {status.state}", str(status.data.get("message", "")), str(status.data.get("hint", "")))
 
 
 def _waited(run: RunFolder) -> RunStatus:

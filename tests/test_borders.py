@@ -22,7 +22,8 @@ CUTTERS = {"islice": 1, "chunked": 1, "_blocks": 1, "Queue": 0, "iter_batches": 
 """Calls that cut something into parts, and which argument is the size."""
 NO_PARTS = {
     ("interchange/files.py", "_SAMPLE_ROWS"), ("scorecard/text.py", "_CATEGORIES_PER_TABLE"),
-    ("scorecard/text.py", "_METRICS_PER_TABLE"), ("recipe/drafts.py", "MOST_BYTES"),
+    ("interchange/raw_rows.py", "HEAD_BYTES"), ("interchange/files.py", "MOST_REASONS"),
+    ("workspace/imports.py", "65536"), ("scorecard/text.py", "_METRICS_PER_TABLE"), ("recipe/drafts.py", "MOST_BYTES"),
     ("engines/wire/http.py", "_SHORTEST_KEY"), ("api/traces/importing.py", "PREVIEW_ROWS"),
     ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
 }
@@ -87,6 +88,7 @@ def test_no_constant_is_called_a_part() -> None:
     assert found == {
         ("_batches.py", "WINDOW_BATCHES = 1"),  # the order of training is part of what it comes to
         ("browsing.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
+        ("parquet_pages.py", "MOST_PAGE_BYTES = 1"),  # a page that claims more is refused
         ("context.py", "UBATCH_TOKENS = 5"),  # how llama.cpp cuts a call by itself
     }
 

@@ -48,6 +48,8 @@ class Borders:
     """Of what a child process says, read at once."""
     parquet_rows: int = 256
     """Rows of a Parquet file, read at once; fewer where they are long."""
+    parquet_bytes: int = 16 << 20
+    """What those rows may take, as they lie in the file's pages."""
     imported_rows: int = 1000
     """Rows of a file that are held until they are stored; fewer where they are long."""
     imported_chars: int = 4 << 20

@@ -16,9 +16,6 @@ from localdistill.interchange.parquet_pages import VALUE_BYTES, pages_of, rows_a
 from localdistill.interchange.rows import RowPlace
 from localdistill.interchange.unpacking import Unfolding
 
-BATCH_BYTES = 16 << 20
-"""What the rows that are held together may take, as they lie in the file's pages."""
-
 
 def parquet_rows(path: Path, leave: Leave, unfold: float) -> Rows:
     """The rows of the file with their positions. Raises InputError that names the row, also for what unfolds to more
@@ -46,12 +43,13 @@ def _rows(file: Any, groups: Sequence[RowGroup], raw: IO[bytes], name: str, unfo
     in_pages, in_rows = (Unfolding(name, lambda: read, unfold) for _ in range(2))
     for place, group in enumerate(groups):
         read += sum(chunk.size for chunk in group.columns)
-        pages = [pages_of(raw, chunk, in_pages, BATCH_BYTES) for chunk in group.columns]
+        pages = [pages_of(raw, chunk, in_pages, BORDERS.parquet_bytes) for chunk in group.columns]
         for chunk, found in zip(group.columns, pages):
             if max((page.held(1) for page in found if page.longest), default=0) > 4 * MAX_ROW_CHARS:
                 raise InputError(f"{name}: a row of the column '{chunk.name}' may hold more than "
                                  f"{4 * MAX_ROW_CHARS:,} bytes, for it repeats a long text", "split such rows")
-        for batch in file.iter_batches(rows_at_once(pages, BATCH_BYTES), row_groups=[place], use_threads=False):
+        at_once = rows_at_once(pages, BORDERS.parquet_bytes)
+        for batch in file.iter_batches(at_once, row_groups=[place], use_threads=False):
             in_rows.grown(batch.nbytes)
             yield from batch.to_pylist()
 

@@ -172,9 +172,7 @@ def parquet(path: Path, rows: list[dict[str, Any]], **how: Any) -> Path:
 @pytest.mark.parametrize("budget", [1, 10_000, 1 << 24])
 def test_parquet_is_read_as_it_was_written_whatever_is_held_at_once(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], budget: int) -> None:
-    from localdistill.interchange import parquet_rows
-
-    monkeypatch.setattr(parquet_rows, "BATCH_BYTES", budget)
+    monkeypatch.setattr(BORDERS, "parquet_bytes", budget)
     rows = [{"turns": [{"role": "user", "content": "x" * (n * 7 % 50)}] * (n % 4), "n": n, "deep": [[n], [1, 2]]}
             for n in range(300)]
     found = [row for _, row in rows_of(parquet(tmp_path / "A.PARQUET", rows, **how))]

@@ -41,7 +41,8 @@ def _first_prompt(recipe: Recipe, base: Path) -> Prompt | None:
 
 
 def _stand_ins(prompt: Prompt) -> list[Candidate]:
-    """A right and a wrong answer with some thinking."""
-    answers = {True: prompt.reference or "Yes.", False: "I do not know."}
-    return [Candidate(Trace(f"stand-in-{passed}", prompt.id, "", "", "Let me think.", answer, trace_kind="raw"), passed)
-            for passed, answer in answers.items()]
+    """Two right answers and a wrong one, with some thinking: formats may set beside each other whichever they like."""
+    right = prompt.reference or "Yes."
+    answers = ((right, True), (f"In other words: {right}", True), ("I do not know.", False))
+    return [Candidate(Trace(f"stand-in-{number}", prompt.id, "", "", "Let me think.", answer, trace_kind="raw"), passed)
+            for number, (answer, passed) in enumerate(answers)]

@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,16 @@ from localdistill import (
 )
 from localdistill.core.errors import LocalDistillError, RecipeError
 from localdistill.core.events import Cancel, Warned, silent
+from localdistill.core.records import Candidate, Example, Prompt, Skip, TokenCounter
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter
+from localdistill.formats import FORMATS
+from localdistill.formats.preference import PreferenceFormat
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 from tests.tiny_models import CORPUS, edit_json, tiny_model
+from tests.toys import listed
 
 RECIPE = """
 name = "checked"
@@ -299,3 +304,23 @@ def test_checking_the_demo_loads_no_library_for_models() -> None:
               "print([name for name in ('torch', 'transformers', 'llama_cpp') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+class Likeliest(PreferenceFormat):
+    """Sets two right answers beside each other, as a format of the user may."""
+
+    name = "likeliest"
+
+    def lay_out(self, prompt: Prompt, candidates: Sequence[Candidate], count: TokenCounter) -> list[Example | Skip]:
+        right = [one for one in self.sides(prompt, candidates, count).right if isinstance(one, Example)]
+        pair = [replace(right[0], group="g"), replace(right[-1], group="g", sign=-1)] if len(right) > 1 else []
+        return [*pair] or [Skip(prompt.id, one.trace.id, "one is right") for one in candidates]
+
+
+def test_what_stands_in_for_answers_serves_formats_of_right_ones_too(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed(monkeypatch, FORMATS, "likeliest", Likeliest)
+    tiny_model(folder / "student", "llama", hidden=32)
+    text = RECIPE.replace("full_trace", "likeliest").replace(
+        'use = "torch_lora"', 'use = "torch_lora"\nobjective = { use = "dpo" }')
+    assert check_recipe(parse_recipe(text), folder, ("format",)) == []

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.attack import shim
@@ -103,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     names, without = usable([given.only.split(":")[0]] if given.only else given.kinds.split(","))
     cases = [Case(names[0], int(given.only.split(":")[1]))] if given.only else cases_of(names, given.faults, given.seed)
-    with victim_at(given.victim or usual_folder()) as victim:
+    folder = given.victim or usual_folder()
+    is_needed = any(kind_called(name).needs_workspace for name in names)
+    with victim_at(folder) if is_needed else nullcontext(Victim(folder, 0)) as victim:
         say(f"victim: {victim.folder}, seed {given.seed}, {len(cases):,} faults")
         done = attack(victim, names, cases, given.seed, 1 if given.only else given.workers, bool(given.only))
     say(report(done, names, began))

@@ -41,5 +41,7 @@ class Kind:
     """Does one: the chance decides everything that is not decided by its number, so that it can be done again."""
     is_of_processes: bool = False
     """Starts whole processes, and takes seconds."""
+    needs_workspace: bool = True
+    """Works on the victim, which takes a while to make."""
     needs_failing_files: bool = False
     """Needs the library that lets file operations fail."""

@@ -41,4 +41,5 @@ def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     return Ending("named" if told else "same", what, f"{told} of them say what they are")
 
 
-KIND = Kind("calls", "replies with bytes changed, cut or broken off, six of each server", 350, _attack)
+KIND = Kind("calls", "replies with bytes changed, cut or broken off, six of each server", 350, _attack,
+            needs_workspace=False)

@@ -56,4 +56,5 @@ def _scrambled(data: bytes, chance: Random) -> bytes:
     return bytes(found)
 
 
-KIND = Kind("imports", "files of rows from strangers, hostile or with bytes changed", 1800, _attack)
+KIND = Kind("imports", "files of rows from strangers, hostile or with bytes changed", 1800, _attack,
+            needs_workspace=False)

@@ -54,4 +54,5 @@ def _use(path: Path) -> None:
     gguf_vocabulary_id(path)
 
 
-KIND = Kind("models", "headers of model files that claim what cannot be", 900, _attack)
+KIND = Kind("models", "headers of model files that claim what cannot be", 900, _attack,
+            needs_workspace=False)

@@ -16,4 +16,5 @@ def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     return Ending("bad", what, "; ".join(out.problems)) if out.problems else Ending("same", what)
 
 
-KIND = Kind("prices", "runs that pay, under failing and lying providers and damaged books", 200, _attack)
+KIND = Kind("prices", "runs that pay, under failing and lying providers and damaged books", 200, _attack,
+            needs_workspace=False)

@@ -26,6 +26,7 @@ NO_PARTS = {
     ("workspace/imports.py", "65536"), ("scorecard/text.py", "_METRICS_PER_TABLE"), ("recipe/drafts.py", "MOST_BYTES"),
     ("engines/wire/http.py", "_SHORTEST_KEY"), ("api/traces/importing.py", "PREVIEW_ROWS"),
     ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
+    ("safety/frames.py", "_HEADER_BYTES"), ("safety/frames.py", "_WINDOW"), ("safety/frames.py", "_UNPACKED"),
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")

@@ -15,6 +15,7 @@ import pytest
 from localdistill import InputError, StoreLocked, Workspace, import_file, missing_traces, open_store, survey
 from localdistill.core.borders import BORDERS
 from localdistill.interchange import unpacking
+from localdistill.store.keeper import Keeper
 from localdistill.workspace.imports import begun, unfinished
 
 KILLED = """
@@ -22,14 +23,14 @@ import os, signal, sys
 from pathlib import Path
 from localdistill import Workspace, import_file
 from localdistill.core.borders import BORDERS
-from localdistill.store import Store
-BORDERS.imported_rows, calls, add = 10, [], Store.add_traces
+from localdistill.store.keeper import Keeper
+BORDERS.imported_rows, calls, add = 10, [], Keeper.add_traces
 def add_traces(store, traces):
     calls.append(1)
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return add(store, traces)
-Store.add_traces = add_traces
+Keeper.add_traces = add_traces
 import_file(Workspace(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -97,9 +98,8 @@ def test_reasons_and_unused_columns_are_not_kept_without_end(tmp_path: Path) -> 
 def test_long_rows_are_held_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BORDERS, "imported_chars", 100)
     held: list[int] = []
-    store = open_store(Workspace(tmp_path / "w"))
-    add = type(store).add_prompts
-    monkeypatch.setattr(type(store), "add_prompts", lambda self, prompts: add(self, _counted(prompts, held)))
+    add = Keeper.add_prompts
+    monkeypatch.setattr(Keeper, "add_prompts", lambda self, prompts: add(self, _counted(prompts, held)))
     path = tmp_path / "rows.csv"
     path.write_text("instruction,output\n" + "\n".join(f"{'long ' * 9}{n},{n}" for n in range(6)))
     assert import_file(Workspace(tmp_path / "w"), path).new_prompts == 6

@@ -126,6 +126,6 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
 
     assert run("--version").stdout.strip() == importlib.import_module("localdistill").__version__
     bare = run()
-    assert bare.returncode == 2 and "Usage: python -m localdistill" in bare.stdout
+    assert bare.returncode == 2 and "Usage: localdistill" in bare.stdout
     wrong = run("plan", "nothing-of-this-name")
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: there is no recipe")

@@ -285,9 +285,9 @@ def test_a_variable_that_no_provider_names_needs_a_host() -> None:
 
 
 def test_on_a_terminal_the_key_is_typed_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from localdistill.cli import keys as command
+    from localdistill.cli import output
 
     asked: list[str] = []
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", lambda prompt, stream=None: asked.append(prompt) or CANARY)
-    assert command._typed("key: ") == CANARY and asked == ["key: "]
+    assert output.ask_hidden("key: ") == CANARY and asked == ["key: "]

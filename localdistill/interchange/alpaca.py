@@ -21,7 +21,7 @@ from typing import Any
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Trace
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import (
     RowPlace,
     answer_of,

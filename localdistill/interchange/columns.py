@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Answer, Imported
 from localdistill.interchange.conversation import prompt_and_answer, read_turns, turns_in
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.known_sets import AnswerColumns, ColumnMap, known_set, value_at
 from localdistill.interchange.rows import (
     VERDICTS,

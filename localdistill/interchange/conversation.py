@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localdistill.core.records import Message, Prompt, Role
-from localdistill.interchange.base import Imported
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import (
     RowPlace,
     SplitReply,

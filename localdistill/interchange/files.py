@@ -15,8 +15,9 @@ from typing import Any
 from localdistill.core.errors import InputError
 from localdistill.core.records import Prompt
 from localdistill.interchange import LAYOUTS
-from localdistill.interchange.base import Imported, Layout
+from localdistill.interchange.base import Layout
 from localdistill.interchange.columns import ColumnsLayout, guess, is_usual
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.known_sets import ColumnMap, known_set
 from localdistill.interchange.raw_rows import rows_of
 from localdistill.interchange.rows import Row

@@ -8,7 +8,7 @@ from typing import Any
 
 from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import RowPlace, need_user, optional_text, text_at
 
 _KEYS = {"problem", "solution", "answer"}

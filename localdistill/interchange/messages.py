@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
 from localdistill.interchange.conversation import conversation_of, read_conversation, turns_in
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.known_sets import known_set
 from localdistill.interchange.rows import RowPlace, conversation_row, is_faithful, only_trace
 from localdistill.templates.marks import begins_with_mark

@@ -13,8 +13,8 @@ from typing import Any
 
 from localdistill.core.errors import InputError
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
 from localdistill.interchange.gsm8k import gsm8k_prompt
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, only_trace, reason_in, text_at
 from localdistill.templates.marks import closing_alone
 

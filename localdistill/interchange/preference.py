@@ -14,8 +14,8 @@ from typing import Any
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Answer, Imported
 from localdistill.interchange.conversation import Turn, conversation_of, prompt_and_answer, read_turns, turns_in
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, is_faithful, prompt_of
 from localdistill.interchange.usual import MODEL, QUESTION, SYSTEM, first, is_stated, text_of
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
 from localdistill.interchange.conversation import conversation_of, read_turns
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
 from localdistill.interchange.rows import RowPlace, prompt_keys, prompt_of
 

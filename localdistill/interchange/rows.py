@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, content_id
-from localdistill.interchange.base import Answer, Imported
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, is_stated, reference_in
 from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
 from localdistill.templates.marks import begins_with_mark

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.base import Imported
 from localdistill.interchange.conversation import read_conversation, turns_in
+from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import RowPlace, conversation_row, is_faithful, only_trace
 from localdistill.templates import join_thinking
 

@@ -23,7 +23,8 @@ _SIZE = struct.Struct("<I")
 _BODY_BYTES = len(_NAME) + _FIELDS.size + _SIZE.size
 _BEGIN = _TAG + _SIZE.pack(_BODY_BYTES) + _NAME
 _HEADER_BYTES = len(_TAG) + _SIZE.size + _BODY_BYTES
-_CHUNK = 1 << 20
+_WINDOW = 1 << 20
+_UNPACKED = 1 << 12
 
 
 @dataclass
@@ -94,7 +95,7 @@ def _next_header(file: BinaryIO, place: int) -> Frame | None:
     """The first whole header from `place` on."""
     file.seek(place)
     held = b""
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(_WINDOW):
         held += chunk
         at = held.find(_BEGIN)
         while at >= 0:
@@ -120,7 +121,7 @@ def text_of(file: BinaryIO, frame: Frame) -> tuple[bytes, bool]:
     text = bytearray()
     try:
         with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
-            while len(text) < frame.size and (chunk := stream.read(1 << 12)):
+            while len(text) < frame.size and (chunk := stream.read(_UNPACKED)):
                 text += chunk
     except (OSError, pa.ArrowException):
         pass

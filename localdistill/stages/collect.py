@@ -14,7 +14,7 @@ from localdistill.core.errors import InputError, PartialResult
 from localdistill.core.events import Counted, stamped
 from localdistill.core.records import Prompt
 from localdistill.graders import GRADERS
-from localdistill.interchange.base import in_batches
+from localdistill.interchange.imported import in_batches
 from localdistill.recipe import advice_on
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet, SelectedSet, SetSection, StoredSet
 from localdistill.stages.asking import (

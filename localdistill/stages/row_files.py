@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from localdistill.interchange.base import Imported
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import read_file
+from localdistill.interchange.imported import Imported
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe.trace_sets import FilesSection
 

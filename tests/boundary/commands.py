@@ -80,6 +80,7 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
         ("--where", f"\"{TYPED}\" = 1"), ("--where", "1/0 = 1"), ("--selection", TYPED), ("--limit", "0"),
         ("--limit", "-1")))
     yield "selections", ()
+    yield from (("store", (call,)) for call in ("check", "rebuild"))
     for verdict in ("right", "none", TYPED):
         yield "judge", ("b2:long", verdict, "--note", TYPED)
     yield "judge", (TYPED, "right")

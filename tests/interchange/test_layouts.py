@@ -4,7 +4,7 @@ from typing import Any
 
 from localdistill.core.records import Trace
 from localdistill.interchange import LAYOUTS
-from localdistill.interchange.base import Imported
+from localdistill.interchange.imported import Imported
 
 
 def read(name: str, row: dict[str, Any], source: str = "file.json") -> Imported:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import InputError
-from localdistill.interchange.base import Imported
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
+from localdistill.interchange.imported import Imported
 
 ASKED = "Nine shells lie in each of three nets. How many shells are there?"
 THOUGHT = "Three nets of nine.\n3 * 9 = 27."

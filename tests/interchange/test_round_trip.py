@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from localdistill.core.records import Message, Prompt
 from localdistill.interchange import LAYOUTS
-from localdistill.interchange.base import Answer, Imported
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.rows import RowPlace, answer_of, imported_trace
 
 SAYING = st.one_of(

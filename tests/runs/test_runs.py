@@ -26,8 +26,6 @@ def begin(folder: Path, text: str, until: str = "") -> tuple[Workspace, RunFolde
 
 
 def journalled(run: RunFolder) -> set[str]:
-    if not run.journal.exists():
-        return set()
     return {record["trace"]["prompt_id"] for record, _ in read(run.journal, 0)}
 
 

@@ -40,7 +40,7 @@ def random_pairs(count: int, shortest: int = 6, longest: int = 30, seed: int = 0
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     """The dataset table of `rows`, with the columns of lists that they have beside it."""
-    more = [(name, pa.list_(pa.int32() if name == "listed" else pa.float32())) for name in rows[0]
+    more = [(name, pa.list_(pa.int32() if name == "listed" else pa.float32())) for name in (rows[0] if rows else ())
             if name == "listed" or name.startswith("logprobs_")]
     return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *more]))
 

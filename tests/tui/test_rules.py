@@ -28,6 +28,8 @@ TERMINAL_ONLY = {
     "recipe schema": "for other programs",
     "recipe list": "Recipe lists what ships",
     "logprobs": "figures of one model, for scripts",
+    "store check": "maintenance; Home says what is missing",
+    "store rebuild": "maintenance; its hint is shown with what is missing",
 }
 """Commands of the command line that the UI has no action for, and why."""
 
@@ -50,7 +52,7 @@ def test_a_screen_that_shows_nothing_in_particular_refuses_to_be_asked() -> None
     for entry in MENU:
         page = load(entry.name)()
         page.came({})
-        if entry.name not in ("chat", "traces"):
+        if entry.name not in ("chat", "traces", "recipe"):
             with pytest.raises(ValueError, match=f"{entry.title} cannot be asked to show file, selection"):
                 page.came({"file": Path("x.gguf"), "selection": "mine"})
 

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from localdistill.core.errors import InputError
-from localdistill.interchange.base import Imported, in_batches
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
+from localdistill.interchange.imported import Imported, in_batches
 from localdistill.interchange.known_sets import ColumnMap
 from localdistill.interchange.unpacking import MOST_UNFOLD
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark

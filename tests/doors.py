@@ -83,6 +83,12 @@ def built(family: Family, name: str, sample: Sample, place: Path, **passed: Any)
     return build_member(family, Member(use=name, options=dict(sample.options)), place, **passed)
 
 
+def asked_at(engine: Any, url: str) -> dict[str, object]:
+    """Options that let `engine` ask a server of ours once, and nobody else: those of them that it has."""
+    told = {"base_url": url, "provider": "", "retries": 0}
+    return {key: value for key, value in told.items() if key in engine.Options.model_fields}
+
+
 def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> str:
     """One request: what was sent, what came back, and who answers."""
     for file, text in sample.files.items():
@@ -91,7 +97,7 @@ def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> 
     who = family.load(name).who(sample.options)
     assert (who.costs, bool(who.hosts)) == (sample.costs, sample.costs)
     with fault_server(Script(rules=(Rule(Step(body=sample.served)),))) as server:
-        here = {"base_url": server.url, "provider": "", "retries": 0} if sample.served else {}
+        here = asked_at(family.load(name), server.url) if sample.served else {}
         member = Member(use=name, options={**sample.options, **here})
         engine = build_member(family, member, place)
         try:

@@ -23,7 +23,7 @@ from localdistill.interchange import LAYOUTS
 from localdistill.providers import Who
 from localdistill.recipe import Member
 from localdistill.stages.context import build_member
-from tests.doors import DOORS, run_samples
+from tests.doors import DOORS, asked_at, run_samples
 from tests.test_house import FAMILIES
 from tests.toys import listed
 
@@ -131,7 +131,7 @@ def test_an_engine_says_what_it_can_and_is_not_asked_for_the_rest(name: str, tmp
     """With the options of its samples, and without a file or a server behind them: what it can is said before that."""
     assert {*CAPABILITIES} - {*UNSERVED} == {"generate", "stream"}
     for sample in ENGINES.load(name).samples():
-        here = {"base_url": "http://127.0.0.1:9/v1", "provider": ""} if sample.served else {}
+        here = asked_at(ENGINES.load(name), "http://127.0.0.1:9/v1") if sample.served else {}
         try:
             engine = build_member(ENGINES, Member(use=name, options={**sample.options, **here}), tmp_path)
         except ValueError:  # options that must be refused

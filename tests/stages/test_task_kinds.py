@@ -3,73 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from localdistill import score_card, to_text
-from localdistill.core.records import Continuation, Prompt, Reply, Request, Sampling
-from localdistill.core.samples import TaskSample
+from localdistill.core.records import Request, Sampling
 from localdistill.stages import evaluate
 from localdistill.stages.benchmarking import BASE, benches
 from localdistill.stages.checking import check_recipe
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
 from localdistill.tasks import TASKS
-from localdistill.tasks.base import Given, Judge, Scored
-from localdistill.tasks.items import FileTask
+from localdistill.tasks.base import Scored
 from tests.doors import run_samples
 from tests.stages.test_collecting import listening
 from tests.tiny_models import tiny_model
 from tests.toys import listed
+from tests.widening.drawn import DrawnTask
+from tests.widening.likelier import LikelierTask
 
 ROWS = [{"messages": [{"role": "user", "content": f"{n} + 1?"}], "reference": str(n + 1)} for n in (1, 2, 3)]
 TURN = {"role": "user", "content": "1 + 1?"}
 
 
-class DrawnTask(FileTask):
-    """Four samples of each item; its score is the share of right ones."""
-
-    name, grader, is_guard, layout = "drawn", "exact", False, "prompts"
-
-    @classmethod
-    def samples(cls) -> Sequence[TaskSample]:
-        """One item."""
-        return (TaskSample(ROWS[:1], ["1 + 1?"], "It is 2.", "It is 3."),)
-
-    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
-        """Four times, not greedily."""
-        sampling = Sampling(max_tokens=given.max_tokens, temperature=1.0)
-        return [Request(str(number), prompt.messages, sampling, number, given.thinks) for number in range(4)]
-
-
-class ChoiceTask(FileTask):
-    """The likelier of two answers counts; there is no grader."""
-
-    name, grader, is_guard, layout = "choice", "", False, "prompts"
-    metrics: ClassVar[Mapping[str, str]] = {"margin": "Nats by which the right answer is the likelier one."}
-
-    @classmethod
-    def samples(cls) -> Sequence[TaskSample]:
-        """One item."""
-        return (TaskSample(ROWS[:1], ["1 + 1?"], (-1.0, -2.0), (-2.0, -1.0)),)
-
-    def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
-        """The right answer and a wrong one."""
-        ends = Continuation(str(prompt.reference)), Continuation("many of them")
-        return [Request("", prompt.messages, thinks=given.thinks, continuations=ends)]
-
-    def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
-        """1 where the right one is the likelier."""
-        right, wrong = (scores.total for scores in replies[0].continuations)
-        return Scored(float(right > wrong), metrics={"margin": right - wrong})
-
-
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cls in (DrawnTask, ChoiceTask):
+    for cls in (DrawnTask, LikelierTask):
         listed(monkeypatch, TASKS, cls.name, cls)
 
 
@@ -90,7 +52,7 @@ def evaluated(folder: Path, task: str, more: str = "") -> tuple[StageContext, Ca
     return context, answers
 
 
-@pytest.mark.parametrize("name", ["drawn", "choice"])
+@pytest.mark.parametrize("name", ["drawn", "likelier"])
 def test_their_samples_hold(name: str, tmp_path: Path) -> None:
     run_samples(TASKS, name, tmp_path)
 
@@ -107,7 +69,7 @@ def test_an_item_with_several_samples_is_scored_once_by_all_of_them(
 
 
 def test_an_item_by_likelihood_needs_no_grader_and_writes_nothing(tmp_path: Path) -> None:
-    context, answers = evaluated(tmp_path, "choice")
+    context, answers = evaluated(tmp_path, "likelier")
     assert check_recipe(context.recipe, tmp_path) == []
     items = answers()
     assert len(items) == 3 and all(item.finished and not item.hit_limit and item.answer_tokens == 0 for item in items)

@@ -23,18 +23,18 @@ from localdistill.trainers.job import DevItems
 from localdistill.trainers.loop import run_training
 from localdistill.trainers.report import TrainingReport, TrainingResult
 from tests.trainers.rows import job, random_pairs, random_rows
-from tests.trainers.toy import ToyBackend
+from tests.widening.bag_of_tokens import MatrixBackend
 
 pytest.importorskip("transformers")
 
 
-def train(student: Path, folder: Path, events: list[Event] | None = None, backend: ToyBackend | None = None,
+def train(student: Path, folder: Path, events: list[Event] | None = None, backend: MatrixBackend | None = None,
           cancel: Cancel | None = None, rows: list[dict[str, Any]] | None = None, options: Mapping[str, Any] = {},
           **changes: Any) -> TrainingResult:
     """A training of the toy."""
     told = LoopOptions.model_validate({"learning_rate": 5.0, "batch_rows": 4, "checkpoint_every_s": 0, **options})
     given = job(student, folder, rows or random_rows(16), **changes)
-    return run_training("toy", told, given, backend or ToyBackend(), (events if events is not None else []).append,
+    return run_training("toy", told, given, backend or MatrixBackend(), (events if events is not None else []).append,
                         cancel or Cancel())
 
 
@@ -51,7 +51,7 @@ def test_the_toy_learns(objective: Any, student: Path, tmp_path: Path) -> None:
     assert result.steps == 80 == len(seen) and seen[-1] < seen[0] - 0.03
     report = TrainingReport.from_bytes((tmp_path / "training.json").read_bytes(), "the report")
     assert (report.trainer, report.objective, report.result) == ("toy", objective.name, result)
-    assert (tmp_path / "adapter" / "toy.npy").is_file() and not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "adapter" / "matrix.npy").is_file() and not (tmp_path / "checkpoints").exists()
 
 
 def test_the_job_says_how_many_epochs_when_it_does(student: Path, tmp_path: Path) -> None:
@@ -80,12 +80,12 @@ def test_memory_that_runs_out_makes_the_backend_give_way_and_changes_no_step(stu
     plain: list[Event] = []
     events: list[Event] = []
     train(student, tmp_path / "a", plain)
-    train(student, tmp_path / "b", events, ToyBackend(room=2))
+    train(student, tmp_path / "b", events, MatrixBackend(room=2))
     said = [event.text for event in events if isinstance(event, Warned)]
     assert said == [f"memory ran out; {count} groups at once" for count in (8, 4, 2)]
     assert [value for _, value in measured(events)] == pytest.approx([value for _, value in measured(plain)], rel=1e-5)
-    with pytest.raises(LocalDistillError, match=r"a single row does not fit into memory \(the toy is full\)"):
-        train(student, tmp_path / "c", [], ToyBackend(room=0))
+    with pytest.raises(LocalDistillError, match=r"a single row does not fit into memory \(the matrix is full\)"):
+        train(student, tmp_path / "c", [], MatrixBackend(room=0))
 
 
 class Counting(SftObjective):
@@ -122,13 +122,13 @@ def test_what_an_objective_remembers_survives_checkpoints_and_tries_again(
     before: list[Event] = []
     after: list[Event] = []
     with contextlib.suppress(Cancelled):
-        train(student, tmp_path / "b", before, ToyBackend(), Cancel(lambda: len(measured(before)) == 6),
+        train(student, tmp_path / "b", before, MatrixBackend(), Cancel(lambda: len(measured(before)) == 6),
               objective=Counting(), options={"epochs": 4})
     train(student, tmp_path / "b", after, objective=Counting(), options={"epochs": 4})
     assert measured(before) + measured(after) == measured(straight) and len(measured(after)) == 10
     assert any(isinstance(event, Noted) and "resumed after step 6 of 16" in event.text for event in after)
     tight = Counting()
-    train(student, tmp_path / "c", [], ToyBackend(room), objective=tight, options={"max_steps": 2})
+    train(student, tmp_path / "c", [], MatrixBackend(room), objective=tight, options={"max_steps": 2})
     assert tight.count == (2 if room > 4 else 4), "a try that ran out of memory does not count"
 
 
@@ -149,9 +149,9 @@ from localdistill.core.events import Cancel, silent
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers.loop import run_training
 from tests.trainers.rows import job, random_rows
-from tests.trainers.toy import ToyBackend
+from tests.widening.bag_of_tokens import MatrixBackend
 options = LoopOptions(checkpoint_every_steps=2)
-print(run_training("toy", options, job(Path(sys.argv[1]), Path(sys.argv[2]), random_rows(40)), ToyBackend(), silent,
+print(run_training("toy", options, job(Path(sys.argv[1]), Path(sys.argv[2]), random_rows(40)), MatrixBackend(), silent,
                    Cancel()).steps)
 """
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from localdistill.core.disk import size_text
     from localdistill.core.errors import (  # fmt: skip
         Cancelled, DiskFull, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
-        StoreLocked, UsageError, nearest,
+        StoreLocked, UsageError, nearest, refuse_keys,
     )
     from localdistill.core.events import (  # fmt: skip
         ArtifactWritten, Cancel, Counted, Event, Failed, Measured, Noted, RunFinished, RunStarted,
@@ -59,11 +59,11 @@ if TYPE_CHECKING:
     from localdistill.core.explaining import TRACEBACK_VARIABLE, explain
     from localdistill.core.installing import repair_command
     from localdistill.core.records import Fact, Message, Prompt, Span, TokenScores, Trace
+    from localdistill.core.secrets import HIDDEN, looks_like_key
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
     from localdistill.interchange.unpacking import MOST_UNFOLD
     from localdistill.keys.access import keys_path
-    from localdistill.keys.patterns import looks_like_key
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes
     from localdistill.providers import Provider, provider, provider_names
     from localdistill.recipe import Member, Recipe, advice_on, load_recipe, parse_recipe, recipe_schema
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     )
     from localdistill.recipe.problems import Problem
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
+    from localdistill.safety.secrets import without_secrets
     from localdistill.safety.text import display_safe, json_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
     from localdistill.spending.ledger import SpendLedger

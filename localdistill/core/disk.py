@@ -54,6 +54,15 @@ def file_system_of(path: Path) -> FileSystem:
                       facts.f_favail if facts.f_files else -1)
 
 
+def require_room(folder: Path, needed_bytes: int, what: str) -> None:
+    """DiskFull when `what`, which takes at most `needed_bytes`, may not fit where `folder` lies."""
+    found = file_system_of(folder)
+    if needed_bytes > found.free_bytes:
+        raise DiskFull(f"{what} may need {size_text(needed_bytes)}, and the disk at {found.mount} has "
+                       f"{size_text(found.free_bytes)} free: nothing was done",
+                       f"free some space on {found.mount}, then run it again")
+
+
 def disk_full(path: Path, number: int | None = errno.ENOSPC, needed_bytes: int | None = None,
               held_bytes: int = 0) -> DiskFull:
     """The error for a file that does not fit. number: what the system said, one of FULL. needed_bytes: the size of the

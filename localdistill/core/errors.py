@@ -25,6 +25,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from localdistill.core.secrets import HIDDEN, without_keys
+
+LIKE_A_KEY = (f"{HIDDEN} looks like an API key, and a name belongs there: `localdistill keys set PROVIDER` asks for "
+              "the key where nobody sees it; one that was typed into a command is in the shell's history: have it "
+              "replaced")
+"""What to say of a word that is not repeated."""
+
 
 class LocalDistillError(Exception):
     """Root of every error that a user may see: `message` says what happened, `hint` what to do next."""
@@ -34,9 +41,18 @@ class LocalDistillError(Exception):
     """What to do next where who raises it knows nothing better: no error is without a hint."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint or self.usual_hint
+        """An API key that stands in either, typed where a name belongs or echoed by a server, is not repeated."""
+        self.message, self.hint = without_keys(message), without_keys(hint or self.usual_hint)
+        if self.message != message and isinstance(self, UsageError):
+            self.hint = LIKE_A_KEY
+        super().__init__(self.message)
+
+    def hide(self, words: Iterable[str]) -> None:
+        """Do not repeat these words, which look like keys."""
+        for word in words:
+            if word in self.message or word in self.hint:
+                self.message, self.hint = self.message.replace(word, HIDDEN), LIKE_A_KEY
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[type[LocalDistillError], tuple[str, str]]:
         return type(self), (self.message, self.hint)
@@ -143,6 +159,12 @@ class Cancelled(LocalDistillError):
     """The work was asked to stop and did so at a safe point."""
 
     exit_code = 130
+
+
+def refuse_keys(text: str, what: str) -> None:
+    """UsageError when `text`, which is called `what`, holds an API key."""
+    if without_keys(text) != text:
+        raise UsageError(f"{what} holds an API key: {without_keys(text)}", LIKE_A_KEY)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

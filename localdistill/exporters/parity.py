@@ -7,7 +7,6 @@ report; what happens to a failed file is the exporter's decision."""
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from localdistill.exporters.gguf_parts.reference import GreedyText, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.modelfiles.trained import TrainedModel, logprobs_of
+from localdistill.safety.scratch import scratch_folder
 
 TOP1_AGREEMENT = 0.98
 """Least share of positions where both sides put the same token first."""
@@ -143,8 +143,8 @@ def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops:
               cancel: Cancel) -> list[ParityItem]:
     import numpy as np
 
-    with tempfile.TemporaryDirectory(prefix="localdistill-") as folder:
-        served = run_llama({"action": "compute", "model": str(gguf), "prompts": prompts, "folder": folder,
+    with scratch_folder(gguf.parent) as folder:
+        served = run_llama({"action": "compute", "model": str(gguf), "prompts": prompts, "folder": str(folder),
                             "stops": stops, "greedy_tokens": greedy_tokens,
                             "threads": default_threads(gguf.stat().st_size)},
                            "running the GGUF", cancel)
@@ -153,7 +153,7 @@ def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops:
         for number, prompt in enumerate(prompts):
             cancel.check()
             here = _log_probabilities(reference.logits(prompt))
-            there = _log_probabilities(np.load(Path(folder) / f"{number}.npy"))[:, :here.shape[1]]
+            there = _log_probabilities(np.load(folder / f"{number}.npy"))[:, :here.shape[1]]
             positions += len(prompt)
             agreed += int((here.argmax(-1) == there.argmax(-1)).sum())
             divergence += float((np.exp(here) * (here - there)).sum())

@@ -30,6 +30,7 @@ from localdistill.keys.storage import (
 )
 from localdistill.providers import Provider, host_of, is_loopback, provider, provider_names
 from localdistill.safety.children import hold_back
+from localdistill.safety.secrets import know
 
 __all__ = [
     "CONFIG_ENV", "Approval", "Key", "KeyEntry", "allow", "approvals", "entries", "find_key", "keys_path",
@@ -203,6 +204,7 @@ def _checked(key: Key) -> Key:
             f"{where} is empty, or holds spaces, line breaks or letters that no key has",
             "copy the key again, without quotes",
         )
+    know(key.reveal())
     return key
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from localdistill.core.errors import LocalDistillError, RecipeError, nearest
 from localdistill.core.explaining import explain
 from localdistill.core.registry import Family
+from localdistill.core.secrets import is_surely_key, without_keys
 from localdistill.engines import ENGINES
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
@@ -33,6 +34,8 @@ _OF_THE_STAGE = {"model": "-", "adapter": ""}
 """Options of the engine that runs the students which say which student."""
 _ONE_KIND = ("says where its traces come from: ask = ENGINE, files = [...], stored = CONDITION, selection = NAME, or "
              "from = SET with rewrite")
+_BY_NAME_ONLY = (": a recipe is copied into every run, so take it out, and have it replaced where others may have read "
+                 "it; api_key_env names the variable that holds it, and `localdistill keys set` stores it")
 _ALL_KEYS = "`localdistill recipe schema` prints every key"
 
 
@@ -320,12 +323,29 @@ def parse_recipe(text: str, where: str = "recipe", settings: Sequence[str] = ())
     except (RecursionError, ValueError) as error:  # nested without end, a number of thousands of digits
         raise RecipeError(f"{where}: {explain(error).message}", explain(error).hint) from None
     now = upgraded(stated)
-    reader = _Reader()
-    recipe = reader.read(merge_settings(now.data, settings))
-    problems = _in_file(now, reader.problems)
+    reader, merged = _Reader(), merge_settings(now.data, settings)
+    reader.problems += _keys_in(merged)
+    recipe = reader.read(merged)
+    problems = _in_file(now, reader.problems) or list(_lines_with_keys(text))
     if problems:
         raise RecipeError("\n".join(f"{where}: {problem}" for problem in problems), _ALL_KEYS)
     return recipe
+
+
+def _keys_in(value: Any, *keys: str | int) -> list[tuple[str, str]]:
+    """Values of a recipe that are API keys: a recipe is copied into every run, and names variables only."""
+    if isinstance(value, dict):
+        return [row for key, below in value.items() for row in _keys_in(below, *keys, key)]
+    if isinstance(value, list):
+        return [row for place, below in enumerate(value) for row in _keys_in(below, *keys, place)]
+    return [(key_of(*keys), f"is an API key{_BY_NAME_ONLY}")] if isinstance(value, str) and is_surely_key(value) else []
+
+
+def _lines_with_keys(text: str) -> Iterator[str]:
+    """What is to be said of other places of a recipe that hold a key: comments, names, parts of longer texts."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if without_keys(line) != line:
+            yield f"line {number} holds an API key{_BY_NAME_ONLY}"
 
 
 def _in_file(now: Upgraded, problems: Sequence[tuple[str, str]]) -> list[str]:

@@ -20,6 +20,7 @@ from localdistill.safety.files import free_bytes
 from localdistill.spending.ledger import SpendLedger
 from localdistill.spending.reading import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.retiring import close_journals
 from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def start(
                 f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
             )
         stages = stages[: stages.index(until) + 1]
+    close_journals(workspace)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {}), "warnings": _checked(workspace, recipe, base, stages)}
     run = RunFolder.create(workspace.runs, recipe, text, {**asked, "ledger": True})

@@ -34,6 +34,7 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(
     r"(sk|rk|gsk|xai|nvapi|hf|r8|pplx|gh[opsu]|glpat)[-_][\w-]{16,}|AIza[\w-]{30,}|A[KS]IA[A-Z0-9]{16}"
     r"|.*://[^/\s:@]*:[^/\s@]+@.*", re.DOTALL)
+_PASSWORD = re.compile(r".*://[^/\s:@]*:([^/\s@]+)@.*", re.DOTALL)
 _HELD_BACK = "LOCALDISTILL_HELD_BACK"
 """Names of the secrets that this process was given for itself: whatever they look like, its children get none."""
 _LOG_TAIL_BYTES = 4096
@@ -85,6 +86,13 @@ def child_environment(extra: Mapping[str, str] | None = None, secrets: Iterable[
     environment[_HELD_BACK] = ",".join(sorted(given))
     environment.update(extra or {})
     return environment
+
+
+def given_secrets() -> list[str]:
+    """The secrets that this process was given for itself; of an address, the password in it."""
+    values = [os.environ.get(name, "").strip() for name in os.environ.get(_HELD_BACK, "").split(",") if name]
+    found = [(_PASSWORD.fullmatch(value), value) for value in values if value]
+    return [address[1] if address else value for address, value in found if address or "://" not in value]
 
 
 def _is_secret(name: str, value: str) -> bool:

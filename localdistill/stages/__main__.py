@@ -14,6 +14,8 @@ from pathlib import Path
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Event, Failed, Progressed, StageFinished, Streamed, stamped
 from localdistill.core.explaining import explain
+from localdistill.safety.children import given_secrets
+from localdistill.safety.secrets import know, without_secrets
 from localdistill.safety.text import display_safe
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.checking import check_at_start
@@ -44,7 +46,7 @@ class Pipe:
             if now - self._sent_at.get(event.kind, 0.0) < PASSING_EVERY_S and not is_last:
                 return
             self._sent_at[event.kind] = now
-        data = json.dumps(event.to_json(), ensure_ascii=True).encode() + b"\n"
+        data = without_secrets(json.dumps(event.to_json(), ensure_ascii=True)).encode() + b"\n"
         with self._lock:
             try:
                 while data:
@@ -65,6 +67,8 @@ def main() -> int:
     run = RunFolder(Path(sys.argv[1]))
     stage = sys.argv[2]
     os.environ.update(OFFLINE)
+    for secret in given_secrets():
+        know(secret)
     threading.Thread(target=_watch_supervisor, args=(os.getppid(),), daemon=True).start()
     pipe = Pipe(int(os.environ.pop(EVENTS_FD_VARIABLE)))
     workspace = Workspace(run.path.parent.parent)
@@ -79,7 +83,7 @@ def main() -> int:
             check_at_start(context)
         STAGE_MODULES.load(stage)(context)
     except BaseException as error:
-        sys.stderr.write(display_safe(traceback.format_exc()))
+        sys.stderr.write(display_safe(without_secrets(traceback.format_exc())))
         told = explain(error)
         more = "" if isinstance(error, LocalDistillError) else f"; the whole story is in {run.log.name} of run {run.id}"
         pipe.emit(Failed(stage, told.message, told.hint + more, told.exit_code))

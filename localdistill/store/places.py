@@ -74,6 +74,15 @@ def move_place(con: DuckDBPyConnection, key: str, place: Place) -> None:
         f"ON CONFLICT (path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}", values)
 
 
+def follow_journal(con: DuckDBPyConnection, store: Path, old: Path, new: Path) -> None:
+    """Give a journal that was moved the place that it had."""
+    key, key_now = key_of(store, old), key_of(store, new)
+    if place := place_of(con, key):
+        move_place(con, key_now, place)
+        con.execute("DELETE FROM journal_offsets WHERE path = ?", [key])
+        remember(store, {key_now: place.read_bytes}, gone=key)
+
+
 def tail_of(path: Path, end: int) -> str:
     """A fingerprint of what the journal holds just before `end`."""
     return hashlib.blake2b(bytes_before(path, end, TAIL_BYTES), digest_size=16).hexdigest()
@@ -97,9 +106,10 @@ def remembered(store: Path) -> dict[str, int]:
         return {}
 
 
-def remember(store: Path, ends: Mapping[str, int]) -> None:
-    """Not synced: it only tells lost rows from rows that were never there. The open session keeps others away."""
+def remember(store: Path, ends: Mapping[str, int], gone: str = "") -> None:
+    """Not synced: it only tells lost rows from rows that were never there. The open session keeps others away. gone:
+    the key of a journal that is not there any more."""
     partial = _memory(store).with_suffix(".partial")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({**remembered(store), **ends}))
+        partial.write_text(json.dumps({key: end for key, end in {**remembered(store), **ends}.items() if key != gone}))
         os.replace(partial, _memory(store))

@@ -19,6 +19,7 @@ from localdistill.store.columns import facts_seen, within
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.keeper import Keeper, own_path
+from localdistill.store.places import follow_journal
 from localdistill.store.replies import ReplyKey, reply_of_cell
 from localdistill.store.rows import (
     FACT_COLUMNS,
@@ -303,6 +304,10 @@ class Store(Keeper):
         caught = journals.catch_up(self._sessions, [self.journal, *paths], tick)
         aside, self._sessions.set_aside = self._sessions.set_aside, []
         return replace(caught, set_aside=tuple(aside))
+
+    def follow_journal(self, old: Path, new: Path) -> None:
+        """Know a journal at the place where it lies now."""
+        self._sessions.run(lambda con: follow_journal(con, self.path, old, new))
 
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
         """What the journals, and the store's own, hold and the store does not."""

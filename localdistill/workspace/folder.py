@@ -28,10 +28,12 @@ from localdistill.safety.manifest import (
     strangers_in,
     write_manifest,
 )
+from localdistill.safety.scratch import remove_scratch
 
 MARKER = "localdistill.toml"
 SCRATCH = ("checkpoints",)
 """Folders that only help to resume; they are removed before an artifact is published."""
+KEPT = "journals"
 WHY = "WHY.txt"
 """Lies in every folder that was set aside."""
 
@@ -151,11 +153,17 @@ class Workspace:
     def kept(self) -> Path:
         """The folder of the journals that belong to no run: of what was stored directly, of imports, and of runs that
         were removed."""
-        return self.root / "journals"
+        return self.root / KEPT
+
+    @property
+    def retired(self) -> Path:
+        """The folder of what runs whose own folder was removed have said and paid for."""
+        return self.kept / "runs"
 
     def journals(self) -> list[Path]:
         """Every journal, by the path of its open part: those that belong to no run, and those of all runs."""
-        found = [*self.runs.glob("*/replies.jsonl*"), *self.kept.glob("*.jsonl*"), *self.kept.glob("*/*.jsonl*")]
+        found = [*self.runs.glob("*/replies.jsonl*"), *self.retired.glob("*/replies.jsonl*"),
+                 *self.kept.glob("*.jsonl*"), *self.kept.glob("*/*.jsonl*")]
         return sorted({path.with_name(path.name.removesuffix(CLOSED)) for path in found
                        if path.name.endswith((".jsonl", f".jsonl{CLOSED}"))})
 
@@ -202,6 +210,7 @@ class Workspace:
             if final.exists():
                 said(self._set_aside(Artifact(kind, digest, final), "it is made again"))
             staging.mkdir(exist_ok=True)
+            remove_scratch(staging)
             build(staging)
             for name in SCRATCH:
                 shutil.rmtree(staging / name, ignore_errors=True)

@@ -15,6 +15,7 @@ from localdistill.safety.files import sync_folder
 from localdistill.store import CatchUp, Store
 from localdistill.store.comparing import KindCheck, compare
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.retiring import close_journals
 from localdistill.workspace.run_folder import list_runs
 
 _ENDINGS = ("", ".wal", ".offsets.json")
@@ -75,6 +76,7 @@ def rebuild_store(workspace: Workspace, emit: Emit = silent, cancel: Cancel | No
     while a run lives. What the old one holds and no journal does is taken over, where it can be read."""
     if living := [run.id for run in list_runs(workspace.runs) if run.is_alive()]:
         raise UsageError(f"run {living[0]} is running", f"let it end, or: localdistill cancel {living[0]}")
+    close_journals(workspace)
     old = Store(workspace.store_path)
     if old.path.exists():
         with suppress(StoreError):

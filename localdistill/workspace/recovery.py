@@ -11,7 +11,7 @@ from localdistill.core.events import Emit, Noted, Warned
 from localdistill.safety import journal
 from localdistill.store import CatchUp, Lack, Store
 from localdistill.store.session import WAIT_S
-from localdistill.workspace.folder import Workspace
+from localdistill.workspace.folder import KEPT, Workspace
 from localdistill.workspace.imports import Unfinished, unfinished
 from localdistill.workspace.run_folder import RUN_JOURNAL, RunFolder, list_runs
 
@@ -94,8 +94,9 @@ def _uncopied(store: Store) -> list[Missing]:
 
 
 def _lost(lack: Lack) -> Missing:
-    if lack.path.name != RUN_JOURNAL:
-        return Missing(f"{lack.path.name}: {lack}", "`localdistill store check` says what is in the store all the same")
+    if lack.path.name != RUN_JOURNAL or lack.path.parents[2].name == KEPT:
+        return Missing(f"{'/'.join(lack.path.parts[-2:])}: {lack}",
+                       "`localdistill store check` says what is in the store all the same")
     run = lack.path.parent.name
     if lack.error or lack.untaken:
         return Missing(f"{run}: {lack}", "let the store and the journal be read and written, then look again")

@@ -80,14 +80,9 @@ class RunFolder:
         from localdistill.recipe import dump_recipe
 
         runs.mkdir(parents=True, exist_ok=True)
-        number = 1 + max(
-            (
-                int(p.name.rsplit("-", 1)[1])
-                for p in runs.glob(f"{recipe.name}-*")
-                if p.name.rsplit("-", 1)[1].isdigit()
-            ),
-            default=0,
-        )
+        taken = [path.name for folder in (runs, runs.parent / "journals" / "runs")
+                 for path in folder.glob(f"{recipe.name}-*")]  # runs whose folder was removed keep their names
+        number = 1 + max((int(end) for name in taken if (end := name.rsplit("-", 1)[1]).isdigit()), default=0)
         while True:
             path = runs / f"{recipe.name}-{number}"
             try:

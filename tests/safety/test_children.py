@@ -127,7 +127,8 @@ def test_no_child_of_any_part_sees_a_key(secrets: dict[str, str]) -> None:
     grader.close()
 
 
-def test_the_child_that_exports_sees_no_key(secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_that_exports_sees_no_key(
+        secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = list[dict[str, str]]()
 
     def looks(child: Process, cancel: Cancel) -> int:
@@ -138,7 +139,7 @@ def test_the_child_that_exports_sees_no_key(secrets: dict[str, str], monkeypatch
     monkeypatch.setattr(exporting, "_wait", looks)
     monkeypatch.setattr(exporting, "_require_llama", lambda: None)
     with pytest.raises(LocalDistillError):
-        exporting.run_llama({"action": "tokenize"}, "looking", Cancel())
+        exporting.run_llama({"action": "tokenize", "model": str(tmp_path / "m.gguf")}, "looking", Cancel())
     assert seen and not secrets.keys() & seen[0].keys()
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
+from localdistill.core.disk import size_text
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.stages.outputs import ExportOutput, has_output, read_output
 from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.leftovers import leftovers
 from localdistill.workspace.recovery import missing_in, open_store
 from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
 
@@ -73,6 +75,10 @@ def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs:
     else:
         facts.append(("stored", "nothing yet"))
     facts.append(("runs", f"{runs:,}"))
+    if left := leftovers(workspace):
+        facts.append(("left", f"{len(left)} things that killed processes left, "
+                              f"{size_text(sum(one.size_bytes for one in left))}: `localdistill runs prune` says what "
+                              "nothing needs any more, and removes it"))
     machine = look_at_hardware()
     gpus = ", ".join(gpu.name if gpu.free_bytes is None else f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)"
                      for gpu in machine.gpus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import UsageError, refuse_keys
 from localdistill.core.records import PERSON, Fact
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
@@ -16,6 +16,7 @@ VERDICTS: Mapping[str, bool | None] = {"right": True, "wrong": False, "none": No
 def judge(workspace: Workspace, trace: str, passed: bool | None, note: str = "") -> Fact:
     """Say that the trace whose id starts with `trace` is right or wrong, and why. It counts above every grader, also in
     selections; a second judgement replaces the first, and None takes it back. UsageError for an unknown trace."""
+    refuse_keys(note, "the note")
     store = open_store(workspace)
     found = store.find_trace(trace)
     if found is None:

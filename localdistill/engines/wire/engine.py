@@ -23,6 +23,7 @@ from localdistill.engines.wire.options import MOST_IN_FLIGHT, WireOptions
 from localdistill.engines.wire.rate_limiter import RateLimiter
 from localdistill.keys.access import find_key
 from localdistill.providers import Price, Who, host_of, provider, provider_names, provider_of_url, stated
+from localdistill.safety.secrets import PieceCleaner
 from localdistill.spending.ledger import SpendLedger
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
@@ -204,6 +205,7 @@ class WireEngine:
             if isinstance(outcome, Reply):
                 self.last_reply = outcome
         yield from pieces.drained()
+        yield pieces.rest()
         if self.last_reply is None:
             self.close()
         elif self.last_reply.status == "error":
@@ -258,7 +260,7 @@ class _Pieces:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
-        self._thinking = False
+        self._thinking, self._cleaner = False, PieceCleaner()
 
     def take(self, is_reasoning: bool, text: str) -> None:
         """Called by the dispatcher."""
@@ -269,7 +271,12 @@ class _Pieces:
         while not self._queue.empty():
             is_reasoning, text = self._queue.get()
             if is_reasoning != self._thinking:
+                yield self._cleaner.end()
                 self._thinking = is_reasoning
                 yield THOUGHT_BEGIN if is_reasoning else THOUGHT_END
-            yield text
+            yield self._cleaner.take(text)
+
+    def rest(self) -> str:
+        """What waited for more."""
+        return self._cleaner.end()
 

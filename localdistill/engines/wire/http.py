@@ -22,6 +22,7 @@ from localdistill.core.errors import EngineError, EngineUnavailable
 from localdistill.engines.wire.collected import Collected
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.waiting import is_retried, retry_after_s
+from localdistill.safety.secrets import know
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,9 +35,6 @@ KEPT_BYTES = 1024 * 1024
 _MAX_ERROR_CHARS = 500
 _MOMENT_S = 0.05
 """Between the two looks that make a silence: what came while this process was busy with other things is read first."""
-_SHORTEST_KEY = 8
-"""Shorter ones are no secrets, and cutting them out of texts would only damage those."""
-
 _LATE = -1  # no hash is that
 _brought: WeakKeyDictionary[asyncio.BaseTransport, int] = WeakKeyDictionary()
 """The last reply of each open connection, as a hash."""
@@ -104,8 +102,8 @@ class Target:
         return replace(self, url=self.url.removesuffix(self.dialect.path) + dialect.path, dialect=dialect)
 
     def clean(self, text: str) -> str:
-        """`text` without the key."""
-        return text.replace(self.key, "***") if len(self.key) >= _SHORTEST_KEY else text
+        """`text` without the key, however it is written there."""
+        return know(self.key).clean(text) if self.key else text
 
     def text(self, data: bytes | bytearray) -> str:
         """`data` as text without the key; bytes that are no UTF-8 survive as lone surrogates."""

@@ -3,6 +3,7 @@ what is said in the recipe counts first, then the provider's file, then the defa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,9 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from localdistill.core.options import Options
+from localdistill.core.secrets import is_surely_key, looks_like_key
 from localdistill.providers import Price, Provider, ProviderModel, host_of, is_loopback, provider, provider_of_url
 
 MOST_IN_FLIGHT = 256
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def usable_address(value: str) -> str:
@@ -42,6 +45,13 @@ def check_key_is_protected(base_url: str, api_key_env: str) -> None:
         raise ValueError("a key is only sent over https, or to this machine")
 
 
+def name_of_variable(value: str) -> str:
+    """`value`, which is the name of a key; ValueError, which does not repeat it, when it is none."""
+    if value and (not _VARIABLE.fullmatch(value) or looks_like_key(value)):
+        raise ValueError("is the name of an environment variable, never a key: `localdistill keys set` stores that")
+    return value
+
+
 class Endpoint(Options):
     """One of several servers that answer as one."""
 
@@ -56,6 +66,11 @@ class Endpoint(Options):
     @classmethod
     def _usable(cls, value: str) -> str:
         return usable_address(value)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        return name_of_variable(value)
 
 
 class WireOptions(Options):
@@ -110,6 +125,18 @@ class WireOptions(Options):
     @classmethod
     def _usable(cls, value: str) -> str:
         return usable_address(value) if value else value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        return name_of_variable(value)
+
+    @field_validator("model")
+    @classmethod
+    def _is_a_model(cls, value: str) -> str:
+        if is_surely_key(value):
+            raise ValueError("is an API key, and the name of a model belongs there")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> WireOptions:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import LocalDistillError, MissingExtra
 from localdistill.core.events import Cancel
 from localdistill.safety.children import NOTHING, Process, describe_exit, ends_within, start_module
+from localdistill.safety.scratch import scratch_folder
 
 _POLL_S = 0.1
 _KEPT_LINES = 3
@@ -19,10 +19,11 @@ _SMALL_BYTES = 200_000_000
 
 
 def run_llama(job: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
-    """The result of `job` (see llama_child). `what` names the work in the error. Ends the child on a cancel."""
+    """The result of `job` (see llama_child), whose notes lie beside its files meanwhile. `what` names the work in the
+    error. Ends the child on a cancel."""
     _require_llama()
-    with tempfile.TemporaryDirectory(prefix="localdistill-") as folder:
-        job_file, result_file, log_file = (Path(folder) / name for name in ("job.json", "result.json", "log.txt"))
+    with scratch_folder(Path(job.get("output") or job["model"]).parent) as folder:
+        job_file, result_file, log_file = (folder / name for name in ("job.json", "result.json", "log.txt"))
         job_file.write_text(json.dumps(job | {"result": str(result_file)}), encoding="utf-8")
         with log_file.open("wb") as log:
             child = start_module("localdistill.exporters.gguf_parts.llama_child", str(job_file),

@@ -1,0 +1,99 @@
+"""What processes that were killed left on disk and nothing uses: half-written files and folders. A workspace is looked
+through by names; nothing is opened."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from localdistill.safety.journal import parts_of
+from localdistill.safety.manifest import MANIFEST
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, list_runs
+
+_OLD_S = 3600.0
+"""A file that somebody writes was changed within this time."""
+BUILDING = ".building-"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a killed process left."""
+
+    path: Path
+    what: str
+    kept_by: str = ""
+    """Why it may still be wanted; empty when nothing wants it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on disk."""
+        if not self.path.is_dir():
+            return self.path.stat().st_size if self.path.exists() else 0
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+
+def leftovers(workspace: Workspace) -> list[Leftover]:
+    """All of them."""
+    runs = list_runs(workspace.runs)
+    open_run = next((run.id for run in runs if run.status().state not in ("finished", "starting")), "")
+    living = any(run.is_alive() for run in runs)
+    found = [*_of_artifacts(workspace, open_run), *_of_runs(workspace)]
+    if not living:
+        found += [Leftover(path, "half a file") for path in _half_files(workspace)]
+    return found
+
+
+def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
+    """Folders that artifacts are built in, and those whose removal was interrupted."""
+    for folder in sorted(workspace.artifacts.glob("*/*")):
+        if not folder.is_dir():
+            continue
+        if folder.name.startswith(BUILDING):
+            if _is_free(folder.with_name(f".lock-{folder.name.removeprefix(BUILDING)}")):
+                yield Leftover(folder, f"half {_with_article(folder.parent.name)}",
+                               f"localdistill resume {open_run} may go on with it" if open_run else "")
+        elif not folder.name.startswith(".") and not (folder / MANIFEST).exists() and _is_old(folder):
+            yield Leftover(folder, f"rest of {_with_article(folder.parent.name)}")
+
+
+def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
+    """Folders of runs that were never begun, or whose removal was interrupted."""
+    for folder in sorted(workspace.runs.glob("*")):
+        run = RunFolder(folder)
+        if not folder.is_dir() or (folder / "request.json").is_file() or run.is_alive():
+            continue
+        replies = any(part.exists() for journal in (run.journal, run.quarantine) for part in parts_of(journal))
+        if time.time() - folder.stat().st_mtime > START_TIMEOUT_S:
+            yield Leftover(folder, "rest of a run", "it holds replies" if replies else "")
+
+
+def _half_files(workspace: Workspace) -> Iterator[Path]:
+    """Files that were to be renamed when they were whole."""
+    patterns = ("*.partial", "journals/**/*.partial", "runs/*/*.partial", "runs/*/*/*.partial", "batches/*.partial",
+                f"{workspace.store_path.name}.rebuilding*")
+    for pattern in patterns:
+        yield from (path for path in sorted(workspace.root.glob(pattern)) if _is_old(path))
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime > _OLD_S
+
+
+def _is_free(lock: Path) -> bool:
+    """Nobody builds there now."""
+    try:
+        with open(lock, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[:1] in "aeiou" else f"a {kind}"

@@ -1,5 +1,6 @@
-"""Answers through Anthropic's messages API, or a server that speaks it. Its thinking text is a provider's summary for
-most models: traces are marked so, and formats leave them out unless told otherwise."""
+"""Answers through Anthropic's messages API, or a server that speaks it. A provider's thinking text is a summary for
+most models: traces are marked so, and formats leave them out unless told otherwise. A server of one's own shows the
+words themselves."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
+from localdistill.providers import host_of
 
 _LEAST_BUDGET = 1024
 
@@ -57,8 +59,10 @@ class AnthropicEngine(WireEngine):
         return (EngineSample(asked, served=body, sent=sent, reply=reply, costs=True, options=options),)
 
     def _dialect(self) -> Dialect:
-        known = self.options.known_model()
-        return Messages(summarized=known is None or known.trace_kind != "raw")
+        known, model = self.options.known(), self.options.known_model()
+        if known is None or any(host_of(place.base_url) not in known.hosts for place in self.options.places()):
+            return Messages()  # whoever answers there
+        return Messages(summarizes=model is None or model.trace_kind != "raw")
 
     def _asks(self) -> list[Any]:
         options = self.options

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
+
 from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.options import FileName, Options
 from localdistill.core.records import Reply, Request, Usage
@@ -34,6 +36,10 @@ class OpenAICompatibleOptions(WireOptions):
     """How this server is told to think or not: `chat_template_kwargs` (vLLM, SGLang, llama-server), `thinking`
     (DeepSeek), `reasoning` (OpenRouter), `reasoning_effort` (OpenAI, Ollama), `enable_thinking` (Alibaba). `none`
     leaves the server's default, `auto` takes what is known of the provider."""
+    reasoning_fields: tuple[str, ...] = ()
+    """Fields of a message that hold reasoning, beside those that are known by themselves (`reasoning_content`,
+    `reasoning`, `thinking` and others, also inside the text): for a server with a name of its own. A dot leads into an
+    object: `["extra.inner_voice"]`."""
     max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
     """Name of the limit on new tokens; some newer models accept only the longer one. `auto`: the provider's."""
     prompt_logprobs: Literal["auto"] | PromptLogprobs = "auto"
@@ -43,6 +49,14 @@ class OpenAICompatibleOptions(WireOptions):
     """Folder with the tokenizer.json and the chat template of the model that the server holds, `shipped:NAME` or
     `hf://organisation/name`; scoring needs it, to know which of a prompt's tokens are the continuation's. The weights
     are not needed. Empty: nothing can be scored."""
+
+    @field_validator("reasoning_fields")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name in ("content", "refusal", "") or not all(name.split(".")):
+                raise ValueError(f"'{name}' cannot be a field of reasoning")
+        return value
 
 
 class OpenAICompatibleEngine(WireEngine):
@@ -92,7 +106,7 @@ class OpenAICompatibleEngine(WireEngine):
         return chosen if chosen != "auto" else known.prompt_logprobs if known else "none"
 
     def _dialect(self) -> Dialect:
-        return ChatCompletions()
+        return ChatCompletions(self.options.reasoning_fields)
 
     def _switch(self) -> str:
         known = self.options.known()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from localdistill.core.records import Reply, Status, Usage
@@ -14,15 +15,28 @@ Finish = Literal["stop", "length", "looping", "truncated"]
 it was cut off from outside."""
 
 _ENDS: dict[str, Status] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"), "complete"),
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length",
-                     "model_context_window_exceeded"), "length"),
-    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation", "blocklist",
-                     "prohibited_content", "spii", "guardrail_intervened"), "filtered"),
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence", "stop_string", "completed",
+                     "complete", "finished", "done", "tool_calls", "tool_call", "tool_use", "function_call"),
+                    "complete"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "max_new_tokens",
+                     "token_limit", "error_limit", "model_context_window_exceeded", "context_length_exceeded"),
+                    "length"),
+    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation", "blocklist", "blocked",
+                     "prohibited_content", "spii", "guardrail_intervened", "error_toxic", "moderation", "flagged"),
+                    "filtered"),
     "refusal": "refusal",
+    **dict.fromkeys(("repetition", "repetition_truncation"), "looping"),
     **dict.fromkeys(("pause_turn", "abort", "aborted", "cancelled", "canceled", "interrupted", "error", "timeout",
-                     "network_error", "server_error", "insufficient_system_resource"), "truncated"),
+                     "network_error", "server_error", "insufficient_system_resource", "overloaded", "unavailable",
+                     "preempted", "malformed_function_call", "other"), "truncated"),
 }
+_WORDS: tuple[tuple[str, Status], ...] = (
+    (r"filter|safety|policy|moderat|sensitive|prohibit|blocked|toxic|guardrail", "filtered"),
+    (r"error|abort|cancel|time_?out|interrupt|overload|unavailable|fail|disconnect|network|rate_limit|shutdown",
+     "truncated"),
+    (r"max.*(tokens?|length)|(token|length|context|output).*(limit|exceed)|context_window", "length"),
+)
+"""What a reason that is not in the table says by its words. None of them is an end in order: that takes a name."""
 
 
 def named_end(reason: object) -> str | None:
@@ -33,7 +47,10 @@ def named_end(reason: object) -> str | None:
 
 def status_of_end(reason: str) -> Status | None:
     """How a reply ended that says `reason`, as far as that tells; None for a reason that nobody knows."""
-    return _ENDS.get(reason.strip().lower())
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())
+    name = re.sub(r"[\s_-]+", "_", name).lower().removeprefix("finish_reason_")
+    found = _ENDS.get(name)
+    return found or next((status for words, status in _WORDS if re.search(words, name)), None)
 
 
 def status_of(split: Split, finish: Finish) -> Status:

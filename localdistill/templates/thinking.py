@@ -134,6 +134,8 @@ def _cut(text: _Marked, begin: int, mark: Mark) -> Split:
         if closing is None:
             return Split(whole, "", found=True, closed=False)
         rest = body[closing.end:].lstrip()
+        while (stray := hit_at(rest)) is not None and stray.text == mark.closing:  # it closes twice
+            rest = rest[stray.end:].lstrip()
         again = hit_at(body, len(body) - len(rest))
         mark_again = opened_by(again.text) if again else None
         if again is None or mark_again is None:

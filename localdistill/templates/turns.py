@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "thoughts")
+from localdistill.templates.tool_calls import CALL_FIELDS, CALL_PARTS
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "reasoning_text", "thought",
+                    "thoughts", "thinking_blocks")
 """Where reasoning stands beside the answer, the most usual first."""
+DETAILS = "reasoning_details"
 _INNER = ("thinking", "reasoning", "text", "value", "content", "summary")
 """Where a typed part or an object of reasoning keeps its text."""
 _THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning_text", "thought", "reasoning_content"})
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
-_CALL_PARTS = frozenset({"tool_call", "tool_calls", "tool_use", "function_call", "tool_result"})
-_CALL_FIELDS = ("tool_calls", "function_call")
+_RESULT_PARTS = frozenset({"tool_result"})
 
 PieceKind = Literal["reasoning", "text", "refusal", "call", "other"]
 
@@ -26,30 +29,39 @@ class Piece(NamedTuple):
     place: str
     """The field that it stood in: two fields may say the same words."""
     text: str
+    is_summary: bool | None = None
+    """Whether a text of reasoning is said to be a summary; None where nothing is said of it."""
 
 
 def pieces_of(turn: Mapping[str, Any], fields: Sequence[str] = REASONING_FIELDS) -> Iterator[Piece]:
     """The texts of a turn, reasoning first, as they stand; empty ones left out. `fields`: where reasoning may stand
-    beside the content."""
+    beside the content; a dot leads into an object."""
     for name in fields:
-        value = turn.get(name)
+        value = turn.get(name) if "." not in name else _at(turn, name)
         if isinstance(value, str):
             if value:
                 yield Piece("reasoning", name, value)
         elif isinstance(value, (Mapping, list)):
-            for text in _inner_texts(value):
-                yield Piece("reasoning", name, text)
-    details = turn.get("reasoning_details")
+            for text, is_summary in _inner_texts(value):
+                yield Piece("reasoning", name, text, is_summary)
+    details = turn.get(DETAILS)
     for item in details if isinstance(details, list) else ():
         if isinstance(item, Mapping) and item.get("type") != "reasoning.encrypted":
-            for text in _inner_texts(item):
-                yield Piece("reasoning", "details", text)
+            for text, is_summary in _inner_texts(item):
+                yield Piece("reasoning", "details", text, is_summary)
     yield from _content(turn.get("content"))
     if isinstance(refusal := turn.get("refusal"), str) and refusal:
         yield Piece("refusal", "refusal", refusal)
-    for name in _CALL_FIELDS:
+    for name in CALL_FIELDS:
         if turn.get(name):
             yield Piece("call", name, name)
+
+
+def _at(turn: Mapping[str, Any], path: str) -> object:
+    value: object = turn
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def joined(texts: Mapping[str, str]) -> str:
@@ -76,26 +88,30 @@ def _content(content: object) -> Iterator[Piece]:
 
 def _part(part: Mapping[str, Any]) -> Iterator[Piece]:
     kind = str(part.get("type") or ("text" if isinstance(part.get("text"), str) else ""))
-    if kind in _TEXT_PARTS:
+    if kind in _TEXT_PARTS and part.get("thought") is not True:
         text = part.get("text", part.get("value", part.get("content")))
         yield Piece("text", "content", text) if isinstance(text, str) else Piece("other", "content", kind)
-    elif kind in _THOUGHT_PARTS:
-        for text in _inner_texts(part):
-            yield Piece("reasoning", "parts", text)
-    elif kind in _CALL_PARTS:
+    elif kind in _THOUGHT_PARTS or kind in _TEXT_PARTS:
+        for text, is_summary in _inner_texts(part):
+            yield Piece("reasoning", "parts", text, is_summary)
+    elif kind in CALL_PARTS or kind in _RESULT_PARTS:
         yield Piece("call", "content", kind)
+    elif kind == "refusal" and isinstance(part.get("refusal"), str):
+        yield Piece("refusal", "content", part["refusal"])
     elif kind != "redacted_thinking":
         yield Piece("other", "content", kind or "a part without a type")
 
 
-def _inner_texts(value: object) -> Iterator[str]:
-    """The texts of an object or of a list of parts that hold reasoning."""
+def _inner_texts(value: object, is_summary: bool = False) -> Iterator[tuple[str, bool]]:
+    """The texts of an object or of a list of parts that hold reasoning, and whether each is said to be a summary."""
     if isinstance(value, str):
         if value:
-            yield value
+            yield value, is_summary
     elif isinstance(value, list):
         for item in value:
-            yield from _inner_texts(item)
+            yield from _inner_texts(item, is_summary)
     elif isinstance(value, Mapping):
-        found = next((value[key] for key in _INNER if value.get(key)), None)
-        yield from _inner_texts(found)
+        key = next((key for key in _INNER if value.get(key)), None)
+        if key is not None:
+            is_one = is_summary or key == "summary" or "summary" in str(value.get("type"))
+            yield from _inner_texts(value[key], is_one)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import Collected, Malformed, count_of
 from localdistill.engines.wire.dialect import RateLimitHeaders
-from localdistill.engines.wire.token_deltas import Parts, error_of, merge, number_of, unfold
+from localdistill.engines.wire.token_deltas import Parts, error_of, grown_counts, merge, number_of, unfold
 from localdistill.templates import named_end
+from localdistill.templates.turns import REASONING_FIELDS
 
 VERSION = "2023-06-01"
 _ERROR_STATUS = {
@@ -18,7 +19,10 @@ _ERROR_STATUS = {
     "authentication_error": 401, "permission_error": 403, "not_found_error": 404, "invalid_request_error": 400,
     "request_too_large": 413, "billing_error": 402,
 }
-_DELTA_FIELD = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+_DELTA_FIELD = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature",
+                "input_json_delta": "partial_json"}
+_BLOCK_OF = {"text": "text", "partial_json": "tool_use"}
+"""Type of the block that a delta belongs to whose start did not come; of all others it is thinking."""
 
 
 class Messages:
@@ -26,9 +30,10 @@ class Messages:
 
     path: ClassVar[str] = "/messages"
 
-    def __init__(self, summarized: bool = True) -> None:
-        self._summarized = summarized
-        """Whether this server's thinking text is a summary of the model's own."""
+    def __init__(self, summarizes: bool | None = None) -> None:
+        """summarizes: whether this server's thinking text is a summary of the model's own; None where that is not
+        known: then it is where it is signed, as a server of one's own signs nothing."""
+        self._summarizes = summarizes
 
     def headers(self, key: str) -> dict[str, str]:
         """See `Dialect.headers`."""
@@ -36,26 +41,19 @@ class Messages:
 
     def collect(self, body: object) -> Collected:
         """The blocks of a whole message."""
-        if not isinstance(body, Mapping) or not isinstance(blocks := body.get("content"), list):
+        if not isinstance(body, Mapping) or not isinstance(blocks := body.get("content"), list | str):
             raise Malformed("the body has no list 'content'")
         reason, named = body.get("stop_reason"), body.get("id")
         collected = Collected(id=named if isinstance(named, str) else "",
                               finish=named_end(reason),
                               usage=_usage(body.get("usage")))
-        thoughts: list[str] = []
-        for block in blocks:
-            kind = block.get("type") if isinstance(block, Mapping) else None
-            if kind == "text" and isinstance(block.get("text"), str):
-                collected.content += block["text"]
-            elif kind == "thinking" and isinstance(block.get("thinking"), str):
-                thoughts.append(block["thinking"])
-                # Shown empty, signed all the same: the text was left out on request.
-                collected.has_encrypted |= not block["thinking"]
-            elif kind == "redacted_thinking":
-                collected.has_encrypted = True
-        if text := "\n\n".join(filter(None, thoughts)):
-            collected.fields["thinking"] = text
-            collected.has_summary = self._summarized
+        collected.take(body, REASONING_FIELDS, between="\n\n")
+        thoughts = [block for block in blocks if isinstance(block, Mapping) and
+                    block.get("type") in ("thinking", "redacted_thinking")]
+        # Shown empty, signed all the same: the text was left out on request.
+        collected.has_encrypted = any(not block.get("thinking") for block in thoughts)
+        is_signed = any(block.get("signature") for block in thoughts)
+        collected.has_summary = bool(collected.fields) and (is_signed if self._summarizes is None else self._summarizes)
         return collected
 
     def fold(self) -> MessagesFold:
@@ -95,8 +93,10 @@ class MessagesFold:
         """See `Fold.take`."""
         kind, index = event.get("type"), event.get("index")
         index = index if isinstance(index, int) else 0
+        self._count(event)
         if kind == "message_start" and isinstance(event.get("message"), Mapping):
-            self._message.update(event["message"])
+            self._message.update({key: value for key, value in event["message"].items() if key != "usage"})
+            self._count(event["message"])
         elif kind == "content_block_start" and isinstance(event.get("content_block"), Mapping):
             block = self._blocks.setdefault(index, {})
             merge(block, event["content_block"])
@@ -108,8 +108,8 @@ class MessagesFold:
             if name and isinstance(text, str):
                 self._ends_early |= self.ended and bool(text)
                 self.ended &= not self._ends_early
-                merge(self._blocks.setdefault(index, {"type": "thinking" if name != "text" else "text"}), {name: text})
-                return [(name == "thinking", text)] if text and name != "signature" else []
+                merge(self._blocks.setdefault(index, {"type": _BLOCK_OF.get(name, "thinking")}), {name: text})
+                return [(name == "thinking", text)] if text and name in ("thinking", "text") else []
         elif kind == "message_delta":
             self._take_end(event)
         elif kind == "message_stop":
@@ -117,13 +117,16 @@ class MessagesFold:
         return []
 
     def _take_end(self, event: Mapping[str, Any]) -> None:
-        delta, usage = event.get("delta"), event.get("usage")
+        delta = event.get("delta")
         if isinstance(delta, Mapping):
-            self._message.update({key: value for key, value in delta.items() if value is not None and value != ""})
+            self._message.update({key: value for key, value in delta.items()
+                                  if value is not None and value != "" and key != "usage"})
+            self._count(delta)
             self.ended = not self._ends_early and (self.ended or named_end(delta.get("stop_reason")) is not None)
-        if isinstance(usage, Mapping):
-            before = self._message.get("usage")
-            self._message["usage"] = {**(before if isinstance(before, Mapping) else {}), **usage}
+
+    def _count(self, said: Mapping[str, Any]) -> None:
+        if isinstance(said.get("usage"), Mapping):
+            self._message["usage"] = grown_counts(self._message.get("usage"), said["usage"])
 
     def grown(self, event: Mapping[str, Any]) -> tuple[str, list[str]] | None:
         """See `Fold.grown`."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.engines.wire.collected import UNREADABLE, Collected
 from localdistill.engines.wire.dialect import Fold, RateLimitHeaders
+from localdistill.engines.wire.forms import Opened, is_keep_alive, lines_of_events
 from localdistill.engines.wire.http import (
     KEPT_BYTES,
     MAX_BODY_BYTES,
@@ -77,24 +78,37 @@ async def _answer(response: aiohttp.ClientResponse, target: Target, watch: Watch
                   on_piece: OnPiece | None) -> WireResponse:
     limits = target.dialect.limits(response.headers)
     if response.status != 200:
-        judge(response, target, await read(response, target, watch, bounded=True))
-    if response.content_type == "text/event-stream":
-        return await _streamed(response, target, limits, watch, on_piece)
-    raw = await read(response, target, watch)
+        judge(response, target, await read(response, target, chunks(response, watch), bounded=True))
+    body = await Opened.read(chunks(response, watch))
+    if body.is_stream(response.content_type):
+        return await _streamed(response, target, limits, body, on_piece)
+    raw = await read(response, target, body.pieces())
+    if (lines := lines_of_events(raw)) is not None:
+        return _of_lines(lines, target, limits, on_piece)
     data = parsed(raw)
     raise_error(target, data, raw)
     return WireResponse(target.dialect.collect(data), raw, True, limits)
 
 
-async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, RateLimitHeaders], watch: Watch,
-                    on_piece: OnPiece | None) -> WireResponse:
+def _of_lines(lines: list[str], target: Target, limits: dict[str, RateLimitHeaders],
+              on_piece: OnPiece | None) -> WireResponse:
+    """A stream whose events are lines of JSON without a name in front."""
+    events = _Events(target, on_piece)
+    with _saying_what_was_written(events):
+        for line in lines:
+            events.feed(f"data: {line}\n\n".encode("utf-8", "surrogateescape"))
+        return events.answer(limits)
+
+
+async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, RateLimitHeaders],
+                    body: Opened, on_piece: OnPiece | None) -> WireResponse:
     """The joined body of a stream. One that breaks off after its first event is an answer too: a truncated one."""
     import aiohttp
 
     events = _Events(target, on_piece)
     with _saying_what_was_written(events):
         try:
-            async for chunk in chunks(response, watch):
+            async for chunk in body.pieces():
                 events.feed(chunk)
                 if events.over:
                     break
@@ -131,6 +145,9 @@ class _Events:
         self._fold: Fold = target.dialect.fold()
         self._fold.shows = on_piece is not None
         self._rest, self._size, self._damaged, self._said_done = bytearray(), 0, "", False
+        self._half: list[str] = []
+        """Lines of an event that is not whole yet."""
+        self._name = ""
         self._more: _More | None = None
 
     def feed(self, chunk: bytes) -> None:
@@ -144,13 +161,20 @@ class _Events:
         *lines, last = bytes(self._rest).split(b"\n")
         self._rest = bytearray(last)
         for line in lines:
-            if not line or (self._more is not None and self._more.took(line)):
+            if not line:
+                if self._half or self._name:
+                    self._end_event()
+                continue
+            if self._more is not None and self._more.took(line):
                 continue
             if line.startswith(b"data:"):
-                bad = self._take(line)
-                self._damaged = self._damaged or bad
+                self._take(line)
                 if self.over:
                     return
+            elif line.startswith(b"event:"):
+                self._name = line[6:].strip().decode("utf-8", "replace").lower()
+            elif not line.strip():
+                self._end_event()
 
     def is_too_large(self) -> bool:
         """More came than a reply can be."""
@@ -159,7 +183,10 @@ class _Events:
     def end(self) -> None:
         """Take in a last line whose end did not come: half of it is a cut, not damage."""
         if not self.over and self._rest.startswith(b"data:"):
+            before = len(self._half)
             self._take(bytes(self._rest))
+            del self._half[before:]
+        self._end_event()
 
     def answer(self, limits: dict[str, RateLimitHeaders]) -> WireResponse:
         """What the stream amounts to. Raises Transient when it is none or damaged."""
@@ -184,18 +211,24 @@ class _Events:
             return self._target.dialect.collect(self._fold.body())
         return None
 
-    def _take(self, line: bytes) -> str:
-        """Add one event; returns its text when it is no JSON object: half a line of a broken stream, or damage."""
+    def _take(self, line: bytes) -> None:
+        """Add one line of data. What is no JSON object by itself may go on in the next line of the same event."""
         text = self._target.text(line[5:].strip())
         if text == "[DONE]":
             self._said_done = self.over = True
-            return ""
-        try:
-            event = json.loads(text) if text else {}
-        except (ValueError, RecursionError):
-            return text
-        if not isinstance(event, dict):
-            return text
+            return
+        if not text or is_keep_alive(text, self._name):
+            return
+        event = _object_in(text)
+        if event is None and self._half and len(self._half) < _MOST_LINES and text.endswith("}"):
+            event = _object_in("\n".join((*self._half, text)))
+            if event is not None:
+                self._half.clear()
+        if event is None:
+            self._half.append(text)
+            self._more = None
+            return
+        self._end_event()
         raise_error(self._target, event, text[:KEPT_BYTES], began=True)
         for is_reasoning, piece in self._fold.take(event):
             if self._on_piece is not None:
@@ -203,7 +236,25 @@ class _Events:
         self.over = self._fold.over
         grown = None if self._on_piece is not None else self._fold.grown(event)
         self._more = _More.after(line, *grown) if grown is not None else None
-        return ""
+
+    def _end_event(self) -> None:
+        """What was not whole by now will not be: it is half a line of a broken stream, or damage."""
+        if self._half:
+            self._damaged = self._damaged or self._half[0]
+            self._half.clear()
+        self._name = ""
+
+
+_MOST_LINES = 1000
+"""Of one event: each may be the last one of it, and is tried."""
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else {} if event is None else None
 
 
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')

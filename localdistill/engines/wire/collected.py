@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from localdistill.core.records import Message, Reply, Status, TokenScores, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
+from localdistill.templates.tool_calls import ToolCall, calls_of
+from localdistill.templates.turns import joined, pieces_of
 
 _WIDE = re.compile("[\u2e80-\U0010ffff]")
+_NAME_CHARS = 60
 _TOKENS_PER_MESSAGE = 3
 """What a chat template adds at least."""
 _LIE = 4
@@ -37,8 +41,14 @@ class Collected:
     fields: dict[str, str] = field(default_factory=dict)
     """Reasoning by the name of the field that carried it."""
     has_summary: bool = False
+    """The reasoning is a summary."""
+    has_own_words: bool = False
+    """Some of it is said to be none."""
     has_encrypted: bool = False
     refusal: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    unread: str = ""
+    """What of the reply nobody could read; such a reply is an error, as part of it is missing."""
     finish: str | None = None
     usage: Usage | None = None
     """As the server counted; None when it did not say or said nonsense."""
@@ -46,12 +56,31 @@ class Collected:
     """What continuations are worth; such a reply has no text."""
 
     def reasoning(self) -> str:
-        """The reasoning fields as one text: a field that another one contains says nothing new."""
-        kept: list[str] = []
-        for text in sorted((t.strip() for t in self.fields.values()), key=len, reverse=True):
-            if text and not any(text in longer for longer in kept):
-                kept.append(text)
-        return "\n\n".join(kept)
+        """The reasoning fields as one text."""
+        return joined(self.fields)
+
+    def take(self, turn: Mapping[str, Any], fields: Sequence[str], between: str = "") -> None:
+        """Take in what a turn says. fields: where reasoning may stand beside the content; between: what joins the
+        pieces of one place."""
+        pieces = list(pieces_of(turn, fields))
+        for kind, place, text, _ in pieces:
+            if kind == "reasoning":
+                before = self.fields.get(place)
+                self.fields[place] = f"{before}{between}{text}" if before else text
+            elif kind == "refusal":
+                self.refusal += text
+            elif kind == "text":
+                self.content += text
+            elif kind == "other":
+                self.unread = self.unread or f"the reply holds a part that is no text ('{text[:_NAME_CHARS]}')"
+        said = {piece.is_summary for piece in pieces if piece.kind == "reasoning"}
+        self.has_summary = True in said and False not in said
+        self.has_own_words = False in said
+        if any(piece.kind == "call" for piece in pieces):
+            calls = list(calls_of(turn))
+            self.tool_calls += [call for call in calls if call is not None]
+            if None in calls or not calls:
+                self.unread = self.unread or "the reply calls a tool without a name"
 
 
 def tokens_of(text: str) -> int:
@@ -87,8 +116,14 @@ def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, e
     return Reply(
         request_id=request_id, status=status, reasoning=split.reasoning, answer=split.answer or collected.refusal,
         raw=raw, trace_kind=_trace_kind(collected, split), finish_reason=collected.finish or "", usage=usage,
-        elapsed_s=elapsed_s, error=f"unknown finish reason {collected.finish!r}" if status == "error" else "",
+        elapsed_s=elapsed_s, error=_why(collected) if status == "error" else "",
     )
+
+
+def _why(collected: Collected) -> str:
+    """Why such a reply is an error."""
+    calls = "the reply calls a tool" if collected.tool_calls else ""
+    return collected.unread or calls or f"unknown finish reason {collected.finish!r}"
 
 
 def _split(collected: Collected) -> Split:
@@ -106,6 +141,8 @@ def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, i
             may_lack_finish: bool) -> Status:
     if collected.refusal:
         return "refusal"
+    if collected.unread or collected.tool_calls:
+        return "error"
     finish = collected.finish
     if finish is None:
         # Some servers leave the reason out of complete replies; a token count below the limit proves those.
@@ -133,11 +170,20 @@ def _may_be(usage: Usage, ours: Usage) -> bool:
 
 
 def count_of(usage: object, *paths: str) -> int:
-    """The first sane count (a whole number from 0 to a billion) at one of the dotted `paths`, else 0."""
+    """The first sane count above 0 at one of the dotted `paths`, else 0."""
     for path in paths:
         value: object = usage
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1_000_000_000:
-            return value
+        if count := sane_count(value):
+            return count
     return 0
+
+
+def sane_count(value: object) -> int | None:
+    """A whole number from 0 to a billion, as a number or as text; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 1_000_000_000 else None

@@ -193,10 +193,11 @@ def raise_error(target: Target, data: object, raw: str, began: bool = False) -> 
     raise Refused(message, raw)
 
 
-async def read(response: aiohttp.ClientResponse, target: Target, watch: Watch, bounded: bool = False) -> str:
+async def read(response: aiohttp.ClientResponse, target: Target, pieces: AsyncIterator[bytes],
+               bounded: bool = False) -> str:
     """The body as text. `bounded` keeps only its start. Raises Refused when it is too large, else as `chunks`."""
     data = bytearray()
-    async for chunk in chunks(response, watch):
+    async for chunk in pieces:
         data += chunk
         if bounded and len(data) > KEPT_BYTES:
             response.close()

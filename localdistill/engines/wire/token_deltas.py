@@ -4,31 +4,33 @@ the dialects share too. Pure functions."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-TEXT_KEYS = frozenset({"content", "refusal", "text", "summary", "data", "signature", "encrypted_content",
-                       "arguments", *REASONING_FIELDS})
+from localdistill.templates.turns import REASONING_FIELDS
+
+TEXT_KEYS = frozenset({"content", "refusal", "text", "value", "summary", "data", "signature", "encrypted_content",
+                       "arguments", "partial_json", *REASONING_FIELDS})
+"""Keys whose texts come in pieces."""
 
 
 class Parts(list[str]):
     """The pieces of one text; joined once, at the end."""
 
 
-def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Add a delta: texts of text fields grow, lists of objects are joined by `index` (or end to end, neighbours of the
-    same type as one), everything else is replaced."""
+def merge(into: dict[str, Any], new: Mapping[str, Any], texts: Collection[str] = TEXT_KEYS) -> None:
+    """Add a delta: texts of text fields (those in `texts`) grow, lists of objects are joined by `index` (or end to end,
+    neighbours of the same type as one), everything else is replaced, but by nothing."""
     for key, value in new.items():
-        if value is None:
+        if value is None or (value == "" and key not in texts and into.get(key)):
             into.setdefault(key, None)
-        elif isinstance(value, str) and key in TEXT_KEYS:
+        elif isinstance(value, str) and key in texts:
             before = into.get(key)
             if isinstance(before, Parts):
                 before.append(value)
             elif isinstance(before, list):
                 if value:  # a content of typed parts goes on as plain text
-                    _merge_item(before, {"type": "text", "text": value})
+                    _merge_item(before, {"type": "text", "text": value}, texts)
             else:
                 into[key] = Parts([value])
         elif isinstance(value, list):
@@ -38,31 +40,53 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             elif not isinstance(rows, list):
                 rows = into[key] = []
             for item in value:
-                _merge_item(rows, item)
+                _merge_item(rows, item, texts)
         elif isinstance(value, dict):
             inner = into.get(key)
             if not isinstance(inner, dict):
                 inner = into[key] = {}
-            merge(inner, value)
+            merge(inner, value, texts)
         else:
             into[key] = value
 
 
-def _merge_item(rows: list[Any], item: object) -> None:
+def _merge_item(rows: list[Any], item: object, texts: Collection[str]) -> None:
     if not isinstance(item, Mapping):
         rows.append(item)
         return
     index, kind = item.get("index"), item.get("type")
     same = None
     if index is not None:
-        same = next((row for row in rows if isinstance(row, dict) and row.get("index") == index
-                     and row.get("type", kind) == kind), None)
-    elif rows and isinstance(rows[-1], dict) and kind is not None and rows[-1].get("type") == kind:
+        same = next((row for row in reversed(rows) if isinstance(row, dict) and row.get("index") == index
+                     and (kind is None or row.get("type", kind) == kind) and not _is_another(row, item)), None)
+    elif rows and isinstance(rows[-1], dict) and kind is not None and rows[-1].get("type") == kind and not (
+            _is_another(rows[-1], item) or (_names_tool(rows[-1]) and _names_tool(item))):
         same = rows[-1]
     if same is None:
         same = {}
         rows.append(same)
-    merge(same, item)
+    merge(same, item, texts)
+
+
+def _is_another(row: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """True when `item` has a name of its own (some servers number nothing), or one of them is a thought."""
+    return (bool(row.get("id") and item.get("id")) and row["id"] != item["id"]) or (
+        row.get("thought") != item.get("thought"))
+
+
+def _names_tool(item: Mapping[str, Any]) -> bool:
+    inner = item.get("function")
+    return isinstance(inner, Mapping) and bool(inner.get("name"))
+
+
+def grown_counts(old: object, new: object) -> object:
+    """What stands where two events stated `old` and `new`: of objects each member, of whole numbers the larger one, as
+    counts only grow; else the later one."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {**old, **{key: grown_counts(old.get(key), value) for key, value in new.items() if value is not None}}
+    if type(old) is int and type(new) is int:
+        return max(old, new)
+    return new
 
 
 def unfold(value: Any) -> Any:

@@ -131,7 +131,7 @@ class Caller:
 
     async def _ask(self, method: str, path: str, how: dict[str, Any]) -> object:
         async with self._open(method, self.base + path, how) as (response, target, watch):
-            return parsed(await read(response, target, watch))
+            return parsed(await read(response, target, chunks(response, watch)))
 
     @asynccontextmanager
     async def _open(self, method: str, url: str,
@@ -147,7 +147,7 @@ class Caller:
             # Sending a file may take long without a word, so that aiohttp watches until the head is there.
             async with asked as response, Watch(None, self._rules.idle_s) as watch:
                 if response.status not in (200, 201):
-                    raw = await read(response, target, watch, bounded=True)
+                    raw = await read(response, target, chunks(response, watch), bounded=True)
                     if response.status in (404, 405):
                         raise NotFound(f"{target.url} answers HTTP {response.status}: {raw[:200]}")
                     judge(response, target, raw)

@@ -128,7 +128,7 @@ _NO_TOOLS = "rows that call tools are left out for now"
 def _take_pieces(one: Turn, turn: Mapping[str, Any], place: RowPlace) -> None:
     fields: dict[str, str] = {}
     texts: list[str] = []
-    for kind, where, text in pieces_of(turn):
+    for kind, where, text, _ in pieces_of(turn):
         if kind == "call":
             raise place.error(f"a turn holds '{text}': the row uses tools", _NO_TOOLS)
         if kind == "other":

@@ -19,7 +19,7 @@ _KEEP_ALIVE = re.compile(r":.*|\W*(?:ping|pong|keep[ _-]?alive|heart[ _-]?beat|(
 _QUIET_EVENTS = frozenset({"ping", "pong", "keepalive", "keep-alive", "keep_alive", "heartbeat", "comment"})
 
 
-def form_of(began: bytes) -> Form | None:
+def form_of(began: bytes | bytearray) -> Form | None:
     """What begins with these bytes; None when more of them have to be seen."""
     seen = began.lstrip(_BLANKS)
     if seen.startswith(_FIELDS):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.engines.wire.collected import UNREADABLE, Collected
 from localdistill.engines.wire.dialect import Fold, RateLimitHeaders
-from localdistill.engines.wire.forms import Opened, is_keep_alive, lines_of_events
+from localdistill.engines.wire.forms import BodyBegun, is_keep_alive, lines_of_events
 from localdistill.engines.wire.http import (
     KEPT_BYTES,
     MAX_BODY_BYTES,
@@ -79,7 +79,7 @@ async def _answer(response: aiohttp.ClientResponse, target: Target, watch: Watch
     limits = target.dialect.limits(response.headers)
     if response.status != 200:
         judge(response, target, await read(response, target, chunks(response, watch), bounded=True))
-    body = await Opened.read(chunks(response, watch))
+    body = await BodyBegun.read(chunks(response, watch))
     if body.is_stream(response.content_type):
         return await _streamed(response, target, limits, body, on_piece)
     raw = await read(response, target, body.pieces())
@@ -101,7 +101,7 @@ def _of_lines(lines: list[str], target: Target, limits: dict[str, RateLimitHeade
 
 
 async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: dict[str, RateLimitHeaders],
-                    body: Opened, on_piece: OnPiece | None) -> WireResponse:
+                    body: BodyBegun, on_piece: OnPiece | None) -> WireResponse:
     """The joined body of a stream. One that breaks off after its first event is an answer too: a truncated one."""
     import aiohttp
 

@@ -49,14 +49,14 @@ def lines_of_events(raw: str) -> list[str] | None:
     return lines if len(pieces) > 1 and all(isinstance(piece, dict) for piece in pieces) else None
 
 
-class Opened:
+class BodyBegun:
     """A body whose beginning was looked at. `pieces` gives all of it, and raises what reading raised."""
 
     def __init__(self, began: bytes, rest: AsyncIterator[bytes], problem: Exception | None) -> None:
         self._began, self._rest, self._problem = began.removeprefix(_BYTE_ORDER_MARK), rest, problem
 
     @classmethod
-    async def read(cls, pieces: AsyncIterator[bytes]) -> Opened:
+    async def read(cls, pieces: AsyncIterator[bytes]) -> BodyBegun:
         """Read until it is clear what comes."""
         began = bytearray()
         try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from localdistill.api.runs.overview import Overview, survey
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
     from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
+    from localdistill.api.runs.verifying import Verified, verify_run, verify_workspace
     from localdistill.api.teachers.examining import Examined, examine_teacher, tune_teacher, worst_cost_usd
     from localdistill.api.teachers.findings import findings_of
     from localdistill.api.teachers.keys import (  # fmt: skip

@@ -29,5 +29,6 @@ def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 20_000, '{"updated_at": null, "state": 5}',
                                   '{"updated_at": "x"}', '{"updated_at": Infinity}'])
 def test_any_status_file_reads_as_a_status(tmp_path: Path, text: str) -> None:
-    status = folder(tmp_path, status=text).status()
-    assert (status.alive, status.updated_at) == (False, 0.0) and isinstance(status.state, str)
+    run = folder(tmp_path, status=text)
+    status = run.status()
+    assert (status.alive, status.updated_at) == (False, run.started_at()) and isinstance(status.state, str)

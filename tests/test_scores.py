@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from localdistill import Scores, Workspace, flipped, score_card
 from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.seals import sealed, unsealed
 from tests.tui.garden import copied, garden
 
 
@@ -86,6 +86,6 @@ def test_forms_that_cannot_be_shown_are_said_to_be_missing(
 def test_best_is_what_the_cards_say_and_not_what_was_once_written_down(tmp_path: Path) -> None:
     root = copied(tmp_path)
     path = root / "runs/garden-1/stages/evaluate.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "best": "answer_only"}))
+    path.write_text(sealed({**unsealed(path.read_bytes()), "best": "answer_only"}))
     found = score_card(Workspace(root))
     assert found.best == "full_trace" and "better on pantry" in found.why_best

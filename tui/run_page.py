@@ -94,8 +94,7 @@ class RunPage(Page):
     def _start_again(self, run_id: str) -> RunFolder:
         """The recipe of a run once more, with its settings and the folder its paths start from."""
         folder = RunFolder.open(self.ui.workspace.runs, run_id)
-        text = (folder.path / "recipe.toml").read_text(encoding="utf-8")
-        return start(self.ui.workspace, folder.recipe(), text, Path(folder.request()["base"]), self.STAGE)
+        return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), self.STAGE)
 
     def action_cancel_run(self) -> None:
         """Ask the run to stop. One that ended is not meant while another one runs."""

@@ -22,6 +22,7 @@ from localdistill.cli import (
     teachers,
     traces,
     ui,
+    verifying,
 )
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ running.register(app)
 recipes.register(app)
 status.register(app)
 stores.register(app)
+verifying.register(app)
 teachers.register(app)
 ui.register(app)
 traces.register(app)

@@ -77,10 +77,10 @@ class Watcher:
         self._line = ""
         self._said_at = time.monotonic()
 
-    def fact(self, event: Event) -> None:
-        """Print one fact."""
+    def fact(self, event: Event, is_past: bool = False) -> None:
+        """Print one fact. is_past: it was written before anybody watched."""
         if self.as_json:
-            output.data_json_line(event.to_json())
+            output.data_json_line({**event.to_json(), **({"past": True} if is_past else {})})
             return
         text = sentence(event)
         if text is not None:
@@ -106,8 +106,9 @@ class Watcher:
         self._passing.clear()
 
 
-def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:
-    """Follow a run to its end and return its exit code. On Ctrl-C `on_interrupt` decides: True keeps watching."""
+def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool], is_attached: bool = False) -> int:
+    """Follow a run to its end and return its exit code. On Ctrl-C `on_interrupt` decides: True keeps watching.
+    is_attached: what the run said before is marked as past."""
     from localdistill import RunStatus, follow
 
     watcher, status, left = Watcher(as_json), run.status(), False
@@ -117,14 +118,18 @@ def watch(run: Any, as_json: bool, on_interrupt: Callable[[], bool]) -> int:
         watcher.clear()
         left = not on_interrupt()
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    before, is_past = signal.signal(signal.SIGINT, interrupted), is_attached
+    if is_attached and not as_json:
+        output.talk(f"(what {run.id} said before)")
     try:
         for item in follow(run, stop=lambda: left):
             if isinstance(item, RunStatus):
-                status = item
+                if is_past and item.alive and not as_json:
+                    output.talk(f"(so far; from here on it is what {run.id} says now)")
+                is_past, status = False, item
                 watcher.status(dict(item.data))
             else:
-                watcher.fact(item)
+                watcher.fact(item, is_past)
     finally:
         signal.signal(signal.SIGINT, before)
         watcher.clear()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from localdistill import STAGES, size_text
-from localdistill.cli import output
+from localdistill.cli import output, verifying
 from localdistill.cli.arguments import (
     AcceptTermsOption,
     JsonOption,
@@ -56,6 +56,8 @@ def register(app: typer.Typer) -> None:
     runs = typer.Typer(invoke_without_command=True, help="List the runs of this workspace; `runs prune` frees disk.")
     runs.callback()(list_all)
     runs.command("prune", help="Remove artifacts and runs that nothing depends on.")(prune)
+    runs.command("verify", help=verifying.HELP.format(what="a run and of the artifacts that it refers to"))(
+        verifying.verify_one)
     app.add_typer(runs, name="runs")
 
 
@@ -200,7 +202,7 @@ def attach(run_id: LivingRunArgument = "", workspace: WorkspaceOption = None, as
         output.talk(f"run {folder.id} goes on; localdistill cancel {folder.id} stops it")
         return False
 
-    sys.exit(watch(folder, as_json, leave))
+    sys.exit(watch(folder, as_json, leave, is_attached=True))
 
 
 def cancel(
@@ -292,7 +294,8 @@ def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json:
     if as_json:
         output.data_json(
             [
-                {"run": s.run_id, "recipe": s.recipe, "state": s.state, "stage": s.stage, "started_at": s.started_at}
+                {"run": s.run_id, "recipe": s.recipe, "state": s.state, "stage": s.stage, "started_at": s.started_at,
+                 "problem": s.problem}
                 for s in statuses
             ]
         )
@@ -304,6 +307,9 @@ def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json:
         ["run", "state", "stage", "started"],
         [(s.run_id, s.state, s.stage, _minute(s.started_at)) for s in statuses],
     )
+    for status in (status for status in statuses if status.problem):
+        output.data(f"! {status.run_id} is damaged: {status.problem}; localdistill runs verify {status.run_id} "
+                    "says what else is")
 
 
 def _minute(at: float) -> str:

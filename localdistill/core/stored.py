@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from localdistill.core.errors import LocalDistillError
+from localdistill.core.seals import NOT_WRITTEN, sealed, without_seal
 
 Kept = TypeVar("Kept", bound="Stored")
 
@@ -25,9 +26,9 @@ class Stored:
         return dataclasses.asdict(self)
 
     def to_bytes(self) -> bytes:
-        """The file."""
-        text = json.dumps({"version": self.version, **self.to_json()}, indent=1, ensure_ascii=False)
-        return text.encode("utf-8", "replace") + b"\n"
+        """The file, with a checksum."""
+        text = json.dumps({"version": self.version, **self.to_json()}, ensure_ascii=False).encode("utf-8", "replace")
+        return sealed(json.loads(text), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_older(cls, data: Any, version: int) -> Any:
@@ -36,10 +37,12 @@ class Stored:
 
     @classmethod
     def from_bytes(cls: type[Kept], data: bytes, where: str, hint: str = "") -> Kept:
-        """The value in the file `where`. LocalDistillError with `hint` when a newer version wrote it, or when it holds
-        something else."""
+        """The value in the file `where`. LocalDistillError with `hint` when a newer version wrote it, when it holds
+        something else, or when it is not what was written."""
         try:
             fields = json.loads(data)
+            if isinstance(fields, dict):
+                fields = without_seal(fields)
             if b"\\ud" in data.lower():  # half a character, which no text may hold
                 fields = json.loads(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
             version = fields.pop("version", 0) if isinstance(fields, dict) else 0
@@ -54,7 +57,8 @@ class Stored:
         except LocalDistillError:
             raise
         except Exception as error:  # whatever a hand may have written
-            raise LocalDistillError(f"{where} is damaged: {_first_problem(error)}", hint) from error
+            why = f"it {NOT_WRITTEN}" if str(error) == NOT_WRITTEN else _first_problem(error)
+            raise LocalDistillError(f"{where} is damaged: {why}", hint) from error
 
 
 def _first_problem(error: Exception) -> str:

@@ -9,19 +9,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.core.events import Event, silent
 from localdistill.runs.naming import run_to
 from localdistill.runs.supervisor import secrets_of
-from localdistill.safety.children import NOTHING, start_module
+from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.safety.files import free_bytes
 from localdistill.spending.ledger import SpendLedger
 from localdistill.spending.reading import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.retiring import close_journals
-from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, RunStatus, list_runs
+from localdistill.workspace.run_folder import START_TIMEOUT_S, STATUS, RunFolder, RunStatus, list_runs
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -53,8 +53,10 @@ def start(
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {}), "warnings": _checked(workspace, recipe, base, stages)}
     run = RunFolder.create(workspace.runs, recipe, text, {**asked, "ledger": True})
-    SpendLedger(run.calls).close()  # from now on one that is not there is known to be gone
-    _launch(run, workspace)
+    with run.hold() as lock:
+        SpendLedger(run.calls).close()  # from now on one that is not there is known to be gone
+        process = _launch(run, workspace, lock)
+    _wait_for(run, process)
     return run
 
 
@@ -70,8 +72,15 @@ def resume(
     the stages which are not done are known to fail on: files may have gone since it began.
     """
     run = run_to("resume", workspace, run_id)
-    if run.is_alive():
-        raise UsageError(f"run {run.id} is already running", f"localdistill attach {run.id}")
+    with run.hold() as lock:  # from here on nobody else starts it, or changes what it was asked for
+        _prepare(workspace, run, max_usd, spent_usd, arm)
+        process = _launch(run, workspace, lock)
+    _wait_for(run, process)
+    return run
+
+
+def _prepare(workspace: Workspace, run: RunFolder, max_usd: float | None, spent_usd: float | None, arm: str) -> None:
+    """Change what a run was asked for, as `resume` is told; its lock is held."""
     if spent_usd is not None:
         book = read_ledger(run.calls, run.proof_of_calls)
         if not book.problem:
@@ -89,8 +98,6 @@ def resume(
     if arm:
         run.amend_request(export_arm=arm)
     run.clear_cancel()
-    _launch(run, workspace)
-    return run
 
 
 def _checked(workspace: Workspace, recipe: Recipe, base: Path, stages: Sequence[str]) -> list[str]:
@@ -124,12 +131,12 @@ def _require_arm(run: RunFolder, arm: str) -> None:
         raise UsageError(f"run {run.id} has no arm '{arm}'{nearest(arm, known)}", f"it has: {', '.join(known)}")
 
 
-def _launch(run: RunFolder, workspace: Workspace) -> None:
-    """Start the supervisor and wait until it has said where it is. It is handed the lock, so that the run lives from
-    here on and is never seen dead while it starts."""
-    with run.hold() as lock, open(run.log, "ab") as log:
-        (run.path / "status.json").unlink(missing_ok=True)
-        process = start_module(
+def _launch(run: RunFolder, workspace: Workspace, lock: IO[bytes]) -> Process:
+    """Start the supervisor. It is handed the lock, so that the run lives from here on, is never seen dead while it
+    starts, and of several who want to start it one does."""
+    with open(run.log, "ab") as log:
+        (run.path / STATUS).unlink(missing_ok=True)
+        return start_module(
             "localdistill.runs.supervisor",
             str(run.path),
             str(lock.fileno()),
@@ -142,9 +149,13 @@ def _launch(run: RunFolder, workspace: Workspace) -> None:
             start_new_session=True,
             pass_fds=(lock.fileno(),),
         )
+
+
+def _wait_for(run: RunFolder, process: Process) -> None:
+    """Wait until the supervisor has said where it is; who waits holds the lock no more."""
     failed = process.wait() != 0
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not (run.path / "status.json").exists():
+    while not (run.path / STATUS).exists():
         if failed or time.monotonic() > deadline:
             tail = run.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise LocalDistillError(f"the run {run.id} did not start: {' '.join(tail)}", f"see {run.log}")
@@ -152,7 +163,8 @@ def _launch(run: RunFolder, workspace: Workspace) -> None:
 
 
 def follow(run: RunFolder, offset: int = 0, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | RunStatus]:
-    """Facts as they are written and the status as it changes, until the run ends (its last status comes last)."""
+    """Facts as they are written and the status as it changes, until the run ends (its last status comes last). The
+    facts before the first status are past: they were written before anybody followed."""
     seen = 0.0
     while True:
         status = run.status()
@@ -178,8 +190,7 @@ def cancel(workspace: Workspace, run_id: str = "") -> bool:
         raise UsageError(f"run {run.id} is not running (it is {status.state})",
                          f"running: {', '.join(living)}" if living else "no run is running here")
     asked_before = run.ask_cancel()
-    pid = status.data.get("pid")
-    if asked_before and isinstance(pid, int) and run.is_alive():
+    if asked_before and (pid := run.holder()) is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return asked_before

@@ -27,7 +27,8 @@ from localdistill.core.events import (
 from localdistill.core.stages import STAGES
 from localdistill.runs.awake import keep_awake
 from localdistill.safety.children import NOTHING, Process, start_module
-from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
+from localdistill.workspace.facts_file import fact_line
+from localdistill.workspace.run_folder import EVENTS, EVENTS_FD_VARIABLE, RunFolder
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -60,12 +61,14 @@ class Recorder:
         self.status: dict[str, Any] = {"state": "running", "recipe": recipe, "pid": os.getpid(), "stage": ""}
         self._written_at = 0.0
         self._dirty = True
-        self._file = open(run.path / "events.jsonl", "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+        self._file = open(run.path / EVENTS, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
         self._end_torn_line()
+        with open(run.path / EVENTS, "rb") as handle:
+            self._lines = sum(1 for _ in handle)
 
     def _end_torn_line(self) -> None:
         """A supervisor that was killed may have left half a line; start on a fresh one."""
-        path = self.run.path / "events.jsonl"
+        path = self.run.path / EVENTS
         if path.stat().st_size:
             with open(path, "rb") as handle:
                 handle.seek(-1, os.SEEK_END)
@@ -75,8 +78,8 @@ class Recorder:
     def take(self, event: Event) -> None:
         """Keep one event."""
         if event.is_fact:
-            line = json.dumps({"at": round(time.time(), 3), **event.to_json()}, ensure_ascii=False)
-            self._file.write(line.encode("utf-8", "replace") + b"\n")
+            self._lines += 1
+            self._file.write(fact_line(event, time.time(), self._lines))
         match event:
             case StageStarted():
                 self.status.update(stage=event.stage, label="", arm="", seed=None, contestant="", done=0, total=0,
@@ -123,7 +126,9 @@ class Supervisor:
 
     def main(self) -> int:
         """The exit code of the run."""
-        with self.run.hold() if self.lock is None else os.fdopen(self.lock, "ab"):
+        with self.run.hold() if self.lock is None else os.fdopen(self.lock, "ab") as lock:
+            lock.write(str(os.getpid()).encode())
+            lock.flush()
             signal.signal(signal.SIGTERM, self._stop)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)

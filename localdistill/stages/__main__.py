@@ -20,6 +20,7 @@ from localdistill.safety.text import display_safe
 from localdistill.stages import STAGE_MODULES
 from localdistill.stages.checking import check_at_start
 from localdistill.stages.context import StageContext
+from localdistill.stages.mending import mend
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
@@ -81,6 +82,7 @@ def main() -> int:
         context.take_in_journals()
         if stage == run.request()["stages"][0]:
             check_at_start(context)
+        mend(context, stage)
         STAGE_MODULES.load(stage)(context)
     except BaseException as error:
         sys.stderr.write(display_safe(without_secrets(traceback.format_exc())))

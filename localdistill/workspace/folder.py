@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
@@ -20,9 +21,11 @@ from localdistill.core.events import Emit, silent
 from localdistill.core.records import content_id
 from localdistill.safety.files import inside, publish
 from localdistill.safety.journal import CLOSED
+from localdistill.safety.known_sums import memory_of
 from localdistill.safety.manifest import (
     MANIFEST,
     damage_of,
+    damages_of,
     nobody_asks,
     read_manifest,
     strangers_in,
@@ -36,6 +39,8 @@ SCRATCH = ("checkpoints",)
 KEPT = "journals"
 WHY = "WHY.txt"
 """Lies in every folder that was set aside."""
+_PLAIN = re.compile(r"[\w-]+")
+"""What a digest is without its tag: no path, and nothing that a search takes for more than itself."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,35 @@ class Artifact:
     def damage(self, tick: Callable[[], None] = nobody_asks) -> str:
         """The first thing that is not what was written, in words; empty when every file is. Large files take a while
         the first time: `tick` is called meanwhile and may raise."""
+        with closing(self.damages(tick)) as found:
+            return next(found, "")
+
+    def damages(self, tick: Callable[[], None] = nobody_asks, afresh: bool = False) -> Generator[str, None, None]:
+        """Everything that is not what was written, in words. afresh: read every byte, whatever was read before."""
         try:
             if (self.manifest.get("kind", self.kind), self.manifest.get("digest", self.digest)) != (
                     self.kind, self.digest):
-                return f"{MANIFEST} belongs to another artifact"
-            return damage_of(self.path, self.manifest, tick=tick)
+                yield f"{MANIFEST} belongs to another artifact"
+                return
+            yield from damages_of(self.path, self.manifest, tick=tick, afresh=afresh)
         except LocalDistillError as error:
             if isinstance(error, Cancelled):
                 raise
-            return error.message
+            yield error.message
+
+    @property
+    def name(self) -> str:
+        """Its kind and its label, for people; what of its digest is shown where its manifest cannot be read."""
+        try:
+            return f"{self.kind} '{self.manifest['label']}'"
+        except (LocalDistillError, KeyError):
+            return f"{self.kind} {self.path.name[:8]}"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Digests of what it was made from; LocalDistillError when its manifest cannot be read."""
+        found = self.manifest.get("inputs", ())
+        return tuple(filter(None, map(str, found))) if isinstance(found, list) else ()
 
     def strangers(self) -> list[str]:
         """Files in its folder that no stage wrote. Nothing reads them."""
@@ -184,7 +209,31 @@ class Workspace:
     def find_artifact(self, kind: str, digest: str) -> Artifact | None:
         """The artifact whose folder is there, whole or damaged; None when there is none. Nobody looked at its files."""
         found = Artifact(kind, digest, self._folder(kind, digest))
-        return found if (found.path / MANIFEST).is_file() else None
+        return found if found.path.is_dir() else None
+
+    def damaged_sources(self, artifact: Artifact, tick: Callable[[], None] = nobody_asks,
+                        also: Iterable[str] = ()) -> Iterator[str]:
+        """What is wrong with the artifacts that this one was made from, directly or by others, and with those of the
+        digests `also`: one sentence each. What was removed since is not damaged."""
+        known: set[str] = set()
+        waiting = [*artifact.inputs, *also]
+        while waiting:
+            digest = waiting.pop(0)
+            if digest in known:
+                continue
+            known.add(digest)
+            for source in self._with_digest(digest):
+                if why := source.damage(tick):
+                    yield f"the {source.name} is damaged ({why})"
+                else:
+                    waiting += source.inputs
+
+    def _with_digest(self, digest: str) -> list[Artifact]:
+        name = digest.removeprefix("b2:")
+        if not _PLAIN.fullmatch(name):
+            return []
+        folders = sorted(self.artifacts.glob(f"*/{name}"))
+        return [Artifact(folder.parent.name, f"b2:{name}", folder) for folder in folders if folder.is_dir()]
 
     def make_artifact(
         self, kind: str, digest: str, meta: Mapping[str, Any], build: Callable[[Path], None],
@@ -233,15 +282,12 @@ class Workspace:
 
     def _set_aside(self, artifact: Artifact, then: str) -> str:
         """Move the folder of an artifact to `damaged`; what was wrong, where it is now, and `then`, in a sentence."""
-        why = artifact.damage()
-        try:
-            name = f"{artifact.kind} '{artifact.manifest['label']}'"
-        except (LocalDistillError, KeyError):
-            name = f"{artifact.kind} {artifact.path.name[:8]}"
+        why, name = artifact.damage(), artifact.name
         self.damaged.mkdir(exist_ok=True)
         number = 1 + sum(1 for _ in self.damaged.glob(f"{artifact.kind}-{artifact.path.name}-*"))
         place = self.damaged / f"{artifact.kind}-{artifact.path.name}-{number}"
         os.replace(artifact.path, place)
+        memory_of(artifact.path).unlink(missing_ok=True)
         sentence = f"the {name} {f'is damaged ({why})' if why else 'is out of date'}: {then}"
         (place / WHY).write_text(f"{sentence}\n", encoding="utf-8")
         return f"{sentence}; what was there lies in {place.relative_to(self.root)}"
@@ -261,20 +307,19 @@ class Workspace:
         known, found, waiting = self.list_artifacts(), list[Artifact](), [digest]
         while waiting:
             source = waiting.pop()
-            made = [one for one in known if source in one.manifest.get("inputs", ()) and one not in found]
+            made = [one for one in known if source in one.inputs and one not in found]
             found += made
             waiting += [one.digest for one in made]
         return found
 
     def list_artifacts(self) -> list[Artifact]:
         """All artifacts whose files are there in their sizes; nobody looked into them."""
-        found = []
-        for folder in sorted(self.artifacts.glob("*/*")):
-            if not folder.name.startswith("."):
-                artifact = Artifact(folder.parent.name, f"b2:{folder.name}", folder)
-                if artifact.is_whole():
-                    found.append(artifact)
-        return found
+        return [artifact for artifact in self.all_artifacts() if artifact.is_whole()]
+
+    def all_artifacts(self) -> list[Artifact]:
+        """Every folder of an artifact, whole or damaged; nobody looked into them."""
+        return [Artifact(folder.parent.name, f"b2:{folder.name}", folder)
+                for folder in sorted(self.artifacts.glob("*/*")) if not folder.name.startswith(".") and folder.is_dir()]
 
 
 def _require_folder(root: Path, may_be_new: bool) -> None:

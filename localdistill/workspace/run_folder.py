@@ -1,5 +1,6 @@
 """The folder of one run and the files in it. Everybody who starts, watches or ends a run goes through this file;
-nothing here starts a process.
+nothing here starts a process. Every file carries a checksum (`core.seals`), but the two that the request holds the
+checksums of: what is not what was written is said, never taken for true.
 
     recipe.toml      as given                     events.jsonl   facts, appended
     resolved.json    the checked recipe           status.json    where it is now, replaced
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -25,11 +27,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
-from localdistill.core.events import Event, Measured, event_from_json
+from localdistill.core.events import Event, Measured
+from localdistill.core.seals import NOT_WRITTEN, sealed, unsealed
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 from localdistill.safety.frames import Reading
-from localdistill.safety.journal import read_lines
+from localdistill.safety.journal import CLOSED, read_lines
+from localdistill.workspace.facts_file import facts_in, lost_lines, state_at_end
+from localdistill.workspace.id_lists import IdLists
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -37,6 +42,14 @@ if TYPE_CHECKING:
 _COST = re.compile(rb'(?<!\\)"cost_usd":(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 """The cost in a journal's line; inside a text every quote has a backslash in front."""
 RUN_JOURNAL = "replies.jsonl"
+GIVEN, RESOLVED, REQUEST = "recipe.toml", "resolved.json", "request.json"
+EVENTS, STATUS, STAGES, LOCK = "events.jsonl", "status.json", "stages", "lock"
+ENDED = ("finished", "failed", "cancelled", "partial", "paused")
+"""States that a run ends in by itself."""
+_SUMS = "sums"
+"""The key of the request that holds file -> checksum."""
+_OF_A_RUN = (REQUEST, RESOLVED, EVENTS, STATUS, RUN_JOURNAL, f"{RUN_JOURNAL}{CLOSED}", STAGES)
+_START_AGAIN = "start the recipe again: what is stored is not asked again"
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
 START_TIMEOUT_S = 30.0
@@ -61,6 +74,8 @@ class RunStatus:
     data: Mapping[str, Any]
     """The raw status: label, whose it is (arm, seed, contestant), done, total, unit, counters, tail, message, hint,
     exit_code."""
+    problem: str = ""
+    """Which of the files that this is read from is damaged, in words; empty when none is."""
 
 
 class RunFolder:
@@ -68,6 +83,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lists = IdLists(path / STAGES, self.id)
 
     @property
     def id(self) -> str:
@@ -90,10 +106,12 @@ class RunFolder:
                 break
             except FileExistsError:
                 number += 1
-        (path / "stages").mkdir()
-        atomic_write_text(path / "recipe.toml", text)
-        atomic_write_text(path / "request.json", json.dumps(dict(request)))
-        atomic_write_text(path / "resolved.json", dump_recipe(recipe))
+        files = {GIVEN: text.encode("utf-8", "surrogatepass"), RESOLVED: dump_recipe(recipe).encode()}
+        sums = {name: _sum(data) for name, data in files.items()}
+        atomic_write_text(path / REQUEST, sealed({**request, _SUMS: sums}))
+        for name, data in files.items():
+            atomic_write_bytes(path / name, data)
+        (path / STAGES).mkdir()
         return cls(path)
 
     @classmethod
@@ -114,27 +132,52 @@ class RunFolder:
         from localdistill.recipe import read_resolved  # to list runs needs none of what reading a recipe needs
 
         try:
-            return read_resolved((self.path / "resolved.json").read_text())
+            return read_resolved(self._as_written(RESOLVED).decode())
         except (OSError, ValueError) as error:
             raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
-                             "start the recipe again: what is stored is not asked again") from None
+                             _START_AGAIN) from None
+
+    def text(self) -> str:
+        """The recipe as it was given; UsageError when its file is gone or damaged."""
+        try:
+            return self._as_written(GIVEN).decode()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
+                             _START_AGAIN) from None
+
+    def _as_written(self, name: str) -> bytes:
+        """One of the two files that the request holds the checksums of. ValueError when it is not what was written."""
+        data = (self.path / name).read_bytes()
+        wanted = self.request().get(_SUMS, {}).get(name)
+        if wanted is not None and wanted != _sum(data):
+            raise ValueError(f"{name} {NOT_WRITTEN}")
+        return data
 
     def request(self) -> dict[str, Any]:
-        """What was asked for: `stages`, and `base`, the folder that relative paths start from."""
-        data: dict[str, Any] = json.loads((self.path / "request.json").read_text())
-        return data
+        """What was asked for: `stages`, and `base`, the folder that relative paths start from. UsageError when the file
+        is gone or damaged."""
+        try:
+            data = unsealed((self.path / REQUEST).read_bytes())
+            if isinstance(data["stages"], list) and isinstance(data["base"], str):
+                return data
+            why = "names no stages"
+        except OSError as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        except (ValueError, KeyError, RecursionError) as error:
+            why = NOT_WRITTEN if str(error) == NOT_WRITTEN else "cannot be read"
+        raise UsageError(f"{REQUEST} of run {self.id} {why}: it is damaged", _START_AGAIN)
 
     def started_at(self) -> float:
         """When the folder was made, seconds since the epoch."""
-        try:
-            return (self.path / "request.json").stat().st_mtime
-        except OSError:
-            return 0.0
+        for path in (self.path / REQUEST, self.path):
+            with contextlib.suppress(OSError):
+                return path.stat().st_mtime
+        return 0.0
 
     def is_alive(self) -> bool:
         """True while a supervisor holds the lock."""
         try:
-            with open(self.path / "lock", "rb") as handle:
+            with open(self.path / LOCK, "rb") as handle:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -142,12 +185,23 @@ class RunFolder:
             return True
         return False
 
+    def holder(self) -> int | None:
+        """The number of the process that holds the lock, as that process wrote it there; None while nobody holds it, or
+        only somebody who starts the run."""
+        try:
+            said = (self.path / LOCK).read_bytes()
+        except OSError:
+            return None
+        return int(said) if said.isdigit() and self.is_alive() else None
+
     def hold(self) -> IO[bytes]:
-        """Take the lock for as long as the returned file is open; UsageError when another supervisor has it."""
-        handle = open(self.path / "lock", "ab")  # noqa: SIM115 - it stays open as long as the run lives
+        """Take the lock for as long as the returned file is open; UsageError when somebody else has it. What the last
+        holder wrote there is gone; who holds it for long writes its process number."""
+        handle = open(self.path / LOCK, "ab")  # noqa: SIM115 - it stays open as long as the run lives
         for _ in range(_TRIES):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                handle.truncate(0)
                 return handle
             except BlockingIOError:
                 time.sleep(_MOMENT_S)  # somebody may only be looking whether the run lives
@@ -156,17 +210,16 @@ class RunFolder:
 
     def status(self) -> RunStatus:
         """Where the run is. A damaged or missing status file is no error: the run starts, was interrupted, or nobody
-        ever started it."""
+        ever started it; or its last fact says how it ended. What is damaged is said in `problem`."""
         alive = self.is_alive()
-        try:
-            data = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError, RecursionError):
-            data = {}
-        data = data if isinstance(data, dict) else {}
+        data, problem = self._read_status()
+        if not data and not problem and not alive and state_at_end(self.path / EVENTS):
+            problem = f"{STATUS} is missing"
         state = str(data.get("state", "starting"))
         if not alive and state in ("running", "starting"):
-            had_process = data or any((self.path / name).exists() for name in ("lock", "events.jsonl"))
-            state = "interrupted" if had_process else self._without_a_process()
+            had_process = data or any((self.path / name).exists() for name in (LOCK, EVENTS))
+            ended = state_at_end(self.path / EVENTS) if not data else ""
+            state = ended or ("interrupted" if had_process else self._without_a_process())
         return RunStatus(
             self.id,
             str(data.get("recipe", self.id.rsplit("-", 1)[0])),
@@ -176,7 +229,24 @@ class RunFolder:
             self.started_at(),
             _number(data.get("updated_at")) or self.started_at(),
             data,
+            "; ".join(filter(None, (self._request_problem(), problem))),
         )
+
+    def _read_status(self) -> tuple[dict[str, Any], str]:
+        """What status.json says, and what is wrong with it. While a run begins, and between runs, there is none."""
+        try:
+            return unsealed((self.path / STATUS).read_bytes()), ""
+        except FileNotFoundError:
+            return {}, ""
+        except (OSError, ValueError, RecursionError) as error:
+            return {}, f"{STATUS} {NOT_WRITTEN if str(error) == NOT_WRITTEN else 'cannot be read'}"
+
+    def _request_problem(self) -> str:
+        try:
+            self.request()
+        except UsageError as error:
+            return error.message.replace(f" of run {self.id}", "").removesuffix(": it is damaged")
+        return ""
 
     def _without_a_process(self) -> str:
         """The state of a folder that no process has taken: it was just made, or who made it died then."""
@@ -184,58 +254,52 @@ class RunFolder:
 
     def write_status(self, data: Mapping[str, Any]) -> None:
         """Replace status.json (not synced: it is only a view)."""
-        partial = self.path / "status.json.partial"
-        partial.write_text(json.dumps({**data, "updated_at": time.time()}))
-        os.replace(partial, self.path / "status.json")
+        partial = self.path / f"{STATUS}.partial"
+        partial.write_text(sealed({**data, "updated_at": time.time()}))
+        os.replace(partial, self.path / STATUS)
 
     def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
         """Facts from byte `offset` on, each with the offset behind it; damaged lines are passed over."""
-        try:
-            with open(self.path / "events.jsonl", "rb") as handle:
-                handle.seek(offset)
-                for line in handle:
-                    if not line.endswith(b"\n"):
-                        return
-                    offset += len(line)
-                    event = _event_of(line)
-                    if event:
-                        yield event, offset
-        except FileNotFoundError:
-            return
+        return facts_in(self.path / EVENTS, offset)
 
     def damaged_lines(self) -> int:
-        """How many whole lines of events.jsonl hold no JSON: the disk or somebody's editor damaged them."""
-        try:
-            with open(self.path / "events.jsonl", "rb") as handle:
-                return sum(not _is_json(line) for line in handle if line.endswith(b"\n") and line.strip())
-        except OSError:
-            return 0
+        """How many lines of events.jsonl are lost (see `facts.lost_lines`), and one more where a run that ended does
+        not say so there."""
+        lost = lost_lines(self.path / EVENTS)
+        is_over = self._read_status()[0].get("state") in ENDED and not self.is_alive()
+        return lost + (is_over and not lost and not state_at_end(self.path / EVENTS))
 
     def output(self, stage: str) -> bytes:
         """The file that `stage` left for later stages, which `stages.outputs` reads; UsageError when it has not run."""
         try:
-            return (self.path / "stages" / f"{stage}.json").read_bytes()
+            return (self.path / STAGES / f"{stage}.json").read_bytes()
         except FileNotFoundError:
             raise UsageError(
                 f"run {self.id} has no result of the stage '{stage}'", f"localdistill resume {self.id}"
             ) from None
 
     def write_output(self, stage: str, data: bytes) -> None:
-        """Keep the file that `stage` leaves for later stages."""
-        atomic_write_bytes(self.path / "stages" / f"{stage}.json", data)
+        """Keep the file that `stage` leaves for later stages, with the checksums of the lists that it wrote."""
+        atomic_write_text(self.path / STAGES / f"{stage}.json", sealed({**unsealed(data), **self._lists.handed_over()},
+                                                                       indent=1))
 
     def write_ids(self, name: str, ids: Sequence[str]) -> None:
-        """Keep a list of ids, one a line."""
-        atomic_write_text(self.path / "stages" / f"{name}.ids", "".join(f"{i}\n" for i in ids))
+        """Keep a list of ids, one a line below their checksum."""
+        self._lists.write(name, ids)
 
     def ids(self, name: str) -> list[str]:
-        """The list of ids kept under `name`."""
-        path = self.path / "stages" / f"{name}.ids"
-        return path.read_text().split() if path.exists() else []
+        """The list of ids kept under `name`; none where the run has not come to it. LocalDistillError when it is gone
+        or not what was written."""
+        return self._lists.read(name)
 
     def has_ids(self, name: str) -> bool:
-        """True when a list of ids is kept under `name`, be it an empty one."""
-        return (self.path / "stages" / f"{name}.ids").exists()
+        """True when a list of ids is kept under `name`, be it an empty one, or was and is gone."""
+        return self._lists.has(name)
+
+    @property
+    def lists(self) -> IdLists:
+        """All its lists of ids."""
+        return self._lists
 
     @property
     def journal(self) -> Path:
@@ -259,7 +323,7 @@ class RunFolder:
         try:
             if self.request().get("ledger"):
                 return "it is gone"
-        except (OSError, ValueError, AttributeError):
+        except UsageError:
             return "it is gone, and what the run was asked for cannot be read"
         for event, _ in self.events():
             if isinstance(event, Measured) and event.name == "spent_usd" and event.value > 0:
@@ -278,7 +342,7 @@ class RunFolder:
 
     def amend_request(self, **changes: Any) -> None:
         """Change what was asked for, before a resume."""
-        atomic_write_text(self.path / "request.json", json.dumps({**self.request(), **changes}))
+        atomic_write_text(self.path / REQUEST, sealed({**self.request(), **changes}))
 
     @property
     def log(self) -> Path:
@@ -300,30 +364,19 @@ class RunFolder:
         (self.path / "cancel").unlink(missing_ok=True)
 
 
-def _event_of(line: bytes) -> Event | None:
-    """The fact in one line; None when there is none that can be read."""
-    try:
-        return event_from_json(json.loads(line))
-    except (ValueError, AttributeError, RecursionError):
-        return None
-
-
 def _number(value: object) -> float:
     """`value` as a number that one can reckon with; 0 for what is none."""
     number = float(value) if isinstance(value, int | float) else 0.0
     return number if math.isfinite(number) else 0.0
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+def _sum(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def list_runs(runs: Path) -> list[RunFolder]:
-    """All runs of a workspace, oldest first."""
+    """All runs of a workspace, oldest first: every folder that holds anything of a run."""
     if not runs.is_dir():
         return []
-    found = [RunFolder(path) for path in runs.iterdir() if (path / "request.json").is_file()]
+    found = [RunFolder(path) for path in runs.iterdir() if any(os.path.lexists(path / name) for name in _OF_A_RUN)]
     return sorted(found, key=lambda folder: folder.started_at())

@@ -13,7 +13,8 @@ from localdistill import RunFolder, Workspace, list_runs, open_store, saved_sele
 from localdistill.safety.journal import read
 
 RUN = "whole-1"
-_OF_THE_WAY = {"created_at", "elapsed_s", "peak_memory_bytes", "peak_bytes", "spent_usd", "cost_usd", "saved_at", "raw"}
+_OF_THE_WAY = {"created_at", "elapsed_s", "peak_memory_bytes", "peak_bytes", "spent_usd", "cost_usd", "saved_at", "raw",
+               "checksum"}
 """Fields that time decides, or how often something had to be asked."""
 _FILES_OF_THE_WAY = ("manifest.json", "result.json", "training.json", "README.md")
 
@@ -36,7 +37,7 @@ def results_of(workspace: Workspace, run_id: str = RUN) -> dict[str, Any]:
     run = RunFolder.open(workspace.runs, run_id)
     return {
         **stored_in(workspace),
-        "lists": {path.stem: path.read_text().split() for path in sorted((run.path / "stages").glob("*.ids"))},
+        "lists": {path.stem: run.ids(path.stem) for path in sorted((run.path / "stages").glob("*.ids"))},
         "outputs": {path.stem: _without(json.loads(path.read_bytes()))
                     for path in sorted((run.path / "stages").glob("*.json"))},
         "artifacts": dict(_artifacts(workspace)),

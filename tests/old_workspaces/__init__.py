@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
+
+from localdistill.core.seals import sealed
 
 FOLDER = Path(__file__).parent
 PLACE = "@WORKSPACE@"
@@ -22,5 +25,11 @@ def unpack(archive: Path, to: Path) -> Path:
     with tarfile.open(archive) as files:
         files.extractall(to, filter="data")
     for request in to.glob("runs/*/request.json"):
-        request.write_text(request.read_text().replace(PLACE, str(to)))
+        request.write_text(moved(request.read_text(), PLACE, str(to)))
     return to
+
+
+def moved(request: str, before: str, now: str) -> str:
+    """A request file with another folder in it, under a checksum where it had one."""
+    said = json.loads(request.replace(before, now))
+    return sealed(said) if said.pop("checksum", None) else json.dumps(said)

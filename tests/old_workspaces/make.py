@@ -11,7 +11,7 @@ from pathlib import Path
 
 from localdistill import Measured, RunFolder, Workspace, cancel, parse_recipe, start, wait
 from tests.helpers import wait_for
-from tests.old_workspaces import PLACE
+from tests.old_workspaces import PLACE, moved
 from tests.stages.test_chain import RECIPE, story
 from tests.tiny_models import tiny_model
 
@@ -45,7 +45,7 @@ def _has_trained(run: RunFolder) -> bool:
 def pack(folder: Path, archive: Path) -> None:
     """Write `folder` into `archive`, without what tells of this machine."""
     for request in folder.glob("runs/*/request.json"):
-        request.write_text(request.read_text().replace(str(folder), PLACE))
+        request.write_text(moved(request.read_text(), str(folder), PLACE))
 
     def anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         entry.uid = entry.gid = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.safety import manifest as manifests
+from localdistill.safety import known_sums as sums
 from localdistill.safety.manifest import MANIFEST, damage_of, read_manifest, strangers_in, write_manifest
 
 
@@ -84,14 +84,14 @@ def test_files_that_nobody_listed_are_named(folder: Path) -> None:
 
 def test_a_file_is_read_once_until_it_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = manifests.sha256_file
+    real = sums.sha256_file
 
     def counted(path: Path, tick: Callable[[], None]) -> str:
         read.append(path.name)
         return real(path, tick)
 
-    monkeypatch.setattr(manifests, "sha256_file", counted)
-    monkeypatch.setattr(manifests, "_RECENT_NS", -(10**18))
+    monkeypatch.setattr(sums, "sha256_file", counted)
+    monkeypatch.setattr(sums, "_RECENT_NS", -(10**18))
     manifest = read_manifest(folder)
     for _ in range(3):
         assert damage_of(folder, manifest) == ""
@@ -104,10 +104,10 @@ def test_a_file_is_read_once_until_it_changes(folder: Path, monkeypatch: pytest.
 
 def test_what_was_written_just_now_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writes within one tick of a file system's clock look alike."""
-    monkeypatch.setattr(manifests, "_RECENT_NS", 10**18)
+    monkeypatch.setattr(sums, "_RECENT_NS", 10**18)
     manifest = read_manifest(folder)
     stat = (folder / "weights.bin").stat()
-    monkeypatch.setattr(manifests, "_version", lambda path: (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, 1))
+    monkeypatch.setattr(sums, "_version", lambda path: (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, 1))
     assert damage_of(folder, manifest) == ""
     flip(folder / "weights.bin", 9)
     assert damage_of(folder, manifest, ["weights.bin"]) == "weights.bin is not what was written"

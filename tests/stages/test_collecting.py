@@ -52,7 +52,8 @@ class Chain:
         workspace = Workspace(self.root)
         recipe = parse_recipe(self.recipe)
         if self.run is None:
-            self.run = RunFolder.create(workspace.runs, recipe, self.recipe, {"base": str(self.root), **self.request})
+            self.run = RunFolder.create(workspace.runs, recipe, self.recipe, {
+                "base": str(self.root), "stages": [], **self.request})
         self.events.clear()
         return StageContext(workspace, self.run, recipe, Store(workspace.store_path), self.events.append, Cancel())
 

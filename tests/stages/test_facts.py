@@ -233,8 +233,7 @@ def test_a_cap_that_is_reached_inside_a_judge_pauses_and_a_raised_one_goes_on(
         work()
     assert sum(judging.asked.values()) == first, "the cap holds over restarts"
     assert chain.run is not None
-    request = json.loads((chain.run.path / "request.json").read_text())
-    (chain.run.path / "request.json").write_text(json.dumps({**request, "max_usd": 1.0}))
+    chain.run.amend_request(max_usd=1.0)
     work()
     assert sum(judging.asked.values()) == 12, "nothing is paid for twice"
     assert sum(fact.passed is True for fact in facts_of(chain)) == 12

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import STAGES, LocalDistillError, Recipe, RunFolder, Stage, UsageError, parse_recipe
+from localdistill.core.seals import unsealed
 from localdistill.core.stored import Stored
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCards, Standing, build_score_card
@@ -95,8 +96,11 @@ def test_an_output_comes_back_as_it_was_left(run: RunFolder, output: StageOutput
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: type(kept).__name__)
 def test_every_kept_value_is_read_back_and_a_newer_or_damaged_one_is_named(kept: Stored) -> None:
-    kind, data = type(kept), json.loads(kept.to_bytes())
+    kind, data = type(kept), unsealed(kept.to_bytes())
     assert kind.from_bytes(kept.to_bytes(), "it") == kept
+    turned = kept.to_bytes().replace(b'"version": ', b'"version": 1')
+    with pytest.raises(LocalDistillError, match=r"^it is damaged: it is not what was written$"):
+        kind.from_bytes(turned, "it", "do that")
     with pytest.raises(LocalDistillError, match=r"^it was written by a newer localdistill \(version 99 ") as newer:
         kind.from_bytes(json.dumps({**data, "version": 99}).encode(), "it", "do that")
     assert newer.value.hint == "update localdistill, or do that"

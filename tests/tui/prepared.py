@@ -152,13 +152,12 @@ def make(root: Path) -> Workspace:
     run = start(workspace, recipe, RECIPE, root, until="format")
     status = wait(run)
     assert status.state == "finished", status.data
-    request = run.path / "request.json"
-    request.write_text(json.dumps({**json.loads(request.read_text()), "stages": list(recipe.stages())}))
+    run.amend_request(stages=list(recipe.stages()))
     adapters = _train(workspace, run)
     scorecard, tasks = _evaluate(workspace, run)
     exported = export(workspace, run, tasks)
     _events(run, recipe.stages(), adapters, scorecard, exported)
-    os.utime(request, (BEGAN, BEGAN))
+    os.utime(run.path / "request.json", (BEGAN, BEGAN))
     return workspace
 
 

@@ -3,7 +3,6 @@ loopback."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ async def test_a_living_run_of_somebody_else_shows_rates_and_errors_by_kind(tmp_
 async def test_what_teachers_write_cannot_steer_the_terminal(tmp_path: Path, size: tuple[int, int]) -> None:
     with collecting(tmp_path / "asking") as workspace:
         folder = RunFolder.open(workspace.runs, "last")
-        status = json.loads((folder.path / "status.json").read_text())
+        status = folder.status().data
         folder.write_status({**status, "tail": HOSTILE, "tail_answer": HOSTILE, "tail_of": HOSTILE, "label": HOSTILE,
                              "tables": {"errors": {HOSTILE: 3}, "replies": {HOSTILE: 1}, "teachers": {HOSTILE: 2}}})
         app = LocalDistillApp(workspace.root, start="collect")

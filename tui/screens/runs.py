@@ -4,7 +4,7 @@ folder that is gone and a damaged file each have their words here; none of them 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -13,7 +13,18 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import PruneItem, Quarantined, RunFolder, RunStatus, plan_pruning, read_quarantine, remove
+from localdistill import (
+    PruneItem,
+    Quarantined,
+    RunFolder,
+    RunStatus,
+    Verified,
+    plan_pruning,
+    read_quarantine,
+    remove,
+    verify_run,
+    verify_workspace,
+)
 from tui.commands import Command
 from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
@@ -61,6 +72,12 @@ class RunsPage(RunPage):
                 "What libraries and processes wrote, in place of what the run said.", word="log"),
         Command("run.quarantine", "show: unreadable replies", "quarantine", "screen.quarantine", "b",
                 "What came instead of replies, with its first bytes.", in_footer=False),
+        Command("run.verify", "verify: run", "runs verify", "screen.verify_run", "",
+                "Reads every byte of the chosen run and of what it refers to, and compares it with its checksums.",
+                in_footer=False),
+        Command("runs.verify", "verify: workspace", "verify", "screen.verify_workspace", "",
+                "Reads every run, artifact and journal, and says what is whole, damaged and missing.",
+                in_footer=False),
         Command("runs.prune", "free: disk of old runs", "runs prune", "screen.prune", "d",
                 "Shows first what would go and why the rest stays."),
     )
@@ -182,7 +199,20 @@ class RunsPage(RunPage):
         self.toggle_class("-log")
         self.show(self.ui.state)
 
-    # ---- quarantine and pruning
+    # ---- verifying, quarantine and pruning
+
+    def action_verify_run(self) -> None:
+        """Read all that the chosen run left."""
+        if run_id := self.run_id:
+            self._verify(f"What {line(run_id)} left", lambda: verify_run(self.ui.workspace, run_id))
+
+    def action_verify_workspace(self) -> None:
+        """Read all that lies here."""
+        self._verify("What lies in this workspace", lambda: verify_workspace(self.ui.workspace))
+
+    def _verify(self, title: str, look: Callable[[], list[Verified]]) -> None:
+        self.ui.notify("reading every byte; this takes a while for large models", markup=False)
+        self.ui.jobs.do(look, lambda found: self.ui.push_screen(ReportDialog(title, _verdicts(found))), group="verify")
 
     def action_quarantine(self) -> None:
         """List what could not be read."""
@@ -235,8 +265,9 @@ def _run_line(run: RunStatus) -> Content:
     when = run.started_at if run.alive else run.updated_at
     at = time.strftime("%d %b %H:%M", time.localtime(when)) if when else ""
     beside = f" in {line(run.stage, 12)}" if run.state != "finished" and run.stage else f"  {at}"
+    damaged = f"\n  ! damaged: {line(run.problem, 60)}" if run.problem else ""
     return joined(shown(f"{mark} ", style), shown(line(run.run_id, 40)), shown(f"\n  {line(run.state)}", style),
-                  shown(beside, _MUTED))
+                  shown(beside, _MUTED), shown(damaged, "$text-warning"))
 
 
 def _meaning(view: RunView, is_gone: bool, damaged: int) -> list[Content]:
@@ -254,6 +285,15 @@ def _meaning(view: RunView, is_gone: bool, damaged: int) -> list[Content]:
         parts.append(shown(f"{damaged:,} lines of its record of facts are damaged and were passed over; replies, "
                            "traces and artifacts are not kept there.\n", "$warning"))
     return parts
+
+
+def _verdicts(found: Sequence[Verified]) -> list[tuple[str, str]]:
+    """What is damaged or missing, one by one, above what is whole."""
+    odd = [one for one in found if one.state != "whole"]
+    rows = [(line(one.state), f"{one.kind} {line(one.name, 40)}: {line('; '.join(one.problems), 400)}\n"
+                              f"{line(one.hint, 200)}") for one in odd[:MOST_LISTED]]
+    size = _size(sum(one.size_bytes for one in found))
+    return [*rows, ("whole", f"{len(found) - len(odd):,} of {len(found):,}; {size} were read")]
 
 
 def _quarantined(item: Quarantined) -> tuple[str, str]:

@@ -145,15 +145,13 @@ def exports_of(workspace: Workspace, run: str = "", checked: bool = True,
 def _exports(workspace: Workspace, run: str, look: Look) -> Iterator[Exported]:
     folders = [RunFolder.open(workspace.runs, run)] if run else reversed(list_runs(workspace.runs))
     for folder in folders:
-        if run or "export" in _stages(folder):
+        try:
+            stages = folder.request()["stages"]
+        except LocalDistillError as error:
+            yield Exported(folder.id, "damaged", why=(error.message, error.hint))
+            continue
+        if run or "export" in stages:
             yield _exported(workspace, folder, look)
-
-
-def _stages(folder: RunFolder) -> Sequence[str]:
-    try:
-        return tuple(map(str, folder.request()["stages"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
 
 
 def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
@@ -219,7 +217,22 @@ def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
         licences=_licences(workspace, folder, unknown), standings=made.standings or (),
         cautions=_cautions(made, folder.id), arms=arms, unknown=tuple(unknown))
     artifact = _artifact(workspace, made.export)
-    return found if artifact is None else _looked_at(found, artifact, look)
+    if artifact is None:
+        return found
+    return _without_doubtful_scores(workspace, _looked_at(found, artifact, look), artifact, made.answers, look)
+
+
+def _without_doubtful_scores(workspace: Workspace, found: Exported, artifact: Artifact, answers: Sequence[str],
+                             look: Look) -> Exported:
+    """`found`, without figures that were measured on what is damaged now."""
+    if look is None:
+        return found
+    if found.state == "damaged":
+        return replace(found, scores=(), standings=())
+    why = next(workspace.damaged_sources(artifact, look, answers), "")
+    return replace(found, scores=(), standings=(), unknown=(
+        *found.unknown, f"its scores are not shown: {why}, and they were measured on that; "
+                        f"localdistill resume {found.run} makes it again")) if why else found
 
 
 def _looked_at(found: Exported, artifact: Artifact, look: Look) -> Exported:
@@ -290,10 +303,10 @@ def _scores(made: ExportOutput) -> Iterator[FormScore]:
 
 
 def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:
-    ids = folder.ids("select")
-    if not ids or not workspace.store_path.exists():
-        return ()
     try:
+        ids = folder.ids("select")
+        if not ids or not workspace.store_path.exists():
+            return ()
         return tuple(open_store(workspace).licences(ids))
     except LocalDistillError as error:
         unknown.append(f"licences: {error.message}")
@@ -318,8 +331,8 @@ def _commands(artifact: Artifact, files: Sequence[ExportedFile]) -> Iterator[tup
 def _teachers(folder: RunFolder) -> Iterator[Path]:
     """GGUF files that a run's recipe asks."""
     try:
-        recipe, base = folder.recipe(), Path(str(folder.request().get("base", ".")))
-    except (LocalDistillError, OSError, ValueError, KeyError):
+        recipe, base = folder.recipe(), Path(folder.request()["base"])
+    except LocalDistillError:
         return
     for teacher in recipe.engines:
         model = teacher.options.get("model")

@@ -4,11 +4,13 @@ sensible next step."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
 from localdistill.core.disk import size_text
+from localdistill.core.errors import LocalDistillError
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.stages.outputs import ExportOutput, has_output, read_output
@@ -61,11 +63,13 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
     steps = tuple(_steps(workspace, newest, status, counts.traces if counts else 0))
-    return Overview(workspace.root, tuple(_facts(workspace, store, counts, len(runs))),
+    damaged = [f"{one.run_id}: {one.problem}" for one in (run.status() for run in runs) if one.problem]
+    return Overview(workspace.root, tuple(_facts(workspace, store, counts, len(runs), damaged)),
                     tuple(_chain(newest, status)), newest.id if newest else "", steps)
 
 
-def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs: int) -> list[tuple[str, str]]:
+def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs: int,
+           damaged: Sequence[str]) -> list[tuple[str, str]]:
     facts = []
     if counts is not None:
         cost = f", ${counts.cost_usd:.2f} paid" if counts.cost_usd else ""
@@ -79,6 +83,7 @@ def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs:
         facts.append(("left", f"{len(left)} things that killed processes left, "
                               f"{size_text(sum(one.size_bytes for one in left))}: `localdistill runs prune` says what "
                               "nothing needs any more, and removes it"))
+    facts += [("damaged", f"{text}. localdistill verify says what else is") for text in damaged]
     machine = look_at_hardware()
     gpus = ", ".join(gpu.name if gpu.free_bytes is None else f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)"
                      for gpu in machine.gpus)
@@ -94,7 +99,7 @@ def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
         return [ChainStep(stage.name, "waiting") for stage in STAGES]
     try:
         wanted = run.request()["stages"]
-    except (OSError, ValueError, KeyError):
+    except LocalDistillError:
         wanted = [stage.name for stage in STAGES]
     steps = []
     for stage in (one.name for one in STAGES):

@@ -63,7 +63,7 @@ class FlippedItem:
 
 def score_card(workspace: Workspace, run: str = "last") -> Scores:
     """The score cards of the run `run`. UsageError when it has none yet, or when they are gone, LocalDistillError when
-    they are damaged: what is not as it was written is never shown."""
+    they, or what they were made from, are damaged: what is not as it was written is never shown."""
     folder = RunFolder.open(workspace.runs, run)
     cards = _cards(workspace, folder, read_output(folder, EvaluateOutput).scorecard)
     forms, not_measured, problems = _forms(workspace, folder)
@@ -84,6 +84,8 @@ def _forms(workspace: Workspace,
         if MEASURED_FILE not in artifact.manifest["files"]:
             return (), (), ()
         measured = MeasuredForms.from_bytes(artifact.checked(MEASURED_FILE).read_bytes(), MEASURED_FILE)
+        if why := next(workspace.damaged_sources(artifact, also=measured.answers), ""):
+            raise LocalDistillError(f"they were measured on what is damaged: {why}")
         return measured.cards, measured.not_measured, ()
     except (LocalDistillError, OSError) as error:
         said = error.message if isinstance(error, LocalDistillError) else str(error)
@@ -108,6 +110,9 @@ def _cards(workspace: Workspace, folder: RunFolder, digest: str) -> tuple[ScoreC
                          f"localdistill resume {folder.id} makes it again")
     if why := artifact.damage():
         raise LocalDistillError(f"the scorecard of run {folder.id} is damaged: {why}",
+                                f"localdistill resume {folder.id} sets it aside and makes it again")
+    if why := next(workspace.damaged_sources(artifact), ""):
+        raise LocalDistillError(f"the scorecard of run {folder.id} cannot be shown: {why}, and it was made from that",
                                 f"localdistill resume {folder.id} sets it aside and makes it again")
     where = f"{SCORECARD_FILE} of run {folder.id}"
     again = f"localdistill resume {folder.id} makes it again"

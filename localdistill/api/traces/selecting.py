@@ -167,7 +167,7 @@ def run_again(workspace: Workspace, run: RunFolder, until: str, filters: Sequenc
               trace_set: str = "") -> RunFolder:
     """Start a run of the same recipe up to the stage `until`, with other filters for a set when some are given; what is
     stored is not asked again."""
-    recipe, text = run.recipe(), (run.path / "recipe.toml").read_text("utf-8")
+    recipe, text = run.recipe(), run.text()
     if filters is not None:
         text = _with_filters(upgraded_text(text).text, filters, trace_set)
         recipe = _with_other_filters(recipe, tuple(filters), trace_set, text)

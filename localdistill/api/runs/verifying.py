@@ -1,0 +1,176 @@
+"""Everything that a workspace holds, read to the last byte and compared with its checksums, whatever was read before:
+artifacts, files of runs, journals. Changes nothing, loads no model; what is damaged is made again by a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from localdistill.core.errors import LocalDistillError
+from localdistill.core.events import Cancel
+from localdistill.safety import journal
+from localdistill.safety.frames import Reading
+from localdistill.spending.reading import read_ledger
+from localdistill.stages.outputs import OUTPUTS, read_output
+from localdistill.workspace.folder import Artifact, Workspace
+from localdistill.workspace.quarantine import read_quarantine
+from localdistill.workspace.run_folder import RunFolder, list_runs
+
+_Look = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One artifact, run or journal."""
+
+    kind: str
+    """`run`, `journal`, or the kind of an artifact."""
+    name: str
+    """Id of a run, else the beginning of a digest or a file's name."""
+    label: str
+    state: Literal["whole", "damaged", "missing"]
+    size_bytes: int = 0
+    """What was read of it."""
+    problems: tuple[str, ...] = ()
+    """Everything that is not what was written, in words."""
+    hint: str = ""
+    """What brings it back; empty where nothing is wrong."""
+
+
+def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list[Verified]:
+    """Every run, artifact and journal of the workspace. Cancelled when told to stop. The store is compared with the
+    journals by `check_store`."""
+    look = (cancel or Cancel()).check
+    runs = list_runs(workspace.runs)
+    wanted = _referred(runs)
+    found = [_run(run, look) for run in runs]
+    found += [_artifact(artifact, wanted.get(artifact.digest, ""), look) for artifact in workspace.all_artifacts()]
+    found += _missing(wanted, {artifact.digest for artifact in workspace.all_artifacts()})
+    found += [_journal(path, look) for path in workspace.journals() if path.parent.parent != workspace.runs]
+    return found
+
+
+def verify_run(workspace: Workspace, run_id: str = "last", cancel: Cancel | None = None) -> list[Verified]:
+    """A run and every artifact that it refers to, with what those were made from. UsageError when there is no such
+    run."""
+    look, run = (cancel or Cancel()).check, RunFolder.open(workspace.runs, run_id)
+    known = {artifact.digest: artifact for artifact in workspace.all_artifacts()}
+    wanted, waiting, found = _referred([run]), list(_referred([run])), [_run(run, look)]
+    seen = set(waiting)
+    while waiting:
+        digest = waiting.pop(0)
+        if artifact := known.get(digest):
+            found.append(_artifact(artifact, run.id, look))
+            more = [one for one in _inputs(artifact) if one not in seen]
+            seen.update(more)
+            waiting += more
+    return found + _missing(wanted, set(known))
+
+
+def _referred(runs: list[RunFolder]) -> dict[str, str]:
+    """The digests of which the stages of runs speak, each with the newest run that does."""
+    found: dict[str, str] = {}
+    for run in runs:
+        for kind in OUTPUTS.values():
+            try:
+                found |= dict.fromkeys(read_output(run, kind).digests(), run.id)
+            except LocalDistillError:
+                continue  # what the run itself cannot say is said of the run
+    return found
+
+
+def _inputs(artifact: Artifact) -> tuple[str, ...]:
+    try:
+        return artifact.inputs
+    except LocalDistillError:
+        return ()
+
+
+def _missing(wanted: dict[str, str], there: set[str]) -> list[Verified]:
+    return [Verified("artifact", digest[3:15], "", "missing", 0, (f"run {run} refers to it",),
+                     f"localdistill resume {run} makes it again")
+            for digest, run in wanted.items() if digest not in there]
+
+
+def _artifact(artifact: Artifact, run: str, look: _Look) -> Verified:
+    problems = tuple(artifact.damages(look, afresh=True))
+    hint = (f"localdistill resume {run} sets it aside and makes it again" if run else
+            "no run that is here refers to it: localdistill runs prune removes it")
+    label = artifact.name.removeprefix(f"{artifact.kind} ").strip("'") if not problems else ""
+    return Verified(artifact.kind, artifact.digest[3:15], label, "damaged" if problems else "whole",
+                    _size(artifact.path), problems, hint if problems else "")
+
+
+def _run(run: RunFolder, look: _Look) -> Verified:
+    problems = tuple(_run_problems(run, look))
+    status = run.status()
+    return Verified("run", run.id, status.state, "damaged" if problems else "whole", _size(run.path), problems,
+                    _hint_of(run) if problems else "")
+
+
+def _hint_of(run: RunFolder) -> str:
+    try:
+        run.recipe()
+    except LocalDistillError as error:
+        return error.hint
+    return f"localdistill resume {run.id} makes again what its stages leave; its record of the past stays as it is"
+
+
+def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
+    """All that is wrong with the files of a run's folder."""
+    checks: list[Callable[[], object]] = [run.request, run.recipe, run.text]
+    checks += [partial(_output, run, stage) for stage in OUTPUTS]
+    checks += [partial(run.lists.read, name) for name in run.lists.names()]
+    yield from dict.fromkeys(filter(None, (_why(check, run.id, look) for check in checks)))
+    if (said := run.status().problem) and "status.json" in said:
+        yield said.rpartition("; ")[2]
+    if lost := run.damaged_lines():
+        yield f"{lost:,} lines of events.jsonl are lost"
+    yield from _journal_problems(run.journal, look)
+    if why := read_ledger(run.calls, run.proof_of_calls).problem:
+        yield f"the ledger of calls is not whole: {why}"
+    try:
+        sum(1 for _ in read_quarantine(run.quarantine))
+    except (LocalDistillError, KeyError, TypeError, ValueError):
+        yield "quarantine.jsonl cannot be read"
+
+
+def _why(check: Callable[[], object], run_id: str, look: _Look) -> str:
+    look()
+    try:
+        check()
+    except LocalDistillError as error:
+        return error.message.removeprefix(f"the recipe of run {run_id} cannot be read: ").replace(
+            f" of run {run_id}", "")
+    return ""
+
+
+def _output(run: RunFolder, stage: str) -> None:
+    if (run.path / "stages" / f"{stage}.json").exists():
+        read_output(run, OUTPUTS[stage])
+
+
+def _journal(path: Path, look: _Look) -> Verified:
+    problems = tuple(_journal_problems(path, look))
+    hint = "localdistill store check says what of it the store has" if problems else ""
+    return Verified("journal", path.name, path.parent.name, "damaged" if problems else "whole",
+                    sum(journal.sizes(path)), problems, hint)
+
+
+def _journal_problems(path: Path, look: _Look) -> Iterator[str]:
+    reading = Reading()
+    try:
+        for count, _ in enumerate(journal.read(path, 0, reading)):
+            if count % 1000 == 0:
+                look()
+    except OSError as error:
+        yield f"{path.name} cannot be read: {(error.strerror or 'no reason').lower()}"
+    if reading.damaged_lines:
+        yield f"{reading.damaged_lines:,} lines of {path.name} are lost"
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

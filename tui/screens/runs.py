@@ -211,8 +211,11 @@ class RunsPage(RunPage):
         self._verify("What lies in this workspace", lambda: verify_workspace(self.ui.workspace))
 
     def _verify(self, title: str, look: Callable[[], list[Verified]]) -> None:
+        def seen(found: list[Verified]) -> None:
+            self.ui.push_screen(ReportDialog(title, _verdicts(found)))
+
         self.ui.notify("reading every byte; this takes a while for large models", markup=False)
-        self.ui.jobs.do(look, lambda found: self.ui.push_screen(ReportDialog(title, _verdicts(found))), group="verify")
+        self.ui.jobs.do(look, seen, group="verify")
 
     def action_quarantine(self) -> None:
         """List what could not be read."""

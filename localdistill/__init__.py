@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from localdistill.api.traces.browsing import (  # fmt: skip
         TRACE_ORDERS, Browser, TraceRow, browse, list_traces, missing_traces, trace_detail,
     )
+    from localdistill.api.traces.choosing import DataChoice
+    from localdistill.api.traces.data_layouts import DataLayout, data_layout, data_layouts, data_tools
     from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
+    from localdistill.api.traces.exporting import DataExport, export_data
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
     from localdistill.api.traces.judging import VERDICTS, judge
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of

@@ -9,6 +9,7 @@ import typer
 
 from localdistill.cli import (
     chat,
+    data,
     doctor,
     exports,
     keys,
@@ -61,6 +62,7 @@ verifying.register(app)
 teachers.register(app)
 ui.register(app)
 traces.register(app)
+data.register(app)
 scores.register(app)
 exports.register(app)
 chat.register(app)

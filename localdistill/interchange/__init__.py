@@ -11,6 +11,7 @@ LAYOUTS = Family("layout", __name__, {
     "messages": "MessagesLayout",
     "sharegpt": "ShareGptLayout",
     "alpaca": "AlpacaLayout",
+    "prompt_completion": "PromptCompletionLayout",
     "columns": "ColumnsLayout",
 })
 """The most telling first: the first one that recognises the rows of a file reads it."""

@@ -8,9 +8,10 @@ What the layout cannot hold:
 | the border of instruction and input | read as one user turn, joined by a blank line; written as `instruction` |
 | system turns after the first turn | writing raises InputError |
 | turns that do not alternate user, assistant | writing raises InputError |
-| reasoning of earlier turns, raw reply, status, kind of trace, terms of use, model | not written |
-| reference, original, tests, source, licence, metadata | not written |
+| reasoning of earlier turns, raw reply | not written |
 | an output whose text holds think tags of its own | is split there when read again |
+| a system turn that says nothing | is none when read again |
+| an answer that says nothing | is no answer when read again |
 """
 
 from __future__ import annotations
@@ -19,27 +20,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Message, Trace
+from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import Reasoning, Writing
 from localdistill.interchange.imported import Imported
+from localdistill.interchange.losses import ANSWER, BORDER, FIRST_RAW, OF_ASKING, SPACE, TURNS
 from localdistill.interchange.rows import (
     RowPlace,
     answer_of,
     imported,
-    only_trace,
     optional_text,
     prompt_of,
     reason_in,
     text_at,
 )
 from localdistill.interchange.usual import MODEL, REASONING, first, is_short, text_of
-from localdistill.templates import join_thinking
+from localdistill.interchange.written import PROMPT_COLUMNS, TRACE_COLUMNS, beside_turns, only_trace, said
 
 
 class AlpacaLayout:
     """The `alpaca` layout."""
 
     name = "alpaca"
+    writing = Writing(
+        {"instruction": "text", "input": "text", "output": "text", "system": "text", "history": [["text"]],
+         **PROMPT_COLUMNS, **TRACE_COLUMNS},
+        ("tags",), OF_ASKING | FIRST_RAW | {SPACE, BORDER, ANSWER, TURNS},
+        read_by={
+            "llama-factory": "dataset_info.json: formatting alpaca",
+            "axolotl": "type: alpaca",
+        })
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -70,7 +80,7 @@ class AlpacaLayout:
         return imported(prompt, answer_of(output, beside) if output.strip() or beside else None, row, place,
                         first(row, MODEL), reason_in(row))
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
+    def write(self, item: Imported, reasoning: Reasoning = "tags") -> Mapping[str, Any]:
         """One row; InputError when the turns do not fit the layout."""
         turns, trace = list(item.prompt.messages), only_trace(item)
         system = turns.pop(0).content if turns and turns[0].role == "system" else ""
@@ -78,24 +88,19 @@ class AlpacaLayout:
         if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
             raise InputError("an alpaca row holds one system turn, then user and assistant in turns, then a user",
                              "write this conversation as messages")
-        row: dict[str, Any] = {"instruction": turns[-1].content, "input": "", "output": _output(trace)}
+        output = said(trace, "tags")["content"] if trace else ""
+        row: dict[str, Any] = {"instruction": turns[-1].content, "input": "", "output": output}
         if system:
             row["system"] = system
         if len(turns) > 1:
             row["history"] = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
-        return row
+        return {**row, **beside_turns(item)}
 
 
 def _reference(row: Mapping[str, Any]) -> str | None:
     """A short `answer` beside the output is what is right."""
     text = text_of(row.get("answer"))
     return text if text is not None and is_short(text) else None
-
-
-def _output(trace: Trace | None) -> str:
-    if trace is None:
-        return ""
-    return join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
 
 
 def _history(value: object, place: RowPlace) -> list[Message]:

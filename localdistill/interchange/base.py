@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
+from localdistill.core.errors import InputError
 from localdistill.core.samples import LayoutSample
 from localdistill.interchange.imported import Imported
+
+Shape = str | Sequence["Shape"] | Mapping[str, "Shape"]
+"""What a column holds: `text`, `flag`, a list of one shape, or an object of named ones."""
+Rows = Iterator[tuple[int, Mapping[str, Any]]]
+Reasoning = Literal["field", "tags", "kept"]
+"""Where a row that is written has reasoning: in a field beside the answer, in think tags before it, or in tags exactly
+where the trace came so."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a layout writes."""
+
+    columns: Mapping[str, Shape]
+    """Every column that a row may have."""
+    reasoning: tuple[Reasoning, ...]
+    """Where it can have reasoning, the usual first."""
+    loses: frozenset[str] = frozenset()
+    """What its rows cannot hold, by the names of `interchange.losses`."""
+    a_row: Literal["answer", "pair", "prompt"] = "answer"
+    """What a row is of: one answer, a right and a wrong one, or a prompt alone."""
+    read_by: Mapping[str, str] = field(default_factory=dict)
+    """Tools of others that read such rows -> how they are told to."""
 
 
 class Layout(Protocol):
     """One layout of JSON rows. Built as `Member()`."""
 
     name: ClassVar[str]
+    writing: ClassVar[Writing | None]
+    """None: it is only read."""
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -24,9 +51,16 @@ class Layout(Protocol):
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The row's content. `number` counts from 1. Raises InputError that names the row and what is missing."""
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """The row that `read` turns back into the same prompt and answers, as far as the layout can hold them;
-        InputError for what it cannot hold at all."""
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
+        """The row that `read` turns back into the same prompt and answers but for what it `loses`; InputError for what
+        it cannot hold at all. `reasoning` is one of those that it can."""
 
 
-Rows = Iterator[tuple[int, Mapping[str, Any]]]
+class ReadOnly:
+    """What a layout that is only read has in place of writing."""
+
+    writing: ClassVar[Writing | None] = None
+
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
+        """InputError."""
+        raise InputError("this layout is only read", "`localdistill data layouts` names those that are written")

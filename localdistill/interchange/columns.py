@@ -2,8 +2,7 @@
 then shown before it is used.
 
 A column may hold a text, a conversation, one turn, or a list with an answer in each place; reasoning, verdicts and
-finish reasons then stand in lists of the same length. What is written is `question`, `response`, `reasoning`, `model`,
-`reference`, `original`, `tests`.
+finish reasons then stand in lists of the same length.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.conversation import prompt_and_answer, read_turns, turns_in
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.known_sets import AnswerColumns, ColumnMap, known_set, value_at
@@ -24,9 +24,7 @@ from localdistill.interchange.rows import (
     SplitReply,
     answer_of,
     imported_trace,
-    is_faithful,
     need_user,
-    only_trace,
     reason_in,
     verdict_of,
 )
@@ -122,7 +120,7 @@ def is_usual(columns: ColumnMap) -> bool:
     return {name.lower() for name in columns.question} <= _PLAIN and not _MAYBE & {name.lower() for name in texts}
 
 
-class ColumnsLayout:
+class ColumnsLayout(ReadOnly):
     """The `columns` layout."""
 
     name: ClassVar[str] = "columns"
@@ -142,8 +140,6 @@ class ColumnsLayout:
                                                                                    "We add.\nIt is 2.")),
             LayoutSample({"question": "1 + 1?"}, asks("1 + 1?")),
             LayoutSample({"prompt": "1 + 1?", "response": said}, asks("1 + 1?"), "2", think),
-            LayoutSample({"prompt": talk, "completion": [{"role": "assistant", "content": said}]}, asks("1 + 1?"), "2",
-                         think),
             LayoutSample({"question": "1 + 1?", "solution": "2", "deepseek_thinking_trajectory": think,
                           "deepseek_attempt": "2"}, asks("1 + 1?", "2"), "2", think),
             LayoutSample({"problem": "1 + 1?", "answer": "2", "solution": "We add.", "generations": [said, "3"],
@@ -173,20 +169,6 @@ class ColumnsLayout:
         prompt = _prompt(row, columns, place)
         answers = [answer for one in columns.answers for answer in _answers(row, one, prompt, place)]
         return Imported(prompt, tuple(answers))
-
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """A flat row; turns before the last question are lost, and so is what is no text."""
-        prompt, trace = item.prompt, only_trace(item)
-        system = next((m.content for m in prompt.messages if m.role == "system"), None)
-        said: dict[str, Any] = {}
-        if trace is not None:
-            parts = {"response": trace.raw} if is_faithful(trace) else {"reasoning": trace.reasoning,
-                                                                       "response": trace.answer}
-            said = {**parts, "model": trace.model}
-        right = item.answers[0].right if item.answers else None
-        row = {"system": system, "question": prompt.question, **said, "correct": right, "reference": prompt.reference,
-               "original": prompt.original, "tests": prompt.tests, "source": prompt.source, "licence": prompt.licence}
-        return {key: value for key, value in row.items() if value not in (None, "")}
 
 
 def _prompt(row: Mapping[str, Any], columns: ColumnMap, place: RowPlace) -> Prompt:

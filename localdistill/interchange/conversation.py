@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from localdistill.core.records import Message, Prompt, Role
+from localdistill.core.records import Message, Role
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import (
     RowPlace,
@@ -196,9 +196,3 @@ def _answer_beside(row: Mapping[str, Any]) -> SplitReply | None:
 def _stated(turns: Sequence[Turn], key: str) -> str | None:
     """The first text under `key` in what files state of single turns."""
     return next((turn.info[key] for turn in turns if isinstance(turn.info.get(key), str)), None)
-
-
-def conversation_of(prompt: Prompt) -> list[dict[str, str]]:
-    """The turns of a prompt as `messages` writes them."""
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
-

@@ -3,8 +3,6 @@ file is never held in memory. Knows no layout beyond the family's table."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,15 +142,3 @@ def _columns(sample: Sequence[Mapping[str, Any]]) -> Likeness:
             return Likeness(ColumnsLayout.name, known.columns)
     guessed = next(found for row in sample if (found := guess(row)) is not None)
     return Likeness(ColumnsLayout.name, guessed, is_guess=not is_usual(guessed))
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write `rows` as JSON lines (gzip when the name ends in .gz), complete or not at all; their number."""
-    partial = path.with_name(path.name + ".partial")
-    count = 0
-    with gzip.open(partial, "wb") if path.suffix == ".gz" else partial.open("wb") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
-            count += 1
-    partial.replace(path)
-    return count

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import RowPlace, need_user, text_at
 
@@ -22,7 +22,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _KEYS = {"question", "answer", "insufficient_question"}
 
 
-class Gsm8kLayout:
+class Gsm8kLayout(ReadOnly):
     """The `gsm8k` layout."""
 
     name = "gsm8k"
@@ -44,13 +44,6 @@ class Gsm8kLayout:
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """A prompt with reference and original response."""
         return Imported(gsm8k_prompt(row, RowPlace(source, number)))
-
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """Question and solution; calculator marks are gone, and a trace is left out. InputError without a solution."""
-        prompt = item.prompt
-        if prompt.original is None or "####" not in prompt.original:
-            raise InputError("a gsm8k row needs an original response that ends in '#### N'", "write it as prompts")
-        return {"question": prompt.question, "answer": prompt.original}
 
 
 def gsm8k_prompt(row: Mapping[str, Any], place: RowPlace) -> Prompt:

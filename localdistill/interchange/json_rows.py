@@ -145,16 +145,17 @@ def checked(value: Any, place: RowPlace, has_escapes: bool) -> Any:
     """`value` without half surrogate pairs. InputError when it is nested too deeply."""
     if not is_within(value):
         raise place.error(f"is nested more than {MOST_DEPTH} deep")
-    return _without_lone_surrogates(value) if has_escapes else value
+    return without_lone_surrogates(value) if has_escapes else value
 
 
-def _without_lone_surrogates(value: Any) -> Any:
+def without_lone_surrogates(value: Any) -> Any:
+    """`value` with U+FFFD in place of each surrogate that stands alone."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_lone_surrogates(item) for item in value]
+        return [without_lone_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_lone_surrogates(k): _without_lone_surrogates(v) for k, v in value.items()}
+        return {without_lone_surrogates(k): without_lone_surrogates(v) for k, v in value.items()}
     return value
 
 

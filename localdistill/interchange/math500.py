@@ -8,6 +8,7 @@ from typing import Any
 
 from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import RowPlace, need_user, optional_text, text_at
 
@@ -15,7 +16,7 @@ _KEYS = {"problem", "solution", "answer"}
 _FACTS = ("subject", "level", "unique_id")
 
 
-class Math500Layout:
+class Math500Layout(ReadOnly):
     """The `math500` layout."""
 
     name = "math500"
@@ -41,9 +42,3 @@ class Math500Layout:
             reference=optional_text(row, "answer", place), original=optional_text(row, "solution", place),
             source=source, metadata={key: row[key] for key in _FACTS if row.get(key) is not None},
         ))
-
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """The row; a trace is left out."""
-        prompt = item.prompt
-        facts = {key: prompt.metadata[key] for key in _FACTS if key in prompt.metadata}
-        return {"problem": prompt.question, "solution": prompt.original, "answer": prompt.reference, **facts}

@@ -14,11 +14,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.conversation import conversation_of, read_conversation, turns_in
+from localdistill.interchange.base import Reasoning, Writing
+from localdistill.interchange.conversation import read_conversation, turns_in
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.known_sets import known_set
-from localdistill.interchange.rows import RowPlace, conversation_row, is_faithful, only_trace
-from localdistill.templates.marks import begins_with_mark
+from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
+from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.written import (
+    PROMPT_COLUMNS,
+    TRACE_COLUMNS,
+    TURN,
+    answer_turn,
+    beside_turns,
+    only_trace,
+    turn_of,
+)
 
 OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata"}
 _KEYS = ("messages", "conversation", "dialogue", "chat")
@@ -34,6 +44,15 @@ class MessagesLayout:
     """The `messages` layout."""
 
     name = "messages"
+    writing = Writing(
+        {"messages": [TURN], **PROMPT_COLUMNS, **TRACE_COLUMNS}, ("field", "tags", "kept"),
+        OF_ASKING | FIRST_RAW | {SPACE},
+        read_by={
+            "trl": "SFTTrainer takes the column messages as it is",
+            "axolotl": "type: chat_template",
+            "unsloth": "apply_chat_template, then train_on_responses_only",
+            "mlx-lm": "--data FOLDER, where FOLDER holds train.jsonl",
+        })
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -70,17 +89,11 @@ class MessagesLayout:
             raise place.error(f"'{key}' is not a list of turns")
         return read_conversation(row, turns, place)
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """Tags stay inside the content where the trace came that way; else reasoning gets its own key."""
-        turns: list[dict[str, Any]] = [dict(turn) for turn in conversation_of(item.prompt)]
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
+        """The turns, and beside them what else is known."""
         trace = only_trace(item)
-        if trace is not None and is_faithful(trace):
-            turns.append({"role": "assistant", "content": trace.raw})
-        elif trace is not None:
-            turns.append({"role": "assistant", "content": trace.answer, "reasoning_content": trace.reasoning})
-            if begins_with_mark(trace.answer):  # it is text, and would be taken for reasoning without a word about it
-                turns[-1]["info"] = {"think_content": trace.reasoning, "answer_content": trace.answer}
-        return conversation_row("messages", turns, item)
+        answer = [answer_turn(trace, reasoning)] if trace else []
+        return {"messages": [*map(turn_of, item.prompt.messages), *answer], **beside_turns(item)}
 
 
 def _key(row: Mapping[str, Any]) -> str | None:

@@ -11,18 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.errors import InputError
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.gsm8k import gsm8k_prompt
 from localdistill.interchange.imported import Imported
-from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, only_trace, reason_in, text_at
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, reason_in, text_at
 from localdistill.templates.marks import closing_alone
 
 _KEY = re.compile(r"(.+) \(question\)")
 _REASONERS = {"deepseek-reasoner", "QwQ", "DSQ"}
 
 
-class MipTracesLayout:
+class MipTracesLayout(ReadOnly):
     """The `mip_traces` layout."""
 
     name = "mip_traces"
@@ -55,14 +55,6 @@ class MipTracesLayout:
         is_reasoner = model in _REASONERS or bool(closing_alone(reply))
         answer = answer_of(reply, opened=True) if is_reasoner else SplitReply("", reply.strip(), reply)
         return imported(prompt, answer, {}, place, model, reason_in(row))
-
-    def write(self, item: Imported) -> Mapping[str, Any]:
-        """The row with the model in its key. InputError without a trace or without GSM8K's solution."""
-        prompt, trace = item.prompt, only_trace(item)
-        if trace is None or prompt.original is None:
-            raise InputError("a row of this layout needs a solution and a reply", "write it as prompts or messages")
-        reply = trace.raw or (f"{trace.reasoning}\n</think>\n\n" if trace.reasoning else "") + trace.answer
-        return {"question": prompt.question, "answer": prompt.original, f"{trace.model} (question)": reply}
 
 
 def _reply_keys(row: Mapping[str, Any]) -> list[str]:

@@ -14,10 +14,13 @@ from typing import Any
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.conversation import Turn, conversation_of, prompt_and_answer, read_turns, turns_in
+from localdistill.interchange.base import Reasoning, Writing
+from localdistill.interchange.conversation import Turn, prompt_and_answer, read_turns, turns_in
 from localdistill.interchange.imported import Answer, Imported
-from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, is_faithful, prompt_of
+from localdistill.interchange.losses import FIRST_RAW, OF_ANSWERS, OF_ASKING, SPACE
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, prompt_of
 from localdistill.interchange.usual import MODEL, QUESTION, SYSTEM, first, is_stated, text_of
+from localdistill.interchange.written import PROMPT_COLUMNS, TURN, answer_turn, prompt_keys, turn_of
 
 _SIDES = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"), ("preferred", "dispreferred"),
           ("response_chosen", "response_rejected"))
@@ -28,6 +31,11 @@ class PreferenceLayout:
     """The `preference` layout."""
 
     name = "preference"
+    writing = Writing(
+        {"prompt": [TURN], "chosen": [TURN], "rejected": [TURN], "model": "text", **PROMPT_COLUMNS},
+        ("field", "tags", "kept"), OF_ASKING | OF_ANSWERS | FIRST_RAW | {SPACE}, a_row="pair",
+        read_by={"trl": "DPOTrainer, and the other trainers of pairs", "axolotl": "rl: dpo, type: chat_template.default"
+                 " with field_messages: prompt"})
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -69,19 +77,15 @@ class PreferenceLayout:
             Answer(imported_trace(prompt, reply, source, model, {}, place), right, name)
             for (_, reply), right, name in zip((wanted, unwanted), (True, False), sides, strict=True)))
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
         """A row of two answers; InputError without one that is right and one that is wrong."""
-        pair = [next((one.trace for one in item.answers if one.right is right), None) for right in (True, False)]
-        if None in pair or len(item.answers) != 2:
+        pair = [one.trace for right in (True, False) for one in item.answers if one.right is right]
+        if [one.right for one in item.answers] not in ([True, False], [False, True]):
             raise InputError("a row of this layout needs a right and a wrong answer", "write them as messages")
-        chosen, rejected = ([{"role": "assistant", **_said(trace)}] for trace in pair if trace)
-        return {"prompt": conversation_of(item.prompt), "chosen": chosen, "rejected": rejected}
-
-
-def _said(trace: Any) -> dict[str, str]:
-    if is_faithful(trace):
-        return {"content": trace.raw}
-    return {"content": trace.answer, "reasoning_content": trace.reasoning}
+        chosen, rejected = ([answer_turn(trace, reasoning)] for trace in pair)
+        model = {"model": pair[0].model} if pair[0].model == pair[1].model != "" else {}
+        return {"prompt": [*map(turn_of, item.prompt.messages)], "chosen": chosen, "rejected": rejected, **model,
+                **prompt_keys(item.prompt)}
 
 
 def _sides(row: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -10,16 +10,21 @@ from typing import Any
 
 from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
-from localdistill.interchange.conversation import conversation_of, read_turns
+from localdistill.interchange.base import Reasoning, Writing
+from localdistill.interchange.conversation import read_turns
 from localdistill.interchange.imported import Imported
+from localdistill.interchange.losses import ANSWER
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
-from localdistill.interchange.rows import RowPlace, prompt_keys, prompt_of
+from localdistill.interchange.rows import RowPlace, prompt_of
+from localdistill.interchange.written import PROMPT_COLUMNS, prompt_keys, turn_of
 
 
 class PromptsLayout:
     """The `prompts` layout."""
 
     name = "prompts"
+    writing = Writing({"messages": [{"role": "text", "content": "text"}], **PROMPT_COLUMNS}, (), frozenset({ANSWER}),
+                      a_row="prompt")
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -49,6 +54,6 @@ class PromptsLayout:
         asked = tuple([Message(turn.role, turn.text) for turn in read_turns(turns, place)])
         return Imported(prompt_of(asked, row, source, place))
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
         """The prompt; the trace is left out."""
-        return {"messages": conversation_of(item.prompt), **prompt_keys(item.prompt)}
+        return {"messages": [*map(turn_of, item.prompt.messages)], **prompt_keys(item.prompt)}

@@ -108,16 +108,6 @@ def optional_text(row: Mapping[str, Any], key: str, place: RowPlace) -> str | No
     return text_at(row, key, place)
 
 
-def mapping_at(row: Mapping[str, Any], key: str, place: RowPlace) -> Mapping[str, Any]:
-    """The object under `key`; empty when absent or null."""
-    value = row.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise place.error(f"'{key}' is not an object")
-    return value
-
-
 def need_user(messages: tuple[Message, ...], place: RowPlace) -> tuple[Message, ...]:
     """`messages`, when one of them is a user turn that says something."""
     if not any([message.role == "user" and message.content.strip() for message in messages]):
@@ -141,12 +131,6 @@ def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] |
     return SplitReply(split.reasoning, split.answer, text, is_cut=split.found and not split.closed)
 
 
-def is_faithful(trace: Trace) -> bool:
-    """True when the raw text of `trace`, split again, gives its reasoning and answer."""
-    answer = answer_of(trace.raw)
-    return bool(trace.raw) and (answer.reasoning, answer.text) == (trace.reasoning, trace.answer)
-
-
 def reason_in(*places: Mapping[str, Any]) -> str | None:
     """The finish reason that the first of `places` states, of the one reply that they are about."""
     values = [place.get(key) for place in places for key in _REASONS]
@@ -168,9 +152,10 @@ def status_of(answer: SplitReply, reason: str | None = None) -> Status:
 
 def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, row: Mapping[str, Any],
                    place: RowPlace, reason: str | None = None) -> Trace:
-    """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide) and
-    `terms`."""
+    """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide),
+    `terms`, and `trace_source`: the file that it came from first."""
     kind = "raw" if answer.reasoning else "none"
+    source = optional_text(row, "trace_source", place) or source
     return Trace(
         id=content_id("imported", [[m.role, m.content] for m in prompt.messages],
                       answer.raw or [answer.reasoning, answer.text], source),
@@ -208,20 +193,6 @@ def verdict_of(value: object) -> bool | None:
     return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
 
 
-def conversation_row(key: str, turns: list[dict[str, Any]], item: Imported) -> dict[str, Any]:
-    """The row of a conversation whose `turns` stand under `key`, with what the turns do not say."""
-    row = {key: turns, **prompt_keys(item.prompt), **(trace_keys(item.trace) if item.trace else {})}
-    verdict = next(((one.said_by, one.right) for one in item.answers if one.right is not None), None)
-    return row if verdict is None or verdict[0] not in VERDICTS else {**row, verdict[0]: verdict[1]}
-
-
-def only_trace(item: Imported) -> Trace | None:
-    """The answer of a row that can hold one; InputError where there are several."""
-    if len(item.answers) > 1:
-        raise InputError("a row of this layout holds one answer", "write each answer as a row of its own")
-    return item.trace
-
-
 def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ...], place: RowPlace) -> Any:
     value = row.get(key)
     if value is None:
@@ -231,31 +202,12 @@ def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ..
     return value
 
 
-def trace_keys(trace: Trace) -> dict[str, str]:
-    """The keys that say what the text of `trace` alone does not."""
-    derived = answer_of(trace.raw) if is_faithful(trace) else SplitReply(trace.reasoning, trace.answer)
-    keys = {"model": trace.model} if trace.model else {}
-    if trace.status != status_of(derived):
-        keys["status"] = trace.status
-    if trace.trace_kind != ("raw" if trace.reasoning else "none"):
-        keys["trace_kind"] = trace.trace_kind
-    return {**keys, "terms": trace.terms} if trace.terms else keys
-
-
-def prompt_keys(prompt: Prompt) -> dict[str, Any]:
-    """Everything a prompt holds beside its messages, absent values left out."""
-    texts = {"reference": prompt.reference, "original": prompt.original, "tests": prompt.tests}
-    keys: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
-    keys |= {key: value for key, value in (("source", prompt.source), ("licence", prompt.licence)) if value}
-    return {**keys, "metadata": dict(prompt.metadata)} if prompt.metadata else keys
-
-
 def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: RowPlace,
               reference: str | None = None, tests: str | None = None) -> Prompt:
     """The prompt of a row: what its own keys say, else what its turns said, else columns of the usual names."""
     own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)
     stated = {key: optional_text(row, key, place) for key in ("original", "licence")}
-    metadata = dict(mapping_at(row, "metadata", place)) if isinstance(row.get("metadata"), Mapping) else {}
+    metadata = _metadata(row)
     if "document" not in metadata and (document := first(row, DOCUMENT)):
         metadata["document"] = document
     return Prompt(
@@ -267,3 +219,14 @@ def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str
         licence=stated["licence"] or first(row, LICENCE) or "",
         metadata=metadata,
     )
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What else a row says of its prompt: an object, or the JSON of one, as tables hold it."""
+    value = row.get("metadata")
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -12,10 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localdistill.core.samples import LayoutSample, asks
+from localdistill.interchange.base import Reasoning, Writing
 from localdistill.interchange.conversation import read_conversation, turns_in
 from localdistill.interchange.imported import Imported
-from localdistill.interchange.rows import RowPlace, conversation_row, is_faithful, only_trace
-from localdistill.templates import join_thinking
+from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
+from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.written import (
+    PROMPT_COLUMNS,
+    STATED,
+    TRACE_COLUMNS,
+    beside_turns,
+    is_faithful,
+    only_trace,
+    said,
+)
 
 _NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
 
@@ -24,6 +34,14 @@ class ShareGptLayout:
     """The `sharegpt` layout."""
 
     name = "sharegpt"
+    writing = Writing(
+        {"conversations": [{"from": "text", "value": "text", "info": STATED}], **PROMPT_COLUMNS, **TRACE_COLUMNS},
+        ("tags", "kept"), OF_ASKING | FIRST_RAW | {SPACE},
+        read_by={
+            "llama-factory": "dataset_info.json: formatting sharegpt",
+            "axolotl": "type: chat_template with field_messages: conversations",
+            "unsloth": "standardize_sharegpt, then apply_chat_template",
+        })
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -49,14 +67,11 @@ class ShareGptLayout:
             raise place.error("'conversations' is not a list of turns")
         return read_conversation(row, turns, place)
 
-    def write(self, item: Imported) -> Mapping[str, Any]:
+    def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
         """System turns become turns, so that their place is kept."""
         turns: list[dict[str, Any]] = [{"from": _NAMES[m.role], "value": m.content} for m in item.prompt.messages]
         trace = only_trace(item)
-        if trace is not None and is_faithful(trace):
-            turns.append({"from": "gpt", "value": trace.raw})
-        elif trace is not None:
-            value = join_thinking(trace.reasoning, trace.answer) if trace.reasoning else trace.answer
-            info = {"think_content": trace.reasoning, "answer_content": trace.answer}
-            turns.append({"from": "gpt", "value": value, "info": info})
-        return conversation_row("conversations", turns, item)
+        if trace is not None:
+            text = said(trace, reasoning if is_faithful(trace) else "tags")
+            turns.append({"from": "gpt", "value": text.pop("content"), **text})
+        return {"conversations": turns, **beside_turns(item)}

@@ -228,6 +228,15 @@ def _labels(window: str) -> str:
         WHERE prompt_seq {window} AND kind = 'label' GROUP BY prompt_seq, member) GROUP BY prompt_seq"""
 
 
+def verdicts_sql(key: str, facts: str, scope: FactScope | None = None) -> str:
+    """(key, right) of what was found right or wrong: by a person, else by every member of `scope` that decided.
+    facts: what follows FROM, with `key` in it and a WHERE at its end."""
+    newest = "" if scope is not None else f"QUALIFY version = max(version) OVER (PARTITION BY {key}, member)"
+    return (f"SELECT {key}, coalesce(bool_and(passed) FILTER (WHERE kind = 'judgement'), bool_and(passed)) AS is_right "
+            f"FROM (SELECT {key}, member, version, kind, passed FROM {facts} AND kind <> 'label' "
+            f"AND ({within(scope)} OR kind <> 'grade') {newest}) GROUP BY {key}")
+
+
 def within(scope: FactScope | None) -> str:
     """The condition that a fact is one of `scope`; any is without one."""
     if scope is None:

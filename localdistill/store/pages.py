@@ -115,7 +115,10 @@ def stored_places(sessions: Sessions, where: str = "", search: str = "") -> Iter
 
 def selected_places(sessions: Sessions, ids: Sequence[str]) -> array[int]:
     """The places of these traces, in stored order; those that are gone are left out."""
-    return array("q", sorted(seqs(sessions, "traces", ids).values()))
+    found = array("q")
+    for start in range(0, len(ids), BORDERS.lookup_ids):
+        found.extend(seqs(sessions, "traces", ids[start:start + BORDERS.lookup_ids]).values())
+    return array("q", sorted(set(found)))
 
 
 def sorted_places(sessions: Sessions, order: str, among: array[int] | None = None) -> array[int]:
@@ -132,6 +135,20 @@ def sorted_places(sessions: Sessions, order: str, among: array[int] | None = Non
         whole = whole.filter(pc.is_in(whole.column("seq"), pa.array(among, pa.int64())))
     keys = ([(column, direction)] if column else []) + [("seq", "descending" if order == "newest" else "ascending")]
     return _integers(whole.take(pc.sort_indices(whole, sort_keys=keys)))
+
+
+def places_by_prompt(sessions: Sessions, among: array[int]) -> array[int]:
+    """The places `among`, so that the traces of one prompt stand together, in stored order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sql = "SELECT seq, coalesce(prompt_seq, -seq) AS prompt FROM traces WHERE seq BETWEEN $1 AND $2"
+    tables = list(sweep(sessions, "traces", lambda con, low, high, _: _arrow(con, sql, low, high)))
+    if not tables:
+        return array("q")
+    whole = pa.concat_tables(tables)
+    whole = whole.filter(pc.is_in(whole.column("seq"), pa.array(among, pa.int64())))
+    return _integers(whole.take(pc.sort_indices(whole, sort_keys=[("prompt", "ascending"), ("seq", "ascending")])))
 
 
 def _scored(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:

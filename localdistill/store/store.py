@@ -15,7 +15,7 @@ from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, T
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import forgetting, journals, reading, view
 from localdistill.store import selections as ledger
-from localdistill.store.columns import facts_seen, within
+from localdistill.store.columns import facts_seen, verdicts_sql, within
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.keeper import Keeper, own_path
@@ -127,12 +127,7 @@ class Store(Keeper):
     def verdicts(self, ids: Sequence[str], scope: FactScope | None = None) -> dict[str, bool]:
         """Whether each trace was found right, where somebody decided: a person, else every one of the members of
         `scope` that did."""
-        newest = "" if scope is not None else "QUALIFY version = max(version) OVER (PARTITION BY id, member)"
-        sql = (
-            "SELECT id, coalesce(bool_and(passed) FILTER (WHERE kind = 'judgement'), bool_and(passed)) FROM ("
-            "SELECT id, member, version, kind, passed FROM facts JOIN incoming ON id = subject_id "
-            f"WHERE kind <> 'label' AND ({within(scope)} OR kind <> 'grade') {newest}) GROUP BY id"
-        )
+        sql = verdicts_sql("id", "facts JOIN incoming ON id = subject_id WHERE true", scope)
         return {row[0]: row[1] for row in self._joined(ids, sql) if row[1] is not None}
 
     def vetoed(self, ids: Sequence[str]) -> set[str]:

@@ -24,7 +24,6 @@ from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
 from localdistill.exporters.gguf_parts import llama_client as child
 from localdistill.exporters.gguf_parts import quantizer
-from localdistill.exporters.gguf_parts.card import scrub
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.vocabulary import (
     SPLIT_ONE_DIGIT,
@@ -34,6 +33,7 @@ from localdistill.exporters.gguf_parts.vocabulary import (
 )
 from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
+from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_forms_card
 from tests.tiny_models import CHAT_TEMPLATE, PLAIN_TEMPLATE, edit_json, tiny_model
 

@@ -10,7 +10,7 @@ import pytest
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, UsageError
 from localdistill.interchange import json_rows
-from localdistill.interchange.files import detect, preview, read_file, read_prompts, write_rows
+from localdistill.interchange.files import detect, preview, read_file, read_prompts
 from localdistill.interchange.raw_rows import rows_of
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -143,19 +143,6 @@ def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:
         path = tmp_path / "rows.json"
         path.write_text(content)
         assert questions(path) == [(1, "a\ufffd b 🙂")]
-
-
-def test_writing_is_complete_or_absent(tmp_path: Path) -> None:
-    def rows() -> Any:
-        yield from ROWS
-        raise RuntimeError
-
-    path = tmp_path / "rows.jsonl"
-    with pytest.raises(RuntimeError):
-        write_rows(path, rows())
-    assert not path.exists()
-    assert write_rows(path, ROWS) == 7 and questions(path)[6] == (7, "q6 é 🙂")
-    assert write_rows(tmp_path / "rows.jsonl.gz", ROWS) == 7 and len(questions(tmp_path / "rows.jsonl.gz")) == 7
 
 
 @needs_data

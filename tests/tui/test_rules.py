@@ -28,6 +28,7 @@ TERMINAL_ONLY = {
     "recipe schema": "for other programs",
     "recipe list": "Recipe lists what ships",
     "logprobs": "figures of one model, for scripts",
+    "data layouts": "the window of data export names them",
     "store check": "maintenance; Home says what is missing",
     "store rebuild": "maintenance; its hint is shown with what is missing",
 }

@@ -14,6 +14,7 @@ from localdistill import (
     TRACE_ORDERS,
     VERDICTS,
     Browser,
+    DataChoice,
     Fact,
     LocalDistillError,
     TraceDetail,
@@ -54,6 +55,8 @@ class TracesPage(Page):
                 "In turn: stored, newest, lowest score, most tokens, highest cost."),
         Command("traces.judge", "judge: trace is right or wrong", "judge", "screen.ask('judgement')", "j",
                 "Counts above every grader. For example: wrong the unit is missing", in_footer=False),
+        Command("traces.export", "export: these traces to a file", "data export", "screen.export", "x",
+                "For other tools: what is listed here, as a file.", in_footer=False),
         Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
         Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
         Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
@@ -244,6 +247,12 @@ class TracesPage(Page):
 
         self.ui.jobs.do(lambda: judge(self.ui.workspace, trace_id, VERDICTS[verdict], note), judged, group="judge",
                         failed=self._refused)
+
+    def action_export(self) -> None:
+        """Ask for a file, and write what is listed to it."""
+        from tui.flows.data import export_traces
+
+        export_traces(self.ui, DataChoice(self._asked["selection"], self._asked["filter"], self._asked["search"]))
 
     def _chosen_id(self) -> str:
         """The open trace's id, else that of the row."""

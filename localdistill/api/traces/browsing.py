@@ -103,6 +103,11 @@ class Browser:
                 return
             yield piece if among is None else array("q", (seq for seq in piece if seq in among))
 
+    @property
+    def places(self) -> array[int]:
+        """The numbers of all traces that were found, in order."""
+        return self._places
+
     def seq(self, index: int) -> int:
         """The number of the trace at `index`, which stays when the order changes."""
         return self._places[index]

@@ -1,32 +1,20 @@
-"""The model card and the checksums that lie beside exported files. Facts come from the job; anything that looks like a
-path of a machine, a private address or this host's name is cut out before it is written."""
+"""The model card and the checksums that lie beside exported files. Facts come from the job; what would name a place on
+this machine is cut out of them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from localdistill.exporters.base import ExportJob
+from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ScoreCard
 from localdistill.templates.marks import OURS
 
-_PATH = re.compile(r"(?<![\w:/.~])~?(?:/[\w.+@ -]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+")
-_PRIVATE_URL = re.compile(
-    r"\bhttps?://(?:[^\s/@\"']*@)?(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|\[|"
-    r"[\w-]+(?::\d+)?(?:[/\s]|$)|[\w.-]+\.(?:local|lan|internal|home|corp))[^\s\"')]*")
 _OWN_ROWS = ("base_model", "licences", "licenses", "licence", "license", "scorecard")
-
-
-def scrub(text: str) -> str:
-    """`text` without absolute paths (their last part stays), private addresses and this machine's name."""
-    text = _PRIVATE_URL.sub("(private address)", text)
-    text = _PATH.sub(lambda match: re.split(r"[/\\]", match.group().rstrip("/\\"))[-1], text)
-    host = socket.gethostname()
-    return re.sub(rf"(?<!\w){re.escape(host)}(?!\w)", "(host)", text) if host else text
 
 
 def licences_of(card: Mapping[str, Any]) -> list[str]:

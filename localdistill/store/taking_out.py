@@ -24,7 +24,7 @@ FEWEST, MOST = 16, 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class TakenOut:
     """One trace as it is stored."""
 
     prompt: Prompt | None
@@ -36,7 +36,7 @@ class Stored:
     """How many things are said of it beside verdicts."""
 
 
-def stored_at(sessions: Sessions, places: Sequence[int], scope: FactScope | None = None) -> Iterator[Stored]:
+def stored_at(sessions: Sessions, places: Sequence[int], scope: FactScope | None = None) -> Iterator[TakenOut]:
     """The traces at these places, in that order; places that are gone are left out. As many are fetched together as
     hold little text."""
     start, many = 0, 64
@@ -49,7 +49,7 @@ def stored_at(sessions: Sessions, places: Sequence[int], scope: FactScope | None
         wanted = sorted({place for _, place, _ in rows if place is not None})
         prompts = {row[0]: prompt_of(row[1:]) for row in pick(sessions, wanted, rows_query("prompts", PROMPT_COLUMNS))}
         verdicts, facts = _said(sessions, chunk, scope)
-        yield from (Stored(prompts.get(place), trace, verdicts.get(seq), facts.get(seq, 0))
+        yield from (TakenOut(prompts.get(place), trace, verdicts.get(seq), facts.get(seq, 0))
                     for seq, place, trace in rows)
         many = max(FEWEST, min(MOST, 2 * many, int(many * TEXT_AT_ONCE / max(1, held))))
 

@@ -18,7 +18,7 @@ from localdistill.stages.outputs import scope_of_run
 from localdistill.stages.sets import ids_of
 from localdistill.store.pages import places_by_prompt, readers, selected_places, stored_places
 from localdistill.store.session import Sessions
-from localdistill.store.taking_out import Stored, prompts_of, stored_at
+from localdistill.store.taking_out import TakenOut, prompts_of, stored_at
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
@@ -96,7 +96,7 @@ class StoredSource:
     def _pairs(self, places: array[int]) -> Iterator[Taken | str]:
         """The first right answer of a prompt with its first wrong one, and so on: none is in two pairs."""
         for _, found in groupby(stored_at(self.sessions, places, self.scope), key=lambda one: one.trace.prompt_id):
-            waiting: dict[bool, list[Stored]] = {True: [], False: []}
+            waiting: dict[bool, list[TakenOut]] = {True: [], False: []}
             for one in found:
                 if one.prompt is None or one.right is None:
                     yield NO_PROMPT if one.prompt is None else UNJUDGED
@@ -154,5 +154,5 @@ def _removed(definition: Mapping[str, Any], removed: Mapping[str, int]) -> dict[
             "removed": ", ".join(f"{name} {count:,}" for name, count in removed.items())}
 
 
-def _answer(one: Stored) -> Answer:
+def _answer(one: TakenOut) -> Answer:
     return Answer(one.trace, one.right, "" if one.right is None else VERDICT)

@@ -27,6 +27,8 @@ class CountingServer:
         self.usage = {"prompt_tokens": 5, "completion_tokens": 9}
         self.preface = ""
         """What every answer begins with."""
+        self.thinks_in = "reasoning_content"
+        """The field that holds reasoning."""
         self.broken: Callable[[int], bool] = lambda number: False
         """Whether question `number` gets bytes that are no reply."""
         self._lock = threading.Lock()
@@ -53,7 +55,7 @@ class CountingServer:
                 message = {
                     "role": "assistant",
                     "content": f"{outer.preface}The answer is {2 * number + wrong}.",
-                    "reasoning_content": f"{number} + {number} = {2 * number}.",
+                    outer.thinks_in: f"{number} + {number} = {2 * number}.",
                 }
                 self._send(
                     200,

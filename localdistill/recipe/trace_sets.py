@@ -102,6 +102,9 @@ class HowAsked(Options):
     top_logprobs: int = Field(0, ge=0, le=256)
     """Log-probabilities of so many tokens kept at every new token, in Parquet files of the run, for engines that can.
     0 keeps none."""
+    reasoning_within: int = Field(8, ge=0)
+    """A teacher that is to think (`thinks = true`, or an arm trains on this set's reasoning) and shows none in its
+    first so many replies ends the asking; what it answered is kept. 0 takes answers without reasoning from it."""
     may_fail: float = Field(0.01, ge=0.0, le=1.0)
     """Share of prompts that may stay without an answer; above it the run stops as partial and can be resumed."""
 

@@ -105,6 +105,8 @@ class Teacher:
     terms: str
     trace_set: str = ""
     until_verified: bool = False
+    reasoning_within: int = 0
+    """So many first replies without reasoning end the asking; 0 where none is expected."""
     ids: list[str] = field(default_factory=list)
     """Of every request that may be sent, in the order of the prompts; also of those whose answer is stored."""
     unasked: set[str] = field(default_factory=set)

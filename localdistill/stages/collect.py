@@ -29,6 +29,7 @@ from localdistill.stages.asking import (
 from localdistill.stages.collecting import MOST_ERRORS, Collecting
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import makers_of, sayings_of
+from localdistill.stages.first_rows import trains_on_reasoning
 from localdistill.stages.holdout import keep_aside
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.stages.questions import Questions
@@ -208,11 +209,14 @@ class _Asking:
         """Every engine of every set."""
         recipe, teachers = self._context.recipe, []
         for one in recipe.asked:
+            is_to_think = (trains_on_reasoning(recipe, one.name, self._context.base) if one.thinks is None
+                           else one.thinks)
             for name in one.ask:
                 engine, section = self._engines[name], recipe.engine(name)
                 terms = terms_of(section.use, section.options)
                 asker = Asker(one, engine, recipe.seed)
-                teachers.append(Teacher(name, engine, asker, engine.identity(), terms, one.name, one.until_verified))
+                teachers.append(Teacher(name, engine, asker, engine.identity(), terms, one.name, one.until_verified,
+                                        one.reasoning_within if is_to_think else 0))
         return teachers
 
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from functools import partial
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import BudgetReached, EngineUnavailable
+from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Reply, Request, trace_of
 from localdistill.stages.asking import RequestQueue, Teacher, making_few, side_by_side
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.questions import with_way_on
-from localdistill.stages.rechecking import RejectionWatch, keep_probe, last_probe, recheck
+from localdistill.stages.rechecking import RejectionWatch, SilenceWatch, keep_probe, last_probe, recheck
 from localdistill.stages.verifying import Pair, Verdict, VerdictQueue, Verifier
 from localdistill.templates.unknown_marks import unknown_mark
 from localdistill.workspace.quarantine import quarantine
@@ -53,6 +53,7 @@ class Collecting:
         self._asked_by: dict[str, int] = {}
         """Request -> place of its queue."""
         self._watches = {name: RejectionWatch() for name in self._lanes}
+        self._silent = [SilenceWatch(teacher.reasoning_within) for teacher in teachers]
         self._verdicts: VerdictQueue | None = None
         self._scores = context.logprobs() if any(one.top_logprobs for one in context.recipe.asked) else None
 
@@ -62,7 +63,7 @@ class Collecting:
         try:
             with context.journal() as journal, making_few(), self._judging(journal):
                 # Rejected answers queue further tries; what came too late for one round starts the next.
-                while any(self._queues) and not context.cancel.is_set():
+                while any(self._queues) and not context.cancel.is_set() and not self._is_silent():
                     for reply in side_by_side([self._stream(lane) for lane in self._lanes.values()]):
                         self._take(journal, self._asked_by.pop(reply.request_id), reply)
                     if self._verdicts is not None:
@@ -78,6 +79,13 @@ class Collecting:
             elapsed_s = time.monotonic() - began
             context.emit(Measured("tokens_per_s", self._tokens / max(elapsed_s, 1e-9)))
         context.cancel.check()
+        for teacher, watch in zip(self._teachers, self._silent, strict=True):
+            if watch.fired:
+                raise PartialResult(
+                    f"{teacher.name} is to think, and {watch.seen}; {self._done} of {self._total} answers are kept",
+                    "where another field holds the reasoning, name it in the engine's reasoning_fields; a server of "
+                    "your own may need a reasoning parser. reasoning_within = 0 in the set takes answers without "
+                    f"reasoning: localdistill resume {context.run.id} goes on")
         for run_id, count in self.foreign.items():
             context.note(f"{count} questions are being asked by run {run_id}: localdistill attach {run_id}")
         for text, count in self._errors.most_common(3):
@@ -113,9 +121,14 @@ class Collecting:
         """What gives verdicts has ended early: nothing more is to be asked."""
         return self._verdicts is not None and self._verdicts.problem is not None
 
+    def _is_silent(self) -> bool:
+        """A teacher that is to think shows nothing of it: nobody is asked more."""
+        return any(watch.fired for watch in self._silent)
+
     def _stream(self, lane: Sequence[int]) -> Callable[[Callable[[], bool]], Iterator[Reply]]:
         def answers(stopped: Callable[[], bool]) -> Iterator[Reply]:
-            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set() or self._is_without_verdicts())
+            cancel = Cancel(lambda: stopped() or self._context.cancel.is_set() or self._is_without_verdicts()
+                            or self._is_silent())
             yield from self._teachers[lane[0]].engine.answer(self._claimed(lane), self._context.emit, cancel)
 
         return answers
@@ -147,6 +160,7 @@ class Collecting:
         self._counts[reply.status] += 1
         if self._watches[teacher.name].saw(reply.status):
             self._look_again(teacher)
+        self._silent[place].saw(reply)
         if reply.status == "error":
             self._errors[reply.error] += 1
             if reply.raw:

@@ -4,10 +4,11 @@ that stand in for those of a teacher. Asks nobody and stores nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.records import Candidate, Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
 from localdistill.recipe import Recipe
 from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.row_files import read_section
@@ -27,6 +28,22 @@ def first_rows(recipe: Recipe, base: Path, student: Path) -> Iterator[tuple[str,
             reasons = [row.reason for row in rows if isinstance(row, Skip)]
             if len(reasons) == len(rows):
                 yield arm.name, reasons[0] if reasons else f"the format {part.format} makes none"
+
+
+def trains_on_reasoning(recipe: Recipe, trace_set: str, base: Path) -> bool:
+    """Whether an arm makes examples of this set's answers with reasoning, and none of answers without."""
+    prompt = Prompt((Message("user", "?"),), reference="Yes.", original="Yes.")
+    thought = _stand_ins(prompt)
+    bare = [replace(one, trace=replace(one.trace, reasoning="", trace_kind="none")) for one in thought]
+    for member in (part.member for arm in recipe.arms for part in arm.parts if trace_set in part.traces):
+        try:
+            made = [any(isinstance(row, Example) for row in format_of(member, base).lay_out(prompt, candidates, len))
+                    for candidates in (thought, bare)]
+        except LocalDistillError:
+            continue  # what such a format lacks is told elsewhere
+        if made == [True, False]:
+            return True
+    return False
 
 
 def _first_prompt(recipe: Recipe, base: Path) -> Prompt | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 from localdistill.core.errors import Cancelled, LocalDistillError
 from localdistill.core.events import Cancel
-from localdistill.core.records import Status, content_id
+from localdistill.core.records import Reply, Status, content_id
 from localdistill.engines.base import Engine
-from localdistill.engines.wire.probe_report import Probe, compare, shown
+from localdistill.engines.wire.probe_report import Probe, compare, shown, text_fields
 from localdistill.safety.files import atomic_write_text
 from localdistill.spending.ledger import SpendLedger
 from localdistill.workspace.folder import Workspace
@@ -85,6 +85,36 @@ class RejectionWatch:
             return False
         self.fired = self.share > self.SHARE and self.share >= self.TIMES * self.before
         return self.fired
+
+
+class SilenceWatch:
+    """Fires when none of a teacher's first replies that say something shows reasoning."""
+
+    def __init__(self, within: int) -> None:
+        """within: how many; 0 never fires."""
+        self._within, self._hidden = within, 0
+        self._carriers: dict[str, None] = {}
+        self.count = 0
+        self.fired = False
+
+    @property
+    def seen(self) -> str:
+        """What was seen instead, for an error."""
+        carriers = ", ".join(self._carriers) or "nothing"
+        hidden = f", though {self._hidden:,} tokens of it are counted" if self._hidden else ""
+        return f"none of its first {self.count} replies shows reasoning{hidden} (text came in: {carriers})"
+
+    def saw(self, reply: Reply) -> None:
+        """Take one reply in. Those that failed or were refused tell nothing."""
+        if self.fired or not self._within or reply.status not in ("complete", "length", "reasoning_only"):
+            return
+        if reply.reasoning:
+            self._within = 0
+            return
+        self.count += 1
+        self._hidden += 0 if reply.usage.estimated else reply.usage.reasoning_tokens
+        self._carriers.update(dict.fromkeys(text_fields(reply.raw)))
+        self.fired = self.count >= self._within
 
 
 def recheck(engine: Engine, old: Probe | None, ledger: SpendLedger, cancel: Cancel,

@@ -23,7 +23,7 @@ from localdistill.core.errors import (
     UsageError,
 )
 from localdistill.core.events import Cancel, Counted, Event, Measured, Noted, Warned
-from localdistill.core.records import Message, Prompt, Sampling, Trace, request_id, request_namer
+from localdistill.core.records import Message, Prompt, Reply, Sampling, Trace, request_id, request_namer
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from localdistill.spending.reading import state_spent
 from localdistill.stages import collect, grade, rewrite, select
@@ -31,6 +31,7 @@ from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
 from localdistill.stages.context import StageContext
 from localdistill.stages.export import strictest_terms
 from localdistill.stages.outputs import CollectOutput, TermsOfUse, read_output
+from localdistill.stages.rechecking import SilenceWatch
 from localdistill.workspace.quarantine import read_quarantine
 from localdistill.workspace.run_folder import RunFolder
 from tests.helpers import CountingServer, counting_server, write_questions
@@ -456,3 +457,47 @@ def test_marks_that_nobody_knows_are_counted_and_told_when_files_are_taken_in(tm
     assert chain.counts("unknown marks") == {"<deep_thought>": 1}
     [warned] = [event for event in chain.events if isinstance(event, Warned)]
     assert "1 x <deep_thought>" in warned.text
+
+
+ARM = '\n[student]\nmodel = "tiny"\n[arm.a]\ntraces = "teacher"\nformat = "{format}"\n'
+
+
+@pytest.mark.parametrize(("collecting", "arm"), [
+    ("thinks = true", ""), ("", ARM.format(format="full_trace")), ("", ARM.format(format="reasoning_then_answer")),
+])
+def test_a_teacher_that_is_to_think_and_shows_nothing_of_it_is_not_asked_on(
+        tmp_path: Path, server: CountingServer, collecting: str, arm: str) -> None:
+    server.thinks_in = "inner_voice"
+    recipe = recipe_of(tmp_path, 60, at(server, "concurrency = 2"), collecting=collecting) + arm
+    chain = Chain(tmp_path, recipe)
+    with pytest.raises(PartialResult) as stopped:
+        chain.collect()
+    stored = Store(Workspace(tmp_path).store_path).traces()
+    assert 8 <= len(list(stored)) == sum(server.asked.values()) < 60
+    assert "none of its first 8 replies shows reasoning" in stopped.value.message
+    assert "content, inner_voice" in stopped.value.message and "reasoning_fields" in stopped.value.hint
+    assert f"{sum(server.asked.values())} of 60 answers are kept" in stopped.value.message
+    chain.recipe = recipe.replace("concurrency = 2", 'reasoning_fields = ["inner_voice"]')
+    chain.run = None
+    assert len(chain.collect()) == 60 and set(server.asked.values()) == {1}
+
+
+@pytest.mark.parametrize(("collecting", "arm"), [
+    ("thinks = true\nreasoning_within = 0", ""), ("thinks = false", ARM.format(format="full_trace")),
+    ("", ARM.format(format="answer_only")), ("", ""),
+])
+def test_answers_without_reasoning_are_taken_where_none_is_wanted(
+        tmp_path: Path, server: CountingServer, collecting: str, arm: str) -> None:
+    server.thinks_in = "inner_voice"
+    assert len(Chain(tmp_path, recipe_of(tmp_path, 20, at(server), collecting=collecting) + arm).collect()) == 20
+
+
+def test_one_reply_with_reasoning_shows_that_a_teacher_thinks(tmp_path: Path) -> None:
+    watch = SilenceWatch(3)
+    for reasoning in ("", "", "So.", "", "", "", ""):
+        watch.saw(Reply("q", "complete", reasoning, "7"))
+    failed = SilenceWatch(2)
+    for _ in range(5):
+        failed.saw(Reply("q", "error"))
+        failed.saw(Reply("q", "refusal", answer="No."))
+    assert not watch.fired and not failed.fired

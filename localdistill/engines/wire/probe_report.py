@@ -4,13 +4,14 @@ came; sends nothing and keeps nothing. Every word of a server that enters a repo
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from localdistill.core.records import Reply
-from localdistill.engines.wire.collected import Collected, tokens_of
+from localdistill.engines.wire.collected import UNREADABLE, Collected, tokens_of
 from localdistill.engines.wire.dialect import RateLimitHeaders
 from localdistill.safety.text import display_safe
 from localdistill.templates.marks import HARMONY_STARTS, bare, closing_alone, hit_at, opened_by
@@ -185,6 +186,22 @@ def carriers(collected: Collected) -> tuple[str, ...]:
     elif closing := closing_alone(content):
         found.append(f"{closing} in the text, without its opening tag")
     return tuple(shown(name) for name in found)
+
+
+_NO_TEXT = frozenset({"role", "usage", "id", "model", "type"})
+
+
+def text_fields(raw: str) -> tuple[str, ...]:
+    """The fields of a reply's message that hold something, by name; of a body that is no reply of a server, none."""
+    try:
+        body = json.loads(raw) if raw.startswith("{") else None
+        message = body["choices"][0]["message"] if "choices" in body else body
+        parts = message.get("content")
+        types = [f"content.{part.get('type')}" for part in parts] if isinstance(parts, list) else []
+        own = [name for name, value in message.items() if value and name not in _NO_TEXT]
+    except UNREADABLE:
+        return ()
+    return tuple(map(shown, dict.fromkeys((*own, *types))))
 
 
 _NUMBER = r"(\d[\d,_]{0,14})"

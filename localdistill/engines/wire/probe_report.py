@@ -194,7 +194,7 @@ _NO_TEXT = frozenset({"role", "usage", "id", "model", "type"})
 def text_fields(raw: str) -> tuple[str, ...]:
     """The fields of a reply's message that hold something, by name; of a body that is no reply of a server, none."""
     try:
-        body = json.loads(raw) if raw.startswith("{") else None
+        body: Any = json.loads(raw)
         message = body["choices"][0]["message"] if "choices" in body else body
         parts = message.get("content")
         types = [f"content.{part.get('type')}" for part in parts] if isinstance(parts, list) else []

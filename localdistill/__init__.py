@@ -86,6 +86,9 @@ if TYPE_CHECKING:
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail
     from localdistill.workspace.folder import Workspace
+    from localdistill.workspace.forgetting import (  # fmt: skip
+        Forgetting, Forgot, forget, plan_forgetting, unfinished_forgetting,
+    )
     from localdistill.workspace.quarantine import Quarantined, read_quarantine
     from localdistill.workspace.rebuilding import Rebuilt, StoreCheck, check_store, rebuild_store
     from localdistill.workspace.recovery import Missing, open_store

@@ -12,6 +12,7 @@ from localdistill.cli import (
     data,
     doctor,
     exports,
+    forgetting,
     keys,
     logprobs,
     output,
@@ -59,6 +60,7 @@ recipes.register(app)
 status.register(app)
 stores.register(app)
 verifying.register(app)
+forgetting.register(app)
 teachers.register(app)
 ui.register(app)
 traces.register(app)

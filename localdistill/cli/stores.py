@@ -30,7 +30,7 @@ def check(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     """Compare the store with the journals."""
     from localdistill import check_store
 
-    found = check_store(workspace_of(workspace), _progress(as_json))
+    found = check_store(workspace_of(workspace), progress(as_json))
     if as_json:
         output.data_json({**dataclasses.asdict(found), "is_whole": found.is_whole})
     else:
@@ -55,7 +55,7 @@ def rebuild(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     """Make the store again."""
     from localdistill import rebuild_store
 
-    made = rebuild_store(workspace_of(workspace), _progress(as_json))
+    made = rebuild_store(workspace_of(workspace), progress(as_json))
     if as_json:
         output.data_json({**dataclasses.asdict(made), "aside": made.aside and str(made.aside)})
         return
@@ -70,7 +70,7 @@ def rebuild(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
         output.talk(f"the old one is {made.aside.name}; remove it when you do not need it any more")
 
 
-def _progress(as_json: bool) -> Callable[[Any], None]:
+def progress(as_json: bool) -> Callable[[Any], None]:
     """Says now and then how far it is."""
     shown_at = time.monotonic()
 

@@ -104,9 +104,11 @@ def _not_held_out(context: StageContext, ids: list[str], name: str) -> list[str]
 def _import(context: StageContext, section: ImportedSet, marks: Counter[str]) -> list[str]:
     """Store the rows of a set's files, batch by batch: a million of them are never held."""
     store, ids, kinds, found = context.store, dict[str, None](), Counter[str](), Counter[str]()
+    barred = store.barred()
     for rows in in_batches(read_section(section, context.base)):
         context.cancel.check()
-        answers = [answer for row in rows for answer in row.answers]
+        answers = [answer for row in rows if not barred.bars(row.prompt) for answer in row.answers
+                   if not barred.bars(answer.trace)]
         new = store.add_prompts(row.prompt for row in rows)
         new += store.add_traces(answer.trace for answer in answers)
         store.add_facts(fact for answer in answers if (fact := answer.fact) is not None)
@@ -195,8 +197,9 @@ class _Asking:
         assert section is not None  # the recipe's own check
         holdout = self._context.holdout
         held = holdout.messages() if holdout is not None else set()
+        barred = self._context.store.barred()
         prompts: Iterator[Prompt] = (item.prompt for item in read_section(section, self._context.base)
-                                     if item.prompt.messages not in held)
+                                     if item.prompt.messages not in held and not barred.bars(item.prompt))
         if sample := int(self._context.run.request().get("sample", 0)):
             return evenly(list(unique(prompts)), sample)
         return prompts

@@ -19,6 +19,7 @@ from localdistill.recipe.trace_sets import HoldoutSection, ImportedSet, Selected
 from localdistill.stages.asking import unique
 from localdistill.stages.row_files import read_section
 from localdistill.store import Store
+from localdistill.store.forgetting import Names
 from localdistill.workspace.run_folder import RunFolder
 
 SIDES = ("test", "dev")
@@ -54,7 +55,8 @@ def holdout_of(recipe: Recipe, base: Path, store: Store | None = None) -> Holdou
     if recipe.prompts is None or section is None or not (section.test or section.dev):
         return None
     files = [recipe.prompts, *(one for one in recipe.sets if isinstance(one, ImportedSet))]
-    read = (item.prompt for one in files for item in read_section(one, base))
+    barred = store.barred() if store is not None else Names()
+    read = (item.prompt for one in files for item in read_section(one, base) if not barred.bars(item.prompt))
     return split(list(unique(chain(read, _stored(recipe, store)))), section)
 
 

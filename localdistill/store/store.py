@@ -17,6 +17,7 @@ from localdistill.store import forgetting, journals, reading, view
 from localdistill.store import selections as ledger
 from localdistill.store.columns import facts_seen, verdicts_sql, within
 from localdistill.store.conditions import matching_seqs
+from localdistill.store.forgetting import Names
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.keeper import Keeper, own_path
 from localdistill.store.places import follow_journal
@@ -307,6 +308,14 @@ class Store(Keeper):
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
         """What the journals, and the store's own, hold and the store does not."""
         return journals.lacking(self._sessions, list(dict.fromkeys([self.journal, *paths])))
+
+    def forget(self, names: Names) -> None:
+        """Remove all rows of these, and let them never be stored again. What journals hold of them is not touched."""
+        self._say(names.line())
+
+    def barred(self) -> Names:
+        """All that was ever forgotten here: it is neither stored nor asked again."""
+        return self._sessions.run(forgetting.barred) if self.path.exists() else Names()
 
     def uncopied(self) -> dict[str, list[str]]:
         """The ids of what was imported without a copy, by file."""

@@ -37,6 +37,8 @@ MARKER = "localdistill.toml"
 SCRATCH = ("checkpoints",)
 """Folders that only help to resume; they are removed before an artifact is published."""
 KEPT = "journals"
+FORGETTING = "forgetting.json"
+"""Lies in a workspace while something is being forgotten."""
 WHY = "WHY.txt"
 """Lies in every folder that was set aside."""
 _PLAIN = re.compile(r"[\w-]+")

@@ -11,7 +11,7 @@ from localdistill.core.events import Emit, Noted, Warned
 from localdistill.safety import journal
 from localdistill.store import CatchUp, Lack, Store
 from localdistill.store.session import WAIT_S
-from localdistill.workspace.folder import KEPT, Workspace
+from localdistill.workspace.folder import FORGETTING, KEPT, Workspace
 from localdistill.workspace.imports import Unfinished, unfinished
 from localdistill.workspace.run_folder import RUN_JOURNAL, RunFolder, list_runs
 
@@ -72,6 +72,9 @@ def open_store(workspace: Workspace, wait_s: float = WAIT_S) -> Store:
 def missing_in(workspace: Workspace, store: Store) -> list[Missing]:
     """What `store` should hold and does not; looked for in what it knows by itself and in the sizes of journals."""
     found = [_unfinished(one) for one in unfinished(workspace)]
+    if (workspace.root / FORGETTING).exists():
+        found.append(Missing("something was being forgotten when that was ended: copies of it are still here",
+                             "localdistill forget goes on with it"))
     if not store.path.exists():
         return found
     found += [_lost(lack) for lack in store.lacking(workspace.journals())]

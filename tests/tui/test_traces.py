@@ -273,3 +273,23 @@ async def test_j_says_that_a_trace_is_right_and_a_verdict_that_is_none_is_refuse
         await pilot.press("escape")
         await shows(pilot, app, "✓ 1")
     assert store.verdicts(["b2:one"]) == {"b2:one": True}
+
+
+@piloted
+async def test_the_prompt_of_a_trace_is_forgotten_after_a_yes(tmp_path: Path) -> None:
+    store = Store(Workspace(tmp_path).store_path)
+    prompts = [Prompt((Message("user", f"{word} of the garden?"),)) for word in ("Quince", "Plum")]
+    store.add_prompts(prompts)
+    store.add_traces([Trace(f"b2:{n}", prompt.id, "e", "m", "", "Two.") for n, prompt in enumerate(prompts)])
+    app = LocalDistillApp(tmp_path, start="traces")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, "2 traces")
+        page(app).action_forget()
+        await shows(pilot, app, "Forget 1 prompts")
+        assert "cannot be removed: files of your own" in await shows(pilot, app, "y: yes")
+        assert store.counts().prompts == 2
+        await pilot.press("y")
+        await shows(pilot, app, "1 prompts, 1 answers")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, TracesPage) and table(app).count == 1)
+    assert [prompt.question for prompt in store.prompts()] == ["Plum of the garden?"]

@@ -25,6 +25,7 @@ from localdistill import (
     trace_detail,
 )
 from tui.commands import Command
+from tui.flows.forgetting import forget_prompt
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
@@ -57,6 +58,8 @@ class TracesPage(Page):
                 "Counts above every grader. For example: wrong the unit is missing", in_footer=False),
         Command("traces.export", "export: these traces to a file", "data export", "screen.export", "x",
                 "For other tools: what is listed here, as a file.", in_footer=False),
+        Command("traces.forget", "forget: prompt of the trace", "forget", "screen.forget", "",
+                "With its answers and every copy here, after a yes.", in_footer=False),
         Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
         Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
         Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
@@ -253,6 +256,10 @@ class TracesPage(Page):
         from tui.flows.data import export_traces
 
         export_traces(self.ui, DataChoice(self._asked["selection"], self._asked["filter"], self._asked["search"]))
+    def action_forget(self) -> None:
+        """Forget the prompt of the open trace, else of that in the row."""
+        if trace_id := self._chosen_id():
+            forget_prompt(self.ui, trace_id, self.action_look_again)
 
     def _chosen_id(self) -> str:
         """The open trace's id, else that of the row."""

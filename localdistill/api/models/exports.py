@@ -17,6 +17,7 @@ from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
 from localdistill.stages.outputs import ExportOutput, read_output
 from localdistill.workspace.folder import Artifact, Workspace, check_file
+from localdistill.workspace.forgetting import made_of_forgotten
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder, list_runs
 
@@ -215,7 +216,7 @@ def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
         folder.id, "gone", made.arm, made.export, thinks=made.thinks, scores=tuple(_scores(made)),
         not_measured=made.not_measured, terms=made.terms.strictest, terms_of=made.terms.providers,
         licences=_licences(workspace, folder, unknown), standings=made.standings or (),
-        cautions=_cautions(made, folder.id), arms=arms, unknown=tuple(unknown))
+        cautions=(*_cautions(made, folder.id), *_forgotten(workspace, made.export)), arms=arms, unknown=tuple(unknown))
     artifact = _artifact(workspace, made.export)
     if artifact is None:
         return found
@@ -271,6 +272,11 @@ def _cautions(made: ExportOutput, run: str) -> tuple[str, ...]:
     if made.standings is None:
         return (f"how it stands against the base was not recorded; localdistill resume {run} does",)
     return tuple(cautions(made.standings))
+
+
+def _forgotten(workspace: Workspace, digest: str) -> tuple[str, ...]:
+    day = made_of_forgotten(workspace).get(digest)
+    return (f"it was trained or measured on what was forgotten here on {day}",) if day else ()
 
 
 def _files(artifact: Artifact) -> Iterator[ExportedFile]:

@@ -119,17 +119,20 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     name = "columns" if stated else looks_like(path, unfold).require_sure(path) if layout == "auto" else layout
     reading, sums, marks, ends = FileReading(), Counter[str](), Counter[str](), Counter[str]()
     store, ended = open_store(workspace), ""
+    barred = store.barred()
     said = _said(path, name, stated, unfold)
     rows = read_file(path, name, stated, reading, unfold)
     with begun(workspace, path) as progress, store.importing(path.name, is_copied) as into:
         for batch, broke_off in _batches(rows):
             ended = broke_off
             sums["prompts"] += into.add_prompts(item.prompt for item in batch)
-            answers = [answer for item in batch for answer in item.answers]
+            answers = [answer for item in batch if not barred.bars(item.prompt) for answer in item.answers
+                       if not barred.bars(answer.trace)]
             sums["traces"] += into.add_traces(answer.trace for answer in answers)
             facts = [fact for answer in answers if (fact := answer.fact) is not None]
             into.add_facts(facts)
             sums["verdicts"] += len(facts)
+            sums["forgotten"] += sum(barred.bars(item.prompt) for item in batch)
             marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
             ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
             sums["rows"] += len(batch)
@@ -137,7 +140,8 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     if not reading.rows:
         raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
                                    f"{path.name} holds no rows"), "look at the rows with --preview")
-    return ImportReport(path.name, name, reading.rows, sums["prompts"], sums["traces"], _note(ends, marks),
+    note = _note(ends, marks, sums["forgotten"])
+    return ImportReport(path.name, name, reading.rows, sums["prompts"], sums["traces"], note,
                         dict(marks.most_common()), reading.left_out, dict(reading.reasons.most_common()),
                         tuple(reading.examples), dict(reading.unused.most_common()), sums["verdicts"], said, ended)
 
@@ -165,8 +169,8 @@ def _batches(rows: Iterator[tuple[int, Imported]]) -> Iterator[tuple[list[Import
         yield [], ended
 
 
-def _note(ends: Counter[str], marks: Mapping[str, int]) -> str:
-    notes = []
+def _note(ends: Counter[str], marks: Mapping[str, int], forgotten: int) -> str:
+    notes = [f"{forgotten} were forgotten here on purpose, and stay out"] if forgotten else []
     if ends:
         notes.append(f"{ends.total()} are not complete ({', '.join(sorted(ends))}) and stay out of training")
     if marks:

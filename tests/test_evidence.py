@@ -17,6 +17,7 @@ from localdistill import (
     Workspace,
     exports_of,
     list_runs,
+    plan_pruning,
     score_card,
     survey,
     verify_run,
@@ -243,3 +244,15 @@ def test_what_one_process_read_is_free_for_the_next_until_it_changes(
     assert as_another_process() == "b.gguf is not what was written" and sorted(read) == ["a.gguf", "b.gguf"]
     memory.write_text(seals.sealed({"files": {"b.gguf": [7, 1, 1, 1, made.manifest["files"]["b.gguf"]["sha256"]]}}))
     assert as_another_process() == "b.gguf is not what was written", "another version of the file is not this one"
+
+
+def test_a_damaged_artifact_is_among_what_takes_disk_and_keeps_what_it_may_have_been_made_from(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    workspace = Workspace(root)
+    before = {item.name: item.kept_by for item in plan_pruning(workspace, 10**6)}
+    cut(only(root, "artifacts/adapter/*/manifest.json"))
+    after = {item.name: item for item in plan_pruning(workspace, 10**6)}
+    assert set(after) == set(before)
+    [harmed] = [item for item in after.values() if item.label == "damaged: manifest.json cannot be read"]
+    assert harmed.kind == "adapter" and harmed.kept_by == "run garden-1"
+    assert all(item.kept_by for item in after.values() if before[item.name])

@@ -124,7 +124,7 @@ def test_one_damaged_run_does_not_stop_the_pruning_and_keeps_every_artifact(tmp_
     workspace = Workspace(tmp_path)
     workspace.make_artifact("answers", "b2:aa", {"label": "a", "inputs": []}, write_a_file)
     damaged, good = finished_run(workspace), finished_run(workspace)
-    damaged.write_output("collect", b"{")
+    (damaged.path / "stages" / "collect.json").write_bytes(b"{")
     items = {item.name: item for item in plan_pruning(workspace, keep_days=0)}
     assert "damaged" in items[damaged.id].kept_by and damaged.id in items["aa"].kept_by and not items[good.id].kept_by
 

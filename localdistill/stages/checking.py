@@ -36,6 +36,7 @@ from localdistill.stages.learning import objective_of, why_unlearnable
 from localdistill.stages.tokenizing import format_of
 from localdistill.store import Store
 from localdistill.tasks.base import Given, Task
+from localdistill.workspace.folder import check_file
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 _IN_HUB = "hf://"
@@ -152,6 +153,8 @@ def _require_file(name: str, base: Path) -> None:
         ModelFolder.open(path)
     elif path.suffix == ".gguf":
         read_header(path)
+    if path.is_file():
+        check_file(path)
 
 
 def _engines(look: _Look) -> Iterator[Problem]:

@@ -108,6 +108,23 @@ async def test_unreadable_replies_are_listed_with_their_first_bytes(tmp_path: Pa
 
 
 @piloted
+async def test_verifying_shows_what_is_damaged_above_what_is_whole(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    app = LocalDistillApp(root, start="runs")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: stands(app, "garden-1"))
+        await app.run_action("screen.verify_run")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "were read" in screen_text(app))
+        assert "damaged" not in screen_text(app)
+        await pilot.press("escape")
+        with open(next((root / "artifacts/export").glob("*/*.gguf")), "ab") as file:
+            file.write(b"more")
+        await app.run_action("screen.verify_workspace")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "damaged" in screen_text(app))
+        assert "export " in screen_text(app) and "resume garden-1" in screen_text(app)
+
+
+@piloted
 async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_path: Path) -> None:
     workspace = collected(tmp_path)
     app = LocalDistillApp(tmp_path, start="runs")

@@ -110,6 +110,9 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
             except LocalDistillError as error:
                 unread = f"run {run.id} may need it: {error.message}"
     artifacts = {artifact.digest: artifact for artifact in workspace.list_artifacts()}
+    harmed = [artifact for artifact in workspace.all_artifacts() if artifact.digest not in artifacts]
+    unread = unread or next((f"the {one.name} may have been made from it, and is damaged" for one in harmed
+                             if one.digest in used), "")
     waiting = list(used)
     while waiting:
         artifact = artifacts.get(waiting.pop())
@@ -129,6 +132,8 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
                 used.get(artifact.digest, unread),
             )
         )
+    items += [PruneItem(one.kind, one.digest[3:15], f"damaged: {one.damage()}", one.path, _size(one.path),
+                        used.get(one.digest, "")) for one in harmed if (one.path / MANIFEST).exists()]
     items += [PruneItem(LEFT, one.path.name, one.what, one.path, one.size_bytes, one.kept_by)
               for one in leftovers(workspace)]
     aside = sorted(workspace.damaged.iterdir()) if workspace.damaged.is_dir() else []

@@ -33,12 +33,16 @@ def export(
     search: Annotated[str, typer.Option(help="Only traces that contain this text.")] = "",
     run: Annotated[str, typer.Option(help="A run, whose recipe has the set; `last` is the newest.")] = "",
     trace_set: Annotated[str, typer.Option("--set", help="Which set of the run's recipe, after its filters.")] = "",
+    arm: Annotated[
+        str, typer.Option(help="An arm of the run's recipe: its training rows, as its formats laid the traces out.")
+    ] = "",
     reasoning: Annotated[
         str, typer.Option(help="Where reasoning stands: `field` (reasoning_content), `tags` (before the answer), or "
                                "`kept` (in tags exactly where the answer came so). The usual place is the layout's.")
     ] = "",
     tool: Annotated[
-        str, typer.Option("--for", help="trl, axolotl, llama-factory, unsloth or mlx-lm: the layout that it reads.")
+        str, typer.Option("--for", help="trl, axolotl, llama-factory, unsloth or mlx-lm: the layout that it reads; "
+                                      "llama-factory also gets its entry in dataset_info.json.")
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     workspace: WorkspaceOption = None,
@@ -53,7 +57,7 @@ def export(
         if output.is_live() and not as_json:
             passing.show(f"{event.done:,} {event.unit}")
 
-    choice = DataChoice(selection, where, search, run, trace_set)
+    choice = DataChoice(selection, where, search, run, trace_set, arm)
     done = export_data(workspace_of(workspace), file, choice, layout, reasoning, tool, force, tell)
     passing.clear()
     if as_json:

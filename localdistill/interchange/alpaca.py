@@ -89,11 +89,8 @@ class AlpacaLayout:
             raise InputError("an alpaca row holds one system turn, then user and assistant in turns, then a user",
                              "write this conversation as messages")
         output = said(trace, "tags")["content"] if trace else ""
-        row: dict[str, Any] = {"instruction": turns[-1].content, "input": "", "output": output}
-        if system:
-            row["system"] = system
-        if len(turns) > 1:
-            row["history"] = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
+        history = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
+        row = {"instruction": turns[-1].content, "input": "", "output": output, "system": system, "history": history}
         return {**row, **beside_turns(item)}
 
 

@@ -21,7 +21,7 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
-from localdistill.stages.learning import candidates, objective_of, why_unlearnable
+from localdistill.stages.learning import objective_of, trainable, why_unlearnable
 from localdistill.stages.matching import Bundle, Match, Offer, match
 from localdistill.stages.outputs import (
     FACTS_FILE,
@@ -129,13 +129,11 @@ def _lay_out(context: StageContext, arm: ArmRows, part: PartRows, tokens: TraceT
     """Every trace of a part as tokenized rows or a skip."""
     ids, done, name = part.part.trace_ids, 0, arm.section.name
     context.require_prompts(ids)
-    vetoed = context.store.vetoed(ids) if -1 not in part.format.signs else set()
-    for prompt, traces in candidates(context.store, ids, scope_of_run(context.run)):
+    for prompt, traces, vetoed in trainable(context.store, ids, part.format, scope_of_run(context.run)):
         context.cancel.check()
         groups: dict[str, list[TokenizedRow]] = {}
-        part.skips += [Skip(prompt.id, one.trace.id, VETOED) for one in traces if one.trace.id in vetoed]
-        done += len(traces)
-        traces = [one for one in traces if one.trace.id not in vetoed]
+        part.skips += [Skip(prompt.id, one.trace.id, VETOED) for one in vetoed]
+        done += len(traces) + len(vetoed)
         for row in tokens.rows(part.format, prompt, traces):
             if isinstance(row, Skip):
                 part.skips.append(row)

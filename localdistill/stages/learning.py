@@ -60,6 +60,16 @@ def candidates(store: Store, trace_ids: Sequence[str],
                               for _, trace in own]
 
 
+def trainable(store: Store, trace_ids: Sequence[str], form: Format, scope: FactScope | None = None,
+              ) -> Iterator[tuple[Prompt, list[Candidate], list[Candidate]]]:
+    """Prompt by prompt: the traces that the format may lay out, and those that it may not, because the file that they
+    came from says that they are wrong and the format shows nothing of that kind."""
+    vetoed = store.vetoed(trace_ids) if -1 not in form.signs else set()
+    for prompt, traces in candidates(store, trace_ids, scope):
+        yield (prompt, [one for one in traces if one.trace.id not in vetoed],
+               [one for one in traces if one.trace.id in vetoed])
+
+
 def _values(facts: Sequence[Fact]) -> dict[str, float | str]:
     """The facts under the names of their columns."""
     found: dict[str, float | str] = {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from localdistill.core.records import Candidate, Prompt, Skip
+from localdistill.core.records import Candidate, Example, Prompt, Skip
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -34,10 +34,15 @@ class TraceTokenizer:
     def rows(self, form: Format, prompt: Prompt, candidates: Sequence[Candidate]) -> list[TokenizedRow | Skip]:
         """The traces of one prompt in one format as the student's tokens, and why some make no row. A group with a row
         that cannot be made is left out whole."""
+        return [row for _, row in self.laid_out(form, prompt, candidates)]
+
+    def laid_out(self, form: Format, prompt: Prompt,
+                 candidates: Sequence[Candidate]) -> list[tuple[Example | Skip, TokenizedRow | Skip]]:
+        """The same, each with the example that it is of."""
         made = [(example, example if isinstance(example, Skip) else
                  tokenize_example(example, self._template, self.tokenizer, self._max_tokens))
                 for example in form.lay_out(prompt, candidates, self.tokenizer.count)]
         broken = {example.group: row.reason for example, row in made
                   if isinstance(row, Skip) and not isinstance(example, Skip) and example.group}
-        return [Skip(row.prompt_id, row.trace_id, f"left out with its group: {broken[row.group]}")
-                if isinstance(row, TokenizedRow) and row.group in broken else row for _, row in made]
+        return [(example, Skip(row.prompt_id, row.trace_id, f"left out with its group: {broken[row.group]}")
+                 if isinstance(row, TokenizedRow) and row.group in broken else row) for example, row in made]

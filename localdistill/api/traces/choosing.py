@@ -7,9 +7,11 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from localdistill.api.traces.arm_rows import ArmSource
 from localdistill.api.traces.browsing import Browser
+from localdistill.api.traces.taken import NO_PROMPT, RowUnit, Source, Taken
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import FactScope
 from localdistill.interchange.imported import Answer, Imported
@@ -23,8 +25,6 @@ from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 
-RowUnit = Literal["answer", "pair", "prompt"]
-NO_PROMPT = "its prompt is not stored"
 NO_PAIR = "no right and wrong answer of one prompt is left to go with it"
 UNJUDGED = "nobody said whether it is right"
 
@@ -43,26 +43,8 @@ class DataChoice:
     """A run's id; `last` is the newest."""
     trace_set: str = ""
     """A set of the run's recipe, after its filters; may be left empty where there is one."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What one row is made of."""
-
-    item: Imported
-    facts: int = 0
-    """Things that are said of it and stand in no row."""
-
-
-class Source(Protocol):
-    """Where rows come from."""
-
-    @property
-    def said(self) -> Mapping[str, str]:
-        """What was chosen, for the card."""
-
-    def items(self, unit: RowUnit) -> Iterator[Taken | str]:
-        """What the rows are made of, one by one, or why a trace is in none."""
+    arm: str = ""
+    """An arm of the run's recipe: its training rows, as its formats laid the traces out."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +68,10 @@ class StoredSource:
             return
         for one in stored_at(self.sessions, places, self.scope):
             yield NO_PROMPT if one.prompt is None else Taken(Imported(one.prompt, (_answer(one),)), one.facts)
+
+    def token_rows(self) -> Iterator[Mapping[str, Any]]:
+        """UsageError."""
+        raise UsageError("tokens are those of an arm's dataset", "--run RUN --arm NAME")
 
     def _all(self) -> array[int]:
         found = array("q")
@@ -113,14 +99,17 @@ def source_of(workspace: Workspace, choice: DataChoice) -> Source:
     """Where the rows of a choice come from. UsageError for what there is not, and for two choices at once."""
     if choice.run and (choice.selection or choice.where or choice.search):
         raise UsageError("a run, and a selection or condition, choose differently", "give one of them")
-    if choice.trace_set and not choice.run:
-        raise UsageError("a set is one of a run", "--run RUN --set NAME")
+    if (choice.trace_set or choice.arm) and not choice.run:
+        raise UsageError("sets and arms are those of a run", "--run RUN --set NAME, or --run RUN --arm NAME")
+    if choice.trace_set and choice.arm:
+        raise UsageError("a set and an arm choose differently", "give one of them")
     store = open_store(workspace)
     if not store.path.exists():
         raise UsageError("nothing is stored here", "localdistill import FILE; --workspace picks another folder")
     sessions = readers(store.path)
     if choice.run:
-        return _of_run(sessions, RunFolder.open(workspace.runs, choice.run), choice.trace_set)
+        run = RunFolder.open(workspace.runs, choice.run)
+        return ArmSource(workspace, run, choice.arm) if choice.arm else _of_run(sessions, run, choice.trace_set)
     said = {"condition": choice.where, "text": choice.search}
     if not (choice.selection or choice.where or choice.search):
         return StoredSource(sessions, None, said={"chosen": "all that is stored"})

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from localdistill.api.traces.arm_rows import TOKEN_COLUMNS
 from localdistill.core.errors import UsageError, nearest
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Reasoning, Writing
 
 USUAL = "messages"
+TOKENS = "tokens"
+"""Rows of a dataset as the student's tokens: no layout of the family, for nothing can be read of them."""
+_TOKENS = Writing(TOKEN_COLUMNS, (), read_by={
+    "axolotl": "a dataset without a type: input_ids, attention_mask, labels",
+    "trl": "SFTTrainer with dataset_kwargs={\"skip_prepare_dataset\": True}"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ def data_layouts() -> list[DataLayout]:
     """All of them; the usual one first."""
     found = [DataLayout(name, writing) for name in LAYOUTS.members
              if (writing := LAYOUTS.load(name).writing) is not None]
-    return sorted(found, key=lambda one: one.name != USUAL)
+    return [*sorted(found, key=lambda one: one.name != USUAL), DataLayout(TOKENS, _TOKENS)]
 
 
 def data_tools() -> list[str]:

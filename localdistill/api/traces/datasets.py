@@ -7,9 +7,9 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from localdistill.core.errors import LocalDistillError
-from localdistill.stages.outputs import FormatOutput, PartFacts, read_output
-from localdistill.workspace.folder import Workspace
+from localdistill.core.errors import LocalDistillError, UsageError, nearest
+from localdistill.stages.outputs import DatasetFacts, FormatOutput, PartFacts, read_output
+from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.run_folder import RunFolder
 
 
@@ -57,18 +57,29 @@ def dataset_shapes(workspace: Workspace, run: RunFolder) -> list[DatasetShape]:
     is gone or not what was written."""
     student = run.recipe().student
     found = []
-    for arm, made in read_output(run, FormatOutput).arms.items():
-        artifact = workspace.find_artifact("dataset", made.dataset)
-        why = "its folder is gone" if artifact is None else artifact.damage()
-        if artifact is None or why:
-            raise LocalDistillError(f"the dataset of arm {arm} cannot be shown: {why}",
-                                    f"localdistill resume {run.id} makes it again")
+    for arm in read_output(run, FormatOutput).arms:
+        artifact, facts = dataset_of(workspace, run, arm)
         found.append(DatasetShape(
-            arm, made.facts.format, made.facts.thinks, made.facts.rewrite, made.dataset,
-            student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), made.facts.trained_tokens,
-            made.facts.left_out, made.facts.prompts, made.facts.several, made.facts.wrong, made.facts.groups,
-            made.facts.parts))
+            arm, facts.format, facts.thinks, facts.rewrite, artifact.digest,
+            student.max_tokens if student else 0, _lengths(artifact.file("rows.parquet")), facts.trained_tokens,
+            facts.left_out, facts.prompts, facts.several, facts.wrong, facts.groups,
+            facts.parts))
     return found
+
+
+def dataset_of(workspace: Workspace, run: RunFolder, arm: str) -> tuple[Artifact, DatasetFacts]:
+    """The dataset of one arm of `run`, whose files are what was written. UsageError when the run has not come as far or
+    made none for it, LocalDistillError when it is gone or damaged."""
+    arms = read_output(run, FormatOutput).arms
+    if arm not in arms:
+        raise UsageError(f"run {run.id} made no dataset of an arm '{arm}'{nearest(arm, arms)}",
+                         f"it made those of {', '.join(arms)}")
+    artifact = workspace.find_artifact("dataset", arms[arm].dataset)
+    why = "its folder is gone" if artifact is None else artifact.damage()
+    if artifact is None or why:
+        raise LocalDistillError(f"the dataset of arm {arm} cannot be shown: {why}",
+                                f"localdistill resume {run.id} makes it again")
+    return artifact, arms[arm].facts
 
 
 def _lengths(path: object) -> array[int]:

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from localdistill.api.traces.choosing import DataChoice, Source, Taken, source_of
+from localdistill.api.traces.choosing import DataChoice, source_of
 from localdistill.api.traces.data_card import DataFacts, card_path, card_text
-from localdistill.api.traces.data_layouts import DataLayout, data_layout
+from localdistill.api.traces.data_layouts import TOKENS, DataLayout, data_layout
+from localdistill.api.traces.dataset_entry import LLAMA_FACTORY, entry_of
+from localdistill.api.traces.taken import Source, Taken
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.interchange import LAYOUTS
 from localdistill.interchange.base import Layout, Reasoning
 from localdistill.interchange.files import MOST_REASONS, OTHERS
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.losses import FACTS, HALVES, lost_between
 from localdistill.interchange.row_files import Put, ending_of, writing_rows
 from localdistill.safety.files import atomic_write_text, partial_file, sha256_file
@@ -28,6 +31,7 @@ FOLDER_FILE = "train.jsonl"
 """What the rows are called in a folder: there the hub's library and mlx-lm look for them."""
 TOLD_EVERY = 1000
 TERMS_AT_ONCE = 10_000
+PARTLY = "tokens that count in part: labels say all or nothing, the column weights says how much"
 MARKED = ("right", "wrong", "undecided")
 
 
@@ -67,6 +71,7 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
     """
     file = file / FOLDER_FILE if file.is_dir() or file.as_posix().endswith("/") else file
     ending, form = ending_of(file), data_layout(layout, tool)
+    entry = entry_of(file, form, force) if tool == LLAMA_FACTORY else None
     if file.exists() and not force:
         raise UsageError(f"{file.name} is there already", "--force writes over it; or give another name")
     source = source_of(workspace, choice or DataChoice())
@@ -74,7 +79,7 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
     job = _Job(form, form.way(reasoning), open_store(workspace), emit, cancel or Cancel())
     with partial_file(file) as partial:
         with writing_rows(partial, ending, form.writing.columns) as put:
-            job.write(source, put)
+            (job.write_tokens if form.name == TOKENS else job.write)(source, put)
         if not job.rows:
             why = job.left_out.most_common(1)[0][0] if job.left_out else "nothing is chosen"
             raise InputError(f"nothing can be written as {form.name}: {why}",
@@ -83,6 +88,8 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
                       job.traces, dict(job.left_out.most_common()), dict(job.lost.most_common()),
                       {name: job.verdicts[name] for name in MARKED if job.verdicts[name]}, tuple(job.notes()),
                       sha256_file(file), file.stat().st_size)
+    if entry is not None:
+        entry.write()
     atomic_write_text(done.card, card_text(done.file, done.sha256, job.counted(done), source.said, job.facts, form))
     return done
 
@@ -126,6 +133,23 @@ class _Job:
             if len(children) >= TERMS_AT_ONCE:
                 self._terms_of(children)
         self._terms_of(children)
+
+    def write_tokens(self, source: Source, put: Put) -> None:
+        """Every row of a dataset. What the card says is known of the traces behind them."""
+        traces = dict[str, int]()
+        for row in source.token_rows():
+            put(row)
+            self.rows += 1
+            traces[row["trace_id"]] = traces.get(row["trace_id"], 0) + 1
+            self.lost.update([PARTLY] if any(0 < weight < 1 for weight in row["weights"]) else [])
+            if self.rows % TOLD_EVERY == 0:
+                self.cancel.check()
+                self.emit(Progressed("rows", self.rows, 0, "rows"))
+        self.traces = len(traces)
+        for prompt, trace in self.store.pairs(list(traces)):
+            self.facts.see(Imported(prompt, (Answer(trace),)))
+            self.statuses[trace.status] += 1
+        self.facts.terms.update(self.store.terms(list(traces)))
 
     def _row(self, layout: Layout, taken: Taken, put: Put) -> None:
         item = taken.item

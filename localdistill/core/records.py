@@ -42,6 +42,11 @@ def _turns(messages: tuple[Message, ...]) -> str:
     return ",".join(f"[{encode_basestring(m.role)},{encode_basestring(m.content)}]" for m in messages)
 
 
+ToolCall = Mapping[str, Any]
+"""A call of a tool as chat completions write it: `{"id", "type": "function", "function": {"name", "arguments"}}`, the
+arguments as the JSON text that the model wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
@@ -245,6 +250,8 @@ class Reply:
     continuations: tuple[TokenScores, ...] = ()
     """What the request's continuations are worth, one for each, in its order. There is no other text in such a reply,
     and `usage` counts what was read: what they have in common once, and each of them."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The tools that the reply calls, in order."""
 
 
 @dataclass(frozen=True)
@@ -279,6 +286,15 @@ class Trace:
     are older than this field. What an engine's own options add is part of its identity (`model`)."""
     thinks: bool | None = None
     """Whether the engine was told to think; None where that was left to the model, or is not known."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The tools that the answer calls, in order."""
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The calls of tools, each in one line, for people."""
+        said = (call.get("function") for call in self.tool_calls)
+        return tuple(f"{one.get('name', '?')}({one.get('arguments', '')})" if isinstance(one, Mapping) else "?"
+                     for one in said)
 
     @property
     def is_rewritten(self) -> bool:
@@ -295,6 +311,7 @@ def trace_of(reply: Reply, request: Request, prompt: Prompt, engine: str, model:
         sampling=sampling_key(request.sampling), usage=reply.usage, cost_usd=reply.cost_usd,
         elapsed_s=reply.elapsed_s, terms=terms,
         asked=() if request.messages == prompt.messages else request.messages, thinks=request.thinks,
+        tool_calls=reply.tool_calls,
     )
 
 

@@ -62,6 +62,8 @@ def why_no_answer(prompt: Prompt, trace: Trace, text_marks: Collection[str] = ()
     """The reason when the trace's answer cannot be trained on, else None."""
     if trace.status != "complete":
         return f"the reply is {trace.status}"
+    if trace.tool_calls:
+        return "the answer calls a tool"
     if not clean_answer(trace.answer):
         return "the answer is empty"
     return why_marked("the answer", trace.answer, text_marks) or why_no_prompt(prompt)

@@ -18,7 +18,7 @@ VERDICT = "the verdict"
 FACTS = "what graders, labels and people say, but for the verdict"
 HALVES = "half characters, which become U+FFFD"
 _WORDS: Mapping[str, str] = {
-    "messages": TURNS, "source": SOURCE,
+    "messages": TURNS, "source": SOURCE, "tool_calls": "calls of tools",
     "reference": "the reference answer", "original": "the original response", "tests": "the tests",
     "licence": "the licence", "metadata": "the metadata", "model": "the model", "status": "how it ended",
     "finish_reason": "how it ended", "trace_kind": "the kind of reasoning", "terms": "the terms of use",

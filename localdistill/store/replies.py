@@ -83,6 +83,8 @@ def _made(kind: Any, value: Any) -> Any:
         return tuple(_made(parts[0], item) for item in value)
     if origin is typing.Literal:
         kind = str
+    if origin is Mapping:
+        kind = dict
     if kind is float and type(value) is int:
         return float(value)
     if not isinstance(value, kind):

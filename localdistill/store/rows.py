@@ -117,6 +117,10 @@ MESSAGES = Kind(
     lambda value: tuple(Message(**turn) for turn in value),
     is_long=True,
 )
+OBJECTS = Kind(
+    "string", lambda value: _json(list(value)), lambda cell: tuple(json.loads(restored(cell or "[]"))),
+    lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value), list, tuple, is_long=True,
+)
 MOMENT = Kind("time", lambda value: value, lambda cell: cell, lambda value: False)
 LABELS = Kind(
     "labels", lambda value: value, lambda cell: {restored(name): _restored_text(text) for name, text in cell.items()},
@@ -134,7 +138,7 @@ METRICS = Kind(
 
 _BY_TYPE: Mapping[Any, Kind] = {
     str: TEXT, int: INTEGER, float: NUMBER, bool: FLAG, tuple[Message, ...]: MESSAGES, Mapping[str, Any]: MAPPING,
-    Mapping[str, float]: METRICS,
+    Mapping[str, float]: METRICS, tuple[Mapping[str, Any], ...]: OBJECTS,
 }  # fmt: skip
 
 
@@ -271,7 +275,7 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
 
 
-_LARGE = ("messages", "original", "metadata", "reasoning", "answer", "raw", "asked", "reason", "reply")
+_LARGE = ("messages", "original", "metadata", "reasoning", "answer", "raw", "asked", "reason", "reply", "tool_calls")
 
 
 def size_of(row: Mapping[str, Any]) -> int:

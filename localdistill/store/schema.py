@@ -241,6 +241,7 @@ g.extracted AS extracted
                 WHERE EXISTS (FROM prompts) OR EXISTS (FROM traces) OR EXISTS (FROM selections)""",
         ),
     ),
+    Migration("calls of tools", (f"ALTER TABLE traces ADD COLUMN tool_calls {_TEXT} DEFAULT '[]'",)),
 )
 
 

@@ -81,6 +81,14 @@ HARMONY_STARTS = ("<|channel|>", "<|start|>assistant")
 PROMPT_ENDS = (*(mark.opening for mark in MARKS if mark.opening), HARMONY_THOUGHT, "Here are my reasoning steps:")
 """A prompt that ends so has opened the reasoning already."""
 
+CALL_STARTS = (
+    "<tool_call>", "<tool_calls>", "<|tool_call>", "<|tool_call|>", "<|tool_call_start|>", "<|tool_call_begin|>",
+    "<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>", "<｜DSML｜tool_calls>", "<｜DSML｜function_calls>",
+    "[TOOL_CALLS]", "<TOOLCALL>", "<minimax:tool_call>", "<seed:tool_call>", "<|START_ACTION|>", "<|open|>tools<|sep|>",
+    "<|tools_prefix|>", "<function_calls>",
+)
+"""What stands before calls of tools that a model writes into its text."""
+
 TURN_ENDS = (
     "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<|return|>", "<|eom_id|>", "<|eos|>",
     "<|role_end|>", "<|close|>message<|sep|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "<turn|>", "<eos>", "</s>",
@@ -182,12 +190,33 @@ def unwrapped(answer: str, has_reasoning: bool) -> str:
             continue
         opening, closing = _PATTERNS[wrapper.opening].match(answer), _PATTERNS[wrapper.closing].search(answer)
         if closing is not None and (opening is not None or not wrapper.closing.startswith("</")):
-            if without_turn_ends(answer[closing.end():].strip()):
+            inner = answer[opening.end() if opening else 0:closing.start()].strip()
+            rest = without_turn_ends(answer[closing.end():].strip())
+            if rest and not rest.startswith(CALL_STARTS):
                 continue
-            return answer[opening.end() if opening else 0:closing.start()].strip()
+            return f"{inner}\n{rest}" if rest else inner
         if opening is not None and closing is None:
             return answer[opening.end():].strip()
     return answer
+
+
+def call_start(text: str, begin: int = 0) -> int | None:
+    """Where a call of a tool begins in `text` at or behind `begin`; None where none does."""
+    found = [place for mark in CALL_STARTS if (place := text.find(mark, begin)) >= 0]
+    return min(found, default=None)
+
+
+def without_empty_blocks(text: str) -> str:
+    """`text` without blocks of reasoning at its end that hold nothing, as some models write behind their answer."""
+    if not text.endswith((">", "]", "▷")):
+        return text
+    begin, opened = len(text), False
+    for hit in reversed(hits(text)):
+        if text[hit.end:begin].strip():
+            break
+        begin = hit.start
+        opened |= opened_by(hit.text) is not None
+    return text[:begin].rstrip() if opened else text
 
 
 def without_turn_ends(text: str) -> str:

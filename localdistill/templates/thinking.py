@@ -19,10 +19,12 @@ from localdistill.templates.marks import (
     Mark,
     bare,
     begins_with_mark,
+    call_start,
     hit_at,
     hits,
     opened_by,
     unwrapped,
+    without_empty_blocks,
     without_turn_ends,
 )
 
@@ -69,7 +71,7 @@ def split_thinking(text: str, opened: bool = False) -> Split:
     if found:
         return _split_marked(_Marked(body, found, code_ranges(body)), opened)
     if opened:
-        return Split(body, "", found=True, closed=False)
+        return _ended_by_call(_Marked(body, [], code_ranges(body)), 0, [body])
     return Split("", unwrapped(body, False), found=False, closed=False)
 
 
@@ -102,7 +104,7 @@ def _split_marked(text: _Marked, opened: bool) -> Split:
         for mark in MARKS:
             if _closing(text, mark, 0) is not None:
                 return _cut(text, 0, mark)
-        return Split(text.body, "", found=True, closed=False)
+        return _ended_by_call(text, 0, [text.body])
     return _split_unannounced(text)
 
 
@@ -132,15 +134,25 @@ def _cut(text: _Marked, begin: int, mark: Mark) -> Split:
         reasoning.append(body[begin:closing.start if closing else len(body)].strip())
         whole = "\n\n".join(filter(None, reasoning))
         if closing is None:
-            return Split(whole, "", found=True, closed=False)
+            return _ended_by_call(text, begin, reasoning)
         rest = body[closing.end:].lstrip()
         while (stray := hit_at(rest)) is not None and stray.text == mark.closing:  # it closes twice
             rest = rest[stray.end:].lstrip()
         again = hit_at(body, len(body) - len(rest))
         mark_again = opened_by(again.text) if again else None
         if again is None or mark_again is None:
-            return Split(whole, unwrapped(rest.rstrip(), True), found=True, closed=True)
+            return Split(whole, unwrapped(without_empty_blocks(rest.rstrip()), True), found=True, closed=True)
         mark, begin = mark_again, again.end
+
+
+def _ended_by_call(text: _Marked, begin: int, reasoning: list[str]) -> Split:
+    """Reasoning that never closes, unless by a call of a tool: what is called is no thought any more."""
+    call = call_start(text.body, begin)
+    while call is not None and _is_inside(Hit("", call, call), text.code):
+        call = call_start(text.body, call + 1)
+    parts = reasoning if call is None else [*reasoning[:-1], text.body[begin:call].strip()]
+    whole = "\n\n".join(filter(None, parts))
+    return Split(whole, text.body[call:] if call is not None else "", found=True, closed=call is not None)
 
 
 def _closing(text: _Marked, mark: Mark, begin: int) -> Hit | None:

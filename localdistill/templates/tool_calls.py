@@ -7,14 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from localdistill.core.records import ToolCall
+
 CALL_FIELDS = ("tool_calls", "function_call")
 """Where calls stand beside the content."""
 CALL_PARTS = frozenset({"tool_call", "tool_calls", "tool_use", "function_call"})
 """Types of parts of a content that are calls."""
 _ARGUMENTS = ("arguments", "partial_json", "input", "parameters", "args")
-
-ToolCall = Mapping[str, Any]
-"""One call in the form that is kept."""
 
 
 def tool_call(name: str, arguments: object, key: str = "") -> ToolCall:

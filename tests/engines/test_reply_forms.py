@@ -209,3 +209,55 @@ def test_counts_of_a_message_only_grow(server: FaultServer) -> None:
     found = reply(server, lines(*events), JSON, kind="anthropic")
     assert (found.status, found.answer) == ("complete", SAID)
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (9, 8)
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "count", "arguments": '{"of": "plums"}'}}
+OTHER = {"id": "c2", "type": "function", "function": {"name": "weigh", "arguments": "{}"}}
+
+
+def part(call: dict[str, Any], **delta: Any) -> dict[str, Any]:
+    return chunk({"tool_calls": [{**call, **delta}]})
+
+
+@pytest.mark.parametrize("events", [
+    [chunk({"tool_calls": [CALL, OTHER]})],
+    [part(CALL, index=0), part(OTHER, index=1)],
+    [part(CALL, index=0), part(OTHER, index=0)],
+    [part(CALL), part(OTHER)],
+    [part({"id": "c1", "type": "function", "function": {"name": "count", "arguments": ""}}, index=0),
+     *(part({"index": 0, "function": {"arguments": text}}) for text in ('{"of": ', '"plums"}')),
+     part({"index": 0, "id": "", "function": {"name": "", "arguments": ""}}), part(OTHER, index=1)],
+])
+def test_calls_of_tools_are_kept(server: FaultServer, events: list[dict[str, Any]]) -> None:
+    body = lines(chunk({"reasoning": THOUGHT}), *events, chunk({}, "tool_calls"))
+    found = reply(server, body, STREAM)
+    assert (found.status, found.reasoning, found.answer) == ("complete", THOUGHT, "")
+    assert found.tool_calls == (CALL, OTHER)
+
+
+@pytest.mark.parametrize("message", [
+    {"tool_calls": [CALL]}, {"tool_calls": [{"id": "c1", "name": "count", "arguments": {"of": "plums"}}]},
+    {"content": [{"type": "tool_use", "id": "c1", "name": "count", "input": {"of": "plums"}}]},
+])
+def test_calls_have_one_form(server: FaultServer, message: dict[str, Any]) -> None:
+    assert reply(server, whole({"content": None, **message}, "tool_calls")).tool_calls == (CALL,)
+
+
+def test_a_call_without_a_name_is_no_answer(server: FaultServer) -> None:
+    found = reply(server, whole({"content": SAID, "tool_calls": [{"id": "c1", "function": {"arguments": "{}"}}]}))
+    assert found.status == "error" and "without a name" in found.error
+
+
+def test_calls_of_a_message_come_in_pieces_too(server: FaultServer) -> None:
+    events = [
+        {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 9}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "I count."}},
+        {"type": "content_block_start", "index": 1,
+         "content_block": {"type": "tool_use", "id": "c1", "name": "count", "input": {}}},
+        *({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": text}}
+          for text in ('{"of": ', '"plums"}')),
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 8}},
+        {"type": "message_stop"},
+    ]
+    found = reply(server, lines(*events), STREAM, kind="anthropic")
+    assert (found.status, found.answer, found.tool_calls) == ("complete", "I count.", (CALL,))

@@ -76,6 +76,7 @@ def test_answers_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, answer="  <answer> </answer> ") == "the answer is empty"
     assert reason(name, answer="a </think> b") == "the answer holds a think tag"
     assert reason(name, status="length") == "the reply is length"
+    assert reason(name, tool_calls=({"id": "", "type": "function"},)) == "the answer calls a tool"
 
 
 @pytest.mark.parametrize("name", SINGLE)

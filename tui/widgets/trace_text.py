@@ -82,7 +82,8 @@ class TraceText(VerticalScroll, can_focus=True):
             shown("\n" if message in prompt.messages else ", as sent\n", "$foreground-muted"),
             self._text(message.content)))))
         self._draw_thinking()
-        self._part("answer", self._text(trace.answer) if trace.answer else shown("(empty)", "$foreground-muted"))
+        said = "\n".join(filter(None, (trace.answer, *(f"calls {call}" for call in trace.called))))
+        self._part("answer", self._text(said) if said else shown("(empty)", "$foreground-muted"))
         self._part("grades", joined(*_facts(detail.facts, prompt.reference)))
         self._part("lineage", joined(*_lineage(detail)))
 

@@ -40,6 +40,7 @@ def _in_full(prompt: Prompt, trace: Trace, facts: list[Fact]) -> Shown:
     parts += [] if trace.thinks is None else [f"[thinks] {'yes' if trace.thinks else 'no'}, as the engine was told"]
     parts += [f"[reasoning]\n{trace.reasoning}"] if trace.reasoning else []
     parts += [f"[answer]\n{trace.answer}"]
+    parts += [f"[calls] {call}" for call in trace.called]
     if prompt.reference is not None:
         parts.append(f"[reference] {prompt.reference}")
     parts += [f"[{fact.name}] {fact.text}" for fact in facts]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from localdistill.core.records import Message, Reply, Status, TokenScores, TraceKind, Usage
+from localdistill.core.records import Message, Reply, Status, TokenScores, ToolCall, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
-from localdistill.templates.tool_calls import ToolCall, calls_of
+from localdistill.templates.tool_calls import calls_of
 from localdistill.templates.turns import joined, pieces_of
 
 _WIDE = re.compile("[\u2e80-\U0010ffff]")
@@ -110,20 +111,21 @@ def reply_of(collected: Collected, request_id: str, raw: str, max_tokens: int, e
         return Reply(request_id, "complete", usage=collected.usage or read, elapsed_s=elapsed_s,
                      continuations=collected.continuations)
     split = _split(collected)
-    ours = counted(split.reasoning, split.answer or collected.refusal, prompt_tokens)
+    called = "".join(json.dumps(call["function"], ensure_ascii=False) for call in collected.tool_calls)
+    ours = counted(split.reasoning, (split.answer or collected.refusal) + called, prompt_tokens)
     usage = collected.usage if collected.usage is not None and _may_be(collected.usage, ours) else ours
     status = _status(collected, split, usage, max_tokens, is_whole, may_lack_finish)
     return Reply(
         request_id=request_id, status=status, reasoning=split.reasoning, answer=split.answer or collected.refusal,
         raw=raw, trace_kind=_trace_kind(collected, split), finish_reason=collected.finish or "", usage=usage,
         elapsed_s=elapsed_s, error=_why(collected) if status == "error" else "",
+        tool_calls=tuple(collected.tool_calls),
     )
 
 
 def _why(collected: Collected) -> str:
     """Why such a reply is an error."""
-    calls = "the reply calls a tool" if collected.tool_calls else ""
-    return collected.unread or calls or f"unknown finish reason {collected.finish!r}"
+    return collected.unread or f"unknown finish reason {collected.finish!r}"
 
 
 def _split(collected: Collected) -> Split:
@@ -141,7 +143,7 @@ def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, i
             may_lack_finish: bool) -> Status:
     if collected.refusal:
         return "refusal"
-    if collected.unread or collected.tool_calls:
+    if collected.unread:
         return "error"
     finish = collected.finish
     if finish is None:
@@ -155,7 +157,7 @@ def _status(collected: Collected, split: Split, usage: Usage, max_tokens: int, i
         return status
     if not is_whole:
         return "truncated"  # the reason came before the words that it is to end, and more of those may be missing
-    if split.answer:
+    if split.answer or collected.tool_calls:
         return "complete"
     return "reasoning_only" if split.reasoning else "empty"
 

@@ -15,8 +15,10 @@ from localdistill.core.secrets import HIDDEN, without_keys
 
 SHORTEST = 8
 """Shorter ones are no secrets, and cutting them out of texts would only damage those."""
-_MAY_BE_WRITTEN_OTHERWISE = ("%", "\\u00", "\\x", "\\/", "\\-", "\\_", "\\+", "&#")
-"""One of them is in every text in which a letter of a key is written otherwise."""
+_WRITTEN = re.compile(
+    r"\\\\*(?:u00([2-7][0-9a-fA-F])|x([2-7][0-9a-fA-F])|([^\w\s\"\\]))|%(?:25)*([2-7][0-9a-fA-F])"
+    r"|&#(?:[xX]0*([2-7][0-9a-fA-F])|0*(\d{2,3}));")  # every way begins with a letter of its own: that is quick
+"""One visible letter that is escaped (JSON, JavaScript, Markdown), percent-encoded or an entity, also several times."""
 _known: dict[str, Cleaner] = {}
 
 
@@ -36,9 +38,29 @@ class Cleaner:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
-        if self._forms and any(mark in text for mark in _MAY_BE_WRITTEN_OTHERWISE):
-            text = self._otherwise.sub(HIDDEN, text)
-        return text
+        return self._cut_out(text) if self._forms and _WRITTEN.search(text) else text
+
+    def _cut_out(self, text: str) -> str:
+        """The same where letters of the key may be written otherwise: what they mean is looked through."""
+        parts, starts, ends, last = list[str](), list[int](), list[int](), 0
+        for found in _WRITTEN.finditer(text):
+            before = range(last, found.start())
+            parts += [text[last:found.start()], _meant(found)]
+            starts += [*before, found.start()]
+            ends += [*(place + 1 for place in before), found.end()]
+            last = found.end()
+        parts.append(text[last:])
+        starts += range(last, len(text))
+        ends += range(last + 1, len(text) + 1)
+        meant = "".join(parts)
+        spans = sorted({(starts[place], ends[place + len(form) - 1]) for form in self._forms
+                        for place in _places(meant, form)})
+        kept, last = list[str](), 0
+        for start, end in spans:
+            if start >= last:
+                kept += [text[last:start], HIDDEN]
+            last = max(last, end)
+        return "".join([*kept, text[last:]])
 
     def may_go_on(self, text: str) -> int:
         """How many letters at the end of `text` may be the beginning of the key, which the next piece goes on with."""
@@ -53,19 +75,20 @@ class Cleaner:
         found = [self.__key, data.hex(), data.hex().upper(), *_in_base64(data)] if data else []
         return tuple(dict.fromkeys(found))
 
-    @cached_property
-    def _otherwise(self) -> re.Pattern[str]:
-        """Every form with any of its letters escaped (JSON, JavaScript, Markdown), percent-encoded or as an entity."""
-        return re.compile("|".join("".join(_letter(letter, place) for place, letter in enumerate(form))
-                                   for form in self._forms))
+
+def _meant(found: re.Match[str]) -> str:
+    """The letter that `_WRITTEN` found."""
+    escaped, hexadecimal, plain, percent, entity, number = found.groups()
+    if plain or number:
+        return plain or chr(int(number))
+    return chr(int(escaped or hexadecimal or percent or entity, 16))
 
 
-def _letter(letter: str, place: int) -> str:
-    """A pattern of the ways in which one letter is written."""
-    code = ord(letter)
-    before = r"\\*" if place and not letter.isalnum() else ""
-    return (rf"(?:{before}{re.escape(letter)}|\\+u(?i:{code:04x})|\\+x(?i:{code:02x})|%(?:25)*(?i:{code:02x})"
-            rf"|&#0*{code};|&#[xX]0*(?i:{code:x});)")
+def _places(text: str, form: str) -> Iterator[int]:
+    place = text.find(form)
+    while place >= 0:
+        yield place
+        place = text.find(form, place + len(form))
 
 
 def _in_base64(data: bytes) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.core.records import content_id
+from localdistill.core.seals import sealed, unsealed
 from localdistill.safety.closing import edit_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text, partial_file
 from localdistill.safety.frames import Reading
@@ -93,7 +94,7 @@ def plan_forgetting(workspace: Workspace, what: str) -> Forgetting:
 def unfinished_forgetting(workspace: Workspace) -> Forgetting | None:
     """What was being forgotten when the process that did it was killed."""
     try:
-        said = json.loads((workspace.root / FORGETTING).read_bytes())
+        said = unsealed((workspace.root / FORGETTING).read_bytes())
         names = Names(*(tuple(map(str, said[key])) for key in _NAMES))
         datasets, made, digests = (tuple(map(str, said[key])) for key in ("datasets", "made", "digests"))
     except FileNotFoundError:
@@ -138,7 +139,7 @@ def _made_of(workspace: Workspace, datasets: Sequence[str], names: Names) -> Ite
     while waiting:
         source = waiting.pop(0)
         for one in known:
-            if one.digest not in seen and source in one.manifest.get("inputs", ()):
+            if one.digest not in seen and source in one.inputs:
                 seen.add(one.digest)
                 waiting.append(one.digest)
                 yield one.digest, _named(one, users, "was made of it")
@@ -174,7 +175,7 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
         texts = store.sessions.run(lambda con: texts_of(con, names, _MOST_NEEDLES))
         note = {**{key: getattr(names, key) for key in _NAMES},
                 **{key: getattr(plan, key) for key in ("datasets", "made", "digests")}}
-        atomic_write_text(workspace.root / FORGETTING, json.dumps(note))
+        atomic_write_text(workspace.root / FORGETTING, sealed(note))
         if not names.all <= store.barred().all:
             store.forget(names)
         lines = _edited_journals(workspace, store, runs, names, emit)
@@ -212,12 +213,12 @@ def _edited_journals(workspace: Workspace, store: Store, runs: Iterable[RunFolde
 
 def _edit_run(run: RunFolder, names: Names, texts: Sequence[str]) -> None:
     """Ids that a resume would look for, and the tail of what was streamed last. texts: of it, where they are known."""
-    for path in (run.path / "stages").glob("*.ids"):
-        ids = path.read_text().split()
-        if names.all.intersection(ids):
-            atomic_write_text(path, "".join(f"{one}\n" for one in ids if one not in names.all))
-    with suppress(OSError, ValueError, AttributeError):
-        status = json.loads((run.path / "status.json").read_text())
+    for name in run.lists.names():
+        with suppress(LocalDistillError):  # one that is damaged is made again before anybody uses it
+            ids = run.ids(name)
+            if names.all.intersection(ids):
+                run.write_ids(name, [one for one in ids if one not in names.all])
+    if status := dict(run.status().data):
         tails = [tail for key in ("tail", "tail_answer") if (tail := str(status.get(key, "")).strip())]
         if tails and (not texts or any(tail in text for tail in tails for text in texts)):
             run.write_status({**status, "tail": "", "tail_answer": "", "tail_of": ""})
@@ -244,16 +245,19 @@ def _remember(workspace: Workspace, plan: Forgetting) -> None:
     if plan.digests:
         before = made_of_forgotten(workspace)
         day = time.strftime("%Y-%m-%d", time.gmtime())
-        atomic_write_text(workspace.root / RECORD, json.dumps({**dict.fromkeys(plan.digests, day), **before}))
+        atomic_write_text(workspace.root / RECORD, sealed({**dict.fromkeys(plan.digests, day), **before}))
 
 
 def made_of_forgotten(workspace: Workspace) -> Mapping[str, str]:
-    """Digests of artifacts that were trained, exported or measured on what was forgotten later, with the day."""
+    """Digests of artifacts that were trained, exported or measured on what was forgotten later, with the day.
+    LocalDistillError when that cannot be read."""
     try:
-        said = json.loads((workspace.root / RECORD).read_bytes())
-        return {str(digest): str(day) for digest, day in said.items()}
-    except (OSError, ValueError, AttributeError):
+        return {digest: str(day) for digest, day in unsealed((workspace.root / RECORD).read_bytes()).items()}
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, RecursionError):
+        raise LocalDistillError(f"{RECORD} cannot be read: what was made of what was forgotten is not known",
+                                f"move {workspace.root / RECORD} away") from None
 
 
 def _remove_dataset(workspace: Workspace, digest: str) -> None:

@@ -275,7 +275,10 @@ def _cautions(made: ExportOutput, run: str) -> tuple[str, ...]:
 
 
 def _forgotten(workspace: Workspace, digest: str) -> tuple[str, ...]:
-    day = made_of_forgotten(workspace).get(digest)
+    try:
+        day = made_of_forgotten(workspace).get(digest)
+    except LocalDistillError as error:
+        return (error.message,)
     return (f"it was trained or measured on what was forgotten here on {day}",) if day else ()
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.exporting import DataExport, export_data
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
     from localdistill.api.traces.judging import VERDICTS, judge
+    from localdistill.api.traces.listing_prompts import PromptBrowser, browse_prompts, list_prompts
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
     from localdistill.api.traces.selecting import (  # fmt: skip
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from localdistill.api.traces.browsing import (
-    PAGES_KEPT,
     TRACE_ORDERS,
     Browser,
     browse,
     list_traces,
     trace_detail,
 )
+from localdistill.api.traces.paging import PAGES_KEPT
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
@@ -86,7 +86,7 @@ def test_rows_are_never_waited_for(workspace: Workspace) -> None:
 
 
 def test_pages_not_looked_at_are_forgotten(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.api.traces.browsing.PAGES_KEPT", 2)
+    monkeypatch.setattr("localdistill.api.traces.paging.PAGES_KEPT", 2)
     browser = resolved(workspace)
     for page in range(4):
         browser.load(page)

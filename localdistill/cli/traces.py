@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         "three rows are shown first.",
     )(import_)
     app.command("traces", help="List stored traces with their grades.")(traces)
+    app.command("prompts", help="List stored prompts: those with an answer or without, by source.")(prompts)
     app.command("selections", help="List saved selections: how many traces, by which filters, what each removed.")(
         selections
     )
@@ -159,6 +160,33 @@ def traces(
             for r in rows
         ],
     )
+
+
+def prompts(
+    answered: Annotated[
+        bool | None,
+        typer.Option("--with-answer/--without-answer", help="Only those that have a stored answer, or have none."),
+    ] = None,
+    source: Annotated[str, typer.Option(help="Only those from this source, for example the name of a file.")] = "",
+    search: Annotated[str, typer.Option(help="Only questions that contain this text.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="How many to list.")] = 20,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List prompts."""
+    from localdistill import list_prompts
+
+    count, rows = list_prompts(workspace_of(workspace), answered, source, search, limit)
+    if as_json:
+        output.data_json({"count": count, "prompts": rows})
+        return
+    output.table(
+        ["prompt", "answers", "reference", "source", "question"],
+        [(r["id"][3:13], r["answers"], "yes" if r["has_reference"] else "no", r["source"][-24:], r["question"][:60])
+         for r in rows],
+    )  # fmt: skip
+    if count > len(rows):
+        output.talk(f"{len(rows):,} of {count:,} prompts; --limit lists more")
 
 
 def selections(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -51,3 +51,33 @@ def test_hostile_texts_reach_no_terminal() -> None:
         out = run(*arguments, cwd=root)
         assert out.returncode == 0, out.stderr
         assert not FORBIDDEN.search(out.stdout.replace("\t", " "))
+
+
+def test_data_goes_out_and_what_it_lost_is_said_before_the_end(tmp_path: Path) -> None:
+    root, out = doubling(), tmp_path / "out.jsonl"
+    said = run("data", "export", str(out), "--selection", "doubling", cwd=root)
+    assert said.returncode == 0 and f"{QUESTIONS - 5} rows as messages" in said.stderr
+    assert "how it was asked" in said.stderr
+    told = json.loads(run("data", "export", str(out), "--where", "score = 0", "--force", "--json", cwd=root).stdout)
+    assert told["rows"] == len(out.read_text().splitlines()) == 5 and told["verdicts"] == {"wrong": 5}
+    assert told["lost"]["how it was asked"] == 5 and Path(told["card"]).is_file()
+    refused = run("data", "export", str(out), "--as", "alpca", cwd=root)
+    assert refused.returncode == 2 and "did you mean 'alpaca'" in refused.stderr
+    arm = json.loads(run("data", "export", str(tmp_path / "a.jsonl"), "--run", "last", "--arm", "long", "--json",
+                         cwd=root).stdout)
+    assert arm["rows"] == QUESTIONS - 5
+
+
+def test_layouts_are_listed_with_the_tools_that_read_them(tmp_path: Path) -> None:
+    listed = {one["name"]: one for one in json.loads(run("data", "layouts", "--json", cwd=tmp_path).stdout)}
+    assert next(iter(listed)) == "messages" and {"sharegpt", "alpaca", "preference", "tokens"} <= set(listed)
+    assert "trl" in listed["messages"]["read_by"] and "the answer" in listed["prompts"]["loses"]
+    assert "mlx-lm" in run("data", "layouts", cwd=tmp_path).stdout
+
+
+def test_prompts_are_listed() -> None:
+    root = doubling()
+    told = json.loads(run("prompts", "--with-answer", "--limit", "3", "--json", cwd=root).stdout)
+    assert (told["count"], len(told["prompts"]), told["prompts"][0]["answers"]) == (QUESTIONS, 3, 1)
+    assert json.loads(run("prompts", "--without-answer", "--json", cwd=root).stdout)["count"] == 0
+    assert "Double" in run("prompts", cwd=root).stdout

@@ -293,3 +293,44 @@ async def test_the_prompt_of_a_trace_is_forgotten_after_a_yes(tmp_path: Path) ->
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, TracesPage) and table(app).count == 1)
     assert [prompt.question for prompt in store.prompts()] == ["Plum of the garden?"]
+
+
+@piloted
+async def test_what_is_listed_goes_out_to_a_file_and_what_it_lost_is_shown(tmp_path: Path) -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("f", *"score = 0", "enter")
+        await shows(pilot, app, "5 traces")
+        await pilot.press("x")
+        await shows(pilot, app, "Export these traces")
+        out = tmp_path / "wrong.jsonl"
+        app.screen.query_one("#field-file", Input).value = str(out)
+        app.screen.query_one("#field-layout", Input).value = "mesages"
+        await pilot.press("enter", "enter", "enter", "enter")
+        await shows(pilot, app, "did you mean 'messages'")
+        assert not out.exists()
+        app.screen.query_one("#field-layout", Input).value = "messages"
+        await pilot.press("enter", "enter", "enter", "enter")
+        text = await shows(pilot, app, "5 rows as messages")
+        assert "how it was asked" in text and "5 of 5 answers are wrong" in text
+        assert len(out.read_text().splitlines()) == 5
+
+
+@piloted
+async def test_prompts_are_walked_through_and_the_answers_of_one_are_listed() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("p")
+        await shows(pilot, app, f"{QUESTIONS} prompts")
+        await shows(pilot, app, "Double 0")
+        await pilot.press("a")
+        await shows(pilot, app, f"{QUESTIONS} prompts with an answer")
+        await pilot.press("a")
+        await shows(pilot, app, "0 prompts without an answer")
+        await pilot.press("a")
+        await shows(pilot, app, "Double 1")
+        await pilot.press("down", "enter")
+        await shows(pilot, app, "1 trace ")
+        assert "filter: prompt_id = " in await shows(pilot, app, "Double")

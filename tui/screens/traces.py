@@ -60,6 +60,8 @@ class TracesPage(Page):
                 "For other tools: what is listed here, as a file.", in_footer=False),
         Command("traces.forget", "forget: prompt of the trace", "forget", "screen.forget", "",
                 "With its answers and every copy here, after a yes.", in_footer=False),
+        Command("traces.prompts", "list: stored prompts", "prompts", "screen.prompts", "p",
+                "With an answer or without; enter lists the answers of one.", in_footer=False),
         Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
         Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
         Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
@@ -260,6 +262,16 @@ class TracesPage(Page):
         """Forget the prompt of the open trace, else of that in the row."""
         if trace_id := self._chosen_id():
             forget_prompt(self.ui, trace_id, self.action_look_again)
+
+    def action_prompts(self) -> None:
+        """Walk through the prompts; the answers of the one that is taken are listed."""
+        from tui.widgets.prompts_dialog import PromptsDialog
+
+        def chosen(prompt_id: str) -> None:
+            self._asked = {"filter": f"prompt_id = '{prompt_id}'", "search": "", "selection": ""}
+            self.action_look_again()
+
+        self.ui.push_screen(PromptsDialog(chosen))
 
     def _chosen_id(self) -> str:
         """The open trace's id, else that of the row."""

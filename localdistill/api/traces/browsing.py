@@ -4,14 +4,11 @@ and their neighbours fetched ahead. It does not notice what is stored later: a n
 
 from __future__ import annotations
 
-import threading
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from localdistill.core.borders import BORDERS
+from localdistill.api.traces.paging import PagedView
 from localdistill.store import Store
 from localdistill.store.pages import (
     ORDERS,
@@ -26,17 +23,15 @@ from localdistill.store.pages import (
     sorted_places,
     stored_places,
 )
-from localdistill.store.session import Sessions
 from localdistill.store.view import listed
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import Missing, missing_in, open_store
 
 TraceRow = ShortRow
 TRACE_ORDERS = tuple(ORDERS)
-PAGES_KEPT = 64
 
 
-class Browser:
+class Browser(PagedView[TraceRow]):
     """The traces of a store that meet the SQL condition `where` (worked out in a child, as `Store.listing` does) and
     hold the text `search`, in one of `TRACE_ORDERS`; with `selection`, only those of the saved selection.
 
@@ -49,24 +44,10 @@ class Browser:
                  selection: str = "") -> None:
         check_order(order)
         self.where, self.search, self.order, self.selection = where, search, order, selection
-        self.complete = False
-        """Every matching trace was found."""
+        super().__init__(store.path)
         self.missing: tuple[Missing, ...] = ()
         """What the store should hold and does not, and what brings it back."""
         self._store = store
-        self._places = array("q")
-        self._pages: OrderedDict[int, list[TraceRow | None]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-
-    @property
-    def count(self) -> int:
-        """How many traces were found so far."""
-        return len(self._places)
-
-    def stop(self) -> None:
-        """End a search that is under way."""
-        self._stopped.set()
 
     def resolve(self, grew: Callable[[], None] = lambda: None) -> None:
         """Find the traces. With the order `stored` those found first can be looked at while others are searched;
@@ -103,63 +84,12 @@ class Browser:
                 return
             yield piece if among is None else array("q", (seq for seq in piece if seq in among))
 
-    @property
-    def places(self) -> array[int]:
-        """The numbers of all traces that were found, in order."""
-        return self._places
-
-    def seq(self, index: int) -> int:
-        """The number of the trace at `index`, which stays when the order changes."""
-        return self._places[index]
-
-    def row(self, index: int) -> TraceRow | None:
-        """The trace at `index` when its page is here, else None."""
-        with self._lock:
-            page = self._pages.get(index // BORDERS.page_rows)
-        place = index % BORDERS.page_rows
-        return page[place] if page is not None and place < len(page) else None
-
-    def wanted(self, first: int, last: int) -> int | None:
-        """The page to load next for a view of the rows `first` to `last`: one that is seen, else a neighbour; None
-        when all of them are here."""
-        seen = range(first // BORDERS.page_rows, max(first, last) // BORDERS.page_rows + 1)
-        pages = len(range(0, self.count, BORDERS.page_rows))
-        with self._lock:
-            for page in (*seen, seen[-1] + 1, seen[0] - 1):
-                whole = min(BORDERS.page_rows, len(self._places) - page * BORDERS.page_rows)
-                if 0 <= page < pages and len(self._pages.get(page, ())) < whole:
-                    return int(page)
-        return None
-
-    def load(self, page: int) -> None:
-        """Fetch a page and keep it; pages not looked at for long are forgotten."""
-        places = self._places[page * BORDERS.page_rows : (page + 1) * BORDERS.page_rows]
-        found = {row.seq: row for row in short_rows(self._reading, places)}
-        with self._lock:
-            self._pages[page] = [found.get(seq) for seq in places]
-            self._pages.move_to_end(page)
-            while len(self._pages) > PAGES_KEPT:
-                self._pages.popitem(last=False)
-
-    def page(self, start: int, count: int) -> list[TraceRow]:
-        """The rows from `start` on, at most `count`; waits for those that are not here."""
-        end = min(start + count, self.count)
-        while (missing := self._missing(start, end)) is not None:
-            self.load(missing)
-        return [row for index in range(start, end) if (row := self.row(index)) is not None]
+    def _fetched(self, places: Sequence[int]) -> list[TraceRow]:
+        return short_rows(self._reading, places)
 
     def detail(self, index: int) -> TraceDetail:
         """The trace at `index` with everything that is known of it; waits for the store."""
         return detail_at(self._reading, self._places[index])
-
-    def _missing(self, start: int, end: int) -> int | None:
-        with self._lock:
-            return next((page for page in range(start // BORDERS.page_rows, -(-end // BORDERS.page_rows))
-                         if end > start and page not in self._pages), None)
-
-    @cached_property
-    def _reading(self) -> Sessions:
-        return readers(self._store.path)
 
 
 def list_traces(workspace: Workspace, where: str = "", search: str = "", order: str = "stored", selection: str = "",

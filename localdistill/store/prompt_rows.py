@@ -1,0 +1,73 @@
+"""Prompts as lines of a table: the ordered row numbers of those that a view shows, and short rows of some of them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from localdistill.store.pages import EXCERPT_CHARS
+from localdistill.store.reading import sweep
+from localdistill.store.rows import restored, storable
+from localdistill.store.session import Sessions
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_ROWS = f"""
+    SELECT p.seq, p.id, left(p.question, {EXCERPT_CHARS}), p.source, p.licence, p.reference IS NOT NULL,
+           coalesce(t.answers, 0)
+    FROM (SELECT * FROM prompts WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))) p
+    LEFT JOIN (SELECT prompt_seq, count(*) AS answers FROM traces WHERE prompt_seq BETWEEN $low AND $high
+               GROUP BY prompt_seq) t ON t.prompt_seq = p.seq"""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """One prompt as a line of a table."""
+
+    seq: int
+    id: str
+    question: str
+    """The first characters of the last user turn; what a stranger wrote is not safe for a terminal."""
+    source: str
+    licence: str
+    has_reference: bool
+    answers: int
+    """Stored traces."""
+
+
+def prompt_places(sessions: Sessions, answered: bool | None = None, source: str = "",
+                  search: str = "") -> Iterator[array[int]]:
+    """The `seq` of the prompts that have a stored trace, or have none (None: both), come from `source` and hold the
+    text in any case, in stored order, in pieces as they are found."""
+    has = "seq IN (SELECT prompt_seq FROM traces WHERE prompt_seq BETWEEN $low AND $high)"
+    asked = {"source = $source": storable(source), "contains(lower(question), lower($search))": storable(search)}
+    conditions = ["seq BETWEEN $low AND $high", *(condition for condition, text in asked.items() if text)]
+    conditions += [] if answered is None else [has if answered else f"NOT {has}"]
+    values = {name: text for name, text in zip(("source", "search"), asked.values(), strict=True) if text}
+
+    def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[array[int]]:
+        rows = con.execute(f"SELECT seq FROM prompts WHERE {' AND '.join(conditions)} ORDER BY seq",
+                           {"low": low, "high": high, **values}).fetchall()
+        return [array("q", [row[0] for row in rows])] if rows else []
+
+    yield from sweep(sessions, "prompts", query)
+
+
+def prompt_rows(sessions: Sessions, places: Sequence[int]) -> list[PromptRow]:
+    """The prompts at these places, in that order; places that are gone are left out."""
+    if not places:
+        return []
+    values = {"low": min(places), "high": max(places), "wanted": list(places)}
+
+    def work(con: DuckDBPyConnection) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = con.execute(_ROWS, values).fetchall()
+        return rows
+
+    found = {}
+    for seq, *texts, has_reference, answers in sessions.run(work):
+        identity, question, source, licence = (restored(text or "") for text in texts)
+        found[seq] = PromptRow(seq, identity, question, source, licence, has_reference, answers)
+    return [found[place] for place in places if place in found]

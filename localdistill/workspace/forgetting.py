@@ -168,10 +168,12 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
     is the plan that goes on. cancel: before the first change only; after that it is done to its end."""
     (cancel or Cancel()).check()
     names, runs = plan.names, list_runs(workspace.runs)
+    if living := [run.id for run in runs if run.is_alive()]:
+        raise UsageError(f"run {living[0]} is running", f"let it end, or: localdistill cancel {living[0]}")
     store = open_store(workspace)
     with ExitStack() as locks:
         for run in runs:
-            locks.enter_context(run.hold())  # UsageError while it lives
+            locks.enter_context(run.hold())  # so that nobody resumes one meanwhile
         texts = store.sessions.run(lambda con: texts_of(con, names, _MOST_NEEDLES))
         note = {**{key: getattr(names, key) for key in _NAMES},
                 **{key: getattr(plan, key) for key in ("datasets", "made", "digests")}}

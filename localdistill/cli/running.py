@@ -308,8 +308,8 @@ def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json:
         [(s.run_id, s.state, s.stage, _minute(s.started_at)) for s in statuses],
     )
     for status in (status for status in statuses if status.problem):
-        output.data(f"! {status.run_id} is damaged: {status.problem}; localdistill runs verify {status.run_id} "
-                    "says what else is")
+        output.data(output.one_line(f"! {status.run_id} is damaged: {status.problem}; localdistill runs verify "
+                                    f"{status.run_id} says what else is"))
 
 
 def _minute(at: float) -> str:

@@ -45,8 +45,8 @@ def _tell(found: list[Any], as_json: bool) -> None:
                  [(one.kind, f"{one.name} {one.label}".rstrip(), one.state, size_text(one.size_bytes))
                   for one in found])
     for one in odd:
-        output.data(f"! {one.kind} {one.name} is {one.state}: {'; '.join(one.problems)}")
-        output.data(f"    {one.hint}")
+        output.data(output.one_line(f"! {one.kind} {one.name} is {one.state}: {'; '.join(one.problems)}"))
+        output.data(output.one_line(f"    {one.hint}"))
     counts = Counter(one.state for one in found)
     output.talk(", ".join(f"{counts[state]} {state}" for state in ("whole", "damaged", "missing")))
     sys.exit(1 if odd else 0)

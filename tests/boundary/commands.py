@@ -67,6 +67,8 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield "scores", (place.run, "--flips", f"arm {TYPED}")
     prune = ("prune", "--dry-run")
     yield from (("runs", call) for call in ((), prune, ("prune",), (*prune, "--keep-days", "0")))
+    yield "verify", ()
+    yield from (("runs", ("verify", run)) for run in runs)
     yield from (("recipe", call) for call in _recipe_calls(place))
     yield "status", ()
     yield "doctor", ()

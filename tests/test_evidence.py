@@ -15,6 +15,7 @@ from localdistill import (
     LocalDistillError,
     RunFolder,
     Workspace,
+    chat_files,
     exports_of,
     list_runs,
     plan_pruning,
@@ -119,6 +120,15 @@ def test_a_run_with_a_damaged_file_stays_in_every_listing_with_a_line(
     [made] = exports_of(Workspace(root))
     assert made.run == "garden-1" and (made.state == "damaged") == (name == "request.json")
     assert any(label == "damaged" and name in text for label, text in survey(Workspace(root)).facts)
+
+
+def test_model_files_whose_manifest_is_damaged_stay_among_those_to_chat_with_and_say_so(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    before = {file.path for file in chat_files(Workspace(root))}
+    cut(only(root, "artifacts/export/*/manifest.json"))
+    after = chat_files(Workspace(root))
+    assert {file.path for file in after} == before
+    assert any(file.label.endswith("is damaged: manifest.json cannot be read") for file in after)
 
 
 @pytest.mark.parametrize("pattern", ["artifacts/adapter/*/adapter/*", "artifacts/dataset/*/rows.parquet"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from textual.widgets import OptionList
 
 from localdistill import UsageError, Workspace, score_card
+from localdistill.core.seals import sealed, unsealed
 from localdistill.safety.manifest import read_manifest, write_manifest
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
@@ -27,9 +27,9 @@ def stands(app: LocalDistillApp) -> bool:
 def change_card(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the first stored card."""
     folder = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
-    kept = json.loads((folder / "scorecard.json").read_text())
+    kept = unsealed((folder / "scorecard.json").read_bytes())
     change(kept["cards"][0])
-    (folder / "scorecard.json").write_text(json.dumps(kept))
+    (folder / "scorecard.json").write_text(sealed(kept))
     write_manifest(folder, read_manifest(folder))
 
 

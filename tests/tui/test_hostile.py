@@ -3,7 +3,6 @@ pseudo-terminal. Nothing of it may arrive as more than text, run an action, or b
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from localdistill import Workspace
+from localdistill.core.seals import sealed, unsealed
 from tests.boundary.corpus import EVIL, LONG
 from tests.boundary.places import evil_run
 from tests.tui import chain, prepared
@@ -40,11 +40,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(root)
     _, run = prepared.begun(root)
     prepared.export(workspace, run, [])
-    made = json.loads((run.path / "stages" / "export.json").read_text())
+    made = unsealed((run.path / "stages" / "export.json").read_bytes())
     made |= {"arm": EVIL, "terms": {"strictest": EVIL, "providers": [EVIL]}, "not_measured": [EVIL, LONG],
              "measured": [{"task": EVIL, "items": 3, "forms": [
                  {"form": EVIL, "score": 0.5, "interval": [0, 1], "verdict": EVIL, "difference": 0.1}]}]}
-    (run.path / "stages" / "export.json").write_text(json.dumps(made))
+    (run.path / "stages" / "export.json").write_text(sealed(made))
     evil_run(workspace)
     recipe = prepared.RECIPE.replace("Stories about fruit, twenty-four of them.",
                                      "SEEN \\u001B]0;PWNTITLE\\u0007 [@click=app.bell]x[/] \\u202E")

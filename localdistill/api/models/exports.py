@@ -186,11 +186,15 @@ def _damaged(run: str, why: str) -> LocalDistillError:
 
 def chat_files(workspace: Workspace) -> list[ChatFile]:
     """Model files to talk to: what runs exported, newest run first and the better quants of it first, then the
-    teachers of runs that are GGUF files. Whoever opens one compares it with its checksum."""
+    teachers of runs that are GGUF files. Whoever opens one compares it with its checksum, and is refused what is
+    damaged; what is seen to be so says it in its label."""
     found: dict[Path, ChatFile] = {}
     for made in exports_of(workspace, checked=False):
         for file in made.for_chat:
             found.setdefault(file.path, ChatFile(file.path, f"{made.run} {made.arm} {file.quant}"))
+        if made.state == "damaged" and made.folder is not None:
+            for path in sorted(made.folder.glob(f"*{_SUFFIX}")) or [made.folder]:
+                found.setdefault(path, ChatFile(path, f"{made.run} {made.arm} is damaged: {'; '.join(made.why)}"))
     for folder in reversed(list_runs(workspace.runs)):
         for path in _teachers(folder):
             found.setdefault(path, ChatFile(path, f"teacher of {folder.id}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ async def test_outputs_of_models_cannot_steer_the_terminal(tmp_path: Path) -> No
 async def test_a_run_without_a_card_and_a_card_that_is_gone_say_so(tmp_path: Path) -> None:
     root = copied(tmp_path)
     card = next(a for a in Workspace(root).list_artifacts() if a.kind == "scorecard").path
-    (card / "manifest.json").unlink()
+    shutil.rmtree(card)
     app = LocalDistillApp(root, start="evaluate")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "is gone from this workspace" in screen_text(app))

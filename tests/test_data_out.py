@@ -94,6 +94,15 @@ def test_pairs_are_a_right_and_a_wrong_answer_of_one_prompt(workspace: Workspace
     assert sum(done.left_out.values()) == 2 and "nobody said whether it is right" in done.left_out
 
 
+def test_an_answer_that_calls_tools_is_left_out_and_said(workspace: Workspace, tmp_path: Path) -> None:
+    store = Store(workspace.store_path)
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    store.add_traces([Trace("b2:9", next(iter(store.prompts())).id, "e", "m", "", "", tool_calls=(call,))])
+    for layout in ("messages", "sharegpt", "alpaca", "prompt_completion"):
+        done = export_data(workspace, tmp_path / f"{layout}.jsonl", layout=layout)
+        assert (done.rows, dict(done.left_out)) == (4, {"its answer calls tools, which no layout holds yet": 1})
+
+
 def test_prompts_go_out_once(workspace: Workspace, tmp_path: Path) -> None:
     Store(workspace.store_path).add_prompts([Prompt((Message("user", "nobody answered"),))])
     assert export_data(workspace, tmp_path / "all.jsonl", layout="prompts").rows == 3
@@ -105,7 +114,7 @@ def test_a_file_that_is_there_stays_as_it_is(workspace: Workspace, tmp_path: Pat
     out.write_text("mine")
     with pytest.raises(UsageError, match="is there already"):
         export_data(workspace, out)
-    with pytest.raises(InputError, match="nothing is chosen"):
+    with pytest.raises(InputError, match="no answer is chosen"):
         export_data(workspace, out, DataChoice(where="false"), force=True)
     assert out.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "ws"]
     assert export_data(workspace, out, force=True).rows == 4
@@ -154,7 +163,9 @@ def test_a_tool_gets_the_layout_that_it_reads(workspace: Workspace, tmp_path: Pa
 
 
 def test_every_layout_that_writes_takes_what_is_stored(workspace: Workspace, tmp_path: Path) -> None:
-    for one in data_layouts():
+    layouts = [one for one in data_layouts() if one.name != "tokens"]
+    assert len(layouts) > 4
+    for one in layouts:
         for ending in ("jsonl", "parquet"):
             assert export_data(workspace, tmp_path / f"{one.name}.{ending}", layout=one.name).rows > 0
 

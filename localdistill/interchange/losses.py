@@ -51,8 +51,10 @@ def lost_between(item: Imported, again: Imported) -> set[str]:
     return lost
 
 
+_COMPARED = {kind: tuple(one.name for one in fields(kind) if one.name not in _DERIVED) for kind in (Prompt, Trace)}
+
+
 def _differing(one: Prompt | Trace, other: Prompt | Trace, kind: type[Prompt | Trace]) -> Iterator[str]:
-    for field in fields(kind):
-        name = field.name
-        if name not in _DERIVED and getattr(one, name) != getattr(other, name):
+    for name in _COMPARED[kind]:
+        if getattr(one, name) != getattr(other, name):
             yield _WORDS.get(name, name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 _BREAKS = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"})
 """Some readers take these for the end of a line. In JSON they stand inside texts only."""
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 Put = Callable[[Mapping[str, Any]], bool]
 """Writes a row; True where it held half characters, which no file of UTF-8 can hold: they became U+FFFD, as they do
 when a file is read."""
@@ -51,12 +52,12 @@ def writing_rows(path: Path, ending: str, columns: Mapping[str, Shape]) -> Itera
 
 def _line(row: Mapping[str, Any], write: Callable[[bytes], object]) -> bool:
     has_halves = False
-    text = json.dumps(row, ensure_ascii=False, separators=(", ", ": "))
+    text = _ENCODE(row)
     try:
         line = text.encode() if text.isascii() else text.translate(_BREAKS).encode()
     except UnicodeEncodeError:
         has_halves = True
-        line = json.dumps(without_lone_surrogates(row), ensure_ascii=False).translate(_BREAKS).encode()
+        line = _ENCODE(without_lone_surrogates(row)).translate(_BREAKS).encode()
     write(line + b"\n")
     return has_halves
 

@@ -40,7 +40,10 @@ def answer_turn(trace: Trace, reasoning: Reasoning) -> dict[str, Any]:
 
 
 def said(trace: Trace, reasoning: Reasoning) -> dict[str, Any]:
-    """The text of an answer and what must stand beside it, so that it is split at the same place again."""
+    """The text of an answer and what must stand beside it, so that it is split at the same place again. InputError for
+    one that calls tools: without the calls it would teach to say nothing."""
+    if trace.tool_calls:
+        raise InputError("its answer calls tools, which no layout holds yet", "leave it out")
     if reasoning == "kept" and is_faithful(trace):
         return {"content": trace.raw}
     stated = {"think_content": trace.reasoning, "answer_content": trace.answer}

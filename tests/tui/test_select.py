@@ -163,3 +163,16 @@ async def test_hostile_names_of_selections_stay_harmless() -> None:
 def test_the_workspace_is_left_as_it_was() -> None:
     run = RunFolder.open(Workspace(doubling()).runs, "last")
     assert run.id == "doubling-1"
+
+
+@piloted
+async def test_the_selection_goes_out_to_a_file(tmp_path: Path) -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: "doubling" in assert_harmless(app))
+        await pilot.press("x")
+        await until(pilot, lambda: "Export these traces" in assert_harmless(app))
+        app.screen.query_one("#field-file", Input).value = str(tmp_path / "kept.jsonl")
+        await pilot.press("enter", "enter", "enter", "enter")
+        await until(pilot, lambda: "rows as messages" in assert_harmless(app))
+        assert len((tmp_path / "kept.jsonl").read_text().splitlines()) == QUESTIONS - 5

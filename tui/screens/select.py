@@ -10,6 +10,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from localdistill import (
+    DataChoice,
     LocalDistillError,
     Member,
     RunFolder,
@@ -58,6 +59,8 @@ class SelectPage(Page):
         Command("select.undo", "undo: changed filters", "select", "screen.undo", "z", "Back to the run's own."),
         Command("select.traces", "open: traces of the selection", "traces", "screen.open_traces", "o",
                 "In Traces; a saved one when the cursor stands on it."),
+        Command("select.export", "export: the selection to a file", "data export", "screen.export", "x",
+                "For other tools.", in_footer=False),
         Command("select.saved", "show: saved selections", "selections", "screen.to_saved", "a", in_footer=False),
         Command("select.grade", "grade: what the run collected", "grade", "screen.again('grade')", "",
                 "Starts a run of the same recipe up to its grades."),
@@ -256,19 +259,28 @@ class SelectPage(Page):
 
     def action_open_traces(self) -> None:
         """The traces of the saved selection under the cursor, else of this run's."""
+        if selection := self._saved_selection():
+            self.ui.go("traces", selection=selection)
+
+    def action_export(self) -> None:
+        """Ask for a file, and write the same traces to it."""
+        from tui.flows.data import export_traces
+
+        if selection := self._saved_selection():
+            export_traces(self.ui, DataChoice(selection))
+
+    def _saved_selection(self) -> str:
+        """The saved selection under the cursor, else this run's; empty where there is none."""
         view = self._view
-        if view is None:
-            return
         table = self.query_one("#saved", PagedTable)
+        if view is None:
+            return ""
         if table.has_focus and view.saved:
-            selection = view.saved[table.cursor].id
-        elif (stored := self._stored) is not None and stored.kept is not None:
-            own = (s.id for s in view.saved
-                   if s.definition.get("run") == stored.run_id and s.name == stored.name)
-            selection = next(own, stored.name)
-        else:
-            return
-        self.ui.go("traces", selection=selection)
+            return str(view.saved[table.cursor].id)
+        if (stored := self._stored) is None or stored.kept is None:
+            return ""
+        own = (s.id for s in view.saved if s.definition.get("run") == stored.run_id and s.name == stored.name)
+        return str(next(own, stored.name))
 
     # ---- drawing
 

@@ -81,9 +81,10 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
         with writing_rows(partial, ending, form.writing.columns) as put:
             (job.write_tokens if form.name == TOKENS else job.write)(source, put)
         if not job.rows:
-            why = job.left_out.most_common(1)[0][0] if job.left_out else "nothing is chosen"
+            why = job.left_out.most_common(1)[0][0] if job.left_out else "no answer is chosen, or none is stored"
             raise InputError(f"nothing can be written as {form.name}: {why}",
-                             "`localdistill traces` shows what is stored, `localdistill data layouts` how it goes out")
+                             "`localdistill traces` shows what is stored, `data layouts` how it goes out; prompts "
+                             "without answers go out with --as prompts")
     done = DataExport(file, card_path(file), form.name, job.reasoning if form.writing.reasoning else "", job.rows,
                       job.traces, dict(job.left_out.most_common()), dict(job.lost.most_common()),
                       {name: job.verdicts[name] for name in MARKED if job.verdicts[name]}, tuple(job.notes()),

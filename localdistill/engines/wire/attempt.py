@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +108,15 @@ async def _streamed(response: aiohttp.ClientResponse, target: Target, limits: di
     events = _Events(target, on_piece)
     with _saying_what_was_written(events):
         try:
-            async for chunk in body.pieces():
-                events.feed(chunk)
-                if events.over:
-                    break
-                if events.is_too_large():
-                    response.close()
-                    raise Refused(f"the stream is larger than {MAX_BODY_BYTES} bytes, or one line of it is",
-                                  target.text(events.evidence))
+            async with aclosing(body.pieces()) as pieces:
+                async for chunk in pieces:
+                    events.feed(chunk)
+                    if events.over:
+                        break
+                    if events.is_too_large():
+                        response.close()
+                        raise Refused(f"the stream is larger than {MAX_BODY_BYTES} bytes, or one line of it is",
+                                      target.text(events.evidence))
         except (TimeoutError, aiohttp.ClientError, OSError):
             if not events.evidence.strip():
                 raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Literal
 
 Form = Literal["stream", "body", "unclear"]
@@ -52,11 +53,11 @@ def lines_of_events(raw: str) -> list[str] | None:
 class BodyBegun:
     """A body whose beginning was looked at. `pieces` gives all of it, and raises what reading raised."""
 
-    def __init__(self, began: bytes, rest: AsyncIterator[bytes], problem: Exception | None) -> None:
+    def __init__(self, began: bytes, rest: AsyncGenerator[bytes, None], problem: Exception | None) -> None:
         self._began, self._rest, self._problem = began.removeprefix(_BYTE_ORDER_MARK), rest, problem
 
     @classmethod
-    async def read(cls, pieces: AsyncIterator[bytes]) -> BodyBegun:
+    async def read(cls, pieces: AsyncGenerator[bytes, None]) -> BodyBegun:
         """Read until it is clear what comes."""
         began = bytearray()
         try:
@@ -73,11 +74,12 @@ class BodyBegun:
         form = form_of(self._began)
         return form == "stream" or (form in (None, "unclear") and content_type == "text/event-stream")
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The whole body, piece by piece."""
-        if self._began:
-            yield self._began
-        if self._problem is not None:
-            raise self._problem
-        async for piece in self._rest:
-            yield piece
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The whole body, piece by piece. To be closed by whoever does not read to its end."""
+        async with aclosing(self._rest) as rest:
+            if self._began:
+                yield self._began
+            if self._problem is not None:
+                raise self._problem
+            async for piece in rest:
+                yield piece

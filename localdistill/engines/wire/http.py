@@ -12,7 +12,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -209,13 +210,14 @@ async def read(response: aiohttp.ClientResponse, target: Target, pieces: AsyncIt
     return target.text(data)
 
 
-async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncIterator[bytes]:
+async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncGenerator[bytes, None]:
     """The body piece by piece. Compression was not asked for; where it comes all the same, it is undone in bounds.
     Raises TimeoutError when the watch says so, and Transient, Refused and what aiohttp raises."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
-        async for chunk in _arriving(response.content, watch):
-            yield chunk
+        async with aclosing(_arriving(response.content, watch)) as arriving:
+            async for chunk in arriving:
+                yield chunk
         return
     if encoding not in ("gzip", "deflate"):
         raise Refused(f"the reply is encoded as {encoding[:40]}, which was not asked for")
@@ -229,7 +231,7 @@ async def chunks(response: aiohttp.ClientResponse, watch: Watch) -> AsyncIterato
         raise Transient(f"the {encoding} body is damaged: {error}", "request") from None
 
 
-async def _arriving(content: aiohttp.StreamReader, watch: Watch) -> AsyncIterator[bytes]:
+async def _arriving(content: aiohttp.StreamReader, watch: Watch) -> AsyncGenerator[bytes, None]:
     """The body as it comes."""
     watch.over(content)
     while chunk := await content.readany():

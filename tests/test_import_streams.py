@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.interchange import unpacking
 from localdistill.store.keeper import Keeper
 from localdistill.workspace.imports import begun, unfinished
+from tests.helpers import REPO
 
 KILLED = """
 import os, signal, sys
@@ -140,11 +142,12 @@ def test_any_file_is_imported_in_300_mb(tmp_path: Path, name: str) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
-    code = ("import resource, sys; from pathlib import Path; from localdistill import Workspace, import_file; "
-            "print(import_file(Workspace(sys.argv[1]), Path(sys.argv[2])).rows, resource.getrusage("
-            "resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == 'darwin' else 1 << 10))")
+    code = ("import sys; from pathlib import Path; from localdistill import Workspace, import_file; "
+            "from tests.measuring import peak_mb; "
+            "print(import_file(Workspace(sys.argv[1]), Path(sys.argv[2])).rows, peak_mb())")
     (tmp_path / "w").mkdir()
-    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w"), str(path)], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w"), str(path)], capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": str(REPO)})
     assert ran.returncode == 0, ran.stderr
     stored, peak = map(int, ran.stdout.split())
     assert stored == count and peak < 300

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.anthropic import AnthropicEngine, AnthropicOptions
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
 from tests.faults import FaultServer, Rule, Script, Step
+from tests.measuring import peak_mb
 
 Engine = OpenAICompatibleEngine | AnthropicEngine
 KINDS = ("openai_compatible", "anthropic")
@@ -83,12 +83,11 @@ def peak_growth_mb(kind: str, url: str, count: int, **options: Any) -> tuple[flo
 
 def _main() -> None:
     kind, url, count, options = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
     import aiohttp  # noqa: F401  (its own memory is not the question)
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     replies = ask(engine_for(url, kind, **options), doubles(count))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    grown = peak_mb() - before
     sys.stdout.write(json.dumps({"growth_mb": grown, "statuses": [reply.status for reply in replies]}))
 
 

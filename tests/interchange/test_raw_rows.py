@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from localdistill.interchange import json_rows, parquet_pages, unpacking
 from localdistill.interchange.files import detect, read_file
 from localdistill.interchange.parquet_pages import ValuePage, rows_at_once
 from localdistill.interchange.raw_rows import rows_of
+from tests.helpers import REPO
 from tests.strangers import parquet_files, rows
 
 ROWS = [{"instruction": f"q{n} é 🙂, \"{n}\"\n", "output": f"a{n}"} for n in range(7)]
@@ -224,17 +226,16 @@ def test_a_page_that_says_what_it_does_not_hold_is_refused_before_it_is_read(tmp
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from localdistill.interchange.raw_rows import rows_of
+from tests.measuring import peak_mb
 import pyarrow.parquet, pyarrow
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 for _ in rows_of(Path(sys.argv[1])): pass
-before = peak()
+before = peak_mb()
 for name in sys.argv[2:]:
     count = sum(1 for _ in rows_of(Path(name)))
-    print(Path(name).name, count, peak() - before)
+    print(Path(name).name, count, peak_mb() - before)
 """
 
 
@@ -252,7 +253,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     parquet(tmp_path / "small.parquet", texts[:50])
     names = [str(tmp_path / name) for name in (*files, "a.parquet")]
     ran = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / "small.parquet"), *names],
-                         capture_output=True, text=True, timeout=120)
+                         capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPO)})
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == len(names)
     for line in ran.stdout.splitlines():

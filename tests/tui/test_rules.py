@@ -29,8 +29,6 @@ TERMINAL_ONLY = {
     "recipe list": "Recipe lists what ships",
     "logprobs": "figures of one model, for scripts",
     "data layouts": "the window of data export names them",
-    "store check": "maintenance; Home says what is missing",
-    "store rebuild": "maintenance; its hint is shown with what is missing",
 }
 """Commands of the command line that the UI has no action for, and why."""
 

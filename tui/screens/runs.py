@@ -26,6 +26,7 @@ from localdistill import (
     verify_workspace,
 )
 from tui.commands import Command
+from tui.flows.store import compare_store, rebuild
 from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
 from tui.text import joined, line, safe, shown
@@ -78,6 +79,10 @@ class RunsPage(RunPage):
         Command("runs.verify", "verify: workspace", "verify", "screen.verify_workspace", "",
                 "Reads every run, artifact and journal, and says what is whole, damaged and missing.",
                 in_footer=False),
+        Command("store.check", "check: store", "store check", "screen.check_store", "",
+                "Compares the store with every journal, and says what is missing.", in_footer=False),
+        Command("store.rebuild", "rebuild: store", "store rebuild", "screen.rebuild_store", "",
+                "Makes it again of the journals, after a yes; the old one is kept.", in_footer=False),
         Command("runs.prune", "free: disk of old runs", "runs prune", "screen.prune", "d",
                 "Shows first what would go and why the rest stays."),
     )
@@ -216,6 +221,14 @@ class RunsPage(RunPage):
 
         self.ui.notify("reading every byte; this takes a while for large models", markup=False)
         self.ui.jobs.do(look, seen, group="verify")
+
+    def action_check_store(self) -> None:
+        """Compare the store with the journals."""
+        compare_store(self.ui)
+
+    def action_rebuild_store(self) -> None:
+        """Make the store again."""
+        rebuild(self.ui)
 
     def action_quarantine(self) -> None:
         """List what could not be read."""

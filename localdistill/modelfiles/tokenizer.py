@@ -4,6 +4,7 @@ transformers. Must not add special tokens on its own: what is in the text is wha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from localdistill.modelfiles.folder import stated_stop_ids
 from localdistill.modelfiles.vocabulary import vocabulary_id
 from localdistill.safety.files import sha256_file
 from localdistill.templates import ChatTemplate
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class StudentTokenizer:
@@ -108,12 +111,13 @@ class StudentTokenizer:
         return None if found is None else str(found)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; special tokens written in it are recognised, none is added."""
-        return list(self._raw.encode(text, add_special_tokens=False).ids)
+        """Token ids of `text`; special tokens written in it are recognised, none is added. Half a surrogate pair, which
+        no vocabulary holds, counts as U+FFFD."""
+        return list(self._raw.encode(_HALF.sub("\ufffd", text), add_special_tokens=False).ids)
 
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids of `text`, and for each the index of the character it starts in."""
-        encoding = self._raw.encode(text, add_special_tokens=False)
+        encoding = self._raw.encode(_HALF.sub("\ufffd", text), add_special_tokens=False)
         return list(encoding.ids), [start for start, _ in encoding.offsets]
 
     def encode_prompt(self, text: str) -> list[int]:

@@ -59,6 +59,12 @@ def test_starts_say_where_each_token_begins(folder: Path, tmp_path: Path, text: 
                        and not text[start].isalnum())
 
 
+def test_half_a_surrogate_pair_counts_as_one_replaced_character(folder: Path) -> None:
+    tokenizer, halves = StudentTokenizer(folder), "one \ud83d\ude00 half"
+    assert tokenizer.encode(halves) == tokenizer.encode("one \ufffd\ufffd half")
+    assert tokenizer.encode_with_starts(halves)[1][-1] < len(halves) and tokenizer.count("\udcff") > 0
+
+
 def test_bos_stands_once_whoever_writes_it(folder: Path, tmp_path: Path) -> None:
     plain, bos = StudentTokenizer(folder), StudentTokenizer(with_bos(folder, tmp_path / "bos"))
     assert plain.leading_ids == () and bos.leading_ids == (0,)

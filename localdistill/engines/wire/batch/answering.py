@@ -4,10 +4,11 @@ time without ending the batch."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import IO, ClassVar, Protocol
 
 from localdistill.core.errors import EngineError, EngineUnavailable, UsageError
 from localdistill.core.events import Cancel, Emit, Noted, Progressed, Warned
@@ -306,31 +307,40 @@ class _Answering:
 
     def _finish(self, batch: Batch, view: View) -> Iterator[Reply]:
         """Fetch the results, hand out the replies, count the cost, and forget the batch once they were taken."""
-        state, path = batch.state, self.folder.results(batch.state.token)
-        if view.is_too_much and len(state.ids) > 1:
+        if view.is_too_much and len(batch.state.ids) > 1:
             self._shrink(batch)
             return
-        with writing(f"the results of batch {state.label}"):
-            path.write_bytes(b"")
-            for address in view.results:
-                self.caller.download(address, path, len(state.ids) * MAX_LINE_BYTES, self._cancel)
-        results = Results(state, batch.wanted, self.protocol, self._target, self._rules, view.problem)
-        if not state.is_certain and not results.is_ours(path):
-            state.rejected.append(state.batch_id)
-            state.stage, state.batch_id, batch.next_at = "sent", "", 0.0
-            self.folder.save(state)
-            return
-        is_cut = results.are_cut(path, view.lines)
-        if is_cut and batch.failures < _DOWNLOADS:
-            raise Transient("the results broke off", "server")
-        yield from results.replies(path, view.rest_is_free and not is_cut)
+        # A file without a name: another run that waits for the same batch may be fetching it, too.
+        with tempfile.TemporaryFile(dir=self.folder.folder) as file:
+            results = self._fetched(batch, view, file)
+            if results is None:
+                return
+            is_cut = results.are_cut(file, view.lines)
+            if is_cut and batch.failures < _DOWNLOADS:
+                raise Transient("the results broke off", "server")
+            yield from results.replies(file, view.rest_is_free and not is_cut)
         time.sleep(_JOURNALLED_S)
+        state = batch.state
         if results.strays:
             self._warn(f"{results.strays} lines of the results of batch {state.label} belong to no request")
         nano = self._cost_of(results)
         cost = f" and cost ${nano / NANO:.4f}" if self._rules.price else ""
         self._register.forget(batch, nano)
         self._note(f"batch {state.label} of {amount(len(state.ids))} has ended{cost}")
+
+    def _fetched(self, batch: Batch, view: View, file: IO[bytes]) -> Results | None:
+        """The results, which are in `file` now; None when they are another batch's."""
+        state = batch.state
+        with writing(f"the results of batch {state.label}"):
+            for address in view.results:
+                self.caller.download(address, file, len(state.ids) * MAX_LINE_BYTES, self._cancel)
+        results = Results(state, batch.wanted, self.protocol, self._target, self._rules, view.problem)
+        if state.is_certain or results.is_ours(file):
+            return results
+        state.rejected.append(state.batch_id)
+        state.stage, state.batch_id, batch.next_at = "sent", "", 0.0
+        self.folder.save(state)
+        return None
 
     def _cost_of(self, results: Results) -> int:
         """What the batch is charged with; what one item cost more than it was told, those without a count may too."""

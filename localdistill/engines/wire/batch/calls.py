@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from localdistill.core.errors import EngineError
@@ -83,23 +84,23 @@ class Caller:
 
         return self._wait(send(), cancel)
 
-    def download(self, address: str, into: Path, most_bytes: int, cancel: Cancel) -> None:
-        """Append a newline and what `address` holds to `into`. EngineError when it lies on another host: the key
-        must not go there. Refused when it is larger than `most_bytes`."""
+    def download(self, address: str, into: IO[bytes], most_bytes: int, cancel: Cancel) -> None:
+        """Append a newline and what `address` holds to `into`. EngineError when it lies on another host: the key must
+        not go there. Refused when it is larger than `most_bytes`."""
         own, other = urlsplit(self.base), urlsplit(address)
         if (own.scheme, own.netloc) != (other.scheme, other.netloc):
             raise EngineError(f"the results are said to lie at {other.scheme}://{other.netloc}, which is not the host "
                               f"that was asked ({own.netloc})", "nothing was fetched and no key was sent there")
 
         async def fetch() -> None:
-            with open(into, "ab") as handle:
-                handle.write(b"\n")
-                without_end = {"timeout": timeout_of(None, self._rules.idle_s)}
-                async with self._open("GET", address, without_end) as (response, _, watch):
-                    async for chunk in chunks(response, watch):
-                        if handle.tell() > most_bytes:
-                            raise Refused(f"the results are larger than {most_bytes} bytes")
-                        handle.write(chunk)
+            into.seek(0, os.SEEK_END)
+            into.write(b"\n")
+            without_end = {"timeout": timeout_of(None, self._rules.idle_s)}
+            async with self._open("GET", address, without_end) as (response, _, watch):
+                async for chunk in chunks(response, watch):
+                    if into.tell() > most_bytes:
+                        raise Refused(f"the results are larger than {most_bytes} bytes")
+                    into.write(chunk)
 
         self._wait(fetch(), cancel)
 

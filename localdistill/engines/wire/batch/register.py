@@ -129,7 +129,6 @@ class Register:
         if self.is_mine(state) or not any(state.ids):
             self._folder.remove(state.token)
         else:
-            self._folder.results(state.token).unlink(missing_ok=True)
             self._folder.save(state)
         self._drop(batch)
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from typing import IO
 
 from localdistill.core.records import Reply, Request
 from localdistill.engines.wire.batch.protocols import BatchProtocol, Item
@@ -40,15 +40,15 @@ class Results:
         self.strays = 0
         """Lines that belong to no request."""
 
-    def is_ours(self, path: Path) -> bool:
+    def is_ours(self, file: IO[bytes]) -> bool:
         """Whether the results name items of this batch."""
         token = self._state.token.encode()
-        return any(token in line for line, _ in zip(_lines(path), range(_PROVEN_BY), strict=False))
+        return any(token in line for line, _ in zip(_lines(file), range(_PROVEN_BY), strict=False))
 
-    def are_cut(self, path: Path, least: int) -> bool:
+    def are_cut(self, file: IO[bytes], least: int) -> bool:
         """Whether something is missing at the end: there are fewer than `least` lines, or the last is half a one."""
         count, last = 0, b"{}"
-        for line in _lines(path):
+        for line in _lines(file):
             count, last = count + 1, line
         try:
             json.loads(self._text(last))
@@ -56,10 +56,10 @@ class Results:
             return True
         return count < least
 
-    def replies(self, path: Path, rest_is_free: bool = False) -> Iterator[Reply]:
+    def replies(self, file: IO[bytes], rest_is_free: bool = False) -> Iterator[Reply]:
         """A reply for every wanted item, be it an error. rest_is_free: what has no result was not worked on."""
         seen = bytearray(len(self._state.ids))
-        for line in _lines(path):
+        for line in _lines(file):
             item = self._item(line)
             if item is None:
                 self.strays += 1
@@ -125,13 +125,14 @@ class Results:
         return self._target.text(data)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines that hold something. Of one that is too long only the start comes, one byte longer than allowed."""
-    with open(path, "rb") as handle:
-        while line := handle.readline(MAX_LINE_BYTES + 1):
-            if not line.endswith(b"\n"):
-                while (rest := handle.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-            line = line.removesuffix(b"\n")
-            if line.strip():
-                yield line
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines of the whole file that hold something. Of one that is too long only the start comes, one byte longer than
+    allowed."""
+    file.seek(0)
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if not line.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        line = line.removesuffix(b"\n")
+        if line.strip():
+            yield line

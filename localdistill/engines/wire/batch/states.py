@@ -112,10 +112,6 @@ class BatchFolder:
         """Where the requests are kept until the provider surely has them."""
         return self._path(token, "requests")
 
-    def results(self, token: str) -> Path:
-        """Where results are put while they are read."""
-        return self._path(token, "results")
-
     def all(self, base: str) -> list[BatchState]:
         """Every batch at the provider with address `base`. LocalDistillError when a file is damaged: going on could pay
         for the same answers twice."""
@@ -165,7 +161,7 @@ class BatchFolder:
 
     def remove(self, token: str) -> None:
         """Forget a batch. The state goes last, so that nothing is ever left without one."""
-        for kind in ("results", "requests", "json", "lock"):
+        for kind in ("results", "requests", "json", "lock"):  # results: of versions that gave that file a name
             self._path(token, kind).unlink(missing_ok=True)
 
     def lock(self, token: str) -> IO[bytes] | None:

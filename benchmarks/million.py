@@ -1,7 +1,7 @@
 """A million traces through collect (import), grade, select and format, and what browsing them takes: a page anywhere,
-every order, a search until its first hits show; and the listing of 10,000 runs.
+every order, a search until its first hits show, and how many a filter lets through.
 
-    python -m benchmarks.million [--traces 1000000] [--runs 10000] [--keep FOLDER] [--busy]
+    python -m benchmarks.million [--traces 1000000] [--keep FOLDER] [--busy]
 
 Each stage is its own process, as in every run; its time, its processor time and its peak memory are printed. Pages and
 searches are timed in this process, cold jumps among them; the median and the slowest are printed.
@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.api_runs import stage_process
-from localdistill import RunFolder, Workspace, browse, list_runs, list_traces, parse_recipe
+from localdistill import RunFolder, Workspace, browse, list_traces, parse_recipe
 from localdistill.runs import control
 
-PAGE_TARGET_S, SEARCH_TARGET_S, RUNS_TARGET_S = 0.05, 1.0, 1.0
+PAGE_TARGET_S, SEARCH_TARGET_S = 0.05, 1.0
 LOOK_EVERY_S = 0.05
 JUMPS = 40
 RECIPE = """name = "million"
@@ -175,41 +174,20 @@ def first_hits(workspace: Workspace, text: str) -> float:
     return first[0] if first else time.perf_counter() - began
 
 
-def measure_runs(folder: Path, count: int) -> None:
-    """The listing of many finished runs, which are copies of a small one."""
-    workspace, recipe = Workspace(folder), parse_recipe(RECIPE)
-    for _ in range(count):
-        run = RunFolder.create(workspace.runs, recipe, RECIPE, {"stages": ["collect"], "base": str(folder)})
-        run.write_status({"state": "finished", "recipe": "million", "stage": "collect"})
-        run.hold().close()
-    seconds: list[float] = []
-    for _ in range(3):
-        with clocked(seconds):
-            found = [run.status() for run in list_runs(workspace.runs)]
-    assert len(found) == count
-    told(f"the listing of {count:,} runs", seconds, RUNS_TARGET_S)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", action="store_true", help="measure although other programs run")
     parser.add_argument("--traces", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--keep", type=Path, help="a folder to work in, which stays; what is there is not made again")
     given = parser.parse_args()
     machine.describe(["duckdb", "pyarrow"])
     machine.check_idle(given.busy)
     with tempfile.TemporaryDirectory() as made:
         folder = given.keep or Path(made)
-        in_parts: list[tuple[str, Callable[[Path], None]]] = [
-            ("traces", lambda place: measure_chain(place, given.traces)), ("traces", measure_browsing),
-            ("runs", lambda place: measure_runs(place, given.runs))]
-        for name, measure in in_parts:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            measure(folder / name)
-        if given.keep:
-            shutil.rmtree(folder / "runs")
+        folder.mkdir(parents=True, exist_ok=True)
+        measure_chain(folder, given.traces)
+        measure_browsing(folder)
     machine.check_idle(True)
 
 

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from localdistill.workspace.rebuilding import Rebuilt, StoreCheck, check_store, rebuild_store
     from localdistill.workspace.recovery import Missing, open_store
     from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
+    from localdistill.workspace.run_listing import RunListing
     from localdistill.workspace.terms import TermsQuestion, accept_terms, give_consent, open_terms, terms_notes
 
 

@@ -14,7 +14,7 @@ from textual.app import App
 from textual.css.query import NoMatches
 from textual.worker import get_current_worker
 
-from localdistill import LocalDistillError, RunFolder, RunStatus, Workspace, explain, follow, list_runs
+from localdistill import LocalDistillError, RunFolder, RunListing, RunStatus, Workspace, explain, follow
 from tui.state import RunView, reduce
 from tui.ui import Ui
 
@@ -69,16 +69,17 @@ class Jobs:
 
         def body() -> None:
             worker, before, told = get_current_worker(), None, ""
+            listing = RunListing(workspace.runs)
             while not worker.is_cancelled:
                 try:
-                    runs = tuple(folder.status() for folder in list_runs(workspace.runs))
+                    runs = listing.look()
                 except Exception as error:
                     problem = explain(error)
                     if problem.message != told:  # once; it looks again as long as the app lives
                         told = problem.message
                         self._app.call_from_thread(self._ui.show_error, problem)
                 else:
-                    key = tuple((run.run_id, run.state, run.stage) for run in runs)
+                    key = tuple((run.run_id, run.state, run.stage, run.problem) for run in runs)
                     if key != before:
                         before = key
                         self._app.call_from_thread(self._hand_over, self._ui.runs_seen, runs)

@@ -288,9 +288,9 @@ def list_all(context: typer.Context, workspace: WorkspaceOption = None, as_json:
     """List the runs of this workspace."""
     if context.invoked_subcommand:
         return
-    from localdistill import list_runs
+    from localdistill import RunListing
 
-    statuses = [folder.status() for folder in list_runs(workspace_of(workspace).runs)]
+    statuses = RunListing(workspace_of(workspace).runs).look()
     if as_json:
         output.data_json(
             [

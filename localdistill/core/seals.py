@@ -17,13 +17,13 @@ CRC = "crc"
 NOT_WRITTEN = "is not what was written"
 _LIST = re.compile(r"# (\d+) ids, (sha256:[0-9a-f]{64})\n")
 _ID = re.compile(r"[!-~]+")
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 _LINE = re.compile(rb', "crc": "([0-9a-f]{8})"\}\s*\Z')
 
 
 def checksum_of(said: Mapping[str, Any]) -> str:
     """`sha256:<hex>` of an object, however it is laid out."""
-    text = json.dumps(said, sort_keys=True, ensure_ascii=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return _sha256(_SORTED.encode(said))
 
 
 def sealed(said: Mapping[str, Any], indent: int | None = None, ensure_ascii: bool = True) -> str:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from localdistill.core.errors import UsageError
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
+from localdistill.workspace.run_folder import RunFolder, RunStatus
+from localdistill.workspace.run_listing import RunListing
 
 Purpose = Literal["cancel", "attach", "resume"]
 
@@ -18,7 +19,7 @@ def run_to(purpose: Purpose, workspace: Workspace, run_id: str = "") -> RunFolde
     one that did. UsageError when there is none, or several: it lists them."""
     if run_id:
         return RunFolder.open(workspace.runs, run_id)
-    known = [folder.status() for folder in list_runs(workspace.runs)]
+    known = RunListing(workspace.runs).look()
     living = [status for status in known if status.alive]
     unfinished = [status for status in known if is_unfinished(status)]
     if purpose == "resume" and unfinished and unfinished[-1] is known[-1]:

@@ -4,15 +4,17 @@ through by names; nothing is opened."""
 from __future__ import annotations
 
 import fcntl
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.safety.journal import parts_of
 from localdistill.safety.manifest import MANIFEST
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import START_TIMEOUT_S, RunFolder, list_runs
+from localdistill.workspace.run_folder import REQUEST, START_TIMEOUT_S, RunFolder, RunStatus
+from localdistill.workspace.run_listing import RunListing
 
 _OLD_S = 3600.0
 """A file that somebody writes was changed within this time."""
@@ -36,13 +38,13 @@ class Leftover:
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
-def leftovers(workspace: Workspace) -> list[Leftover]:
-    """All of them."""
-    runs = list_runs(workspace.runs)
-    open_run = next((run.id for run in runs if run.status().state not in ("finished", "starting")), "")
-    living = any(run.is_alive() for run in runs)
+def leftovers(workspace: Workspace, runs: Sequence[RunStatus] | None = None) -> list[Leftover]:
+    """All of them. runs: the status of every run, where somebody has just looked."""
+    if runs is None:
+        runs = RunListing(workspace.runs).look()
+    open_run = next((run.run_id for run in runs if run.state not in ("finished", "starting")), "")
     found = [*_of_artifacts(workspace, open_run), *_of_runs(workspace)]
-    if not living:
+    if not any(run.alive for run in runs):
         found += [Leftover(path, "half a file") for path in _half_files(workspace)]
     return found
 
@@ -63,8 +65,10 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
 def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
     """Folders of runs that were never begun, or whose removal was interrupted."""
     for folder in sorted(workspace.runs.glob("*")):
+        if os.path.isfile(f"{folder}/{REQUEST}") or not folder.is_dir():
+            continue
         run = RunFolder(folder)
-        if not folder.is_dir() or (folder / "request.json").is_file() or run.is_alive():
+        if run.is_alive():
             continue
         replies = any(part.exists() for journal in (run.journal, run.quarantine) for part in parts_of(journal))
         if time.time() - folder.stat().st_mtime > START_TIMEOUT_S:

@@ -22,6 +22,7 @@ from tests.tui.hostile import HOSTILE, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.runs import RunsPage
 from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog
+from tui.widgets.growing_list import STEP
 
 
 def stands(app: LocalDistillApp, run_id: str) -> bool:
@@ -39,6 +40,15 @@ def collected(root: Path, broken: bool = False) -> Workspace:
         status = wait(start(Workspace(root), load_recipe(root / "mine.toml"), text, root, "collect"))
     assert status.state == "finished", status.data
     return Workspace(root)
+
+
+def bare_runs(root: Path, count: int) -> None:
+    """Runs that nobody began, one second after the other."""
+    for number in range(1, count + 1):
+        folder = root / f"runs/many-{number}"
+        folder.mkdir(parents=True)
+        (folder / "request.json").write_text('{"stages": ["collect"], "base": "/"}')
+        os.utime(folder / "request.json", (1e9 + number, 1e9 + number))
 
 
 @asynccontextmanager
@@ -229,3 +239,34 @@ async def test_an_empty_workspace_says_what_to_press(tmp_path: Path) -> None:
         await until(pilot, lambda: "No runs yet" in screen_text(app))
         await pilot.press("x", "u", "m", "a", "b", "l")
         assert "s starts a recipe" in screen_text(app)
+
+
+@piloted
+async def test_of_very_many_runs_the_newest_are_laid_out_and_older_ones_when_the_cursor_comes_to_them(
+        tmp_path: Path) -> None:
+    bare_runs(tmp_path, 2 * STEP + 10)
+    app = LocalDistillApp(tmp_path, start="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app, f"many-{2 * STEP + 10}"))
+        listing = app.screen.query_one("#list", OptionList)
+        assert listing.option_count == STEP + 1
+        listing.focus()
+        await pilot.press("end")
+        assert listing.option_count == 2 * STEP + 1 and app.screen.run_id == f"many-{STEP + 10}"
+        assert "many-210" in screen_text(app)
+        await pilot.press("end", "end")
+        assert listing.option_count == 2 * STEP + 10 and app.screen.run_id == "many-1"
+        app.attach("many-3")
+        await until(pilot, lambda: stands(app, "many-3"))
+        assert app.screen.run_id == "many-3"
+
+
+@piloted
+async def test_an_old_run_that_is_attached_is_under_the_cursor_however_many_are_newer(tmp_path: Path) -> None:
+    bare_runs(tmp_path, 3 * STEP)
+    app = LocalDistillApp(tmp_path, start="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: stands(app, f"many-{3 * STEP}"))
+        app.attach("many-2")
+        await until(pilot, lambda: stands(app, "many-2"))
+        assert app.screen.run_id == "many-2" and "! many-2 " in screen_text(app)

@@ -11,7 +11,6 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
 
 from localdistill import (
     PruneItem,
@@ -31,6 +30,7 @@ from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
 from tui.text import joined, line, safe, shown
 from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog, Way
+from tui.widgets.growing_list import GrowingList
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
 from tui.widgets.progress import WorkLine
@@ -98,7 +98,7 @@ class RunsPage(RunPage):
     def body(self) -> Iterable[Widget]:
         """A list on the left, the followed run on the right."""
         with Horizontal(id="split"):
-            yield OptionList(id="list", markup=False)
+            yield GrowingList(id="list")
             with Vertical(id="one"):
                 yield Static(id="title")
                 yield Pipeline(id="stages")
@@ -126,13 +126,10 @@ class RunsPage(RunPage):
 
     def _draw_list(self, state: AppState, attached: str) -> None:
         """The runs; the cursor stays where it is, unless somebody asked to follow the run `attached`."""
-        listing = self.query_one("#list", OptionList)
         chosen = attached or self._chosen_id() or (state.watched.run_id if state.watched else "")
-        listing.clear_options()
-        newest_first = list(reversed(state.runs))
-        listing.add_options([Option(_run_line(run), id=run.run_id) for run in newest_first])
-        places = {run.run_id: place for place, run in enumerate(newest_first)}
-        listing.highlighted = places.get(chosen, 0) if newest_first else None
+        newest_first = state.runs[::-1]
+        self.query_one(GrowingList).fill([run.run_id for run in newest_first],
+                                         lambda place: _run_line(newest_first[place]), chosen)
 
     def _draw(self, view: RunView) -> None:
         self._look_at_files(view)
@@ -173,11 +170,7 @@ class RunsPage(RunPage):
     # ---- the chosen run
 
     def _chosen_id(self) -> str:
-        listing = self.query_one("#list", OptionList)
-        place = listing.highlighted
-        if place is None or place >= listing.option_count:
-            return ""
-        return listing.get_option_at_index(place).id or ""
+        return self.query_one(GrowingList).chosen
 
     @property
     def run_id(self) -> str:

@@ -19,7 +19,8 @@ from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.leftovers import leftovers
 from localdistill.workspace.recovery import missing_in, open_store
-from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs
+from localdistill.workspace.run_folder import RunFolder, RunStatus
+from localdistill.workspace.run_listing import RunListing
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,18 @@ class Overview:
 def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     """Where `workspace` stands. StoreError when its store cannot be read, StoreLocked when another process holds it for
     longer than `wait_s`."""
-    runs = list_runs(workspace.runs)
-    living = [run for run in runs if run.is_alive()]
-    newest = max(living or runs, key=lambda run: run.started_at(), default=None)
-    status = newest.status() if newest else None
+    runs = RunListing(workspace.runs).look()
+    status = next((run for run in reversed(runs) if run.alive), runs[-1] if runs else None)
+    newest = RunFolder(workspace.runs / status.run_id) if status else None
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
     steps = tuple(_steps(workspace, newest, status, counts.traces if counts else 0))
-    damaged = [f"{one.run_id}: {one.problem}" for one in (run.status() for run in runs) if one.problem]
-    return Overview(workspace.root, tuple(_facts(workspace, store, counts, len(runs), damaged)),
+    return Overview(workspace.root, tuple(_facts(workspace, store, counts, runs)),
                     tuple(_chain(newest, status)), newest.id if newest else "", steps)
 
 
-def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs: int,
-           damaged: Sequence[str]) -> list[tuple[str, str]]:
+def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,
+           runs: Sequence[RunStatus]) -> list[tuple[str, str]]:
     facts = []
     if counts is not None:
         cost = f", ${counts.cost_usd:.2f} paid" if counts.cost_usd else ""
@@ -78,12 +77,13 @@ def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None, runs:
         facts += [("missing", f"{one.text}. {one.hint}") for one in missing_in(workspace, store)]
     else:
         facts.append(("stored", "nothing yet"))
-    facts.append(("runs", f"{runs:,}"))
-    if left := leftovers(workspace):
+    facts.append(("runs", f"{len(runs):,}"))
+    if left := leftovers(workspace, runs):
         facts.append(("left", f"{len(left)} things that killed processes left, "
                               f"{size_text(sum(one.size_bytes for one in left))}: `localdistill runs prune` says what "
                               "nothing needs any more, and removes it"))
-    facts += [("damaged", f"{text}. localdistill verify says what else is") for text in damaged]
+    facts += [("damaged", f"{run.run_id}: {run.problem}. localdistill verify says what else is")
+              for run in runs if run.problem]
     machine = look_at_hardware()
     gpus = ", ".join(gpu.name if gpu.free_bytes is None else f"{gpu.name} ({gpu.free_bytes / 1e9:.1f} GB free)"
                      for gpu in machine.gpus)

@@ -1,0 +1,51 @@
+"""All runs of a workspace and where each is. Who looks again and again keeps the listing: a run is read again only
+where its files changed or somebody works on it, so that a second look at 10,000 runs costs little."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from localdistill.workspace.run_folder import LOCK, REQUEST, STATUS, RunFolder, RunStatus, is_held, is_run
+
+_Mark = tuple[int, int, int] | None
+"""By what it is told whether a file is the one of the last look; None where there is none."""
+
+
+class RunListing:
+    """The runs below the folder `runs`."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._known: dict[str, tuple[_Mark, _Mark, RunStatus]] = {}
+
+    def look(self) -> tuple[RunStatus, ...]:
+        """The status of every run, as `RunFolder.status` says it, in the order of `list_runs`: oldest first."""
+        known, self._known = self._known, {}
+        found = [status for name in _names(self._runs) if (status := self._status(name, known.get(name))) is not None]
+        return tuple(sorted(found, key=lambda status: (status.started_at, len(status.run_id), status.run_id)))
+
+    def _status(self, name: str, before: tuple[_Mark, _Mark, RunStatus] | None) -> RunStatus | None:
+        """Of the run in the folder `name`; None when it is none."""
+        path = f"{self._runs}/{name}"
+        request, said = _mark(f"{path}/{REQUEST}"), _mark(f"{path}/{STATUS}")  # what changes from here on is read again
+        if before is None or before[:2] != (request, said) or is_held(f"{path}/{LOCK}"):
+            if request is None and not is_run(path):
+                return None
+            before = (request, said, RunFolder(self._runs / name).status())
+        status = before[2]
+        if status.data and not status.alive:  # others may change without a change of these files
+            self._known[name] = before
+        return status
+
+
+def _names(runs: Path) -> list[str]:
+    return os.listdir(runs) if runs.is_dir() else []
+
+
+def _mark(path: str) -> _Mark:
+    try:
+        told = os.stat(path)
+    except OSError:
+        return None
+    return told.st_ino, told.st_size, told.st_mtime_ns

@@ -19,7 +19,7 @@ def run_to(purpose: Purpose, workspace: Workspace, run_id: str = "") -> RunFolde
     one that did. UsageError when there is none, or several: it lists them."""
     if run_id:
         return RunFolder.open(workspace.runs, run_id)
-    known = RunListing(workspace.runs).look()
+    known = list(RunListing(workspace.runs).look())
     living = [status for status in known if status.alive]
     unfinished = [status for status in known if is_unfinished(status)]
     if purpose == "resume" and unfinished and unfinished[-1] is known[-1]:

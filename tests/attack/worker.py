@@ -39,11 +39,11 @@ def main() -> None:
     """Take cases until there are none."""
     folder = Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    answers = _own_output(folder / "output.txt")
+    cases, answers = _own_pipes(folder / "output.txt")
     key = f"{folder.parent.name}-{folder.name}"
     os.environ.update({KEY_VARIABLE: key, CONFIG_ENV: str(folder / "config"), "NO_COLOR": "1", "COLUMNS": "200"})
     ground = Ground(Victim(Path(sys.argv[1]), int(sys.argv[2])), folder, key)
-    for line in sys.stdin:
+    for line in cases:
         case = json.loads(line)
         began = time.monotonic()
         ending = attack(ground, case["seed"], case["kind"], case["number"])
@@ -52,13 +52,15 @@ def main() -> None:
         answers.flush()
 
 
-def _own_output(path: Path) -> IO[str]:
-    """The pipe for answers; what anybody prints goes to `path` from here on."""
-    answers = os.fdopen(os.dup(1), "w")
-    with open(path, "ab") as log:
+def _own_pipes(log_path: Path) -> tuple[IO[str], IO[str]]:
+    """The pipes of cases and of answers. From here on whoever reads standard input finds its end, and what anybody
+    prints goes to `log_path`: commands take the standard streams for their own."""
+    cases, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    with open(os.devnull, "rb") as nothing, open(log_path, "ab") as log:
+        os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    return answers
+    return cases, answers
 
 
 if __name__ == "__main__":

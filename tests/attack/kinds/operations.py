@@ -56,7 +56,7 @@ def _command(*words: str) -> Callable[[Ground, Workspace], tuple[How, str]]:
 
 def _judge(ground: Ground, workspace: Workspace) -> tuple[How, str]:
     """The first trace of the run is found wrong by a person."""
-    trace = (ground.victim.workspace / "runs" / RUN / "stages" / "collect.ids").read_text().split()[0]
+    trace = RunFolder.open(ground.victim.workspace / "runs", RUN).ids("collect")[0]
     return _command("judge", trace, "wrong")(ground, workspace)
 
 

@@ -30,7 +30,7 @@ from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
 from localdistill.modelfiles.vocabulary import gguf_vocabulary_id
 from localdistill.providers import THIS_MACHINE, Who
-from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
+from localdistill.templates import ChatTemplate, opens_thinking_tag, read_template, reply_of_text
 
 TOO_LONG = "ask something shorter, or begin a new conversation; a larger context_tokens holds more"
 _SEED_RANGE = 0xFFFF_FFFF  # the last value means "random" to llama.cpp
@@ -195,12 +195,7 @@ class LlamaCppEngine:
         return self._session
 
     def _template_text(self) -> str:
-        if not self._options.chat_template:
-            return ""
-        try:
-            return Path(self._options.chat_template).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelFileError(f"{self._options.chat_template} cannot be read: {error}", "check the path") from None
+        return read_template(Path(self._options.chat_template)) if self._options.chat_template else ""
 
     def _rendered(self, key: int, request: Request, streams: bool = False) -> NativeRequest:
         refuse_strange_ids(request, self._vocabulary)

@@ -28,7 +28,7 @@ from localdistill.core.records import (
     Usage,
 )
 from localdistill.core.samples import EngineSample
-from localdistill.engines._recordings import Recording, key_of, read_recording, scores_from_json
+from localdistill.engines._recordings import Recording, key_of, scores_from_json
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import join_thinking, named_end, split_thinking, status_of_end
 
@@ -125,15 +125,15 @@ class ReplayEngine:
 
     def _reply(self, request: Request) -> Reply:
         if self._recording is None:
-            self._recording = read_recording(self._path)
+            self._recording = Recording(self._path)
         question = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         keys = (key_of(request.text, request.messages), key_of(None, [Message("user", question)]))
         if request.kind == "score":
             return _scored(request, self._recording, keys, request.text or question)
-        found = next((rows for key in keys if (rows := self._recording.replies.get(key))), None)
-        if not found:
+        found = next((key for key in keys if self._recording.replies(key)), None)
+        if found is None:
             return _unknown(request, f"question: {question[:80]!r}")
-        row = found[request.sample_index % len(found)]
+        row = self._recording.reply(found, request.sample_index % self._recording.replies(found))
         try:
             scores = scores_from_json(row["token_scores"], request.top_logprobs) if request.top_logprobs else None
         except (KeyError, TypeError, ValueError) as error:
@@ -159,7 +159,7 @@ def _scored(request: Request, recording: Recording, keys: Sequence[str], asked: 
     """What was recorded of each continuation, under the first of `keys` that holds it. asked: for people."""
     found = []
     for number, one in enumerate(request.continuations, 1):
-        row = next((row for key in keys if (row := recording.scores.get((key, one.text, one.token_ids)))), None)
+        row = next((row for key in keys if (row := recording.scores(key, one.text, one.token_ids))), None)
         if row is None:
             return _unknown(request, f"continuation {number} of {asked[:80]!r}")
         tokenizer = str(row.get("tokenizer") or "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import ModelFileError
+from localdistill.modelfiles.config_claims import shown
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import TensorInfo, read_header, read_tensor, write_tensors
+from localdistill.safety.bounded_json import read_table
 
 if TYPE_CHECKING:
     import torch
 
 MAX_RANK = 1024
+_MOST_ALPHA = 1_000_000
+_AGAIN, _OTHER = "get the adapter again", "use it with the student that it was trained on"
 _PREFIX = "base_model.model."
 _FITTED_TO = "localdistill_fitted_to"
 """Key of adapter_config.json that other programs read over."""
@@ -71,9 +74,9 @@ class AdapterFolder:
         folder = Path(path)
         file = folder / "adapter_config.json"
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelFileError(f"{file} is missing or not JSON", "this is not an adapter folder") from error
+            config = read_table(file)
+        except FileNotFoundError:
+            raise ModelFileError(f"{folder} has no {file.name}", "this is not an adapter folder") from None
         rank, alpha = _checked_config(config, file)
         tensors = read_header(folder / "adapter_model.safetensors")
         adapter = cls(folder, alpha / rank, _checked_tokens(config, file, student), tensors,
@@ -89,16 +92,17 @@ class AdapterFolder:
             if rows and weight == "lm_head.weight" and student.tied_embeddings:
                 weight = "model.embed_tokens.weight"
             if not found or weight not in student.tensors:
-                raise ModelFileError(f"{self.path}: tensor '{name}' does not belong to this student")
+                raise ModelFileError(f"{self.path}: tensor {shown(name)} does not belong to this student", _OTHER)
             out_features, in_features = (*student.tensors[weight][1].shape, 0)[:2]
             wanted = (len(self.token_ids), in_features)
             if layer:
                 wanted = (rank, in_features) if layer["side"] == "A" else (out_features, rank)
             if info.shape != wanted:
-                raise ModelFileError(f"{self.path}: tensor '{name}' has shape {info.shape}, the student needs {wanted}")
+                raise ModelFileError(f"{self.path}: tensor {shown(name)} has shape {info.shape}, the student needs "
+                                     f"{wanted}", _OTHER)
         for layer_name in self.layers:
             if any(f"{_PREFIX}{layer_name}.lora_{side}.weight" not in self.tensors for side in "AB"):
-                raise ModelFileError(f"{self.path}: half of the update of '{layer_name}' is missing")
+                raise ModelFileError(f"{self.path}: half of the update of {shown(layer_name)} is missing", _AGAIN)
 
     def require_fitted_to(self, held: str) -> None:
         """Raise ModelFileError when it was fitted to a base that was held in another way than `held` (empty: as it is
@@ -180,18 +184,19 @@ def _update_of(down: torch.Tensor, up: torch.Tensor) -> Any:
     return hook
 
 
-def _checked_config(config: Any, file: Path) -> tuple[int, float]:
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ModelFileError(f"{file}: only LoRA adapters are supported")
+def _checked_config(config: Mapping[str, Any], file: Path) -> tuple[int, float]:
+    if config.get("peft_type") != "LORA":
+        raise ModelFileError(f"{file}: only LoRA adapters are supported", "train the adapter again as LoRA")
     for key in ("auto_mapping", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
                 "layer_replication", "fan_in_fan_out", "lora_bias"):
         if config.get(key):
             raise ModelFileError(f"{file}: '{key}' is not supported", "merge it with the tool that made it")
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
-        raise ModelFileError(f"{file}: r must be a whole number from 1 to {MAX_RANK}, not {rank!r}")
-    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise ModelFileError(f"{file}: lora_alpha must be a number, not {alpha!r}")
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
+        raise ModelFileError(f"{file}: r must be a whole number from 1 to {MAX_RANK}, not {shown(rank)}", _AGAIN)
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) <= _MOST_ALPHA:
+        raise ModelFileError(f"{file}: lora_alpha must be a number, at most {_MOST_ALPHA:,}, not {shown(alpha)}",
+                             _AGAIN)
     return rank, float(alpha)
 
 
@@ -202,6 +207,7 @@ def _checked_tokens(config: Mapping[str, Any], file: Path, student: ModelFolder)
         return ()
     first = lists[0]
     if any(item != first for item in lists) or not isinstance(first, list) or not all(
-            isinstance(token, int) and 0 <= token < student.vocab_size for token in first):
-        raise ModelFileError(f"{file}: trainable_token_indices do not fit the student")
+            isinstance(token, int) and not isinstance(token, bool) and 0 <= token < student.vocab_size
+            for token in first):
+        raise ModelFileError(f"{file}: trainable_token_indices do not fit the student", _AGAIN)
     return tuple(first)

@@ -5,7 +5,6 @@ Must not import torch or transformers, and must not load weights."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +14,23 @@ from typing import Any
 
 from localdistill.core.errors import MissingExtra, ModelFileError, nearest
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
-from localdistill.modelfiles.tensors import TensorInfo, read_header, same_bytes
+from localdistill.modelfiles.config_claims import EMBEDDING, HEAD, shown, wrong_claim, wrong_value
+from localdistill.modelfiles.tensors import MOST_TENSORS, TensorInfo, read_header, same_bytes
+from localdistill.modelfiles.tokenizer_claims import read_tokenizer
+from localdistill.safety.bounded_json import SMALL, TENSORS, Bounds, read_table
 from localdistill.safety.files import sha256_file
 
-_DROPPED_KEYS = ("auto_map", "custom_pipelines", "torchscript", "_commit_hash", "_name_or_path", "name_or_path")
+_DROPPED_KEYS = ("auto_map", "custom_pipelines", "torchscript", "_commit_hash", "_name_or_path", "name_or_path",
+                 "num_labels", "id2label", "label2id")
+"""What names code or places, and labels of classifiers, of which libraries make as many as a number says."""
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
 _PLAIN_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _DIGESTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
              "special_tokens_map.json", *_TEMPLATE_FILES)
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_MOST_FILES = 1_000
+"""Files that the weights may be spread over."""
 _HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
 
 
@@ -56,6 +61,7 @@ class ModelFolder:
             raise ModelFileError(f"{folder} has no chat template",
                                  "use the instruct variant, or put a chat_template.jinja into the folder")
         weights = _weights(folder)
+        _check_claims(folder, config, weights)
         _check_head(folder, config, weights)
         return cls(folder, config, weights, _eos_ids(folder, config))
 
@@ -132,16 +138,11 @@ class ModelFolder:
         return self._digest
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, bounds: Bounds = SMALL) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path.parent} has no {path.name}", "this is not a complete model folder") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} cannot be read as JSON", "download the file again") from error
-    if not isinstance(value, dict):
-        raise ModelFileError(f"{path} is not a JSON table", "download the file again")
-    return value
+        return read_table(path, bounds)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path.parent} has no {path.name}", "this is not a complete model folder") from None
 
 
 def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -150,31 +151,33 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     named = raw.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and len(named) == 1 else ""
     if architecture not in ARCHITECTURES:
-        raise ModelFileError(f"{file}: architectures {named!r} is not supported{nearest(architecture, ARCHITECTURES)}",
-                             f"supported: {', '.join(ARCHITECTURES)}")
+        raise ModelFileError(f"{file}: architectures {shown(architecture or named)} is not supported"
+                             f"{nearest(architecture[:100], ARCHITECTURES)}", f"supported: {', '.join(ARCHITECTURES)}")
     model_type = ARCHITECTURES[architecture].model_type
     if raw.get("model_type", model_type) != model_type:
-        raise ModelFileError(f"{file}: model_type {raw.get('model_type')!r} does not belong to {architecture}")
+        raise ModelFileError(f"{file}: model_type {shown(raw.get('model_type'))} does not belong to {architecture}",
+                             f"a {architecture} is of the type {model_type}")
     _refuse_hostile_keys(raw, file)
     if raw.get("quantization_config") is not None:
         raise ModelFileError(f"{file}: the weights are already quantized", "use the unquantized model; "
                              "quantization = \"nf4\" quantizes it while training")
-    for key in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
-        value = raw.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10_000_000:
-            raise ModelFileError(f"{file}: {key} must be a positive whole number, not {value!r}")
-    window = raw.get("sliding_window")
-    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window <= 0):
-        raise ModelFileError(f"{file}: sliding_window must be a positive whole number or null, not {window!r}")
+    if wrong := wrong_value(raw):
+        raise ModelFileError(f"{file}: {wrong}", "download the model again")
     kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
     return kept | {"architectures": [architecture], "model_type": model_type}
+
+
+def _check_claims(folder: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[Path, TensorInfo]]) -> None:
+    if EMBEDDING not in weights:
+        raise ModelFileError(f"{folder} holds no {EMBEDDING}", "download the model again")
+    if wrong := wrong_claim(config, {name: info.shape for name, (_, info) in weights.items()}):
+        raise ModelFileError(f"{folder}: config.json does not belong to these weights: {wrong}",
+                             "download the model again")
 
 
 def _check_head(folder: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[Path, TensorInfo]]) -> None:
     """Refuse weights whose output head is not the one that config.json means: libraries choose between the two in
     different ways, so that another model would be trained than the one that is exported."""
-    if EMBEDDING not in weights:
-        raise ModelFileError(f"{folder} holds no {EMBEDDING}", "download the model again")
     tied, head = bool(config.get("tie_word_embeddings")), weights.get(HEAD)
     if not tied and head is None:
         raise ModelFileError(f"{folder}: config.json does not tie the output head to the embedding "
@@ -193,10 +196,10 @@ def _refuse_hostile_keys(value: Any, file: Path) -> None:
         return
     for key, inner in value.items():
         if key.endswith("_internal"):
-            raise ModelFileError(f"{file}: the key '{key}' is private to a library and must not be in a file",
+            raise ModelFileError(f"{file}: the key {shown(key)} is private to a library and must not be in a file",
                                  "do not use this model unless you know who made it")
         if key in _ATTENTION_KEYS and inner is not None and inner not in _PLAIN_ATTENTION:
-            raise ModelFileError(f"{file}: {key} = {inner!r} would load code from elsewhere",
+            raise ModelFileError(f"{file}: {key} = {shown(inner)} would load code from elsewhere",
                                  "do not use this model unless you know who made it")
         _refuse_hostile_keys(inner, file)
 
@@ -204,10 +207,15 @@ def _refuse_hostile_keys(value: Any, file: Path) -> None:
 def _weights(folder: Path) -> dict[str, tuple[Path, TensorInfo]]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelFileError(f"{index} has no weight_map", "download the file again")
-        names = sorted({str(name) for name in weight_map.values()})
+        weight_map = _read_json(index, TENSORS).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map or not all(
+                isinstance(name, str) for name in weight_map.values()):
+            raise ModelFileError(f"{index} has no weight_map that names a file for each tensor",
+                                 "download the file again")
+        names = sorted(set(weight_map.values()))
+        if len(names) > _MOST_FILES:
+            raise ModelFileError(f"{index} names {len(names):,} files; weights lie in at most {_MOST_FILES:,}",
+                                 "do not use this model")
         if any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
             raise ModelFileError(f"{index} points outside its folder", "do not use this model")
     else:
@@ -218,10 +226,20 @@ def _weights(folder: Path) -> dict[str, tuple[Path, TensorInfo]]:
                 raise ModelFileError(f"{folder} holds its weights as pickle ({pickles[0]}), which can run code",
                                      "use a model that is stored as safetensors")
             raise ModelFileError(f"{folder} has no model.safetensors", "use a model that is stored as safetensors")
-    found = {name: (folder / file, info) for file in names for name, info in read_header(folder / file).items()}
+    found: dict[str, tuple[Path, TensorInfo]] = {}
+    for file in names:
+        for name, info in read_header(folder / file).items():
+            if name in found:
+                raise ModelFileError(f"{folder}: tensor {shown(name)} is in {found[name][0].name} and in {file}",
+                                     "download the model again")
+            found[name] = folder / file, info
+        if len(found) > MOST_TENSORS:
+            raise ModelFileError(f"{folder}: its files hold more than {MOST_TENSORS:,} tensors",
+                                 "do not use this model")
     missing = sorted(set(weight_map) - set(found))
     if missing:
-        raise ModelFileError(f"{folder}: tensor '{missing[0]}' is listed but in no file", "download the model again")
+        raise ModelFileError(f"{folder}: tensor {shown(missing[0])} is listed but in no file",
+                             "download the model again")
     if not found:
         raise ModelFileError(f"{folder} holds no weights", "download the model again")
     return found
@@ -241,21 +259,25 @@ def stated_stop_ids(folder: Path) -> tuple[int, ...]:
 
 def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     """Union of what generation_config, config and tokenizer call the end, in that order."""
-    found: list[int] = []
+    found: list[Any] = []
     generation = folder / "generation_config.json"
     for source in (_read_json(generation) if generation.is_file() else {}, config):
         value = source.get("eos_token_id")
-        found += [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int)]
+        found += value if isinstance(value, list) else [value]
     settings = folder / "tokenizer_config.json"
     token = _read_json(settings).get("eos_token") if settings.is_file() else None
     text = token.get("content") if isinstance(token, dict) else token
-    added = _read_json(folder / "tokenizer.json").get("added_tokens") or []
-    found += [entry["id"] for entry in added if isinstance(entry, dict) and text and entry.get("content") == text]
-    ids = tuple(dict.fromkeys(found))
-    if not ids:
+    added = read_tokenizer(folder).get("added_tokens") or []
+    found += [entry["id"] for entry in added if text and entry["content"] == text]
+    rows, stated = config["vocab_size"], [item for item in found if item is not None]
+    for item in stated:
+        if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item < rows:
+            raise ModelFileError(f"{folder}: the end of a turn is said to be token {shown(item)}, and the model has "
+                                 f"{rows:,}", "set eos_token_id in generation_config.json")
+    if not stated:
         raise ModelFileError(f"{folder}: no end-of-turn token is stated anywhere",
                              "set eos_token_id in generation_config.json")
-    return ids
+    return tuple(dict.fromkeys(stated))
 
 
 def resolve_model(source: str, base: Path | None = None, fetches: bool = True) -> Path:

@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from localdistill.modelfiles.tensors import MOST_TENSORS
+from localdistill.templates import MOST_TEMPLATE_CHARS
+
 Scalar = str | int | float | bool
 
 
@@ -18,8 +21,6 @@ class LongArray:
 
 Value = Scalar | list[Scalar] | LongArray
 
-MOST_TENSORS = 65_536
-"""Tensors that a file may hold, or say that its other parts hold."""
 _MOST_TOKENS = 1 << 31
 _BLOCKS = "block_count"
 _WIDTHS = ("embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
@@ -28,6 +29,7 @@ _WIDTHS = ("embedding_length", "feed_forward_length", "attention.head_count", "a
 _BY_BLOCK = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
 """Those that may be a list with one number for each block."""
 _PER_TOKEN = ("tokenizer.ggml.scores", "tokenizer.ggml.token_type")
+_TEMPLATE = "tokenizer.chat_template"
 _TOKENS, _EMBEDDING = "tokenizer.ggml.tokens", "token_embd.weight"
 
 
@@ -45,6 +47,9 @@ def wrong_claim(metadata: Mapping[str, Value], shapes: Mapping[str, tuple[int, .
         value = metadata.get(f"{prefix}.{name}")
         if value is not None and (wrong := _wrong_number(value, limit, held if name in _BY_BLOCK else 0)):
             return f"'{prefix}.{name}' {wrong}"
+    for name, value in metadata.items():
+        if name.startswith(_TEMPLATE) and isinstance(value, str) and len(value) > MOST_TEMPLATE_CHARS:
+            return f"{name[:80]!r} has {len(value):,} characters; templates have at most {MOST_TEMPLATE_CHARS:,}"
     return _wrong_tokens(metadata, shapes)
 
 

@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
-from localdistill.modelfiles.gguf_claims import MOST_TENSORS, LongArray, Scalar, Value, wrong_claim
+from localdistill.modelfiles.gguf_claims import LongArray, Scalar, Value, wrong_claim
+from localdistill.modelfiles.tensors import MOST_TENSORS
 
 __all__ = ["GgufHeader", "GgufTensorInfo", "LongArray", "read_header"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import ModelFileError
-from localdistill.modelfiles.folder import EMBEDDING, HEAD, ModelFolder
+from localdistill.modelfiles.config_claims import EMBEDDING, HEAD
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import import_transformers
 from localdistill.modelfiles.mlx_models import build_mlx_model, import_mlx
 from localdistill.modelfiles.tensors import read_tensor

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.modelfiles.apple import AppleChip, find_chip
-from localdistill.modelfiles.folder import HEAD, ModelFolder
+from localdistill.modelfiles.config_claims import HEAD
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import OFFLINE
 
 MlxHolding = Literal["none", "4bit", "8bit"]

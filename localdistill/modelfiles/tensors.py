@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
+from localdistill.safety.bounded_json import TENSORS, table_of
 
 if TYPE_CHECKING:
     import torch
 
-MAX_HEADER_BYTES = 100 * 1024 * 1024
-
+MOST_TENSORS = 65_536
+"""Tensors that a file may hold."""
+_MOST_SIDES = 8
+_MOST_NUMBER = 1 << 63
 DTYPE_BYTES: Mapping[str, int] = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
     "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -55,29 +58,34 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     Raises ModelFileError when the file is missing, truncated, or its header says what cannot be.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ModelFileError(f"{path} is not a file", "get the model again")
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-            if length > min(MAX_HEADER_BYTES, size - 8):
+            if length > size - 8:
                 raise _damaged(path, "it is shorter than its header says")
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not a table")
+            if length > TENSORS.size_bytes:
+                raise _damaged(path, f"its header is said to take {length:,} bytes, and none takes "
+                                     f"{TENSORS.size_bytes:,}")
+            text = file.read(length)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+                             "check the file") from None
+    header = table_of(text, f"the header of {path}", TENSORS, unique=True)
     header.pop("__metadata__", None)
+    if len(header) > MOST_TENSORS:
+        raise _damaged(path, f"it holds {len(header):,} tensors, and none holds more than {MOST_TENSORS:,}")
     base = 8 + length
     infos = {name: _checked(path, name, entry, base) for name, entry in header.items()}
     end = base
     for info in sorted(infos.values(), key=lambda item: (item.start, item.end)):
         if info.start != end:
-            raise _damaged(path, f"tensor '{info.name}' overlaps another or leaves a hole")
+            raise _damaged(path, f"{_named(info.name)} overlaps another or leaves a hole")
         end = info.end
     if end != size:
-        raise _damaged(path, f"it holds {size} bytes where its header needs {end}")
+        raise _damaged(path, f"it holds {size:,} bytes where its header needs {end:,}")
     return infos
 
 
@@ -85,17 +93,22 @@ def _damaged(path: Path, why: str) -> ModelFileError:
     return ModelFileError(f"{path.name} is damaged: {why}", f"download it again: {path}")
 
 
+def _named(name: str) -> str:
+    return f"tensor {name[:100]!r}"
+
+
 def _checked(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         width = DTYPE_BYTES[dtype]
         numbers = [*shape, start, end]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"the entry of tensor '{name}' is not understood") from error
-    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in numbers):
-        raise _damaged(path, f"tensor '{name}' has a negative or fractional size")
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path, f"the entry of {_named(name)} is not understood") from None
+    if not isinstance(shape, list) or len(shape) > _MOST_SIDES or any(
+            not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < _MOST_NUMBER for n in numbers):
+        raise _damaged(path, f"{_named(name)} has a size that is negative, fractional or none of a tensor")
     if prod(shape) * width != end - start:
-        raise _damaged(path, f"tensor '{name}' has a shape that does not fit its bytes")
+        raise _damaged(path, f"{_named(name)} has a shape that does not fit its bytes")
     return TensorInfo(name, dtype, tuple(shape), base + start, base + end)
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.modelfiles.folder import stated_stop_ids
+from localdistill.modelfiles.tokenizer_claims import NAME, read_tokenizer
 from localdistill.modelfiles.vocabulary import vocabulary_id
 from localdistill.safety.files import sha256_file
 from localdistill.templates import ChatTemplate
 
 _HALF = re.compile("[\ud800-\udfff]")
+_PANIC = "PanicException"
+"""What the library raises when it comes upon what it did not expect. Its class cannot be imported."""
 
 
 class StudentTokenizer:
@@ -29,35 +33,50 @@ class StudentTokenizer:
     @cached_property
     def digest(self) -> str:
         """`sha256:...` of its file: two students with the same one count the same tokens."""
-        return sha256_file(self.folder / "tokenizer.json")
+        return sha256_file(self.folder / NAME)
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _pair(self) -> tuple[Any, Any]:
+        """The tokenizer, and the same one without post-processing, which would add tokens and trim spaces off the
+        offsets. Both are made of what was checked, not of the file anew."""
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtra.of("train", "tokenizers") from error
-        file = self.folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:
-            raise ModelFileError(f"cannot read {file}: {error}", "download the tokenizer again") from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        data = {**read_tokenizer(self.folder), "truncation": None, "padding": None}
+        with self._named_errors():
+            whole = Tokenizer.from_str(json.dumps(data))
+            if data.get("post_processor") is None:
+                return whole, whole
+            return whole, Tokenizer.from_str(json.dumps({**data, "post_processor": None}))
 
-    @cached_property
+    @property
+    def _tokenizer(self) -> Any:
+        return self._pair[0]
+
+    @property
     def _raw(self) -> Any:
-        """The same tokenizer without post-processing, which would add tokens and trim spaces off the offsets."""
-        data = json.loads(self._tokenizer.to_str())
-        data["post_processor"] = None
-        return type(self._tokenizer).from_str(json.dumps(data))
+        return self._pair[1]
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """What the library makes of a wrong tokenizer: errors, and panics that are none of Python's."""
+        try:
+            yield
+        except ModelFileError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
+            raise ModelFileError(f"{self.folder / NAME} cannot be used: {str(error)[:200]}",
+                                 "download the tokenizer again") from None
 
     @cached_property
     def leading_ids(self) -> tuple[int, ...]:
         """Tokens that the tokenizer itself puts before every text (a BOS, or nothing)."""
-        full = self._tokenizer.encode("x").ids
-        plain = self._raw.encode("x", add_special_tokens=False).ids
+        with self._named_errors():
+            full = self._tokenizer.encode("x").ids
+        plain = self.encode("x")
         for start in range(len(full) - len(plain) + 1):
             if full[start:start + len(plain)] == plain:
                 return tuple(full[:start])
@@ -113,12 +132,16 @@ class StudentTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; special tokens written in it are recognised, none is added. Half a surrogate pair, which
         no vocabulary holds, counts as U+FFFD."""
-        return list(self._raw.encode(_HALF.sub("\ufffd", text), add_special_tokens=False).ids)
+        return list(self._encoded(text).ids)
 
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids of `text`, and for each the index of the character it starts in."""
-        encoding = self._raw.encode(_HALF.sub("\ufffd", text), add_special_tokens=False)
+        encoding = self._encoded(text)
         return list(encoding.ids), [start for start, _ in encoding.offsets]
+
+    def _encoded(self, text: str) -> Any:
+        with self._named_errors():
+            return self._raw.encode(_HALF.sub("\ufffd", text), add_special_tokens=False)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, with the tokenizer's BOS exactly once, written by the template or not."""
@@ -132,4 +155,5 @@ class StudentTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens written out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        with self._named_errors():
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))

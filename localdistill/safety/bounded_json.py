@@ -27,6 +27,10 @@ class Bounds:
 
 SMALL = Bounds(4 << 20, 200_000)
 """Settings: of real ones the largest hold some ten thousand values."""
+TENSORS = Bounds(16 << 20, 1_000_000)
+"""Headers and indexes of weights: 65,536 tensors at most, with some 13 values each."""
+TOKENIZER = Bounds(48 << 20, 4_000_000)
+"""A tokenizer: of real ones the largest hold 260,000 tokens and 510,000 merges in 33 MB."""
 
 
 def values_at_most(data: bytes) -> int:

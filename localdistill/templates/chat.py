@@ -6,7 +6,6 @@ for code that is such a child itself (`isolated=False`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,10 +14,12 @@ from typing import Any
 
 from localdistill.core.errors import ModelFileError, TemplateRefused
 from localdistill.core.records import Message
+from localdistill.safety.bounded_json import read_bytes, read_table
 from localdistill.templates.marks import hits, opened_by
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END, opens_thinking_tag
 
-_MAX_FILE_BYTES = 32 * 1024 * 1024
+MOST_TEMPLATE_CHARS = 1 << 20
+"""Characters of a template; of real ones the longest have some 50,000."""
 _REASON_CHARS = 120
 _SENTINEL, _THOUGHT = "qLDvSentinelqLDv", "qLDvThoughtqLDv"
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -40,6 +41,11 @@ class ChatTemplate:
     origin: str = "the chat template"
     """What error messages call it, for example the file it came from."""
 
+    def __post_init__(self) -> None:
+        if len(self.source) > MOST_TEMPLATE_CHARS:
+            raise ModelFileError(f"{self.origin} is {len(self.source):,} characters long; templates have at most "
+                                 f"{MOST_TEMPLATE_CHARS:,}", "use another template")
+
     @classmethod
     def from_folder(cls, folder: Path, isolated: bool = True) -> ChatTemplate:
         """The serving template of a model folder: `chat_template.jinja`, else `chat_template.json`, else the entry in
@@ -50,7 +56,7 @@ class ChatTemplate:
             path = folder / name
             if not path.is_file():
                 continue
-            source = _read_text(path) if name.endswith("jinja") else _template_of(_read_json(path))
+            source = read_template(path) if name.endswith("jinja") else _template_of(_read_json(path))
             if source:
                 bos, eos = tokens.pop("bos_token", ""), tokens.pop("eos_token", "")
                 return cls(source, bos, eos, tokens, isolated, str(path))
@@ -138,27 +144,19 @@ def _short(text: str) -> str:
     return line if len(line) <= _REASON_CHARS else line[:_REASON_CHARS - 3] + "..."
 
 
-def _read_text(path: Path) -> str:
+def read_template(path: Path) -> str:
+    """The Jinja text in a file. Raises ModelFileError when it cannot be read, or is longer than any template."""
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ModelFileError(f"{path} is larger than {_MAX_FILE_BYTES} bytes", "this is not a template or a config")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}", "check the file") from None
+        text = read_bytes(path, 4 * MOST_TEMPLATE_CHARS).decode("utf-8")
+    except FileNotFoundError:
+        raise ModelFileError(f"there is no file {path}", "check the path") from None
     except UnicodeDecodeError:
         raise ModelFileError(f"{path} is not UTF-8 text", "get the model again") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not valid JSON: {error}", "get the model again") from None
-    if not isinstance(data, dict):
-        raise ModelFileError(f"{path} does not hold a JSON object", "get the model again")
-    return data
+    return read_table(path) if path.is_file() else {}
 
 
 def _template_of(config: Mapping[str, Any]) -> str:

@@ -18,7 +18,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_RENDERED_CHARS = 16_000_000
+MAX_RENDERED_CHARS = 4_000_000
+"""More than any context holds; on its way to the parent a character may take twelve bytes."""
 
 
 class TemplateFailure(Exception):
@@ -71,5 +72,5 @@ def render_here(source: str, context: Mapping[str, Any]) -> str:
     except Exception as error:
         raise TemplateFailure(f"{type(error).__name__}: {error}") from None
     if len(text) > MAX_RENDERED_CHARS:
-        raise TemplateFailure(f"it made {len(text)} characters; the limit is {MAX_RENDERED_CHARS}")
+        raise TemplateFailure(f"it made {len(text):,} characters; the limit is {MAX_RENDERED_CHARS:,}")
     return text

@@ -62,6 +62,33 @@ def test_bad_recordings_name_the_row(tmp_path: Path) -> None:
         ask(tmp_path / "none", user("q"))
 
 
+@pytest.mark.parametrize(("row", "says"), [
+    (b'{"question": "q", "answer": "' + b"word " * 2_000_000 + b'"}', "longer than 8,388,608 bytes"),
+    (b'{"question": "q", "answer": "a", "x": [' + b"[]," * 700_000 + b"1]}", "holds some"),
+    (b'{"question": ' + b"[" * 100 + b"]" * 100 + b"}", "64 deep"), (b'{"question": "\xff"}', "not UTF-8"),
+    (b'{"question": ' + b"9" * 6_000 + b"}", "not valid JSON"), (b"[1]", "does not hold a JSON object"),
+])
+def test_a_row_that_no_recording_holds_is_refused_before_it_is_built(tmp_path: Path, row: bytes, says: str) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"question": "q", "answer": "a"}\n\n' + row + b"\n")
+    with pytest.raises(InputError, match=f"row 3.*{says}"):
+        ask(path, user("q"))
+
+
+def test_rows_stay_in_their_file_and_a_recording_that_changes_meanwhile_is_named(recording: Path) -> None:
+    engine = ReplayEngine(ReplayOptions(path=str(recording)))
+
+    def answer() -> list[Reply]:
+        return list(engine.answer(iter([user("raw")]), silent, Cancel()))
+
+    assert [reply.answer for reply in answer()] == ["a"]
+    recording.write_text(json.dumps({"question": "raw", "answer": "another"}))
+    with pytest.raises(InputError, match="was changed while it was in use"):
+        answer()
+    engine.close()
+    assert [reply.answer for reply in answer()] == ["another"]
+
+
 def test_requests_are_pulled_one_by_one_and_cancel_stops(recording: Path) -> None:
     pulled: list[str] = []
 

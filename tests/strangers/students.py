@@ -1,14 +1,26 @@
 """Hostile model folders: a small sound student, and every number, shape and file of it set to what cannot be. Made
-without torch, so that hundreds of them take a second."""
+without torch, so that hundreds of them take a second. `python -m tests.strangers.students` uses the
+folders whose names come as lines, and says what that took."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from localdistill.core.errors import ModelFileError
+from localdistill.core.records import Message
+from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.templates import ChatTemplate
+from tests.measuring import peak_mb
 
 WIDTH, HEADS, KV_HEADS, BLOCKS, TOKENS, FEED = 16, 4, 2, 2, 300, 32
 EDGES = (0, 1, -1, 2**16, 1_000_000, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2**63, 2**64, 10**100)
@@ -16,6 +28,7 @@ EDGES = (0, 1, -1, 2**16, 1_000_000, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 
 LONG = "9" * 6_000
 """A number of 6,000 digits, as JSON writes it."""
 GROWTH = 1000
+MILLION = [1] * 1_000_000
 Change = Callable[[Path], object]
 
 CONFIG: Mapping[str, Any] = {
@@ -95,13 +108,20 @@ def write_sound(folder: Path) -> Path:
     return folder
 
 
-def _put(file: str, content: str | bytes) -> Change:
-    data = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / file).write_bytes(data)
+def _put(file: str, content: str | bytes | Callable[[], str | bytes]) -> Change:
+    """Contents that are large are made when they are written."""
+    def write(folder: Path) -> None:
+        made = content() if callable(content) else content
+        (folder / file).write_bytes(made.encode() if isinstance(made, str) else made)
+    return write
+
+
+def _put_json(file: str, value: object) -> Change:
+    return _put(file, lambda: json.dumps(value))
 
 
 def _config(**changes: object) -> Change:
-    return _put("config.json", json.dumps({**CONFIG, **changes}))
+    return _put_json("config.json", {**CONFIG, **changes})
 
 
 def _odd() -> Iterator[tuple[str, object]]:
@@ -109,7 +129,7 @@ def _odd() -> Iterator[tuple[str, object]]:
     yield from ((str(n) if abs(n) < 2**65 else "10**100", n) for n in EDGES)
     yield from (("1.5", 1.5), ("16.0", 16.0), ("infinite", float("inf")), ("NaN", float("nan")), ("-0.0", -0.0),
                 ("text", "16"), ("null", None), ("true", True), ("a list", [16]), ("a table", {"a": 16}),
-                ("a list of a million", [1] * 1_000_000), ("1e308", 1e308))
+                ("a list of a million", MILLION), ("1e308", 1e308))
 
 
 CONFIG_NUMBERS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -162,10 +182,10 @@ def _texts(file: str) -> Iterator[tuple[str, Change]]:
     for depth in (500, 5_000, 100_000):
         yield f"{depth} lists deep", _put(file, '{"a": ' + "[" * depth + "]" * depth + "}")
         yield f"{depth} tables deep", _put(file, '{"a": ' * depth + "1" + "}" * depth)
-    yield "4 million lists", _put(file, '{"a": [' + "[]," * 4_000_000 + "1]}")
-    yield "2 million keys", _put(file, "{" + ",".join(f'"{n:x}":{{}}' for n in range(2_000_000)) + "}")
-    yield "60 MB of text", _put(file, '{"a": "' + "x" * 60_000_000 + '"}')
-    yield "60 MB of blanks", _put(file, " " * 60_000_000 + "{}")
+    yield "4 million lists", _put(file, lambda: '{"a": [' + "[]," * 4_000_000 + "1]}")
+    yield "2 million keys", _put(file, lambda: "{" + ",".join(f'"{n:x}":{{}}' for n in range(2_000_000)) + "}")
+    yield "60 MB of text", _put(file, lambda: '{"a": "' + "x" * 60_000_000 + '"}')
+    yield "60 MB of blanks", _put(file, lambda: " " * 60_000_000 + "{}")
     yield "a folder", lambda folder: ((folder / file).unlink(missing_ok=True), (folder / file).mkdir())
 
 
@@ -174,7 +194,7 @@ def tokenizers() -> Iterator[tuple[str, Change]]:
     good = tokenizer()
 
     def put(**changes: object) -> Change:
-        return _put("tokenizer.json", json.dumps({**good, **changes}))
+        return _put_json("tokenizer.json", {**good, **changes})
 
     def model(**changes: object) -> Change:
         return put(model={**good["model"], **changes})
@@ -217,7 +237,7 @@ def weights() -> Iterator[tuple[str, Change]]:
     first, second = "model.embed_tokens.weight", "model.norm.weight"
 
     def put(header: object, length: int | None = None, data: bytes = data) -> Change:
-        return _put("model.safetensors", safetensors(header, data, length))
+        return _put("model.safetensors", lambda: safetensors(header() if callable(header) else header, data, length))
 
     def entry(name: str, **changes: object) -> Change:
         return put({**good, name: {**good[name], **changes}})
@@ -249,19 +269,19 @@ def weights() -> Iterator[tuple[str, Change]]:
     nothing = {"dtype": "U8", "shape": [0], "data_offsets": [size, size]}
     yield "an empty tensor beyond the file", put({**good, "x": {**nothing, "data_offsets": [2**40] * 2}})
     yield "blocks up to 2**31", put({**good, f"model.layers.{2**31}.x": nothing})
-    yield "400,000 empty tensors", put({**good, **dict.fromkeys((f"t{n:x}" for n in range(400_000)), nothing)})
+    yield "400,000 empty tensors", put(
+        lambda: {**good, **dict.fromkeys((f"t{n:x}" for n in range(400_000)), nothing)})
     for name, change in _texts("model.safetensors"):
         yield f"{name} without a length", change
     for depth in (500, 5_000, 100_000):
         yield f"a header {depth} deep", put(b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
-    yield "a header of 4 million lists", put(b'{"a": [' + b"[]," * 4_000_000 + b"1]}")
-    yield "a header of 90 MB", put(text[:-1] + b" " * 90_000_000 + b"}")
+    yield "a header of 4 million lists", put(lambda: b'{"a": [' + b"[]," * 4_000_000 + b"1]}")
+    yield "a header of 90 MB", put(lambda: text[:-1] + b" " * 90_000_000 + b"}")
     yield from ((f"the index: {name}", change) for name, change in _texts("model.safetensors.index.json"))
     for what, value in _odd():
-        yield f"weight_map is {what}", _put("model.safetensors.index.json", json.dumps({"weight_map": value}))
-        yield f"a weight lies in {what}", _put("model.safetensors.index.json",
-                                               json.dumps({"weight_map": {first: value}}))
-    yield "100,000 files", _put("model.safetensors.index.json", json.dumps(
+        yield f"weight_map is {what}", _put_json("model.safetensors.index.json", {"weight_map": value})
+        yield f"a weight lies in {what}", _put_json("model.safetensors.index.json", {"weight_map": {first: value}})
+    yield "100,000 files", _put("model.safetensors.index.json", lambda: json.dumps(
         {"weight_map": {f"t{n}": f"{n}.safetensors" for n in range(100_000)}}))
 
 
@@ -271,11 +291,11 @@ def others() -> Iterator[tuple[str, Change]]:
         yield from ((f"{file}: {name}", change) for name, change in _texts(file))
     for key in ("eos_token_id", "max_length", "max_new_tokens", "num_beams"):
         for what, value in _odd():
-            yield f"generation_config: {key} is {what}", _put("generation_config.json", json.dumps({key: value}))
+            yield f"generation_config: {key} is {what}", _put_json("generation_config.json", {key: value})
     for key in ("eos_token", "bos_token", "chat_template", "model_max_length", "added_tokens_decoder"):
         for what, value in _odd():
-            yield f"tokenizer_config: {key} is {what}", _put("tokenizer_config.json",
-                                                              json.dumps({"eos_token": "<|im_end|>", key: value}))
+            yield f"tokenizer_config: {key} is {what}", _put_json("tokenizer_config.json",
+                                                                   {"eos_token": "<|im_end|>", key: value})
 
 
 def adapters() -> Iterator[tuple[str, Change]]:
@@ -285,12 +305,12 @@ def adapters() -> Iterator[tuple[str, Change]]:
     yield from _texts("adapter_config.json")
     for key in ("r", "lora_alpha", "trainable_token_indices", "target_modules", "peft_type", "rank_pattern"):
         for what, value in _odd():
-            yield f"{key} is {what}", _put("adapter_config.json", json.dumps({**good, key: value}))
+            yield f"{key} is {what}", _put_json("adapter_config.json", {**good, key: value})
         yield f"{key} has 6,000 digits", _put("adapter_config.json",
                                               json.dumps({**good, key: "@"}).replace('"@"', LONG))
     for what, value in _odd():
-        yield f"a trained token is {what}", _put("adapter_config.json", json.dumps(
-            {**good, "trainable_token_indices": {"embed_tokens": [value]}}))
+        yield f"a trained token is {what}", _put_json("adapter_config.json", {
+            **good, "trainable_token_indices": {"embed_tokens": [value]}})
     for shape in ([2**40, 4], [4, WIDTH, 1], [0, WIDTH], [1024, WIDTH]):
         yield f"an update of shape {shape}", _put("adapter_model.safetensors", safetensors(header_of(
             {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": tuple(shape),
@@ -305,3 +325,60 @@ def write_adapter(folder: Path) -> Path:
                         "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": (WIDTH, 4)})
     (folder / "adapter_model.safetensors").write_bytes(safetensors(header, bytes(2 * 4 * WIDTH * 4)))
     return folder
+
+
+GROUPS = {"configs": configs, "tokenizers": tokenizers, "weights": weights, "others": others, "adapters": adapters}
+"""What is wrong with a folder, and how to make it so, by what it is wrong with."""
+_LARGE = ("million", "0 MB", "00,000 ", "100000")
+ADAPTER = "adapter"
+"""The folder in which the adapter lies, beside the student's files."""
+
+
+def changes(group: str, large: bool) -> Iterator[tuple[str, Change]]:
+    """The large ones of a group, which write megabytes, or all others."""
+    return ((name, change) for name, change in GROUPS[group]() if any(mark in name for mark in _LARGE) == large)
+
+
+def changed(folder: Path, group: str, change: Change) -> Path:
+    """A sound student with a sound adapter, and then the change. What is large is not written anew."""
+    sound = write_sound(folder / "sound") if not (folder / "sound").is_dir() else folder / "sound"
+    if not (sound / ADAPTER).is_dir():
+        write_adapter(sound / ADAPTER)
+    target = folder / "student"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(sound, target)
+    change(target / ADAPTER if group == "adapters" else target)
+    return target
+
+
+def used(folder: Path) -> None:
+    """All that this process makes of a student and its adapter. Raises ModelFileError, and nothing else."""
+    student = ModelFolder.open(folder)
+    student.kind.rope(student.config)
+    student.kind.mlx_config(student.config)
+    tokenizer = StudentTokenizer(folder)
+    assert tokenizer.leading_ids == () and tokenizer.vocab_size and tokenizer.identity
+    tokenizer.decode(tokenizer.encode_prompt("x" * 3_000 + "!"))
+    template = ChatTemplate.from_folder(folder, isolated=False)
+    assert template.prompt([Message("user", "?")]) and student.digest() and student.context_length
+    AdapterFolder.open(folder / ADAPTER, student)
+
+
+def verdict(folder: Path) -> str:
+    """`used`, or how it was refused; anything but a named error is raised with the name of what it is."""
+    try:
+        used(folder)
+    except ModelFileError as error:
+        if not error.hint or len(error.message) > 600 + len(str(folder)):
+            raise AssertionError(f"no sentence for people: {error.message[:1000]}") from None
+        return "refused"
+    return "used"
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        begun = time.monotonic()
+        ended = verdict(Path(line.rstrip()))
+        told = {"ended": ended, "seconds": time.monotonic() - begun, "peak_mb": peak_mb()}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -52,13 +53,16 @@ def test_json_filter_keeps_text_as_models_saw_it() -> None:
     ("{{ raise_exception('only user turns') }}", "only user turns"),
     ("{% if %}", "expression"),
     ("{{ 'a' * 10**9 }}", "memory"),
+    ("{{ 'a' * 4_000_001 }}", "4,000,001 characters"),
+    ("{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "RecursionError"),
+    ("{% for i in range(9**9) %}{% endfor %}", "finish within|too big"),
     ("{% include '/etc/passwd' %}", "loader"),
     ("{{ 1 / 0 }}", "ZeroDivision"),
 ])
 def test_bad_templates_are_model_file_errors_and_the_next_render_works(source: str, says: str) -> None:
     with pytest.raises(ModelFileError) as error:
         ChatTemplate(source).render(TALK)
-    assert says in str(error.value)
+    assert re.search(says, str(error.value))
     assert error.value.hint
     assert ChatTemplate("ok").render(TALK) == "ok"
 
@@ -95,6 +99,21 @@ def test_from_folder_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"tokenizer_config\.json is not valid JSON"):
         ChatTemplate.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("chat_template.jinja", "x" * ((1 << 20) + 1), "1,048,577 characters"),
+    ("chat_template.jinja", "x" * (5 << 20), "larger than"),
+    ("tokenizer_config.json", "{" + ",".join(f'"{n}": 1' for n in range(150_000)) + "}", "values"),
+    ("tokenizer_config.json", '{"a": ' + "[" * 100 + "]" * 100 + "}", "64 deep"),
+    ("chat_template.json", '{"chat_template": ' + "9" * 6_000 + "}", "not valid JSON"),
+])
+def test_a_template_is_no_longer_or_deeper_than_templates_are(tmp_path: Path, name: str, content: str,
+                                                              says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ModelFileError, match=says) as error:
+        ChatTemplate.from_folder(tmp_path)
+    assert error.value.hint and len(error.value.message) < 600
 
 
 def test_a_template_without_assistant_text_has_no_turn_end() -> None:

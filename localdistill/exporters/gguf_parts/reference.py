@@ -3,7 +3,6 @@ asked for, on the CPU, in float32 where memory allows. Prompts and ids come from
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from localdistill.core.records import Message, Role
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.modelfiles.tokenizer_claims import read_tokenizer
 from localdistill.templates import ChatTemplate
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Reference:
         self._thinks = thinks
         self._tokenizer = StudentTokenizer(path)
         self._template = ChatTemplate.from_folder(path)
-        data = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+        data = read_tokenizer(path)
         self._added: list[dict[str, Any]] = data.get("added_tokens") or []
         self.normalizes = (data.get("normalizer") or {}).get("type") == "NFC"
         """True when the tokenizer brings text into NFC first, which llama.cpp does not do."""

@@ -5,16 +5,16 @@ model names, and an unknown structure is an error."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import ModelFileError
 from localdistill.core.records import Message
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.modelfiles.tokenizer_claims import read_tokenizer
+from localdistill.safety.bounded_json import read_table
 from localdistill.templates import ChatTemplate
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -81,9 +81,9 @@ def serving_template(folder: ModelFolder, thinks: bool | None) -> str:
 def read_vocabulary(folder: ModelFolder, thinks: bool | None) -> Vocabulary:
     """The vocabulary of `folder`, padded to the model's rows. Raises ModelFileError when it is not a byte-level BPE
     tokenizer that llama.cpp knows, or does not fit the model."""
-    data = _read_json(folder.path / "tokenizer.json")
+    data = read_tokenizer(folder.path)
     settings = folder.path / "tokenizer_config.json"
-    config = _read_json(settings) if settings.is_file() else {}
+    config = read_table(settings) if settings.is_file() else {}
     model = data.get("model") or {}
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise ModelFileError("tokenizer.json is not byte-level BPE (SentencePiece and WordPiece cannot be exported)")
@@ -194,13 +194,3 @@ def _refuse_normalizer(data: Mapping[str, Any]) -> None:
 def _token_id(value: Any, ids: Mapping[str, int]) -> int | None:
     content = value.get("content") if isinstance(value, Mapping) else value
     return ids.get(content) if isinstance(content, str) else None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{file.name} cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelFileError(f"{file.name} must hold a JSON object")
-    return data

@@ -96,6 +96,24 @@ def head_size(config: Config) -> int:
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
+def block_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight without which no block of a kind here computes, by the end of its name: linear layers
+    as (out, in), norms as (width,). Of widths that config.json does not say, and libraries make up, nothing is said."""
+    width, head = int(config["hidden_size"]), head_size(config)
+    queries = int(config["num_attention_heads"]) * head
+    found: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (width,), "post_attention_layernorm": (width,),
+        "self_attn.q_proj": (queries, width), "self_attn.o_proj": (width, queries),
+    }
+    if config.get("num_key_value_heads") is not None:
+        shape = int(config["num_key_value_heads"]) * head, width
+        found |= {"self_attn.k_proj": shape, "self_attn.v_proj": shape}
+    if config.get("intermediate_size") is not None:
+        wide = int(config["intermediate_size"])
+        found |= {"mlp.gate_proj": (wide, width), "mlp.up_proj": (wide, width), "mlp.down_proj": (width, wide)}
+    return found
+
+
 def refused_by_all(config: Config) -> str:
     """What no kind here computes, in words; empty when nothing of it is asked."""
     if config.get("hidden_act", "silu") != "silu":

@@ -62,11 +62,15 @@ def read_rope(config: Mapping[str, Any]) -> Rope:
     if kind == "default":
         return Rope(base)
     if kind not in KINDS:
-        raise ModelFileError(f"config.json: rope type '{kind}' is not computed alike everywhere",
+        raise ModelFileError(f"config.json: rope type '{kind[:80]}' is not computed alike everywhere",
                              f"known: default, {', '.join(KINDS)}")
     if kind == "yarn" and any(scaling.get(key) is not None for key in _OWN_YARN):
-        raise ModelFileError("config.json: yarn with its own attention factor is not computed alike everywhere")
-    original = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
-    return Rope(base, kind, float(scaling["factor"]), int(original), float(scaling.get("low_freq_factor", 1.0)),
-                float(scaling.get("high_freq_factor", 4.0)), float(scaling.get("beta_fast") or 32.0),
+        raise ModelFileError("config.json: yarn with its own attention factor is not computed alike everywhere",
+                             "take that factor out of it, or use another model")
+    original = scaling.get("original_max_position_embeddings") or config.get("max_position_embeddings")
+    if original is None or scaling.get("factor") is None:
+        raise ModelFileError(f"config.json: rope type '{kind}' does not say its factor, or of which context",
+                             "download the model again")
+    return Rope(base, kind, float(scaling["factor"]), int(original), float(scaling.get("low_freq_factor") or 1.0),
+                float(scaling.get("high_freq_factor") or 4.0), float(scaling.get("beta_fast") or 32.0),
                 float(scaling.get("beta_slow") or 1.0))

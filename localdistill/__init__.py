@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
     from localdistill.api.traces.exporting import DataExport, export_data
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
-    from localdistill.api.traces.judging import VERDICTS, judge
+    from localdistill.api.traces.judging import (  # fmt: skip
+        VERDICTS, Judged, favourite_trace, judge, note_trace, put_judgement, retag_trace, tag_trace,
+        undo_judgement,
+    )
     from localdistill.api.traces.listing_prompts import PromptBrowser, browse_prompts, list_prompts
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
     from localdistill.api.traces.selecting import (  # fmt: skip
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     )
     from localdistill.core.explaining import TRACEBACK_VARIABLE, explain
     from localdistill.core.installing import repair_command
+    from localdistill.core.judgements import Judgement, judgement_among
     from localdistill.core.records import Fact, Message, Prompt, Span, TokenScores, Trace
     from localdistill.core.secrets import HIDDEN, looks_like_key
     from localdistill.core.stages import STAGES, Stage

@@ -1,4 +1,4 @@
-"""Commands on what is stored: import, traces, judge, show."""
+"""Commands on what is stored: import, traces, prompts, show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from localdistill import MOST_UNFOLD, UsageError
-from localdistill.cli import output
+from localdistill.cli import judging, output
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
         help="Read prompts and traces from files of other tools into the store. The layout is detected; "
         "three rows are shown first.",
     )(import_)
-    app.command("traces", help="List stored traces with their grades.")(traces)
+    group = typer.Typer(invoke_without_command=True, help="List stored traces with their grades. The commands below "
+                                                          "are about one of them.")
+    group.callback()(traces)
+    app.add_typer(group, name="traces")
     app.command("prompts", help="List stored prompts: those with an answer or without, by source.")(prompts)
     app.command("selections", help="List saved selections: how many traces, by which filters, what each removed.")(
         selections
@@ -31,9 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("datasets", help="Show how long the rows of a run's datasets are against the student's limit.")(
         datasets
     )
-    app.command("judge", help="Say that a trace is right or wrong: it counts above every grader, also in selections.")(
-        judge
-    )
+    judging.register(app, group)
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)
 
 
@@ -119,6 +120,7 @@ def _tell(report: ImportReport) -> None:
 
 
 def traces(
+    context: typer.Context,
     where: Annotated[
         str,
         typer.Option(
@@ -137,6 +139,8 @@ def traces(
     as_json: JsonOption = False,
 ) -> None:
     """List traces."""
+    if context.invoked_subcommand:
+        return
     from localdistill import list_traces, missing_traces
 
     place = workspace_of(workspace)
@@ -245,23 +249,3 @@ def show(
         output.data_json(shown.data)
     else:
         output.data(shown.text)
-
-
-def judge(
-    trace: Annotated[str, typer.Argument(help="Id of a trace, or its first characters.")],
-    verdict: Annotated[str, typer.Argument(help="right, wrong, or none to take an earlier judgement back.")],
-    note: Annotated[str, typer.Option(help="Why.")] = "",
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge one trace."""
-    from localdistill import VERDICTS, UsageError, nearest
-    from localdistill import judge as judge_trace
-
-    if verdict not in VERDICTS:
-        raise UsageError(f"a judgement is not '{verdict}'{nearest(verdict, VERDICTS)}", f"say {', '.join(VERDICTS)}")
-    fact = judge_trace(workspace_of(workspace), trace, VERDICTS[verdict], note)
-    if as_json:
-        output.data_json(dataclasses.asdict(fact))
-    else:
-        output.talk(f"{fact.subject_id}: {verdict}" + (f" ({fact.reason})" if fact.reason else ""))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from localdistill.core.judgements import judgement_among
 from localdistill.core.means import Means
 from localdistill.core.records import PERSON, Fact, FactScope, Prompt, Trace
 from localdistill.stages.fact_makers import Saying, scope_of
@@ -59,10 +60,11 @@ class Verifier:
         """What facts that are known come to."""
         if trace.status != "complete":
             return Verdict([], False)
-        if any(fact.kind == "judgement" for fact in facts):
-            return Verdict(facts, all(fact.passed for fact in facts if fact.kind == "judgement"))
-        said = {fact.by for fact in facts}
-        if any(not fact.passed for fact in facts):
+        if (judged := judgement_among(facts).passed) is not None:
+            return Verdict(facts, judged)
+        graded = [fact for fact in facts if fact.kind != "judgement"]
+        said = {fact.by for fact in graded}
+        if any(not fact.passed for fact in graded):
             return Verdict(facts, False)
         wanted = {saying.key[0] for saying, _ in self._graders if saying.maker.applies(prompt)}
         return Verdict(facts, True if wanted <= said else None)

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from localdistill.core.errors import UsageError, nearest
-from localdistill.core.records import FactScope
+from localdistill.core.judgements import FAVOURITE, TAG
+from localdistill.core.records import PERSON, FactScope
 from localdistill.store.raw_text import unpacked_sql
 from localdistill.store.rows import (
     FACT_TABLE,
+    FLAG,
     LABELS,
     PROMPT_TABLE,
     TEXT,
+    TEXTS,
     TRACE_TABLE,
     Kind,
     storable,
@@ -37,6 +40,13 @@ _DECIDED = {
     "extracted": f"arg_min(extracted, {_RANK})",
 }  # fmt: skip
 """Columns of the fact that decides."""
+_BY_PERSON = f"FILTER (WHERE member = '{PERSON[0]}')"
+_MARKED = {
+    "favourite": f"bool_or(metrics['{FAVOURITE}'] > 0) {_BY_PERSON}",
+    "tags": f"first([name[{len(TAG) + 1}:] FOR name IN map_keys(metrics) IF starts_with(name, '{TAG}')]) {_BY_PERSON}",
+    "note": f"first(reason) {_BY_PERSON}",
+}  # fmt: skip
+"""Columns of what a person says beside the verdict."""
 _SAID = """coalesce(text, if(number = floor(number) AND abs(number) < 1e15, number::BIGINT::VARCHAR,
     number::VARCHAR))"""
 """A value as text; 3 and not 3.0."""
@@ -71,16 +81,21 @@ VIEW: Mapping[str, ViewColumn] = {
     "score": ViewColumn("f.score", FACT_TABLE["number"]),
     "grade_reason": ViewColumn("f.grade_reason", FACT_TABLE["reason"]),
     "extracted": ViewColumn("f.extracted", FACT_TABLE["extracted"]),
+    "favourite": ViewColumn("coalesce(f.favourite, false)", FLAG),
+    "tags": ViewColumn("coalesce(f.tags, [])", TEXTS),
+    "note": ViewColumn("coalesce(f.note, '')", TEXT),
 }  # fmt: skip
 """The columns that every store has: what filters and conditions of users may name beside those of facts. `labels` holds
-what else is known of the prompt, by name: its metadata, and over it the labels of it."""
+what else is known of the prompt, by name: its metadata, and over it the labels of it. `favourite`, `tags` and `note`
+are a person's, and never unknown: what nobody marked has no mark."""
 
 VIEW_COLUMNS = tuple(VIEW)
 LONG_COLUMNS = tuple(name for name, column in VIEW.items() if column.kind.is_long)
 """The columns of `trace_view` whose texts may be long."""
-_JOINED = frozenset({"labels", *_DECIDED})
+_JOINED = frozenset({"labels", *_DECIDED, *_MARKED})
 """Those that cost a join when they are named."""
-_SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "labels": "MAP(VARCHAR, VARCHAR)"}
+_SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "labels": "MAP(VARCHAR, VARCHAR)", "bool": "BOOLEAN",
+              "texts": "VARCHAR[]"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def facts_seen(con: DuckDBPyConnection, scope: FactScope | None = None) -> FactV
     for by, version, variant, kind, metric, is_text, of_prompts in rows:
         versions.setdefault(by, set()).add(version)
         name = f"{by}_{metric}" if metric else by
-        if name in VIEW or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        if (by == PERSON[0] and metric) or name in VIEW or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             continue
         if wanted is None or kind in ("judgement", "published") or (by, version, variant) in wanted:
             known = columns.get(name, FactColumn(by, metric))
@@ -175,7 +190,7 @@ def view_sql(facts: FactView, windowed: bool = True, named: Collection[str] = VI
     columns = {name: column.sql if name in named or name not in _JOINED
                else f"NULL::{_SQL_TYPES[column.kind.arrow]}" for name, column in VIEW.items()}
     columns |= {name: _said_where(name, column) for name, column in said.items()}
-    of_traces = {name: sql for name, sql in _DECIDED.items() if name in named}
+    of_traces = {name: sql for name, sql in {**_DECIDED, **_MARKED}.items() if name in named}
     of_traces |= {name: column.sql for name, column in said.items() if column.of_traces}
     of_prompts = {name: column.sql for name, column in said.items() if column.of_prompts}
     traces = "WHERE t.seq BETWEEN $low AND $high" if windowed else ""
@@ -213,6 +228,8 @@ def _facts_of(place: str, window: str, columns: Mapping[str, str], facts: FactVi
     wanted = [f"member = {quoted(by)}" for by in sorted({column.by for column in said.values()})]
     if not _DECIDED.keys().isdisjoint(columns):
         wanted.append("kind <> 'label'")
+    if not _MARKED.keys().isdisjoint(columns):
+        wanted.append(f"member = '{PERSON[0]}'")
     where = [f"{place} {window}", f"({' OR '.join(wanted)})"]
     if facts.scope is not None:
         where.append(f"({_ALWAYS} OR {within(facts.scope)})")

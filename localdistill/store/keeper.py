@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import count
@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError
 from localdistill.core.facts import FactMaker
-from localdistill.core.records import Fact, Prompt, Trace
-from localdistill.safety.journal import encode, parts_of
+from localdistill.core.records import Fact, FactKey, Prompt, Trace
+from localdistill.safety.frames import Reading
+from localdistill.safety.journal import decode, encode, parts_of, read_lines
 from localdistill.store import selections
+from localdistill.store.columns import within
 from localdistill.store.covering import cover
 from localdistill.store.forgetting import uncopied_line
+from localdistill.store.journals import FIRST
+from localdistill.store.json_forms import fact_from_json
 from localdistill.store.lines import (
+    DAMAGED,
     Line,
     adoption_line,
     carry_out,
@@ -31,7 +36,7 @@ from localdistill.store.lines import (
     trace_line,
 )
 from localdistill.store.own_journal import OwnJournal
-from localdistill.store.rows import fact_row, moment, prompt_row, storable, trace_row
+from localdistill.store.rows import FACT_COLUMNS, fact_of, fact_row, moment, prompt_row, storable, trace_row
 from localdistill.store.session import Sessions, transaction
 from localdistill.store.writing import (
     TableName,
@@ -131,6 +136,37 @@ class Keeper:
 
         for batch in batched((fact, fact_row(fact, _LATER)) for fact in facts):
             self._run(partial(work, batch=[fact for fact, _ in batch]))
+
+    def change_fact(self, trace_id: str, key: FactKey,
+                    change: Callable[[Fact | None], Fact]) -> tuple[Fact | None, Fact]:
+        """Put what `change` makes of a member's fact of a trace (None where it said nothing) in its place, with nobody
+        in between; returns both. StoreError for an unknown trace."""
+
+        def work(con: DuckDBPyConnection) -> tuple[Fact | None, Fact]:
+            _require_known(con, {storable(trace_id)})
+            rows = con.execute(f"SELECT {', '.join(FACT_COLUMNS)} FROM facts WHERE {within([key])} AND trace_seq = "
+                               "(SELECT seq FROM traces WHERE id = ?)", [storable(trace_id)]).fetchall()
+            before = fact_of(rows[0]) if rows else None
+            if (after := change(before)) != before:
+                at = self._own.moment(con)
+                with transaction(con), self._own.writing(con, at, [encode(facts_line([after]))]):
+                    upsert_facts(con, fact_rows([after], moment(at)))
+            return before, after
+
+        return self._run(work)
+
+    def told(self, trace_id: str, key: FactKey) -> list[Fact]:
+        """All that a member ever said of a trace, oldest first, as the store's own journals hold it: every line of them
+        is read."""
+        self.cover()
+        named, found = encode({"": trace_id}).split(b":", 1)[1].strip(b'"}\n'), []
+        for path in (self.journal.with_name(self._sessions.path.stem + FIRST), self.journal):
+            for line, _ in read_lines(path, 0, Reading()):
+                record = decode(line[:-1]) if named in line else None  # most lines are of others, and long
+                with suppress(*DAMAGED):
+                    found += [fact for fact in map(fact_from_json, (record or {}).get("facts", ()))
+                              if (fact.by, fact.version, fact.variant) == key and fact.subject_id == trace_id]
+        return found
 
     def expect_facts(self, maker: type[FactMaker], variant: str) -> None:
         """Let the columns of a member be there before its first fact is."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError, nearest
-from localdistill.core.records import Fact, Prompt, Trace
+from localdistill.core.judgements import Judgement
+from localdistill.core.records import PERSON, Fact, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
-from localdistill.store.columns import facts_seen, scores_sql
+from localdistill.store.columns import facts_seen, scores_sql, within
 from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
@@ -65,6 +66,9 @@ class ShortRow:
     tokens: int
     cost_usd: float | None
     rewrite: str
+    is_favourite: bool = False
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def rewritten_by(self) -> str:
@@ -199,6 +203,7 @@ _SHORT = f"""
     SELECT seq, prompt_seq, {", ".join(_SHORT_COLUMNS.values())} FROM traces
     WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))"""
 _WANTED = "BETWEEN $low AND $high AND trace_seq IN (SELECT unnest($wanted::BIGINT[]))"
+_JUDGED = f"SELECT trace_seq, {', '.join(FACT_COLUMNS)} FROM facts WHERE trace_seq {_WANTED} AND {within([PERSON])}"
 _QUESTIONS = f"""
     SELECT seq, left(question, {EXCERPT_CHARS}) FROM prompts
     WHERE seq BETWEEN $low AND $high AND seq IN (SELECT unnest($wanted::BIGINT[]))"""
@@ -208,13 +213,17 @@ def short_rows(sessions: Sessions, places: Sequence[int]) -> list[ShortRow]:
     """The rows at these places, in that order; places that are gone are left out. One pass over each table, however
     far apart the places are (measured: 64 scattered ones of a million in a tenth of a second)."""
 
-    def work(con: DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], dict[int, float], dict[int, str]]:
+    def work(con: DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], dict[int, float], dict[int, str],
+                                               dict[int, Judgement]]:
         rows = _at(con, _SHORT, places)
         asked = [row[1] for row in rows if row[1] is not None]
-        return rows, dict(_at(con, scores_sql(facts_seen(con), _WANTED), places)), dict(_at(con, _QUESTIONS, asked))
+        scores, said = scores_sql(facts_seen(con), _WANTED), _at(con, _JUDGED, places)
+        judged = {place: Judgement.of(fact_of(cells)) for place, *cells in said}
+        return rows, dict(_at(con, scores, places)), dict(_at(con, _QUESTIONS, asked)), judged
 
-    rows, scores, questions = sessions.run(work)
-    found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[1]) or "") for row in rows}
+    rows, scores, questions, judged = sessions.run(work)
+    found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[1]) or "", judged.get(row[0], Judgement()))
+             for row in rows}
     return [found[place] for place in places if place in found]
 
 
@@ -226,12 +235,12 @@ def _at(con: DuckDBPyConnection, sql: str, places: Sequence[int]) -> list[tuple[
     return rows
 
 
-def _short_row(row: tuple[Any, ...], score: float | None, question: str) -> ShortRow:
+def _short_row(row: tuple[Any, ...], score: float | None, question: str, judged: Judgement) -> ShortRow:
     seq, prompt_seq, *cells = row
     known = restored_cells(tuple(_SHORT_COLUMNS.values()), cells)
     question = NO_PROMPT if prompt_seq is None else restored(question)
-    return ShortRow(seq=seq, question=question, score=score,
-                    **{name: known[column] for name, column in _SHORT_COLUMNS.items()})
+    return ShortRow(seq=seq, question=question, score=score, is_favourite=judged.favourite, tags=judged.tags,
+                    note=judged.note, **{name: known[column] for name, column in _SHORT_COLUMNS.items()})
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ LABELS = Kind(
     lambda value: False, is_long=True,
 )
 """Names and their values as text. Only read: a view makes them of what is stored."""
+TEXTS = Kind("texts", lambda value: value, lambda cell: [restored(text) for text in cell or ()], lambda value: False)
+"""Several texts. Only read, as the above."""
 METRICS = Kind(
     "metrics", lambda value: [(storable(name), float(number)) for name, number in value.items()],
     lambda cell: {restored(name): number for name, number in dict(cell or ()).items()},
@@ -270,7 +272,7 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     import pyarrow as pa
 
     kinds = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(),
-             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string()),
+             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string()), "texts": pa.list_(pa.string()),
              "metrics": pa.map_(pa.string(), pa.float64())}  # fmt: skip
     return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
 

@@ -242,6 +242,7 @@ g.extracted AS extracted
         ),
     ),
     Migration("calls of tools", (f"ALTER TABLE traces ADD COLUMN tool_calls {_TEXT} DEFAULT '[]'",)),
+    Migration("columns of what a person says", ()),
 )
 
 

@@ -86,6 +86,10 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     for verdict in ("right", "none", TYPED):
         yield "judge", ("b2:long", verdict, "--note", TYPED)
     yield "judge", (TYPED, "right")
+    yield from (("traces", call) for call in (
+        ("tag", "b2:long", TYPED), ("tag", TYPED, "odd"), ("untag", "b2:long", "odd"), ("favourite", "b2:long"),
+        ("favourite", TYPED, "--off"), ("note", "b2:long", TYPED), ("note", TYPED, "")))
+    yield from (("judge", (trace, "--undo")) for trace in ("b2:long", TYPED))
     for trace in ("b2:\x1b[31m1", "b2:\x1b[31m2", "b2:\x1b", "b2:long", "b2:child", TYPED):
         yield "show", (trace,)
         yield from (("show", (trace, "--as", form)) for form in ("full_trace", "answer_only", TYPED))

@@ -36,13 +36,26 @@ def test_a_judgement_of_a_person(tmp_path: Path) -> None:
     store.add_prompts([prompt])
     store.add_traces([Trace("b2:one", prompt.id, "e", "m", "", "Two.")])
     said = run("judge", "b2:o", "right", "--note", "in words", cwd=tmp_path)
-    assert said.returncode == 0 and "b2:one: right (in words)" in said.stderr
+    assert said.returncode == 0 and "b2:one: right: in words" in said.stderr
     assert "in words" in run("show", "b2:one", cwd=tmp_path).stdout
     for arguments, complaint in ((("b2:two", "right"), "there is no trace 'b2:two' here"),
                                  (("b2:one", "rihgt"), "did you mean 'right'")):
         refused = run("judge", *arguments, cwd=tmp_path)
         assert refused.returncode == 2 and complaint in refused.stderr
     assert store.verdicts(["b2:one"]) == {"b2:one": True}
+    marked = (("tag", "b2:o", "#odd", "long"), ("untag", "b2:o", "long"), ("favourite", "b2:o"),
+              ("note", "b2:o", "in figures"), ("favourite", "b2:o", "--off"))
+    for arguments in marked:
+        told = run("traces", *arguments, cwd=tmp_path)
+        assert told.returncode == 0 and "judge b2:one --undo" in told.stderr
+    assert "right, #odd: in figures" in told.stderr and "before: right, favourite, #odd" in told.stderr
+    undone = json.loads(run("judge", "b2:o", "--undo", "--json", cwd=tmp_path).stdout)
+    assert undone["after"] == {"passed": True, "note": "in figures", "favourite": True, "tags": ["odd"]}
+    found = json.loads(run("traces", "--where", "favourite AND list_contains(tags, 'odd')", "--json",
+                           cwd=tmp_path).stdout)
+    assert [row["note"] for row in found] == ["in figures"]
+    for arguments in (("judge", "b2:o", "right", "--undo"), ("judge", "b2:o"), ("traces", "tag", "b2:o", "two words")):
+        assert run(*arguments, cwd=tmp_path).returncode == 2
 
 
 def test_hostile_texts_reach_no_terminal() -> None:

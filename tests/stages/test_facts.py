@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Workspace, make_plan, start
-from localdistill.api.traces.judging import judge
+from localdistill.api.traces.judging import favourite_trace, judge, note_trace, tag_trace
 from localdistill.core.errors import BudgetReached, PartialResult, RecipeError, UsageError
 from localdistill.core.events import Warned
 from localdistill.core.records import PERSON, Fact, Request
@@ -274,15 +274,51 @@ def test_a_judgement_outranks_the_graders_in_a_selection(tmp_path: Path) -> None
     grade.run(context := chain.context())
     workspace = context.workspace
     said_so = judge(workspace, ids[0], False, " a guess ")
-    assert said_so == Fact(ids[0], *PERSON, "judgement", 0.0, False, reason="a guess")
+    assert said_so.after.fact(ids[0]) == Fact(ids[0], *PERSON, "judgement", 0.0, False, reason="a guess")
     judge(workspace, ids[3], True)
     select.run(context)
     assert context.run.ids("select") == ids[1:]
     judge(workspace, ids[0], None)
     select.run(context)
     assert context.run.ids("select") == ids, "taken back"
+    tag_trace(workspace, ids[0], ["short"])
+    select.run(context)
+    assert context.run.ids("select") == ids, "a tag is no verdict"
     with pytest.raises(UsageError, match="there is no trace 'b2:nothing' here"):
         judge(workspace, "b2:nothing", True)
+
+
+def test_what_a_person_marked_is_a_condition_of_a_recipe_also_before_anybody_marked_anything(tmp_path: Path) -> None:
+    said = answers(3)
+    record(tmp_path / "said.jsonl", said)
+    record(tmp_path / "judge.jsonl", verdicts(said))
+    condition = "NOT list_contains(tags, 'bad') AND (favourite OR note = '')"
+    chain = Chain(tmp_path, recipe_of(tmp_path, 3) + f'[[filter]]\nuse = "where"\ncondition = "{condition}"\n')
+    ids = [trace.id for trace in chain.collect()]
+    context = chain.context()
+    check_recipe(context.recipe, tmp_path)
+    grade.run(context)
+    select.run(context)
+    assert context.run.ids("select") == ids
+    tag_trace(context.workspace, ids[0], ["bad", "short"])
+    note_trace(context.workspace, ids[1], "look again")
+    note_trace(context.workspace, ids[2], "shown around")
+    favourite_trace(context.workspace, ids[2])
+    select.run(context)
+    assert context.run.ids("select") == ids[2:]
+
+
+def test_an_answer_that_a_person_only_marked_is_accepted_as_the_graders_say(tmp_path: Path) -> None:
+    record(tmp_path / "said.jsonl", answers(2, first_wrong=(1,)))
+    text = recipe_of(tmp_path, 2, collecting="samples = 2\nuntil_verified = true").replace(
+        '[[grade]]\nuse = "toy_judge"\njudge = "strict"', '[[grade]]\nuse = "exact"')
+    chain = Chain(tmp_path, text)
+    first = chain.collect()
+    for trace in first:
+        tag_trace(chain.context().workspace, trace.id, ["seen"])
+    assert chain.collect() == first, "nothing is asked again"
+    judge(chain.context().workspace, first[0].id, False)
+    assert len(chain.collect()) == len(first) + 1, "one more try at what a person found wrong"
 
 
 def test_labels_are_facts_that_a_where_can_name(tmp_path: Path) -> None:

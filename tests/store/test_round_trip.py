@@ -113,7 +113,7 @@ def test_every_field_of_a_trace_stands_in_the_view_and_in_json(
 
 def test_every_column_has_the_type_that_its_field_says(tmp_path: Path) -> None:
     sql = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "time": "TIMESTAMP",
-           "labels": "MAP(VARCHAR, VARCHAR)", "metrics": "MAP(VARCHAR, DOUBLE)"}
+           "labels": "MAP(VARCHAR, VARCHAR)", "metrics": "MAP(VARCHAR, DOUBLE)", "texts": "VARCHAR[]"}
     found: dict[str, dict[str, str]] = {}
     for table, name, kind in Sessions(tmp_path / "s.duckdb").run(lambda con: con.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()):

@@ -8,6 +8,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from localdistill import Fact, Message, Prompt, Store, Trace, Workspace
+from localdistill.core.records import PERSON
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import LONG, assert_harmless
@@ -76,6 +77,7 @@ async def test_a_filter_that_cannot_be_used_says_why_and_a_good_one_filters() ->
         text = await shows(pilot, app, "skore")
         await shows(pilot, app, "names a column")
         assert f"{QUESTIONS} traces" in text
+        await shows(pilot, app, "Double")
         await pilot.press("f")
         app.screen.query_one("#ask", Input).value = "score = 0"
         await pilot.press("enter")
@@ -253,26 +255,70 @@ async def test_a_search_that_finds_nothing_leaves_the_keys_working() -> None:
         await until(pilot, lambda: getattr(app.screen, "TITLE", "") == "Home")
 
 
-@piloted
-async def test_j_says_that_a_trace_is_right_and_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
-    root = tmp_path
+def judged_one(root: Path) -> Store:
+    """A store with two answers, one of which a grader found wrong."""
     store, prompt = Store(Workspace(root).store_path), Prompt((Message("user", "1 + 1?"),), reference="2")
     store.add_prompts([prompt])
-    store.add_traces([Trace("b2:one", prompt.id, "e", "m", "", "Two.")])
+    store.add_traces([Trace(f"b2:{name}", prompt.id, "e", "m", "", "Two.") for name in ("one", "other")])
     store.add_facts([Fact("b2:one", "exact", value=0.0, passed=False, reason="states no number")])
-    app = LocalDistillApp(root, start="traces")
+    return store
+
+
+@piloted
+async def test_one_key_says_that_a_trace_is_right_or_wrong_and_another_takes_it_back(tmp_path: Path) -> None:
+    store = judged_one(tmp_path)
+    app = LocalDistillApp(tmp_path, start="traces")
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(pilot, app, "✗ 0")
-        await pilot.press("enter")
-        await shows(pilot, app, "states no number")
-        await pilot.press("j", *"good", "enter")
-        await shows(pilot, app, "a judgement is not 'good'")
-        app.screen.query_one("#ask", Input).value = "right in words"
-        await pilot.press("enter")
-        await shows(pilot, app, "a person: in words")
-        await pilot.press("escape")
+        await pilot.press("a")
         await shows(pilot, app, "✓ 1")
-    assert store.verdicts(["b2:one"]) == {"b2:one": True}
+        await pilot.press("down", "w")
+        await until(pilot, lambda: all(mark in assert_harmless(app) for mark in ("✓ 1", "✗ 0")))
+        assert store.verdicts(["b2:one", "b2:other"]) == {"b2:one": True, "b2:other": False}
+        await pilot.press("z", "z")
+        await until(pilot, lambda: store.verdicts(["b2:one", "b2:other"]) == {"b2:one": False})
+        await until(pilot, lambda: "✗ 0" in assert_harmless(app) and "✓" not in assert_harmless(app))
+        await pilot.press("z")
+        await until(pilot, lambda: any("nothing to take back" in note.message for note in app._notifications))
+
+
+@piloted
+async def test_keys_that_follow_each_other_at_once_are_kept_in_their_order(tmp_path: Path) -> None:
+    store = judged_one(tmp_path)
+    app = LocalDistillApp(tmp_path, start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "✗ 0")
+        await pilot.press("w", "a", "asterisk", "w", "asterisk", "a", "w", "z")
+        await until(pilot, lambda: len(store.told("b2:one", PERSON)) == 8)
+        assert [fact.passed for fact in store.told("b2:one", PERSON)] == [
+            False, True, True, False, False, True, False, True]
+        assert store.verdicts(["b2:one"]) == {"b2:one": True}
+
+
+@piloted
+async def test_tags_notes_and_favourites_are_seen_in_the_table_and_in_the_trace(tmp_path: Path) -> None:
+    judged_one(tmp_path)
+    app = LocalDistillApp(tmp_path, start="traces")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, "2 traces")
+        await pilot.press("asterisk", "number_sign", *"odd, long", "enter")
+        await shows(pilot, app, "★ #long #odd 1 + 1?")
+        await pilot.press("enter")
+        await shows(pilot, app, "a person: ★ favourite #long #odd")
+        await pilot.press("n", *"in words", "enter")
+        await shows(pilot, app, "a person: ★ favourite #long #odd in words")
+        await pilot.press("number_sign")
+        assert app.screen.query_one("#ask", Input).value == "long odd"
+        app.screen.query_one("#ask", Input).value = "a;b"
+        await pilot.press("enter")
+        await shows(pilot, app, "'a;b' is no tag")
+        await pilot.press("number_sign")
+        app.screen.query_one("#ask", Input).value = "long"
+        await pilot.press("enter")
+        text = await shows(pilot, app, "a person: ★ favourite #long in words")
+        assert "is no tag" not in text
+        await pilot.press("escape", "f", *"list_contains(tags, 'long') AND favourite", "enter")
+        await shows(pilot, app, "1 trace ")
 
 
 @piloted

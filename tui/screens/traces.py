@@ -3,37 +3,46 @@ numbers only; pages come from the store in a thread while one scrolls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from localdistill import (
     TRACE_ORDERS,
-    VERDICTS,
     Browser,
     DataChoice,
-    Fact,
+    Judged,
     LocalDistillError,
     TraceDetail,
     UsageError,
     browse,
+    favourite_trace,
     judge,
-    nearest,
+    judgement_among,
+    note_trace,
+    retag_trace,
     trace_detail,
 )
-from tui.commands import Command
 from tui.flows.forgetting import forget_prompt
+from tui.flows.judging import Judging
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
+from tui.trace_actions import ACTIONS
 from tui.ui import Wanted
+from tui.widgets.ask_line import AskLine
 from tui.widgets.paged_table import PagedTable
-from tui.widgets.trace_rows import COLUMNS, BrowserRows
+from tui.widgets.trace_list import TraceList
 from tui.widgets.trace_text import TraceText
 
+LINES: Mapping[str, tuple[str, str]] = {
+    "filter": ("filter (SQL):", "score = 0 AND completion_tokens > 500"), "search": ("search:", "any text"),
+    "selection": ("selection:", "name of a saved selection"), "tags": ("tags:", "words that it is to have"),
+    "note": ("note:", "why it is right or wrong"),
+}
+"""What can be typed: what the line is called, and an example."""
 WIDE = 120
 
 
@@ -45,54 +54,13 @@ class TracesPage(Page):
             "status, model, completion_tokens, cost_usd, rewrite, source, labels, question, reasoning, answer, "
             "extracted and more, and what graders and labels say, by their names. It is worked out in a process of "
             "its own. A search finds text in question, thinking and answer and shows the first hits first.")
-    ACTIONS = (
-        Command("traces.search", "search: text in traces", "traces", "screen.ask('search')", "slash",
-                "In question, thinking and answer, any case."),
-        Command("traces.filter", "filter: traces by a condition", "traces", "screen.ask('filter')", "f",
-                "For example: score = 0 AND completion_tokens > 500"),
-        Command("traces.selection", "filter: traces of a selection", "traces", "screen.ask('selection')", "l",
-                "By the name of a saved selection.", in_footer=False),
-        Command("traces.sort", "sort: traces", "traces", "screen.sort", "s",
-                "In turn: stored, newest, lowest score, most tokens, highest cost."),
-        Command("traces.judge", "judge: trace is right or wrong", "judge", "screen.ask('judgement')", "j",
-                "Counts above every grader. For example: wrong the unit is missing", in_footer=False),
-        Command("traces.export", "export: these traces to a file", "data export", "screen.export", "x",
-                "For other tools: what is listed here, as a file.", in_footer=False),
-        Command("traces.forget", "forget: prompt of the trace", "forget", "screen.forget", "",
-                "With its answers and every copy here, after a yes.", in_footer=False),
-        Command("traces.prompts", "list: stored prompts", "prompts", "screen.prompts", "p",
-                "With an answer or without; enter lists the answers of one.", in_footer=False),
-        Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
-        Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
-        Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
-        Command("traces.parent", "open: parent of the trace", "show", "screen.kin(-1)", "u", "What it was made from.",
-                in_footer=False),
-        Command("traces.child", "open: rewrite of the trace", "show", "screen.kin(1)", "d", "What was made of it.",
-                in_footer=False),
-        Command("traces.next", "open: next trace", "show", "screen.step(1)", "right", in_footer=False),
-        Command("traces.previous", "open: previous trace", "show", "screen.step(-1)", "left", in_footer=False),
-        Command("traces.refresh", "look again: traces", "traces", "screen.look_again", "ctrl+r",
-                "Takes in what was stored meanwhile.", in_footer=False),
-        Command("traces.close", "close: trace or filter", "traces", "screen.close", "escape",
-                "The open trace, else the search, else the filter.", in_footer=False),
-    )
+    ACTIONS = ACTIONS
     CSS_PATH = "traces.tcss"
-
-    class Grew(Message):
-        """More traces were found."""
-
-        def __init__(self, browser: Browser) -> None:
-            super().__init__()
-            self.browser = browser
 
     def __init__(self) -> None:
         super().__init__()
         self._asked = {"filter": "", "search": "", "selection": ""}
         self._order = TRACE_ORDERS[0]
-        self._browser: Browser | None = None
-        self._span = (0, 0)
-        self._loading = False
-        self._asking = ""
         self._opened = ""
         self._problem = ""
         self._ended: tuple[str, ...] = ()
@@ -100,19 +68,26 @@ class TracesPage(Page):
     def body(self) -> Iterable[Widget]:
         """One line of facts, the line to type into, the table, the trace."""
         yield Static(id="facts")
-        with Horizontal(id="asking"):
-            yield Static(id="ask-label")
-            yield Input(id="ask", disabled=True)
-        yield Static(id="ask-problem")
+        yield AskLine(id="ask-line")
         with Horizontal(id="lists"):
-            yield PagedTable(COLUMNS, id="list")
+            yield TraceList(id="list")
             yield TraceText(id="one")
         yield Static(id="nothing", classes="empty")
 
     # ---- the view
 
+    @property
+    def _list(self) -> TraceList:
+        """The table."""
+        return self.query_one(TraceList)
+
+    @property
+    def _browser(self) -> Browser | None:
+        return self._list.browser
+
     def on_mount(self) -> None:
         """Look once the frame stands."""
+        self._judging = Judging(self.ui, self._judged, self._refused)
         self.call_after_refresh(self.action_look_again)
         self.query_one("#list").focus()
 
@@ -134,130 +109,100 @@ class TracesPage(Page):
 
     def action_look_again(self) -> None:
         """Resolve the view anew."""
-        if self._browser is not None and not self._browser.complete:
-            self._browser.stop()
-        asked = dict(self._asked)
-
-        def begin() -> Browser:
-            return browse(self.ui.workspace, asked["filter"], asked["search"], self._order, asked["selection"])
-
-        self.ui.jobs.do(begin, self._begun, group="traces-open", failed=self._refused)
+        asked, order = dict(self._asked), self._order
+        self._list.look(lambda: browse(self.ui.workspace, asked["filter"], asked["search"], order, asked["selection"]))
         self._draw_facts()
 
-    def _begun(self, browser: Browser) -> None:
-        before, self._browser, self._problem = self._browser, browser, ""
-        kept = self.query_one(PagedTable).cursor if before and before.order == browser.order else 0
-        self._loading = False
-        for missing in browser.missing:
-            self.ui.notify(f"{line(missing.text, 200)}\n{safe(missing.hint)}", severity="warning", markup=False)
-        self.query_one("#ask-problem").display = False
-        self.query_one(PagedTable).show(BrowserRows(browser, self.fetch), 0)
-
-        def resolved(_: None) -> None:
-            self.on_traces_page_grew(self.Grew(browser))
-            if browser is self._browser and kept:
-                self.query_one(PagedTable).cursor = kept
-
-        self.ui.jobs.do(lambda: browser.resolve(lambda: self._told(browser)), resolved, group="traces",
-                        failed=self._refused)
-
-    def _told(self, browser: Browser) -> None:
-        self.post_message(self.Grew(browser))
-
-    def on_traces_page_grew(self, event: Grew) -> None:
+    def on_trace_list_grew(self, event: TraceList.Grew) -> None:
         """More rows, or all of them."""
         if event.browser is self._browser:
-            self.query_one(PagedTable).arrived()
+            self._problem = ""
+            if not self._ask_line.what:
+                self._ask_line.accept()
             self._draw_facts()
+
+    def on_trace_list_refused(self, event: TraceList.Refused) -> None:
+        """The view cannot be had."""
+        self._refused(event.error)
 
     def _refused(self, error: LocalDistillError) -> None:
-        if not isinstance(error, UsageError):
-            self._problem = f"✗ {safe(error.message)}\n{safe(error.hint)}\n\nNothing is lost. ctrl+r looks again."
-            self._draw_facts()
+        if isinstance(error, UsageError):
+            self._ask_line.refuse(error)
             return
-        problem = self.query_one("#ask-problem", Static)
-        problem.update(joined(shown(error.message, longest=600),
-                              shown(f"\n{safe(error.hint, 300)}", "$foreground-muted")))
-        problem.display = True
-
-    def fetch(self, first: int, last: int) -> None:
-        """These rows are in sight: fetch a page that is missing, then the next, and the neighbours ahead."""
-        self._span = (first, last)
-        browser = self._browser
-        if browser is None or self._loading:
-            return
-        page = browser.wanted(first, last)
-        if page is None:
-            return
-        self._loading = True
-
-        def loaded(_: None) -> None:
-            if browser is self._browser:
-                self._loading = False
-                self.query_one(PagedTable).arrived()
-
-        def failed(error: LocalDistillError) -> None:
-            if browser is self._browser:
-                self._loading = False
-                self.ui.show_error(error)
-
-        self.ui.jobs.do(lambda: browser.load(page), loaded, failed=failed)
+        self._problem = f"✗ {safe(error.message)}\n{safe(error.hint)}\n\nNothing is lost. ctrl+r looks again."
+        self._draw_facts()
 
     # ---- what is asked
 
+    @property
+    def _ask_line(self) -> AskLine:
+        return self.query_one(AskLine)
+
     def action_ask(self, what: str) -> None:
-        """Open the line to type a filter, a search or the name of a selection into."""
-        self._asking = what
-        labels = {"filter": "filter (SQL):", "search": "search:", "selection": "selection:",
-                  "judgement": f"judge ({', '.join(VERDICTS)}):"}
-        examples = {"filter": "score = 0 AND completion_tokens > 500", "search": "any text",
-                    "selection": "name of a saved selection", "judgement": "wrong the unit is missing"}
-        self.query_one("#asking").display = True
-        self.query_one("#ask-label", Static).update(shown(labels[what]))
-        ask = self.query_one("#ask", Input)
-        ask.disabled = False
-        ask.placeholder = examples[what]
-        ask.value = self._asked.get(what, "")
-        ask.cursor_position = len(ask.value)
-        ask.focus()
+        """Open the line to type words of a kind into."""
+        if what in self._asked:
+            self._ask_line.ask(what, *LINES[what], self._asked[what])
+        elif self._chosen_id():
+            tags, note = self._said()
+            self._ask_line.ask(what, *LINES[what], tags if what == "tags" else note)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Look with the new words, or judge."""
-        if self._asking == "judgement":
-            self._judge(event.value)
-            return
-        self._asked[self._asking] = event.value.strip()
+    def on_ask_line_said(self, event: AskLine.Said) -> None:
+        """Look with the new words, or keep what they say of the trace."""
         self._end_asking()
-        self.action_look_again()
-
-    def _judge(self, said: str) -> None:
-        """Keep a judgement of the open trace, else of that in the row: a verdict, then why."""
-        verdict, _, note = said.strip().partition(" ")
-        trace_id = self._chosen_id()
-        if not said.strip() or not trace_id:
-            self._end_asking()
-            return
-        if verdict not in VERDICTS:
-            self._refused(UsageError(f"a judgement is not '{verdict}'{nearest(verdict, VERDICTS)}",
-                                     f"say {', '.join(VERDICTS)}, then why"))
-            return
-
-        def judged(fact: Fact) -> None:
-            self._end_asking()
-            self.notify(f"{line(fact.subject_id)}: {line(verdict)}", markup=False)
+        if event.what in self._asked:
+            self._asked[event.what] = event.words
             self.action_look_again()
-            if self.has_class("open"):
-                self._opened = ""
-                self._open(trace_id, lambda: trace_detail(self.ui.workspace, trace_id))
+        elif event.what == "tags":
+            self._say(lambda trace_id: retag_trace(self.ui.workspace, trace_id, event.words.replace(",", " ").split()))
+        else:
+            self._say(lambda trace_id: note_trace(self.ui.workspace, trace_id, event.words))
 
-        self.ui.jobs.do(lambda: judge(self.ui.workspace, trace_id, VERDICTS[verdict], note), judged, group="judge",
-                        failed=self._refused)
+    def _end_asking(self) -> None:
+        self._ask_line.end()
+        self._focus_view()
+
+    # ---- what a person says
+
+    def _say(self, change: Callable[[str], Judged]) -> None:
+        """Change what is said of the open trace, else of that in the row."""
+        if trace_id := self._chosen_id():
+            self._judging.say(lambda: change(trace_id))
+
+    def _said(self) -> tuple[str, str]:
+        """Tags and note of the trace that is meant."""
+        detail, row = self._detail, self._list.row
+        if detail is not None:
+            said = judgement_among(detail.facts)
+            return " ".join(said.tags), said.note
+        return (" ".join(row.tags), row.note) if row else ("", "")
+
+    def _judged(self, trace_id: str) -> None:
+        self._ask_line.accept()
+        self._list.changed(trace_id)
+        if self._detail is not None and trace_id == self._opened:
+            self._opened = ""
+            self._open(trace_id, lambda: trace_detail(self.ui.workspace, trace_id))
+
+    def action_judge(self, passed: bool) -> None:
+        """The trace is right, or wrong."""
+        self._say(lambda trace_id: judge(self.ui.workspace, trace_id, passed))
+
+    def action_favourite(self) -> None:
+        """Turn round whether it is one."""
+        self._say(lambda trace_id: favourite_trace(self.ui.workspace, trace_id, None))
+
+    def action_undo(self) -> None:
+        """Take back the last thing that was said."""
+        self._judging.undo()
+
+    # ---- what is done with them
 
     def action_export(self) -> None:
         """Ask for a file, and write what is listed to it."""
         from tui.flows.data import export_traces
 
         export_traces(self.ui, DataChoice(self._asked["selection"], self._asked["filter"], self._asked["search"]))
+
     def action_forget(self) -> None:
         """Forget the prompt of the open trace, else of that in the row."""
         if trace_id := self._chosen_id():
@@ -273,19 +218,15 @@ class TracesPage(Page):
 
         self.ui.push_screen(PromptsDialog(chosen))
 
+    @property
+    def _detail(self) -> TraceDetail | None:
+        """The open trace."""
+        return self.query_one(TraceText).detail if self.has_class("open") else None
+
     def _chosen_id(self) -> str:
         """The open trace's id, else that of the row."""
-        detail = self.query_one(TraceText).detail if self.has_class("open") else None
-        table = self.query_one(PagedTable)
-        row = self._browser.row(table.cursor) if self._browser and table.count else None
-        return detail.trace.id if detail else row.id if row else ""
-
-    def _end_asking(self) -> None:
-        self._asking = ""
-        self.query_one("#asking").display = False
-        self.query_one("#ask", Input).disabled = True  # else a screen that comes back may give it the focus, unseen
-        self.query_one("#ask-problem").display = False
-        self._focus_view()
+        row = self._list.row
+        return self._detail.trace.id if self._detail else row.id if row else ""
 
     def action_sort(self) -> None:
         """The next order."""
@@ -330,7 +271,7 @@ class TracesPage(Page):
     def action_step(self, by: int) -> None:
         """The next or previous trace, while one is open."""
         if self.has_class("open"):
-            self.query_one(PagedTable).action_move(by)
+            self._list.action_move(by)
 
     def action_kin(self, direction: int) -> None:
         """The trace that this one was made from, or the first that was made of it."""
@@ -357,7 +298,7 @@ class TracesPage(Page):
 
     def action_close(self) -> None:
         """The line to type into, else the open trace, else what narrows the view."""
-        if self._asking:
+        if self._ask_line.what:
             self._end_asking()
         elif self.has_class("open"):
             self.remove_class("open")
@@ -398,7 +339,7 @@ class TracesPage(Page):
         narrowed = [f"{what}: {line(text, 60)}" for what, text in self._asked.items() if text]
         found = f"{browser.count:,} trace{'s' * (browser.count != 1)}"
         found += "" if browser.complete else " so far, looking on ..."
-        place = f"  row {self.query_one(PagedTable).cursor + 1:,}" if browser.count else ""
+        place = f"  row {self._list.cursor + 1:,}" if browser.count else ""
         parts = [shown(found, "bold"), *(shown(f"  {text}", "$text-accent") for text in narrowed),
                  shown(f"{place}  order: {self._order}", "$foreground-muted")]
         watched = self.ui.state.watched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from localdistill import Browser
+from localdistill import Browser, TraceRow
 from tui.widgets.paged_table import Cell, Column
 from tui.widgets.trace_text import verdict
 
@@ -35,13 +35,19 @@ class BrowserRows:
         score = mark if row.score is None else f"{mark} {row.score:.3g}"
         cost = "" if row.cost_usd is None else f"${row.cost_usd:.6f}"
         return ((score, kind), (f"{row.tokens:,}" if row.tokens else "", ""),
-                (row.status, "" if row.status == "complete" else "warn"), (row.question, ""),
+                (row.status, "" if row.status == "complete" else "warn"), (_marked(row), ""),
                 (_short_model(str(row.model)), "muted"), (row.rewritten_by, "muted"), (cost, "muted"),
                 (row.id.removeprefix("b2:"), "muted"))
 
     def seen(self, first: int, last: int) -> None:
         """Fetch what is missing there."""
         self._fetch(first, last)
+
+
+def _marked(row: TraceRow) -> str:
+    """The question behind a person's marks."""
+    marks = [*(["★"] if row.is_favourite else []), *(f"#{tag}" for tag in row.tags)]
+    return " ".join([*marks, str(row.question)])
 
 
 def _short_model(model: str) -> str:

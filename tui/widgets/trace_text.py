@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from localdistill import Fact, TraceDetail
+from localdistill import Fact, Judgement, TraceDetail, judgement_among
 from tui.text import joined, line, shown
 
 LONGEST_PART = 20_000
@@ -146,12 +146,15 @@ def _about(detail: TraceDetail) -> Iterator[Content]:
 
 
 def _facts(facts: Iterable[Fact], reference: str | None) -> Iterator[Content]:
-    verdicts = [fact for fact in facts if fact.kind != "label"]
+    verdicts = [fact for fact in facts if fact.kind not in ("label", "judgement")]
+    person = judgement_among(facts)
+    if person.text:
+        yield from _by_person(person)
     for fact in verdicts:
         yield shown(*_mark(fact))
         took = f"  took '{line(fact.extracted)}'" if fact.extracted else ""
-        yield shown(f"  {_by(fact)}: {line(fact.reason, 2000)}{_numbers(fact)}{took}\n")
-    if not verdicts:
+        yield shown(f"  {line(fact.by)}@{fact.version}: {line(fact.reason, 2000)}{_numbers(fact)}{took}\n")
+    if not verdicts and not person.text:
         yield shown("nobody has judged it\n", "$foreground-muted")
     for fact in facts:
         if fact.kind == "label":
@@ -170,8 +173,12 @@ def _mark(fact: Fact) -> tuple[str, str]:
     return f"{mark} {fact.value:g}", f"bold {style}"
 
 
-def _by(fact: Fact) -> str:
-    return "a person" if fact.kind == "judgement" else f"{line(fact.by)}@{fact.version}"
+def _by_person(said: Judgement) -> Iterator[Content]:
+    if said.passed is not None:
+        mark, style = MARKS[said.passed]
+        yield shown(f"{mark} {said.passed:d}  ", f"bold {style}")
+    marks = [*(["★ favourite"] if said.favourite else []), *(f"#{line(tag)}" for tag in said.tags)]
+    yield shown(f"a person: {' '.join([*marks, line(said.note, 2000)])}\n")
 
 
 def _numbers(fact: Fact) -> str:

@@ -93,6 +93,10 @@ class PagedView(Generic[R]):
             while len(self._pages) > PAGES_KEPT:
                 self._pages.popitem(last=False)
 
+    def refresh(self, index: int) -> None:
+        """Fetch anew what is known of the row at `index`, and of those of its page."""
+        self.load(index // BORDERS.page_rows)
+
     def page(self, start: int, count: int) -> list[R]:
         """The rows from `start` on, at most `count`; waits for those that are not here."""
         end = min(start + count, self.count)

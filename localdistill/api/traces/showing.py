@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter, siblings_of
 from localdistill.core.errors import UsageError
+from localdistill.core.judgements import Judgement
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.recipe import Member
 from localdistill.store import Store
+from localdistill.store.pages import made_of
 
 
 @dataclass(frozen=True)
@@ -30,26 +33,39 @@ def render_trace(store: Store, trace_id: str, form: str = "", student: str = DEF
     if form:
         return _as_format(store, prompt, trace, form, student)
     said = store.facts([trace.id, prompt.id])
-    return _in_full(prompt, trace, [*said.get(trace.id, ()), *said.get(prompt.id, ())])
+    facts = [*said.get(trace.id, ()), *said.get(prompt.id, ())]
+    return in_full(prompt, trace, facts, made_of(store.sessions, trace.id))
 
 
-def _in_full(prompt: Prompt, trace: Trace, facts: list[Fact]) -> Shown:
+def in_full(prompt: Prompt, trace: Trace, facts: Sequence[Fact], made_of_it: Sequence[tuple[str, str]],
+            is_folded: bool = False) -> Shown:
+    """A trace with all that is said of it, and where it comes from and went. is_folded: the text has the length of the
+    reasoning in its place. made_of_it: (id, rewrite) of what was made of it."""
     head = f"{trace.id}  {trace.engine} {trace.model}  {trace.status}"
     parts = [head, *(f"[{m.role}{'' if m in prompt.messages else ', as sent'}]\n{m.content}"
                      for m in trace.asked or prompt.messages)]
     parts += [] if trace.thinks is None else [f"[thinks] {'yes' if trace.thinks else 'no'}, as the engine was told"]
-    parts += [f"[reasoning]\n{trace.reasoning}"] if trace.reasoning else []
+    if trace.reasoning:
+        folded = f"[reasoning] {len(trace.reasoning):,} characters, folded"
+        parts.append(folded if is_folded else f"[reasoning]\n{trace.reasoning}")
     parts += [f"[answer]\n{trace.answer}"]
     parts += [f"[calls] {call}" for call in trace.called]
     if prompt.reference is not None:
         parts.append(f"[reference] {prompt.reference}")
-    parts += [f"[{fact.name}] {fact.text}" for fact in facts]
+    parts += [f"[{fact.name}] {text}" for fact in facts if (text := _said(fact))]
     if trace.parent_id:
         parts.append(f"[parent] {trace.parent_id} by {trace.rewrite}")
+    parts += [f"[became] {child} by {rewrite}" for child, rewrite in made_of_it]
     return Shown(
         "\n\n".join(parts), {"prompt": asdict(prompt), "trace": asdict(trace),
-                              "facts": [asdict(fact) for fact in facts]}
+                              "facts": [asdict(fact) for fact in facts],
+                              "became": [{"trace": child, "rewrite": rewrite} for child, rewrite in made_of_it]}
     )
+
+
+def _said(fact: Fact) -> str:
+    """A fact in one line; empty for a judgement that was taken back."""
+    return Judgement.of(fact).text if fact.kind == "judgement" else fact.text
 
 
 def _as_format(store: Store, prompt: Prompt, trace: Trace, form: str, student: str) -> Shown:

@@ -1,7 +1,8 @@
-"""A million traces through collect (import), grade, select and format, and what browsing them takes: a page anywhere,
-every order, a search until its first hits show, and how many a filter lets through.
+"""A million traces through collect, grade, select and format, and what browsing them takes: a page anywhere, every
+order, a search until its first hits show, and how many a filter lets through. They are imported, or asked of a
+recording (`--asked`: a million prompts and a million replies of about 1 kB, journalled as any teacher's).
 
-    python -m benchmarks.million [--traces 1000000] [--keep FOLDER] [--busy]
+    python -m benchmarks.million [--traces 1000000] [--asked] [--keep FOLDER] [--busy]
 
 Each stage is its own process, as in every run; its time, its processor time and its peak memory are printed. Pages and
 searches are timed in this process, cold jumps among them; the median and the slowest are printed.
@@ -23,16 +24,25 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.api_runs import stage_process
-from localdistill import RunFolder, Workspace, browse, list_traces, parse_recipe
+from localdistill import Member, RunFolder, Workspace, browse, list_traces, parse_recipe, try_filters
 from localdistill.runs import control
 
-PAGE_TARGET_S, SEARCH_TARGET_S = 0.05, 1.0
+PAGE_TARGET_S, SEARCH_TARGET_S, COUNT_TARGET_S = 0.05, 1.0, 0.5
 LOOK_EVERY_S = 0.05
 JUMPS = 40
-RECIPE = """name = "million"
+IMPORTED = """name = "million"
 [traces.all]
 files = ["traces.jsonl"]
-[[grade]]
+"""
+ASKED = """name = "million"
+[prompts]
+files = ["prompts.jsonl"]
+[engine]
+recorded = { use = "replay", path = "replies.jsonl" }
+[traces.all]
+ask = "recorded"
+"""
+REST = """[[grade]]
 use = "exact"
 [[label]]
 use = "tokens"
@@ -75,6 +85,21 @@ def write_traces(path: Path, count: int) -> None:
                 {"role": "assistant", "content": said}], "reference": str(number + more), "model": "bench"}) + "\n")
 
 
+def write_recording(folder: Path, count: int) -> None:
+    """The same questions as prompts, and a recording that answers them at length."""
+    with open(folder / "prompts.jsonl", "w", encoding="utf-8") as prompts, \
+            open(folder / "replies.jsonl", "w", encoding="utf-8") as replies:
+        for number in range(count):
+            more, told = number % 97, number + number % 97 + (number % 10 == 3)
+            asked = f"Ann has {number} apples and picks {more} more. How many has she now?"
+            steps = [f"Step {step}: from {number} on, {step} of the {more} are counted, which makes {number + step}."
+                     for step in range(1, 12)]
+            prompts.write(json.dumps({"messages": [{"role": "user", "content": asked}],
+                                      "reference": str(number + more)}) + "\n")
+            replies.write(json.dumps({"question": asked, "reasoning": " ".join(steps),
+                                      "answer": f"The answer is {told}."}) + "\n")
+
+
 def follow(run: RunFolder) -> list[Used]:
     """Every stage of a run, looked at until the run ends."""
     found: list[Used] = []
@@ -99,19 +124,27 @@ def follow(run: RunFolder) -> list[Used]:
     return found
 
 
-def measure_chain(folder: Path, count: int) -> None:
+def measure_chain(folder: Path, count: int, asked: bool) -> RunFolder:
     """Run the stages and print what each took."""
-    if not (folder / "traces.jsonl").is_file():
-        write_traces(folder / "traces.jsonl", count)
-    size = (folder / "traces.jsonl").stat().st_size
+    recipe, source = (ASKED + REST, "replies.jsonl") if asked else (IMPORTED + REST, "traces.jsonl")
+    if not (folder / source).is_file():
+        if asked:
+            write_recording(folder, count)
+        else:
+            write_traces(folder / source, count)
+    size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
     machine.say(f"{count:,} traces, {size / 1e6:,.0f} MB of JSON lines")
-    run = control.start(Workspace(folder), parse_recipe(RECIPE), RECIPE, folder)
+    run = control.start(Workspace(folder), parse_recipe(recipe), recipe, folder)
     for one in follow(run):
         wall_s = one.ended - one.began
         machine.say(f"  {one.stage:<8} {wall_s:8.1f} s, {one.cpu_s:8.1f} s of CPU, "
                     f"{count / max(one.cpu_s, 1e-9):9,.0f} traces per CPU second, peak {one.peak_mb:,.0f} MB")
     store = sum(path.stat().st_size for path in folder.glob("localdistill.duckdb*"))
-    machine.say(f"  the store takes {store / 1e6:,.0f} MB, {store / size:.2f} of the JSON lines")
+    journals = sum(path.stat().st_size for path in (*folder.glob("journals/**/*"), *run.path.glob("replies.jsonl*"))
+                   if path.is_file())
+    machine.say(f"  the store takes {store / 1e6:,.0f} MB, {store / size:.2f} of the JSON lines; the journals "
+                f"{journals / 1e6:,.0f} MB, {journals / size:.2f}")
+    return run
 
 
 @contextmanager
@@ -130,8 +163,8 @@ def told(what: str, seconds: list[float], target_s: float | None = None) -> None
     machine.say(f"  {what}: median {1e3 * median:.1f} ms, slowest {1e3 * slowest:.1f} ms{verdict}")
 
 
-def measure_browsing(folder: Path) -> None:
-    """Pages, orders, searches and listings over what is stored."""
+def measure_browsing(folder: Path, run: RunFolder) -> None:
+    """Pages, orders, searches and listings over what is stored, and what filters would leave."""
     workspace = Workspace(folder)
     opened: list[float] = []
     with clocked(opened):
@@ -158,6 +191,11 @@ def measure_browsing(folder: Path) -> None:
     with clocked(listed):
         list_traces(workspace)
     told("localdistill traces", listed)
+    for where in ("tokens > 50", "score = 1 AND completion_tokens < 300"):
+        counted: list[float] = []
+        with clocked(counted):
+            kept = try_filters(workspace, run, [Member(use="where", options={"condition": where})], "all").kept
+        told(f"to count what passes {where} ({kept:,})", counted, COUNT_TARGET_S)
 
 
 def first_hits(workspace: Workspace, text: str) -> float:
@@ -179,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", action="store_true", help="measure although other programs run")
     parser.add_argument("--traces", type=int, default=1_000_000)
+    parser.add_argument("--asked", action="store_true", help="ask a recording for them instead of importing them")
     parser.add_argument("--keep", type=Path, help="a folder to work in, which stays; what is there is not made again")
     given = parser.parse_args()
     machine.describe(["duckdb", "pyarrow"])
@@ -186,8 +225,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = given.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        measure_chain(folder, given.traces)
-        measure_browsing(folder)
+        measure_browsing(folder, measure_chain(folder, given.traces, given.asked))
     machine.check_idle(True)
 
 

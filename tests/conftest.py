@@ -18,15 +18,17 @@ from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request, Usage
 from localdistill.engines import ENGINES
 from localdistill.keys.access import CONFIG_ENV
-from tests.borders import make_small_everywhere
+from tests.borders import SWITCH, make_small_everywhere
 
 make_small_everywhere()
 
 
 @pytest.fixture(autouse=True)
 def whole_borders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test marked `whole` has the borders that ship, however small they are for the others."""
+    """A test marked `whole` has the borders that ship, however small they are for the others, and so have the processes
+    that it starts."""
     if request.node.get_closest_marker("whole") is not None:
+        monkeypatch.delenv(SWITCH, raising=False)
         for name, size in vars(Borders()).items():
             monkeypatch.setattr(BORDERS, name, size)
 

@@ -161,6 +161,7 @@ def test_every_exported_file_is_measured_on_the_same_items_and_paired_with_the_t
     done: tuple[RunFolder, list[Event], str], folder: Path
 ) -> None:
     made = read_output(done[0], ExportOutput)
+    assert made.not_measured == ()
     [card] = made.measured
     assert (card.task, card.items, card.against) == ("jsonl", 6, "trained")
     assert [form.form for form in card.forms] == ["trained", "merged", "F16", "Q8_0"]

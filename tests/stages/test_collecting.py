@@ -420,7 +420,7 @@ def test_a_file_that_changes_or_goes_while_a_run_asks_changes_nothing(
 
     def keep_and_remove(context: StageContext, prompts: Sequence[Prompt]) -> None:
         keep(context, prompts)
-        (tmp_path / "q.jsonl").unlink()
+        (tmp_path / "q.jsonl").unlink(missing_ok=True)
 
     monkeypatch.setattr(collect, "_keep", keep_and_remove)
     traces = chain.collect()

@@ -142,10 +142,10 @@ class Supervisor:
                 if code:
                     break
             state = {0: "finished", 130: "cancelled", 3: "partial", 4: "paused"}.get(code, "failed")
+            self.run.close_journal()
             recorder.status["state"] = state
             recorder.take(RunFinished(state, time.monotonic() - started, code))
             recorder.flush(force=True)
-            self.run.close_journal()
         return code
 
     def _stop(self, *_: object) -> None:

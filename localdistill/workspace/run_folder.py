@@ -218,6 +218,9 @@ class RunFolder:
             had_process = data or any((self.path / name).exists() for name in (LOCK, EVENTS))
             ended = state_at_end(self.path / EVENTS) if not data else ""
             state = ended or ("interrupted" if had_process else self._without_a_process())
+        elif alive and state not in ("running", "starting"):
+            # What it says is how it ends, or how it ended before: it can be taken up once it is gone.
+            state = "starting" if self.holder() is None else "running"
         started_at = self.started_at()
         return RunStatus(
             self.id,

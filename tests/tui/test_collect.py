@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 
 from localdistill import RunFolder, Workspace, start, wait
 from localdistill.recipe import load_recipe
+from localdistill.safety.journal import read
 from tests.helpers import CountingServer, collecting_recipe, counting_server, write_questions
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
@@ -39,8 +40,7 @@ def status_of(workspace: Workspace) -> str:
 
 
 def replies(workspace: Workspace) -> int:
-    journal = RunFolder.open(workspace.runs, "last").journal
-    return len(journal.read_text().splitlines()) if journal.exists() else 0
+    return sum(1 for _ in read(RunFolder.open(workspace.runs, "last").journal))
 
 
 async def start_mine(app: LocalDistillApp, pilot: Pilot[Any]) -> None:

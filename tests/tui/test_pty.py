@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import RunFolder, Workspace
+from localdistill.safety.journal import read
 from tests.helpers import collecting_recipe, counting_server, write_questions
 from tests.tui.terminal import Terminal
 
@@ -26,7 +27,7 @@ def terminal(folder: Path) -> Iterator[Terminal]:
 
 
 def replies(run: RunFolder) -> int:
-    return len(run.journal.read_bytes().splitlines()) if run.journal.exists() else 0
+    return sum(1 for _ in read(run.journal))
 
 
 @pytest.mark.slow

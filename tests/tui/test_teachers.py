@@ -267,7 +267,7 @@ async def test_a_run_that_lost_its_ledger_is_asked_what_it_spent(tmp_path: Path)
         async with app.run_test(size=(120, 30)) as pilot:
             await stands(pilot, app)
             app.follow_run(run)
-            await until(pilot, lambda: "at least" in text_of(app, "#budget"))
+            await until(pilot, lambda: "for nobody knows" in text_of(app, "#budget"))
             assert "it is gone" in text_of(app, "#budget")
             await pilot.press("c")
             await until(pilot, lambda: isinstance(app.screen, TextDialog))

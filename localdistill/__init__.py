@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from localdistill.api.traces.choosing import DataChoice
     from localdistill.api.traces.data_layouts import DataLayout, data_layout, data_layouts, data_tools
     from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
+    from localdistill.api.traces.editing import edit_trace
+    from localdistill.api.traces.editor import texts_from_editor
     from localdistill.api.traces.exporting import DataExport, export_data
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
     from localdistill.api.traces.judging import (  # fmt: skip
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.selecting import (  # fmt: skip
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )
-    from localdistill.api.traces.showing import render_trace
+    from localdistill.api.traces.showing import render_trace, sample_traces
     from localdistill.core.disk import size_text
     from localdistill.core.errors import (  # fmt: skip
         Cancelled, DiskFull, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from localdistill import MOST_UNFOLD, UsageError
-from localdistill.cli import judging, output
+from localdistill.cli import judging, output, reading
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
         datasets
     )
     judging.register(app, group)
+    reading.register(group)
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)
 
 

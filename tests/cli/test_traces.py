@@ -58,6 +58,20 @@ def test_a_judgement_of_a_person(tmp_path: Path) -> None:
         assert run(*arguments, cwd=tmp_path).returncode == 2
 
 
+def test_traces_are_read_by_sample_and_written_over(tmp_path: Path) -> None:
+    store, prompt = Store(Workspace(tmp_path).store_path), Prompt((Message("user", "1 + 1?"),))
+    store.add_prompts([prompt])
+    store.add_traces([Trace("b2:one", prompt.id, "e", "m", "I add.", "Three.")])
+    made = json.loads(run("traces", "edit", "b2:o", "--answer", "Two.", "--json", cwd=tmp_path).stdout)
+    assert (made["parent_id"], made["answer"], made["reasoning"]) == ("b2:one", "Two.", "I add.")
+    assert f"[became] {made['id']} by edit@1/person" in run("show", "b2:one", cwd=tmp_path).stdout
+    out = run("traces", "sample", "2", "--fold", cwd=tmp_path).stdout
+    assert "=== 2 of 2 ===" in out and "Two." in out and "Three." in out and "I add." not in out
+    assert len(json.loads(run("traces", "sample", "--where", "rewrite = ''", "--json", cwd=tmp_path).stdout)) == 1
+    refused = run("traces", "edit", "b2:o", "--answer", "Three.", cwd=tmp_path)
+    assert refused.returncode == 2 and "nothing of b2:one was changed" in refused.stderr
+
+
 def test_hostile_texts_reach_no_terminal() -> None:
     root = hostile()
     for arguments in (("traces", "--order", "newest"), ("selections",)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from localdistill import Fact, Message, Prompt, Store, Trace, Workspace
 from localdistill.core.records import PERSON
@@ -319,6 +319,53 @@ async def test_tags_notes_and_favourites_are_seen_in_the_table_and_in_the_trace(
         assert "is no tag" not in text
         await pilot.press("escape", "f", *"list_contains(tags, 'long') AND favourite", "enter")
         await shows(pilot, app, "1 trace ")
+
+
+@piloted
+async def test_a_trace_is_written_over_in_a_window_and_the_new_one_is_one_key_from_its_parent(tmp_path: Path) -> None:
+    store = judged_one(tmp_path)
+    app = LocalDistillApp(tmp_path, start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "2 traces")
+        await pilot.press("enter")
+        await shows(pilot, app, "states no number")
+        await pilot.press("i")
+        await shows(pilot, app, "Edit: a new trace")
+        await pilot.press("ctrl+s")
+        await shows(pilot, app, "nothing of b2:one was changed")
+        app.screen.query_one("#edit-answer", TextArea).load_text("It is 2.")
+        await pilot.press("ctrl+s")
+        await shows(pilot, app, "It is 2.")
+        await until(pilot, lambda: app.screen.query_one(TraceText).detail.trace.parent_id == "b2:one")
+        await pilot.press("u")
+        await until(pilot, lambda: app.screen.query_one(TraceText).detail.trace.id == "b2:one")
+        await pilot.press("d")
+        await shows(pilot, app, "It is 2.")
+    assert [(trace.answer, trace.rewrite) for trace in store.traces()][2:] == [("It is 2.", "edit@1/person")]
+
+
+@piloted
+async def test_what_a_terminal_cannot_show_is_not_edited_in_a_window() -> None:
+    app = LocalDistillApp(hostile(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, "8 traces")
+        await pilot.press("i")
+        await shows(pilot, app, "localdistill traces edit")
+
+
+@piloted
+async def test_a_sample_is_drawn_of_what_is_listed_and_escape_shows_all_again() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("o")
+        await shows(pilot, app, "20 traces  sample 1")
+        await pilot.press("o")
+        await shows(pilot, app, "20 traces  sample 2")
+        await pilot.press("f", *"score = 0", "enter")
+        await shows(pilot, app, "5 traces  filter: score = 0  sample 2")
+        await pilot.press("escape", "escape")
+        await shows(pilot, app, f"{QUESTIONS} traces")
 
 
 @piloted

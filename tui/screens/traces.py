@@ -15,6 +15,7 @@ from localdistill import (
     DataChoice,
     Judged,
     LocalDistillError,
+    Trace,
     TraceDetail,
     UsageError,
     browse,
@@ -44,6 +45,8 @@ LINES: Mapping[str, tuple[str, str]] = {
 }
 """What can be typed: what the line is called, and an example."""
 WIDE = 120
+SAMPLE = 20
+"""Traces of a sample."""
 
 
 class TracesPage(Page):
@@ -61,6 +64,8 @@ class TracesPage(Page):
         super().__init__()
         self._asked = {"filter": "", "search": "", "selection": ""}
         self._order = TRACE_ORDERS[0]
+        self._drawn = 0
+        """The number of the sample that is shown; 0 shows all."""
         self._opened = ""
         self._problem = ""
         self._ended: tuple[str, ...] = ()
@@ -110,7 +115,9 @@ class TracesPage(Page):
     def action_look_again(self) -> None:
         """Resolve the view anew."""
         asked, order = dict(self._asked), self._order
-        self._list.look(lambda: browse(self.ui.workspace, asked["filter"], asked["search"], order, asked["selection"]))
+        count, seed = SAMPLE if self._drawn else 0, self._drawn
+        self._list.look(lambda: browse(self.ui.workspace, asked["filter"], asked["search"], order, asked["selection"],
+                                       count, seed))
         self._draw_facts()
 
     def on_trace_list_grew(self, event: TraceList.Grew) -> None:
@@ -228,6 +235,31 @@ class TracesPage(Page):
         row = self._list.row
         return self._detail.trace.id if self._detail else row.id if row else ""
 
+    def action_sample(self) -> None:
+        """Another sample of what is listed."""
+        self._drawn += 1
+        self.action_look_again()
+
+    def action_edit(self) -> None:
+        """Write over the open trace, else that in the row."""
+        from tui.widgets.edit_dialog import EditDialog
+
+        def made(trace: Trace) -> None:
+            self.notify(f"{line(trace.id, 13)} was made; d opens it from its parent", markup=False)
+            if not self._drawn:
+                self.action_look_again()
+            if self._detail is not None:
+                self._open(trace.id, lambda: trace_detail(self.ui.workspace, trace.id))
+
+        def begin(detail: TraceDetail) -> None:
+            def show() -> None:
+                self.ui.push_screen(EditDialog(detail.trace, made))
+
+            self.ui.guarded(show)
+
+        if trace_id := self._chosen_id():
+            self.ui.jobs.do(lambda: trace_detail(self.ui.workspace, trace_id), begin, group="edit")
+
     def action_sort(self) -> None:
         """The next order."""
         self._order = TRACE_ORDERS[(TRACE_ORDERS.index(self._order) + 1) % len(TRACE_ORDERS)]
@@ -305,6 +337,9 @@ class TracesPage(Page):
             self._opened = ""
             self._place()
             self._focus_view()
+        elif self._drawn:
+            self._drawn = 0
+            self.action_look_again()
         else:
             for what in ("search", "selection", "filter"):
                 if self._asked[what]:
@@ -339,6 +374,7 @@ class TracesPage(Page):
         narrowed = [f"{what}: {line(text, 60)}" for what, text in self._asked.items() if text]
         found = f"{browser.count:,} trace{'s' * (browser.count != 1)}"
         found += "" if browser.complete else " so far, looking on ..."
+        narrowed += [f"sample {self._drawn}"] if self._drawn else []
         place = f"  row {self._list.cursor + 1:,}" if browser.count else ""
         parts = [shown(found, "bold"), *(shown(f"  {text}", "$text-accent") for text in narrowed),
                  shown(f"{place}  order: {self._order}", "$foreground-muted")]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 from typing import Any
 
 from localdistill.api.traces.paging import PagedView
@@ -33,7 +34,8 @@ TRACE_ORDERS = tuple(ORDERS)
 
 class Browser(PagedView[TraceRow]):
     """The traces of a store that meet the SQL condition `where` (worked out in a child, as `Store.listing` does) and
-    hold the text `search`, in one of `TRACE_ORDERS`; with `selection`, only those of the saved selection.
+    hold the text `search`, in one of `TRACE_ORDERS`; with `selection`, only those of the saved selection; with `sample`
+    so many of all these, drawn at random with the seed `seed`: the same ones as long as nothing else is stored.
 
     `resolve` and `load` wait for the store and belong in a thread; `count`, `row` and `wanted` never wait. All may be
     called from several threads. UsageError for a condition or order that cannot be used; StoreLocked and StoreError as
@@ -41,9 +43,10 @@ class Browser(PagedView[TraceRow]):
     """
 
     def __init__(self, store: Store, where: str = "", search: str = "", order: str = "stored",
-                 selection: str = "") -> None:
+                 selection: str = "", sample: int = 0, seed: int = 0) -> None:
         check_order(order)
         self.where, self.search, self.order, self.selection = where, search, order, selection
+        self.sample, self.seed = sample, seed
         super().__init__(store.path)
         self.missing: tuple[Missing, ...] = ()
         """What the store should hold and does not, and what brings it back."""
@@ -54,7 +57,13 @@ class Browser(PagedView[TraceRow]):
         `grew` is called now and then, and when all were found."""
         if self._store.path.exists():
             chosen = self._chosen()
-            if self.order == "stored":
+            if self.sample:
+                found = array("q")
+                for piece in self._found(chosen):
+                    found.extend(piece)
+                drawn = array("q", sorted(Random(self.seed).sample(found, min(self.sample, len(found)))))
+                self._places = drawn if self.order == "stored" else sorted_places(self._reading, self.order, drawn)
+            elif self.order == "stored":
                 for piece in self._found(chosen):
                     self._places.extend(piece)
                     grew()
@@ -105,10 +114,10 @@ def list_traces(workspace: Workspace, where: str = "", search: str = "", order: 
 
 
 def browse(workspace: Workspace, where: str = "", search: str = "", order: str = "stored",
-           selection: str = "") -> Browser:
+           selection: str = "", sample: int = 0, seed: int = 0) -> Browser:
     """A view of the workspace's traces; what lies in journals of runs is taken in first."""
     store = open_store(workspace)
-    browser = Browser(store, where, search, order, selection)
+    browser = Browser(store, where, search, order, selection, sample, seed)
     browser.missing = tuple(missing_in(workspace, store))
     return browser
 

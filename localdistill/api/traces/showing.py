@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from localdistill.api.traces.browsing import browse
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter, siblings_of
 from localdistill.core.errors import UsageError
 from localdistill.core.judgements import Judgement
@@ -14,6 +15,7 @@ from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.recipe import Member
 from localdistill.store import Store
 from localdistill.store.pages import made_of
+from localdistill.workspace.folder import Workspace
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,18 @@ def in_full(prompt: Prompt, trace: Trace, facts: Sequence[Fact], made_of_it: Seq
                               "facts": [asdict(fact) for fact in facts],
                               "became": [{"trace": child, "rewrite": rewrite} for child, rewrite in made_of_it]}
     )
+
+
+def sample_traces(workspace: Workspace, count: int = 20, where: str = "", search: str = "", selection: str = "",
+                  seed: int = 0, is_folded: bool = False) -> list[Shown]:
+    """So many traces to read, drawn at random from those that meet the condition: the same ones for the same seed, as
+    long as nothing else is stored. UsageError as `browse`, and for a count below 1."""
+    if count < 1:
+        raise UsageError(f"{count} traces are nothing to read", "give a count of 1 or more")
+    browser = browse(workspace, where, search, "stored", selection, count, seed)
+    browser.resolve()
+    details = [browser.detail(index) for index in range(browser.count)]
+    return [in_full(one.prompt, one.trace, one.facts, one.made_of_it, is_folded) for one in details]
 
 
 def _said(fact: Fact) -> str:

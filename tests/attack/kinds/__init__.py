@@ -7,7 +7,7 @@ from importlib import import_module
 
 from tests.attack.kind import Kind
 
-KINDS = ("bits", "cuts", "log", "operations", "processes", "imports", "models", "calls", "prices")
+KINDS = ("bits", "cuts", "log", "operations", "processes", "imports", "models", "folders", "calls", "prices")
 """The file of each; its `KIND` is the rest."""
 
 

@@ -30,3 +30,11 @@ def test_spent_reserved_and_cap(tmp_path: Path) -> None:
     run.amend_request(max_usd=5)
     assert budget_of(run).cap_usd == 5.0
     ledger.close()
+
+
+def test_a_cap_that_cannot_be_read_is_said_and_is_not_none_at_all(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    assert budget_of(run).problem == ""
+    (run.path / "resolved.json").write_text("{}")
+    found = budget_of(RunFolder(run.path))
+    assert found.cap_usd is None and found.problem.startswith("what it may spend is not known: the recipe of run")

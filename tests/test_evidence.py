@@ -122,6 +122,26 @@ def test_a_run_with_a_damaged_file_stays_in_every_listing_with_a_line(
     assert any(label == "damaged" and name in text for label, text in survey(Workspace(root)).facts)
 
 
+def test_a_result_of_a_stage_that_is_damaged_or_gone_is_said_where_the_workspace_stands(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    assert "damaged" not in dict(survey(Workspace(root)).facts)
+    turned(root / "runs/garden-1/stages/grade.json")
+    said = dict(survey(Workspace(root)).facts)["damaged"]
+    assert "the output of the stage 'grade' of run garden-1 is damaged" in said and "resume garden-1" in said
+    (root / "runs/garden-1/stages/grade.json").unlink()
+    seen = survey(Workspace(root))
+    assert "no result of the stage 'grade', and the run is finished" in dict(seen.facts)["damaged"]
+    assert {step.stage: step.state for step in seen.chain}["grade"] == "waiting"
+
+
+def test_a_recipe_that_cannot_be_read_leaves_nothing_out_in_silence(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    turned(root / "runs/garden-1/resolved.json")
+    assert "the recipe of run garden-1 cannot be read" in "\n".join(one.label for one in chat_files(Workspace(root)))
+    [made] = exports_of(Workspace(root))
+    assert made.arms == () and made.unknown[0].startswith("what it can export is not known: the recipe of run garden-1")
+
+
 def test_model_files_whose_manifest_is_damaged_stay_among_those_to_chat_with_and_say_so(tmp_path: Path) -> None:
     root = copied(tmp_path)
     before = {file.path for file in chat_files(Workspace(root))}

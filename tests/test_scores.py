@@ -32,10 +32,13 @@ def test_cards_forms_and_questions_of_a_run() -> None:
     assert items[0].flip.first_extracted == items[0].reference != items[0].flip.second_extracted
 
 
-def test_a_run_that_did_not_get_there_has_none(tmp_path: Path) -> None:
+def test_a_run_that_did_not_get_there_has_none_and_one_whose_result_is_lost_says_so(tmp_path: Path) -> None:
     root = copied(tmp_path)
-    (root / "runs/garden-1/stages/export.json").unlink()
-    assert score_card(Workspace(root)).forms == ()
+    for harm, said in ((lambda path: path.write_text("{"), "is damaged: it cannot be read as JSON"),
+                       (Path.unlink, "has no result of the stage 'export'")):
+        harm(root / "runs/garden-1/stages/export.json")
+        found = score_card(Workspace(root))
+        assert found.forms == () and said in found.problems[0] and "resume garden-1 makes it again" in found.problems[0]
     (root / "runs/garden-1/stages/evaluate.json").unlink()
     with pytest.raises(UsageError, match="no result of the stage 'evaluate'"):
         score_card(Workspace(root), "garden-1")

@@ -67,4 +67,6 @@ def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    if isinstance(error, (UnicodeError, json.JSONDecodeError, RecursionError)):
+        return "it cannot be read as JSON"
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 POLL_S = 0.1
+_OF_PYTHON = re.compile(r"^[\w.]*(Error|Exception): (\[Errno \d+\] )?")
+"""With what the last line of a traceback begins."""
 
 
 def start(
@@ -158,7 +161,8 @@ def _wait_for(run: RunFolder, process: Process) -> None:
     while not (run.path / STATUS).exists():
         if failed or time.monotonic() > deadline:
             tail = run.log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise LocalDistillError(f"the run {run.id} did not start: {' '.join(tail)}", f"see {run.log}")
+            why = _OF_PYTHON.sub("", tail[0]) if tail else "its process said nothing"
+            raise LocalDistillError(f"the run {run.id} did not start: {why}", f"see {run.log}")
         time.sleep(0.01)
 
 

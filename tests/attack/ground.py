@@ -70,6 +70,11 @@ class Place:
             self._put_right(name, wanted[name], there.get(name))
         return Workspace(self.root)
 
+    def to_damage(self) -> Workspace:
+        """The same, once it is known what each look shows of it: to find that out undoes any damage."""
+        assert self.sound
+        return self.fresh()
+
     def _put_right(self, name: str, source: Path, now: _Stamp | None) -> None:
         target = self.root / name
         if source.is_dir():

@@ -59,7 +59,7 @@ def differences(sound: dict[str, Any], found: dict[str, Any]) -> str:
 
 def acknowledged(workspace: Workspace) -> int:
     """How many paid replies are in the journals of all runs."""
-    records = (record for run in list_runs(workspace.runs) if run.journal.is_file() for record, _ in read(run.journal))
+    records = (record for run in list_runs(workspace.runs) for record, _ in read(run.journal))
     return sum("reply" in record or not record.get("trace", {"parent_id": "none"})["parent_id"] for record in records)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.attack.judging import compared, of_error, worst
 from tests.attack.kinds import KINDS
 from tests.attack.view import FAULT, Seen, call, command
 from tests.attack.worker import chance_of
+from tests.helpers import REPO
 
 SOUND = Seen('[\n "b2:1",\n "b2:2"\n]', ("0 would go",))
 
@@ -66,6 +69,16 @@ def test_ground_is_put_right_again(tmp_path: Path) -> None:
     place.fresh()
     assert {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()} == {
         name: name for name in place.files}
+
+
+def test_a_worker_keeps_its_pipes_when_a_command_takes_the_standard_streams(tmp_path: Path) -> None:
+    script = ("import sys; from pathlib import Path; from tests.attack.worker import _own_pipes;"
+              "cases, answers = _own_pipes(Path(sys.argv[1])); first = cases.readline();"
+              "from tests.attack.view import run_command; seen = run_command(['runs', '-w', sys.argv[2]]);"
+              "print('a word'); answers.write(first + cases.readline() + seen.error + seen.crash + sys.stdin.read())")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "log"), str(tmp_path)], cwd=REPO,
+                          input="one\ntwo\n", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("one\ntwo\n", "") and (tmp_path / "log").read_text() == "a word\n"
 
 
 def test_the_same_seed_makes_the_same_attack() -> None:

@@ -45,7 +45,9 @@ DAMAGE = re.compile(r"damage|cannot be read|is gone|was set aside|missing|not wh
 """What names damage."""
 FAULT = "fault of localdistill"
 """What is said where nobody had thought of it: a traceback in a sentence."""
-_OF_THE_MACHINE = re.compile(r"^(machine|disk|workspace) .*$", re.MULTILINE)
+_OF_THE_MACHINE = re.compile(r"^(machine|disk|workspace) .*$|(?<=^run        )(.*?)[\d.,]+ [kMG]?B(?=   )",
+                             re.MULTILINE)
+"""What another machine shows otherwise, and how much room a run takes: the one that was damaged takes less."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def run_command(arguments: Iterable[str]) -> Seen:
         return Seen(out.getvalue(), said, crash=f"exit code {code} without a word")
     if FAULT in err.getvalue():
         return Seen(out.getvalue(), said, crash=error or "a fault that was told as a warning")
-    return Seen(_OF_THE_MACHINE.sub("", out.getvalue()), said, error, hint)
+    return Seen(_OF_THE_MACHINE.sub(r"\2", out.getvalue()), said, error, hint)
 
 
 @cache

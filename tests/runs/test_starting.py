@@ -12,7 +12,18 @@ from threading import Barrier
 
 import pytest
 
-from localdistill import RunFolder, UsageError, Warned, Workspace, cancel, parse_recipe, resume, start, wait
+from localdistill import (
+    LocalDistillError,
+    RunFolder,
+    UsageError,
+    Warned,
+    Workspace,
+    cancel,
+    parse_recipe,
+    resume,
+    start,
+    wait,
+)
 from localdistill.cli import main
 from tests.attack.ground import replace_bytes
 from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
@@ -119,3 +130,14 @@ def test_verify_says_what_is_damaged_and_ends_with_1(
     code, out = command(capsys, monkeypatch, root, "verify", "--json")
     [odd] = [one for one in json.loads(out) if one["state"] != "whole"]
     assert code == 1 and odd["kind"] == "export" and odd["problems"] == [f"{path.name} is not what was written"]
+
+
+def test_a_run_that_cannot_start_says_why_without_a_word_of_python(tmp_path: Path) -> None:
+    workspace = Workspace(copied(tmp_path))
+    run = RunFolder.open(workspace.runs, "garden-1")
+    (run.path / "status.json").unlink()
+    (run.path / "events.jsonl").unlink()
+    (run.path / "events.jsonl").mkdir()
+    with pytest.raises(LocalDistillError, match="did not start: ") as caught:
+        resume(workspace, run.id)
+    assert "Errno" not in caught.value.message and "Error" not in caught.value.message, caught.value.message

@@ -196,26 +196,32 @@ def chat_files(workspace: Workspace) -> list[ChatFile]:
             for path in sorted(made.folder.glob(f"*{_SUFFIX}")) or [made.folder]:
                 found.setdefault(path, ChatFile(path, f"{made.run} {made.arm} is damaged: {'; '.join(made.why)}"))
     for folder in reversed(list_runs(workspace.runs)):
-        for path in _teachers(folder):
-            found.setdefault(path, ChatFile(path, f"teacher of {folder.id}"))
+        try:
+            for path in _teachers(folder):
+                found.setdefault(path, ChatFile(path, f"teacher of {folder.id}"))
+        except LocalDistillError as error:
+            found.setdefault(folder.path, ChatFile(folder.path, f"teachers of {folder.id} are not known: "
+                                                                f"{error.message}"))
     return list(found.values())
 
 
 def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
-    arms = _arms(folder)
+    unknown: list[str] = []
+    arms = _arms(folder, unknown)
     try:
         made = read_output(folder, ExportOutput)
     except UsageError:
         report = _report(folder.path)
         refused = report is not None and bool(report.items) and not report.passed
         return Exported(folder.id, "refused" if refused else "not yet", gate=_gate(report) if refused else (),
-                        compute=report.compute if report else "", arms=arms)
+                        compute=report.compute if report else "", arms=arms, unknown=tuple(unknown))
     except LocalDistillError as error:
-        return Exported(folder.id, "damaged", arms=arms, why=(error.message, *([error.hint] if error.hint else ())))
+        return Exported(folder.id, "damaged", arms=arms, why=(error.message, *([error.hint] if error.hint else ())),
+                        unknown=tuple(unknown))
     if made.why_nothing:
         commands = tuple(zip(("go on", "anew"), made.commands, strict=False))
-        return Exported(folder.id, "nothing", why=made.why_nothing, commands=commands, arms=arms)
-    unknown: list[str] = []
+        return Exported(folder.id, "nothing", why=made.why_nothing, commands=commands, arms=arms,
+                        unknown=tuple(unknown))
     found = Exported(
         folder.id, "gone", made.arm, made.export, thinks=made.thinks, scores=tuple(_scores(made)),
         not_measured=made.not_measured, terms=made.terms.strictest, terms_of=made.terms.providers,
@@ -263,10 +269,11 @@ def _artifact(workspace: Workspace, digest: str) -> Artifact | None:
         return None
 
 
-def _arms(folder: RunFolder) -> tuple[str, ...]:
+def _arms(folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:
     try:
         return (*(arm.name for arm in folder.recipe().arms), "base")
-    except LocalDistillError:
+    except LocalDistillError as error:
+        unknown.append(f"what it can export is not known: {error.message}")
         return ()
 
 
@@ -342,11 +349,8 @@ def _commands(artifact: Artifact, files: Sequence[ExportedFile]) -> Iterator[tup
 
 
 def _teachers(folder: RunFolder) -> Iterator[Path]:
-    """GGUF files that a run's recipe asks."""
-    try:
-        recipe, base = folder.recipe(), Path(folder.request()["base"])
-    except LocalDistillError:
-        return
+    """GGUF files that a run's recipe asks. LocalDistillError when that cannot be read."""
+    recipe, base = folder.recipe(), Path(folder.request()["base"])
     for teacher in recipe.engines:
         model = teacher.options.get("model")
         if teacher.use == "llama_cpp" and isinstance(model, str):

@@ -25,19 +25,25 @@ class Budget:
     cap_usd: float | None
     """None: no cap."""
     problem: str = ""
-    """Why more may have been spent: what is wrong with the ledger. Empty when it is whole."""
+    """Why more may have been spent, or may be: what is wrong with the ledger, or with what holds the cap. Empty when
+    both are whole."""
 
 
 def budget_of(run: RunFolder) -> Budget:
     """The money of `run` now."""
-    book, cap = read_ledger(run.calls, run.proof_of_calls), _cap_of(run)
+    book = read_ledger(run.calls, run.proof_of_calls)
+    cap, unknown = _cap_of(run)
     is_open = 0 if book.problem else book.entries.open_nano
-    return Budget(run.id, book.entries.calls, (book.counted(cap) - is_open) / NANO, is_open / NANO, cap, book.problem)
+    return Budget(run.id, book.entries.calls, (book.counted(cap) - is_open) / NANO, is_open / NANO, cap,
+                  "; ".join(filter(None, (book.problem, unknown))))
 
 
-def _cap_of(run: RunFolder) -> float | None:
+def _cap_of(run: RunFolder) -> tuple[float | None, str]:
+    """The cap, and why it is not known."""
     try:
         stated = run.request().get("max_usd")
-        return float(stated) if stated is not None else run.recipe().max_usd
-    except (OSError, ValueError, KeyError, TypeError, LocalDistillError):
-        return None
+        return float(stated) if stated is not None else run.recipe().max_usd, ""
+    except LocalDistillError as error:
+        return None, f"what it may spend is not known: {error.message}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, "what it may spend is not known"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
 from localdistill.core.disk import size_text
-from localdistill.core.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.stages.outputs import ExportOutput, has_output, read_output
+from localdistill.stages.outputs import OUTPUTS, ExportOutput, has_output, read_output
 from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
@@ -63,8 +63,9 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
     steps = tuple(_steps(workspace, newest, status, counts.traces if counts else 0))
-    return Overview(workspace.root, tuple(_facts(workspace, store, counts, runs)),
-                    tuple(_chain(newest, status)), newest.id if newest else "", steps)
+    chain, damages = _chain(newest, status)
+    return Overview(workspace.root, (*_facts(workspace, store, counts, runs), *(("damaged", one) for one in damages)),
+                    tuple(chain), newest.id if newest else "", steps)
 
 
 def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,
@@ -94,22 +95,36 @@ def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,
     return facts
 
 
-def _chain(run: RunFolder | None, status: RunStatus | None) -> list[ChainStep]:
+def _chain(run: RunFolder | None, status: RunStatus | None) -> tuple[list[ChainStep], list[str]]:
+    """How far a run came, and what of its results is damaged or gone, in words."""
     if run is None or status is None:
-        return [ChainStep(stage.name, "waiting") for stage in STAGES]
+        return [ChainStep(stage.name, "waiting") for stage in STAGES], []
     try:
         wanted = run.request()["stages"]
     except LocalDistillError:
         wanted = [stage.name for stage in STAGES]
-    steps = []
+    steps, damages = [], []
     for stage in (one.name for one in STAGES):
         if stage not in wanted:
             steps.append(ChainStep(stage, "absent"))
         elif status.alive and status.stage == stage:
             steps.append(ChainStep(stage, "running"))
         else:
+            damage = _damage(run, stage, status.state == "finished")
+            damages += [damage] if damage else []
             steps.append(ChainStep(stage, "done" if has_output(run, stage) else "waiting"))
-    return steps
+    return steps, damages
+
+
+def _damage(run: RunFolder, stage: str, is_due: bool) -> str:
+    """What is wrong with what a stage left; nothing where it has not run, unless its result is due."""
+    try:
+        read_output(run, OUTPUTS[stage])
+    except UsageError as error:
+        return f"{error.message}, and the run is finished. {error.hint} makes it again" if is_due else ""
+    except LocalDistillError as error:
+        return f"{error.message}. {error.hint}" if error.hint else error.message
+    return ""
 
 
 def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None, stored: int) -> list[NextStep]:

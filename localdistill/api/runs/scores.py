@@ -18,7 +18,6 @@ from localdistill.stages.outputs import (
     EvaluateOutput,
     ExportOutput,
     MeasuredForms,
-    has_output,
     read_output,
 )
 from localdistill.workspace.folder import Workspace
@@ -75,7 +74,13 @@ def score_card(workspace: Workspace, run: str = "last") -> Scores:
 def _forms(workspace: Workspace,
            folder: RunFolder) -> tuple[tuple[ScoreCard, ...], tuple[str, ...], tuple[str, ...]]:
     """The cards of the exported forms, what was not measured, and why there is nothing where there should be."""
-    digest = read_output(folder, ExportOutput).export if has_output(folder, ExportOutput.stage) else ""
+    try:
+        digest = read_output(folder, ExportOutput).export
+    except UsageError as error:
+        is_due = folder.status().state == "finished" and ExportOutput.stage in _stages(folder)
+        return (), (), (f"{error.message}; {error.hint} makes it again",) if is_due else ()
+    except LocalDistillError as error:
+        return (), (), (f"{error.message}; {error.hint}",)
     artifact = workspace.find_artifact("export", digest) if digest else None
     if artifact is None:
         gone = f"the export is gone with the scores of its files; localdistill resume {folder.id} makes it again"
@@ -91,6 +96,14 @@ def _forms(workspace: Workspace,
         said = error.message if isinstance(error, LocalDistillError) else str(error)
         return (), (), (f"the scores of the exported files cannot be shown: {said}; localdistill resume {folder.id} "
                         "makes them again",)
+
+
+def _stages(folder: RunFolder) -> list[str]:
+    """What the run was asked for; nothing where that cannot be read, which every listing says."""
+    try:
+        return [str(stage) for stage in folder.request()["stages"]]
+    except LocalDistillError:
+        return []
 
 
 def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:

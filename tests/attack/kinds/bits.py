@@ -13,7 +13,7 @@ STORE = ("localdistill.duckdb",) * 3
 
 def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     place = ground.place()
-    workspace = place.fresh()
+    workspace = place.to_damage()
     name = chosen_file(place, chance, STORE)
     data = bytearray((workspace.root / name).read_bytes())
     at, bit = chance.randrange(len(data)), chance.randrange(8)

@@ -89,7 +89,7 @@ WAYS: tuple[Callable[[Path, Place, Random], str], ...] = (
 
 def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     place = ground.place()
-    workspace = place.fresh()
+    workspace = place.to_damage()
     name = chosen_file(place, chance)
     told = chance.choice(WAYS)(workspace.root / name, place, chance)
     assert os.path.lexists(workspace.root)

@@ -15,7 +15,7 @@ from tests.strangers import students
 @cache
 def _hostile() -> list[tuple[str, str, students.Change]]:
     """Group, what is wrong, and how to make it so, in an order in which every part is like the whole."""
-    found = [(group, what, change) for group in students.GROUPS for what, change in students.changes(group, large=False)]
+    found = [(group, *one) for group in students.GROUPS for one in students.changes(group, large=False)]
     Random("folders").shuffle(found)
     return found
 

@@ -14,8 +14,7 @@ LOG = "localdistill.duckdb.wal"
 
 def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     place = ground.place("unclosed")
-    assert place.sound
-    path = place.fresh().root / LOG
+    path = place.to_damage().root / LOG
     if chance.random() < 0.5:
         data = bytearray(path.read_bytes())
         at, bit = chance.randrange(len(data)), chance.randrange(8)

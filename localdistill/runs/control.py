@@ -140,7 +140,7 @@ def _launch(run: RunFolder, workspace: Workspace, lock: IO[bytes]) -> Process:
     with open(run.log, "ab") as log:
         (run.path / STATUS).unlink(missing_ok=True)
         return start_module(
-            "localdistill.runs.supervisor",
+            "localdistill.runs",
             str(run.path),
             str(lock.fileno()),
             secrets=secrets_of(run.recipe()),

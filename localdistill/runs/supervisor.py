@@ -231,7 +231,3 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     sys.exit(supervisor.main())
-
-
-if __name__ == "__main__":
-    main()

@@ -220,7 +220,9 @@ class RunFolder:
             state = ended or ("interrupted" if had_process else self._without_a_process())
         elif alive and state not in ("running", "starting"):
             # What it says is how it ends, or how it ended before: it can be taken up once it is gone.
-            state = "starting" if self.holder() is None else "running"
+            held = self.holder() is not None
+            alive = held or self.is_alive()
+            state = "running" if held else "starting" if alive else state
         started_at = self.started_at()
         return RunStatus(
             self.id,

@@ -21,7 +21,7 @@ from tests.attack.shim import ALL, SYNCS, WRITES, Fault, failing_in
 from tests.attack.teacher import KEY_VARIABLE, account
 from tests.attack.victim import CAP_USD, STAGES
 
-WHO = {"the stage": "localdistill.stages", "the supervisor": "localdistill.runs.supervisor"}
+WHO = {"the stage": "localdistill.stages", "the supervisor": "localdistill.runs"}
 FAULTS = (
     *[Fault("SIGKILL", ALL)] * 5, Fault("SIGTERM", ALL), Fault("SIGINT", ALL), Fault("SIGHUP", ALL),
     Fault("SIGSTOP", ALL), Fault("SIGSEGV", ALL), *[Fault("ENOSPC", WRITES | SYNCS, True)] * 3, Fault("EIO", ALL),

@@ -23,6 +23,8 @@ from localdistill.engines.llama_cpp_native import client as native_client
 from localdistill.engines.llama_cpp_native.loops import is_looping
 from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from tests.borders import SITE, SWITCH
+from tests.helpers import REPO
 
 pytest.importorskip("llama_cpp")
 
@@ -86,6 +88,18 @@ def test_a_sample_is_the_same_alone_and_in_company(engine: LlamaCppEngine) -> No
     alone = ask(engine, [wanted])[wanted.id].raw
     company = [request(f"other {i}", temperature=1.0) for i in range(7)]
     assert ask(engine, [*company[:4], wanted, *company[4:]])[wanted.id].raw == alone
+
+
+def test_a_model_is_loaded_whatever_one_call_holds(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SITE), str(REPO))))
+    parts = engine_of(tiny_model)
+    try:
+        replies = ask(parts, [request(f"q{i} " + "and so on " * 20) for i in range(3)])
+    finally:
+        parts.close()
+    assert [reply.usage.prompt_tokens > 48 for reply in replies.values()] == [True] * 3
+    assert not {reply.status for reply in replies.values()} & {"error", "cancelled"}
 
 
 def test_samples_differ_by_index_and_seed(engine: LlamaCppEngine) -> None:

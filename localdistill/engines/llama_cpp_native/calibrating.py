@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadFailure, NativeModel
 
@@ -134,7 +135,10 @@ class _Trial:
 
 def _evaluate(model: NativeModel, tokens: list[int], positions: list[int], slots: list[int],
               outputs: list[int]) -> None:
-    code = model.api.llama_decode(model.context, model.batch.filled(tokens, positions, slots, outputs))
-    if code:
-        raise LoadFailure(f"llama_decode returned {code}")
+    for begin in range(0, len(tokens), BORDERS.call_tokens):
+        end = begin + BORDERS.call_tokens
+        batch = model.batch.filled(tokens[begin:end], positions[begin:end], slots[begin:end],
+                                   [place - begin for place in outputs if begin <= place < end])
+        if code := model.api.llama_decode(model.context, batch):
+            raise LoadFailure(f"llama_decode returned {code}")
     model.api.llama_get_logits(model.context)  # waits for the device

@@ -16,7 +16,9 @@ from localdistill import (
     Fact,
     Workspace,
     check_store,
+    edit_trace,
     exports_of,
+    favourite_trace,
     import_file,
     judge,
     list_runs,
@@ -25,6 +27,7 @@ from localdistill import (
     rebuild_store,
     saved_selections,
     score_card,
+    tag_trace,
 )
 from localdistill.core.errors import UsageError
 from localdistill.core.events import Event, Warned
@@ -74,8 +77,8 @@ def rows(path: Path, count: int) -> Path:
 
 
 def lived_in(root: Path, server: CountingServer) -> Workspace:
-    """A workspace with everything that a store holds: asked and imported, graded, judged twice, selected, and with what
-    a member was answered."""
+    """A workspace with everything that a store holds: asked and imported, graded, judged twice, marked, edited,
+    selected, and with what a member was answered."""
     workspace, chain = Workspace(root), Chain(root, recipe_of(root, 5, at(server)))
     import_file(workspace, rows(root / "rows.jsonl", 7))
     asked = chain.collect()
@@ -95,6 +98,9 @@ def lived_in(root: Path, server: CountingServer) -> Workspace:
     store.add_facts([Fact(asked[0].prompt_id, "difficulty", kind="label", value="hard", reason="long")])
     judge(workspace, asked[0].id, True, "fine")
     judge(workspace, asked[0].id, False, "no, \ud83d wrong")
+    tag_trace(workspace, asked[1].id, ["odd", "long"])
+    favourite_trace(workspace, asked[1].id)
+    judge(workspace, edit_trace(workspace, asked[3].id, answer="It is 6, \ud83d.").id, True)
     return workspace
 
 
@@ -110,7 +116,7 @@ def test_a_store_that_is_lost_comes_back_as_it_was(tmp_path: Path, server: Count
         lose_the_store(workspace)
     if way != "opened":
         made = rebuild_store(workspace)
-        assert (made.prompts, made.traces) == (12, 12) and (made.aside is not None) == (way == "rebuilt beside")
+        assert (made.prompts, made.traces) == (12, 13) and (made.aside is not None) == (way == "rebuilt beside")
     assert everything(workspace) == before
     assert sum(server.asked.values()) == 5 and check_store(workspace).is_whole
 

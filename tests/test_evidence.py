@@ -134,6 +134,16 @@ def test_a_result_of_a_stage_that_is_damaged_or_gone_is_said_where_the_workspace
     assert {step.stage: step.state for step in seen.chain}["grade"] == "waiting"
 
 
+def test_files_to_chat_with_whose_export_is_lost_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    path = root / "runs/garden-1/stages/export.json"
+    for harm, said in ((turned, "is damaged"), (Path.unlink, "no result of the stage 'export'")):
+        harm(path)
+        [made] = exports_of(Workspace(root))
+        assert made.state == "damaged" and said in made.why[0] and "resume garden-1" in made.why[1]
+        assert said in "\n".join(one.label for one in chat_files(Workspace(root)))
+
+
 def test_a_recipe_that_cannot_be_read_leaves_nothing_out_in_silence(tmp_path: Path) -> None:
     root = copied(tmp_path)
     turned(root / "runs/garden-1/resolved.json")

@@ -345,6 +345,15 @@ def has_output(run: RunFolder, stage: str) -> bool:
     return True
 
 
+def is_due(run: RunFolder, stage: str) -> bool:
+    """Whether what `stage` leaves must be there: the run was asked for it and is finished. Of one whose request cannot
+    be read, which every listing says, nothing is known."""
+    try:
+        return run.status().state == "finished" and stage in run.request()["stages"]
+    except LocalDistillError:
+        return False
+
+
 def scope_of_run(run: RunFolder) -> FactScope | None:
     """Whose facts a run sees; None, which is everybody's, where nothing was graded or an older version did it."""
     return read_output(run, GradeOutput).scope if has_output(run, GradeOutput.stage) else None

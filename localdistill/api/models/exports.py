@@ -15,7 +15,7 @@ from localdistill.core.events import Cancel
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
-from localdistill.stages.outputs import ExportOutput, read_output
+from localdistill.stages.outputs import ExportOutput, is_due, read_output
 from localdistill.workspace.folder import Artifact, Workspace, check_file
 from localdistill.workspace.forgetting import made_of_forgotten
 from localdistill.workspace.recovery import open_store
@@ -192,8 +192,9 @@ def chat_files(workspace: Workspace) -> list[ChatFile]:
     for made in exports_of(workspace, checked=False):
         for file in made.for_chat:
             found.setdefault(file.path, ChatFile(file.path, f"{made.run} {made.arm} {file.quant}"))
-        if made.state == "damaged" and made.folder is not None:
-            for path in sorted(made.folder.glob(f"*{_SUFFIX}")) or [made.folder]:
+        if made.state == "damaged":
+            place = made.folder or workspace.runs / made.run
+            for path in sorted(place.glob(f"*{_SUFFIX}")) or [place]:
                 found.setdefault(path, ChatFile(path, f"{made.run} {made.arm} is damaged: {'; '.join(made.why)}"))
     for folder in reversed(list_runs(workspace.runs)):
         try:
@@ -210,7 +211,10 @@ def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
     arms = _arms(folder, unknown)
     try:
         made = read_output(folder, ExportOutput)
-    except UsageError:
+    except UsageError as error:
+        if is_due(folder, ExportOutput.stage):
+            return Exported(folder.id, "damaged", arms=arms, why=(error.message, f"{error.hint} makes it again"),
+                            unknown=tuple(unknown))
         report = _report(folder.path)
         refused = report is not None and bool(report.items) and not report.passed
         return Exported(folder.id, "refused" if refused else "not yet", gate=_gate(report) if refused else (),

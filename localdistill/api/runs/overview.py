@@ -13,7 +13,7 @@ from localdistill.core.disk import size_text
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.stages.outputs import OUTPUTS, ExportOutput, has_output, read_output
+from localdistill.stages.outputs import OUTPUTS, ExportOutput, has_output, is_due, read_output
 from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
@@ -110,18 +110,18 @@ def _chain(run: RunFolder | None, status: RunStatus | None) -> tuple[list[ChainS
         elif status.alive and status.stage == stage:
             steps.append(ChainStep(stage, "running"))
         else:
-            damage = _damage(run, stage, status.state == "finished")
+            damage = _damage(run, stage)
             damages += [damage] if damage else []
             steps.append(ChainStep(stage, "done" if has_output(run, stage) else "waiting"))
     return steps, damages
 
 
-def _damage(run: RunFolder, stage: str, is_due: bool) -> str:
+def _damage(run: RunFolder, stage: str) -> str:
     """What is wrong with what a stage left; nothing where it has not run, unless its result is due."""
     try:
         read_output(run, OUTPUTS[stage])
     except UsageError as error:
-        return f"{error.message}, and the run is finished. {error.hint} makes it again" if is_due else ""
+        return f"{error.message}, and the run is finished. {error.hint} makes it again" if is_due(run, stage) else ""
     except LocalDistillError as error:
         return f"{error.message}. {error.hint}" if error.hint else error.message
     return ""

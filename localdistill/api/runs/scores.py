@@ -18,6 +18,7 @@ from localdistill.stages.outputs import (
     EvaluateOutput,
     ExportOutput,
     MeasuredForms,
+    is_due,
     read_output,
 )
 from localdistill.workspace.folder import Workspace
@@ -77,8 +78,8 @@ def _forms(workspace: Workspace,
     try:
         digest = read_output(folder, ExportOutput).export
     except UsageError as error:
-        is_due = folder.status().state == "finished" and ExportOutput.stage in _stages(folder)
-        return (), (), (f"{error.message}; {error.hint} makes it again",) if is_due else ()
+        said = f"{error.message}; {error.hint} makes it again"
+        return (), (), (said,) if is_due(folder, ExportOutput.stage) else ()
     except LocalDistillError as error:
         return (), (), (f"{error.message}; {error.hint}",)
     artifact = workspace.find_artifact("export", digest) if digest else None
@@ -96,14 +97,6 @@ def _forms(workspace: Workspace,
         said = error.message if isinstance(error, LocalDistillError) else str(error)
         return (), (), (f"the scores of the exported files cannot be shown: {said}; localdistill resume {folder.id} "
                         "makes them again",)
-
-
-def _stages(folder: RunFolder) -> list[str]:
-    """What the run was asked for; nothing where that cannot be read, which every listing says."""
-    try:
-        return [str(stage) for stage in folder.request()["stages"]]
-    except LocalDistillError:
-        return []
 
 
 def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:

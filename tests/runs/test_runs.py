@@ -60,7 +60,7 @@ def test_kill_at_random_points_loses_no_acknowledged_reply_and_asks_only_what_wa
         workspace, run = begin(tmp_path, text)
         kills = 0
         for goal in sorted(chance.sample(range(5, count - 20), 3)):
-            wait_for(lambda goal=goal: len(journalled(run)) >= goal)
+            wait_for(lambda goal=goal: len(journalled(run)) >= goal, 240.0)
             acknowledged = journalled(run)
             kill_everything(run)
             kills += 1

@@ -15,7 +15,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +100,13 @@ def write_recording(folder: Path, count: int) -> None:
                                       "answer": f"The answer is {told}."}) + "\n")
 
 
-def follow(run: RunFolder) -> list[Used]:
-    """Every stage of a run, looked at until the run ends."""
+def follow(run: RunFolder, count: int) -> None:
+    """Look at every stage of a run until the run ends, and print what each took as soon as it is known."""
     found: list[Used] = []
     while run.is_alive():
         stage, process = run.status().stage, stage_process(run)
         if stage and (not found or found[-1].stage != stage):
+            tell(found[-1:], count)
             found.append(Used(stage, time.monotonic()))
         if process is not None and found:
             try:
@@ -118,10 +119,18 @@ def follow(run: RunFolder) -> list[Used]:
         if found:
             found[-1].ended = time.monotonic()
         time.sleep(LOOK_EVERY_S)
+    tell(found[-1:], count)
     status = run.status()
     if status.state != "finished":
         raise SystemExit(f"the run is {status.state}: {status.data.get('message')}")
-    return found
+
+
+def tell(stages: Sequence[Used], count: int) -> None:
+    """Print what these stages took for `count` traces."""
+    for one in stages:
+        wall_s = one.ended - one.began
+        machine.say(f"  {one.stage:<8} {wall_s:8.1f} s, {one.cpu_s:8.1f} s of CPU, "
+                    f"{count / max(one.cpu_s, 1e-9):9,.0f} traces per CPU second, peak {one.peak_mb:,.0f} MB")
 
 
 def measure_chain(folder: Path, count: int, asked: bool) -> RunFolder:
@@ -135,10 +144,7 @@ def measure_chain(folder: Path, count: int, asked: bool) -> RunFolder:
     size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
     machine.say(f"{count:,} traces, {size / 1e6:,.0f} MB of JSON lines")
     run = control.start(Workspace(folder), parse_recipe(recipe), recipe, folder)
-    for one in follow(run):
-        wall_s = one.ended - one.began
-        machine.say(f"  {one.stage:<8} {wall_s:8.1f} s, {one.cpu_s:8.1f} s of CPU, "
-                    f"{count / max(one.cpu_s, 1e-9):9,.0f} traces per CPU second, peak {one.peak_mb:,.0f} MB")
+    follow(run, count)
     store = sum(path.stat().st_size for path in folder.glob("localdistill.duckdb*"))
     journals = sum(path.stat().st_size for path in (*folder.glob("journals/**/*"), *run.path.glob("replies.jsonl*"))
                    if path.is_file())

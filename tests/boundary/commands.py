@@ -81,6 +81,12 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
         (), ("--order", "newest"), ("--order", TYPED), ("--search", "SEEN"), ("--search", TYPED), ("--where", TYPED),
         ("--where", f"\"{TYPED}\" = 1"), ("--where", "1/0 = 1"), ("--selection", TYPED), ("--limit", "0"),
         ("--limit", "-1")))
+    yield from (("prompts", call) for call in (
+        (), ("--without-answer",), ("--source", TYPED), ("--search", TYPED), ("--limit", "-1")))
+    yield from (("data", call) for call in _data_calls(place))
+    yield from (("forget", (what, "--dry-run")) for what in ("b2:long", "b2:nothing", TYPED))
+    yield "forget", (TYPED, "--yes")
+    yield "forget", ()
     yield "selections", ()
     yield from (("store", (call,)) for call in ("check", "rebuild"))
     for verdict in ("right", "none", TYPED):
@@ -105,6 +111,19 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield from (("keys", call) for call in (
         ("list",), ("remove", TYPED), ("remove", "EVIL_KEY", "--host", TYPED), ("allow", TYPED, TYPED),
         ("allow", "EVIL_KEY", TYPED), ("set", TYPED), ("set", "EVIL_KEY", "--host", TYPED), ("set", "openai")))
+
+
+def _data_calls(place: Place) -> Iterator[Call]:
+    out = str(place.root / f"out {TYPED[:20]}.jsonl")
+    yield ("layouts",)
+    for layout in ("messages", "sharegpt", "alpaca", "preference", TYPED):
+        yield "export", out, "--as", layout, "--force"
+    yield "export", str(place.rows)
+    yield "export", str(place.root / "none" / "x.jsonl")
+    yield "export", TYPED, "--where", TYPED
+    for told in ("--selection", "--search", "--run", "--for", "--reasoning"):
+        yield "export", out, told, TYPED, "--force"
+    yield "export", out, "--run", place.evil_run, "--arm", TYPED, "--force"
 
 
 def _recipe_calls(place: Place) -> Iterator[Call]:

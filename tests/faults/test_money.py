@@ -33,8 +33,15 @@ def counted(prompt: Any, new: Any) -> dict[str, Any]:
 
 
 PRICES: dict[str, Any] = {"usd_per_million_input": 1.0, "usd_per_million_output": 2.0}
-LIES = [None, {}, -1, "many", [1], counted(-5, -9), counted("7", "9"), counted(None, None), counted(10**30, 10**30),
-        counted(1.5, 1e300), counted(True, True), counted(0, 0)]
+LIES = [None, {}, -1, "many", [1], counted(-5, -9), counted("7 or so", "9?"), counted(None, None),
+        counted(10**30, 10**30), counted(1.5, 1e300), counted(True, True), counted(0, 0)]
+
+
+@kinds
+def test_counts_in_quotes_are_counts(server: FaultServer, kind: str) -> None:
+    server.play(Script(default=Step(usage=counted("700", "900"))))
+    (reply,) = ask(engine_for(server.url, kind), ["Double 7"])
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.estimated) == (700, 900, False)
 
 
 @kinds

@@ -37,10 +37,9 @@ LIES = [None, {}, -1, "many", [1], counted(-5, -9), counted("7 or so", "9?"), co
         counted(10**30, 10**30), counted(1.5, 1e300), counted(True, True), counted(0, 0)]
 
 
-@kinds
-def test_counts_in_quotes_are_counts(server: FaultServer, kind: str) -> None:
+def test_counts_in_quotes_are_counts_of_chat_completions(server: FaultServer) -> None:
     server.play(Script(default=Step(usage=counted("700", "900"))))
-    (reply,) = ask(engine_for(server.url, kind), ["Double 7"])
+    (reply,) = ask(engine_for(server.url), ["Double 7"])
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.estimated) == (700, 900, False)
 
 

@@ -61,10 +61,10 @@ def add_column(root: Path) -> None:
     record.write_text(text.replace(line, field + line), encoding="utf-8")
     schema = root / "localdistill/store/schema.py"
     text = schema.read_text(encoding="utf-8")
-    end = "    ),\n)\n\n\ndef _with_view"
+    end = "\n)\n\n\ndef _with_view"
     assert text.count(end) == 1
-    step = '''    Migration("the weather", ("ALTER TABLE traces ADD COLUMN mood VARCHAR DEFAULT ''",)),\n'''
-    schema.write_text(text.replace(end, "    ),\n" + step + end.removeprefix("    ),\n")), encoding="utf-8")
+    step = """\n    Migration("the weather", ("ALTER TABLE traces ADD COLUMN mood VARCHAR DEFAULT ''",)),"""
+    schema.write_text(text.replace(end, step + end), encoding="utf-8")
 
 
 def copy_tree(root: Path) -> None:

@@ -245,6 +245,7 @@ import_file(Workspace(Path(sys.argv[1])), Path(sys.argv[2]), is_copied=sys.argv[
 """
 
 
+@pytest.mark.whole  # all rows are in the second commit
 @pytest.mark.parametrize("damage", ["gone", "halved", "flipped"])
 @pytest.mark.parametrize("copied", ["copied", "not copied"])
 def test_rows_that_a_damaged_log_lost_come_back_or_are_counted(tmp_path: Path, damage: str, copied: str) -> None:

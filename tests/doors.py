@@ -151,7 +151,7 @@ def good_row(rule: Any) -> dict[str, Any]:
     """A right and complete trace, of which graders and labels have said what the filter's own samples say of one that
     stays."""
     stays = next(row for sample in rule.samples() for row, stays in zip(sample.rows, sample.kept) if stays)
-    return {**{name: stays.get(name) for name in rule.columns}, **ROW}
+    return {**dict.fromkeys(rule.columns), **stays, **ROW}
 
 
 def row_batch(rule: Any, row: dict[str, Any]) -> pa.RecordBatch:

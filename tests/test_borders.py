@@ -27,6 +27,7 @@ NO_PARTS = {
     ("engines/wire/http.py", "_SHORTEST_KEY"), ("api/traces/importing.py", "PREVIEW_ROWS"),
     ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
     ("safety/frames.py", "_HEADER_BYTES"), ("safety/frames.py", "_WINDOW"), ("safety/frames.py", "_UNPACKED"),
+    ("safety/secrets.py", "SHORTEST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")
@@ -88,7 +89,7 @@ def test_no_constant_is_called_a_part() -> None:
              for match in named.finditer(path.read_text())}
     assert found == {
         ("_batches.py", "WINDOW_BATCHES = 1"),  # the order of training is part of what it comes to
-        ("browsing.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
+        ("paging.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
         ("parquet_pages.py", "MOST_PAGE_BYTES = 1"),  # a page that claims more is refused
         ("context.py", "UBATCH_TOKENS = 5"),  # how llama.cpp cuts a call by itself
     }

@@ -224,7 +224,7 @@ def test_what_a_task_measured_beside_the_score_stands_on_the_card() -> None:
 def test_a_card_from_before_there_were_metrics_is_read() -> None:
     card = card_of(contestant("base", LOW), contestant("a", HIGH))
     kept = json.loads(ScoreCards((card,)).to_bytes())
-    del kept["cards"][0]["metrics"]
+    del kept["checksum"], kept["cards"][0]["metrics"]
     for row in kept["cards"][0]["rows"]:
         del row["metrics"], row["undecided"]
     assert ScoreCards.from_bytes(json.dumps(kept).encode(), "cards").cards == (card,)

@@ -83,6 +83,13 @@ class Borders:
     learned_prompts: int = 1024
     """Prompts whose facts are held at once while their traces are laid out."""
 
+    arm_rows: int = 256
+    """Rows of an arm's dataset that go out at once."""
+    terms_of_parents: int = 10_000
+    """Rewritten traces whose parents' terms are looked up at once, while data goes out."""
+    prompts_taken_out: int = 2048
+    """Prompts that are read at once, while data goes out."""
+
     served_events: int = 16
     """Events of connections that are served after one another. Smaller groups cost more processor time than they save
     waiting; larger ones let more wait for each other."""

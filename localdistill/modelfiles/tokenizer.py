@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import MissingExtra, ModelFileError
+from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError
 from localdistill.modelfiles.folder import stated_stop_ids
 from localdistill.modelfiles.tokenizer_claims import NAME, read_tokenizer
 from localdistill.modelfiles.vocabulary import vocabulary_id
@@ -63,7 +63,7 @@ class StudentTokenizer:
         """What the library makes of a wrong tokenizer: errors, and panics that are none of Python's."""
         try:
             yield
-        except ModelFileError:
+        except LocalDistillError:
             raise
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:

@@ -65,8 +65,9 @@ def prompts_of(sessions: Sessions, places: Sequence[int] | None = None) -> Itera
         rows = pick(sessions, list(places[start:start + BORDERS.lookup_ids]), rows_query("traces", ["prompt_seq"]))
         new = sorted({place for _, place in rows if place is not None} - seen)
         seen.update(new)
-        for begin in range(0, len(new), MOST):
-            for row in pick(sessions, new[begin:begin + MOST], rows_query("prompts", PROMPT_COLUMNS)):
+        for begin in range(0, len(new), BORDERS.prompts_taken_out):
+            some = new[begin:begin + BORDERS.prompts_taken_out]
+            for row in pick(sessions, some, rows_query("prompts", PROMPT_COLUMNS)):
                 yield prompt_of(row[1:])
 
 

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 def interrupt_listing() -> None:
     """Whoever lists runs is interrupted."""
-    from localdistill.workspace import run_folder
+    from localdistill.workspace.run_listing import RunListing
 
     def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    run_folder.list_runs = interrupted
+    RunListing.look = interrupted  # type: ignore[method-assign]

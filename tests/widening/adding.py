@@ -55,10 +55,10 @@ def add_column(root: Path) -> None:
     """A field of a trace: a line in the record, and the migration that adds its column."""
     record = root / "localdistill/core/records.py"
     text = record.read_text(encoding="utf-8")
-    line = '    thinks: bool | None = None\n    """Whether the engine was told to think; None where'
-    assert text.count(line) == 1
+    end = "\n    @property\n    def is_rewritten"
+    assert text.count(end) == 1
     field = '    mood: str = ""\n    """What the weather was like."""\n'
-    record.write_text(text.replace(line, field + line), encoding="utf-8")
+    record.write_text(text.replace(end, field + end), encoding="utf-8")
     schema = root / "localdistill/store/schema.py"
     text = schema.read_text(encoding="utf-8")
     end = "\n)\n\n\ndef _with_view"

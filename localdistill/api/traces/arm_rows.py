@@ -11,6 +11,7 @@ from typing import Any
 
 from localdistill.api.traces.datasets import dataset_of
 from localdistill.api.traces.taken import RowUnit, Taken
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
 from localdistill.interchange.imported import Answer, Imported
@@ -32,7 +33,6 @@ TOKEN_COLUMNS: Mapping[str, Any] = {
     "input_ids": ["whole"], "attention_mask": ["whole"], "labels": ["whole"], "weights": ["number"], "sign": "whole",
     "group": "text", "epoch": "whole", "row_weight": "number", "prompt_id": "text", "trace_id": "text"}
 """A row of tokens: `labels` is the token where it is trained and IGNORED elsewhere, `weights` how much it counts."""
-ROWS_AT_ONCE = 256
 Shown = tuple[Example, Candidate]
 """A training example, and the trace that it shows with what is known of it."""
 NOT_TO_DO = "it shows what not to do, and a row of this layout shows what to do"
@@ -77,7 +77,7 @@ class ArmSource:
 
         artifact, _ = self.dataset
         with parquet.ParquetFile(artifact.checked("rows.parquet")) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
+            for batch in file.iter_batches(BORDERS.arm_rows):
                 for row in batch.to_pylist():
                     labels = [token if weight > 0 else IGNORED
                               for token, weight in zip(row["input_ids"], row["weights"], strict=True)]

@@ -13,6 +13,7 @@ from localdistill.api.traces.data_card import DataFacts, card_path, card_text
 from localdistill.api.traces.data_layouts import TOKENS, DataLayout, data_layout
 from localdistill.api.traces.dataset_entry import LLAMA_FACTORY, entry_of
 from localdistill.api.traces.taken import Source, Taken
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.interchange import LAYOUTS
@@ -30,7 +31,6 @@ from localdistill.workspace.recovery import open_store
 FOLDER_FILE = "train.jsonl"
 """What the rows are called in a folder: there the hub's library and mlx-lm look for them."""
 TOLD_EVERY = 1000
-TERMS_AT_ONCE = 10_000
 PARTLY = "tokens that count in part: labels say all or nothing, the column weights says how much"
 MARKED = ("right", "wrong", "undecided")
 
@@ -131,7 +131,7 @@ class _Job:
                 self.left_out[reason if known else OTHERS] += max(1, len(taken.item.answers))
                 continue
             children += [one.trace.id for one in taken.item.answers if one.trace.is_rewritten]
-            if len(children) >= TERMS_AT_ONCE:
+            if len(children) >= BORDERS.terms_of_parents:
                 self._terms_of(children)
         self._terms_of(children)
 

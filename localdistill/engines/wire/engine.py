@@ -205,7 +205,8 @@ class WireEngine:
             if isinstance(outcome, Reply):
                 self.last_reply = outcome
         yield from pieces.drained()
-        yield pieces.rest()
+        if rest := pieces.rest():
+            yield rest
         if self.last_reply is None:
             self.close()
         elif self.last_reply.status == "error":
@@ -268,6 +269,9 @@ class _Pieces:
 
     def drained(self) -> Iterator[str]:
         """What has come since the last call."""
+        return filter(None, self._drained())
+
+    def _drained(self) -> Iterator[str]:
         while not self._queue.empty():
             is_reasoning, text = self._queue.get()
             if is_reasoning != self._thinking:

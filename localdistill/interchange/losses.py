@@ -42,7 +42,10 @@ def lost_between(item: Imported, again: Imported) -> set[str]:
     if len(item.answers) != len(again.answers):
         return lost | {ANSWER}
     for one, other in zip(item.answers, again.answers, strict=True):
-        lost.update(_differing(one.trace, other.trace, Trace))
+        differing = set(_differing(one.trace, other.trace, Trace))
+        if bool(one.trace.reasoning) != bool(other.trace.reasoning):  # its kind goes with the border
+            differing.discard(_WORDS["trace_kind"])
+        lost |= differing
         if one.right is not other.right:
             lost.add(VERDICT)
         texts, read = ((trace.reasoning, trace.answer) for trace in (one.trace, other.trace))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localdistill.interchange.usual import text_of
+from localdistill.templates.turns import at_path
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,4 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
         return None
     if path in row:
         return row[path]
-    value: Any = row
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    return at_path(row, path)

@@ -37,7 +37,7 @@ def pieces_of(turn: Mapping[str, Any], fields: Sequence[str] = REASONING_FIELDS)
     """The texts of a turn, reasoning first, as they stand; empty ones left out. `fields`: where reasoning may stand
     beside the content; a dot leads into an object."""
     for name in fields:
-        value = turn.get(name) if "." not in name else _at(turn, name)
+        value = turn.get(name) if "." not in name else at_path(turn, name)
         if isinstance(value, str):
             if value:
                 yield Piece("reasoning", name, value)
@@ -57,8 +57,9 @@ def pieces_of(turn: Mapping[str, Any], fields: Sequence[str] = REASONING_FIELDS)
             yield Piece("call", name, name)
 
 
-def _at(turn: Mapping[str, Any], path: str) -> object:
-    value: object = turn
+def at_path(turn: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path into an object; None where there is none."""
+    value: Any = turn
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

@@ -12,7 +12,7 @@ from typing import Any
 from localdistill.core.records import Message, Reply, Status, TokenScores, ToolCall, TraceKind, Usage
 from localdistill.templates import Split, split_beside, split_thinking, status_of_end
 from localdistill.templates.tool_calls import calls_of
-from localdistill.templates.turns import joined, pieces_of
+from localdistill.templates.turns import at_path, joined, pieces_of
 
 _WIDE = re.compile("[\u2e80-\U0010ffff]")
 _NAME_CHARS = 60
@@ -171,13 +171,10 @@ def _may_be(usage: Usage, ours: Usage) -> bool:
                             (usage.completion_tokens, ours.completion_tokens)))
 
 
-def count_of(usage: object, *paths: str) -> int:
+def count_of(usage: Mapping[str, Any], *paths: str) -> int:
     """The first sane count above 0 at one of the dotted `paths`, else 0."""
     for path in paths:
-        value: object = usage
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if count := sane_count(value):
+        if count := sane_count(at_path(usage, path)):
             return count
     return 0
 

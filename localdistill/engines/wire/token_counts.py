@@ -8,6 +8,7 @@ from typing import Any
 
 from localdistill.core.records import Usage
 from localdistill.engines.wire.collected import count_of, sane_count
+from localdistill.templates.turns import at_path
 
 _NEW = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokenCount", "outputTokens",
         "predicted_n", "eval_count", "generated_tokens")
@@ -50,10 +51,7 @@ def usage_in(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Usage | None
 
 def _places(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Iterator[object]:
     for path in _PLACES:
-        value: object = body
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        yield value
+        yield at_path(body, path)
         if path == "usage":
             yield choice.get("usage")
             message = choice.get("message")

@@ -215,11 +215,11 @@ def short_rows(sessions: Sessions, places: Sequence[int]) -> list[ShortRow]:
 
     def work(con: DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], dict[int, float], dict[int, str],
                                                dict[int, Judgement]]:
-        rows = _at(con, _SHORT, places)
+        rows = rows_at(con, _SHORT, places)
         asked = [row[1] for row in rows if row[1] is not None]
-        scores, said = scores_sql(facts_seen(con), _WANTED), _at(con, _JUDGED, places)
+        scores, said = scores_sql(facts_seen(con), _WANTED), rows_at(con, _JUDGED, places)
         judged = {place: Judgement.of(fact_of(cells)) for place, *cells in said}
-        return rows, dict(_at(con, scores, places)), dict(_at(con, _QUESTIONS, asked)), judged
+        return rows, dict(rows_at(con, scores, places)), dict(rows_at(con, _QUESTIONS, asked)), judged
 
     rows, scores, questions, judged = sessions.run(work)
     found = {row[0]: _short_row(row, scores.get(row[0]), questions.get(row[1]) or "", judged.get(row[0], Judgement()))
@@ -227,7 +227,8 @@ def short_rows(sessions: Sessions, places: Sequence[int]) -> list[ShortRow]:
     return [found[place] for place in places if place in found]
 
 
-def _at(con: DuckDBPyConnection, sql: str, places: Sequence[int]) -> list[tuple[Any, ...]]:
+def rows_at(con: DuckDBPyConnection, sql: str, places: Sequence[int]) -> list[tuple[Any, ...]]:
+    """What a query of rows from $low to $high that are among $wanted finds at these places."""
     if not places:
         return []
     values = {"low": min(places), "high": max(places), "wanted": list(places)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from localdistill.store.pages import EXCERPT_CHARS
+from localdistill.store.pages import EXCERPT_CHARS, rows_at
 from localdistill.store.reading import sweep
 from localdistill.store.rows import restored, storable
 from localdistill.store.session import Sessions
@@ -58,16 +58,8 @@ def prompt_places(sessions: Sessions, answered: bool | None = None, source: str 
 
 def prompt_rows(sessions: Sessions, places: Sequence[int]) -> list[PromptRow]:
     """The prompts at these places, in that order; places that are gone are left out."""
-    if not places:
-        return []
-    values = {"low": min(places), "high": max(places), "wanted": list(places)}
-
-    def work(con: DuckDBPyConnection) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = con.execute(_ROWS, values).fetchall()
-        return rows
-
     found = {}
-    for seq, *texts, has_reference, answers in sessions.run(work):
+    for seq, *texts, has_reference, answers in sessions.run(lambda con: rows_at(con, _ROWS, places)):
         identity, question, source, licence = (restored(text or "") for text in texts)
         found[seq] = PromptRow(seq, identity, question, source, licence, has_reference, answers)
     return [found[place] for place in places if place in found]

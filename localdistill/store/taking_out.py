@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from localdistill.core.borders import BORDERS
 from localdistill.core.records import FactScope, Prompt, Trace
 from localdistill.store.columns import verdicts_sql
+from localdistill.store.pages import rows_at
 from localdistill.store.reading import pick, rows_query, sweep
 from localdistill.store.rows import PROMPT_COLUMNS, TRACE_COLUMNS, prompt_of, trace_of_row
 from localdistill.store.session import Sessions
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    pass
 
 TEXT_AT_ONCE = 4 << 20
 """Characters of traces that are held at once, about."""
@@ -74,13 +75,7 @@ def prompts_of(sessions: Sessions, places: Sequence[int] | None = None) -> Itera
 def _said(sessions: Sessions, places: Sequence[int],
           scope: FactScope | None) -> tuple[dict[int, bool], dict[int, int]]:
     where = "facts WHERE trace_seq BETWEEN $low AND $high AND trace_seq IN (SELECT unnest($wanted::BIGINT[]))"
-    values = {"low": min(places), "high": max(places), "wanted": list(places)}
-
-    def work(con: DuckDBPyConnection) -> tuple[list[tuple[int, bool]], list[tuple[int, int]]]:
-        verdicts: list[tuple[int, bool]] = con.execute(verdicts_sql("trace_seq", where, scope), values).fetchall()
-        counts: list[tuple[int, int]] = con.execute(
-            f"SELECT trace_seq, count(*) FROM {where} AND kind <> 'published' GROUP BY trace_seq", values).fetchall()
-        return verdicts, counts
-
-    verdicts, counts = sessions.run(work)
+    counted = f"SELECT trace_seq, count(*) FROM {where} AND kind <> 'published' GROUP BY trace_seq"
+    verdicts, counts = sessions.run(lambda con: (
+        rows_at(con, verdicts_sql("trace_seq", where, scope), places), rows_at(con, counted, places)))
     return {seq: right for seq, right in verdicts if right is not None}, dict(counts)

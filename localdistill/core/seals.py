@@ -23,7 +23,7 @@ _LINE = re.compile(rb', "crc": "([0-9a-f]{8})"\}\s*\Z')
 
 def checksum_of(said: Mapping[str, Any]) -> str:
     """`sha256:<hex>` of an object, however it is laid out."""
-    return _sha256(_SORTED.encode(said))
+    return sha256_of(_SORTED.encode(said).encode())
 
 
 def sealed(said: Mapping[str, Any], indent: int | None = None, ensure_ascii: bool = True) -> str:
@@ -51,7 +51,7 @@ def without_seal(said: dict[str, Any]) -> dict[str, Any]:
 def sealed_list(ids: Sequence[str]) -> str:
     """Ids, one a line, below a line that says how many they are and their checksum."""
     body = "".join(f"{one}\n" for one in ids)
-    return f"# {len(ids)} ids, {_sha256(body)}\n{body}"
+    return f"# {len(ids)} ids, {sha256_of(body.encode())}\n{body}"
 
 
 def seal_of_list(text: str) -> str:
@@ -68,7 +68,7 @@ def unsealed_list(text: str) -> list[str]:
         if ids != text.splitlines() or not all(map(_ID.fullmatch, ids)):
             raise ValueError(NOT_WRITTEN)
         return ids
-    if (len(ids), _sha256(text[head.end():])) != (int(head[1]), head[2]):
+    if (len(ids), sha256_of(text[head.end():].encode())) != (int(head[1]), head[2]):
         raise ValueError(NOT_WRITTEN)
     return ids
 
@@ -87,5 +87,11 @@ def is_line_whole(line: bytes) -> bool:
     return int(found[1], 16) == zlib.crc32(line[:found.start()])
 
 
-def _sha256(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def sha256_of(data: bytes) -> str:
+    """`sha256:<hex>`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def why_unread(error: Exception) -> str:
+    """What is wrong with a file that was refused, to stand behind its name."""
+    return NOT_WRITTEN if str(error) == NOT_WRITTEN else "cannot be read"

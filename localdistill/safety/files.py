@@ -32,6 +32,11 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def folder_bytes(folder: Path) -> int:
+    """What all files below `folder` hold."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable; ignored where the system cannot."""
     with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.seals import NOT_WRITTEN, seal_of_list, sealed_list, unsealed, unsealed_list
+from localdistill.core.seals import NOT_WRITTEN, seal_of_list, sealed_list, unsealed, unsealed_list, why_unread
 from localdistill.safety.files import atomic_write_text
 
 _LISTS = "lists"
@@ -55,7 +55,7 @@ class IdLists:
                 return []
             why = "is missing"
         except (OSError, ValueError) as error:
-            why = NOT_WRITTEN if str(error) == NOT_WRITTEN else "cannot be read"
+            why = why_unread(error)
         else:
             # A newer list is that of a stage which was killed before it left anything else.
             if not listed or listed == seal or (seal and changed_ns > listed_ns):

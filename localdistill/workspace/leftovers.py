@@ -3,17 +3,17 @@ through by names; nothing is opened."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from localdistill.safety.files import folder_bytes
 from localdistill.safety.journal import parts_of
 from localdistill.safety.manifest import MANIFEST
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import REQUEST, START_TIMEOUT_S, RunFolder, RunStatus
+from localdistill.workspace.run_folder import REQUEST, START_TIMEOUT_S, RunFolder, RunStatus, is_held
 from localdistill.workspace.run_listing import RunListing
 
 _OLD_S = 3600.0
@@ -35,7 +35,7 @@ class Leftover:
         """What it takes on disk."""
         if not self.path.is_dir():
             return self.path.stat().st_size if self.path.exists() else 0
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return folder_bytes(self.path)
 
 
 def leftovers(workspace: Workspace, runs: Sequence[RunStatus] | None = None) -> list[Leftover]:
@@ -55,7 +55,7 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
         if not folder.is_dir():
             continue
         if folder.name.startswith(BUILDING):
-            if _is_free(folder.with_name(f".lock-{folder.name.removeprefix(BUILDING)}")):
+            if not is_held(str(folder.with_name(f".lock-{folder.name.removeprefix(BUILDING)}"))):
                 yield Leftover(folder, f"half {_with_article(folder.parent.name)}",
                                f"localdistill resume {open_run} may go on with it" if open_run else "")
         elif not folder.name.startswith(".") and not (folder / MANIFEST).exists() and _is_old(folder):
@@ -85,18 +85,6 @@ def _half_files(workspace: Workspace) -> Iterator[Path]:
 
 def _is_old(path: Path) -> bool:
     return time.time() - path.lstat().st_mtime > _OLD_S
-
-
-def _is_free(lock: Path) -> bool:
-    """Nobody builds there now."""
-    try:
-        with open(lock, "rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _with_article(kind: str) -> str:

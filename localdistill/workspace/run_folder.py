@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.events import Event, Measured
-from localdistill.core.seals import NOT_WRITTEN, sealed, unsealed
+from localdistill.core.seals import NOT_WRITTEN, sealed, sha256_of, unsealed, why_unread
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 from localdistill.safety.frames import Reading
@@ -107,7 +106,7 @@ class RunFolder:
             except FileExistsError:
                 number += 1
         files = {GIVEN: text.encode("utf-8", "surrogatepass"), RESOLVED: dump_recipe(recipe).encode()}
-        sums = {name: _sum(data) for name, data in files.items()}
+        sums = {name: sha256_of(data) for name, data in files.items()}
         atomic_write_text(path / REQUEST, sealed({**request, _SUMS: sums}))
         for name, data in files.items():
             atomic_write_bytes(path / name, data)
@@ -149,7 +148,7 @@ class RunFolder:
         """One of the two files that the request holds the checksums of. ValueError when it is not what was written."""
         data = (self.path / name).read_bytes()
         wanted = self.request().get(_SUMS, {}).get(name)
-        if wanted is not None and wanted != _sum(data):
+        if wanted is not None and wanted != sha256_of(data):
             raise ValueError(f"{name} {NOT_WRITTEN}")
         return data
 
@@ -164,7 +163,7 @@ class RunFolder:
         except OSError as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
         except (ValueError, KeyError, RecursionError) as error:
-            why = NOT_WRITTEN if str(error) == NOT_WRITTEN else "cannot be read"
+            why = why_unread(error)
         raise UsageError(f"{REQUEST} of run {self.id} {why}: it is damaged", _START_AGAIN)
 
     def started_at(self) -> float:
@@ -243,7 +242,7 @@ class RunFolder:
         except FileNotFoundError:
             return {}, ""
         except (OSError, ValueError, RecursionError) as error:
-            return {}, f"{STATUS} {NOT_WRITTEN if str(error) == NOT_WRITTEN else 'cannot be read'}"
+            return {}, f"{STATUS} {why_unread(error)}"
 
     def _request_problem(self) -> str:
         try:
@@ -372,10 +371,6 @@ def _number(value: object) -> float:
     """`value` as a number that one can reckon with; 0 for what is none."""
     number = float(value) if isinstance(value, int | float) else 0.0
     return number if math.isfinite(number) else 0.0
-
-
-def _sum(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def list_runs(runs: Path) -> list[RunFolder]:

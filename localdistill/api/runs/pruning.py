@@ -13,6 +13,7 @@ from pathlib import Path
 
 from localdistill.core.disk import require_room
 from localdistill.core.errors import LocalDistillError, StoreError, UsageError
+from localdistill.safety.files import folder_bytes
 from localdistill.safety.journal import sizes
 from localdistill.safety.manifest import MANIFEST
 from localdistill.stages.outputs import OUTPUTS, CollectOutput, read_output
@@ -20,7 +21,7 @@ from localdistill.workspace.folder import Workspace
 from localdistill.workspace.leftovers import leftovers
 from localdistill.workspace.recovery import open_store, runs_of
 from localdistill.workspace.retiring import close_journals, open_bytes, retire_journals
-from localdistill.workspace.run_folder import RunFolder, list_runs
+from localdistill.workspace.run_folder import REQUEST, RunFolder, list_runs
 
 LEFT = "left"
 """The kind of what killed processes left."""
@@ -37,10 +38,6 @@ class PruneItem:
     size_bytes: int
     kept_by: str
     """Why it stays; empty when it can go."""
-
-
-def _size(path: Path) -> int:
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
 def _digests(run: RunFolder) -> set[str]:
@@ -103,7 +100,7 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
         why = _needed(run, only_here)
         if not why and now - run.started_at() < keep_days * 86400:
             why = f"younger than {keep_days:g} days"
-        items.append(PruneItem("run", run.id, run.status().state, run.path, _size(run.path), why))
+        items.append(PruneItem("run", run.id, run.status().state, run.path, folder_bytes(run.path), why))
         if why:
             try:
                 used.update(dict.fromkeys(_digests(run), f"run {run.id}"))
@@ -128,16 +125,17 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
                 artifact.digest[3:15],
                 label,
                 artifact.path,
-                _size(artifact.path),
+                folder_bytes(artifact.path),
                 used.get(artifact.digest, unread),
             )
         )
-    items += [PruneItem(one.kind, one.digest[3:15], f"damaged: {one.damage()}", one.path, _size(one.path),
+    items += [PruneItem(one.kind, one.digest[3:15], f"damaged: {one.damage()}", one.path, folder_bytes(one.path),
                         used.get(one.digest, "")) for one in harmed if (one.path / MANIFEST).exists()]
     items += [PruneItem(LEFT, one.path.name, one.what, one.path, one.size_bytes, one.kept_by)
               for one in leftovers(workspace)]
     aside = sorted(workspace.damaged.iterdir()) if workspace.damaged.is_dir() else []
-    items += [PruneItem("damaged", path.name, "set aside", path, _size(path), "") for path in aside if path.is_dir()]
+    items += [PruneItem("damaged", path.name, "set aside", path, folder_bytes(path), "")
+              for path in aside if path.is_dir()]
     return items
 
 
@@ -200,6 +198,6 @@ def _delete(path: Path) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for name in ("request.json", MANIFEST):
+    for name in (REQUEST, MANIFEST):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path)

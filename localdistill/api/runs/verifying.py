@@ -12,12 +12,13 @@ from typing import Literal
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel
 from localdistill.safety import journal
+from localdistill.safety.files import folder_bytes
 from localdistill.safety.frames import Reading
 from localdistill.spending.reading import read_ledger
 from localdistill.stages.outputs import OUTPUTS, read_output
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.quarantine import read_quarantine
-from localdistill.workspace.run_folder import RunFolder, list_runs
+from localdistill.workspace.run_folder import EVENTS, STAGES, STATUS, RunFolder, list_runs
 
 _Look = Callable[[], None]
 
@@ -46,9 +47,10 @@ def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list
     look = (cancel or Cancel()).check
     runs = list_runs(workspace.runs)
     wanted = _referred(runs)
+    artifacts = workspace.all_artifacts()
     found = [_run(run, look) for run in runs]
-    found += [_artifact(artifact, wanted.get(artifact.digest, ""), look) for artifact in workspace.all_artifacts()]
-    found += _missing(wanted, {artifact.digest for artifact in workspace.all_artifacts()})
+    found += [_artifact(artifact, wanted.get(artifact.digest, ""), look) for artifact in artifacts]
+    found += _missing(wanted, {artifact.digest for artifact in artifacts})
     found += [_journal(path, look) for path in workspace.journals() if path.parent.parent != workspace.runs]
     return found
 
@@ -101,13 +103,13 @@ def _artifact(artifact: Artifact, run: str, look: _Look) -> Verified:
             "no run that is here refers to it: localdistill runs prune removes it")
     label = artifact.name.removeprefix(f"{artifact.kind} ").strip("'") if not problems else ""
     return Verified(artifact.kind, artifact.digest[3:15], label, "damaged" if problems else "whole",
-                    _size(artifact.path), problems, hint if problems else "")
+                    folder_bytes(artifact.path), problems, hint if problems else "")
 
 
 def _run(run: RunFolder, look: _Look) -> Verified:
     problems = tuple(_run_problems(run, look))
     status = run.status()
-    return Verified("run", run.id, status.state, "damaged" if problems else "whole", _size(run.path), problems,
+    return Verified("run", run.id, status.state, "damaged" if problems else "whole", folder_bytes(run.path), problems,
                     _hint_of(run) if problems else "")
 
 
@@ -125,10 +127,10 @@ def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
     checks += [partial(_output, run, stage) for stage in OUTPUTS]
     checks += [partial(run.lists.read, name) for name in run.lists.names()]
     yield from dict.fromkeys(filter(None, (_why(check, run.id, look) for check in checks)))
-    if (said := run.status().problem) and "status.json" in said:
+    if (said := run.status().problem) and STATUS in said:
         yield said.rpartition("; ")[2]
     if lost := run.damaged_lines():
-        yield f"{lost:,} lines of events.jsonl are lost"
+        yield f"{lost:,} lines of {EVENTS} are lost"
     yield from _journal_problems(run.journal, look)
     if why := read_ledger(run.calls, run.proof_of_calls).problem:
         yield f"the ledger of calls is not whole: {why}"
@@ -149,7 +151,7 @@ def _why(check: Callable[[], object], run_id: str, look: _Look) -> str:
 
 
 def _output(run: RunFolder, stage: str) -> None:
-    if (run.path / "stages" / f"{stage}.json").exists():
+    if (run.path / STAGES / f"{stage}.json").exists():
         read_output(run, OUTPUTS[stage])
 
 
@@ -170,7 +172,3 @@ def _journal_problems(path: Path, look: _Look) -> Iterator[str]:
         yield f"{path.name} cannot be read: {(error.strerror or 'no reason').lower()}"
     if reading.damaged_lines:
         yield f"{reading.damaged_lines:,} lines of {path.name} are lost"
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

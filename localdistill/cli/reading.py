@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from localdistill import UsageError
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
 
@@ -59,10 +58,7 @@ def edit(
 
     place = workspace_of(workspace)
     if reasoning is None and answer is None:
-        parent = open_store(place).find_trace(trace)
-        if parent is None:
-            raise UsageError(f"there is no trace '{trace}' here", "`localdistill traces` lists them")
-        reasoning, answer = texts_from_editor(parent)
+        reasoning, answer = texts_from_editor(open_store(place).require_trace(trace))
     made = edit_trace(place, trace, reasoning, answer)
     if as_json:
         output.data_json(dataclasses.asdict(made))

@@ -15,14 +15,14 @@ from localdistill.interchange.rows import VERDICTS, answer_of
 from localdistill.templates import join_thinking
 from localdistill.templates.marks import begins_with_mark
 
-VERDICT = "correct"
+VERDICT_COLUMN = "correct"
 """The column of a verdict whose own name is none that people use."""
 PROMPT_COLUMNS: Mapping[str, Shape] = dict.fromkeys(
     ("reference", "original", "tests", "source", "licence", "metadata"), "text")
 """What is known of a prompt beside its messages; metadata as JSON text, so that every row has the same columns."""
 TRACE_COLUMNS: Mapping[str, Shape] = {
     **dict.fromkeys(("model", "status", "finish_reason", "trace_kind", "terms", "trace_source"), "text"),
-    VERDICT: "flag"}
+    VERDICT_COLUMN: "flag"}
 """What is known of an answer beside its text."""
 STATED: Mapping[str, Shape] = {"think_content": "text", "answer_content": "text"}
 """Beside a turn whose text alone would be split elsewhere."""
@@ -80,7 +80,7 @@ def beside_turns(item: Imported) -> dict[str, Any]:
     if item.trace is not None:
         keys |= trace_keys(item.trace)
     verdict = next(((one.said_by, one.right) for one in item.answers if one.right is not None), None)
-    return keys if verdict is None else {**keys, verdict[0] if verdict[0] in VERDICTS else VERDICT: verdict[1]}
+    return keys if verdict is None else {**keys, verdict[0] if verdict[0] in VERDICTS else VERDICT_COLUMN: verdict[1]}
 
 
 def trace_keys(trace: Trace) -> dict[str, str]:

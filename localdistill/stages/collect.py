@@ -33,7 +33,7 @@ from localdistill.stages.first_rows import trains_on_reasoning
 from localdistill.stages.holdout import keep_aside
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.stages.questions import Questions
-from localdistill.stages.row_files import read_section
+from localdistill.stages.row_files import answers_not_barred, read_section
 from localdistill.stages.sets import collected
 from localdistill.stages.verifying import Verifier
 from localdistill.store.writing import chunked
@@ -107,8 +107,7 @@ def _import(context: StageContext, section: ImportedSet, marks: Counter[str]) ->
     barred = store.barred()
     for rows in in_batches(read_section(section, context.base)):
         context.cancel.check()
-        answers = [answer for row in rows if not barred.bars(row.prompt) for answer in row.answers
-                   if not barred.bars(answer.trace)]
+        answers = answers_not_barred(rows, barred)
         new = store.add_prompts(row.prompt for row in rows)
         new += store.add_traces(answer.trace for answer in answers)
         store.add_facts(fact for answer in answers if (fact := answer.fact) is not None)

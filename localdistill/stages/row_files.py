@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import read_file
-from localdistill.interchange.imported import Imported
+from localdistill.interchange.imported import Answer, Imported
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe.trace_sets import FilesSection
+from localdistill.store.forgetting import Names
+
+
+def answers_not_barred(rows: Iterable[Imported], barred: Names) -> list[Answer]:
+    """The answers of rows, without those that were forgotten, or whose prompt was."""
+    return [answer for row in rows if not barred.bars(row.prompt) for answer in row.answers
+            if not barred.bars(answer.trace)]
 
 
 def read_section(section: FilesSection, base: Path) -> Iterator[Imported]:

@@ -247,6 +247,13 @@ class Store(Keeper):
         """Traces that hold `text` in any case, in stored order, as they are found."""
         return view.hits(self._sessions, text)
 
+    def require_trace(self, prefix: str) -> Trace:
+        """The trace whose id starts with `prefix`. UsageError as `find_trace`, and when there is none."""
+        found = self.find_trace(prefix) if self.path.exists() else None
+        if found is None:
+            raise UsageError(f"there is no trace '{prefix}' here", "`localdistill traces` lists them")
+        return found
+
     def find_trace(self, prefix: str) -> Trace | None:
         """The trace whose id starts with `prefix` (with or without `b2:`), None when there is none; UsageError when
         there are several."""

@@ -15,7 +15,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
 from localdistill.interchange.imported import Answer, Imported
-from localdistill.interchange.written import VERDICT
+from localdistill.interchange.written import VERDICT_COLUMN
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.training_rows import TokenizedRow
 from localdistill.recipe.sections import ArmSection
@@ -139,7 +139,7 @@ def _item(prompt: Prompt, shown: Sequence[Shown]) -> tuple[Imported, int]:
     answers = []
     for example, candidate in shown:
         right = example.sign > 0 if len(shown) > 1 else candidate.passed
-        answers.append(Answer(_taught(example, candidate.trace), right, "" if right is None else VERDICT))
+        answers.append(Answer(_taught(example, candidate.trace), right, "" if right is None else VERDICT_COLUMN))
     return Imported(asked, tuple(answers)), sum(len(candidate.facts) for _, candidate in shown)
 
 

@@ -15,7 +15,7 @@ from localdistill.api.traces.taken import NO_PROMPT, RowUnit, Source, Taken
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import FactScope
 from localdistill.interchange.imported import Answer, Imported
-from localdistill.interchange.written import VERDICT
+from localdistill.interchange.written import VERDICT_COLUMN
 from localdistill.stages.outputs import scope_of_run
 from localdistill.stages.sets import ids_of
 from localdistill.store.pages import places_by_prompt, readers, selected_places, stored_places
@@ -144,4 +144,4 @@ def _removed(definition: Mapping[str, Any], removed: Mapping[str, int]) -> dict[
 
 
 def _answer(one: TakenOut) -> Answer:
-    return Answer(one.trace, one.right, "" if one.right is None else VERDICT)
+    return Answer(one.trace, one.right, "" if one.right is None else VERDICT_COLUMN)

@@ -19,9 +19,7 @@ def edit_trace(workspace: Workspace, trace: str, reasoning: str | None = None, a
     is complete where there is an answer, and nobody judged it yet: graders do when a recipe names it. The same edit is
     the same trace. UsageError for an unknown trace, and where nothing changed or nothing is left."""
     store = open_store(workspace)
-    parent = store.find_trace(trace)
-    if parent is None:
-        raise UsageError(f"there is no trace '{trace}' here", "`localdistill traces` lists them")
+    parent = store.require_trace(trace)
     for text, what in ((reasoning, "the reasoning"), (answer, "the answer")):
         refuse_keys(text or "", what)
     child = _edited(parent, parent.reasoning if reasoning is None else reasoning,

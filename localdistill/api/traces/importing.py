@@ -15,6 +15,7 @@ from localdistill.interchange.files import FileReading, looks_like, read_file
 from localdistill.interchange.imported import Imported, in_batches
 from localdistill.interchange.known_sets import ColumnMap
 from localdistill.interchange.unpacking import MOST_UNFOLD
+from localdistill.stages.row_files import answers_not_barred
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.imports import begun
@@ -126,8 +127,7 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
         for batch, broke_off in _batches(rows):
             ended = broke_off
             sums["prompts"] += into.add_prompts(item.prompt for item in batch)
-            answers = [answer for item in batch if not barred.bars(item.prompt) for answer in item.answers
-                       if not barred.bars(answer.trace)]
+            answers = answers_not_barred(batch, barred)
             sums["traces"] += into.add_traces(answer.trace for answer in answers)
             facts = [fact for answer in answers if (fact := answer.fact) is not None]
             into.add_facts(facts)

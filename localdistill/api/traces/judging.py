@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from localdistill.core.errors import UsageError, refuse_keys
 from localdistill.core.judgements import Judgement, checked_tag
 from localdistill.core.records import PERSON, Fact
-from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 
@@ -72,7 +71,7 @@ def undo_judgement(workspace: Workspace, trace: str) -> Judged:
     """Take back the last change of what a person says of a trace; a second time, that is taken back. UsageError where
     nothing was said, or where the journal does not tell what was said before."""
     store = open_store(workspace)
-    trace_id = _found(store, trace)
+    trace_id = store.require_trace(trace).id
     told = list(map(Judgement.of, store.told(trace_id, PERSON)))
     now = Judgement.of(next(iter(store.facts([trace_id], [PERSON]).get(trace_id, ())), None))
     if not told and now == Judgement():
@@ -84,20 +83,13 @@ def undo_judgement(workspace: Workspace, trace: str) -> Judged:
 
 def _change(workspace: Workspace, trace: str, change: Callable[[Judgement], Judgement]) -> Judged:
     store = open_store(workspace)
-    trace_id = _found(store, trace)
+    trace_id = store.require_trace(trace).id
 
     def changed(fact: Fact | None) -> Fact:
         return change(Judgement.of(fact)).fact(trace_id)
 
     before, after = store.change_fact(trace_id, PERSON, changed)
     return Judged(trace_id, Judgement.of(before), Judgement.of(after))
-
-
-def _found(store: Store, trace: str) -> str:
-    found = store.find_trace(trace)
-    if found is None:
-        raise UsageError(f"there is no trace '{trace}' here", "`localdistill traces` lists them")
-    return found.id
 
 
 def _named(tags: Sequence[str]) -> set[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from localdistill.core.errors import UsageError
 from localdistill.core.records import Candidate, Prompt, Skip, Trace
 from localdistill.formats import FORMATS
 from localdistill.modelfiles.folder import resolve_model
@@ -117,9 +116,7 @@ def lay_out_everywhere(workspace: Workspace, trace_id: str, run: RunFolder | Non
     """The trace in every part of every arm of `run`, then in every format that no arm uses. An arm on a rewritten set
     shows the trace that the rewrite made of this one. UsageError when there is no such trace."""
     store = open_store(workspace)
-    trace = store.find_trace(trace_id) if workspace.store_path.exists() else None
-    if trace is None:
-        raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
+    trace = store.require_trace(trace_id)
     prompt = next(iter(store.prompts([trace.prompt_id])))
     recipe = run.recipe() if run is not None else None
     found, used = [], set[str]()

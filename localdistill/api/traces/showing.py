@@ -28,9 +28,7 @@ class Shown:
 
 def render_trace(store: Store, trace_id: str, form: str = "", student: str = DEFAULT_STUDENT) -> Shown:
     """The trace whose id starts with `trace_id`; with `form`, as that training format for `student`."""
-    trace = store.find_trace(trace_id)
-    if trace is None:
-        raise UsageError(f"there is no trace '{trace_id}' here", "`localdistill traces` lists them")
+    trace = store.require_trace(trace_id)
     prompt, _ = next(iter(store.pairs([trace.id])))
     if form:
         return _as_format(store, prompt, trace, form, student)

@@ -47,7 +47,7 @@ HEAVY = (
     "textual",
 )
 
-FLOOR = ("safety", "templates", "modelfiles", "keys", "providers", "spending", "scorecard")
+FLOOR = ("safety", "texts", "templates", "modelfiles", "keys", "providers", "spending", "scorecard")
 FLOORS = (
     ("core",),
     FLOOR,

@@ -1,52 +1,44 @@
 """Grades obedience: does the answer keep every constraint that its prompt carries in `metadata["constraints"]`?
 
-A constraint is a mapping with a `kind`: `exact {value}`, `one_of {values}`, `contains {value}`, `count_words {n}`,
-`uppercase`, `lowercase`, `no_digits`, `ends_with {value}`, `repeat {word, n}`. All must hold; there is no partial
-score, because half of an instruction obeyed is an instruction broken.
+A constraint is a mapping with a `kind` (`localdistill/graders/obedience`) and the parameters of that kind, for example
+`{"kind": "keywords:frequency", "keyword": "jar", "frequency": 2, "relation": "at least"}`. The score is all or nothing,
+as half of an instruction obeyed is an instruction broken; the metrics count each instruction, strictly and loosely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from localdistill.core.errors import InputError, nearest
+from localdistill.core.errors import InputError
 from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.base import JudgesTraces
+from localdistill.graders.obedience import Instruction
 
-Constraint = Mapping[str, Any]
-
-
-def _words(reply: str) -> list[str]:
-    return [word.strip(".,!?:;\"'") for word in reply.split()]
-
-
-CHECKS: dict[str, Callable[[str, Constraint], bool]] = {
-    "exact": lambda reply, c: reply == c["value"],
-    "one_of": lambda reply, c: reply.rstrip(".") in c["values"],
-    "contains": lambda reply, c: str(c["value"]).lower() in reply.lower(),
-    "count_words": lambda reply, c: len(_words(reply)) == int(c["n"]),
-    "uppercase": lambda reply, c: reply == reply.upper() and reply != reply.lower(),
-    "lowercase": lambda reply, c: reply == reply.lower() and reply != reply.upper(),
-    "no_digits": lambda reply, c: not any(char.isdigit() for char in reply),
-    "ends_with": lambda reply, c: reply.rstrip(".!?").lower().endswith(str(c["value"]).lower()),
-    "repeat": lambda reply, c: [w.lower() for w in _words(reply)] == [str(c["word"]).lower()] * int(c["n"]),
-}
-"""Kind of a constraint to its check of an answer without surrounding space."""
+_LONGEST_REASON = 500
 
 
 class InstructionsGrader(JudgesTraces):
     """The `instructions` grader."""
 
     name = "instructions"
-    version = 1
+    version = 2
+    metrics: ClassVar[Mapping[str, str]] = {
+        "strict": "1 when every instruction is kept by the answer as it is (prompt level).",
+        "loose": "1 when every instruction is kept with what stands around the answer forgiven (prompt level).",
+        "stated": "Instructions of the prompt: what the next two are shares of.",
+        "kept": "Instructions kept by the answer as it is.",
+        "kept_loosely": "Instructions kept with what stands around the answer forgiven.",
+    }
 
     class Options(BaseOptions):
         """Options of `instructions`."""
 
+        verdict: Literal["strict", "loose"] = "strict"
+        """Which verdict is the score: of the answer as it is, or without its first or last line or its asterisks."""
         strip_markdown: bool = False
         """Whether asterisks, backticks and quotation marks around the whole answer are ignored."""
 
@@ -55,10 +47,15 @@ class InstructionsGrader(JudgesTraces):
         """Answers and their scores."""
         prompt, plain = asks("Say 42 in two words.", metadata={"constraints": [
             {"kind": "contains", "value": "42"}, {"kind": "count_words", "n": 2}]}), asks("How many?", "42")
+        unknown = asks("Say 42.", metadata={"constraints": [{"kind": "count_word", "n": 2}]})
+        aside = answers(prompt, "Sure:\n*It's 42.*")
         return (
-            GraderSample(prompt, answers(prompt, "It's 42."), 1.0),
-            GraderSample(prompt, answers(prompt, "The answer is 42."), 0.0),
+            GraderSample(prompt, answers(prompt, "It's 42."), 1.0, metrics=_metrics(2, 2, 2)),
+            GraderSample(prompt, answers(prompt, "The answer is 42."), 0.0, metrics=_metrics(2, 1, 1)),
+            GraderSample(prompt, aside, 0.0, metrics=_metrics(2, 1, 2)),
+            GraderSample(prompt, aside, 1.0, metrics=_metrics(2, 1, 2), options={"verdict": "loose"}),
             GraderSample(plain, answers(plain, "42"), None),
+            GraderSample(unknown, answers(unknown, "42"), None, refused="did you mean 'count_words'"),
         )
 
     def __init__(self, options: Options | None = None) -> None:
@@ -73,39 +70,40 @@ class InstructionsGrader(JudgesTraces):
         return (self.grade(prompt, trace) for prompt, trace in pairs)
 
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
-        """1 when all constraints hold; the reason lists the broken ones. InputError for a malformed constraint."""
-        reply = trace.answer.strip()
+        """1 when all constraints hold; the reason lists the broken ones. A constraint that cannot be read leaves the
+        answer undecided."""
+        reply = trace.answer
         if self.options.strip_markdown:
-            reply = reply.strip("*_`\"'").strip()
-        constraints = prompt.metadata.get("constraints") or ()
-        if not constraints:
-            return self._grade(trace, 0.0, "the prompt has no constraints", reply)
-        if not reply:
-            return self._grade(trace, 0.0, "the answer is empty", reply)
-        broken = [describe(constraint) for constraint in constraints if not holds(reply, constraint)]
-        if broken:
-            return self._grade(trace, 0.0, "broken: " + "; ".join(broken), reply)
-        return self._grade(trace, 1.0, f"all {len(constraints)} constraints hold", reply)
+            reply = reply.strip().strip("*_`\"'").strip()
+        stated = prompt.metadata.get("constraints") or ()
+        if not stated:
+            return self._grade(trace, 0.0, "the prompt has no constraints")
+        try:
+            instructions = [Instruction.read(one) for one in _listed(stated)]
+        except InputError as error:
+            return self._grade(trace, None, f"cannot be judged: {error.message}")
+        kept = [one.holds(reply) for one in instructions]
+        loosely = [strictly or one.holds_loosely(reply) for one, strictly in zip(instructions, kept, strict=True)]
+        metrics = _metrics(len(kept), sum(kept), sum(loosely))
+        score = metrics[self.options.verdict]
+        if not reply.strip():
+            return self._grade(trace, score, "the answer is empty", metrics)
+        broken = [f"{one}{' but not loosely' if also else ''}"
+                  for one, strictly, also in zip(instructions, kept, loosely, strict=True) if not strictly]
+        reason = f"broken: {'; '.join(broken)}" if broken else f"all {len(kept)} constraints hold"
+        return self._grade(trace, score, reason[:_LONGEST_REASON], metrics, reply.strip()[:200])
 
-    def _grade(self, trace: Trace, score: float, reason: str, reply: str) -> Fact:
+    def _grade(self, trace: Trace, score: float | None, reason: str, metrics: Mapping[str, float] | None = None,
+               extracted: str = "") -> Fact:
         note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
-                    extracted=reply[:200])
+        return Fact(trace.id, self.name, self.version, value=score, passed=None if score is None else score >= 1,
+                    metrics=metrics or {}, reason=reason + note, extracted=extracted)
 
 
-def holds(reply: str, constraint: Constraint) -> bool:
-    """True when `reply` keeps `constraint`; InputError when the constraint itself is malformed."""
-    kind = str(constraint.get("kind"))
-    if kind not in CHECKS:
-        raise InputError(f"there is no constraint kind '{kind}'{nearest(kind, CHECKS)}", "known: " + ", ".join(CHECKS))
-    try:
-        return CHECKS[kind](reply, constraint)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the constraint {describe(constraint)} cannot be checked ({error})",
-                         "see the list of kinds and their keys in the documentation of this grader") from error
+def _listed(stated: Any) -> Iterable[object]:
+    return stated if isinstance(stated, Sequence) and not isinstance(stated, str) else [stated]
 
 
-def describe(constraint: Constraint) -> str:
-    """`kind(key=value, ...)`, for reasons."""
-    rest = ", ".join(f"{key}={value!r}" for key, value in constraint.items() if key != "kind")
-    return f"{constraint.get('kind')}({rest})"
+def _metrics(stated: int, kept: int, kept_loosely: int) -> dict[str, float]:
+    return {"strict": float(kept == stated), "loose": float(kept_loosely == stated), "stated": float(stated),
+            "kept": float(kept), "kept_loosely": float(kept_loosely)}

@@ -6,6 +6,7 @@ LAYOUTS = Family("layout", __name__, {
     "mip_traces": "MipTracesLayout",
     "gsm8k": "Gsm8kLayout",
     "math500": "Math500Layout",
+    "ifeval": "IfEvalLayout",
     "preference": "PreferenceLayout",
     "prompts": "PromptsLayout",
     "messages": "MessagesLayout",

@@ -115,8 +115,6 @@ KNOWN_SETS = (
         ("prompt",), original="canonical_solution", tests="test", metadata=("task_id", "entry_point"))),
     KnownSet("MBPP", frozenset({"task_id", "prompt", "code", "test_list"}), ColumnMap(
         ("prompt",), original="code", tests="test_list", metadata=("task_id", "test_imports"))),
-    KnownSet("IFEval", frozenset({"key", "prompt", "instruction_id_list", "kwargs"}), ColumnMap(
-        ("prompt",), metadata=("key", "instruction_id_list", "kwargs"))),
     KnownSet("OpenCodeReasoning, Nemotron", frozenset({"input", "output", "license"}), ColumnMap(
         ("input",), (AnswerColumns("output", model="generator"),), original="solution", source="source",
         licence="license", system="system_prompt", metadata=("difficulty", "category"))),

@@ -20,9 +20,9 @@ from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.llama_cpp import LlamaCppEngine, seed_of
 from localdistill.engines.llama_cpp_native import client as native_client
-from localdistill.engines.llama_cpp_native.loops import is_looping
 from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.texts.loops import is_looping
 from tests.borders import SITE, SWITCH
 from tests.helpers import REPO
 

@@ -1,4 +1,4 @@
-"""The `instructions` grader."""
+"""The `instructions` grader and its kinds."""
 
 from typing import Any
 
@@ -6,50 +6,87 @@ import pytest
 
 from localdistill.core.errors import InputError
 from localdistill.core.records import Fact, Message, Prompt, Trace
-from localdistill.graders.instructions import CHECKS, InstructionsGrader
+from localdistill.graders.instructions import InstructionsGrader
+from localdistill.graders.obedience import KINDS, Instruction, detecting, loosened
 from localdistill.interchange.files import read_file
 from localdistill.modelfiles.shipped import shipped_path
 
-CASES: list[tuple[dict[str, Any], str, str]] = [
-    ({"kind": "exact", "value": "PLUM"}, " PLUM\n", "plum"),
-    ({"kind": "one_of", "values": ["red", "blue"]}, "red.", "green"),
-    ({"kind": "contains", "value": "Plum"}, "the plum is red", "the pear"),
-    ({"kind": "count_words", "n": 3}, "A red jar.", "A jar."),
-    ({"kind": "uppercase"}, "PLUM 3", "Plum"),
-    ({"kind": "lowercase"}, "a plum.", "A plum."),
-    ({"kind": "no_digits"}, "three plums", "3 plums"),
-    ({"kind": "ends_with", "value": "jar"}, "Next to the jar.", "The jar is red."),
-    ({"kind": "repeat", "word": "egg", "n": 3}, "egg, Egg egg", "egg egg"),
-]
 
-
-def grade(constraints: list[dict[str, Any]], answer: str) -> Fact:
+def grade(constraints: Any, answer: str, **options: Any) -> Fact:
     prompt = Prompt((Message("user", "?"),), metadata={"constraints": constraints})
-    return InstructionsGrader().grade(prompt, Trace("t", prompt.id, "e", "m", "", answer))
+    grader = InstructionsGrader(InstructionsGrader.Options(**options))
+    return grader.grade(prompt, Trace("t", prompt.id, "e", "m", "", answer))
 
 
-@pytest.mark.parametrize(("constraint", "kept", "broken"), CASES)
-def test_each_kind_can_be_kept_and_broken(constraint: dict[str, Any], kept: str, broken: str) -> None:
-    assert grade([constraint], kept).value == 1
-    assert grade([constraint], broken).value == 0
-    assert constraint["kind"] in grade([constraint], broken).reason
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_can_be_kept_and_broken_and_the_reason_names_it(name: str) -> None:
+    kind = KINDS[name]
+    constraint = {"kind": name, **kind.example}
+    kept, broken = grade([constraint], kind.kept), grade([constraint], kind.broken)
+    assert (kept.value, broken.value) == (1, 0) and name in broken.reason
+    assert grade([constraint], " \n").value == 0
+    assert kind.holds.__doc__
 
 
-def test_the_cases_cover_all_kinds() -> None:
-    assert {case[0]["kind"] for case in CASES} == set(CHECKS)
+def test_all_25_kinds_of_ifeval_are_there() -> None:
+    assert sum(":" in name for name in KINDS) == 25
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if ":" in name])
+@pytest.mark.parametrize("text", ["a" * 200_000, "* " * 100_000, "[" * 200_000, "<<" * 100_000, "\n" * 200_000,
+                                  "x." * 100_000, "\x00\ud800", "(((" * 50_000 + ".", "I'" * 100_000])
+def test_no_kind_raises_or_hangs_for_long_and_odd_text(name: str, text: str) -> None:
+    instruction = Instruction.read({"kind": name, **KINDS[name].example})
+    assert instruction.holds_loosely(text) in (True, False)
 
 
 def test_all_must_hold_and_the_reason_names_the_broken_ones_only() -> None:
     verdict = grade([{"kind": "lowercase"}, {"kind": "contains", "value": "jar"}], "a plum")
     assert verdict.value == 0 and "contains" in verdict.reason and "lowercase" not in verdict.reason
+    assert (verdict.metrics["kept"], verdict.metrics["stated"]) == (1, 2)
 
 
-@pytest.mark.parametrize(
-    "constraint", [{"kind": "uppercas"}, {"kind": "count_words"}, {}, {"kind": "repeat", "n": "x", "word": "a"}]
-)
-def test_a_malformed_constraint_is_an_input_error(constraint: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
-        grade([constraint], "a")
+def test_the_loose_verdict_forgives_what_stands_around_an_answer_and_is_the_score_where_asked() -> None:
+    constraints = [{"kind": "startend:quotation"}, {"kind": "punctuation:no_comma"}]
+    answer = 'Sure, here it is:\n"*A jar.*"\nAnything else, Sir?'
+    strict, loose = grade(constraints, answer), grade(constraints, answer, verdict="loose")
+    assert (strict.value, loose.value) == (0, 1) and strict.metrics == loose.metrics
+    assert strict.metrics["loose"] == 1 and "but not loosely" in strict.reason
+
+
+def test_each_instruction_may_be_kept_loosely_by_a_form_of_its_own() -> None:
+    first, last = {"kind": "startend:end_checker", "end_phrase": "jar."}, {"kind": "combination:repeat_prompt",
+                                                                          "prompt_to_repeat": "egg"}
+    assert grade([first, last], "Sure:\nEgg in a jar.\nBye!").metrics["loose"] == 1
+    assert loosened("a\nb")[:3] == ["a\nb", "b", "a"]
+
+
+@pytest.mark.parametrize("constraints", [
+    [{"kind": "uppercas"}], [{"kind": "count_words"}], [{}], [{"kind": "repeat", "n": "x", "word": "a"}], "uppercase",
+    [1],
+    [{"kind": "keywords:frequency", "keyword": " ", "frequency": 1, "relation": "at least"}],
+    [{"kind": "keywords:frequency", "keyword": "a", "frequency": 1, "relation": "more than"}],
+    [{"kind": "punctuation:no_comma", "color": "red"}],
+])
+def test_a_constraint_that_cannot_be_read_leaves_the_answer_undecided(constraints: Any) -> None:
+    verdict = grade(constraints, "a")
+    assert verdict.passed is None and verdict.value is None and "cannot be judged" in verdict.reason
+
+
+def test_parameters_that_a_table_leaves_null_count_as_unstated() -> None:
+    constraint = {"kind": "keywords:existence", "keywords": ["jar"], "num_words": None, "relation": None}
+    assert grade([constraint], "jars").value == 1
+    with pytest.raises(InputError, match="existence: 'keywords'"):
+        Instruction.read(constraint | {"keywords": None})
+
+
+def test_a_language_is_told_without_the_library_that_the_rules_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detecting, "_langdetect", lambda: None)
+    assert not detecting.is_exact()
+    german = {"kind": "language:response_language", "language": "de"}
+    assert grade([german], KINDS["language:response_language"].kept).value == 1
+    assert grade([german], KINDS["language:response_language"].broken).value == 0
+    assert grade([german], "42").value == 1, "what has nothing to tell it by counts as kept"
 
 
 def test_every_shipped_guard_reference_keeps_its_constraints() -> None:

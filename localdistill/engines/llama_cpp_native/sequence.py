@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from localdistill.core.records import Continuation
-from localdistill.engines.llama_cpp_native.loops import CHECK_EVERY_TOKENS, is_looping
 from localdistill.templates.replies import Finish
 from localdistill.templates.thinking import split_thinking
+from localdistill.texts.loops import CHECK_EVERY_TOKENS, is_looping
 
 TokenRow = tuple[int, float, list[int], list[float]]
 """A token, its log-probability, the likeliest tokens in its place and theirs."""

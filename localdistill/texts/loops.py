@@ -1,9 +1,9 @@
-"""Repetition detection: sees that a reply goes round in circles, early and cheaply. Must never take slow progress for
+"""Repetition detection: sees that a text goes round in circles, early and cheaply. Must never take slow progress for
 a circle: only a block of tokens that is repeated exactly counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 CHECK_EVERY_TOKENS = 16
 LEAST_LOOP_TOKENS = 160
@@ -12,7 +12,7 @@ _REPEATS_BY_BLOCK = ((64, 4), (32, 5), (0, 8))
 """How often a block of so many tokens or more must stand: a long one is conclusive sooner."""
 
 
-def is_looping(tokens: Sequence[int]) -> bool:
+def is_looping(tokens: Sequence[Hashable]) -> bool:
     """True when the end of `tokens` is one block repeated, over at least 160 tokens: 8 times, 5 times from 32 tokens,
     4 times from 64 tokens per block."""
     count = len(tokens)

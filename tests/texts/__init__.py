@@ -1,0 +1,1 @@
+"""Measures of plain text."""

@@ -5,5 +5,6 @@ from localdistill.core.registry import Family
 GRADERS = Family("grader", __name__, {
     "exact": "ExactGrader",
     "instructions": "InstructionsGrader",
+    "judge": "JudgeGrader",
     "math": "MathGrader",
 })

@@ -27,7 +27,8 @@ class FactMaker(Protocol):
     metrics: ClassVar[Mapping[str, str]]
     """Name of each metric and what it means, with its unit; columns are called `<member>_<metric>`."""
     needs: ClassVar[frozenset[Need]]
-    """Where `verdicts` are among them, facts are made anew whenever the stage runs: what others say may change."""
+    """Where `verdicts` or `others` are among them, facts are made anew whenever the stage runs: what they follow from
+    may have changed."""
 
     def applies(self, prompt: Prompt) -> bool:
         """Whether there is something to say of this prompt or its traces; others are left to other members."""
@@ -40,6 +41,10 @@ class FactMaker(Protocol):
 
     def close(self) -> None:
         """Free child processes. Harmless to call twice."""
+
+
+MADE_ANEW: frozenset[Need] = frozenset({"verdicts", "others"})
+"""Whoever needs one of these says everything again."""
 
 
 class SaysFacts:

@@ -16,8 +16,9 @@ any order. The requests are pulled lazily, some of them ahead: none may wait for
 paid for, kept and known by its content and attempt (`sample_index`) before the member sees it; what is known is not
 asked again. A reply with the status `error` is not handed on: it is counted, and asked for again by a resume."""
 
-Need = Literal["tokens", "items", "verdicts"]
-"""What a member says that it needs: the student's tokens, the questions of evaluation items, what the graders decided.
+Need = Literal["tokens", "items", "verdicts", "others"]
+"""What a member says that it needs: the student's tokens, the questions of evaluation items, what the graders decided,
+all the other traces at once.
 Which engines it needs is said by its options of the type `EngineName`."""
 
 
@@ -36,6 +37,8 @@ class Means:
     """The student's tokens of a text; None where the recipe has no student."""
     items: Sequence[str] = ()
     """Questions of evaluation items."""
+    golds: Sequence[str] = ()
+    """The reference answer of each, empty where it has none."""
     passed: Callable[[str], bool | None] = _nobody_decided
     """Whether the trace of this id was found right: by a person, else by every grader; None where nobody decided."""
     emit: Emit = silent

@@ -74,6 +74,8 @@ class FilterSample(Sample):
     kept: Sequence[bool]
     items: Sequence[str] = ()
     """Questions of evaluation items, for a filter that compares with them."""
+    golds: Sequence[str] = ()
+    """Their reference answers."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _AROUND = re.compile(r"^(?:export\s+)?[A-Za-z_]\w*\s*=\s*|^(?:authorization:\s*)
 _NO_KEY = re.compile(r"[a-z]\w*:.*|(?:/|~/|\./|\.\./).*|.*\.[a-z]{2,5}\d?")
 """A path, an address, a file's name, a digest with its kind."""
 _FEWEST_DIGITS = 3
+_PRIVATE = re.compile(r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 
 
 def is_surely_key(text: str) -> bool:
@@ -46,3 +47,8 @@ def looks_like_key(text: str) -> bool:
 def without_keys(text: str) -> str:
     """`text` with `HIDDEN` in place of every word that surely is a key."""
     return _SURE.sub(HIDDEN, text)
+
+
+def keys_in(text: str) -> int:
+    """How many words of `text` surely are keys, and how many blocks of private keys begin in it."""
+    return sum(1 for _ in _SURE.finditer(text)) + len(_PRIVATE.findall(text))

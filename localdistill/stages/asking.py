@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import queue
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from localdistill.core.borders import BORDERS
+from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Message, Prompt, Request, request_namer
 from localdistill.engines.base import Engine
 from localdistill.recipe.trace_sets import AskedSet
@@ -77,20 +77,6 @@ class Asker:
         if system and messages[0].role != "system":
             messages.insert(0, Message("system", system))
         return tuple(messages)
-
-
-def kind_of(prompt: Prompt) -> str:
-    """What kind of prompt it is: what its row says under `kind`; else by what there is to judge an answer with."""
-    if stated := prompt.metadata.get("kind"):
-        return str(stated)
-    if prompt.tests is not None:
-        return "code"
-    if prompt.metadata.get("constraints"):
-        return "instructions"
-    reference = (prompt.reference or "").strip()
-    if re.fullmatch(r"\(?[A-J]\)?\.?", reference):
-        return "choice"
-    return "math" if re.search(r"\d|\\[a-z]", reference) else "other"
 
 
 @dataclass

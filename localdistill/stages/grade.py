@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Counted, Emit, Progressed
+from localdistill.core.facts import MADE_ANEW
 from localdistill.core.records import Fact, FactScope, Prompt, Trace
 from localdistill.recipe.trace_sets import HowAsked
 from localdistill.stages.context import StageContext
@@ -60,7 +61,7 @@ def _say(context: StageContext, questions: Questions, saying: Saying, ids: Seque
     means = questions.means_of(maker.name, saying.options, maker.needs, scope, open_ids)
     pairs = (pair for pair in context.pairs(open_ids) if maker.applies(pair[0]))
     counts = Counter[str]()
-    before = context.store.facts(list(subjects), [saying.key]) if "verdicts" in maker.needs else {}
+    before = context.store.facts(list(subjects), [saying.key]) if MADE_ANEW & maker.needs else {}
     with _Written(context, before) as written:
         for done, fact in enumerate(saying.facts(_checked(context, pairs), means), start=1):
             written.add(fact)
@@ -82,8 +83,8 @@ def _subjects(context: StageContext, ids: Sequence[str]) -> Mapping[str, list[st
 
 
 def _known(context: StageContext, saying: Saying, subjects: list[str]) -> set[str]:
-    """Of whom nothing more is to be said. What follows from verdicts is worked out again: they may have changed."""
-    return set() if "verdicts" in saying.maker.needs else context.store.said(subjects, saying.key)
+    """Of whom nothing more is to be said. What follows from verdicts or from other traces is worked out again."""
+    return set() if MADE_ANEW & saying.maker.needs else context.store.said(subjects, saying.key)
 
 
 def _checked(context: StageContext, pairs: Iterable[tuple[Prompt, Trace]]) -> Iterator[tuple[Prompt, Trace]]:

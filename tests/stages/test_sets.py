@@ -16,13 +16,13 @@ from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Counted
 from localdistill.core.means import Means
 from localdistill.core.options import Options as NoOptions
+from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.labels import LABELS
 from localdistill.labels.base import Measures
 from localdistill.recipe import Member
 from localdistill.rewrites.summarize import summary_request
 from localdistill.stages import collect, grade, rewrite, select
-from localdistill.stages.asking import kind_of
 from localdistill.stages.context import StageContext
 from localdistill.stages.learning import candidates
 from localdistill.stages.outputs import RewriteOutput, Selected, SelectOutput, read_output, scope_of_run

@@ -11,6 +11,7 @@ from pathlib import Path
 from localdistill.api.recipes.quoting import PlanLine, quote
 from localdistill.api.recipes.quoting_members import quote_members
 from localdistill.core.errors import ModelFileError, nearest
+from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
@@ -19,7 +20,7 @@ from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
 from localdistill.scorecard.statistics import detectable_difference
-from localdistill.stages.asking import kind_of, unique
+from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_tasks, build_trainer
 from localdistill.stages.holdout import HeldOut, Holdout

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from localdistill.api.traces.listing_prompts import PromptBrowser, browse_prompts, list_prompts
     from localdistill.api.traces.previews import LaidOut, Layouter, TrainedSpan, lay_out_everywhere, layouter_of
+    from localdistill.api.traces.removing import Removals, RemovedTrace, removed_traces
     from localdistill.api.traces.selecting import (  # fmt: skip
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )

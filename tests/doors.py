@@ -140,7 +140,7 @@ def try_filter(family: Family, name: str, sample: FilterSample, place: Path) -> 
     """The rows one by one, in order, so that a filter that remembers is seen to. One that looks ahead looks first."""
     rows = [{**ROW, "trace_id": f"t{number}", **row} for number, row in enumerate(sample.rows)]
     rule = built(family, name, sample, place)
-    rule.begin(Means(items=sample.items))
+    rule.begin(Means(items=sample.items, golds=sample.golds))
     for row in rows if rule.looks_ahead else ():
         rule.prepare(row_batch(rule, row))
     assert kept(rule, rows) == list(sample.kept)

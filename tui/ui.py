@@ -26,6 +26,8 @@ class Wanted(TypedDict, total=False):
     """Chat: the model file to talk to. Recipe: the file to open."""
     selection: str
     """Traces: the saved selection whose traces to list."""
+    where: str
+    """Traces: the condition on those to list."""
 
 
 class Work(Protocol):

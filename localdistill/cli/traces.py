@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from localdistill import MOST_UNFOLD, UsageError
-from localdistill.cli import judging, output, reading
+from localdistill.cli import judging, output, reading, removed
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("datasets", help="Show how long the rows of a run's datasets are against the student's limit.")(
         datasets
     )
+    removed.register(app)
     judging.register(app, group)
     reading.register(group)
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)

@@ -7,6 +7,7 @@ FILTERS = Family("filter", __name__, {
     "duplicates": "DuplicatesFilter",
     "length": "LengthFilter",
     "teacher": "TeacherFilter",
+    "variation": "VariationFilter",
     "verified": "VerifiedFilter",
     "where": "WhereFilter",
 })

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from localdistill.core.means import Means, Need
 from localdistill.core.options import Options
@@ -48,3 +48,7 @@ class Filter(Protocol):
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
         """One bool per row of a batch with `columns`. Called batch by batch in a fixed order, so it may remember what
         it saw. Only called when `sql` returns None."""
+
+    def why(self, row: Mapping[str, Any]) -> str:
+        """Why a row had to go that it removed, in one line: asked after `keep` of its batch, in the order of the rows,
+        with the columns that it reads; of a filter that is SQL with those that its SQL names."""

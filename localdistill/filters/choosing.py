@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from localdistill.core.means import Means, Need
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_SHOWN_CHARS = 60
 
 
 class Chooses:
@@ -32,3 +34,17 @@ class Chooses:
     def keep(self, batch: pa.RecordBatch) -> Sequence[bool]:
         """Not used by a filter that is SQL."""
         raise NotImplementedError("this filter is SQL")
+
+    def why(self, row: Mapping[str, Any]) -> str:
+        """What it saw in the row."""
+        return ", ".join(f"{column} {_shown(value)}" for column, value in row.items()) or "not kept"
+
+
+def _shown(value: object) -> str:
+    """A value of a column, short."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = " ".join(str(value).split())
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...") if isinstance(value, str) else text

@@ -8,8 +8,8 @@ first, then `keep`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from localdistill.core.errors import UsageError
 from localdistill.core.options import Options as BaseOptions
@@ -66,6 +66,12 @@ class DuplicatesFilter(Chooses):
         """False for every row that repeats an earlier one. Raises UsageError when `prepare` did not see the row's
         prompt though it had to."""
         return [self._keep(*row) for row in self._rows(batch)]
+
+    def why(self, row: Mapping[str, Any]) -> str:
+        """What of it was there before."""
+        if self.options.per_prompt == "all":
+            return f"an earlier trace of the same question has the same {self.options.compare.replace('_', ' ')}"
+        return f"another trace of its prompt is the {self.options.per_prompt}, or has the same answer"
 
     def _rows(self, batch: pa.RecordBatch) -> Iterator[tuple[str, str, str, str]]:
         columns = [batch.column(name).to_pylist() for name in self.columns]

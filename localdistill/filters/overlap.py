@@ -10,11 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 NGRAM = 13
 THRESHOLD = 0.5
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+_COMMON, _COMMON_SHARE = 6, 0.01
+"""An n-gram that more of the items have is how such items are written, not what one of them says."""
 
 
-def words_of(text: str, mask_numbers: bool = False) -> tuple[str, ...]:
-    """The words of `text` without case, punctuation and compatibility forms; numbers become `#` when masked."""
-    found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+def words_of(text: str, mask_numbers: bool = False, marks: bool = False) -> tuple[str, ...]:
+    """The words of `text` without case and compatibility forms; numbers become `#` when masked. Punctuation is left out
+    unless `marks` are wanted: in formulas the marks say most."""
+    found = (_WORD_OR_MARK if marks else _WORD).findall(unicodedata.normalize("NFKC", text).casefold())
     return tuple("#" if mask_numbers and word[0].isdigit() else word for word in found)
 
 
@@ -27,40 +31,92 @@ class ItemIndex:
     """Evaluation items, hashed once, to ask for each text which items it holds."""
 
     def __init__(self, items: Iterable[str], ngram: int = NGRAM, threshold: float = THRESHOLD,
-                 mask_numbers: bool = False) -> None:
-        self._ngram, self._threshold, self._mask = ngram, threshold, mask_numbers
+                 mask_numbers: bool = False, least: int = 0) -> None:
+        """An item is held by a text that has a share `threshold` of its word n-grams; with `least` above 0, by one that
+        has so many of its n-grams of words and marks, those left out that many of the items have in common."""
+        self._ngram, self._threshold, self._mask, self._least = ngram, threshold, mask_numbers, least
         self._sizes: list[int] = []
         self._by_gram: dict[int, list[int]] = {}
         self._by_words: dict[tuple[str, ...], list[int]] = {}
         for index, item in enumerate(items):
-            words = words_of(item, mask_numbers)
+            words = self._words(item)
             grams = ngrams_of(words, ngram)
             self._sizes.append(len(grams))
             if words:
                 self._by_words.setdefault(words, []).append(index)
             for gram in grams:
                 self._by_gram.setdefault(gram, []).append(index)
+        if least:
+            common = max(_COMMON, _COMMON_SHARE * len(self._sizes))
+            self._by_gram = {gram: held for gram, held in self._by_gram.items() if len(held) <= common}
 
     def found_in(self, texts: Iterable[str]) -> list[int]:
-        """Indices of the items of which at least `threshold` of the n-grams occur in `texts` together, or whose words
-        equal those of one text, in ascending order."""
+        """Indices of the items of which enough of the n-grams occur in `texts` together, or whose words equal those of
+        one text, in ascending order."""
         equal: set[int] = set()
         seen: set[int] = set()
         for words, grams in self._known(texts):
             equal.update(self._by_words.get(words, ()))
             seen |= grams
+        counts = self._counts(seen)
+        return sorted(equal | {index for index, count in counts.items() if count >= self._enough(index)})
+
+    def why(self, text: str) -> tuple[int, str]:
+        """The item that `text` holds most of, and how; -1 where it holds none."""
+        [(words, grams)] = self._known([text])
+        if equal := self._by_words.get(words):
+            return equal[0], "has exactly the words of"
+        held = [(count / self._sizes[index], count, -index) for index, count in self._counts(grams).items()
+                if count >= self._enough(index)]
+        if not held:
+            return -1, ""
+        _, count, place = max(held)
+        what = "words and marks" if self._least else "words"
+        masked = " with numbers left out" if self._mask else ""
+        return -place, f"shares {count} of {self._sizes[-place]} runs of {self._ngram} {what}{masked} with"
+
+    def _enough(self, index: int) -> float:
+        """How many of an item's n-grams a text must have."""
+        return min(self._least, self._sizes[index]) if self._least else self._threshold * self._sizes[index]
+
+    def _counts(self, grams: Iterable[int]) -> dict[int, int]:
         counts: dict[int, int] = {}
-        for gram in seen:
+        for gram in grams:
             for index in self._by_gram[gram]:
                 counts[index] = counts.get(index, 0) + 1
-        overlapping = {index for index, count in counts.items() if count >= self._threshold * self._sizes[index]}
-        return sorted(equal | overlapping)
+        return counts
+
+    def _words(self, text: str) -> tuple[str, ...]:
+        return words_of(text, self._mask, bool(self._least))
 
     def _known(self, texts: Iterable[str]) -> Iterator[tuple[tuple[str, ...], set[int]]]:
         """Words of each text, and those of its n-grams that some item has."""
         for text in texts:
-            words = words_of(text, self._mask)
+            words = self._words(text)
             yield words, {gram for gram in ngrams_of(words, self._ngram) if gram in self._by_gram}
+
+
+class GoldIndex:
+    """Answers of evaluation items, to ask for each text which of them it quotes. Short ones are in every text."""
+
+    def __init__(self, golds: Iterable[str], least_tokens: int) -> None:
+        self._size = least_tokens
+        self._by_start: dict[tuple[str, ...], list[tuple[int, tuple[str, ...]]]] = {}
+        for index, gold in enumerate(golds):
+            words = words_of(gold, marks=True)
+            if len(words) >= least_tokens:
+                self._by_start.setdefault(words[:least_tokens], []).append((index, words))
+
+    def quoted_in(self, text: str) -> int:
+        """The item whose answer stands in `text`, word by word; -1 where none does."""
+        if not self._by_start:
+            return -1
+        words = words_of(text, marks=True)
+        for start in range(len(words) - self._size + 1):
+            for index, gold in self._by_start.get(words[start:start + self._size], ()):
+                if words[start:start + len(gold)] == gold:
+                    return index
+        return -1
 
 
 def contaminated(train_texts: Iterable[str], eval_texts: Iterable[str], ngram: int = NGRAM,

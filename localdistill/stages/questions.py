@@ -85,7 +85,9 @@ class Questions:
         if "tokens" in needs and context.recipe.student is not None:
             means = replace(means, count=context.tokenizer.count)
         if "items" in needs:
-            means = replace(means, items=[p.question for task in context.tasks() for p in task.prompts()])
+            prompts = [prompt for task in context.tasks() for prompt in task.prompts()]
+            means = replace(means, items=[prompt.question for prompt in prompts],
+                            golds=[prompt.reference or "" for prompt in prompts])
         if "verdicts" in needs:
             means = replace(means, passed=context.store.verdicts(list(ids), scope).get)
         return means

@@ -3,7 +3,8 @@ filter that removes it, and what is kept is saved under a name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Counted, Measured, Noted, stamped
@@ -64,6 +65,16 @@ def _select(context: StageContext, one: SetSection) -> tuple[list[str], dict[str
     return kept, {one.name: Selected(name, len(ids), len(kept), removed)}
 
 
+def removals(context: StageContext, one: SetSection, members: Sequence[Member],
+             told: Callable[[Removed], None]) -> list[str]:
+    """What `members` keep of a set, told of each that goes; stores nothing."""
+    ids = collected_ids(context.run, one.name)
+    wanted, _ = _without_vetoed(context, one, ids)
+    for trace_id in _without(ids, wanted):
+        told(Removed(trace_id, "published", "wrong by the file that it came with"))
+    return choose(context, wanted, members, told)[0]
+
+
 def _without_vetoed(context: StageContext, one: SetSection, ids: list[str]) -> tuple[list[str], dict[str, int]]:
     """The traces of a set that has no filters of its own, less those that are wrong by the file that they came with,
     and how many those are. A set or an arm with filters of its own wants the wrong ones, where it says so."""
@@ -114,9 +125,20 @@ def _say_cost(context: StageContext, name: str, kept: Sequence[str]) -> None:
         emit(Measured("usd_per_kept_trace", each))
 
 
-def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member]) -> tuple[list[str], dict[str, int]]:
-    """The ids that every filter keeps, in order, and how many each removed. StoreError when a prompt is missing:
-    filters look at it."""
+@dataclass(frozen=True)
+class Removed:
+    """A trace that a filter removed."""
+
+    trace_id: str
+    by: str
+    """The filter's name."""
+    reason: str
+
+
+def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member],
+           told: Callable[[Removed], None] | None = None) -> tuple[list[str], dict[str, int]]:
+    """The ids that every filter keeps, in order, and how many each removed. `told` hears of each that goes, with the
+    reason. StoreError when a prompt is missing: filters look at it."""
     context.require_prompts(ids)
     kept, removed = list(ids), dict[str, int]()
     scope = scope_of_run(context.run)
@@ -127,23 +149,44 @@ def choose(context: StageContext, ids: Sequence[str], members: Sequence[Member])
             options = type(rule).Options.model_validate(member.options)
             rule.begin(questions.means_of(rule.name, options, rule.needs, scope or (), kept))
             before = len(kept)
-            kept = _apply(context, rule, kept, scope)
+            kept = _apply(context, rule, kept, scope, told)
             removed[rule.name] = removed.get(rule.name, 0) + before - len(kept)
     return kept, removed
 
 
-def _apply(context: StageContext, rule: Filter, ids: list[str], scope: FactScope | None) -> list[str]:
+def _apply(context: StageContext, rule: Filter, ids: list[str], scope: FactScope | None,
+           told: Callable[[Removed], None] | None) -> list[str]:
     sql = rule.sql()
     if sql is not None:
-        found = context.store.meeting(sql, ids, scope) if rule.from_user else context.store.trace_ids(
-            sql, ids=ids, scope=scope)
-        return list(found)
+        found = list(context.store.meeting(sql, ids, scope) if rule.from_user else context.store.trace_ids(
+            sql, ids=ids, scope=scope))
+        if told is not None:
+            _tell_sql(context, rule, sql, _without(ids, found), scope, told)
+        return found
     kept = []
     columns = list(dict.fromkeys(["trace_id", *rule.columns]))
     if rule.looks_ahead:
         for batch in context.store.batches(columns, ids=ids, scope=scope):
             rule.prepare(batch)
     for batch in context.store.batches(columns, ids=ids, scope=scope):
-        names = batch.column("trace_id").to_pylist()
-        kept += [i for i, keep in zip(names, rule.keep(batch), strict=True) if keep]
+        names, verdicts = batch.column("trace_id").to_pylist(), rule.keep(batch)
+        kept += [i for i, keep in zip(names, verdicts, strict=True) if keep]
+        if told is not None:
+            for row, keep in zip(batch.to_pylist(), verdicts, strict=True):
+                if not keep:
+                    told(Removed(row["trace_id"], rule.name, rule.why({name: row[name] for name in rule.columns})))
     return kept
+
+
+def _tell_sql(context: StageContext, rule: Filter, sql: str, gone: list[str], scope: FactScope | None,
+              told: Callable[[Removed], None]) -> None:
+    """What a filter that is SQL saw in the rows that it removed."""
+    columns = [name for name in context.store.columns_named(sql, scope) if name != "trace_id"]
+    for batch in context.store.batches(["trace_id", *columns], ids=gone, scope=scope):
+        for row in batch.to_pylist():
+            told(Removed(row.pop("trace_id"), rule.name, rule.why(row)))
+
+
+def _without(ids: Sequence[str], found: Sequence[str]) -> list[str]:
+    left = set(found)
+    return [i for i in ids if i not in left]

@@ -237,6 +237,10 @@ class Store(Keeper):
         """The columns of `trace_view`, with those of the facts of `scope` (of all without one)."""
         return self._sessions.run(lambda con: facts_seen(con, scope)).names
 
+    def columns_named(self, sql: str, scope: FactScope | None = None) -> list[str]:
+        """Those of the columns that an SQL condition of our own may speak of."""
+        return self._sessions.run(lambda con: facts_seen(con, scope)).named_in(sql)
+
     def listing(self, where: str | None = None, search: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The first `limit` traces that meet the condition and hold the text, as JSON-ready dicts of the columns of
         `trace_view` without the long texts. `where` may be what a user typed: it is worked out in a child process that

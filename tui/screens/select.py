@@ -13,9 +13,11 @@ from localdistill import (
     DataChoice,
     LocalDistillError,
     Member,
+    Removals,
     RunFolder,
     SavedSelection,
     Waterfall,
+    removed_traces,
     run_again,
     saved_selections,
     try_filters,
@@ -27,8 +29,12 @@ from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
 from tui.widgets.paged_table import ListRows, PagedTable
+from tui.widgets.removed_dialog import RemovedDialog
 from tui.widgets.text_dialog import Field, TextDialog
 from tui.widgets.waterfall import SAVED, STEPS, WaterfallRow, option_text, saved_rows, waterfall_rows
+
+MOST_REMOVED = 500
+"""Removed traces that are listed of each filter."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class SelectPage(Page):
         Command("select.undo", "undo: changed filters", "select", "screen.undo", "z", "Back to the run's own."),
         Command("select.traces", "open: traces of the selection", "traces", "screen.open_traces", "o",
                 "In Traces; a saved one when the cursor stands on it."),
+        Command("select.removed", "show: what is removed, and why", "removed", "screen.show_removed", "v",
+                "By the filter under the cursor, or by all; with the options as they stand here."),
         Command("select.export", "export: the selection to a file", "data export", "screen.export", "x",
                 "For other tools.", in_footer=False),
         Command("select.saved", "show: saved selections", "selections", "screen.to_saved", "a", in_footer=False),
@@ -261,6 +269,23 @@ class SelectPage(Page):
         """The traces of the saved selection under the cursor, else of this run's."""
         if selection := self._saved_selection():
             self.ui.go("traces", selection=selection)
+
+    def action_show_removed(self) -> None:
+        """What the filters remove as they stand here, with the reason of each."""
+        view, stored, step = self._view, self._stored, self._step
+        if view is None or view.run is None or stored is None or not stored.asked:
+            return
+        run, active, trace_set, workspace = view.run, self._active, stored.trace_set, self.ui.workspace
+        is_on = step is not None and step.place >= 0 and step.place not in self._off
+        by = self._filters[step.place].use if step is not None and is_on else ""
+
+        def look() -> Removals:
+            return removed_traces(workspace, run, trace_set, active, by, MOST_REMOVED)
+
+        def chosen(trace_id: str) -> None:
+            self.ui.go("traces", where=f"trace_id = '{trace_id}'")
+
+        self.ui.push_screen(RemovedDialog(look, chosen))
 
     def action_export(self) -> None:
         """Ask for a file, and write the same traces to it."""

@@ -97,9 +97,10 @@ class TracesPage(Page):
         self.query_one("#list").focus()
 
     def came(self, what: Wanted) -> None:
-        """To see the traces of a selection."""
-        if selection := what.get("selection"):
-            self._asked = {"filter": "", "search": "", "selection": selection}
+        """To see the traces of a selection, or those that meet a condition."""
+        selection, where = what.get("selection", ""), what.get("where", "")
+        if selection or where:
+            self._asked = {"filter": where, "search": "", "selection": selection}
             if self.is_mounted:
                 self.action_look_again()
 

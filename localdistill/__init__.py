@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.selecting import (  # fmt: skip
         FilterStep, Waterfall, run_again, saved_selections, try_filters, waterfalls_of, with_option,
     )
+    from localdistill.api.traces.verdicts import SetVerdicts, verdicts_of
     from localdistill.api.traces.showing import render_trace, sample_traces
     from localdistill.core.disk import size_text
     from localdistill.core.errors import (  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from localdistill.api.traces.datasets import dataset_shapes
 from localdistill.api.traces.previews import lay_out_everywhere, layouter_of
+from localdistill.api.traces.removing import removed_traces
 from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfalls_of, with_option
 from localdistill.api.traces.showing import render_trace
 from localdistill.core.errors import UsageError
@@ -132,3 +133,33 @@ def test_a_pair_is_shown_from_either_side(run: RunFolder, tmp_path: Path) -> Non
         assert (pair.sign, pair.beside, pair.skipped) == (sign, (other.id,), "") and pair.trained_tokens
     told = render_trace(store, wrong.id, "preference").text
     assert "shown as what not to do" in told and right.id in told
+
+
+def test_what_is_removed_is_shown_with_the_reason_and_counted_by_cause(workspace: Workspace, run: RunFolder) -> None:
+    before = saved_selections(workspace)
+    found = removed_traces(workspace, run)
+    assert (found.trace_set, found.asked, found.kept) == ("teacher", QUESTIONS, QUESTIONS - 5)
+    assert found.by_filter == {"verified": 5} and len(found.rows) == 5
+    assert all("score 0" in row.reason and row.question and row.answer for row in found.rows)
+    assert len(removed_traces(workspace, run, limit=2).rows) == 2
+    assert saved_selections(workspace) == before
+
+
+def test_removals_of_filters_that_are_only_tried(workspace: Workspace, run: RunFolder) -> None:
+    filters = (Member(use="duplicates", options={"per_prompt": "first"}),
+               Member(use="where", options={"condition": "completion_tokens > 100000"}))
+    found = removed_traces(workspace, run, "teacher", filters)
+    assert found.kept == 0 and sum(found.by_filter.values()) == QUESTIONS
+    where = [row for row in found.rows if row.by == "where"]
+    assert where and all("completion_tokens" in row.reason for row in where)
+    only = removed_traces(workspace, run, "teacher", filters, by="duplicates")
+    assert {row.by for row in only.rows} <= {"duplicates"} and only.by_filter == found.by_filter
+
+
+def test_a_set_or_filter_that_there_is_not_is_named_with_those_that_there_are(
+    workspace: Workspace, run: RunFolder
+) -> None:
+    with pytest.raises(UsageError, match=r"no set 'teachr'.*did you mean 'teacher'"):
+        removed_traces(workspace, run, "teachr")
+    with pytest.raises(UsageError, match=r"no filter 'verifed'.*did you mean 'verified'"):
+        removed_traces(workspace, run, by="verifed")

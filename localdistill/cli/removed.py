@@ -1,4 +1,5 @@
-"""The command that shows what filters remove, row by row with the reason."""
+"""The commands that show what graders and filters made of what a run collected: the table of verdicts, and what is
+removed, row by row with the reason."""
 
 from __future__ import annotations
 
@@ -12,9 +13,26 @@ from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption,
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
+    """Add the commands of this file."""
+    app.command("verdicts", help="Show what each grader of a run said of each set: right, wrong, undecided, and the "
+                                 "means of its metrics.")(verdicts)
     app.command("removed", help="Show what the filters of a run remove from a set, each trace with the reason and "
                                 "counted by cause.")(removed)
+
+
+def verdicts(run: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show the table of verdicts."""
+    from localdistill import RunFolder, verdicts_of
+
+    place = workspace_of(workspace)
+    found = verdicts_of(place, RunFolder.open(place.runs, run))
+    if as_json:
+        output.data_json([{**dataclasses.asdict(one), "share": one.share} for one in found])
+        return
+    output.table(["set", "grader", "traces", "right", "wrong", "undecided", "share", "means"], [
+        (one.trace_set, one.grader, one.traces, one.right, one.wrong, one.undecided,
+         "-" if one.share is None else f"{one.share:.2%}",
+         ", ".join(f"{name} {mean:.4g}" for name, mean in one.metrics.items())) for one in found])
 
 
 def removed(

@@ -64,15 +64,15 @@ class ItemIndex:
     def why(self, text: str) -> tuple[int, str]:
         """The item that `text` holds most of, and how; -1 where it holds none."""
         [(words, grams)] = self._known([text])
+        masked = " with numbers left out" if self._mask else ""
         if equal := self._by_words.get(words):
-            return equal[0], "has exactly the words of"
+            return equal[0], f"has exactly the words{masked} of"
         held = [(count / self._sizes[index], count, -index) for index, count in self._counts(grams).items()
                 if count >= self._enough(index)]
         if not held:
             return -1, ""
         _, count, place = max(held)
         what = "words and marks" if self._least else "words"
-        masked = " with numbers left out" if self._mask else ""
         return -place, f"shares {count} of {self._sizes[-place]} runs of {self._ngram} {what}{masked} with"
 
     def _enough(self, index: int) -> float:

@@ -116,11 +116,11 @@ class JudgeGrader(JudgesTraces):
             texts.add(self._right_text(pair[0]))
         return found
 
-    def _tried(self, ask: Ask, prompts: Sequence[Prompt]) -> _Trial:
+    def _tried(self, ask: Ask, prompts: Sequence[Prompt]) -> _Agreement:
         """What the judge says of items whose verdict is known: the right text of each prompt, and that of the next."""
         known = list({self._right_text(prompt): prompt for prompt in prompts}.items())[:self.options.known]
         if not self.options.known or 2 * len(known) < _FEWEST_KNOWN:
-            return _Trial(0, 0)
+            return _Agreement(0, 0)
         requests, expected = list[Request](), dict[str, bool]()
         for place, (right, prompt) in enumerate(known):
             for is_right, text in ((True, right), (False, known[(place + 1) % len(known)][0])):
@@ -132,9 +132,9 @@ class JudgeGrader(JudgesTraces):
             name, _, order = reply.request_id.rpartition("/")
             heard.setdefault(name, []).append(_heard(reply, swapped=order == "1"))
         right_of = sum(heard.get(name) == ["yes" if is_right else "no"] * 2 for name, is_right in expected.items())
-        return _Trial(len(expected), right_of)
+        return _Agreement(len(expected), right_of)
 
-    def _refusal(self, trial: _Trial) -> str:
+    def _refusal(self, trial: _Agreement) -> str:
         """Why nothing of what this judge says counts; empty where it does."""
         if not self.options.known:
             return ""
@@ -165,7 +165,7 @@ class JudgeGrader(JudgesTraces):
                  "Answer with the letter A or B alone.")
         return Request(id, (Message("user", asked),), Sampling(max_tokens=self.options.max_tokens))
 
-    def _judged(self, trace_id: str, one: _Open, trial: _Trial) -> Fact:
+    def _judged(self, trace_id: str, one: _Open, trial: _Agreement) -> Fact:
         first, second = one.heard[0], one.heard[1]
         metrics = {**trial.metrics, "length_ratio": one.length_ratio}
         if odd := next((heard for heard in (first, second) if heard in ("cut", "essay")), None):
@@ -199,7 +199,7 @@ class _Open:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Agreement:
     """How a judge did on items whose verdict is known."""
 
     items: int

@@ -15,7 +15,16 @@ from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.imported import Imported
-from localdistill.interchange.rows import RowPlace, answer_of, imported, optional_text, prompt_of, reason_in, text_at
+from localdistill.interchange.rows import (
+    RowPlace,
+    answer_of,
+    imported,
+    need_user,
+    optional_text,
+    prompt_of,
+    reason_in,
+    text_at,
+)
 from localdistill.interchange.usual import MODEL, first
 
 _BOX = "Let's think step by step and output the final answer within \\boxed{}."
@@ -46,6 +55,7 @@ class IfEvalLayout(ReadOnly):
             LayoutSample(row | {"kwargs": json.dumps(row["kwargs"]), "response": "<think>\njar\n</think>\n\nA jar."},
                          prompt, "A jar.", "jar"),
             LayoutSample(maths, asked),
+            LayoutSample(maths | {"question": " "}, asked, refused="there is no user turn"),
             LayoutSample(row | {"kwargs": [{}]}, prompt, refused="2 instructions and 1 sets of parameters"),
         )
 
@@ -59,7 +69,8 @@ class IfEvalLayout(ReadOnly):
         place = RowPlace(source, number)
         if "constraint_name" in row:
             described = " ".join(str(one) for one in _listed(row, "constraint_desc", place))
-            question = " ".join(filter(None, (text_at(row, "question", place), _BOX, described)))
+            [asked] = need_user((Message("user", text_at(row, "question", place)),), place)
+            question = " ".join(filter(None, (asked.content, _BOX, described)))
             names, parameters = _listed(row, "constraint_name", place), _listed(row, "constraint_args", place)
         else:
             question = text_at(row, "prompt", place)

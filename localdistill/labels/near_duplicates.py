@@ -53,20 +53,21 @@ class NearDuplicatesLabel(Measures):
 
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
-        chosen = self.options
-        kept = NearTexts(chosen.threshold, chosen.ngram, chosen.mask_numbers)
-        names: list[str] = []
-        seen: set[str] = set()
-        same: dict[int, int] = {}
-        for prompt, _ in pairs:
-            if prompt.id in seen:
-                continue
+        chosen, names, same = self.options, list[str](), dict[int, float]()
+        near = NearTexts(chosen.threshold, chosen.ngram, chosen.mask_numbers)
+        for place, found in enumerate(near.look_through(_questions(pairs, names))):
+            number, similarity = found if found is not None else (-1, 0.0)
+            same[number] = same.get(number, 0.0) + 1
+            yield Fact(names[place], self.name, self.version, kind=self.kind, value=similarity,
+                       metrics={"same": same[number] if found else 0.0},
+                       reason=f"near {names[number]}" if found else "")
+
+
+def _questions(pairs: Iterable[tuple[Prompt, Trace]], names: list[str]) -> Iterator[str]:
+    """The question of each prompt, once; its id is added to `names`."""
+    seen: set[str] = set()
+    for prompt, _ in pairs:
+        if prompt.id not in seen:
             seen.add(prompt.id)
-            found = kept.add(len(names), prompt.question)
             names.append(prompt.id)
-            near, similarity = found if found is not None else (0, 0.0)
-            count = float(same.get(near, 0) + 1) if found else 0.0
-            if found:
-                same[near] = same.get(near, 0) + 1
-            yield Fact(prompt.id, self.name, self.version, kind=self.kind, value=similarity, metrics={"same": count},
-                       reason=f"near {names[near]}" if found else "")
+            yield prompt.question

@@ -51,6 +51,8 @@ def run(context: StageContext) -> None:
         keep_aside(context.run, context.store, context.holdout)
         context.emit(Counted("held out", {side: len(found) for side, found in context.holdout.sides.items()}))
     ids: dict[str, list[str]] = {}
+    if any(isinstance(one, ImportedSet) for one in recipe.originals):
+        _store_prompts(context)
     for one in recipe.originals:
         if not isinstance(one, AskedSet):
             ids[one.name] = _not_held_out(context, _found(context, one, marks), one.name)
@@ -65,6 +67,20 @@ def run(context: StageContext) -> None:
         context.emit(Counted("sets", sets))
     write_output(context.run, CollectOutput(len(every), context.ledger.spent_usd, unanswered,
                                             dict(marks.most_common()), sets))
+
+
+def _store_prompts(context: StageContext) -> None:
+    """Store what the recipe's own file says of prompts before files of answers are read: a row of those often holds the
+    question alone, and what is stored first counts."""
+    if context.recipe.prompts is None:
+        return
+    held = context.holdout.messages() if context.holdout is not None else set()
+    barred = context.store.barred()
+    for rows in in_batches(read_section(context.recipe.prompts, context.base)):
+        context.cancel.check()
+        if context.store.add_prompts(row.prompt for row in rows
+                                     if row.prompt.messages not in held and not barred.bars(row.prompt)):
+            context.worked()
 
 
 def _found(context: StageContext, one: SetSection, marks: Counter[str]) -> list[str]:

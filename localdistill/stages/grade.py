@@ -69,6 +69,9 @@ def _say(context: StageContext, questions: Questions, saying: Saying, ids: Seque
             if done % SHOW_EVERY == 0:
                 emit(Progressed(maker.name, done, len(open_ids), f"{maker.about}s"))
     emit(Progressed(maker.name, counts.total(), counts.total(), f"{maker.about}s"))
+    if not counts and maker.kind == "grade" and not any(maker.applies(prompt) for prompt, _ in context.pairs(open_ids)):
+        context.warn(f"{maker.name} has nothing to judge in {len(open_ids):,} traces: their prompts lack what it "
+                     "compares with", "`localdistill show TRACE` shows a prompt; another grader may apply to it")
     if counts:
         emit(Counted(label, dict(counts) if len(counts) <= MOST_VALUES else {"labelled": counts.total()}))
 

@@ -88,6 +88,7 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield "forget", (TYPED, "--yes")
     yield "forget", ()
     yield "selections", ()
+    yield from (("verdicts", run) for run in ((), (place.run,), (TYPED,)))
     yield from (("removed", (*run, *more)) for run in ((), (place.run,), (TYPED,)) for more in (
         (), ("--set", TYPED), ("--by", TYPED), ("--limit", "-1")))
     yield from (("store", (call,)) for call in ("check", "rebuild"))

@@ -33,8 +33,8 @@ def test_all_25_kinds_of_ifeval_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if ":" in name])
-@pytest.mark.parametrize("text", ["a" * 200_000, "* " * 100_000, "[" * 200_000, "<<" * 100_000, "\n" * 200_000,
-                                  "x." * 100_000, "\x00\ud800", "(((" * 50_000 + ".", "I'" * 100_000])
+@pytest.mark.parametrize("text", ["a" * 40_000, "* " * 20_000, "[" * 40_000, "<<" * 20_000, "\n" * 40_000,
+                                  "x." * 20_000, "\x00\ud800", "(((" * 10_000 + ".", "I'" * 20_000])
 def test_no_kind_raises_or_hangs_for_long_and_odd_text(name: str, text: str) -> None:
     instruction = Instruction.read({"kind": name, **KINDS[name].example})
     assert instruction.holds_loosely(text) in (True, False)

@@ -42,8 +42,8 @@ def test_what_is_kept_is_what_exact_similarity_keeps(without: bool, monkeypatch:
     else:
         pytest.importorskip("rensa")
     texts = corpus(3, 400)
-    index = NearTexts(0.7, 3)
-    ours = [index.add(number, text) is None for number, text in enumerate(texts)]
+    monkeypatch.setattr("localdistill.texts.near.BLOCK", 64)
+    ours = [found is None for found in NearTexts(0.7, 3).look_through(texts)]
     theirs = exact(texts, 0.7, 3)
     both, either = (sum(a and b for a, b in zip(ours, theirs)), sum(a or b for a, b in zip(ours, theirs)))
     assert both / either >= 0.98 and 200 < sum(ours) < 400
@@ -51,15 +51,12 @@ def test_what_is_kept_is_what_exact_similarity_keeps(without: bool, monkeypatch:
 
 
 def test_the_nearest_is_named_with_the_exact_similarity() -> None:
-    index = NearTexts(0.5, 1)
-    assert [index.add(number, text) for number, text in enumerate(("a b c d", "e f g h"))] == [None, None]
-    assert index.add(2, "A b, c d") == (0, 0.8)
-    assert index.add(3, "e f g h") == (1, 1.0)
-    assert index.add(4, " ") is None and index.add(5, "") is None
+    texts = ["a b c d", "e f g h", "A b, c d", "e f g h", " ", "", "\ud800 x", "\ud800 x"]
+    assert list(NearTexts(0.5, 1).look_through(texts)) == [
+        None, None, (0, 0.8), (1, 1.0), None, None, None, (6, 1.0)]
 
 
 def test_numbers_count_as_equal_where_asked() -> None:
-    for masked, found in ((False, None), (True, (0, 1.0))):
-        index = NearTexts(0.9, 2, masked)
-        index.add(0, "A hen lays 3 eggs in 7 days")
-        assert index.add(1, "A hen lays 5 eggs in 9 days") == found
+    texts = ["A hen lays 3 eggs in 7 days", "A hen lays 5 eggs in 9 days"]
+    assert list(NearTexts(0.9, 2).look_through(texts)) == [None, None]
+    assert list(NearTexts(0.9, 2, mask_numbers=True).look_through(texts)) == [None, (0, 1.0)]

@@ -21,6 +21,7 @@ from localdistill import (
     run_again,
     saved_selections,
     try_filters,
+    verdicts_of,
     waterfalls_of,
     with_option,
 )
@@ -28,10 +29,19 @@ from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
+from tui.widgets.dialogs import ReportDialog
 from tui.widgets.paged_table import ListRows, PagedTable
 from tui.widgets.removed_dialog import RemovedDialog
 from tui.widgets.text_dialog import Field, TextDialog
-from tui.widgets.waterfall import SAVED, STEPS, WaterfallRow, option_text, saved_rows, waterfall_rows
+from tui.widgets.waterfall import (
+    SAVED,
+    STEPS,
+    WaterfallRow,
+    option_text,
+    saved_rows,
+    verdict_rows,
+    waterfall_rows,
+)
 
 MOST_REMOVED = 500
 """Removed traces that are listed of each filter."""
@@ -67,6 +77,8 @@ class SelectPage(Page):
                 "In Traces; a saved one when the cursor stands on it."),
         Command("select.removed", "show: what is removed, and why", "removed", "screen.show_removed", "v",
                 "By the filter under the cursor, or by all; with the options as they stand here."),
+        Command("select.verdicts", "show: what the graders say of each set", "verdicts", "screen.show_verdicts", "e",
+                "Right, wrong, undecided, and the means of their metrics.", in_footer=False),
         Command("select.export", "export: the selection to a file", "data export", "screen.export", "x",
                 "For other tools.", in_footer=False),
         Command("select.saved", "show: saved selections", "selections", "screen.to_saved", "a", in_footer=False),
@@ -286,6 +298,17 @@ class SelectPage(Page):
             self.ui.go("traces", where=f"trace_id = '{trace_id}'")
 
         self.ui.push_screen(RemovedDialog(look, chosen))
+
+    def action_show_verdicts(self) -> None:
+        """The table of verdicts of the run."""
+        view, workspace = self._view, self.ui.workspace
+        if view is None or view.run is None:
+            return
+        run = view.run
+        report = ReportDialog("Verdicts", waiting="looking ...")
+        self.ui.push_screen(report)
+        self.ui.jobs.do(lambda: verdicts_of(workspace, run), lambda found: report.fill(verdict_rows(found)),
+                        failed=report.fail)
 
     def action_export(self) -> None:
         """Ask for a file, and write the same traces to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from localdistill import Member, SavedSelection, Waterfall
+from localdistill import Member, SavedSelection, SetVerdicts, Waterfall
 from tui.widgets.paged_table import Cell, Column
 from tui.widgets.progress import bar
 
@@ -34,6 +34,17 @@ def saved_rows(saved: Sequence[SavedSelection]) -> list[Sequence[Cell]]:
         rows.append(((one.name, "strong"), (f"{one.kept:,}", ""), (str(one.definition.get("run", "")), "muted"),
                      (f"{one.saved_at:%Y-%m-%d %H:%M}", "muted"), (names, "muted")))
     return rows
+
+
+def verdict_rows(found: Sequence[SetVerdicts]) -> list[tuple[str, str]]:
+    """What graders say of sets, a label and a text for each."""
+    rows = []
+    for one in found:
+        share = "" if one.share is None else f" ({one.share:.1%})"
+        counts = f"{one.right:,} right{share}, {one.wrong:,} wrong, {one.undecided:,} undecided of {one.traces:,}"
+        means = "".join(f"\n{name} {mean:.4g}" for name, mean in one.metrics.items())
+        rows.append((f"{one.trace_set}, {one.grader}", f"{counts}{means}"))
+    return rows or [("nothing", "no grader of this run has judged anything yet")]
 
 
 def waterfall_rows(

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from localdistill.core.errors import InputError, nearest
-from localdistill.graders.obedience.kind import Kind
+from localdistill.graders.obedience.kind import Rule
 from localdistill.graders.obedience.layout import LAYOUT
 from localdistill.graders.obedience.lengths import LENGTHS
 from localdistill.graders.obedience.own import OWN
 from localdistill.graders.obedience.wording import WORDING
 from localdistill.graders.obedience.words_used import WORDS_USED
 
-KINDS: Mapping[str, Kind] = {**WORDS_USED, **LENGTHS, **LAYOUT, **WORDING, **OWN}
+KINDS: Mapping[str, Rule] = {**WORDS_USED, **LENGTHS, **LAYOUT, **WORDING, **OWN}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ Word = Annotated[str, Field(pattern=r"\S")]
 
 
 @dataclass(frozen=True)
-class Kind:
+class Rule:
     """One kind. Its name is the key in the table of kinds."""
 
     holds: Callable[..., bool]

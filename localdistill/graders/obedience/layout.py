@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 
-from localdistill.graders.obedience.kind import Kind
+from localdistill.graders.obedience.kind import Rule
 
 _FENCES = ("```json", "```Json", "```JSON", "```")
 _PLAIN_ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -89,18 +89,18 @@ def two_responses(answer: str) -> bool:
 
 
 LAYOUT = {
-    "detectable_format:number_bullet_lists": Kind(number_bullet_lists, "* A jar\n - A lid", "* A jar\n** A lid",
+    "detectable_format:number_bullet_lists": Rule(number_bullet_lists, "* A jar\n - A lid", "* A jar\n** A lid",
                                                   {"num_bullets": 2}),
-    "detectable_format:number_highlighted_sections": Kind(number_highlighted_sections, "A *jar* and *eggs*.",
+    "detectable_format:number_highlighted_sections": Rule(number_highlighted_sections, "A *jar* and *eggs*.",
                                                           "A *jar* and **.", {"num_highlights": 2}),
-    "detectable_format:multiple_sections": Kind(multiple_sections, "Part 1 a jar Part 2 a lid", "Part 1 a jar Part two",
+    "detectable_format:multiple_sections": Rule(multiple_sections, "Part 1 a jar Part 2 a lid", "Part 1 a jar Part two",
                                                 {"section_spliter": "Part", "num_sections": 2}),
-    "detectable_format:title": Kind(title, "<<Plums>>\nA jar.", "<<>>\nA jar."),
-    "detectable_format:json_format": Kind(json_format, '```json\n{"jar": 2}\n```', "{jar: 2}"),
-    "detectable_format:constrained_response": Kind(constrained_response, "My answer is no.", "My answer is jar."),
-    "detectable_content:number_placeholders": Kind(number_placeholders, "[name] lives in [town].", "[name lives in\n]",
+    "detectable_format:title": Rule(title, "<<Plums>>\nA jar.", "<<>>\nA jar."),
+    "detectable_format:json_format": Rule(json_format, '```json\n{"jar": 2}\n```', "{jar: 2}"),
+    "detectable_format:constrained_response": Rule(constrained_response, "My answer is no.", "My answer is jar."),
+    "detectable_content:number_placeholders": Rule(number_placeholders, "[name] lives in [town].", "[name lives in\n]",
                                                    {"num_placeholders": 2}),
-    "detectable_content:postscript": Kind(postscript, "A jar.\nP. S. A lid.", "A jar.\nPS: A lid.",
+    "detectable_content:postscript": Rule(postscript, "A jar.\nP. S. A lid.", "A jar.\nPS: A lid.",
                                           {"postscript_marker": "P.S."}),
-    "combination:two_responses": Kind(two_responses, "A jar.\n******\nA lid.", "A jar.\n******\nA jar."),
+    "combination:two_responses": Rule(two_responses, "A jar.\n******\nA lid.", "A jar.\n******\nA jar."),
 }

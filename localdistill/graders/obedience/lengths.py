@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from localdistill.graders.obedience.kind import Kind, Relation, compares
+from localdistill.graders.obedience.kind import Relation, Rule, compares
 from localdistill.texts.sentences import sentences_in
 
 _ENDS_WORD = re.compile(r"[.,?!'\"]")
@@ -38,13 +38,13 @@ def nth_paragraph_first_word(answer: str, num_paragraphs: int, nth_paragraph: in
 
 
 LENGTHS = {
-    "length_constraints:number_words": Kind(number_words, "A red jar.", "A jar.",
+    "length_constraints:number_words": Rule(number_words, "A red jar.", "A jar.",
                                             {"num_words": 3, "relation": "at least"}),
-    "length_constraints:number_sentences": Kind(number_sentences, "Ask Dr. Egg. He knows.", "Ask. He knows. I do not.",
+    "length_constraints:number_sentences": Rule(number_sentences, "Ask Dr. Egg. He knows.", "Ask. He knows. I do not.",
                                                 {"num_sentences": 3, "relation": "less than"}),
-    "length_constraints:number_paragraphs": Kind(number_paragraphs, "A jar.\n***\nA lid.", "A jar.\n\nA lid.",
+    "length_constraints:number_paragraphs": Rule(number_paragraphs, "A jar.\n***\nA lid.", "A jar.\n\nA lid.",
                                                  {"num_paragraphs": 2}),
-    "length_constraints:nth_paragraph_first_word": Kind(
+    "length_constraints:nth_paragraph_first_word": Rule(
         nth_paragraph_first_word, "A jar.\n\n\"Plums, again.", "Plums.\n\nA jar.",
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "plums"}),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localdistill.graders.obedience.kind import Kind
+from localdistill.graders.obedience.kind import Rule
 
 
 def _words(answer: str) -> list[str]:
@@ -55,13 +55,13 @@ def repeat(answer: str, word: str, n: int) -> bool:
 
 
 OWN = {
-    "exact": Kind(exact, " PLUM\n", "plum", {"value": "PLUM"}),
-    "one_of": Kind(one_of, "red.", "green", {"values": ["red", "blue"]}),
-    "contains": Kind(contains, "the plum is red", "the pear", {"value": "Plum"}),
-    "count_words": Kind(count_words, "A red jar.", "A jar.", {"n": 3}),
-    "uppercase": Kind(uppercase, "PLUM 3", "Plum"),
-    "lowercase": Kind(lowercase, "a plum.", "A plum."),
-    "no_digits": Kind(no_digits, "three plums", "3 plums"),
-    "ends_with": Kind(ends_with, "Next to the jar.", "The jar is red.", {"value": "jar"}),
-    "repeat": Kind(repeat, "egg, Egg egg", "egg egg", {"word": "egg", "n": 3}),
+    "exact": Rule(exact, " PLUM\n", "plum", {"value": "PLUM"}),
+    "one_of": Rule(one_of, "red.", "green", {"values": ["red", "blue"]}),
+    "contains": Rule(contains, "the plum is red", "the pear", {"value": "Plum"}),
+    "count_words": Rule(count_words, "A red jar.", "A jar.", {"n": 3}),
+    "uppercase": Rule(uppercase, "PLUM 3", "Plum"),
+    "lowercase": Rule(lowercase, "a plum.", "A plum."),
+    "no_digits": Rule(no_digits, "three plums", "3 plums"),
+    "ends_with": Rule(ends_with, "Next to the jar.", "The jar is red.", {"value": "jar"}),
+    "repeat": Rule(repeat, "egg, Egg egg", "egg egg", {"word": "egg", "n": 3}),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localdistill.graders.obedience.detecting import is_in
-from localdistill.graders.obedience.kind import Kind, Relation, compares
+from localdistill.graders.obedience.kind import Relation, Rule, compares
 from localdistill.texts.sentences import treebank_words
 
 
@@ -49,16 +49,16 @@ def repeat_prompt(answer: str, prompt_to_repeat: str) -> bool:
 
 
 WORDING = {
-    "change_case:english_capital": Kind(english_capital, "THE JAR IS ON THE TABLE.", "The jar is on the table."),
-    "change_case:english_lowercase": Kind(english_lowercase, "the jar is on the table.", "The jar is on the table."),
-    "change_case:capital_word_frequency": Kind(capital_word_frequency, "DON'T", "Do NOT",
+    "change_case:english_capital": Rule(english_capital, "THE JAR IS ON THE TABLE.", "The jar is on the table."),
+    "change_case:english_lowercase": Rule(english_lowercase, "the jar is on the table.", "The jar is on the table."),
+    "change_case:capital_word_frequency": Rule(capital_word_frequency, "DON'T", "Do NOT",
                                                {"capital_frequency": 2, "capital_relation": "at least"}),
-    "language:response_language": Kind(response_language, "Das Glas steht auf dem Tisch und ist leer.",
+    "language:response_language": Rule(response_language, "Das Glas steht auf dem Tisch und ist leer.",
                                        "The jar is on the table and it is empty.", {"language": "de"}),
-    "punctuation:no_comma": Kind(no_comma, "A jar and a lid.", "A jar, a lid."),
-    "startend:quotation": Kind(quotation, ' "A jar." ', '"A jar".'),
-    "startend:end_checker": Kind(end_checker, "A jar. Any Questions?\"", "Any questions? A jar.",
+    "punctuation:no_comma": Rule(no_comma, "A jar and a lid.", "A jar, a lid."),
+    "startend:quotation": Rule(quotation, ' "A jar." ', '"A jar".'),
+    "startend:end_checker": Rule(end_checker, "A jar. Any Questions?\"", "Any questions? A jar.",
                                  {"end_phrase": "Any questions?"}),
-    "combination:repeat_prompt": Kind(repeat_prompt, "say jar. Jar.", "Jar. Say jar.",
+    "combination:repeat_prompt": Rule(repeat_prompt, "say jar. Jar.", "Jar. Say jar.",
                                       {"prompt_to_repeat": "Say jar."}),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from localdistill.graders.obedience.kind import Kind, Relation, Word, compares
+from localdistill.graders.obedience.kind import Relation, Rule, Word, compares
 
 
 def _found(word: str, answer: str) -> Iterator[re.Match[str]]:
@@ -33,10 +33,10 @@ def letter_frequency(answer: str, letter: Word, let_frequency: int, let_relation
 
 
 WORDS_USED = {
-    "keywords:existence": Kind(existence, "A jar of Plums.", "A jar.", {"keywords": ["plum", "jar"]}),
-    "keywords:frequency": Kind(frequency, "Eggs and an egg.", "One egg.",
+    "keywords:existence": Rule(existence, "A jar of Plums.", "A jar.", {"keywords": ["plum", "jar"]}),
+    "keywords:frequency": Rule(frequency, "Eggs and an egg.", "One egg.",
                                {"keyword": "egg", "frequency": 2, "relation": "at least"}),
-    "keywords:forbidden_words": Kind(forbidden_words, "The eggs.", "An Egg.", {"forbidden_words": ["egg"]}),
-    "keywords:letter_frequency": Kind(letter_frequency, "A plum.", "A Plump plum.",
+    "keywords:forbidden_words": Rule(forbidden_words, "The eggs.", "An Egg.", {"forbidden_words": ["egg"]}),
+    "keywords:letter_frequency": Rule(letter_frequency, "A plum.", "A Plump plum.",
                                       {"letter": "p", "let_frequency": 2, "let_relation": "less than"}),
 }

@@ -1,0 +1,1 @@
+"""What labels measure beyond their samples."""

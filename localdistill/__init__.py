@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from localdistill.api.runs.budgets import Budget, budget_of
     from localdistill.api.runs.overview import Overview, survey
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
+    from localdistill.api.runs.results import run_result
     from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
     from localdistill.api.runs.verifying import Verified, verify_run, verify_workspace
     from localdistill.api.teachers.examining import Examined, examine_teacher, tune_teacher, worst_cost_usd
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.verdicts import SetVerdicts, verdicts_of
     from localdistill.api.traces.showing import render_trace, sample_traces
     from localdistill.core.disk import size_text
+    from localdistill.core.durations import duration_text
     from localdistill.core.errors import (  # fmt: skip
         Cancelled, DiskFull, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
         StoreLocked, UsageError, nearest, refuse_keys,
@@ -85,10 +87,14 @@ if TYPE_CHECKING:
         ChangedElsewhere, RecipeDraft, new_recipe, older_shape, problems_in, upgrade_recipe,
     )
     from localdistill.recipe.problems import Problem
-    from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, wait
+    from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, typed_again, wait
     from localdistill.safety.secrets import without_secrets
     from localdistill.safety.text import display_safe, json_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
+    from localdistill.scorecard.result import Advice, Result, ResultRow
+    from localdistill.scorecard.result_text import (  # fmt: skip
+        result_cells, result_head, result_notes, result_to_markdown, result_to_text,
+    )
     from localdistill.spending.ledger import SpendLedger
     from localdistill.stages.checking import check_recipe, require_sound
     from localdistill.stages.rechecking import last_probe

@@ -24,10 +24,12 @@ def model(name: str, right: int, seed: int = 0, stopped: str = "", tokens: int =
     return ContestantResult(name, seed, "f", False, 100, stopped, items)
 
 
-def card(task: str, right: Mapping[str, int], guard: bool = False, stopped: str = "") -> ScoreCard:
+def card(task: str, right: Mapping[str, int], guard: bool = False, stopped: str = "",
+         margin: float = 0.1) -> ScoreCard:
     """One seed each; the arm named `stopped` did not train to the end."""
     models = [model(name, count, stopped="time" if name == stopped else "") for name, count in right.items()]
-    return build_score_card(models, base="base", task=task, grader="exact", is_guard=guard)
+    return build_score_card(models, base="base", task=task, grader="exact", is_guard=guard,
+                            margin=margin)
 
 
 def test_the_highest_score_that_costs_a_guard_is_not_best() -> None:
@@ -71,6 +73,15 @@ def test_an_arm_that_no_guard_measured_is_not_taken_for_harmless() -> None:
     assert choose_arm([sums, card("manners", {"a": 90, "b": 90}, guard=True)]).arm == "", "no base, no verdict"
 
 
+def test_a_guard_must_be_shown_to_hold_and_a_small_known_loss_is_allowed() -> None:
+    sums = card("sums", {"base": 10, "a": 90})
+    manners = {"base": 90, "a": 88}
+    assert choose_arm([sums, card("manners", manners, guard=True)]).arm == "a"
+    strict = choose_arm([sums, card("manners", manners, guard=True, margin=0.05)])
+    assert strict.arm == "" and "a guard may lose 5 points, and that must be shown" in strict.reason
+    assert "where a loss of up to" in strict.candidates[0].sentence
+
+
 def test_harm_on_a_second_target_counts_too() -> None:
     cards = [card("sums", {"base": 10, "a": 90, "b": 50}), card("proofs", {"base": 80, "a": 20, "b": 82})]
     assert choose_arm(cards).arm == "b"
@@ -99,7 +110,7 @@ def test_several_seeds_are_judged_together() -> None:
 
 def test_what_speaks_against_an_arm_and_what_nobody_knows_is_said() -> None:
     sums, manners = (card("sums", {"base": 14, "a": 42, "b": 15}),
-                     card("manners", {"base": 91, "a": 22, "b": 90}, guard=True))
+                     card("manners", {"base": 91, "a": 22, "b": 90}, guard=True, margin=0.05))
     assert cautions(standings_of([sums, manners], "a")) == ["worse on manners (guard) (-69.0 points)"]
     of_b = cautions(standings_of([sums, manners], "b"))
     assert of_b[0] == "cannot be told from the base on sums (+1.0 points)"

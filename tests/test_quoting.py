@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from localdistill import Plan, Workspace, make_plan, parse_recipe, start, wait
-from localdistill.api.recipes.quoting import duration, total_of
+from localdistill.api.recipes.quoting import total_of
+from localdistill.core.durations import estimate_text
 from tests.helpers import counting_server, write_questions
 
 
@@ -70,4 +71,4 @@ def test_ranges_widen_with_scatter_and_shrink_with_replies() -> None:
     assert few.middle == many.middle == 2000
     assert many.high - many.low < few.high - few.low
     assert total_of([2.0] * 5, 10).high == 20.0
-    assert [duration(s) for s in (40, 120, 7200)] == ["40 s", "2 min", "2.0 h"]
+    assert [estimate_text(s) for s in (40, 120, 7200)] == ["40 s", "2 min", "2.0 h"]

@@ -4,6 +4,7 @@ closing this changes nothing about them. What the first picture does not need is
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -219,7 +220,7 @@ class LocalDistillApp(App[None]):
                      accepted: Sequence[str] = (), then: str = "runs") -> None:
         """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`.
         Terms of use that nobody accepted are asked for first."""
-        from localdistill import TermsQuestion, accept_terms, load_recipe, open_terms, recipe_file, start
+        from localdistill import TermsQuestion, accept_terms, load_recipe, open_terms, recipe_file, start, typed_again
 
         if self._starts:
             return
@@ -231,7 +232,8 @@ class LocalDistillApp(App[None]):
             accept_terms(recipe, self.workspace, accepted)
             if questions := open_terms(recipe, self.workspace):
                 return questions
-            return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until)
+            return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until,
+                         named=typed_again(name, settings))
 
         def refused(error: LocalDistillError) -> None:
             self._starts = False
@@ -272,8 +274,12 @@ class LocalDistillApp(App[None]):
 
         verb, _, rest = command.partition(" ")
         target = rest.split(" ")[0]
-        if verb == "run":
-            self.start_recipe(target)
+        if verb in ("run", "evaluate", "export"):
+            name, *options = shlex.split(rest)
+            given = dict(zip(options[::2], options[1::2], strict=False))
+            seeds = [f"train.seeds={given['--seeds']}"] if "--seeds" in given else []
+            chosen = [value for option, value in zip(options[::2], options[1::2], strict=False) if option == "--set"]
+            self.start_recipe(name, [*chosen, *seeds], until="" if verb == "run" else verb)
         elif verb == "attach":
             self.attach(target)
             self.go("runs")
@@ -286,7 +292,7 @@ class LocalDistillApp(App[None]):
                          lambda model: self.go("chat", file=model) if self.screen is here else None)
         else:
             self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs",
-                     "exports": "export"}.get(verb, "home"))
+                     "exports": "export", "scores": "evaluate"}.get(verb, "home"))
 
     # ---- actions
 

@@ -17,6 +17,7 @@ from localdistill.cli import (
     logprobs,
     output,
     recipes,
+    results,
     running,
     scores,
     status,
@@ -65,6 +66,7 @@ teachers.register(app)
 ui.register(app)
 traces.register(app)
 data.register(app)
+results.register(app)
 scores.register(app)
 exports.register(app)
 chat.register(app)

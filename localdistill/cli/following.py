@@ -18,6 +18,7 @@ from localdistill import (
     StageFinished,
     StageStarted,
     Warned,
+    duration_text,
 )
 from localdistill.cli import output
 
@@ -32,7 +33,7 @@ def sentence(event: Event) -> str | None:
         case StageStarted():
             return event.stage
         case StageFinished():
-            return f"  {event.stage} took {output.duration(event.elapsed_s)}" + (
+            return f"  {event.stage} took {duration_text(event.elapsed_s)}" + (
                 " (everything was done before)" if event.reused else ""
             )
         case ArtifactWritten():
@@ -49,7 +50,7 @@ def sentence(event: Event) -> str | None:
         case Failed():
             return f"error: {event.text}" + (f"\n  try: {event.hint}" if event.hint else "")
         case RunFinished():
-            return f"run {event.state} after {output.duration(event.elapsed_s)}"
+            return f"run {event.state} after {duration_text(event.elapsed_s)}"
     return None
 
 

@@ -219,14 +219,6 @@ def _is_ascii(stream: TextIO | None) -> bool:
 # ---- words
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people read them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def counts(values: Mapping[str, Any]) -> str:
     """`name value, name value`."""
     return ", ".join(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -71,26 +70,17 @@ def _start(
     detach: bool,
     as_json: bool,
 ) -> None:
-    from localdistill import start
+    from localdistill import start, typed_again
 
     recipe, text, base = read_recipe(name, settings, seeds)
     place = workspace_of(workspace, may_be_new=True)
     accept_terms(recipe, place, accepted or [])
-    folder = start(place, recipe, text, base, until, named=_named(name, settings, seeds))
+    changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
+    folder = start(place, recipe, text, base, until, named=typed_again(name, changes))
     if detach:
         _say_started(folder, as_json)
         return
     _watch(folder, place, as_json)
-
-
-def _named(name: str, settings: list[str], seeds: int | None) -> str:
-    """The recipe and its settings as they can be typed again, in any folder."""
-    from localdistill import recipe_file
-
-    file = recipe_file(name)
-    given = str(file.resolve()) if file == Path(name).expanduser() else name
-    changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
-    return shlex.join([given, *(part for change in changes for part in ("--set", change))])
 
 
 def _say_started(folder: Any, as_json: bool) -> None:
@@ -118,9 +108,14 @@ def _watch(folder: Any, place: Any, as_json: bool) -> None:
 
 
 def _say_finished(folder: Any, place: Any) -> None:
-    """The command that opens a chat with what the run exported."""
-    from localdistill import Workspace, exports_of
+    """What the run came to, and the command that opens a chat with what it exported."""
+    from localdistill import LocalDistillError, Workspace, exports_of, result_to_text, run_result
 
+    if "evaluate" in folder.request()["stages"]:
+        try:
+            output.data("\n" + result_to_text(run_result(place, folder.id)), end="")
+        except LocalDistillError as error:  # what it made is there all the same
+            output.talk(f"its result cannot be shown: {error.message}")
     if "export" in folder.request()["stages"] and any(made.files for made in exports_of(place, folder.id)):
         is_here = Workspace.find(None).root == place.root
         output.talk("chat with it:")

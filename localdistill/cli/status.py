@@ -30,5 +30,7 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
         output.data(f"{label:<10} {text}")
     chain = "  ".join(f"{MARKS[step.state]} {step.stage}" for step in seen.chain)
     output.data(f"{'chain':<10} {chain}" + (f"   ({seen.run})" if seen.run else ""))
+    if seen.result is not None:
+        output.data(f"{'result':<10} {seen.result_run}: {seen.result.sentence}")
     for step in seen.next_steps:
         output.data(f"{'next':<10} {step.text}: localdistill {step.command}")

@@ -28,6 +28,7 @@ from localdistill.recipe.trace_sets import (
     TraceSet,
     without_name,
 )
+from localdistill.scorecard.card import GUARD_MARGIN
 
 
 def _tables_by_name(value: Any) -> Any:
@@ -136,6 +137,9 @@ class EvaluateSection(Options):
     """Benchmarks; a guard task is one outside the target."""
     max_tokens: int = Field(1024, ge=1)
     """One cap on new tokens for every contestant."""
+    guard_margin: float = Field(GUARD_MARGIN, ge=0, le=1)
+    """How much of a guard's score an arm may lose, 0 to 1, and still be called harmless: the whole interval of its
+    difference from the base must lie above minus this."""
     exclude_contaminated: bool = True
     """Leave out items whose question stands in the training set (they are counted)."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
@@ -148,7 +152,8 @@ class ExportSection(Options):
 
     arm: str = "best"
     """Name of an arm, `base`, or `best`: the arm with the highest score on the first task that is no guard, of those
-    that are better than the base there and worse on no other task; where there is none, nothing is exported."""
+    that are better than the base there, worse on no other target, and lose no more than `evaluate.guard_margin` on any
+    guard; where there is none, nothing is exported."""
     to: tuple[Member, ...] = ()
     """Exporters in order, at least one."""
 

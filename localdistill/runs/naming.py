@@ -1,11 +1,15 @@
-"""Which run is meant when nobody names one: never one that the command makes no sense for, and never one of several."""
+"""What runs are called: which one is meant when nobody names one - never one that the command makes no sense for, and
+never one of several -, and how the recipe of one is typed again."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from localdistill.core.errors import UsageError
+from localdistill.modelfiles.shipped import recipe_file
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder, RunStatus
 from localdistill.workspace.run_listing import RunListing
@@ -56,3 +60,10 @@ def _none(purpose: str, known: Sequence[RunStatus], living: Sequence[RunStatus])
                           f"localdistill attach {living[-1].run_id}")
     return UsageError(f"no run has to be resumed (the newest, {known[-1].run_id}, is {known[-1].state})",
                       f"to go through it once more: localdistill resume {known[-1].run_id}")
+
+
+def typed_again(name: str, settings: Sequence[str] = ()) -> str:
+    """A recipe, named by its file or as a shipped one, and its settings as they can be typed again in any folder."""
+    file = recipe_file(name)
+    given = str(file.resolve()) if file == Path(name).expanduser() else name
+    return shlex.join([given, *(part for change in settings for part in ("--set", change))])

@@ -14,6 +14,7 @@ from statistics import fmean
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard.card import (
+    GUARD_MARGIN,
     CategoryScore,
     Comparison,
     ContestantResult,
@@ -51,9 +52,10 @@ _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a 
 
 
 def build_score_card(contestants: Sequence[ContestantResult], base: str, task: str, grader: str,
-                     is_guard: bool = False, metrics: Mapping[str, str] | None = None) -> ScoreCard:
+                     is_guard: bool = False, metrics: Mapping[str, str] | None = None,
+                     margin: float = GUARD_MARGIN) -> ScoreCard:
     """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
-    metrics: what each means.
+    metrics: what each means; margin: what may be lost of the score, 0..1, where the task is a guard.
 
     Raises LocalDistillError when they did not answer the same items in the same order.
     """
@@ -72,7 +74,7 @@ def build_score_card(contestants: Sequence[ContestantResult], base: str, task: s
                    for comparison in _compare_family(family, pairs, arms, base, spread)]
     items = len(contestants[0].items) if contestants else 0
     return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds),
-                     metrics=_meanings(rows, metrics))
+                     metrics=_meanings(rows, metrics), margin=margin)
 
 
 def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str, grader: str, is_guard: bool,

@@ -14,6 +14,8 @@ from localdistill.core.stored import Stored
 
 Verdict = Literal["better", "worse", "cannot tell"]
 FamilyName = Literal["base", "arms"]
+GUARD_MARGIN = 0.05
+"""How much of a guard's score may be lost, where nobody said it."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class ScoreCard:
     """The trained model whose forms (merged, exported files) the rows are; empty when they are contestants."""
     metrics: Mapping[str, str] = field(default_factory=dict)
     """What each metric of the rows means."""
+    margin: float = GUARD_MARGIN
+    """What may be lost of the score, 0..1, where the task is a guard; cards of older versions say nothing of it."""
 
     def row(self, name: str) -> ScoreRow:
         """The line of one model. Raises KeyError."""

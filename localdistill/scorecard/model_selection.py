@@ -29,6 +29,28 @@ class Standing:
     """95 %, of the difference."""
     why: str = ""
     """Why it was not compared."""
+    p_adjusted: float | None = None
+    """That decided the verdict, after Holm; None where nothing was compared, or an older version did not keep it."""
+    detectable: float | None = None
+    """Smallest true difference that the comparison finds with 80 % probability."""
+    margin: float | None = None
+    """Of a guard: what may be lost, 0..1. None of a target, and in what older versions kept."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether a guard is shown to keep its score up to the margin: the whole interval lies above minus that. What
+        was not compared is never taken for harmless."""
+        return self.interval is not None and self.interval[0] > -(self.margin or 0.0)
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether the arm is known to be worse here, and not to hold as a guard does."""
+        return self.verdict == "worse" and not (self.is_guard and self.holds)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether nothing here speaks against the arm: a guard holds, another target is not worse."""
+        return self.holds if self.is_guard else self.verdict in ("better", "cannot tell")
 
     @property
     def sentence(self) -> str:
@@ -38,7 +60,9 @@ class Standing:
             return f"not compared with the base on {where}" + (f": {self.why}" if self.why else "")
         points = f"({100 * (self.difference or 0.0):+.1f} points)"
         said = {"better": "better on", "worse": "worse on"}.get(self.verdict, "cannot be told from the base on")
-        return f"{said} {where} {points}"
+        lost = -100 * self.interval[0] if self.interval else 0.0
+        is_open = self.is_guard and self.margin is not None and not self.holds and self.verdict != "worse"
+        return f"{said} {where} {points}" + (f", where a loss of up to {lost:.1f} is not ruled out" if is_open else "")
 
 
 @dataclass(frozen=True)
@@ -68,9 +92,9 @@ class Choice:
 
 
 def choose_arm(cards: Sequence[ScoreCard]) -> Choice:
-    """The best arm that is better than the base on the target - the first task that is no guard - and neither worse
-    nor uncompared on any other task. Of several the highest score wins; of equals the one that lost least elsewhere,
-    then the shorter replies, then the order of the recipe."""
+    """The best arm that is better than the base on the target - the first task that is no guard -, holds on every
+    guard, and is neither worse nor uncompared on any other target. Of several the highest score wins; of equals the one
+    that lost least elsewhere, then the shorter replies, then the order of the recipe."""
     target = next((card for card in cards if not card.is_guard), None)
     if target is None:
         return Choice("", "no task says what should get better: every task is a guard" if cards else
@@ -79,8 +103,7 @@ def choose_arm(cards: Sequence[ScoreCard]) -> Choice:
     candidates = tuple(_candidate(row.name, cards, target) for row in rows)
     good = [candidate for candidate in candidates if candidate.may_export]
     if not good:
-        return Choice("", f"no arm is better than the base on {target.task} and no worse anywhere else"
-                      if candidates else "no arm was measured", candidates)
+        return Choice("", _why_none(candidates, target), candidates)
     best = max(good, key=lambda candidate: _rank(candidate, target))
     return Choice(best.arm, _reason(best, good, target), candidates)
 
@@ -99,7 +122,7 @@ def cautions(standings: Sequence[Standing]) -> list[str]:
     if targets and targets[0].verdict == "cannot tell":
         found.append(targets[0].sentence)
     for standing in standings:
-        if standing.is_guard and standing.verdict == "cannot tell" and standing.interval and standing.interval[0] < 0:
+        if standing.is_guard and standing.verdict == "cannot tell" and not standing.holds and standing.interval:
             found.append(f"a loss of up to {-100 * standing.interval[0]:.1f} points on {standing.task} (guard) is not "
                          "ruled out")
     if not any(standing.is_guard for standing in standings):
@@ -110,8 +133,15 @@ def cautions(standings: Sequence[Standing]) -> list[str]:
 def _candidate(arm: str, cards: Sequence[ScoreCard], target: ScoreCard) -> ArmStanding:
     standings = standings_of(cards, arm)
     wanted = next(standing for card, standing in zip(cards, standings, strict=True) if card is target)
-    harmless = all(standing.verdict in ("better", "cannot tell") for standing in standings)
-    return ArmStanding(arm, standings, wanted.verdict == "better" and harmless)
+    return ArmStanding(arm, standings, wanted.verdict == "better" and all(one.is_harmless for one in standings))
+
+
+def _why_none(candidates: Sequence[ArmStanding], target: ScoreCard) -> str:
+    if not candidates:
+        return "no arm was measured"
+    margins = [standing.margin for standing in candidates[0].standings if standing.margin is not None]
+    return (f"no arm is better than the base on {target.task} and no worse anywhere else"
+            + (f": a guard may lose {100 * margins[0]:g} points, and that must be shown" if margins else ""))
 
 
 def _standing(card: ScoreCard, arm: str) -> Standing:
@@ -122,7 +152,8 @@ def _standing(card: ScoreCard, arm: str) -> Standing:
     if entry is None:
         return Standing(card.task, card.is_guard, "not compared", **known, why=_why(mine, base))
     return Standing(card.task, card.is_guard, entry.verdict, **known, difference=entry.difference,
-                    interval=entry.interval)
+                    interval=entry.interval, p_adjusted=entry.p_adjusted, detectable=entry.detectable,
+                    margin=card.margin if card.is_guard else None)
 
 
 def _against_base(card: ScoreCard, arm: str) -> Comparison | None:

@@ -4,12 +4,10 @@ model outputs are never printed here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 
 from localdistill.scorecard.card import Comparison, ScoreCard, ScoreRow
+from localdistill.scorecard.paper import cut, markdown_table, p_text, percent, points, signed, table, wrapped
 
-WIDTH = 100
-_NAME_WIDTH = 24
 _CATEGORIES_PER_TABLE = 8
 _METRICS_PER_TABLE, _METRIC_WIDTH = 4, 16
 
@@ -18,40 +16,40 @@ _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished
 
 def to_text(card: ScoreCard) -> str:
     """The card as plain text of at most 100 columns."""
-    lines = [*_wrapped(_title(card)), "", *_table(_HEAD, [_cells(row) for row in card.rows])]
+    lines = [*wrapped(_title(card)), "", *table(_HEAD, [_cells(row) for row in card.rows])]
     lines += _notes(card)
     if any(row.categories for row in card.rows) and not card.forms_of:
         lines += ["", "score by category:", *_category_tables(card)]
     if card.metrics:
         lines += ["", "also measured (means over the items):", *_metric_tables(card)]
-        lines += [row for name, text in card.metrics.items() if text for row in _wrapped(f"{name}: {text}", "", "  ")]
+        lines += [row for name, text in card.metrics.items() if text for row in wrapped(f"{name}: {text}", "", "  ")]
     for family, title in (("base", f"against {card.base}:"), ("arms", "arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
             lines += ["", title]
             for entry in found:
-                lines += _wrapped(_sentence(entry) + _same_text(card, entry), "  ", "    ")
-    lines += ["", *_wrapped(card.scope), *_wrapped(_explanation(card))]
+                lines += wrapped(_sentence(entry) + _same_text(card, entry), "  ", "    ")
+    lines += ["", *wrapped(card.scope), *wrapped(_explanation(card))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def to_markdown(card: ScoreCard) -> str:
     """The card as Markdown."""
-    lines = [f"**{_title(card)}**", "", *_markdown_table(_HEAD, [_cells(row) for row in card.rows])]
+    lines = [f"**{_title(card)}**", "", *markdown_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += ["", *_notes(card)] if _notes(card) else []
     if any(row.categories for row in card.rows) and not card.forms_of:
         names = _category_names(card)
         rows = [(row.name, *_category_cells(row, names)) for row in card.rows]
-        lines += ["", "Score by category:", "", *_markdown_table(("model", *names), rows)]
+        lines += ["", "Score by category:", "", *markdown_table(("model", *names), rows)]
     if card.metrics:
         rows = [(row.name, *_metric_cells(row, list(card.metrics))) for row in card.rows]
-        lines += ["", "Also measured (means over the items):", "", *_markdown_table(("model", *card.metrics), rows), ""]
+        lines += ["", "Also measured (means over the items):", "", *markdown_table(("model", *card.metrics), rows), ""]
         lines += [f"- `{name}`: {text}" for name, text in card.metrics.items() if text]
     for family, title in (("base", f"Against {card.base}:"), ("arms", "Arms against each other:")):
         found = [entry for entry in card.comparisons if entry.family == family]
         if found:
             head = ("pair", "difference", "95 % interval", "p (Holm)", "won / lost", "could be seen", "verdict")
-            lines += ["", title, "", *_markdown_table(head, [_comparison_cells(entry) for entry in found])]
+            lines += ["", title, "", *markdown_table(head, [_comparison_cells(entry) for entry in found])]
     lines += ["", card.scope, "", _explanation(card)]
     return "\n".join(lines) + "\n"
 
@@ -66,9 +64,9 @@ def _title(card: ScoreCard) -> str:
 
 def _cells(row: ScoreRow) -> tuple[str, ...]:
     mark = " *" if row.stopped_early else ""
-    finished = "-" if row.score_finished is None else _percent(row.score_finished)
-    return (row.name + mark, _percent(row.score), f"{_percent(row.interval[0])} - {_percent(row.interval[1])}",
-            _percent(row.finished_share), _percent(row.limit_share), finished, f"{row.mean_answer_tokens:.0f}",
+    finished = "-" if row.score_finished is None else percent(row.score_finished)
+    return (row.name + mark, percent(row.score), f"{percent(row.interval[0])} - {percent(row.interval[1])}",
+            percent(row.finished_share), percent(row.limit_share), finished, f"{row.mean_answer_tokens:.0f}",
             f"{row.trained_tokens:,}" if row.trained_tokens else "-")
 
 
@@ -78,14 +76,14 @@ def _notes(card: ScoreCard) -> list[str]:
                for row in card.rows if row.stopped_early]
     undecided = [f"{row.name}: {row.undecided} of its {row.items * len(row.seeds)} items could not be judged, and "
                  "count as wrong" for row in card.rows if row.undecided]
-    return [line for text in (*stopped, *undecided) for line in _wrapped(text)]
+    return [line for text in (*stopped, *undecided) for line in wrapped(text)]
 
 
 def _sentence(entry: Comparison) -> str:
     low, high = entry.interval
-    return (f"{entry.first} vs {entry.second}: {entry.verdict.upper()}, {_signed(entry.difference)} points "
-            f"({_signed(low)} to {_signed(high)}), p {_p(entry.p_adjusted)}, won {entry.won}, lost {entry.lost}, "
-            f"{_points(entry.detectable)} points could be seen")
+    return (f"{entry.first} vs {entry.second}: {entry.verdict.upper()}, {signed(entry.difference)} points "
+            f"({signed(low)} to {signed(high)}), p {p_text(entry.p_adjusted)}, won {entry.won}, lost {entry.lost}, "
+            f"{points(entry.detectable)} points could be seen")
 
 
 def _same_text(card: ScoreCard, entry: Comparison) -> str:
@@ -95,8 +93,8 @@ def _same_text(card: ScoreCard, entry: Comparison) -> str:
 
 def _comparison_cells(entry: Comparison) -> tuple[str, ...]:
     low, high = entry.interval
-    return (f"{entry.first} vs {entry.second}", _signed(entry.difference), f"{_signed(low)} to {_signed(high)}",
-            _p(entry.p_adjusted), f"{entry.won} / {entry.lost}", _points(entry.detectable), entry.verdict)
+    return (f"{entry.first} vs {entry.second}", signed(entry.difference), f"{signed(low)} to {signed(high)}",
+            p_text(entry.p_adjusted), f"{entry.won} / {entry.lost}", points(entry.detectable), entry.verdict)
 
 
 def _explanation(card: ScoreCard) -> str:
@@ -112,7 +110,7 @@ def _category_names(card: ScoreCard) -> list[str]:
 
 
 def _category_cells(row: ScoreRow, names: Sequence[str]) -> list[str]:
-    scores = {found.category: _percent(found.score) for found in row.categories}
+    scores = {found.category: percent(found.score) for found in row.categories}
     return [scores.get(name, "-") for name in names]
 
 
@@ -121,7 +119,7 @@ def _category_tables(card: ScoreCard) -> list[str]:
     for start in range(0, len(names), _CATEGORIES_PER_TABLE):
         part = names[start:start + _CATEGORIES_PER_TABLE]
         rows = [(row.name, *_category_cells(row, part)) for row in card.rows]
-        lines += _table(("category", *(_cut(name or "(none)", 8) for name in part)), rows)
+        lines += table(("category", *(cut(name or "(none)", 8) for name in part)), rows)
     return lines
 
 
@@ -135,42 +133,5 @@ def _metric_tables(card: ScoreCard) -> list[str]:
     for start in range(0, len(names), _METRICS_PER_TABLE):
         part = names[start:start + _METRICS_PER_TABLE]
         rows = [(row.name, *_metric_cells(row, part)) for row in card.rows]
-        lines += _table(("model", *(_cut(name, _METRIC_WIDTH) for name in part)), rows)
+        lines += table(("model", *(cut(name, _METRIC_WIDTH) for name in part)), rows)
     return lines
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cut = [(_cut(row[0], _NAME_WIDTH), *row[1:]) for row in rows]
-    widths = [max(len(row[column]) for row in [head, *cut]) for column in range(len(head))]
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-            for row in [head, *cut]]
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return [f"| {line} |" for line in lines]
-
-
-def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:
-    return wrap(text, WIDTH, initial_indent=first, subsequent_indent=later)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[:width - 1] + "…"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f}%"
-
-
-def _points(difference: float) -> str:
-    return f"{difference * 100:.1f}"
-
-
-def _signed(difference: float) -> str:
-    return f"{difference * 100:+.1f}"
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -27,7 +27,8 @@ VERSION = 1
 
 def run(context: StageContext) -> None:
     """Leave the score card of every task, and the arm that may be exported unasked."""
-    field = contestants(context)
+    section, field = context.recipe.evaluate, contestants(context)
+    assert section is not None
     cards, answers = [], []
     for bench in benches(context):
         results = []
@@ -36,7 +37,8 @@ def run(context: StageContext) -> None:
             answers.append(digest)
             results.append(contestant.result(items))
         task = bench.task
-        card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics)
+        card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
+                                section.guard_margin)
         cards.append(card)
         context.emit(Noted(to_text(card)))
     digest = _write(context, cards, answers)

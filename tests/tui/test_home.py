@@ -233,7 +233,7 @@ async def test_keys_pressed_in_a_hurry_start_one_run(tmp_path: Path, monkeypatch
     begun = threading.Event()
     started: list[str] = []
 
-    def slow(workspace: Workspace, recipe: Recipe, *rest: object) -> RunFolder:
+    def slow(workspace: Workspace, recipe: Recipe, *rest: object, **named: object) -> RunFolder:
         started.append(recipe.name)
         begun.wait(20)
         raise UsageError("enough", "nothing was started")

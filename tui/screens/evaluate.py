@@ -11,13 +11,24 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Comparison, FlippedItem, LocalDistillError, ScoreCard, Scores, flipped, score_card
+from localdistill import (
+    Comparison,
+    FlippedItem,
+    LocalDistillError,
+    ScoreCard,
+    Scores,
+    flipped,
+    result_to_markdown,
+    score_card,
+)
 from tui.commands import Command
 from tui.run_page import RunPage, stage_commands
 from tui.state import AppState, RunView
-from tui.text import fitted, joined, line, shown
+from tui.text import fitted, joined, line, safe, shown
+from tui.widgets.copy_line import copyable
 from tui.widgets.interval_bars import difference_bar, scale_of, score_bar
 from tui.widgets.progress import WorkLine
+from tui.widgets.result_box import ResultBox
 
 STAGE = "evaluate"
 _MUTED = "$foreground-muted"
@@ -40,6 +51,8 @@ class EvaluatePage(RunPage):
         *stage_commands("evaluate", STAGE),
         Command("evaluate.card", "show: next score card", "scores", "screen.next_card", "c",
                 "Tasks, guard tasks, and the forms of the exported model.", word="card"),
+        Command("evaluate.result", "copy: the result as Markdown", "result", "screen.copy_result", "y",
+                "What won, what it cost, how sure that is, and the next step: to the clipboard.", in_footer=False),
         Command("evaluate.flips", "show: items won and lost", "scores", "screen.toggle_flips", "f",
                 "What turned between the two models of the chosen comparison, with both outputs.", word="won/lost"),
     )
@@ -58,6 +71,7 @@ class EvaluatePage(RunPage):
         yield WorkLine(id="work")
         with Horizontal(id="split"):
             with Vertical(id="card"):
+                yield ResultBox(id="result")
                 yield Static(id="cards")
                 yield Static(id="table")
                 explained = shown("   points (95 % interval), and what could be seen", _MUTED)
@@ -137,6 +151,7 @@ class EvaluatePage(RunPage):
         if not self.cards:
             return
         card = self.cards[self._card % len(self.cards)]
+        self.query_one(ResultBox).show(self._scores.result if self._scores and card is self.cards[0] else None)
         width = (self.query_one("#card").content_region.width or 78) - 1
         self.put("#cards", _tabs(self.cards, card))
         self.put("#table", _rows(card, width))
@@ -153,7 +168,6 @@ class EvaluatePage(RunPage):
         problems = self._scores.problems if self._scores else ()
         self.put("#scope", joined(*(shown(f"not measured: {text}\n", "$warning") for text in missing),
                                   *(shown(f"! {text}\n", "$warning") for text in problems),
-                                  *(_best(self._scores) if self._scores and card is self.cards[0] else ()),
                                   shown(card.scope, _MUTED), *_metrics(card),
                                   *(_categories(card) if self.size.height >= 40 else ())))
 
@@ -215,6 +229,15 @@ class EvaluatePage(RunPage):
             self.query_one("#verdicts", OptionList).highlighted = 0
             self._draw_card()
 
+    def action_copy_result(self) -> None:
+        """The result as Markdown, to the clipboard."""
+        result = self._scores.result if self._scores else None
+        if result is None:
+            self.notify("there is no result yet", markup=False)
+            return
+        self.app.copy_to_clipboard(copyable(safe(result_to_markdown(result))))
+        self.notify("the result is in the clipboard, as Markdown", markup=False)
+
     def action_toggle_flips(self, on: bool | None = None) -> None:
         """Items that turned, in place of the card where both have no room."""
         self.set_class(not self.has_class("-flips") if on is None else on, "-flips")
@@ -233,13 +256,6 @@ def _tabs(cards: Iterable[ScoreCard], here: ScoreCard) -> Content:
             f"forms of {line(here.forms_of)}" if here.forms_of else seeds]
     what += ["guard task: outside what was trained"] if here.is_guard else []
     return joined(*parts, shown(" c: next\n", _MUTED), shown(", ".join(what) + "\n", _MUTED))
-
-
-def _best(scores: Scores) -> Iterable[Content]:
-    """What `best` means for this run, and why."""
-    if scores.why_best:
-        yield shown("best: " if scores.best else "best: none  ", "bold")
-        yield shown(f"{line(scores.why_best, 400)}\n", _MUTED)
 
 
 def _rows(card: ScoreCard, width: int) -> Content:

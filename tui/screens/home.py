@@ -23,6 +23,7 @@ from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import DIM, MUTED, Facts
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
+from tui.widgets.result_box import ResultBox
 
 if TYPE_CHECKING:
     from localdistill import Finding, ImportReport, Overview
@@ -91,6 +92,8 @@ class HomePage(Page):
             yield Pipeline(id="chain")
         with Container(id="columns"):
             with Vertical(id="left"):
+                yield Static(id="result-title", classes="title")
+                yield ResultBox(id="result", rows=True)
                 yield Static(shown("next", "bold"), classes="title", id="next-title")
                 yield OptionList(id="steps", markup=False)
                 yield Static(shown("runs", "bold"), classes="title", id="runs-title")
@@ -125,6 +128,10 @@ class HomePage(Page):
         self.query_one("#facts", Facts).show([("folder", str(overview.root)), *overview.facts])
         self.query_one("#welcome", Static).update(_welcome(str(overview.root)))
         self.query_one("#guide-facts", Facts).show([f for f in overview.facts if f[0] in ("machine", "disk")])
+        self.query_one(ResultBox).show(overview.result)
+        self.query_one("#result-title").display = overview.result is not None
+        title = joined(shown("result", "bold"), shown(f" of {line(overview.result_run)}", MUTED))
+        self.query_one("#result-title", Static).update(title)
         steps = self.query_one("#steps", OptionList)
         steps.clear_options()
         steps.add_options([Option(_step(step.text, step.command)) for step in overview.next_steps])
@@ -169,8 +176,11 @@ class HomePage(Page):
     def show(self, state: AppState) -> None:
         """The chain follows the run that is watched; the list follows the runs."""
         self._draw_chain(state)
-        if state.watched is not None:
-            self.query_one(SaidLog).show(state.watched.said)
+        watched = state.watched
+        speaks = watched is not None and (watched.is_alive or self._seen is None or self._seen.overview.result is None)
+        self.query_one("#said-title").display = self.query_one(SaidLog).display = speaks
+        if watched is not None and speaks:
+            self.query_one(SaidLog).show(watched.said)
         if state.runs == self._runs:
             return
         before, self._runs = self._runs, state.runs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from localdistill.core.durations import estimate_text
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Measured
 from localdistill.core.records import Prompt, Usage
@@ -144,13 +145,14 @@ def _time(workspace: Workspace, section: EngineSection, calls: int,
     rate = _measured_rate(workspace, section)
     if replies and rate:
         out = total_of([float(reply[1]) for reply in replies], calls)
-        return f"about {duration(out.middle / rate)}, at the {rate:,.0f} tokens per second of an earlier run"
+        return f"about {estimate_text(out.middle / rate)}, at the {rate:,.0f} tokens per second of an earlier run"
     if replies and issubclass(ENGINES.load(section.use).Options, WireOptions):
         alone = total_of([reply[2] for reply in replies], calls).middle
         width = int(section.options.get("concurrency") or 0)
         if width:
-            return f"about {duration(alone / width)} with {width} in flight"
-        return f"{duration(alone / MOST_IN_FLIGHT)} to {duration(alone / 16)}, by how many the server takes at once"
+            return f"about {estimate_text(alone / width)} with {width} in flight"
+        least, most = estimate_text(alone / MOST_IN_FLIGHT), estimate_text(alone / 16)
+        return f"{least} to {most}, by how many the server takes at once"
     return "unknown until this teacher was asked once"
 
 
@@ -169,10 +171,3 @@ def _measured_rate(workspace: Workspace, section: EngineSection) -> float:
             if rates:
                 return rates[-1]
     return 0.0
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

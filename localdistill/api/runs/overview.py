@@ -6,13 +6,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
+from localdistill.api.runs.results import run_result
 from localdistill.core.disk import size_text
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
+from localdistill.scorecard.result import Result
 from localdistill.stages.outputs import OUTPUTS, ExportOutput, has_output, is_due, read_output
 from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
@@ -52,6 +55,10 @@ class Overview:
     run: str
     """Id of the run that `chain` speaks of: the newest that runs, else the newest; empty when there is none."""
     next_steps: tuple[NextStep, ...]
+    result: Result | None = None
+    """Of the newest run that has one."""
+    result_run: str = ""
+    """Which run that is."""
 
 
 def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
@@ -62,10 +69,26 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     newest = RunFolder(workspace.runs / status.run_id) if status else None
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
-    steps = tuple(_steps(workspace, newest, status, counts.traces if counts else 0))
+    result, result_run = _result(workspace, runs)
+    steps = [*_steps(workspace, newest, status, counts.traces if counts else 0)]
+    if result is not None and result.next and result.next.command and status and status.run_id == result_run \
+            and status.state == "finished":
+        steps.insert(0, NextStep(result.next.text, result.next.command))
     chain, damages = _chain(newest, status)
     return Overview(workspace.root, (*_facts(workspace, store, counts, runs), *(("damaged", one) for one in damages)),
-                    tuple(chain), newest.id if newest else "", steps)
+                    tuple(chain), newest.id if newest else "", tuple(dict.fromkeys(steps)), result, result_run)
+
+
+def _result(workspace: Workspace, runs: Sequence[RunStatus]) -> tuple[Result | None, str]:
+    """The result of the newest run that was evaluated, and its id. One that is damaged is no result; the chain says
+    what is wrong with it."""
+    evaluated = (run for run in reversed(runs) if has_output(RunFolder(workspace.runs / run.run_id), "evaluate"))
+    for run in islice(evaluated, 1):
+        try:
+            return run_result(workspace, run.run_id), run.run_id
+        except LocalDistillError:
+            return None, run.run_id
+    return None, ""
 
 
 def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from localdistill.api.runs.results import cards_of, result_of
 from localdistill.core.errors import LocalDistillError, UsageError
-from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreCards, choose_arm
+from localdistill.scorecard import Comparison, Flip, ScoreCard, choose_arm
+from localdistill.scorecard.result import Result
 from localdistill.stages.context import build_tasks
 from localdistill.stages.holdout import HeldOut
 from localdistill.stages.outputs import (
     MEASURED_FILE,
-    SCORECARD_FILE,
-    EvaluateOutput,
     ExportOutput,
     MeasuredForms,
     is_due,
@@ -38,7 +38,8 @@ class Scores:
     not_measured: tuple[str, ...] = ()
     """Task, form and reason of every form that could not be run."""
     best: str = ""
-    """The arm that `best` means: better than the base on the target and worse nowhere. Empty when there is none."""
+    """The arm that `best` means: better than the base on the target, and what it costs elsewhere is known to be
+    little. Empty when there is none."""
     why_best: str = ""
     """Why that arm, or why none."""
     problems: tuple[str, ...] = ()
@@ -47,6 +48,8 @@ class Scores:
     """Prompt id -> question, of the tasks whose files are there."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Prompt id -> reference answer."""
+    result: Result | None = None
+    """What they amount to."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ def score_card(workspace: Workspace, run: str = "last") -> Scores:
     """The score cards of the run `run`. UsageError when it has none yet, or when they are gone, LocalDistillError when
     they, or what they were made from, are damaged: what is not as it was written is never shown."""
     folder = RunFolder.open(workspace.runs, run)
-    cards = _cards(workspace, folder, read_output(folder, EvaluateOutput).scorecard)
+    cards = cards_of(workspace, folder)
     forms, not_measured, problems = _forms(workspace, folder)
     questions, references = _items(folder)
     choice = choose_arm(cards)
-    return Scores(folder.id, cards, forms, not_measured, choice.arm, choice.reason, problems, questions, references)
+    return Scores(folder.id, cards, forms, not_measured, choice.arm, choice.reason, problems, questions, references,
+                  result_of(folder, cards))
 
 
 def _forms(workspace: Workspace,
@@ -107,22 +111,6 @@ def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:
         for flip in flips:
             yield FlippedItem(side, flip.prompt_id, scores.questions.get(flip.prompt_id, ""),
                               scores.references.get(flip.prompt_id, ""), flip)
-
-
-def _cards(workspace: Workspace, folder: RunFolder, digest: str) -> tuple[ScoreCard, ...]:
-    artifact = workspace.find_artifact("scorecard", digest)
-    if artifact is None:
-        raise UsageError(f"the scorecard of run {folder.id} is gone from this workspace",
-                         f"localdistill resume {folder.id} makes it again")
-    if why := artifact.damage():
-        raise LocalDistillError(f"the scorecard of run {folder.id} is damaged: {why}",
-                                f"localdistill resume {folder.id} sets it aside and makes it again")
-    if why := next(workspace.damaged_sources(artifact), ""):
-        raise LocalDistillError(f"the scorecard of run {folder.id} cannot be shown: {why}, and it was made from that",
-                                f"localdistill resume {folder.id} sets it aside and makes it again")
-    where = f"{SCORECARD_FILE} of run {folder.id}"
-    again = f"localdistill resume {folder.id} makes it again"
-    return ScoreCards.from_bytes(artifact.file(SCORECARD_FILE).read_bytes(), where, again).cards
 
 
 def _items(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,0 +1,72 @@
+"""The result of a run: what won, what it cost, how sure that is, and what would be sensible next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from localdistill.api.runs.budgets import budget_of
+from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.scorecard import ScoreCard, ScoreCards
+from localdistill.scorecard.result import Result, result_of_cards
+from localdistill.stages.outputs import SCORECARD_FILE, EvaluateOutput, ExportOutput, TrainOutput, read_output
+from localdistill.workspace.folder import Workspace
+from localdistill.workspace.run_folder import RunFolder
+
+
+def run_result(workspace: Workspace, run: str = "last") -> Result:
+    """The result of the run `run`. UsageError when it has no score card yet, LocalDistillError when that is damaged."""
+    folder = RunFolder.open(workspace.runs, run)
+    return result_of(folder, cards_of(workspace, folder))
+
+
+def cards_of(workspace: Workspace, folder: RunFolder) -> tuple[ScoreCard, ...]:
+    """The cards of the contest of a run. Raises as `run_result`."""
+    digest = read_output(folder, EvaluateOutput).scorecard
+    artifact = workspace.find_artifact("scorecard", digest)
+    if artifact is None:
+        raise UsageError(f"the scorecard of run {folder.id} is gone from this workspace",
+                         f"localdistill resume {folder.id} makes it again")
+    if why := artifact.damage():
+        raise LocalDistillError(f"the scorecard of run {folder.id} is damaged: {why}",
+                                f"localdistill resume {folder.id} sets it aside and makes it again")
+    if why := next(workspace.damaged_sources(artifact), ""):
+        raise LocalDistillError(f"the scorecard of run {folder.id} cannot be shown: {why}, and it was made from that",
+                                f"localdistill resume {folder.id} sets it aside and makes it again")
+    where = f"{SCORECARD_FILE} of run {folder.id}"
+    again = f"localdistill resume {folder.id} makes it again"
+    return ScoreCards.from_bytes(artifact.file(SCORECARD_FILE).read_bytes(), where, again).cards
+
+
+def result_of(folder: RunFolder, cards: Sequence[ScoreCard]) -> Result:
+    """What the cards of a run amount to, beside what the run cost."""
+    budget = budget_of(folder)
+    return result_of_cards(
+        cards, _training_s(folder), folder.id,
+        _recipe(folder),
+        _exported(folder), None if budget.problem else budget.spent_usd)
+
+
+def _recipe(folder: RunFolder) -> str:
+    """How a command line names the recipe of a run; RECIPE where the run cannot say it."""
+    try:
+        return str(folder.request().get("named") or folder.recipe().name)
+    except LocalDistillError:
+        return "RECIPE"
+
+
+def _training_s(folder: RunFolder) -> dict[str, float]:
+    """Arm -> seconds that training one seed took; empty where nothing was trained."""
+    try:
+        adapters = read_output(folder, TrainOutput).adapters
+    except LocalDistillError:
+        return {}
+    return {arm: fmean(one.result.elapsed_s for one in found) for arm, found in adapters.items() if found}
+
+
+def _exported(folder: RunFolder) -> int:
+    """How many files the run wrote."""
+    try:
+        return len(read_output(folder, ExportOutput).files)
+    except LocalDistillError:
+        return 0

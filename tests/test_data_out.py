@@ -179,3 +179,31 @@ def test_more_traces_than_are_fetched_together_come_out_in_stored_order(tmp_path
     export_data(place, tmp_path / "out.jsonl")
     assert [item.trace.answer for _, item in read_file(tmp_path / "out.jsonl") if item.trace] == [
         f"a {n}" for n in range(8 * FEWEST)]
+
+
+def test_tools_go_out_and_come_in_again_and_files_without_them_have_no_columns_for_them(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    call = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"port": "Brest"}'}}
+    asked, said = {"role": "user", "content": "High tide?"}, {"role": "assistant", "content": "Yes."}
+    calling = {"role": "assistant", "content": "", "tool_calls": [call]}
+    with_tools = {"messages": [asked, calling, {"role": "tool", "content": "6 m", "tool_call_id": "c1"}, said],
+                  "tools": [{"type": "function", "function": {"name": "tide"}}]}
+    rows = [{"messages": [asked | {"content": "Low tide?"}, said]}, with_tools, {"messages": [asked, calling]}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    place = Workspace(tmp_path / "ws")
+    assert import_file(place, tmp_path / "in.jsonl").rows == 3
+    stored = {prompt.id: (prompt, [*Store(place.store_path).traces()]) for prompt in Store(place.store_path).prompts()}
+    for name, layout in (("out.jsonl", "messages"), ("out.parquet", "messages"), ("share.parquet", "sharegpt")):
+        done = export_data(place, tmp_path / name, layout=layout)
+        assert done.rows == 3 and "calls of tools" not in done.lost and "turns of the conversation" not in done.lost
+        other = Workspace(tmp_path / f"again-{name}")
+        import_file(other, tmp_path / name)
+        assert {prompt.id for prompt in Store(other.store_path).prompts()} == set(stored)
+    turn = parquet.read_schema(tmp_path / "out.parquet").field("messages").type.value_type
+    assert {"tool_calls", "tool_call_id"} <= {turn.field(place).name for place in range(turn.num_fields)}
+    export_data(place, tmp_path / "plain.parquet", DataChoice(search="Low tide"))
+    turn = parquet.read_schema(tmp_path / "plain.parquet").field("messages").type.value_type
+    assert "tool_calls" not in {turn.field(place).name for place in range(turn.num_fields)}
+    assert export_data(place, tmp_path / "a.jsonl", layout="alpaca").left_out == {
+        "an alpaca row has no place for tools": 2}

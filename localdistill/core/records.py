@@ -14,7 +14,11 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+from localdistill.core.messages import Message as Message
+from localdistill.core.messages import Role as Role
+from localdistill.core.messages import ToolCall as ToolCall
+from localdistill.core.messages import ToolDefinition as ToolDefinition
+from localdistill.core.messages import call_text, turn_key, turns_json
 
 Status = Literal[
     "complete", "length", "refusal", "filtered", "empty", "reasoning_only", "truncated", "looping", "error"
@@ -35,24 +39,6 @@ def content_id(kind: str, *parts: Any) -> str:
 
 def _hashed(text: str) -> str:
     return "b2:" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _turns(messages: tuple[Message, ...]) -> str:
-    """The JSON that `content_id` would make of them, several times faster: ids are made for every prompt of a file."""
-    return ",".join(f"[{encode_basestring(m.role)},{encode_basestring(m.content)}]" for m in messages)
-
-
-ToolCall = Mapping[str, Any]
-"""A call of a tool as chat completions write it: `{"id", "type": "function", "function": {"name", "arguments"}}`, the
-arguments as the JSON text that the model wrote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +66,7 @@ class Prompt:
     def _content_id(self) -> str:
         reference, tests = ("null" if text is None else encode_basestring(text)
                             for text in (self.reference, self.tests))
-        return _hashed(f'["prompt",[{_turns(self.messages)}],{reference},{tests}]')
+        return _hashed(f'["prompt",[{turns_json(self.messages)}],{reference},{tests}]')
 
     @property
     def question(self) -> str:
@@ -181,7 +167,7 @@ def request_namer(engine: str, model: str, sampling: Sampling,
     middle, end = f",{dump(sampling_key(sampling))},", f",{dump(thinks)}]"
 
     def name(messages: tuple[Message, ...], sample_index: int) -> str:
-        return _hashed(f"{begin}[{_turns(messages)}]{middle}{sample_index}{end}")
+        return _hashed(f"{begin}[{turns_json(messages)}]{middle}{sample_index}{end}")
 
     return name
 
@@ -189,7 +175,7 @@ def request_namer(engine: str, model: str, sampling: Sampling,
 def request_id(engine: str, model: str, messages: tuple[Message, ...], sampling: Sampling, sample_index: int,
                thinks: bool | None = None) -> str:
     """Identity of an asked trace: engine, model identity, sampling, exact messages, sample index."""
-    return content_id("asked", engine, model, [[m.role, m.content] for m in messages],
+    return content_id("asked", engine, model, [*map(turn_key, messages)],
                       sampling_key(sampling), sample_index, thinks)
 
 
@@ -292,9 +278,7 @@ class Trace:
     @property
     def called(self) -> tuple[str, ...]:
         """The calls of tools, each in one line, for people."""
-        said = (call.get("function") for call in self.tool_calls)
-        return tuple(f"{one.get('name', '?')}({one.get('arguments', '')})" if isinstance(one, Mapping) else "?"
-                     for one in said)
+        return tuple(map(call_text, self.tool_calls))
 
     @property
     def is_rewritten(self) -> bool:
@@ -366,7 +350,8 @@ PUBLISHED: FactKey = ("published", 1, "")
 """Of verdicts that came with imported answers; the variant names the column."""
 
 
-SpanPart = Literal["prompt", "reasoning", "answer", "tag"]
+SpanPart = Literal["prompt", "reasoning", "answer", "tag", "call"]
+"""`call`: calls of tools. Formats write them as JSON; what stands in the row is what the student's template writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +371,13 @@ class ExampleTurn:
 
     role: Role
     spans: tuple[Span, ...]
+    beside: Message | None = None
+    """The turn whose text the spans are, where it is more than a text: it calls tools, or is what one answered."""
+
+    @property
+    def message(self) -> Message:
+        """The turn as it is said."""
+        return Message(self.role, self.text) if self.beside is None else self.beside
 
     @property
     def text(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, get_args
 
 from localdistill.core.errors import InputError, ModelFileError
+from localdistill.core.messages import turn_key
 from localdistill.core.records import Message, Status, TokenScores, TraceKind, content_id
 from localdistill.safety.bounded_json import Bounds, table_of
 
@@ -125,4 +126,4 @@ def scores_from_json(data: Mapping[str, Any], top: int) -> TokenScores:
 
 def key_of(text: str | None, messages: Iterable[Message]) -> str:
     """By what a reply is looked up: the raw text, else the messages."""
-    return content_id("messages", [[m.role, m.content] for m in messages]) if text is None else content_id("text", text)
+    return content_id("messages", [*map(turn_key, messages)]) if text is None else content_id("text", text)

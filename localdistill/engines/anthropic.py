@@ -17,6 +17,7 @@ from localdistill.engines.wire.anthropic_messages import Messages
 from localdistill.engines.wire.dialect import Dialect
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
+from localdistill.engines.wire.turns_sent import block_turns
 from localdistill.providers import host_of
 
 _LEAST_BUDGET = 1024
@@ -75,11 +76,8 @@ class AnthropicEngine(WireEngine):
         """Sampling settings are left out where thinking forbids them."""
         sampling, options, known = request.sampling, self.options, self.options.known()
         body: dict[str, Any] = {
-            "model": options.model, "max_tokens": sampling.max_tokens,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"],
+            "model": options.model, "max_tokens": sampling.max_tokens, **block_turns(request.messages),
         }
-        if system := "\n\n".join(m.content for m in request.messages if m.role == "system"):
-            body["system"] = system
         if sampling.stop:
             body["stop_sequences"] = list(sampling.stop)
         if request.thinks:

@@ -22,6 +22,7 @@ from localdistill.engines.wire.dispatcher import Job
 from localdistill.engines.wire.engine import WireEngine
 from localdistill.engines.wire.options import WireOptions
 from localdistill.engines.wire.prompt_scores import ServedTokenizer, scoring_job
+from localdistill.engines.wire.turns_sent import chat_turns
 from localdistill.providers import PromptLogprobs
 
 Switch = Literal[
@@ -131,8 +132,7 @@ class OpenAICompatibleEngine(WireEngine):
         if field == "auto":
             field = known.max_tokens_field if known else "max_tokens"
         body: dict[str, Any] = {
-            "model": options.model, "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            field: sampling.max_tokens,
+            "model": options.model, **chat_turns(request.messages), field: sampling.max_tokens,
         }
         if known is None or known.accepts("temperature", options.model):
             body["temperature"] = sampling.temperature

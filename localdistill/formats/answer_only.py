@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, Trace
+from localdistill.core.records import Candidate, Example, Prompt, Skip, Trace
 from localdistill.core.samples import FormatSample, LaidText, answers, asks
 from localdistill.formats.singly import SinglyFormat
-from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_answer
+from localdistill.formats.spans import TurnOptions, answer_spans, example, skip, why_no_answer
 
 
 class AnswerOnlyFormat(SinglyFormat):
@@ -18,7 +18,7 @@ class AnswerOnlyFormat(SinglyFormat):
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
 
-    class Options(TextOptions):
+    class Options(TurnOptions):
         """What is trained on."""
 
     @classmethod
@@ -35,10 +35,11 @@ class AnswerOnlyFormat(SinglyFormat):
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.every_turn = options.every_turn
 
     def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """The answer as the only trained text, or why it cannot be."""
         reason = why_no_answer(prompt, trace, self.options.text_marks)
         if reason:
             return skip(prompt, trace, reason)
-        return example(prompt, trace, (Span(clean_answer(trace.answer)),), self.thinks)
+        return example(prompt, trace, answer_spans(trace), self.thinks)

@@ -11,7 +11,7 @@ from pydantic import Field
 from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, Trace
 from localdistill.core.samples import FormatSample, LaidText, answers, asks
 from localdistill.formats.singly import SinglyFormat
-from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
+from localdistill.formats.spans import TurnOptions, answer_spans, example, skip, why_no_reasoning
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END
 
 
@@ -22,7 +22,7 @@ class FullTraceFormat(SinglyFormat):
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = True
 
-    class Options(TextOptions):
+    class Options(TurnOptions):
         """How much the parts count."""
 
         reasoning_weight: float = Field(1.0, ge=0.0, le=1.0)
@@ -45,6 +45,7 @@ class FullTraceFormat(SinglyFormat):
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.every_turn = options.every_turn
 
     def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """The trace as a thinking reply, or why it cannot be."""
@@ -55,6 +56,6 @@ class FullTraceFormat(SinglyFormat):
             Span(THOUGHT_BEGIN, 1.0, "tag"),
             Span(trace.reasoning.strip(), self.options.reasoning_weight, "reasoning"),
             Span(THOUGHT_END, 1.0, "tag"),
-            Span(clean_answer(trace.answer)),
+            *answer_spans(trace),
         )
         return example(prompt, trace, spans, self.thinks)

@@ -36,6 +36,8 @@ class AnswerOptions(Options):
             raise ValueError(f"of: {error.message}") from error
         if inner.grouping != "none" or inner.signs != {1}:
             raise ValueError(f"of: '{self.of}' makes groups itself; take a format of single traces")
+        if self.of_options.get("every_turn"):
+            raise ValueError("of_options: only the answers of one prompt can be compared, not every turn")
         return self
 
     def build(self) -> Format:

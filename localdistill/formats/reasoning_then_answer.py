@@ -11,7 +11,7 @@ from pydantic import Field
 from localdistill.core.records import Candidate, Example, Prompt, Skip, Span, Trace
 from localdistill.core.samples import FormatSample, LaidText, answers, asks
 from localdistill.formats.singly import SinglyFormat
-from localdistill.formats.spans import TextOptions, clean_answer, example, skip, why_no_reasoning
+from localdistill.formats.spans import TurnOptions, answer_spans, example, skip, why_no_reasoning
 
 
 class ReasoningThenAnswerFormat(SinglyFormat):
@@ -21,7 +21,7 @@ class ReasoningThenAnswerFormat(SinglyFormat):
     version: ClassVar[int] = 1
     thinks: ClassVar[bool] = False
 
-    class Options(TextOptions):
+    class Options(TurnOptions):
         """How the two parts are joined and weighed."""
 
         separator: str = Field("\n\n", min_length=1)
@@ -46,6 +46,7 @@ class ReasoningThenAnswerFormat(SinglyFormat):
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.every_turn = options.every_turn
 
     def of_trace(self, prompt: Prompt, trace: Trace) -> Example | Skip:
         """Reasoning and answer as one reply, or why it cannot be."""
@@ -55,7 +56,7 @@ class ReasoningThenAnswerFormat(SinglyFormat):
         weight = self.options.reasoning_weight
         spans = (
             Span(trace.reasoning.strip(), weight, "reasoning"),
-            Span(self.options.separator, weight, "reasoning"),
-            Span(clean_answer(trace.answer)),
+            Span(self.options.separator if trace.answer.strip() else "", weight, "reasoning"),
+            *answer_spans(trace),
         )
         return example(prompt, trace, spans, self.thinks)

@@ -4,9 +4,11 @@ stands in `interchange`."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 
+from localdistill.core.messages import Message, call_name
 from localdistill.core.options import Options
 from localdistill.core.records import Example, ExampleTurn, Prompt, Skip, Span, Trace
 from localdistill.templates.marks import WRAPPERS, marks_in
@@ -26,15 +28,36 @@ class TextOptions(Options):
     reason."""
 
 
+class TurnOptions(TextOptions):
+    """Which turns are learned, and what counts as text."""
+
+    every_turn: bool = False
+    """Train on every turn of the assistant in the conversation, calls of tools among them, and not only on the answer.
+    Each is a row of its own behind what was said before it, as a chat renders it at that point; together they count as
+    the prompt does. What tools answer is never trained."""
+
+
 def skip(prompt: Prompt, trace: Trace, reason: str) -> Skip:
     """Why this trace cannot serve."""
     return Skip(prompt.id, trace.id, reason)
 
 
 def example(prompt: Prompt, trace: Trace, spans: tuple[Span, ...], thinks: bool) -> Example:
-    """The prompt's messages as context of weight 0, then one assistant turn of `spans` (empty ones are dropped)."""
-    context = tuple(ExampleTurn(message.role, (Span(message.content, 0.0, "prompt"),)) for message in prompt.messages)
-    return Example(prompt.id, trace.id, (*context, ExampleTurn("assistant", tuple(s for s in spans if s.text))), thinks)
+    """The prompt's messages as context of weight 0, then one assistant turn of `spans` (empty ones are dropped), which
+    calls what the trace calls where a span says so."""
+    context = [ExampleTurn(message.role, (Span(message.content, 0.0, "prompt"),), message if message.beside else None)
+               for message in prompt.messages]
+    calls = trace.tool_calls if any(span.part == "call" for span in spans) else ()
+    last = ExampleTurn("assistant", tuple(s for s in spans if s.text),
+                       Message("assistant", trace.answer, tool_calls=calls) if calls else None)
+    return Example(prompt.id, trace.id, (*context, last), thinks)
+
+
+def answer_spans(trace: Trace) -> tuple[Span, ...]:
+    """The answer, and behind it the tools that it calls: as JSON here, and as the student's template writes them in the
+    row."""
+    calls = json.dumps([call.get("function") for call in trace.tool_calls], ensure_ascii=False, default=str)
+    return (Span(clean_answer(trace.answer)), *((Span(calls, 1.0, "call"),) if trace.tool_calls else ()))
 
 
 def clean_answer(text: str) -> str:
@@ -43,9 +66,9 @@ def clean_answer(text: str) -> str:
 
 
 def why_no_prompt(prompt: Prompt) -> str | None:
-    """The reason when the prompt does not end with a user turn, else None."""
-    if not prompt.messages or prompt.messages[-1].role != "user":
-        return "the prompt does not end with a user turn"
+    """The reason when the prompt ends with a turn that nobody answers, else None."""
+    if not prompt.messages or prompt.messages[-1].role not in ("user", "tool"):
+        return "the prompt ends neither with a user turn nor with what a tool answered"
     return None
 
 
@@ -62,9 +85,9 @@ def why_no_answer(prompt: Prompt, trace: Trace, text_marks: Collection[str] = ()
     """The reason when the trace's answer cannot be trained on, else None."""
     if trace.status != "complete":
         return f"the reply is {trace.status}"
-    if trace.tool_calls:
-        return "the answer calls a tool"
-    if not clean_answer(trace.answer):
+    if any(not call_name(call) for call in trace.tool_calls):
+        return "the answer calls a tool that has no name"
+    if not clean_answer(trace.answer) and not trace.tool_calls:
         return "the answer is empty"
     return why_marked("the answer", trace.answer, text_marks) or why_no_prompt(prompt)
 

@@ -8,6 +8,7 @@ What the layout cannot hold:
 | the border of instruction and input | read as one user turn, joined by a blank line; written as `instruction` |
 | system turns after the first turn | writing raises InputError |
 | turns that do not alternate user, assistant | writing raises InputError |
+| definitions, calls and results of tools | writing raises InputError |
 | reasoning of earlier turns, raw reply | not written |
 | an output whose text holds think tags of its own | is split there when read again |
 | a system turn that says nothing | is none when read again |
@@ -83,6 +84,8 @@ class AlpacaLayout:
     def write(self, item: Imported, reasoning: Reasoning = "tags") -> Mapping[str, Any]:
         """One row; InputError when the turns do not fit the layout."""
         turns, trace = list(item.prompt.messages), only_trace(item)
+        if item.uses_tools:
+            raise InputError("an alpaca row has no place for tools", "write this conversation as messages")
         system = turns.pop(0).content if turns and turns[0].role == "system" else ""
         roles = [message.role for message in turns]
         if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:

@@ -11,7 +11,8 @@ from localdistill.core.samples import LayoutSample
 from localdistill.interchange.imported import Imported
 
 Shape = str | Sequence["Shape"] | Mapping[str, "Shape"]
-"""What a column holds: `text`, `flag`, a list of one shape, or an object of named ones."""
+"""What a column holds: `text`, `flag`, `json` (anything: where columns have types, its JSON text), a list of one shape,
+or an object of named ones."""
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 Reasoning = Literal["field", "tags", "kept"]
 """Where a row that is written has reasoning: in a field beside the answer, in think tags before it, or in tags exactly
@@ -32,6 +33,9 @@ class Writing:
     """What a row is of: one answer, a right and a wrong one, or a prompt alone."""
     read_by: Mapping[str, str] = field(default_factory=dict)
     """Tools of others that read such rows -> how they are told to."""
+    with_tools: Mapping[str, Shape] | None = None
+    """Columns that stand beside or in place of those where rows define or call tools; empty where they need none. None:
+    no row can hold that."""
 
 
 class Layout(Protocol):

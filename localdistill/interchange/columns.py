@@ -15,7 +15,14 @@ from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import ReadOnly
-from localdistill.interchange.conversation import prompt_and_answer, read_turns, turns_in
+from localdistill.interchange.conversation import (
+    DEFINED,
+    defined_in,
+    prompt_and_answer,
+    read_turns,
+    turns_in,
+    with_tools,
+)
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.known_sets import AnswerColumns, ColumnMap, known_set, value_at
 from localdistill.interchange.rows import (
@@ -52,7 +59,7 @@ from localdistill.templates import named_end
 from localdistill.templates.marks import marks_in
 
 PARTS = ("question", "reasoning", "answer", "model", "verdict", "options", "reference", "original", "tests", "system",
-         "document", "source", "licence")
+         "document", "source", "licence", "tools")
 """What a column may be named for: `--map question=q,context answer=reply`."""
 
 
@@ -98,16 +105,17 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
     model = found.pop("model", "")
     verdict = find(VERDICTS)
     columns = AnswerColumns(answer, reasoning, model, verdicts=(verdict,) if verdict else ())
-    texts = {**found, "reference": reference, "original": original}
+    tools = find(DEFINED) if turns_in(row[question]) is not None else ""
+    texts = {**found, "reference": reference, "original": original, "tools": tools}
     return _with_texts(ColumnMap(asked, (columns,) if answer or reasoning else ()), texts)
 
 
 def _with_texts(columns: ColumnMap, named: Mapping[str, str]) -> ColumnMap:
     """`columns` with those of the prompt's texts."""
-    options, reference, original, tests, system, document, source, licence = (
-        named.get(part, "") for part in PARTS[5:])
+    options, reference, original, tests, system, document, source, licence, tools = (
+        named.get(part, "") for part in PARTS[PARTS.index("options"):])
     return replace(columns, options=options, reference=reference, original=original, tests=tests, system=system,
-                   document=document, source=source, licence=licence)
+                   document=document, source=source, licence=licence, tools=tools)
 
 
 _PLAIN = frozenset({"question", "problem", "prompt", "instruction", "query", "input"})
@@ -177,13 +185,14 @@ def _prompt(row: Mapping[str, Any], columns: ColumnMap, place: RowPlace) -> Prom
     if turns is not None:
         messages, answer = prompt_and_answer(read_turns(turns, place), place)
         if answer is not None:
-            messages = (*messages, Message("assistant", answer.text))
+            messages = (*messages, answer.message)
     else:
         options = "\n".join(lettered(value_at(row, columns.options)))
         question = "\n\n".join(text for value in (*asked, options) if (text := text_of(value)) is not None)
         messages = (Message("user", question if any(map(is_stated, asked)) else ""),)
     if (system := text_of(value_at(row, columns.system))) and not any(m.role == "system" for m in messages):
         messages = (Message("system", system), *messages)
+    messages = with_tools(messages, defined_in(row, place, (columns.tools,) if columns.tools else ()))
     metadata = {name: value for name in columns.metadata if is_stated(value := row.get(name))}
     if document := text_of(value_at(row, columns.document)):
         metadata["document"] = document

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from localdistill.core.records import Message, Role
+from localdistill.core.messages import Message, Role, ToolCall, ToolDefinition
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import (
     RowPlace,
@@ -20,7 +20,9 @@ from localdistill.interchange.rows import (
     prompt_of,
     reason_in,
 )
-from localdistill.interchange.usual import ANSWER, MODEL, REASONING, SYSTEM, first, is_short, text_of
+from localdistill.interchange.usual import ANSWER, MODEL, REASONING, SYSTEM, first, is_short, is_stated, text_of
+from localdistill.templates.marks import begins_with_mark
+from localdistill.templates.tool_calls import calls_in, calls_of, definitions_in
 from localdistill.templates.turns import joined, pieces_of
 
 ROLES: Mapping[str, Role] = {
@@ -29,9 +31,13 @@ ROLES: Mapping[str, Role] = {
     "ai": "assistant",
 }
 """Names of speakers as files write them."""
-TOOLS = frozenset({"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
-                   "observation", "ipython", "environment"})
-"""Names of turns that call a tool or hold what it returned."""
+CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
+"""Names of turns of the assistant that are nothing but calls of tools."""
+RESULTS = frozenset({"tool", "tools", "function", "function_response", "tool_response", "tool_result", "observation",
+                     "ipython", "environment"})
+"""Names of turns that hold what a tool answered."""
+DEFINED = ("tools", "functions", "available_tools")
+"""Columns that say which tools there are."""
 THOUGHTS = frozenset({"reasoning", "thought", "thinking"})
 """Names of turns that hold the reasoning of the turn that follows."""
 _SPEAKERS = ("role", "from", "speaker", "author")
@@ -51,10 +57,31 @@ class Turn:
     """What some files state of a turn in an object of its own."""
     row: Mapping[str, Any] = field(default_factory=dict)
     """The turn as it stands."""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
+    """Of the tool that answers."""
+    only_calls: bool = False
+    """It is the part of a turn that calls tools; what is said beside stands in the turn before."""
+
+    @property
+    def message(self) -> Message:
+        """A turn that is no answer to be learned from."""
+        thought, said = self.info.get("think_content"), self.info.get("answer_content")
+        if self.role == "assistant" and isinstance(thought, str) and isinstance(said, str) and thought:
+            return Message(self.role, said, thought, self.calls)
+        if self.calls or self.beside or self.role == "tool":
+            return Message(self.role, self.text, self.beside or "", self.calls, self.call_id, self.name)
+        return Message(self.role, self.text)
 
     @property
     def answer(self) -> SplitReply:
         """Reasoning and answer of a turn of the assistant."""
+        found = self._split
+        return replace(found, calls=self.calls) if self.calls else found
+
+    @property
+    def _split(self) -> SplitReply:
         stated = self.info.get("think_content"), self.info.get("answer_content")
         if self.beside is not None:
             return SplitReply(*stated) if stated == (self.beside, self.text) else answer_of(self.text, self.beside)
@@ -64,54 +91,75 @@ class Turn:
 
 
 def turns_in(value: object) -> list[Any] | None:
-    """The turns that `value` holds, also as the JSON of a list; None when it is no conversation."""
+    """The turns that `value` holds, also as the JSON of a list, or as the only one of several conversations; None when
+    it is no conversation."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and value[0]:
+        (value,) = value
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
         return None
     return value if not value or any(name in value[0] for name in _SPEAKERS) else None
 
 
 def read_turns(turns: Sequence[object], place: RowPlace) -> list[Turn]:
-    """The turns of a conversation, thoughts joined with what they precede. InputError for an unknown speaker, a turn
-    that says nothing or holds no text, and for tools."""
+    """The turns of a conversation, thoughts joined with what they precede, calls with what is said before them, results
+    of tools with the calls that they answer. InputError for an unknown speaker, a turn that says nothing or holds no
+    text, and for calls that cannot be read."""
     read: list[Turn] = []
     thought = ""
     for turn in turns:
         if not isinstance(turn, Mapping):
             raise place.error("a turn is not an object")
+        read += results_in(turn)
         one, is_thought = _turn(turn, place)
+        if one is None:
+            continue
         if is_thought:
             thought = "\n\n".join(filter(None, (thought, one.text)))
             continue
         if thought and one.role == "assistant":
             one.beside = "\n\n".join(filter(None, (thought, one.beside)))
             thought = ""
+        before = read[-1] if read else None
+        if one.only_calls and before is not None and before.role == "assistant" and one.beside is None:
+            before.calls += one.calls
+            continue
         read.append(one)
     if thought:
         read.append(Turn("assistant", "", thought))
     return read
 
 
-def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn, bool]:
-    """A turn, and whether it is only the reasoning of the next one."""
+def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
+    """A turn, and whether it is only the reasoning of the next one; None for one that held nothing but results of
+    tools."""
     speaker = next((turn[name] for name in _SPEAKERS if turn.get(name) is not None), None)
     name = speaker.strip().lower() if isinstance(speaker, str) else ""
-    if name in TOOLS:
-        raise place.error(f"a turn of '{name}': the row uses tools", _NO_TOOLS)
-    is_thought = name in THOUGHTS or turn.get("channel") in _THOUGHT_CHANNELS
-    role = "assistant" if is_thought else ROLES.get(name)
-    if role is None:
-        raise place.error(f"the role {speaker!r} is not known", f"known roles: {', '.join(ROLES)}")
     said = next((turn[key] for key in _SAYINGS if key in turn), None)
+    if name in RESULTS:
+        return _result(turn, said, name, place), False
+    is_thought = name in THOUGHTS or turn.get("channel") in _THOUGHT_CHANNELS
+    role = "assistant" if is_thought or name in CALLERS else ROLES.get(name)
+    if role is None:
+        raise place.error(f"the role {speaker!r} is not known", f"known roles: {', '.join((*ROLES, 'tool'))}")
     info = turn.get("info")
     one = Turn(role, "", None, info if isinstance(info, Mapping) else {}, turn)
+    if name in CALLERS and not turn.get("tool_calls"):
+        one.only_calls = True
+        one.beside, one.calls = _calls_of_text(said, place)
+        return one, False
     if isinstance(said, str) and not turn.keys() - _PLAIN:  # by far the most usual
         one.text = said
         return one, is_thought
+    if isinstance(said, list):
+        rest = [part for part in said if not _is_result(part)]
+        if said and not rest:
+            return None, False
+        said = rest
     _take_pieces(one, {**turn, "content": said}, place)
     if said is None or (isinstance(said, float) and math.isnan(said)):
         if role != "assistant":
@@ -122,15 +170,84 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn, bool]:
 
 
 _PLAIN = frozenset({*_SPEAKERS, *_SAYINGS, "info", "channel", "loss_weight", "weight", "train", "name"})
-_NO_TOOLS = "rows that call tools are left out for now"
+
+
+def _result(turn: Mapping[str, Any], said: object, name: str, place: RowPlace) -> Turn:
+    """What a tool answered: a text, or an object, which is taken as the JSON that it is."""
+    text = _result_text(said)
+    if text is None:
+        raise place.error(f"a {name} turn has no text")
+    keys = (turn.get(key) for key in ("tool_call_id", "call_id", "tool_use_id", "id"))
+    tool = turn.get("name") or turn.get("tool_name")
+    return Turn("tool", text, row=turn, call_id=next((key for key in keys if isinstance(key, str)), ""),
+                name=tool if isinstance(tool, str) else "")
+
+
+def _result_text(said: object) -> str | None:
+    if isinstance(said, list) and said and all(isinstance(part, Mapping) and "type" in part for part in said):
+        pieces = [*pieces_of({"content": said})]
+        if all(piece.kind == "text" for piece in pieces):
+            return "".join(piece.text for piece in pieces)
+    if said is None or isinstance(said, str):
+        return said
+    return json.dumps(said, ensure_ascii=False)
+
+
+def _is_result(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "tool_result"
+
+
+def results_in(turn: Mapping[str, Any]) -> list[Turn]:
+    """What tools answered, where that stands in parts of a turn of the user."""
+    content = turn.get("content")
+    return [Turn("tool", _result_text(part.get("content", part.get("value", ""))) or "",
+                 call_id=str(part.get("tool_use_id") or part.get("tool_call_id") or ""))
+            for part in (content if isinstance(content, list) else ()) if _is_result(part)]
+
+
+def _calls_of_text(said: object, place: RowPlace) -> tuple[str | None, tuple[ToolCall, ...]]:
+    """Reasoning and calls of a turn that is called after them; reasoning may stand in marks before them."""
+    thought: str | None = None
+    if isinstance(said, str) and begins_with_mark(said):
+        split = answer_of(said)
+        thought, said = split.reasoning, split.text
+    return thought, _readable(calls_in(said), place)
+
+
+def _readable(calls: Iterable[ToolCall | None], place: RowPlace) -> tuple[ToolCall, ...]:
+    found = tuple(calls)
+    if None in found:
+        raise place.error("a call of a tool names none, or is no JSON",
+                          'a call looks like {"name": "search", "arguments": {"query": "pears"}}')
+    return tuple(call for call in found if call is not None)
+
+
+def defined_in(row: Mapping[str, Any], place: RowPlace, names: Sequence[str] = DEFINED) -> tuple[ToolDefinition, ...]:
+    """The tools that a row defines beside its turns. InputError for a column that holds something else."""
+    for name in names:
+        if name in row and is_stated(row.get(name)):
+            found = definitions_in(row.get(name))
+            if found is None:
+                raise place.error(f"'{name}' holds no definitions of tools",
+                                  'a definition looks like {"name": "search", "parameters": {...}}')
+            return found
+    return ()
+
+
+def with_tools(messages: tuple[Message, ...], tools: tuple[ToolDefinition, ...]) -> tuple[Message, ...]:
+    """A conversation in which these may be called."""
+    return (replace(messages[0], tools=tools), *messages[1:]) if tools and messages else messages
 
 
 def _take_pieces(one: Turn, turn: Mapping[str, Any], place: RowPlace) -> None:
     fields: dict[str, str] = {}
     texts: list[str] = []
+    one.calls = _readable(calls_of(turn), place)
+    if one.calls and one.role != "assistant":
+        raise place.error("a turn that is not the assistant's calls tools")
     for kind, where, text, _ in pieces_of(turn):
         if kind == "call":
-            raise place.error(f"a turn holds '{text}': the row uses tools", _NO_TOOLS)
+            continue
         if kind == "other":
             raise place.error(f"a turn holds parts that are not text ('{text}')", "localdistill trains on text only")
         if kind == "reasoning":
@@ -157,7 +274,7 @@ def prompt_and_answer(turns: list[Turn], place: RowPlace) -> tuple[tuple[Message
     if len(turns) > 1 and turns[-2].role == turns[-1].role == "user":
         raise place.error("the last two turns are both the user's: one of them is the assistant's",
                           "label each turn with who says it")
-    return tuple(Message(turn.role, turn.text) for turn in asked), answer
+    return tuple(turn.message for turn in asked), answer
 
 
 def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: RowPlace) -> Imported:
@@ -168,6 +285,7 @@ def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: Ro
         talk.insert(0, Turn("system", system))
     messages, last = prompt_and_answer(talk, place)
     answer = last.answer if last else _answer_beside(row)
+    messages = with_tools(messages, defined_in(row, place))
     prompt = prompt_of(need_user(messages, place), row, place.source, place, _reference(row, talk, last is not None),
                        _stated(talk, "test_case"))
     info = last.info if last else {}

@@ -41,6 +41,12 @@ class Imported:
         """The only answer, or the first; None where there is none."""
         return self.answers[0].trace if self.answers else None
 
+    @property
+    def uses_tools(self) -> bool:
+        """Some are defined, called or answer in it."""
+        return any(turn.role == "tool" or turn.tools or turn.tool_calls for turn in self.prompt.messages) or any(
+            answer.trace.tool_calls for answer in self.answers)
+
 
 def in_batches(rows: Iterable[Imported]) -> Iterator[list[Imported]]:
     """Rows in lists that are stored together: so many, or so much text, whichever comes first."""
@@ -58,5 +64,6 @@ def in_batches(rows: Iterable[Imported]) -> Iterator[list[Imported]]:
 
 def _chars(row: Imported) -> int:
     texts = [message.content for message in row.prompt.messages]
-    return sum(map(len, texts)) + sum(len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
-                                      for answer in row.answers)
+    beside = sum(len(str(message.beside)) for message in row.prompt.messages if message.beside)
+    return beside + sum(map(len, texts)) + sum(
+        len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer) for answer in row.answers)

@@ -1,5 +1,6 @@
 """JSON objects out of bytes, one at a time, however the file arranges them: one on each line, one behind the other over
-many lines, in one array, or in an array inside an object. Holds one object and one window, whatever the file's size.
+many lines, in one array, or inside an object, in an array or each under a name. Holds one object and one window,
+whatever the file's size.
 
 Text must be UTF-8 (a byte order mark is fine); surrogates that stand alone in escapes become U+FFFD, because no store
 could hold them.
@@ -17,6 +18,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.interchange.base import Rows
 from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.usual import ANSWER, QUESTION, REASONING
 from localdistill.safety.bounded_json import MOST_DEPTH, is_within, values_at_most
 
 MAX_ROW_CHARS = 8 << 20
@@ -28,6 +30,8 @@ HEAD_BYTES = 1 << 20
 WRAPPERS = frozenset(("data", "rows", "examples", "records", "samples", "instances", "dataset", "train", "test",
                       "validation"))
 """Keys under which an object holds the rows of a whole file."""
+_ASKING = frozenset({"messages", "conversations", *QUESTION})
+_COLUMNS = frozenset({*_ASKING, *ANSWER, *REASONING, "chosen", "rejected"})
 Leave = Callable[[InputError], None]
 """Told of a row that cannot be read, when the next one can."""
 
@@ -86,8 +90,21 @@ def _object_of(line: bytes) -> dict[str, Any] | None:
 
 
 def _holds_rows(value: dict[str, Any]) -> bool:
-    return any(key in WRAPPERS and isinstance(inner, list) and all(isinstance(one, dict) for one in inner)
-               for key, inner in value.items())
+    first = next(iter(value.items()), ("", None))
+    return _is_keyed(*first) or any(
+        key in WRAPPERS and isinstance(inner, list) and all(isinstance(one, dict) for one in inner)
+        for key, inner in value.items())
+
+
+def _is_keyed(key: str, value: object) -> bool:
+    """Whether the first entry of an object is a row under its name: it asks something, and its name is no column."""
+    return (isinstance(value, dict) and key.lower() not in _COLUMNS
+            and any(name in value and value[name] for name in _ASKING))
+
+
+def _keyed(key: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the name that it stands under, where it does not hold that already."""
+    return row if "id" in row or key in row.values() else {"id": key, **row}
 
 
 def _without_viewer(row: dict[str, Any]) -> dict[str, Any]:
@@ -171,11 +188,11 @@ def _items(text: _Window, number: int) -> Iterator[tuple[int, Any]]:
 
 
 def _objects(text: _Window) -> Iterator[tuple[int, Any]]:
-    """Objects one behind the other; of one that holds the rows of a file, those."""
+    """Objects one behind the other; of one that holds the rows of a file, in a list or each under a name, those."""
     number = 0
     while text.peek():
         row: dict[str, Any] = {}
-        begins, has_rows = text.position, False
+        begins, has_rows, is_keyed = text.position, False, False
         text.take("{", number + 1)
         while text.peek() != "}":
             key = text.value(number + 1)
@@ -191,7 +208,13 @@ def _objects(text: _Window) -> Iterator[tuple[int, Any]]:
                         row.setdefault(key, []).append(value)
                 begins = text.position
             else:
-                row[key] = text.value(number + 1)
+                value = text.value(number + 1)
+                is_keyed |= not row and not has_rows and _is_keyed(key, value)
+                if is_keyed:
+                    number, has_rows, begins = number + 1, True, text.position
+                    yield number, _keyed(key, value) if isinstance(value, dict) else value
+                else:
+                    row[key] = value
             if text.position - begins > MAX_ROW_CHARS:
                 raise RowPlace(text.name, number + 1).error(f"is longer than {MAX_ROW_CHARS} characters")
             if text.peek() != "}":

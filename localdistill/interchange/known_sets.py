@@ -45,6 +45,8 @@ class ColumnMap:
     document: str = ""
     source: str = ""
     licence: str = ""
+    tools: str = ""
+    """Definitions of tools that may be called."""
     metadata: tuple[str, ...] = field(default=())
     """Columns that are kept with the prompt."""
 
@@ -54,7 +56,7 @@ class ColumnMap:
         parts = {"question": ",".join(self.question), "reasoning": one.reasoning, "answer": one.answer,
                  "model": one.model, "verdict": next(iter(one.verdicts), ""), "options": self.options,
                  "reference": self.reference, "original": self.original, "tests": self.tests, "system": self.system,
-                 "document": self.document, "source": self.source, "licence": self.licence}
+                 "document": self.document, "source": self.source, "licence": self.licence, "tools": self.tools}
         return " ".join(f"{part}={column}" for part, column in parts.items() if column)
 
     def said(self) -> str:
@@ -64,7 +66,8 @@ class ColumnMap:
             parts += [("reasoning", one.reasoning), ("answer", one.answer), ("verdict", " or ".join(one.verdicts)),
                       ("model", one.model or (f"'{one.model_is}'" if one.model_is else ""))]
         parts += [(name, getattr(self, name)) for name in
-                  ("options", "reference", "original", "tests", "system", "document", "source", "licence")]
+                  ("options", "reference", "original", "tests", "system", "document", "source", "licence",
+                   "tools")]
         return ", ".join(f"{name} = {column}" for name, column in parts if column)
 
 
@@ -118,6 +121,8 @@ KNOWN_SETS = (
     KnownSet("OpenCodeReasoning, Nemotron", frozenset({"input", "output", "license"}), ColumnMap(
         ("input",), (AnswerColumns("output", model="generator"),), original="solution", source="source",
         licence="license", system="system_prompt", metadata=("difficulty", "category"))),
+    KnownSet("Berkeley function calling", frozenset({"id", "question", "function"}), ColumnMap(
+        ("question",), reference="ground_truth", tools="function", metadata=("id",))),
     KnownSet("BIG-Bench Hard", frozenset({"input", "target"}), ColumnMap(("input",), reference="target"), only=True),
 )
 

@@ -4,15 +4,20 @@ Reasoning may stand in a field of its own, in typed parts, in think tags inside 
 a-m-team files (`think_content`, `answer_content`, `reference_answer`, `test_case`), or in columns beside the turns. The
 last assistant turn becomes the answer; everything before it is the prompt.
 
-Kept both ways: messages, reasoning, answer, model, status, kind of trace, terms of use, and our own keys of a prompt
-(reference, original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
+Tools stand as chat completions have them: `tools` beside the turns, `tool_calls` in a turn of the assistant, turns of
+the role `tool`.
+
+Kept both ways: messages, tools, reasoning, answer, model, status, kind of trace, terms of use, and our own keys of a
+prompt (reference, original, tests, source, licence, metadata). Not kept: engine, sampling, usage, cost, time, parents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Writing
 from localdistill.interchange.conversation import read_conversation, turns_in
@@ -22,6 +27,7 @@ from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace
 from localdistill.interchange.written import (
     PROMPT_COLUMNS,
+    TOOL_TURN,
     TRACE_COLUMNS,
     TURN,
     answer_turn,
@@ -30,7 +36,7 @@ from localdistill.interchange.written import (
     turn_of,
 )
 
-OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata"}
+OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata", "tools"}
 _KEYS = ("messages", "conversation", "dialogue", "chat")
 
 
@@ -52,7 +58,7 @@ class MessagesLayout:
             "axolotl": "type: chat_template",
             "unsloth": "apply_chat_template, then train_on_responses_only",
             "mlx-lm": "--data FOLDER, where FOLDER holds train.jsonl",
-        })
+        }, with_tools={"messages": [TOOL_TURN], "tools": "json"})
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -60,6 +66,12 @@ class MessagesLayout:
         asked, said = {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}
         tagged = {"role": "assistant", "content": "<think>\neasy\n</think>\n\n2"}
         parts = [{"type": "thinking", "thinking": "easy"}, {"type": "text", "text": "2"}]
+        sums = {"type": "function", "function": {"name": "sum", "parameters": {"type": "object"}}}
+        calls = [{"id": "c1", "type": "function", "function": {"name": "sum", "arguments": '{"of": [1, 1]}'}}]
+        calling, result = said | {"content": "", "tool_calls": calls}, {"role": "tool", "content": "2"}
+        told = Message("tool", "2", call_id="c1", name="sum")
+        using = Prompt((replace(Message("user", "1 + 1?"), tools=(sums,)),
+                        Message("assistant", "", tool_calls=tuple(calls)), told))
         return (
             LayoutSample({"messages": [asked, said | {"reasoning_content": "easy"}]}, asks("1 + 1?"), "2", "easy"),
             LayoutSample({"messages": [asked, said | {"content": parts}]}, asks("1 + 1?"), "2", "easy"),
@@ -69,7 +81,11 @@ class MessagesLayout:
             LayoutSample({"messages": [asked], "ground_truth": "2"}, asks("1 + 1?", "2")),
             LayoutSample({"messages": [asked]}, asks("1 + 1?")),
             LayoutSample({"messages": [said]}, asks(""), refused="there is no user turn"),
-            LayoutSample({"messages": [asked, said | {"role": "tool"}]}, asks(""), refused="uses tools"),
+            LayoutSample({"messages": [asked, calling, result | {"tool_call_id": "c1", "name": "sum"}, said],
+                          "tools": [sums]}, using, "2"),
+            LayoutSample({"messages": [asked, said | {"tool_calls": [{"function": {}}]}]}, asks(""),
+                         refused="names none"),
+            LayoutSample({"messages": [asked, said], "tools": "a hammer"}, asks(""), refused="no definitions"),
             LayoutSample({"messages": [asked, tagged | {"role": "user"}]}, asks(""), refused="both the user's"),
         )
 

@@ -15,12 +15,12 @@ from localdistill.core.errors import InputError
 from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Writing
-from localdistill.interchange.conversation import Turn, prompt_and_answer, read_turns, turns_in
+from localdistill.interchange.conversation import Turn, defined_in, prompt_and_answer, read_turns, turns_in, with_tools
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.losses import FIRST_RAW, OF_ANSWERS, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, prompt_of
 from localdistill.interchange.usual import MODEL, QUESTION, SYSTEM, first, is_stated, text_of
-from localdistill.interchange.written import PROMPT_COLUMNS, TURN, answer_turn, prompt_keys, turn_of
+from localdistill.interchange.written import PROMPT_COLUMNS, TOOL_TURN, TURN, answer_turn, prompt_keys, turn_of
 
 _SIDES = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"), ("preferred", "dispreferred"),
           ("response_chosen", "response_rejected"))
@@ -35,7 +35,8 @@ class PreferenceLayout:
         {"prompt": [TURN], "chosen": [TURN], "rejected": [TURN], "model": "text", **PROMPT_COLUMNS},
         ("field", "tags", "kept"), OF_ASKING | OF_ANSWERS | FIRST_RAW | {SPACE}, a_row="pair",
         read_by={"trl": "DPOTrainer, and the other trainers of pairs", "axolotl": "rl: dpo, type: chat_template.default"
-                 " with field_messages: prompt"})
+                 " with field_messages: prompt"},
+        with_tools={"prompt": [TOOL_TURN], "chosen": [TOOL_TURN], "rejected": [TOOL_TURN], "tools": "json"})
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -71,7 +72,7 @@ class PreferenceLayout:
         messages = wanted[0] or asked
         if system := first(row, SYSTEM):
             messages = messages if any(m.role == "system" for m in messages) else (Message("system", system), *messages)
-        prompt = prompt_of(messages, row, source, place)
+        prompt = prompt_of(with_tools(messages, defined_in(row, place)), row, source, place)
         model = first(row, MODEL) or ""
         return Imported(prompt, tuple(
             Answer(imported_trace(prompt, reply, source, model, {}, place), right, name)
@@ -98,7 +99,7 @@ def _asked(row: Mapping[str, Any], place: RowPlace) -> tuple[Message, ...]:
         turns = turns_in(row.get(name)) if name in row else None
         if turns is not None:
             talk = read_turns(turns, place)
-            return tuple(Message(turn.role, turn.text) for turn in talk)
+            return tuple(turn.message for turn in talk)
     question = first(row, QUESTION)
     if question is None:
         return ()

@@ -18,6 +18,7 @@ from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace
 from localdistill.interchange.written import (
     PROMPT_COLUMNS,
+    TOOL_TURN,
     TRACE_COLUMNS,
     TURN,
     answer_turn,
@@ -33,7 +34,8 @@ class PromptCompletionLayout:
     name = "prompt_completion"
     writing = Writing(
         {"prompt": [TURN], "completion": [TURN], **PROMPT_COLUMNS, **TRACE_COLUMNS}, ("field", "tags", "kept"),
-        OF_ASKING | FIRST_RAW | {SPACE}, read_by={"trl": "SFTTrainer trains on the completion alone"})
+        OF_ASKING | FIRST_RAW | {SPACE}, read_by={"trl": "SFTTrainer trains on the completion alone"},
+        with_tools={"prompt": [TOOL_TURN], "completion": [TOOL_TURN], "tools": "json"})
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:

@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localdistill.core.records import Message
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Writing
-from localdistill.interchange.conversation import read_turns
+from localdistill.interchange.conversation import defined_in, read_turns, with_tools
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.losses import ANSWER
 from localdistill.interchange.messages import OWN_KEYS, ends_with_answer
 from localdistill.interchange.rows import RowPlace, prompt_of
-from localdistill.interchange.written import PROMPT_COLUMNS, prompt_keys, turn_of
+from localdistill.interchange.written import PROMPT_COLUMNS, TOOL_TURN, prompt_keys, turn_of
 
 
 class PromptsLayout:
     """The `prompts` layout."""
 
     name = "prompts"
-    writing = Writing({"messages": [{"role": "text", "content": "text"}], **PROMPT_COLUMNS}, (), frozenset({ANSWER}),
-                      a_row="prompt")
+    writing = Writing({"messages": [{"role": "text", "content": "text", "reasoning_content": "text"}],
+                       **PROMPT_COLUMNS}, (), frozenset({ANSWER}), a_row="prompt",
+                      with_tools={"messages": [TOOL_TURN], "tools": "json"})
 
     @classmethod
     def samples(cls) -> Sequence[LayoutSample]:
@@ -51,8 +51,8 @@ class PromptsLayout:
             raise place.error("'messages' is not a list of turns")
         if not row.keys() <= OWN_KEYS:
             raise place.error(f"unknown key '{min(set(row) - OWN_KEYS)}'", f"known: {', '.join(sorted(OWN_KEYS))}")
-        asked = tuple([Message(turn.role, turn.text) for turn in read_turns(turns, place)])
-        return Imported(prompt_of(asked, row, source, place))
+        asked = tuple([turn.message for turn in read_turns(turns, place)])
+        return Imported(prompt_of(with_tools(asked, defined_in(row, place)), row, source, place))
 
     def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
         """The prompt; the trace is left out."""

@@ -84,12 +84,13 @@ def _parquet(path: Path, columns: Mapping[str, Shape]) -> Iterator[Put]:
             nonlocal held
             if strange := row.keys() - columns.keys():
                 raise ValueError(f"the layout does not say that its rows have a column '{min(strange)}'")
-            clean = without_lone_surrogates(dict(row))
+            clean = without_lone_surrogates({name: _ENCODE(value) if columns[name] == "json" and value is not None
+                                             else value for name, value in row.items()})
             waiting.append(clean)
             held += len(repr(clean))
             if len(waiting) >= BORDERS.imported_rows or held >= BORDERS.imported_chars:
                 flush()
-            return bool(clean != row)
+            return bool(without_lone_surrogates(dict(row)) != row)
 
         yield put
         flush()
@@ -102,4 +103,5 @@ def _type(shape: Shape) -> pa.DataType:
         return pa.struct([(name, _type(inner)) for name, inner in shape.items()])
     if isinstance(shape, Sequence) and not isinstance(shape, str):
         return pa.list_(_type(shape[0]))
-    return {"text": pa.string(), "flag": pa.bool_(), "whole": pa.int32(), "number": pa.float32()}[shape]
+    return {"text": pa.string(), "json": pa.string(), "flag": pa.bool_(), "whole": pa.int32(),
+            "number": pa.float32()}[shape]

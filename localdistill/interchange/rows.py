@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from localdistill.core.errors import InputError
+from localdistill.core.messages import ToolCall, turn_key
 from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, content_id
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, is_stated, reference_in
@@ -86,6 +87,8 @@ class SplitReply:
     raw: str = ""
     is_cut: bool = False
     """The reasoning never ended."""
+    calls: tuple[ToolCall, ...] = ()
+    """Of tools."""
 
 
 def text_at(row: Mapping[str, Any], key: str, place: RowPlace) -> str:
@@ -145,7 +148,7 @@ def status_of(answer: SplitReply, reason: str | None = None) -> Status:
         return ended or "error"
     if answer.is_cut:
         return "truncated"
-    if answer.text.strip():
+    if answer.text.strip() or answer.calls:
         return "complete"
     return "reasoning_only" if answer.reasoning.strip() else "empty"
 
@@ -157,12 +160,14 @@ def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, 
     kind = "raw" if answer.reasoning else "none"
     source = optional_text(row, "trace_source", place) or source
     return Trace(
-        id=content_id("imported", [[m.role, m.content] for m in prompt.messages],
-                      answer.raw or [answer.reasoning, answer.text], source),
+        id=content_id("imported", [*map(turn_key, prompt.messages)],
+                      answer.raw or [answer.reasoning, answer.text], source,
+                      *([list(answer.calls)] if answer.calls else [])),
         prompt_id=prompt.id, engine=ENGINE, model=model, reasoning=answer.reasoning, answer=answer.text,
         status=_one_of(row, "status", status_of(answer, reason), get_args(Status), place),
         trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw,
         finish_reason=reason or "", source=source, terms=optional_text(row, "terms", place) or "",
+        tool_calls=answer.calls,
     )
 
 

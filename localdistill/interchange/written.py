@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from localdistill.core.errors import InputError
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.messages import Message, tools_of
+from localdistill.core.records import Prompt, Trace
 from localdistill.interchange.base import Reasoning, Shape
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.rows import VERDICTS, answer_of
@@ -27,23 +28,37 @@ TRACE_COLUMNS: Mapping[str, Shape] = {
 STATED: Mapping[str, Shape] = {"think_content": "text", "answer_content": "text"}
 """Beside a turn whose text alone would be split elsewhere."""
 TURN: Mapping[str, Shape] = {"role": "text", "content": "text", "reasoning_content": "text", "info": STATED}
+ANSWERING: Mapping[str, Shape] = {"tool_call_id": "text", "name": "text"}
+"""Of a turn of a tool."""
+TOOL_TURN: Mapping[str, Shape] = {
+    **TURN, **ANSWERING,
+    "tool_calls": [{"id": "text", "type": "text", "function": {"name": "text", "arguments": "text"}}]}
+"""A turn where tools are used."""
 
 
 def turn_of(message: Message) -> dict[str, Any]:
     """A turn of a prompt."""
-    return {"role": message.role, "content": message.content}
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    beside = {"reasoning_content": message.reasoning, "tool_calls": [*map(dict, message.tool_calls)],
+              **answering(message)}
+    return turn | {key: value for key, value in beside.items() if value}
+
+
+def answering(message: Message) -> dict[str, str]:
+    """Which call a turn of a tool answers, and who, as far as that is known."""
+    known = {"tool_call_id": message.call_id, "name": message.name}
+    return {key: value for key, value in known.items() if value}
 
 
 def answer_turn(trace: Trace, reasoning: Reasoning) -> dict[str, Any]:
     """The turn of an answer; reasoning that was kept in no tags has its own field."""
-    return {"role": "assistant", **said(trace, reasoning)}
+    calls = {"tool_calls": [*map(dict, trace.tool_calls)]} if trace.tool_calls else {}
+    return {"role": "assistant", **said(trace, reasoning), **calls}
 
 
 def said(trace: Trace, reasoning: Reasoning) -> dict[str, Any]:
-    """The text of an answer and what must stand beside it, so that it is split at the same place again. InputError for
-    one that calls tools: without the calls it would teach to say nothing."""
-    if trace.tool_calls:
-        raise InputError("its answer calls tools, which no layout holds yet", "leave it out")
+    """The text of an answer and what must stand beside it, so that it is split at the same place again; without the
+    tools that it calls."""
     if reasoning == "kept" and is_faithful(trace):
         return {"content": trace.raw}
     stated = {"think_content": trace.reasoning, "answer_content": trace.answer}
@@ -98,6 +113,8 @@ def prompt_keys(prompt: Prompt) -> dict[str, Any]:
     texts = {"reference": prompt.reference, "original": prompt.original, "tests": prompt.tests}
     keys: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
     keys |= {key: value for key, value in (("source", prompt.source), ("licence", prompt.licence)) if value}
+    if tools := tools_of(prompt.messages):
+        keys["tools"] = [*map(dict, tools)]
     if prompt.metadata:
         keys["metadata"] = json.dumps(dict(prompt.metadata), ensure_ascii=False, default=str)
     return keys

@@ -4,31 +4,15 @@ refuses every row that could not teach what it should. Must not cut a row, and m
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 from localdistill.core.errors import TemplateRefused
-from localdistill.core.records import Example, Message, Skip, Span, content_id
+from localdistill.core.records import Example, Skip, Span, content_id
+from localdistill.modelfiles.target_turns import RenderingTemplate, laid_turn
 from localdistill.modelfiles.tokenizer import StudentTokenizer
-from localdistill.templates.marks import PROMPT_ENDS, opened_by
-from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END, opens_thinking_tag
 
 _PLAIN = (1, "", None, 1.0)
 """What most examples say of sign, group, epoch and weight: it is no part of a row's id."""
-
-
-class RenderingTemplate(Protocol):
-    """What is needed of a chat template."""
-
-    def prompt(self, messages: tuple[Message, ...], thinks: bool | None) -> str:
-        """The text before the assistant's turn."""
-
-    def turn_end(self) -> str:
-        """What the template writes after an assistant's turn."""
-
-    @property
-    def thought_marks(self) -> tuple[str, str]:
-        """What the template writes before and behind reasoning."""
 
 
 _IDS: dict[int, int] = {}
@@ -72,24 +56,30 @@ def tokenize_example(example: Example, template: RenderingTemplate, tokenizer: S
     end_ids = tokenizer.turn_ending(template.turn_end())
     if not end_ids:
         return skip("the template ends a turn without a stop token")
-    context = tuple(Message(turn.role, turn.text) for turn in example.turns[:-1])
     try:
-        prompt = template.prompt(context, example.thinks)
+        laid = laid_turn(example, template)
     except TemplateRefused as refusal:
         return skip(f"the student's chat template refuses it: {refusal.reason}")
-    spans: tuple[Span, ...] | None = _in_own_marks(example.turns[-1].spans, template.thought_marks)
-    if opens_thinking_tag(prompt):
-        spans = _after_opening(spans or (), prompt, template.thought_marks)
-        if spans is None:
-            return skip("the template opens a thinking block that nobody knows how to close")
-    assert spans is not None
-    prompt_ids = tokenizer.encode_prompt(prompt)
-    target_ids, target_weights = _target(spans, tokenizer)
+    if isinstance(laid, str):
+        return skip(laid)
+    prompt_ids = tokenizer.encode_prompt(laid.prompt)
+    target_ids, target_weights = _target(laid.spans, tokenizer)
     if any(token in tokenizer.stop_token_ids for token in target_ids):
         return skip("the target contains a stop token before its end")
+    ends = [1.0] * len(end_ids)
+    if laid.calls:
+        whole_ids, whole_weights = _target((*laid.spans, Span(laid.ending, 1.0, "call")), tokenizer)
+        if end_ids[-1] not in whole_ids:
+            return skip("the template ends a turn that calls tools otherwise than one that answers")
+        if whole_ids.count(end_ids[-1]) > 1:
+            return skip("a call holds a stop token before its end")
+        size = whole_ids.index(end_ids[-1])
+        target_ids, target_weights, end_ids, ends = whole_ids[:size], whole_weights[:size], end_ids[-1:], [1.0]
+        if any(token in tokenizer.stop_token_ids for token in target_ids):
+            return skip("a call holds a stop token before its end")
     ids = (*prompt_ids, *target_ids, *end_ids)
     ids = tuple(map(_IDS.setdefault, ids, ids))
-    weights = (*[0.0] * len(prompt_ids), *target_weights, *[1.0] * len(end_ids))
+    weights = (*[0.0] * len(prompt_ids), *target_weights, *ends)
     trained = sum(weight > 0 for weight in weights)
     if not prompt_ids:
         return skip("the prompt is empty")
@@ -110,35 +100,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _in_own_marks(spans: tuple[Span, ...], marks: tuple[str, str]) -> tuple[Span, ...]:
-    """`spans` with the marks of reasoning that the student's template writes, where formats wrote ours."""
-    own = dict(zip((THOUGHT_BEGIN, THOUGHT_END), marks, strict=True))
-    return tuple(replace(span, text=own.get(span.text, span.text)) if span.part == "tag" else span for span in spans)
-
-
-def _after_opening(spans: tuple[Span, ...], prompt: str, marks: tuple[str, str]) -> tuple[Span, ...] | None:
-    """`spans` behind a prompt that ends with an opened block of reasoning: without the tag that opens it, and without
-    the blanks behind that, which are the prompt's to set. Where the example does not think, it closes the block first.
-    None when it is not known what closes it."""
-    text = "".join(span.text for span in spans)
-    tag = next((tag for tag in PROMPT_ENDS if prompt.rstrip().endswith(tag)), "")
-    if not tag or not text.startswith(tag):
-        mark = opened_by(tag)
-        if mark is None:
-            return None
-        closing = marks[1] if marks[1].strip() == mark.closing else f"\n{mark.closing}\n\n"
-        return (Span(closing, 1.0, "tag"), *spans)
-    after, blanks = prompt.rpartition(tag)[2], len(text) - len(tag) - len(text[len(tag):].lstrip())
-    left = len(tag) + (min(blanks, len(after)) if after else 0)
-    kept: list[Span] = []
-    for span in spans:
-        cut = min(left, len(span.text))
-        left -= cut
-        if span.text[cut:]:
-            kept.append(Span(span.text[cut:], span.weight, span.part, span.step))
-    return tuple(kept)
 
 
 def _target(spans: tuple[Span, ...], tokenizer: StudentTokenizer) -> tuple[list[int], list[float]]:

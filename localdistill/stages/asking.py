@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -73,7 +73,7 @@ class Asker:
         messages = list(prompt.messages)
         if suffix:
             last = max(i for i, m in enumerate(messages) if m.role == "user")
-            messages[last] = Message("user", f"{messages[last].content}\n{suffix}")
+            messages[last] = replace(messages[last], content=f"{messages[last].content}\n{suffix}")
         if system and messages[0].role != "system":
             messages.insert(0, Message("system", system))
         return tuple(messages)

@@ -100,7 +100,7 @@ class FormsMeasurer:
         """Tokens that the longest prompt and its reply may take, so that a reply ends at the same cap everywhere."""
         assert self._context.recipe.evaluate is not None
         count = StudentTokenizer(self._merged).count
-        longest = max(sum(count(m.content) + _TEMPLATE_TOKENS for m in p.messages) for p in bench.prompts)
+        longest = max(sum(count(m.counted) + _TEMPLATE_TOKENS for m in p.messages) for p in bench.prompts)
         wanted = longest + _TEMPLATE_TOKENS + self._context.recipe.evaluate.max_tokens
         return min(ModelFolder.open(self._merged).context_length, wanted)
 

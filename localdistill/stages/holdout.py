@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from localdistill.core.errors import UsageError
+from localdistill.core.messages import turn_key
 from localdistill.core.records import Message, Prompt, content_id
 from localdistill.filters.overlap import THRESHOLD, ItemIndex, ngrams_of, words_of
 from localdistill.recipe import Recipe
@@ -149,7 +150,7 @@ def _place(group: Sequence[Prompt], by_document: bool) -> float:
 
 
 def _key(prompt: Prompt) -> str:
-    return content_id("asked", [[m.role, m.content] for m in prompt.messages])
+    return content_id("asked", [*map(turn_key, prompt.messages)])
 
 
 def _groups(prompts: Sequence[Prompt], by_document: bool) -> Iterator[list[Prompt]]:

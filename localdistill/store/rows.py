@@ -12,11 +12,12 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
+from localdistill.core.messages import Message, is_beside, message_of, turn_key
+from localdistill.core.records import Fact, Prompt, Trace, Usage
 from localdistill.store.raw_text import packed, unpacked
 
 if TYPE_CHECKING:
@@ -96,9 +97,14 @@ def _or_none(kind: Kind) -> Kind:
 
 
 def _are_messages(value: object) -> bool:
-    parts = [part.name for part in fields(Message)]
     return isinstance(value, list) and all(
-        isinstance(turn, dict) and list(turn) == parts and all(map(is_text, turn.values())) for turn in value)
+        isinstance(turn, dict) and [*turn][:2] == ["role", "content"] and is_text(turn["role"])
+        and is_text(turn["content"]) and all(is_beside(name, one) for name, one in [*turn.items()][2:])
+        for turn in value)
+
+
+def _message(role: Any, content: str, beside: Mapping[str, Any] | None = None) -> Message:
+    return message_of(role, content, beside) if beside else Message(role, content)
 
 
 TEXT = Kind("string", storable, lambda cell: restored(cell or ""), is_text)
@@ -110,11 +116,12 @@ MAPPING = Kind("string", lambda value: _json(dict(value)), lambda cell: json.loa
                lambda value: isinstance(value, dict), dict, is_long=True)
 MESSAGES = Kind(
     "string",
-    lambda value: _json([[turn.role, turn.content] for turn in value]),
-    lambda cell: tuple(Message(*turn) for turn in json.loads(restored(cell))),
+    lambda value: _json([*map(turn_key, value)]),
+    lambda cell: tuple(_message(*turn) for turn in json.loads(restored(cell))),
     _are_messages,
-    lambda value: [{"role": turn.role, "content": turn.content} for turn in value],
-    lambda value: tuple(Message(**turn) for turn in value),
+    lambda value: [{"role": turn.role, "content": turn.content, **turn.beside} for turn in value],
+    lambda value: tuple(_message(turn["role"], turn["content"], {
+        name: one for name, one in turn.items() if name not in ("role", "content")}) for turn in value),
     is_long=True,
 )
 OBJECTS = Kind(

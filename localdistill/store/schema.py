@@ -243,6 +243,8 @@ g.extracted AS extracted
     ),
     Migration("calls of tools", (f"ALTER TABLE traces ADD COLUMN tool_calls {_TEXT} DEFAULT '[]'",)),
     Migration("columns of what a person says", ()),
+    # A turn of `messages` and `asked` is a list of two texts; one that has to do with tools has an object behind them.
+    Migration("turns of tools", ()),
 )
 
 

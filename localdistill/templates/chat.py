@@ -13,17 +13,36 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import ModelFileError, TemplateRefused
-from localdistill.core.records import Message
+from localdistill.core.messages import Message, ToolCall, ToolDefinition, tools_of
 from localdistill.safety.bounded_json import read_bytes, read_table
-from localdistill.templates.marks import hits, opened_by
+from localdistill.templates.marks import HARMONY_THOUGHT, PROMPT_ENDS, hits, opened_by
+from localdistill.templates.telling import (
+    SAID,
+    THOUGHT,
+    ReasoningName,
+    ToolManners,
+    reasoning_name,
+    told,
+    tool_manners,
+)
 from localdistill.templates.thinking import THOUGHT_BEGIN, THOUGHT_END, opens_thinking_tag
 
 MOST_TEMPLATE_CHARS = 1 << 20
 """Characters of a template; of real ones the longest have some 50,000."""
 _REASON_CHARS = 120
-_SENTINEL, _THOUGHT = "qLDvSentinelqLDv", "qLDvThoughtqLDv"
-_THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 _TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class CalledTurn:
+    """What a template writes behind the prompt in a turn that calls tools."""
+
+    before: str
+    """Before reasoning, or before the text where there is none."""
+    between: str | None
+    """Between reasoning and text, empty without a text; None where it writes no reasoning."""
+    behind: str
+    """Behind all that: the calls and the turn's end."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +86,69 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False,
                thinks: bool | None = None) -> str:
-        """The conversation as text. `thinks` sets the switches `enable_thinking` and `thinking`; None leaves the
-        template's own default. Raises TemplateRefused when the template is wrong, refuses these messages or exceeds its
-        limits."""
-        return self._rendered([{"role": m.role, "content": m.content} for m in messages], add_generation_prompt, thinks)
+        """The conversation as text, with the tools that its first turn defines. `thinks` sets the switches
+        `enable_thinking` and `thinking`; None leaves the template's own default. Raises TemplateRefused when the
+        template is wrong, refuses these messages or exceeds its limits, and when it would leave out calls, results or
+        definitions of tools."""
+        tools, manners = tools_of(messages), ToolManners()
+        if tools and (why := self.tool_manners.no_definitions):
+            raise self._refused(why)
+        if any(message.tool_calls or message.role == "tool" for message in messages):
+            manners = self.tool_manners
+            if manners.no_calls:
+                raise self._refused(manners.no_calls)
+        thinking = any(message.role == "assistant" and (message.reasoning or "<" in message.content
+                                                        or "[" in message.content) for message in messages)
+        name = self.reasoning_name if thinking else "reasoning_content"
+        return self._rendered(told(messages, name, manners), tools, add_generation_prompt, thinks)
 
-    def _rendered(self, turns: Sequence[Mapping[str, str]], add_generation_prompt: bool = False,
-                  thinks: bool | None = None) -> str:
-        from localdistill.templates.sandbox import TemplateFailure, render_here  # jinja: not needed to split a reply
+    @cached_property
+    def reasoning_name(self) -> ReasoningName:
+        """Under which name the template looks for reasoning."""
+        return reasoning_name(self._rendered)
 
+    @cached_property
+    def tool_manners(self) -> ToolManners:
+        """How the template is told of tools, or why it cannot be."""
+        return tool_manners(self._rendered)
+
+    def _refused(self, why: str) -> TemplateRefused:
+        return TemplateRefused(f"{self.origin} cannot render this conversation: {why}",
+                               "leave the conversations with tools out, or use another template", why)
+
+    def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition] = (),
+                  add_generation_prompt: bool = False, thinks: bool | None = None) -> str:
+        """Raises TemplateRefused. Some templates go through the tools even where there are none, and some want them as
+        a text named `functions`."""
+        from localdistill.templates.sandbox import TemplateFailure  # jinja: not needed to split a reply
+
+        wanted: list[Any] = [[*tools]] if tools else [None, []]
+        for number, given in enumerate(wanted, start=1):
+            try:
+                return self._rendered_with(turns, given, add_generation_prompt, thinks)
+            except TemplateFailure as failure:
+                if number == len(wanted) or "NoneType" not in str(failure):
+                    raise TemplateRefused(
+                        f"{self.origin} cannot render this conversation: {failure}",
+                        "check the roles of the messages, or use another template", _short(str(failure)),
+                    ) from None
+        raise AssertionError("unreachable")
+
+    def _rendered_with(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition] | None,
+                       add_generation_prompt: bool, thinks: bool | None) -> str:
         context: dict[str, Any] = {
             **self.special_tokens, "bos_token": self.bos, "eos_token": self.eos, "messages": [*turns],
-            "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None,
+            "add_generation_prompt": add_generation_prompt, "tools": tools, "documents": None,
         }
         if thinks is not None:
             context |= {"enable_thinking": thinks, "thinking": thinks}
-        try:
-            if not self.isolated:
-                return render_here(self.source, context)
-            from localdistill.templates.renderer import SHARED
+        if not self.isolated:
+            from localdistill.templates.sandbox import render_here
 
-            return SHARED.render(self.source, context)
-        except TemplateFailure as failure:
-            raise TemplateRefused(
-                f"{self.origin} cannot render this conversation: {failure}",
-                "check the roles of the messages, or use another template", _short(str(failure)),
-            ) from None
+            return render_here(self.source, context)
+        from localdistill.templates.renderer import SHARED
+
+        return SHARED.render(self.source, context)
 
     def prompt(self, messages: Sequence[Message], thinks: bool | None = None) -> str:
         """What the model is given to write the next assistant turn: conversation and generation prompt."""
@@ -110,32 +166,101 @@ class ChatTemplate:
     @cached_property
     def thought_marks(self) -> tuple[str, str]:
         """What this template writes before and behind the reasoning of the last turn, blanks included; what we write
-        where it leaves reasoning out or puts nothing round it that is a known mark."""
-        turn = {"role": "assistant", "content": _SENTINEL, **dict.fromkeys(_THOUGHT_KEYS, _THOUGHT)}
+        where it leaves reasoning out or puts nothing round it that is a known mark. What it writes between the prompt
+        and the mark is part of the first."""
         try:
-            text = self._rendered([{"role": "user", "content": "?"}, turn])
+            text = self.render([Message("user", "?"), Message("assistant", SAID, THOUGHT)], thinks=True)
+            prompt = self.prompt([Message("user", "?")], thinks=True)
         except TemplateRefused:
             return THOUGHT_BEGIN, THOUGHT_END
-        before, found, after = text.partition(_THOUGHT)
-        opening = hits(before)[-1:]
-        mark = opened_by(opening[0].text) if found and opening else None
-        behind, answered, _ = after.partition(_SENTINEL)
-        if mark is None or not answered or behind.strip() != mark.closing or before[opening[0].end:].strip():
+        before, found, after = text.partition(THOUGHT)
+        behind, answered, _ = after.partition(SAID)
+        begin = _opening_place(before, behind) if found and answered else None
+        if begin is None:
             return THOUGHT_BEGIN, THOUGHT_END
-        return before[opening[0].start:], behind
+        return before[len(prompt) if before.startswith(prompt) and len(prompt) <= begin else begin:], behind
+
+    def answer_lead(self, messages: Sequence[Message], thinks: bool) -> str:
+        """What this template writes between the prompt of `messages` and an answer without reasoning; empty where that
+        cannot be told, or where the prompt says it already. It depends on who spoke last, and on nothing else."""
+        if messages and messages[-1].role == "tool":
+            return self._lead(messages, thinks)
+        return self._leads[thinks]
+
+    @cached_property
+    def _leads(self) -> dict[bool, str]:
+        return {thinks: self._lead([Message("user", "?")], thinks) for thinks in (True, False)}
+
+    def _lead(self, messages: Sequence[Message], thinks: bool) -> str:
+        try:
+            text = self.render([*messages, Message("assistant", SAID)], thinks=thinks)
+            prompt = self.prompt(messages, thinks)
+        except TemplateRefused:
+            return ""
+        return text[len(prompt):].rpartition(SAID)[0] if text.startswith(prompt) else ""
+
+    def called_turn(self, messages: Sequence[Message], calls: Sequence[ToolCall], thinks: bool, has_thought: bool,
+                    has_text: bool) -> CalledTurn:
+        """What this template writes behind the prompt of `messages` round the parts of a turn that calls tools. Raises
+        TemplateRefused where what is said beside the calls would be left out."""
+        prompt = self.prompt(messages, thinks)
+        turn = Message("assistant", SAID if has_text else "", THOUGHT if has_thought else "", tuple(calls))
+        text = self.render([*messages, turn], thinks=thinks)
+        is_whole, begun = text.startswith(prompt), _before_block(prompt)
+        if not is_whole and not text.startswith(begun):
+            raise self._refused("it writes a turn that calls tools otherwise than it begins one")
+        tail = text[len(prompt if is_whole else begun):]
+        before, between = "", None
+        if has_thought:
+            before, found, rest = tail.partition(THOUGHT)
+            before = before if is_whole else ""
+            if not found:
+                bare = self.called_turn(messages, calls, thinks, False, has_text)
+                return CalledTurn("", None, bare.behind)
+            tail, between = rest, ""
+        if has_text:
+            part, found, tail = tail.rpartition(SAID)
+            if not found:
+                raise self._refused("it leaves out what is said beside a call")
+            before, between = (before, part) if has_thought else (part if is_whole else "", None)
+        return CalledTurn(before, between, tail)
 
     @cached_property
     def _turn_end(self) -> str:
         try:
-            text = self.render([Message("user", "?"), Message("assistant", _SENTINEL)])
+            text = self.render([Message("user", "?"), Message("assistant", SAID)])
         except TemplateRefused as refusal:
             # No conversation is simpler, so this is not about one conversation.
             raise ModelFileError(f"{self.origin} cannot render a question and its answer: {refusal.reason}",
                                  "use another template") from None
-        _, found, after = text.rpartition(_SENTINEL)
+        _, found, after = text.rpartition(SAID)
         if not found:
             raise ModelFileError(f"{self.origin} leaves out what the assistant says", "use another template")
         return after
+
+
+def _before_block(prompt: str) -> str:
+    """`prompt` without the block of reasoning at its end, which it opens, or opens and closes around nothing."""
+    body = prompt.rstrip()
+    if opened := next((end for end in PROMPT_ENDS if body.endswith(end)), ""):
+        return body.removesuffix(opened)
+    *_, opening, closing = [None, None, *hits(prompt)]
+    mark = opened_by(opening.text) if opening else None
+    if opening is None or closing is None or mark is None or mark.closing != closing.text:
+        return prompt
+    is_empty = not prompt[opening.end:closing.start].strip() and not prompt[closing.end:].strip()
+    return prompt[:opening.start] if is_empty else prompt
+
+
+def _opening_place(before: str, behind: str) -> int | None:
+    """Where the mark that opens reasoning begins in what stands before it; None where no known mark is round it."""
+    if before.endswith(HARMONY_THOUGHT):
+        return len(before) - len(HARMONY_THOUGHT)
+    opening = hits(before)[-1:]
+    mark = opened_by(opening[0].text) if opening else None
+    if mark is None or before[opening[0].end:].strip() or not behind.strip().startswith(mark.closing):
+        return None
+    return opening[0].start
 
 
 def _short(text: str) -> str:

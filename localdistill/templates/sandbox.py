@@ -40,8 +40,13 @@ def _raise_exception(message: str) -> NoReturn:
     raise TemplateError(message)
 
 
+KEPT_DATE = datetime(2026, 1, 1)
+"""What every template is told is now. Prompts and training rows are the same text on whatever day they are made, so
+that what is stored is found again and an evaluation asks what the training showed."""
+
+
 def _strftime_now(layout: str) -> str:
-    return datetime.now().strftime(layout)
+    return KEPT_DATE.strftime(layout)
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None,

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Span, Trace
 from localdistill.formats import FORMATS
 from localdistill.formats.base import Format
 
@@ -76,7 +76,44 @@ def test_answers_that_cannot_be_trained_on(name: str) -> None:
     assert reason(name, answer="  <answer> </answer> ") == "the answer is empty"
     assert reason(name, answer="a </think> b") == "the answer holds a think tag"
     assert reason(name, status="length") == "the reply is length"
-    assert reason(name, tool_calls=({"id": "", "type": "function"},)) == "the answer calls a tool"
+    assert reason(name, tool_calls=({"id": "", "type": "function"},)) == "the answer calls a tool that has no name"
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"to": 2}'}}
+
+
+@pytest.mark.parametrize("name", [name for name in SINGLE if name != "original"])
+def test_calls_of_the_answer_are_trained_and_those_before_it_and_what_tools_answer_are_not(name: str) -> None:
+    asked = Message("user", "2 + 2?", tools=({"type": "function", "function": {"name": "add"}},))
+    used = (asked, Message("assistant", "", "I add.", (CALL,)), Message("tool", "4", call_id="c1"))
+    for answer in ("", "I add again."):
+        *context, last = lay_out(name, dataclasses.replace(PROMPT, messages=used), dataclasses.replace(
+            TRACE, answer=answer, tool_calls=(CALL,))).turns
+        assert [turn.message for turn in context] == list(used)
+        assert all(span.weight == 0 for turn in context for span in turn.spans)
+        assert last.spans[-1] == Span('[{"name": "add", "arguments": "{\\"to\\": 2}"}]', 1.0, "call")
+        assert last.message.tool_calls == (CALL,) and ("again" in last.text) is bool(answer)
+        assert not any(span.text.isspace() and span.part == "reasoning" and not answer for span in last.spans)
+
+
+@pytest.mark.parametrize("name", ["answer_only", "full_trace", "reasoning_then_answer"])
+def test_every_turn_is_learned_behind_what_was_said_before_it_where_that_is_wanted(name: str) -> None:
+    asked, told = Message("user", "2 + 2?"), Message("tool", "4")
+    called = Message("assistant", "", "I add.", (CALL,))
+    inline = Message("assistant", "<think>\nEasy.\n</think>\n\nIt is 4.")
+    prompt = dataclasses.replace(PROMPT, messages=(asked, called, told, inline, asked))
+    other = dataclasses.replace(TRACE, id="b2:other", answer="Four.")
+    made = build(name, every_turn=True).lay_out(prompt, [Candidate(TRACE), Candidate(other)], len)
+    examples = [one for one in made if isinstance(one, Example)]
+    assert len(examples) == len(made) == 4 and {one.prompt_id for one in made} == {prompt.id}
+    answers, (first, second) = examples[:2], examples[2:]
+    assert [one.turns[:-1] for one in answers] == [answers[0].turns[:-1]] * 2
+    assert [turn.message for turn in first.turns[:-1]] == [asked] and first.turns[-1].message.tool_calls == (CALL,)
+    assert [turn.role for turn in second.turns[:-1]] == ["user", "assistant", "tool"]
+    assert second.turns[-1].text.endswith("It is 4.") and ("Easy." in second.turns[-1].text) is (name != "answer_only")
+    silent = dataclasses.replace(prompt, messages=(asked, Message("assistant", " "), asked))
+    *_, left = build(name, every_turn=True).lay_out(silent, [Candidate(TRACE)], len)
+    assert isinstance(left, Skip) and left.reason.startswith("an earlier turn: ")
 
 
 @pytest.mark.parametrize("name", SINGLE)

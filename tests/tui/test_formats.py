@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from localdistill import RunFolder, Workspace, open_store, wait
 from localdistill.core.records import Fact
@@ -148,3 +149,35 @@ def test_the_limit_stands_where_it_belongs() -> None:
     assert axis(10, 100, 50) == "─────┤────"
     assert axis(10, 100, 100) == "─────────┤"
     assert axis(4, 100, 0) == "────"
+
+
+@piloted
+async def test_the_training_rows_of_the_arm_in_front_go_out_to_a_file(tmp_path: Path) -> None:
+    app = LocalDistillApp(doubling(), start="formats")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await shows(pilot, app, "thinks: no")
+        await pilot.press("x")
+        await shows(pilot, app, "Export the training rows of an arm")
+        assert app.screen.query_one("#field-arm", Input).value == "short"
+        app.screen.query_one("#field-arm", Input).value = "shor"
+        app.screen.query_one("#field-file", Input).value = str(tmp_path / "rows.jsonl")
+        app.screen.query_one("#field-layout", Input).value = "tokens"
+        await pilot.press(*["enter"] * 5)
+        await shows(pilot, app, "did you mean 'short'")
+        assert not (tmp_path / "rows.jsonl").exists()
+        await pilot.press("escape", "x")
+        await shows(pilot, app, "Export the training rows of an arm")
+        app.screen.query_one("#field-file", Input).value = str(tmp_path / "rows.jsonl")
+        app.screen.query_one("#field-layout", Input).value = "tokens"
+        await pilot.press(*["enter"] * 5)
+        await shows(pilot, app, "rows as tokens")
+    assert '"labels": [-100' in (tmp_path / "rows.jsonl").read_text().splitlines()[0]
+
+
+@piloted
+async def test_without_datasets_there_are_no_training_rows_to_write() -> None:
+    app = LocalDistillApp(empty(), start="formats")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await shows(pilot, app, "No traces yet")
+        await pilot.press("x")
+        await shows(pilot, app, "no training rows to write")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from localdistill import DataChoice, DataExport, data_layout, data_layouts, data_tools, export_data
@@ -14,16 +15,27 @@ from tui.widgets.text_dialog import Field, TextDialog, Then
 FIRST_FILE = "traces.jsonl"
 
 
+def export_arm(ui: Ui, run: str, arms: Sequence[str], arm: str) -> None:
+    """The same for the training rows of an arm of a run: `arm`, unless another of `arms` is named."""
+    field = Field("arm", "arm", arm, f"one of {', '.join(map(line, arms))}", is_needed=True)
+    _export(ui, DataChoice(run=run), "Export the training rows of an arm", [field], f"{arm}.jsonl")
+
+
 def export_traces(ui: Ui, choice: DataChoice) -> None:
     """Ask for file and layout, write what `choice` names, show what came out."""
+    _export(ui, choice, "Export these traces", [], FIRST_FILE)
+
+
+def _export(ui: Ui, choice: DataChoice, title: str, fields: Sequence[Field], first_file: str) -> None:
 
     def typed(values: Mapping[str, str]) -> Then:
         data_layout(values["layout"], values["tool"]).way(values["reasoning"])
+        chosen = replace(choice, arm=values.get("arm", ""))
         report = ReportDialog("Data out", waiting="writing ...")
         file = Path(values["file"]).expanduser()
 
         def write() -> DataExport:
-            return export_data(ui.workspace, file if file.is_absolute() else ui.workspace.root / file, choice,
+            return export_data(ui.workspace, file if file.is_absolute() else ui.workspace.root / file, chosen,
                                values["layout"], values["reasoning"], values["tool"])
 
         def begin() -> None:
@@ -33,8 +45,9 @@ def export_traces(ui: Ui, choice: DataChoice) -> None:
         return begin
 
     known = ", ".join(one.name for one in data_layouts())
-    ui.push_screen(TextDialog("Export these traces", [
-        Field("file", "file", FIRST_FILE, ".jsonl, .jsonl.gz or .parquet; a card lies beside it", is_needed=True),
+    ui.push_screen(TextDialog(title, [
+        *fields,
+        Field("file", "file", first_file, ".jsonl, .jsonl.gz or .parquet; a card lies beside it", is_needed=True),
         Field("tool", "for", "", f"empty, or one of {', '.join(data_tools())}"),
         Field("layout", "layout", "", f"empty: the usual one; or {known}"),
         Field("reasoning", "reasoning", "", "empty: the usual place; or field, tags, kept")], typed,

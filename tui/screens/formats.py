@@ -80,6 +80,8 @@ class FormatsPage(Page):
         Command("formats.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),
         Command("formats.lengths", "lengths: of the datasets", "datasets", "screen.lengths", "l",
                 "Opens or closes the histogram."),
+        Command("formats.export", "export: training rows of an arm to a file", "data export", "screen.export", "x",
+                "In a layout that other tools read, or as tokens with their masks.", word="data out"),
         Command("formats.run", "format: recipe of the run", "format", "screen.again('format')", "w",
                 "Starts a run of the same recipe up to its datasets."),
         Command("formats.rewrite", "rewrite: traces of the run", "rewrite", "screen.again('rewrite')", "",
@@ -201,6 +203,18 @@ class FormatsPage(Page):
     def _look_at(self, trace_id: str) -> None:
         self._trace = ""  # the same one is shown anew when it is asked for again
         self.ui.look_at(trace_id)
+
+    def action_export(self) -> None:
+        """Write the training rows of an arm to a file: of the one in front, unless another is named."""
+        from tui.flows.data import export_arm
+
+        arms = [data.arm for data in self._view.datasets] if self._view else []
+        if not arms:
+            self.notify("no training rows to write: they come with the format stage of a run", markup=False)
+            return
+        shown_arms = [arm for row in self._rows[self._first:] if row.is_arm for arm in arms
+                      if arm in (row.name, row.name.rpartition(" ")[0])]
+        export_arm(self.ui, self._run, arms, (shown_arms or arms)[0])
 
     def action_again(self, until: str) -> None:
         """Start a run of the same recipe up to a stage, and follow it."""

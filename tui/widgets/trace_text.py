@@ -80,7 +80,7 @@ class TraceText(VerticalScroll, can_focus=True):
         self._part("asked", joined(*(part for number, message in enumerate(trace.asked or prompt.messages) for part in (
             shown(f"{chr(10) * 2 if number else ''}{line(message.role)}", "bold"),
             shown("\n" if message in prompt.messages else ", as sent\n", "$foreground-muted"),
-            self._text(message.content)))))
+            self._text(message.shown)))))
         self._draw_thinking()
         said = "\n".join(filter(None, (trace.answer, *(f"calls {call}" for call in trace.called))))
         self._part("answer", self._text(said) if said else shown("(empty)", "$foreground-muted"))

@@ -103,7 +103,7 @@ def _replies(workspace: Workspace, model: str) -> list[tuple[int, int, float]]:
 
 
 def _prompt_bytes(questions: Sequence[PendingPrompt]) -> float:
-    sizes = [sum(len(m.content.encode("utf-8", "replace")) for m in q.requests[0].messages) for q in questions]
+    sizes = [sum(len(m.counted.encode("utf-8", "replace")) for m in q.requests[0].messages) for q in questions]
     return fmean(sizes) if sizes else 0.0
 
 

@@ -13,7 +13,7 @@ from localdistill.api.traces.datasets import dataset_of
 from localdistill.api.traces.taken import RowUnit, Taken
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError, nearest
-from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
+from localdistill.core.records import Candidate, Example, Prompt, Skip, Trace
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.written import VERDICT_COLUMN
 from localdistill.modelfiles.folder import resolve_model
@@ -134,7 +134,7 @@ def _pairs(prompt: Prompt, examples: list[Shown]) -> Iterator[Taken | str]:
 
 def _item(prompt: Prompt, shown: Sequence[Shown]) -> tuple[Imported, int]:
     """The turns as the format shows them and the answers as it teaches them; and how much else is known of these."""
-    context = tuple(Message(turn.role, turn.text) for turn in shown[0][0].turns[:-1])
+    context = tuple(turn.message for turn in shown[0][0].turns[:-1])
     asked = replace(prompt, messages=context) if context != prompt.messages else prompt
     answers = []
     for example, candidate in shown:
@@ -148,5 +148,7 @@ def _taught(example: Example, trace: Trace) -> Trace:
     spans = example.turns[-1].spans
     tagged = any(span.part == "tag" for span in spans)
     reasoning = "".join(span.text for span in spans if span.part == "reasoning") if tagged else ""
-    answer = "".join(span.text for span in spans if span.part != "tag" and not (tagged and span.part == "reasoning"))
-    return replace(trace, reasoning=reasoning, answer=answer, raw="", trace_kind="raw" if reasoning else "none")
+    answer = "".join(span.text for span in spans if span.part not in ("tag", "call")
+                     and not (tagged and span.part == "reasoning"))
+    return replace(trace, reasoning=reasoning, answer=answer, raw="", trace_kind="raw" if reasoning else "none",
+                   tool_calls=example.turns[-1].message.tool_calls)

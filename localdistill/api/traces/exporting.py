@@ -76,10 +76,17 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
         raise UsageError(f"{file.name} is there already", "--force writes over it; or give another name")
     source = source_of(workspace, choice or DataChoice())
     file.parent.mkdir(parents=True, exist_ok=True)
-    job = _Job(form, form.way(reasoning), open_store(workspace), emit, cancel or Cancel())
+
+    def new_job(with_tools: bool) -> _Job:
+        return _Job(form, form.way(reasoning), open_store(workspace), emit, cancel or Cancel(), with_tools)
+
+    job = new_job(not ending.endswith(".parquet"))
     with partial_file(file) as partial:
-        with writing_rows(partial, ending, form.writing.columns) as put:
-            (job.write_tokens if form.name == TOKENS else job.write)(source, put)
+        try:
+            job.write_file(source, partial, ending)
+        except _HoldsTools:
+            job = new_job(True)
+            job.write_file(source, partial, ending)
         if not job.rows:
             why = job.left_out.most_common(1)[0][0] if job.left_out else "no answer is chosen, or none is stored"
             raise InputError(f"nothing can be written as {form.name}: {why}",
@@ -95,6 +102,11 @@ def export_data(workspace: Workspace, file: Path, choice: DataChoice | None = No
     return done
 
 
+class _HoldsTools(Exception):
+    """A row needs columns for tools. Where columns have types, they are there for such files only: templates ask
+    whether a turn has calls by whether it has the key."""
+
+
 @dataclass
 class _Job:
     """One file under way, and what is counted."""
@@ -104,6 +116,8 @@ class _Job:
     store: Store
     emit: Emit
     cancel: Cancel
+    with_tools: bool
+    """The file has columns for tools."""
     rows: int = 0
     traces: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -111,6 +125,12 @@ class _Job:
     verdicts: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     facts: DataFacts = field(default_factory=DataFacts)
+
+    def write_file(self, source: Source, path: Path, ending: str) -> None:
+        """All of it. Raises _HoldsTools where it must begin again with columns for tools."""
+        more = self.form.writing.with_tools or {} if self.with_tools else {}
+        with writing_rows(path, ending, {**self.form.writing.columns, **more}) as put:
+            (self.write_tokens if self.form.name == TOKENS else self.write)(source, put)
 
     def write(self, source: Source, put: Put) -> None:
         """Every row."""
@@ -154,6 +174,8 @@ class _Job:
 
     def _row(self, layout: Layout, taken: Taken, put: Put) -> None:
         item = taken.item
+        if item.uses_tools and not self.with_tools and self.form.writing.with_tools:
+            raise _HoldsTools
         row = layout.write(item, self.reasoning)
         if self.form.writing.a_row != "prompt":
             again = layout.read(row, self.rows + 1, item.trace.source if item.trace else item.prompt.source)

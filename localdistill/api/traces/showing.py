@@ -42,7 +42,7 @@ def in_full(prompt: Prompt, trace: Trace, facts: Sequence[Fact], made_of_it: Seq
     """A trace with all that is said of it, and where it comes from and went. is_folded: the text has the length of the
     reasoning in its place. made_of_it: (id, rewrite) of what was made of it."""
     head = f"{trace.id}  {trace.engine} {trace.model}  {trace.status}"
-    parts = [head, *(f"[{m.role}{'' if m in prompt.messages else ', as sent'}]\n{m.content}"
+    parts = [head, *(f"[{m.role}{'' if m in prompt.messages else ', as sent'}]\n{m.shown}"
                      for m in trace.asked or prompt.messages)]
     parts += [] if trace.thinks is None else [f"[thinks] {'yes' if trace.thinks else 'no'}, as the engine was told"]
     if trace.reasoning:

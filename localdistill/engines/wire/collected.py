@@ -93,7 +93,7 @@ def tokens_of(text: str) -> int:
 
 def asked_tokens(messages: Iterable[Message]) -> int:
     """Our own count of what is asked."""
-    return sum(tokens_of(message.content) + _TOKENS_PER_MESSAGE for message in messages)
+    return sum(tokens_of(message.counted) + _TOKENS_PER_MESSAGE for message in messages)
 
 
 def counted(reasoning: str, answer: str, prompt_tokens: int) -> Usage:

@@ -174,7 +174,7 @@ class WireEngine:
         """What the dispatcher needs of `request`. Raises UsageError when it asks what the engine cannot."""
         require(self, needed_by(request))
         body = self._body(request)
-        size = sum(len(m.content.encode("utf-8", "replace")) + _BYTES_PER_MESSAGE for m in request.messages)
+        size = sum(len(m.counted.encode("utf-8", "replace")) + _BYTES_PER_MESSAGE for m in request.messages)
         beside = {key: value for key, value in body.items() if key not in _SETTINGS}
         size += len(json.dumps(beside)) if beside else 0
         return Job(request.id, {**body, **self._stream_keys()} if streams else body,

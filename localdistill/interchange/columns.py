@@ -7,7 +7,8 @@ finish reasons then stand in lists of the same length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,14 +16,7 @@ from localdistill.core.errors import UsageError, nearest
 from localdistill.core.records import Message, Prompt, Trace
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import ReadOnly
-from localdistill.interchange.conversation import (
-    DEFINED,
-    defined_in,
-    prompt_and_answer,
-    read_turns,
-    turns_in,
-    with_tools,
-)
+from localdistill.interchange.conversation import DEFINED, defined_in, prompt_and_answer, read_turns, with_tools
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.known_sets import AnswerColumns, ColumnMap, known_set, value_at
 from localdistill.interchange.rows import (
@@ -35,11 +29,14 @@ from localdistill.interchange.rows import (
     reason_in,
     verdict_of,
 )
+from localdistill.interchange.turn_forms import turns_in
 from localdistill.interchange.usual import (
     ANSWER,
     BEFORE,
     DOCUMENT,
     LICENCE,
+    LIKE_ANSWER,
+    LIKE_REASONING,
     MODEL,
     OPTIONS,
     ORIGINAL,
@@ -92,7 +89,12 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
     asked = tuple(filter(None, (find(BEFORE), question, behind)))
     reasoning, answer, reference = find(REASONING), find(ANSWER), find(REFERENCE)
     original = find(ORIGINAL)
-    alone = find(("answer", "solution", "result"))
+    verdict = next((name for name in map(names.get, VERDICTS) if name and verdict_of(row[name]) is not None), "")
+    known = {*asked, reasoning, answer, reference, original, verdict}
+    reasoning = reasoning or _ending(row, LIKE_REASONING, known)
+    answer = answer or _ending(row, LIKE_ANSWER, known | {reasoning})
+    alone = find([name for name in ("answer", "solution", "result", "target", "label", "a")
+                  if names.get(name) not in (verdict, answer, reference)])
     if not answer and alone and (reasoning or marks_in(str(row[alone]))):
         answer, alone = alone, ""
     if alone and not reference and is_short(text_of(row[alone]) or ""):
@@ -103,11 +105,17 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
         ("options", OPTIONS), ("tests", TESTS), ("system", SYSTEM), ("document", DOCUMENT), ("source", SOURCE),
         ("licence", LICENCE), ("model", MODEL)) if (column := find(wanted)) and column not in taken}
     model = found.pop("model", "")
-    verdict = find(VERDICTS)
     columns = AnswerColumns(answer, reasoning, model, verdicts=(verdict,) if verdict else ())
     tools = find(DEFINED) if turns_in(row[question]) is not None else ""
     texts = {**found, "reference": reference, "original": original, "tools": tools}
     return _with_texts(ColumnMap(asked, (columns,) if answer or reasoning else ()), texts)
+
+
+def _ending(row: Mapping[str, Any], endings: Sequence[str], taken: Collection[str]) -> str:
+    """The first column of texts whose name ends so, and does not say that it is what is right."""
+    return next((name for name, value in row.items() if isinstance(name, str) and name not in taken
+                 and name.lower().endswith(tuple(endings)) and isinstance(value, str) and value
+                 and not re.match(r"correct|gold|reference|expected|ground|true|right", name.lower())), "")
 
 
 def _with_texts(columns: ColumnMap, named: Mapping[str, str]) -> ColumnMap:
@@ -119,13 +127,15 @@ def _with_texts(columns: ColumnMap, named: Mapping[str, str]) -> ColumnMap:
 
 
 _PLAIN = frozenset({"question", "problem", "prompt", "instruction", "query", "input"})
-_MAYBE = frozenset({"answer", "solution", "result"})
+_MAYBE = frozenset({"answer", "solution", "result", "target", "label", "a"})
 
 
 def is_usual(columns: ColumnMap) -> bool:
     """The names leave no doubt: `answer` may be a reply, a reference or a worked solution, `text` anything."""
     texts = [columns.reference, columns.original, *(one.answer for one in columns.answers)]
-    return {name.lower() for name in columns.question} <= _PLAIN and not _MAYBE & {name.lower() for name in texts}
+    made = {name.lower() for one in columns.answers for name in (one.answer, one.reasoning) if name}
+    asked = {name.lower() for name in columns.question}
+    return made <= {*ANSWER, *REASONING} and asked <= _PLAIN and not _MAYBE & {name.lower() for name in texts}
 
 
 class ColumnsLayout(ReadOnly):

@@ -17,13 +17,25 @@ from localdistill.interchange.rows import (
     answer_of,
     imported,
     need_user,
+    peeked,
     prompt_of,
     reason_in,
 )
-from localdistill.interchange.usual import ANSWER, MODEL, REASONING, SYSTEM, first, is_short, is_stated, text_of
+from localdistill.interchange.turn_forms import SPEAKERS
+from localdistill.interchange.usual import (
+    ANSWER,
+    MODEL,
+    NO_REASONING,
+    REASONING,
+    SYSTEM,
+    first,
+    is_short,
+    is_stated,
+    text_of,
+)
 from localdistill.templates.marks import begins_with_mark
 from localdistill.templates.tool_calls import calls_in, calls_of, definitions_in
-from localdistill.templates.turns import joined, pieces_of
+from localdistill.templates.turns import inner_texts, joined, pieces_of
 
 ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
@@ -31,17 +43,16 @@ ROLES: Mapping[str, Role] = {
     "ai": "assistant",
 }
 """Names of speakers as files write them."""
-CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
+CALLERS = frozenset({"function_call", "tool_call", "tool_calls", "tool-call"})
 """Names of turns of the assistant that are nothing but calls of tools."""
 RESULTS = frozenset({"tool", "tools", "function", "function_response", "tool_response", "tool_result", "observation",
-                     "ipython", "environment"})
+                     "ipython", "environment", "function_call_output"})
 """Names of turns that hold what a tool answered."""
 DEFINED = ("tools", "functions", "available_tools")
 """Columns that say which tools there are."""
 THOUGHTS = frozenset({"reasoning", "thought", "thinking"})
 """Names of turns that hold the reasoning of the turn that follows."""
-_SPEAKERS = ("role", "from", "speaker", "author")
-_SAYINGS = ("content", "value", "text", "message")
+_SAYINGS = ("content", "value", "text", "message", "parts", "output")
 _THOUGHT_CHANNELS = frozenset({"analysis", "commentary"})
 
 
@@ -90,21 +101,6 @@ class Turn:
         return answer_of(self.text, stored=stored)
 
 
-def turns_in(value: object) -> list[Any] | None:
-    """The turns that `value` holds, also as the JSON of a list, or as the only one of several conversations; None when
-    it is no conversation."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and value[0]:
-        (value,) = value
-    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        return None
-    return value if not value or any(name in value[0] for name in _SPEAKERS) else None
-
-
 def read_turns(turns: Sequence[object], place: RowPlace) -> list[Turn]:
     """The turns of a conversation, thoughts joined with what they precede, calls with what is said before them, results
     of tools with the calls that they answer. InputError for an unknown speaker, a turn that says nothing or holds no
@@ -137,7 +133,7 @@ def read_turns(turns: Sequence[object], place: RowPlace) -> list[Turn]:
 def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     """A turn, and whether it is only the reasoning of the next one; None for one that held nothing but results of
     tools."""
-    speaker = next((turn[name] for name in _SPEAKERS if turn.get(name) is not None), None)
+    speaker = next((turn[name] for name in SPEAKERS if turn.get(name) is not None), None)
     name = speaker.strip().lower() if isinstance(speaker, str) else ""
     said = next((turn[key] for key in _SAYINGS if key in turn), None)
     if name in RESULTS:
@@ -150,7 +146,7 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     one = Turn(role, "", None, info if isinstance(info, Mapping) else {}, turn)
     if name in CALLERS and not turn.get("tool_calls"):
         one.only_calls = True
-        one.beside, one.calls = _calls_of_text(said, place)
+        one.beside, one.calls = _calls_of_text(turn if said is None else said, place)
         return one, False
     if isinstance(said, str) and not turn.keys() - _PLAIN:  # by far the most usual
         one.text = said
@@ -160,7 +156,11 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
         if said and not rest:
             return None, False
         said = rest
+    if is_thought and said is None and (listed := turn.get("summary")):
+        said = "\n\n".join(text for text, _ in inner_texts(listed))  # of the responses API
     _take_pieces(one, {**turn, "content": said}, place)
+    if is_thought and not one.text:
+        one.text = one.beside or ""
     if said is None or (isinstance(said, float) and math.isnan(said)):
         if role != "assistant":
             raise place.error(f"a {name} turn has no text")
@@ -169,7 +169,7 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     return one, is_thought
 
 
-_PLAIN = frozenset({*_SPEAKERS, *_SAYINGS, "info", "channel", "loss_weight", "weight", "train", "name"})
+_PLAIN = frozenset({*SPEAKERS, *_SAYINGS, "info", "channel", "loss_weight", "weight", "train", "name"})
 
 
 def _result(turn: Mapping[str, Any], said: object, name: str, place: RowPlace) -> Turn:
@@ -281,10 +281,11 @@ def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: Ro
     """The prompt and the answer of a row whose turns are `turns`; what it says beside them is read under its usual
     names."""
     talk = read_turns(turns, place)
-    if (system := first(row, SYSTEM)) and not any(turn.role == "system" and turn.text == system for turn in talk):
+    if (system := first(row, SYSTEM)) and not any(
+            turn.role == "system" and turn.text.strip() == system.strip() for turn in talk):
         talk.insert(0, Turn("system", system))
     messages, last = prompt_and_answer(talk, place)
-    answer = last.answer if last else _answer_beside(row)
+    answer = _with_thought(last.answer, row) if last else _answer_beside(row)
     messages = with_tools(messages, defined_in(row, place))
     prompt = prompt_of(need_user(messages, place), row, place.source, place, _reference(row, talk, last is not None),
                        _stated(talk, "test_case"))
@@ -300,6 +301,15 @@ def _reference(row: Mapping[str, Any], talk: Sequence[Turn], has_answer: bool) -
         short = text_of(row.get("answer"))
         return short if short is not None and is_short(short) else None
     return found
+
+
+def _with_thought(answer: SplitReply, row: Mapping[str, Any]) -> SplitReply:
+    """The answer of the turns with reasoning that stands in a column beside them, where they hold none."""
+    if answer.reasoning or answer.is_cut:
+        return answer
+    column = next((name for name in REASONING if name in row and isinstance(text := peeked(row, name), str)
+                   and text.strip() and text.strip().lower() not in NO_REASONING), "")
+    return replace(answer, reasoning=str(row.get(column)).strip(), raw="") if column else answer
 
 
 def _answer_beside(row: Mapping[str, Any]) -> SplitReply | None:

@@ -102,6 +102,15 @@ KNOWN_SETS = (
         (AnswerColumns("generations", model_is="deepseek-r1", finish="finish_reasons", is_whole="is_reasoning_complete",
                        verdicts=("correctness_math_verify", "correctness_llama")),),
         reference="answer", original="solution", source="source", metadata=("problem_type", "question_type"))),
+    KnownSet("DeepMath", frozenset({"question", "final_answer", "r1_solution_1"}), ColumnMap(
+        ("question",), tuple(AnswerColumns(f"r1_solution_{number}", model_is="deepseek-r1") for number in (1, 2, 3)),
+        reference="final_answer", metadata=("difficulty", "topic"))),
+    KnownSet("KodCode", frozenset({"question", "solution", "test", "r1_solution"}), ColumnMap(
+        ("question",), (AnswerColumns("r1_solution", model_is="deepseek-r1", verdicts=("r1_correctness",)),),
+        original="solution", tests="test", metadata=("style", "subset"))),
+    KnownSet("SYNTHETIC-1", frozenset({"prompt", "llm_response", "verification_info"}), ColumnMap(
+        ("prompt",), (AnswerColumns("llm_response", model="llm_name", verdicts=("score",)),),
+        original="gold_standard_solution", tests="verification_info", metadata=("task_type",))),
     KnownSet("OpenMathReasoning", frozenset({"problem", "generated_solution"}), ColumnMap(
         ("problem",), (AnswerColumns("generated_solution", model="generation_model"),),
         reference="expected_answer", source="problem_source", metadata=("problem_type",))),

@@ -20,11 +20,12 @@ from typing import Any
 from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Writing
-from localdistill.interchange.conversation import read_conversation, turns_in
+from localdistill.interchange.conversation import read_conversation
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.known_sets import known_set
 from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.turn_forms import turns_in
 from localdistill.interchange.written import (
     PROMPT_COLUMNS,
     TOOL_TURN,
@@ -37,7 +38,7 @@ from localdistill.interchange.written import (
 )
 
 OWN_KEYS = {"messages", "reference", "original", "tests", "source", "licence", "metadata", "tools"}
-_KEYS = ("messages", "conversation", "dialogue", "chat")
+_KEYS = ("messages", "conversation", "dialogue", "chat", "contents", "text")
 
 
 def ends_with_answer(turns: object) -> bool:
@@ -114,4 +115,5 @@ class MessagesLayout:
 
 def _key(row: Mapping[str, Any]) -> str | None:
     """The column that holds the turns."""
-    return next((key for key in _KEYS if isinstance(row.get(key), list) or turns_in(row.get(key))), None)
+    return next((key for key in _KEYS if key in row and (
+        (isinstance(row.get(key), list) and key != "text") or turns_in(row.get(key)))), None)

@@ -12,10 +12,11 @@ from typing import Any
 from localdistill.core.errors import InputError
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Writing
-from localdistill.interchange.conversation import read_conversation, turns_in
+from localdistill.interchange.conversation import read_conversation
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.turn_forms import turns_in
 from localdistill.interchange.written import (
     PROMPT_COLUMNS,
     TOOL_TURN,

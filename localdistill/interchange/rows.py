@@ -23,10 +23,14 @@ ENGINE = "imported"
 _REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
 
 
-VERDICTS = ("label", "correct", "is_correct", "verified")
+VERDICTS = ("label", "correct", "is_correct", "verified", "is_verified", "correctness", "desirable", "is_desirable",
+            "accepted", "is_accepted", "passed")
 """Columns in which a row says whether its answer is right, or wanted."""
-_VERDICT_WORDS = {"true": True, "yes": True, "correct": True, "false": False, "no": False, "incorrect": False,
-                  "wrong": False}
+_VERDICT_WORDS = {
+    **dict.fromkeys(("true", "yes", "correct", "right", "good", "accepted", "accept", "chosen", "desirable", "passed",
+                     "pass"), True),
+    **dict.fromkeys(("false", "no", "incorrect", "wrong", "bad", "rejected", "reject", "undesirable", "failed", "fail"),
+                    False)}
 
 
 _REASON_CHARS = 400
@@ -62,6 +66,10 @@ class Row(Mapping[str, Any]):
         """As of a mapping; faster than the inherited one, which is called for every column of every row."""
         self.used.add(key)
         return self._values.get(key, default)
+
+    def peek(self, key: str) -> Any:
+        """What stands in a column, which stays unused."""
+        return self._values.get(key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
@@ -182,11 +190,18 @@ def imported(prompt: Prompt, answer: SplitReply | None, row: Mapping[str, Any], 
 
 
 def judged(trace: Trace, row: Mapping[str, Any], columns: Sequence[str] = VERDICTS) -> Answer:
-    """The answer `trace`, with the verdict that the first of `columns` states."""
+    """The answer `trace`, with the verdict that the first of `columns` states. One that holds something else is not
+    used, and so it is named."""
     for column in columns:
-        if column in row and (right := verdict_of(row.get(column))) is not None:
+        if column in row and (right := verdict_of(peeked(row, column))) is not None:
+            row.get(column)
             return Answer(trace, right, column)
     return Answer(trace)
+
+
+def peeked(row: Mapping[str, Any], column: str) -> Any:
+    """What stands in a column that may turn out to be of no use."""
+    return row.peek(column) if isinstance(row, Row) else row.get(column)
 
 
 def verdict_of(value: object) -> bool | None:

@@ -19,10 +19,11 @@ from localdistill.core.messages import Message, ToolCall
 from localdistill.core.records import Prompt
 from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Shape, Writing
-from localdistill.interchange.conversation import read_conversation, turns_in
+from localdistill.interchange.conversation import read_conversation
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE, TURNS
 from localdistill.interchange.rows import RowPlace
+from localdistill.interchange.turn_forms import turns_in
 from localdistill.interchange.written import (
     ANSWERING,
     PROMPT_COLUMNS,
@@ -73,8 +74,8 @@ class ShareGptLayout:
         )
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
-        """A list `conversations`."""
-        return isinstance(row.get("conversations"), list)
+        """A list `conversations`, or turns in another arrangement under that name."""
+        return isinstance(row.get("conversations"), list) or turns_in(row.get("conversations")) is not None
 
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a human turn or with an unknown speaker."""

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 REFERENCE = ("reference", "reference_answer", "ground_truth", "expected_answer", "gold_answer", "gold", "gt",
-             "final_answer", "correct_answer")
+             "final_answer", "correct_answer", "expected", "answer_key")
 ORIGINAL = ("original", "ground_truth_solution", "reference_solution", "canonical_solution", "original_response")
 TESTS = ("tests", "test_cases", "test_case", "unit_tests", "test_list")
 REASONING = ("reasoning", "reasoning_content", "thinking", "thinking_content", "thought", "thoughts", "reasoning_trace",
              "thinking_trajectory", "thinking_trajectories", "deepseek_reasoning", "chain_of_thought", "cot",
-             "rationale")
+             "rationale", "complex_cot", "thinking_process", "reasoning_process", "thought_process", "reasoning_steps")
 ANSWER = ("response", "completion", "output", "generation", "generations", "model_answer", "model_output",
-          "generated_solution", "deepseek_solution", "attempt", "combined_text", "prediction")
-QUESTION = ("question", "problem", "prompt", "instruction", "query", "input", "user", "text")
+          "generated_solution", "deepseek_solution", "attempt", "combined_text", "prediction",
+          "assistant_response", "output_text", "reply", "assistant")
+QUESTION = ("question", "problem", "prompt", "instruction", "query", "input", "user", "text", "user_prompt",
+            "user_input", "user_query", "human", "input_text", "q")
 BEFORE = ("body", "context", "passage")
 """What a question speaks of, where that has a column of its own."""
 OPTIONS = ("choices", "options")
@@ -26,6 +28,11 @@ SOURCE = ("source", "data_source", "dataset", "problem_source")
 LICENCE = ("licence", "license")
 MODEL = ("model", "model_name", "generation_model", "generator", "teacher")
 DOCUMENT = ("document", "document_id", "doc_id")
+LIKE_REASONING = ("_reasoning", "_thinking", "_thoughts", "_cot", "_thinking_trajectory")
+LIKE_ANSWER = ("_response", "_answer", "_output", "_completion", "_generation", "_reply", "_solution")
+"""How names end that are the model's with what it wrote: good for a guess."""
+NO_REASONING = frozenset({"on", "off", "true", "false", "yes", "no", "none", "auto", "low", "medium", "high"})
+"""What stands in a column of such a name where it says whether, or how much, was thought."""
 LONGEST_REFERENCE = 200
 """A text of more characters, or of several lines, is a response and nothing to compare with."""
 

@@ -37,6 +37,8 @@ MARKS = (
     Mark("<thought>", "</thought>", "Gemini behind chat completions, Marco-o1"),
     Mark("<thoughts>", "</thoughts>", "prompts that ask for reasoning"),
     Mark("<reflection>", "</reflection>", "Reflection"),
+    Mark("<scratchpad>", "</scratchpad>", "prompts that ask for reasoning"),
+    Mark("<|im_start|>think", "<|im_start|>answer", "s1"),
     Mark("<mm:think>", "</mm:think>", "MiniMax"),
     Mark("<seed:think>", "</seed:think>", "Seed-OSS"),
     Mark("<longcat_think>", "</longcat_think>", "LongCat"),
@@ -69,6 +71,7 @@ WRAPPERS = (
     Wrapper("<response>", "</response>", needs_reasoning=True),
     Wrapper("<output>", "</output>", needs_reasoning=True),
     Wrapper("<solution>", "</solution>", needs_reasoning=True),
+    Wrapper("<final>", "</final>", needs_reasoning=True),
     Wrapper("<final_answer>", "</final_answer>", needs_reasoning=True),
 )
 

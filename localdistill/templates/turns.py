@@ -12,7 +12,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thinking_cont
                     "thoughts", "thinking_blocks")
 """Where reasoning stands beside the answer, the most usual first."""
 DETAILS = "reasoning_details"
-_INNER = ("thinking", "reasoning", "text", "value", "content", "summary")
+_INNER = ("thinking", "reasoning", "reasoningText", "text", "value", "content", "summary")
 """Where a typed part or an object of reasoning keeps its text."""
 _THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning_text", "thought", "reasoning_content"})
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
@@ -42,12 +42,12 @@ def pieces_of(turn: Mapping[str, Any], fields: Sequence[str] = REASONING_FIELDS)
             if value:
                 yield Piece("reasoning", name, value)
         elif isinstance(value, (Mapping, list)):
-            for text, is_summary in _inner_texts(value):
+            for text, is_summary in inner_texts(value):
                 yield Piece("reasoning", name, text, is_summary)
     details = turn.get(DETAILS)
     for item in details if isinstance(details, list) else ():
         if isinstance(item, Mapping) and item.get("type") != "reasoning.encrypted":
-            for text, is_summary in _inner_texts(item):
+            for text, is_summary in inner_texts(item):
                 yield Piece("reasoning", "details", text, is_summary)
     yield from _content(turn.get("content"))
     if isinstance(refusal := turn.get("refusal"), str) and refusal:
@@ -91,28 +91,32 @@ def _part(part: Mapping[str, Any]) -> Iterator[Piece]:
     kind = str(part.get("type") or ("text" if isinstance(part.get("text"), str) else ""))
     if kind in _TEXT_PARTS and part.get("thought") is not True:
         text = part.get("text", part.get("value", part.get("content")))
+        text = text.get("value") if isinstance(text, Mapping) else text
         yield Piece("text", "content", text) if isinstance(text, str) else Piece("other", "content", kind)
     elif kind in _THOUGHT_PARTS or kind in _TEXT_PARTS:
-        for text, is_summary in _inner_texts(part):
+        for text, is_summary in inner_texts(part):
             yield Piece("reasoning", "parts", text, is_summary)
     elif kind in CALL_PARTS or kind in _RESULT_PARTS:
         yield Piece("call", "content", kind)
+    elif not kind and "reasoningContent" in part:
+        for text, is_summary in inner_texts(part["reasoningContent"]):
+            yield Piece("reasoning", "parts", text, is_summary)
     elif kind == "refusal" and isinstance(part.get("refusal"), str):
         yield Piece("refusal", "content", part["refusal"])
     elif kind != "redacted_thinking":
         yield Piece("other", "content", kind or "a part without a type")
 
 
-def _inner_texts(value: object, is_summary: bool = False) -> Iterator[tuple[str, bool]]:
+def inner_texts(value: object, is_summary: bool = False) -> Iterator[tuple[str, bool]]:
     """The texts of an object or of a list of parts that hold reasoning, and whether each is said to be a summary."""
     if isinstance(value, str):
         if value:
             yield value, is_summary
     elif isinstance(value, list):
         for item in value:
-            yield from _inner_texts(item, is_summary)
+            yield from inner_texts(item, is_summary)
     elif isinstance(value, Mapping):
         key = next((key for key in _INNER if value.get(key)), None)
         if key is not None:
             is_one = is_summary or key == "summary" or "summary" in str(value.get("type"))
-            yield from _inner_texts(value[key], is_one)
+            yield from inner_texts(value[key], is_one)

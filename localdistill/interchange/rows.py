@@ -132,7 +132,9 @@ def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] |
     looked at; `stored` is reasoning and answer as the file states them beside the text, and wins when they differ from
     what the text says."""
     if reasoning is not None and not begins_with_mark(text):
-        return SplitReply(reasoning, text)
+        again = text.lstrip().startswith(thought) if (thought := reasoning.strip()) else False
+        if not again or split_thinking(text).reasoning != thought:
+            return SplitReply(reasoning, text)
     if reasoning is not None:
         beside = split_beside(reasoning.strip(), text)
         return SplitReply(beside.reasoning, beside.answer, is_cut=not beside.closed)

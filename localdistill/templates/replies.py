@@ -16,8 +16,8 @@ it was cut off from outside."""
 
 _ENDS: dict[str, Status] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence", "stop_string", "completed",
-                     "complete", "finished", "done", "tool_calls", "tool_call", "tool_use", "function_call"),
-                    "complete"),
+                     "complete", "finished", "done", "end", "stop_token", "end_of_text", "tool_calls", "tool_call",
+                     "tool_use", "function_call"), "complete"),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "max_new_tokens",
                      "token_limit", "error_limit", "model_context_window_exceeded", "context_length_exceeded"),
                     "length"),
@@ -27,28 +27,33 @@ _ENDS: dict[str, Status] = {
     "refusal": "refusal",
     **dict.fromkeys(("repetition", "repetition_truncation"), "looping"),
     **dict.fromkeys(("pause_turn", "abort", "aborted", "cancelled", "canceled", "interrupted", "error", "timeout",
-                     "network_error", "server_error", "insufficient_system_resource", "overloaded", "unavailable",
-                     "preempted", "malformed_function_call", "other"), "truncated"),
+                     "network_error", "server_error", "incomplete", "insufficient_system_resource", "overloaded",
+                     "unavailable", "preempted", "malformed_function_call", "other"), "truncated"),
 }
 _WORDS: tuple[tuple[str, Status], ...] = (
     (r"filter|safety|policy|moderat|sensitive|prohibit|blocked|toxic|guardrail", "filtered"),
-    (r"error|abort|cancel|time_?out|interrupt|overload|unavailable|fail|disconnect|network|rate_limit|shutdown",
+    (r"error|abort|cancel|time_?out|interrupt|overload|unavailable|fail|disconnect|network|rate_limit|shutdown|quota",
      "truncated"),
     (r"max.*(tokens?|length)|(token|length|context|output).*(limit|exceed)|context_window", "length"),
 )
 """What a reason that is not in the table says by its words. None of them is an end in order: that takes a name."""
 
 
+_NO_REASON = frozenset({"", "null", "none", "unspecified", "finish_reason_unspecified"})
+
+
 def named_end(reason: object) -> str | None:
     """The finish reason that a server or a file states; None when it states none. An empty one is none: servers send
     it with every piece of a stream."""
-    return reason.strip() or None if isinstance(reason, str) else None
+    if not isinstance(reason, str) or reason.strip().lower() in _NO_REASON:
+        return None
+    return reason.strip()
 
 
 def status_of_end(reason: str) -> Status | None:
     """How a reply ended that says `reason`, as far as that tells; None for a reason that nobody knows."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())
-    name = re.sub(r"[\s_-]+", "_", name).lower().removeprefix("finish_reason_")
+    name = re.sub(r"[\s_-]+", "_", name).lower().removeprefix("finish_reason.").removeprefix("finish_reason_")
     found = _ENDS.get(name)
     return found or next((status for words, status in _WORDS if re.search(words, name)), None)
 

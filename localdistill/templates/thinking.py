@@ -87,9 +87,12 @@ class _Marked:
 def split_beside(named: str, text: str) -> Split:
     """Reasoning and answer of a reply whose reasoning came apart, as `named`: what stands in marks at the beginning of
     `text` as well belongs to it, and is not taken twice."""
-    if not begins_with_mark(text):
+    said_again = bool(named) and text.lstrip().startswith(named)
+    if not begins_with_mark(text) and not said_again:
         return Split(named, text.strip(), found=bool(named), closed=bool(named))
     inline = split_thinking(text)
+    if said_again and inline.reasoning != named:  # the answer begins with the same words
+        return Split(named, text.strip(), found=True, closed=True)
     same = inline.reasoning in named or named in inline.reasoning
     both = max(named, inline.reasoning, key=len) if same else f"{named}\n\n{inline.reasoning}"
     return Split(both, inline.answer, inline.found, inline.closed)

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 from localdistill.templates.tool_calls import CALL_FIELDS, CALL_PARTS
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "reasoning_text", "thought",
-                    "thoughts", "thinking_blocks")
+                    "thoughts", "thinking_blocks", "reasoningContent", "reasoning_output", "think", "cot",
+                    "chain_of_thought", "provider_specific_fields.reasoning_content")
 """Where reasoning stands beside the answer, the most usual first."""
 DETAILS = "reasoning_details"
-_INNER = ("thinking", "reasoning", "reasoningText", "text", "value", "content", "summary")
+_INNER = ("thinking", "think", "reasoning", "reasoningText", "text", "value", "content", "summary")
 """Where a typed part or an object of reasoning keeps its text."""
-_THOUGHT_PARTS = frozenset({"thinking", "reasoning", "reasoning_text", "thought", "reasoning_content"})
+_THOUGHT_PARTS = frozenset({"thinking", "think", "reasoning", "reasoning_text", "thought", "reasoning_content"})
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
 _RESULT_PARTS = frozenset({"tool_result"})
 

@@ -108,6 +108,11 @@ def test_an_event_may_have_several_lines_of_data(server: FaultServer) -> None:
     {"content": [{"type": "reasoning", "text": THOUGHT}, SAID]},
     {"content": f"</think>\n\n{SAID}", "reasoning": THOUGHT},
     {"content": f"<think>{THOUGHT}</think></think>{SAID}"},
+    {"content": f"{THOUGHT}</think>\n\n{SAID}", "reasoning_content": THOUGHT},
+    {"content": SAID, "reasoningContent": THOUGHT}, {"content": SAID, "chain_of_thought": THOUGHT},
+    {"content": SAID, "provider_specific_fields": {"reasoning_content": THOUGHT}},
+    {"content": [{"type": "think", "think": THOUGHT}, {"type": "text", "text": SAID}]},
+    {"content": f"<scratchpad>{THOUGHT}</scratchpad>{SAID}"},
 ])
 def test_reasoning_is_found_under_every_usual_name(server: FaultServer, message: dict[str, Any]) -> None:
     assert is_right(reply(server, whole(message)))
@@ -155,6 +160,9 @@ COUNTS = {"prompt_tokens": 19, "completion_tokens": 13}
     [chunk({}, "stop", usageMetadata={"promptTokenCount": 19, "candidatesTokenCount": 9, "thoughtsTokenCount": 4,
                                       "totalTokenCount": 32})],
     [chunk({}, "stop", usage={"input_tokens": 19, "output_tokens": 13})],
+    [chunk({}, "stop", usage={"promptTokens": 19, "completionTokens": 13})],
+    [chunk({}, "stop", usage_metadata={"prompt_token_count": 19, "candidates_token_count": 13})],
+    [chunk({}, "stop", metrics=COUNTS)], [chunk({}, "stop", response={"usage": COUNTS})],
     [chunk({}, "stop", usage={"prompt_tokens": "19", "completion_tokens": 13.0})],
     [chunk({}, "stop", usage={"prompt_tokens": 0, "completion_tokens": 0}, x_groq={"usage": COUNTS})],
 ])
@@ -171,6 +179,7 @@ def test_token_counts_are_found_wherever_they_stand(server: FaultServer, ends: l
     ("context window full", "length"), ("SAFETY", "filtered"), ("content policy violation", "filtered"),
     ("image_safety", "filtered"), ("server shutdown", "truncated"), ("upstream_error", "truncated"),
     ("rate_limit_exceeded", "truncated"), ("repetition_truncation", "looping"), ("nova", None), ("stopped?", None),
+    ("incomplete", "truncated"), ("FinishReason.STOP", "complete"), ("insufficient_quota", "truncated"),
 ])
 def test_unusual_finish_reasons_have_a_class(reason: str, status: str | None) -> None:
     assert status_of_end(reason) == status

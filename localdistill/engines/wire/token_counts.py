@@ -11,16 +11,16 @@ from localdistill.engines.wire.collected import count_of, sane_count
 from localdistill.templates.turns import at_path
 
 _NEW = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokenCount", "outputTokens",
-        "predicted_n", "eval_count", "generated_tokens")
-_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokenCount", "inputTokens", "prompt_n",
-           "prompt_eval_count")
+        "candidates_token_count", "completionTokens", "predicted_n", "eval_count", "generated_tokens")
+_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokenCount", "inputTokens", "prompt_token_count",
+           "promptTokens", "prompt_n", "prompt_eval_count")
 _CACHED = ("prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens", "prompt_cache_hit_tokens",
-           "cached_tokens", "cachedContentTokenCount", "cache_n")
+           "cached_tokens", "cachedContentTokenCount", "cached_content_token_count", "cache_n")
 _REASONING = ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens",
-              "reasoning_tokens", "thoughtsTokenCount")
-_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
+              "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count")
+_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens", "total_token_count")
 _PLACES = ("usage", "x_groq.usage", "usageMetadata", "usage_metadata", "metadata.usage", "meta.tokens",
-           "meta.billed_units", "amazon-bedrock-invocationMetrics", "timings")
+           "meta.billed_units", "response.usage", "amazon-bedrock-invocationMetrics", "timings", "metrics", "stats")
 """Where the counts of a body may stand, besides in its choice, in the message and in the body itself."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from localdistill.core.borders import BORDERS
@@ -30,6 +30,7 @@ HEAD_BYTES = 1 << 20
 WRAPPERS = frozenset(("data", "rows", "examples", "records", "samples", "instances", "dataset", "train", "test",
                       "validation"))
 """Keys under which an object holds the rows of a whole file."""
+_MAYBE_WRAPPERS = frozenset(("results", "items", "entries", "problems", "questions"))
 _ASKING = frozenset({"messages", "conversations", *QUESTION})
 _COLUMNS = frozenset({*_ASKING, *ANSWER, *REASONING, "chosen", "rejected"})
 Leave = Callable[[InputError], None]
@@ -91,9 +92,28 @@ def _object_of(line: bytes) -> dict[str, Any] | None:
 
 def _holds_rows(value: dict[str, Any]) -> bool:
     first = next(iter(value.items()), ("", None))
-    return _is_keyed(*first) or any(
-        key in WRAPPERS and isinstance(inner, list) and all(isinstance(one, dict) for one in inner)
+    return _is_keyed(*first) or _of_columns(value) is not None or any(
+        _wraps(key, value) and isinstance(inner, list) and all(isinstance(one, dict) for one in inner)
         for key, inner in value.items())
+
+
+def _wraps(key: str, row: Mapping[str, Any]) -> bool:
+    """Whether a list under `key` may hold the rows of a file; in an object that asks something it holds others."""
+    return key in WRAPPERS or (key in _MAYBE_WRAPPERS and _ASKING.isdisjoint(row))
+
+
+def _of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of an object that holds a file's columns, as lists of one length or as objects with the same keys, among
+    them one of questions; None for any other object."""
+    asks = next((name for name in value if name.lower() in QUESTION), "")
+    inner = [list(one.values()) if isinstance(one, dict) else one for one in value.values()]
+    same = len({tuple(one) if isinstance(one, dict) else len(one) for one in value.values()
+                if isinstance(one, (dict, list))}) == 1
+    if not asks or not same or not all(isinstance(one, list) for one in inner) or len(inner[0]) < 2:
+        return None
+    if not all(isinstance(one, str) for one in inner[list(value).index(asks)]):
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*inner, strict=True)]
 
 
 def _is_keyed(key: str, value: object) -> bool:
@@ -197,7 +217,7 @@ def _objects(text: _Window) -> Iterator[tuple[int, Any]]:
         while text.peek() != "}":
             key = text.value(number + 1)
             text.take(":", number + 1)
-            if key in WRAPPERS and text.peek() == "[":
+            if _wraps(key, row) and text.peek() == "[":
                 text.take("[", number + 1)
                 is_list_of_rows = text.peek() in "{]"
                 for place, value in _items(text, number + 1):
@@ -220,9 +240,11 @@ def _objects(text: _Window) -> Iterator[tuple[int, Any]]:
             if text.peek() != "}":
                 text.take(",", number + 1)
         text.take("}", number + 1)
-        if not has_rows:
+        for one in (_of_columns(row) or [row]) if not has_rows else ():
             number += 1
-            yield number, row
+            yield number, one
+        if text.peek() == ",":
+            text.take(",", number)
 
 
 class _Window:

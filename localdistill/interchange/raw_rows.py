@@ -3,13 +3,14 @@ Knows no layout."""
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from localdistill.core.errors import InputError
 from localdistill.interchange.base import Rows
 from localdistill.interchange.json_rows import HEAD_BYTES, Leave, json_rows
 from localdistill.interchange.rows import RowPlace
-from localdistill.interchange.table_rows import SEPARATORS, table_rows
+from localdistill.interchange.table_rows import SEPARATORS, question_lines, table_rows
 from localdistill.interchange.unpacking import MOST_UNFOLD, UNREADABLE, opened
 
 _PACKED = (".gz", ".zst", ".zstd")
@@ -18,7 +19,8 @@ _PARQUET = b"PAR1"
 
 def rows_of(path: Path, leave: Leave | None = None, unfold: float = MOST_UNFOLD) -> Rows:
     """The rows of a file as objects, with their numbers (the line in files of one row a line, else the position; from
-    1): JSON in any arrangement, CSV, TSV, Parquet, plain or packed with gzip or zstd.
+    1): JSON in any arrangement, CSV, TSV, Parquet, a `.txt` with a question on each line, plain or packed with gzip or
+    zstd.
 
     Raises InputError that names file and row for what cannot be read. With `leave`, that is told of a row which cannot
     be used where the next one can, and reading goes on. unfold: how many times larger than the file its content may be.
@@ -54,5 +56,7 @@ def _text_rows(path: Path, ending: str, head: bytes, leave: Leave, unfold: float
     with opened(path, unfold) as file:
         if ending in SEPARATORS:
             yield from table_rows(file, SEPARATORS[ending], path.name, leave)
+        elif ending == ".txt" and not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
+            yield from question_lines(file, path.name, leave)
         else:
             yield from json_rows(file, head, path.name, leave)

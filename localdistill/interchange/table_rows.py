@@ -1,5 +1,5 @@
-"""Rows of comma- or tab-separated text as objects of text, by the names in its first row. Holds one row, whatever the
-file's size."""
+"""Rows of comma- or tab-separated text as objects of text, by the names in its first row; and the lines of a text with
+a question on each. Holds one row, whatever the file's size."""
 
 from __future__ import annotations
 
@@ -47,6 +47,18 @@ def table_rows(file: IO[bytes], separators: str, name: str, leave: Leave) -> Row
             leave(place.error(f"has {len(row):,} columns, and the first row names {len(names):,}"))
         elif row:
             yield number, dict(zip(names, row))
+
+
+def question_lines(file: IO[bytes], name: str, leave: Leave) -> Rows:
+    """Every line that says something, as a row that asks it. Raises InputError that names the line."""
+    lines = _Lines(file, name)
+    while True:
+        lines.begins_row(RowPlace(name, lines.number + 1))
+        line = next(lines, None)
+        if line is None:
+            return
+        if line.strip():
+            yield lines.number, {"question": line.strip()}
 
 
 def _require_names(names: list[str], file: str) -> None:

@@ -84,15 +84,19 @@ def _in_own_marks(spans: tuple[Span, ...], marks: tuple[str, str]) -> tuple[Span
 
 def _after_opening(spans: tuple[Span, ...], prompt: str, marks: tuple[str, str]) -> tuple[Span, ...] | None:
     """`spans` behind a prompt that ends with an opened block of reasoning: without the tag that opens it, and without
-    the blanks behind that, which are the prompt's to set. Where the example does not think, it closes the block first.
-    None when it is not known what closes it."""
+    the blanks behind that, which are the prompt's to set. Where the example does not think, it closes the block first;
+    where the template writes no reasoning itself, the block that it opened is the one that is closed. None when it is
+    not known what closes it."""
     text = "".join(span.text for span in spans)
     tag = next((tag for tag in PROMPT_ENDS if prompt.rstrip().endswith(tag)), "")
     if not tag or not text.startswith(tag):
         mark = opened_by(tag)
-        if mark is None:
+        is_own = marks[0].rstrip().endswith(tag)
+        if mark is None and not is_own:
             return None
-        closing = marks[1] if marks[1].strip() == mark.closing else f"\n{mark.closing}\n\n"
+        closing = marks[1] if mark is None or is_own else f"\n{mark.closing}\n\n"
+        if spans and spans[0].part == "tag":
+            return tuple(Span(closing, span.weight, "tag") if span.part == "tag" else span for span in spans[1:])
         return (Span(closing, 1.0, "tag"), *spans)
     after, blanks = prompt.rpartition(tag)[2], len(text) - len(tag) - len(text[len(tag):].lstrip())
     left = len(tag) + (min(blanks, len(after)) if after else 0)

@@ -15,7 +15,7 @@ from typing import Any
 from localdistill.core.errors import ModelFileError, TemplateRefused
 from localdistill.core.messages import Message, ToolCall, ToolDefinition, tools_of
 from localdistill.safety.bounded_json import read_bytes, read_table
-from localdistill.templates.marks import HARMONY_THOUGHT, PROMPT_ENDS, hits, opened_by
+from localdistill.templates.marks import PROMPT_ENDS, hits, opened_by
 from localdistill.templates.telling import (
     SAID,
     THOUGHT,
@@ -254,8 +254,9 @@ def _before_block(prompt: str) -> str:
 
 def _opening_place(before: str, behind: str) -> int | None:
     """Where the mark that opens reasoning begins in what stands before it; None where no known mark is round it."""
-    if before.endswith(HARMONY_THOUGHT):
-        return len(before) - len(HARMONY_THOUGHT)
+    unpaired = next((end for end in PROMPT_ENDS if opened_by(end) is None and before.rstrip().endswith(end)), "")
+    if unpaired:
+        return len(before.rstrip()) - len(unpaired) if behind.strip() else None
     opening = hits(before)[-1:]
     mark = opened_by(opening[0].text) if opening else None
     if mark is None or before[opening[0].end:].strip() or not behind.strip().startswith(mark.closing):

@@ -108,3 +108,27 @@ def test_rows_that_stand_each_under_a_name_come_in_with_it(tmp_path: Path) -> No
     (tmp_path / "one.json").write_text(json.dumps(pair, indent=1))
     [(_, item)] = read_file(tmp_path / "one.json")
     assert [answer.right for answer in item.answers] == [True, False]
+
+
+QUESTIONS = [{"question": "Why?", "response": "So."}, {"question": "How?", "response": "Thus."}]
+FILES: dict[str, str] = {
+    "results.json": json.dumps({"results": QUESTIONS, "accuracy": 1}, indent=1),
+    "columns.json": json.dumps({name: [row[name] for row in QUESTIONS] for name in ("question", "response")}),
+    "frame.json": json.dumps({name: {str(at): row[name] for at, row in enumerate(QUESTIONS)}
+                              for name in ("question", "response")}),
+    "commas.jsonl": "".join(f"{json.dumps(row)},\n" for row in QUESTIONS),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_rows_are_found_however_a_file_of_json_holds_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FILES[name])
+    found = [(item.prompt.question, item.answers[0].trace.answer) for _, item in read_file(tmp_path / name)]
+    assert found == [("Why?", "So."), ("How?", "Thus.")]
+
+
+def test_a_text_holds_a_question_on_each_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Why?\n\n  How?\n")
+    assert looks_like(tmp_path / "mine.txt").is_guess is False
+    assert [(number, item.prompt.question) for number, item in read_file(tmp_path / "mine.txt")] == [
+        (1, "Why?"), (3, "How?")]

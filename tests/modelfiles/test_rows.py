@@ -86,6 +86,39 @@ def test_a_block_that_the_template_opens_is_closed_where_nothing_is_thought(fold
     assert isinstance(unknown, Skip) and "nobody knows how to close" in unknown.reason
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]"),
+                                                  ("<|START_THINKING|>", "<|END_THINKING|>")])
+def test_the_block_that_a_template_opens_is_the_one_that_is_closed_whatever_it_is_called(
+        folder: Path, opening: str, closing: str) -> None:
+    template, tokenizer = OPENING_TEMPLATE.replace("<think>", opening), StudentTokenizer(folder)
+    silent, thinking = (made(folder, one, template) for one in (example(Span("7"), thinks=False), example(*THINKING)))
+    assert isinstance(silent, TokenizedRow) and isinstance(thinking, TokenizedRow)
+    assert tokenizer.decode(silent.input_ids).endswith(f"{opening}\n\n{closing}\n\n7<|im_end|>")
+    assert tokenizer.decode(thinking.input_ids).endswith(
+        f"{opening}\n12 - 5 = 7\n{closing}\n\nThe answer is 7.<|im_end|>")
+
+
+def test_channels_that_the_prompt_opens_are_closed_as_the_template_does(folder: Path) -> None:
+    harmony = PLAIN_TEMPLATE.replace("{{ message['content'] }}", "{% if message.role == 'assistant' %}{% if message."
+                                     "thinking %}<|channel|>analysis<|message|>{{ message.thinking }}<|end|>{% endif %}"
+                                     "<|channel|>final<|message|>{% endif %}{{ message['content'] }}")
+    opened = harmony + "{% if add_generation_prompt %}<|channel|>analysis<|message|>{% endif %}"
+    tokenizer = StudentTokenizer(folder)
+    for template in (harmony, opened):
+        thinking = made(folder, example(*THINKING), template)
+        assert isinstance(thinking, TokenizedRow)
+        assert tokenizer.decode(thinking.input_ids).endswith(
+            "assistant\n<|channel|>analysis<|message|>12 - 5 = 7<|end|><|channel|>final<|message|>"
+            "The answer is 7.<|im_end|>")
+    silent = made(folder, example(Span("7"), thinks=False), harmony)
+    assert isinstance(silent, TokenizedRow)
+    assert tokenizer.decode(silent.input_ids).endswith("assistant\n<|channel|>final<|message|>7<|im_end|>")
+    assert silent.trained_tokens == len(silent.input_ids) - silent.prompt_tokens
+    closed = made(folder, example(Span("7"), thinks=False), opened)
+    assert isinstance(closed, TokenizedRow)
+    assert tokenizer.decode(closed.input_ids).endswith("analysis<|message|><|end|><|channel|>final<|message|>7<|im_end|>")
+
+
 def test_reasoning_stands_in_the_marks_of_the_students_own_template(folder: Path) -> None:
     own = PLAIN_TEMPLATE.replace("{{ message['content'] }}", "{% if message.reasoning_content %}[THINK]"
                                  "{{ message.reasoning_content }}[/THINK]{% endif %}{{ message['content'] }}")

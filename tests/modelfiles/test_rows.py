@@ -116,7 +116,8 @@ def test_channels_that_the_prompt_opens_are_closed_as_the_template_does(folder: 
     assert silent.trained_tokens == len(silent.input_ids) - silent.prompt_tokens
     closed = made(folder, example(Span("7"), thinks=False), opened)
     assert isinstance(closed, TokenizedRow)
-    assert tokenizer.decode(closed.input_ids).endswith("analysis<|message|><|end|><|channel|>final<|message|>7<|im_end|>")
+    assert tokenizer.decode(closed.input_ids).endswith(
+        "analysis<|message|><|end|><|channel|>final<|message|>7<|im_end|>")
 
 
 def test_reasoning_stands_in_the_marks_of_the_students_own_template(folder: Path) -> None:

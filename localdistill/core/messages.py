@@ -71,9 +71,8 @@ _LISTS = frozenset({"tool_calls", "tools"})
 
 def message_of(role: Role, content: str, beside: Mapping[str, Any]) -> Message:
     """The turn whose `beside` this is."""
-    texts = [beside.get(name, "") for name in ("reasoning", "call_id", "name")]
-    return Message(role, content, texts[0], tuple(beside.get("tool_calls", ())), *texts[1:],
-                   tuple(beside.get("tools", ())))
+    return Message(role, content, beside.get("reasoning", ""), tuple(beside.get("tool_calls", ())),
+                   beside.get("call_id", ""), beside.get("name", ""), tuple(beside.get("tools", ())))
 
 
 def is_beside(name: str, value: object) -> bool:

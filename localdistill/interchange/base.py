@@ -11,12 +11,10 @@ from localdistill.core.samples import LayoutSample
 from localdistill.interchange.imported import Imported
 
 Shape = str | Sequence["Shape"] | Mapping[str, "Shape"]
-"""What a column holds: `text`, `flag`, `json` (anything: where columns have types, its JSON text), a list of one shape,
-or an object of named ones."""
+"""What a column holds: `text`, `flag`, `json` (anything), a list of one shape, or an object of named ones."""
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 Reasoning = Literal["field", "tags", "kept"]
-"""Where a row that is written has reasoning: in a field beside the answer, in think tags before it, or in tags exactly
-where the trace came so."""
+"""Where a written row has reasoning: in a field beside the answer, in think tags, or in tags where the trace came so."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,7 @@ class Writing:
     read_by: Mapping[str, str] = field(default_factory=dict)
     """Tools of others that read such rows -> how they are told to."""
     with_tools: Mapping[str, Shape] | None = None
-    """Columns that stand beside or in place of those where rows define or call tools; empty where they need none. None:
-    no row can hold that."""
+    """Columns beside or in place of those in a file whose rows define or call tools; None: no row can."""
 
 
 class Layout(Protocol):
@@ -56,8 +53,7 @@ class Layout(Protocol):
         """The row's content. `number` counts from 1. Raises InputError that names the row and what is missing."""
 
     def write(self, item: Imported, reasoning: Reasoning = "kept") -> Mapping[str, Any]:
-        """The row that `read` turns back into the same prompt and answers but for what it `loses`; InputError for what
-        it cannot hold at all. `reasoning` is one of those that it can."""
+        """The row that `read` turns back, but for what it `loses`; InputError for what it cannot hold at all."""
 
 
 class ReadOnly:

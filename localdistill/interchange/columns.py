@@ -26,6 +26,7 @@ from localdistill.interchange.rows import (
     answer_of,
     imported_trace,
     need_user,
+    peeked,
     reason_in,
     verdict_of,
 )
@@ -89,11 +90,12 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
     asked = tuple(filter(None, (find(BEFORE), question, behind)))
     reasoning, answer, reference = find(REASONING), find(ANSWER), find(REFERENCE)
     original = find(ORIGINAL)
-    verdict = next((name for name in map(names.get, VERDICTS) if name and verdict_of(row[name]) is not None), "")
+    stated = (name for name in map(names.get, VERDICTS) if name and verdict_of(peeked(row, name)) is not None)
+    verdict = next(stated, "")
     known = {*asked, reasoning, answer, reference, original, verdict}
     reasoning = reasoning or _ending(row, LIKE_REASONING, known)
     answer = answer or _ending(row, LIKE_ANSWER, known | {reasoning})
-    alone = find([name for name in ("answer", "solution", "result", "target", "label", "a")
+    alone = find([name for name in ("answer", "solution", "result", *(() if answer else ("target", "label", "a")))
                   if names.get(name) not in (verdict, answer, reference)])
     if not answer and alone and (reasoning or marks_in(str(row[alone]))):
         answer, alone = alone, ""
@@ -113,8 +115,8 @@ def guess(row: Mapping[str, Any]) -> ColumnMap | None:
 
 def _ending(row: Mapping[str, Any], endings: Sequence[str], taken: Collection[str]) -> str:
     """The first column of texts whose name ends so, and does not say that it is what is right."""
-    return next((name for name, value in row.items() if isinstance(name, str) and name not in taken
-                 and name.lower().endswith(tuple(endings)) and isinstance(value, str) and value
+    return next((name for name in row if isinstance(name, str) and name not in taken
+                 and name.lower().endswith(tuple(endings)) and isinstance(value := peeked(row, name), str) and value
                  and not re.match(r"correct|gold|reference|expected|ground|true|right", name.lower())), "")
 
 

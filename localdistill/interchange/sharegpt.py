@@ -21,7 +21,7 @@ from localdistill.core.samples import LayoutSample, asks
 from localdistill.interchange.base import Reasoning, Shape, Writing
 from localdistill.interchange.conversation import read_conversation
 from localdistill.interchange.imported import Imported
-from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE, TURNS
+from localdistill.interchange.losses import FIRST_RAW, OF_ASKING, SPACE
 from localdistill.interchange.rows import RowPlace
 from localdistill.interchange.turn_forms import turns_in
 from localdistill.interchange.written import (
@@ -48,7 +48,7 @@ class ShareGptLayout:
     name = "sharegpt"
     writing = Writing(
         {"conversations": [_TURN], **PROMPT_COLUMNS, **TRACE_COLUMNS},
-        ("tags", "kept"), OF_ASKING | FIRST_RAW | {SPACE, TURNS},
+        ("tags", "kept"), OF_ASKING | FIRST_RAW | {SPACE},
         read_by={
             "llama-factory": "dataset_info.json: formatting sharegpt",
             "axolotl": "type: chat_template with field_messages: conversations",

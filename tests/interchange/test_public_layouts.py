@@ -145,7 +145,7 @@ def test_values_that_stand_for_nothing_are_nothing(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_used_are_counted_and_the_rest_comes_in(tmp_path: Path) -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "f"}}]}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"arguments": "{}"}}]}
     bad = [
         {"messages": [USER, call, {"role": "tool", "content": "4"}, {"role": "assistant", "content": "4"}]},
         {"messages": [USER, USER | {"content": TAGGED}]},
@@ -158,7 +158,7 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_comes_in(tmp_path: Pa
     reading = FileReading()
     assert len(list(read_file(path, "messages", reading=reading))) == reading.rows == 3
     assert reading.left_out == 4 and sorted(reading.reasons.values()) == [1, 1, 2]
-    assert any("row 1: a turn holds 'tool_calls': the row uses tools" in text for text in reading.examples)
+    assert any("row 1: a call of a tool names none" in text for text in reading.examples)
     assert any("row 2: the last two turns are both the user's" in text for text in reading.examples)
     assert dict(reading.unused) == {"idx": 1}
 

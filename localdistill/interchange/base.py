@@ -14,7 +14,7 @@ Shape = str | Sequence["Shape"] | Mapping[str, "Shape"]
 """What a column holds: `text`, `flag`, `json` (anything), a list of one shape, or an object of named ones."""
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 Reasoning = Literal["field", "tags", "kept"]
-"""Where a written row has reasoning: in a field beside the answer, in think tags, or in tags where the trace came so."""
+"""Where a written row has reasoning: in a field, in think tags, or in tags exactly where the trace came so."""
 
 
 @dataclass(frozen=True)

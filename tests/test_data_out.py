@@ -94,13 +94,17 @@ def test_pairs_are_a_right_and_a_wrong_answer_of_one_prompt(workspace: Workspace
     assert sum(done.left_out.values()) == 2 and "nobody said whether it is right" in done.left_out
 
 
-def test_an_answer_that_calls_tools_is_left_out_and_said(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_answer_that_calls_tools_is_left_out_where_a_layout_has_no_place_for_them(
+        workspace: Workspace, tmp_path: Path) -> None:
     store = Store(workspace.store_path)
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     store.add_traces([Trace("b2:9", next(iter(store.prompts())).id, "e", "m", "", "", tool_calls=(call,))])
-    for layout in ("messages", "sharegpt", "alpaca", "prompt_completion"):
+    for layout in ("messages", "sharegpt", "prompt_completion"):
         done = export_data(workspace, tmp_path / f"{layout}.jsonl", layout=layout)
-        assert (done.rows, dict(done.left_out)) == (4, {"its answer calls tools, which no layout holds yet": 1})
+        assert (done.rows, dict(done.left_out)) == (5, {}) and "calls of tools" not in done.lost
+        assert '"look"' in (tmp_path / f"{layout}.jsonl").read_text().replace("\\", "")
+    done = export_data(workspace, tmp_path / "alpaca.jsonl", layout="alpaca")
+    assert (done.rows, dict(done.left_out)) == (4, {"an alpaca row has no place for tools": 1})
 
 
 def test_prompts_go_out_once(workspace: Workspace, tmp_path: Path) -> None:

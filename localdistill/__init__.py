@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from localdistill.api.recipes.from_store import recipe_from_store
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
+    from localdistill.api.runs.items import (  # fmt: skip
+        AnsweredItem, NearRow, answers_differ, causes_of, nearest_rows, run_items,
+    )
     from localdistill.api.runs.overview import Overview, survey
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
     from localdistill.api.runs.results import run_result

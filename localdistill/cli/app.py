@@ -13,6 +13,7 @@ from localdistill.cli import (
     doctor,
     exports,
     forgetting,
+    items,
     keys,
     logprobs,
     output,
@@ -67,6 +68,7 @@ ui.register(app)
 traces.register(app)
 data.register(app)
 results.register(app)
+items.register(app)
 scores.register(app)
 exports.register(app)
 chat.register(app)

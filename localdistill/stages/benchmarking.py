@@ -23,6 +23,7 @@ from localdistill.stages.context import StageContext
 from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, replies_to_text, scorer_of, take_replies
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
 from localdistill.tasks.base import Given, Task
+from localdistill.workspace.folder import Artifact
 
 VERSION = 2
 REPLIES_VERSION = 1
@@ -165,9 +166,14 @@ def measure(context: StageContext, bench: Bench, contestant: Contestant,
             atomic_write_text(staging / _ITEMS, items_to_text(work.results()))
 
         artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build, emit=means.emit)
-    results = items_from_text(artifact.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {digest}")
+    results = items_of(artifact)
     _say_unanswered(context, contestant, label, results)
     return digest, results
+
+
+def items_of(answers: Artifact) -> tuple[ItemResult, ...]:
+    """The results that an artifact of answers holds. LocalDistillError when it holds something else."""
+    return items_from_text(answers.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {answers.digest}")
 
 
 def _say_unanswered(context: StageContext, contestant: Contestant, label: str, results: Sequence[ItemResult]) -> None:

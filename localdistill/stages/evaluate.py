@@ -14,6 +14,7 @@ from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, b
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import (
     SCORECARD_FILE,
+    AnswersMade,
     EvaluateOutput,
     FormatOutput,
     TrainOutput,
@@ -29,23 +30,23 @@ def run(context: StageContext) -> None:
     """Leave the score card of every task, and the arm that may be exported unasked."""
     section, field = context.recipe.evaluate, contestants(context)
     assert section is not None
-    cards, answers = [], []
+    cards, answers = [], list[AnswersMade]()
     for bench in benches(context):
         results = []
         for contestant in field:
             digest, items = answers_of(context, bench, contestant)
-            answers.append(digest)
+            answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, digest))
             results.append(contestant.result(items))
         task = bench.task
         card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
                                 section.guard_margin)
         cards.append(card)
         context.emit(Noted(to_text(card)))
-    digest = _write(context, cards, answers)
+    digest = _write(context, cards, [one.answers for one in answers])
     choice = choose_arm(cards)
     if choice.candidates:
         context.note(f"best: {'' if choice.arm else 'none, '}{choice.reason}")
-    write_output(context.run, EvaluateOutput(digest, choice.arm))
+    write_output(context.run, EvaluateOutput(digest, choice.arm, tuple(answers)))
 
 
 def contestants(context: StageContext) -> list[Contestant]:

@@ -209,6 +209,18 @@ class TrainOutput(StageOutput):
 
 
 @dataclass(frozen=True)
+class AnswersMade:
+    """What one contestant answered on one benchmark."""
+
+    task: str
+    contestant: str
+    seed: int
+    """Of its training; 0 for the base."""
+    answers: str
+    """Digest of the artifact."""
+
+
+@dataclass(frozen=True)
 class EvaluateOutput(StageOutput):
     """The score card, and the arm that may be exported unasked."""
 
@@ -217,6 +229,8 @@ class EvaluateOutput(StageOutput):
     """Digest of the artifact."""
     best: str
     """Empty where there is none."""
+    answers: tuple[AnswersMade, ...] = ()
+    """Behind the score card; empty in runs of versions that did not say it."""
 
     def digests(self) -> set[str]:
         """The score card."""

@@ -46,9 +46,11 @@ from localdistill.scorecard import (
     build_score_card,
     standings_of,
 )
+from localdistill.scorecard.card import items_to_text
 from localdistill.stages.context import build_tasks
 from localdistill.stages.export_scores import summary_of
 from localdistill.stages.outputs import (
+    AnswersMade,
     ArmAdapter,
     EvaluateOutput,
     ExportOutput,
@@ -204,14 +206,16 @@ def _base(task: Task) -> ContestantResult:
     return ContestantResult("base", 0, "", False, 0, "", _results(task, 0.9 if task.is_guard else 0.3, "base", 9))
 
 
+def _contestants(task: Task) -> list[ContestantResult]:
+    shares = (0.62, 0.45, 0.56) if not task.is_guard else (0.88, 0.9, 0.89)
+    return [_base(task), *(ContestantResult(arm, 0, arm, arm == "full_trace", 900, "",
+                                            _results(task, share, arm, 20)) for arm, share in zip(ARMS, shares))]
+
+
 def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
     cards = []
     for task in tasks:
-        shares = (0.62, 0.45, 0.56) if not task.is_guard else (0.88, 0.9, 0.89)
-        models = [_base(task)]
-        models += [ContestantResult(arm, 0, arm, arm == "full_trace", 900, "", _results(task, share, arm, 20))
-                   for arm, share in zip(ARMS, shares)]
-        cards.append(build_score_card(models, base="base", task=task.name, grader=task.grader,
+        cards.append(build_score_card(_contestants(task), base="base", task=task.name, grader=task.grader,
                                       is_guard=task.is_guard))
     return cards
 
@@ -219,9 +223,13 @@ def _contest(tasks: Sequence[Task]) -> list[ScoreCard]:
 def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
     tasks = build_tasks(run.recipe(), workspace.root)
     cards = ScoreCards(tuple(_contest(tasks)))
+    answers = [AnswersMade(task.name, member.name, member.seed,
+                           _artifact(workspace, "answers", f"{task.name}: {member.name}",
+                                     {"items.jsonl": items_to_text(member.items).encode()}))
+               for task in tasks for member in _contestants(task)]
     digest = _artifact(workspace, "scorecard", "garden", {"scorecard.json": cards.to_bytes(), "scorecard.txt": b"",
                                                           "scorecard.md": b""})
-    write_output(run, EvaluateOutput(digest, "full_trace"))
+    write_output(run, EvaluateOutput(digest, "full_trace", tuple(answers)))
     return digest, tasks
 
 

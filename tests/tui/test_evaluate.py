@@ -18,6 +18,7 @@ from tests.tui.hostile import HOSTILE, LONG, assert_harmless, screen_text
 from tui.app import LocalDistillApp
 from tui.screens.evaluate import EvaluatePage
 from tui.state import RunView
+from tui.widgets.dialogs import ReportDialog
 
 
 def stands(app: LocalDistillApp) -> bool:
@@ -172,3 +173,28 @@ async def test_what_a_task_measured_beside_the_score_is_shown(tmp_path: Path) ->
         assert "margin" in text_of(app, "#scope") and "1.235" in text_of(app, "#scope")
         assert "Nats between." in text_of(app, "#scope")
         assert "3 of its" in text_of(app, "#table") and "could not be judged" in text_of(app, "#table")
+
+
+@piloted
+async def test_what_went_wrong_is_counted_and_items_are_compared_with_the_training() -> None:
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: stands(app) and app.screen.query_one("#items", OptionList).option_count > 0)
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "wrong" in screen_text(app))
+        assert "full_trace" in screen_text(app) and "right" in screen_text(app)
+        await pilot.press("escape", "n")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "item" in screen_text(app)
+                    and "comparing" not in screen_text(app))
+
+
+@piloted
+async def test_the_result_comes_first_and_can_be_copied() -> None:
+    app = LocalDistillApp(garden(), start="evaluate")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: stands(app))
+        assert "is better than the base on pantry" in text_of(app, "#result")
+        await pilot.press("y")
+        assert app.clipboard.startswith("**full_trace is better")
+        await pilot.press("c")
+        await until(pilot, lambda: not app.screen.query_one("#result").display)

@@ -3,7 +3,7 @@ with both outputs. Judges nothing itself: every figure and every verdict is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
@@ -26,6 +26,7 @@ from tui.run_page import RunPage, stage_commands
 from tui.state import AppState, RunView
 from tui.text import fitted, joined, line, safe, shown
 from tui.widgets.copy_line import copyable
+from tui.widgets.dialogs import ReportDialog
 from tui.widgets.interval_bars import difference_bar, scale_of, score_bar
 from tui.widgets.progress import WorkLine
 from tui.widgets.result_box import ResultBox
@@ -53,6 +54,11 @@ class EvaluatePage(RunPage):
                 "Tasks, guard tasks, and the forms of the exported model.", word="card"),
         Command("evaluate.result", "copy: the result as Markdown", "result", "screen.copy_result", "y",
                 "What won, what it cost, how sure that is, and the next step: to the clipboard.", in_footer=False),
+        Command("evaluate.causes", "count: what went wrong, for each model", "items", "screen.count_causes", "w",
+                "Right, wrong, cut at the limit, in circles, without an answer, declined.", in_footer=False),
+        Command("evaluate.near", "show: training questions like the chosen item", "items", "screen.show_near", "n",
+                "By runs of three words, numbers left out: what a model got right it may only remember.",
+                in_footer=False),
         Command("evaluate.flips", "show: items won and lost", "scores", "screen.toggle_flips", "f",
                 "What turned between the two models of the chosen comparison, with both outputs.", word="won/lost"),
     )
@@ -237,6 +243,44 @@ class EvaluatePage(RunPage):
             return
         self.app.copy_to_clipboard(copyable(safe(result_to_markdown(result))))
         self.notify("the result is in the clipboard, as Markdown", markup=False)
+
+    def action_count_causes(self) -> None:
+        """A window with the causes, counted."""
+        if (run := self._scores.run_id if self._scores else "") == "":
+            self.notify("there is no evaluation to look at yet", markup=False)
+            return
+
+        def count() -> list[tuple[str, str]]:
+            from localdistill import causes_of, run_items
+
+            return [(f"{line(task)}, {line(model)}", ", ".join(f"{count:,} {cause}" for cause, count in
+                                                               found.most_common()))
+                    for (task, model), found in causes_of(run_items(self.ui.workspace, run)).items()]
+
+        self._report("What went wrong", "reading the answers ...", count)
+
+    def action_show_near(self) -> None:
+        """A window with the training questions that are most like the chosen item."""
+        place, scores = self.query_one("#items", OptionList).highlighted, self._scores
+        if place is None or place >= len(self._items) or scores is None:
+            self.notify("choose an item first: f shows those that turned", markup=False)
+            return
+        question = self._items[place].question
+
+        def look() -> list[tuple[str, str]]:
+            from localdistill import nearest_rows
+
+            found = nearest_rows(self.ui.workspace, scores.run_id, question)
+            return [("item", question), *((f"{100 * row.shared:.0f} % {row.trace_id[3:13]}", row.question)
+                                          for row in found)] if found else [("item", question), ("", "no question that "
+                                                                            "was trained shares three words in a row")]
+
+        self._report("Trained questions like this item", "comparing ...", look)
+
+    def _report(self, title: str, waiting: str, work: Callable[[], list[tuple[str, str]]]) -> None:
+        report = ReportDialog(title, waiting=waiting)
+        self.ui.push_screen(report)
+        self.ui.jobs.do(work, report.fill, group="items", failed=report.fail)
 
     def action_toggle_flips(self, on: bool | None = None) -> None:
         """Items that turned, in place of the card where both have no room."""

@@ -77,7 +77,7 @@ class SelectPage(Page):
                 "In Traces; a saved one when the cursor stands on it."),
         Command("select.removed", "show: what is removed, and why", "removed", "screen.show_removed", "v",
                 "By the filter under the cursor, or by all; with the options as they stand here."),
-        Command("select.verdicts", "show: what the graders say of each set", "verdicts", "screen.show_verdicts", "e",
+        Command("select.verdicts", "show: what the graders say of each set", "verdicts", "screen.show_verdicts", "b",
                 "Right, wrong, undecided, and the means of their metrics.", in_footer=False),
         Command("select.export", "export: the selection to a file", "data export", "screen.export", "x",
                 "For other tools.", in_footer=False),

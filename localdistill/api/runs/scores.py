@@ -70,7 +70,7 @@ def score_card(workspace: Workspace, run: str = "last") -> Scores:
     folder = RunFolder.open(workspace.runs, run)
     cards = cards_of(workspace, folder)
     forms, not_measured, problems = _forms(workspace, folder)
-    questions, references = _items(folder)
+    questions, references = items_asked(folder)
     choice = choose_arm(cards)
     return Scores(folder.id, cards, forms, not_measured, choice.arm, choice.reason, problems, questions, references,
                   result_of(folder, cards))
@@ -113,7 +113,7 @@ def flipped(scores: Scores, comparison: Comparison) -> Iterator[FlippedItem]:
                               scores.references.get(flip.prompt_id, ""), flip)
 
 
-def _items(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:
+def items_asked(folder: RunFolder) -> tuple[dict[str, str], dict[str, str]]:
     """Questions and references of the tasks; without them (their files may have moved) cards are readable all the
     same."""
     questions, references = {}, {}

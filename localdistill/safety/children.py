@@ -4,7 +4,8 @@ Parent side: `JsonChild`. Child side: `serve`. The child's own standard output a
 write to at will, go to an unnamed temporary file whose tail explains a death; they never mix with the protocol.
 Nothing here knows what the lines mean.
 
-Children of every other kind are started by `start` too: the one door, which holds secrets back.
+Children of every other kind are started by `start` too: the one door, which holds secrets back. Those that will run
+foreign code are started by `start_bare`.
 """
 
 from __future__ import annotations
@@ -108,6 +109,15 @@ def start(command: Sequence[str], environment: Mapping[str, str] | None = None, 
 def start_module(module: str, *arguments: str, **how: Any) -> Process:
     """`start` of `python -m module`."""
     return start([sys.executable, "-m", module, *arguments], **how)
+
+
+def start_bare(module: str, *arguments: str, before: Sequence[str] = (), **how: Any) -> Process:
+    """`python -m module` with nothing of this process's environment, no packages but this one and the standard library,
+    and the same hashes every time. before: a command that runs it. `how` goes to Popen."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {"PYTHONPATH": root, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    command = [*before, sys.executable, "-s", "-S", "-P", "-B", "-m", module, *arguments]
+    return subprocess.Popen(command, env=environment, cwd="/", **how)
 
 
 def output_of(command: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None) -> bytes | None:

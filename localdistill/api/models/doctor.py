@@ -17,6 +17,8 @@ from localdistill.modelfiles.apple import AppleChip, is_apple_silicon
 from localdistill.modelfiles.hardware import STUDENTS, USUAL_TOKENS, Hardware, look_at_hardware
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.safety.files import free_bytes
+from localdistill.safety.jail.cells import JailRefused, require_level
+from localdistill.safety.jail.running import look_at_jail
 from localdistill.trainers import TRAINERS
 from localdistill.trainers.base import Trainer
 from localdistill.workspace.folder import Workspace
@@ -44,7 +46,7 @@ class Finding:
 
 def examine(workspace: Workspace) -> list[Finding]:
     """Everything that `localdistill doctor` prints."""
-    return [*_machine(workspace), *_packages(), *_compiler(), _llama_token()]
+    return [*_machine(workspace), jail_finding(), *_packages(), *_compiler(), _llama_token()]
 
 
 def _machine(workspace: Workspace) -> Iterator[Finding]:
@@ -88,6 +90,16 @@ def gpu_findings(hardware: Hardware) -> Iterator[Finding]:
     else:
         yield Finding("training", "wrong", "RUNS ON THE CPU ALTHOUGH THIS MACHINE HAS A GPU "
                       f"({place.idle.name}): {place.unused}", place.fix)
+
+
+def jail_finding() -> Finding:
+    """How programs of models would be shut in, found by shutting one in that does nothing."""
+    try:
+        confinement = look_at_jail()
+        require_level(confinement, 1)
+    except JailRefused as error:
+        return Finding("jail", "note", f"{error.message}; the grader `code` refuses to work", error.hint)
+    return Finding("jail", "ok", f"programs of models run at level {confinement.level} ({confinement.text})")
 
 
 def has_mlx() -> bool:

@@ -80,6 +80,8 @@ class Borders:
     judged_ahead: int = 64
     """Traces handed to a pool of graders beyond the one whose verdict comes next: enough to keep all children busy,
     few enough to stop soon."""
+    judged_together: int = 256
+    """Traces that several graders judge together before their next ones."""
     learned_prompts: int = 1024
     """Prompts whose facts are held at once while their traces are laid out."""
 

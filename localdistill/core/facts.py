@@ -39,6 +39,9 @@ class FactMaker(Protocol):
         raises for text of a model, however odd: what cannot be read is a fact with a reason. What an engine gave no
         reply to has no fact."""
 
+    def check(self) -> None:
+        """LocalDistillError for what stands in the way on this machine, before anything is asked of anybody."""
+
     def close(self) -> None:
         """Free child processes. Harmless to call twice."""
 
@@ -48,12 +51,16 @@ MADE_ANEW: frozenset[Need] = frozenset({"verdicts", "others"})
 
 
 class SaysFacts:
-    """What most members that say facts have in common: they speak of traces, need nothing and have nothing to free."""
+    """What most members that say facts have in common: they speak of traces, need nothing, work
+    anywhere and have nothing to free."""
 
     about: ClassVar[About] = "trace"
     says: ClassVar[Literal["number", "text"]] = "number"
     metrics: ClassVar[Mapping[str, str]] = {}
     needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def check(self) -> None:
+        """Nothing stands in the way."""
 
     def close(self) -> None:
         """Nothing to free."""

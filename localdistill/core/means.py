@@ -41,5 +41,7 @@ class Means:
     """The reference answer of each, empty where it has none."""
     passed: Callable[[str], bool | None] = _nobody_decided
     """Whether the trace of this id was found right: by a person, else by every grader; None where nobody decided."""
+    parts: Sequence[Means] = ()
+    """The same for each of the members that its options choose, in their order."""
     emit: Emit = silent
     cancel: Cancel = field(default_factory=Cancel)

@@ -26,7 +26,7 @@ class NamesEngine:
 
 @dataclass(frozen=True)
 class NamesMember:
-    """Marks a field that names a member of another family, alone or in a table with its options."""
+    """Marks a field that names a member of some family, or several, each alone or in a table with its options."""
 
     family: str
     """The family's noun."""
@@ -62,7 +62,7 @@ class Options(BaseModel):
 
     @classmethod
     def member_fields(cls) -> dict[str, str]:
-        """The fields that name members of other families, and the noun of each family."""
+        """The fields that name members, and the noun of the family of each."""
         marks = {name: [mark for mark in field.metadata if isinstance(mark, NamesMember)]
                  for name, field in cls.model_fields.items()}
         return {name: found[0].family for name, found in marks.items() if found}
@@ -79,3 +79,5 @@ class Member(Options):
 
 GraderChoice = Annotated[str | Member, NamesMember("grader")]
 """Name of a grader; or, in a table with `use`, also its options, for example the engine that a judge asks."""
+GraderChoices = Annotated[tuple[str | Member, ...], NamesMember("grader")]
+"""Several of them."""

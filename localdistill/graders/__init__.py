@@ -3,8 +3,11 @@
 from localdistill.core.registry import Family
 
 GRADERS = Family("grader", __name__, {
+    "code": "CodeGrader",
+    "combined": "CombinedGrader",
     "exact": "ExactGrader",
     "instructions": "InstructionsGrader",
     "judge": "JudgeGrader",
     "math": "MathGrader",
+    "tool_calls": "ToolCallsGrader",
 })

@@ -56,10 +56,9 @@ def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
                             frozenset({fields[key]}))
     for stage, section in (("evaluate", recipe.evaluate), ("export", recipe.export)):
         for place, member in enumerate(recipe.evaluate.tasks if recipe.evaluate and section else ()):
-            for family, asking in ((TASKS, member), *(found[1:] for found in choices_of(TASKS, member))):
-                of = "" if family is TASKS else f" of the task {member.use}"
-                yield from (replace(use, role=use.role + of, task=place)
-                            for use in _named(recipe, stage, family, asking))
+            for use in _named(recipe, stage, TASKS, member):
+                of = "" if use.role == f"{TASKS.noun} {member.use}" else f" of the task {member.use}"
+                yield replace(use, role=use.role + of, task=place)
 
 
 def _of_rewritten(recipe: Recipe) -> Iterator[tuple[str, Family, tuple[Member, ...]]]:
@@ -78,9 +77,10 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
 
 
 def _named(recipe: Recipe, stage: str, family: Family, member: Member) -> Iterator[EngineUse]:
-    options: type[Options] = family.load(member.use).Options
-    for key, must in options.engine_fields().items():
-        if name := member.options.get(key):
-            yield EngineUse(stage, f"{family.noun} {member.use}", recipe.engine(str(name)),
-                            must=frozenset({must}))
+    """The engines that a member names, and those that the members name which it chooses."""
+    for own, one in ((family, member), *((other, chosen) for _, other, chosen in choices_of(family, member))):
+        options: type[Options] = own.load(one.use).Options
+        for key, must in options.engine_fields().items():
+            if name := one.options.get(key):
+                yield EngineUse(stage, f"{own.noun} {one.use}", recipe.engine(str(name)), must=frozenset({must}))
 

@@ -39,18 +39,24 @@ def members_of(recipe: Recipe) -> Iterator[PlacedMember]:
     """Every member of `recipe`, by stage. An engine that nobody asks is not among them."""
     yield from _engines(recipe)
     for family, section, members in ((GRADERS, "grade", recipe.graders), (LABELS, "label", recipe.labels)):
-        yield from _listed(family, section, "grade", members)
+        yield from _with_choices(_listed(family, section, "grade", members))
     for key, stages, filters in recipe.filter_lists():
         yield from _listed(FILTERS, key, (*stages, "select")[0], filters)
     for made in recipe.rewrites:
         member = Member(use=made.rewrite, options=made.options)
         yield PlacedMember(key_of("traces", made.name), "rewrite", REWRITES, member)
     yield from _of_training(recipe)
-    for placed in _listed(TASKS, "evaluate.task", "evaluate", recipe.evaluate.tasks if recipe.evaluate else ()):
-        yield placed
-        for option, family, chosen in choices_of(TASKS, placed.member):
-            yield PlacedMember(f"{placed.key}.{option}", placed.stage, family, chosen)
+    tasks = recipe.evaluate.tasks if recipe.evaluate else ()
+    yield from _with_choices(_listed(TASKS, "evaluate.task", "evaluate", tasks))
     yield from _listed(EXPORTERS, "export.to", "export", recipe.export.to if recipe.export else ())
+
+
+def _with_choices(members: Iterator[PlacedMember]) -> Iterator[PlacedMember]:
+    """Each with the members that its options choose."""
+    for placed in members:
+        yield placed
+        for option, family, chosen in choices_of(placed.family, placed.member):
+            yield PlacedMember(f"{placed.key}.{option}", placed.stage, family, chosen)
 
 
 def _engines(recipe: Recipe) -> Iterator[PlacedMember]:

@@ -107,6 +107,11 @@ class _Reader:
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
         for label, table in _tables(data, ("evaluate", "engine_options")):
             self._given(label, table, ENGINES.load(_serving(data)).Options, _OF_THE_STAGE)
+        for path in (("grade",), ("evaluate", "task", "grader")):
+            for label, table in _tables(data, path):
+                for number, name in enumerate(_checked(table).get("of", ())):
+                    if isinstance(name, str):
+                        self._grader_by_name(f"{label}.of[{number}]", name)
         for label, table in _tables(data, ("evaluate", "task")):
             options = _checked(table)
             if isinstance(grader := options.get("grader", ""), str):

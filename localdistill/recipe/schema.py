@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from localdistill.core.options import Member
+from localdistill.core.options import Member, Options
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
@@ -43,19 +43,34 @@ class Place(NamedTuple):
         return (not self.has or self.has in table) and (not self.lacks or self.lacks not in table)
 
 
-def choices_of(family: Family, member: Member) -> Iterator[tuple[str, Family, Member]]:
-    """The members of other families that the options of `member` name: option, family and member."""
+Choice = tuple[str, Family, Member]
+"""A member that options choose: the option, dotted where it is a list (`of.0`), its family, and itself."""
+
+
+def chosen_by(options: type[Options], said: Mapping[str, Any]) -> Iterator[Choice]:
+    """The members that options choose, as they are said."""
     families = {one.noun: one for one in FAMILIES}
-    for field, noun in family.load(member.use).Options.member_fields().items():
-        if chosen := member.options.get(field):
-            table = {"use": chosen} if isinstance(chosen, str) else chosen
-            yield field, families[noun], Member.model_validate(table)
+    for field, noun in options.member_fields().items():
+        value = said.get(field)
+        several = isinstance(value, list | tuple)
+        for place, chosen in enumerate(value if several and value else [value] if value else ()):
+            one = {"use": chosen} if isinstance(chosen, str) else chosen
+            yield f"{field}.{place}" if several else field, families[noun], Member.model_validate(one)
+
+
+def choices_of(family: Family, member: Member) -> Iterator[Choice]:
+    """The members that the options of `member` choose, and those that they choose in turn."""
+    for key, other, chosen in chosen_by(family.load(member.use).Options, member.options):
+        yield key, other, chosen
+        for inner, of, one in choices_of(other, chosen):
+            yield f"{key}.{inner}", of, one
 
 
 MEMBERS = (
     Place(("teacher",), ENGINES, frozenset({"name"})),
     Place(("engine", EACH), ENGINES),
     Place(("traces", EACH, "filter"), FILTERS),
+    Place(("grade", "of"), GRADERS),
     Place(("grade",), GRADERS),
     Place(("label",), LABELS),
     Place(("filter",), FILTERS),
@@ -63,6 +78,7 @@ MEMBERS = (
     Place(("arm", EACH, "objective"), OBJECTIVES),
     Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
     Place(("train", "objective"), OBJECTIVES),
+    Place(("evaluate", "task", "grader", "of"), GRADERS),
     Place(("evaluate", "task", "grader"), GRADERS),
     Place(("evaluate", "task"), TASKS),
     Place(("export", "to"), EXPORTERS),

@@ -18,6 +18,7 @@ from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
+from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
@@ -170,6 +171,14 @@ def _require_able(use: EngineUse, base: Path) -> None:
         require(engine, use.must, use.engine.name)
 
 
+def _fact_makers(look: _Look) -> Iterator[Problem]:
+    """Graders and labels can work on this machine."""
+    for section, family, members in (("grade", GRADERS, look.recipe.graders), ("label", LABELS, look.recipe.labels)):
+        for number, member in enumerate(members if "grade" in look.stages else ()):
+            with closing(build_member(family, member, look.base)) as maker:
+                yield from _found(f"{section}.{number}", maker.check, f"{member.use}: ")
+
+
 def _filters(look: _Look) -> Iterator[Problem]:
     """Filters name columns that there will be, and conditions of users can be used."""
     return filter_problems(look.recipe, [placed for placed in look.members if placed.family is FILTERS], look.base)
@@ -244,6 +253,7 @@ def _unjudged(key: str, task: Task, base: Path) -> Iterator[Problem]:
         return
     items, options = task.prompts(), dict(task.grader_options)
     with closing(build_member(GRADERS, Member(use=task.grader, options=options), base)) as grader:
+        yield from _found(key, grader.check, f"{task.grader}: ")
         count = sum(not grader.applies(item) for item in items)
     if count:
         yield Problem(key, f"{count:,} of the {len(items):,} items of the task {task.name} have nothing that the "
@@ -286,4 +296,4 @@ def _disk(look: _Look) -> Iterator[Problem]:
 
 
 _CHECKS: tuple[Callable[[_Look], Iterator[Problem]], ...] = (
-    _files, _engines, _filters, _student, _learning, _rows, _items, _disk)
+    _files, _engines, _fact_makers, _filters, _student, _learning, _rows, _items, _disk)

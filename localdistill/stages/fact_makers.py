@@ -16,7 +16,7 @@ from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.recipe import Member, Recipe
 from localdistill.stages.context import StageContext
-from localdistill.stages.questions import Questions
+from localdistill.stages.questions import Questions, parts_of
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,21 @@ def _key(context: StageContext, questions: Questions, maker: type[FactMaker], op
 def variant_of(options: Options, asked: Mapping[str, tuple[str, str]], tokenizer: str = "") -> str:
     """A short digest of what could make a member say something else: options that are not the defaults, the engines
     that it asks (name and identity, by option) and the tokenizer. Empty where nothing is."""
-    parts = [changed_options(options), asked, tokenizer]
+    parts = [changed_options(options), asked, tokenizer, *_chosen(options)]
     return content_id("variant", *parts)[3:11] if any(parts) else ""
 
 
+def _chosen(options: Options) -> list[object]:
+    """The members that options choose, each with its version and what its options change; none where they choose
+    none."""
+    return [[place, part.name, part.version, changed_options(own), _chosen(own)]
+            for place, part, own in parts_of(options)]
+
+
 def changed_options(options: Options) -> dict[str, object]:
-    """The options that are not the defaults, but for the names of engines, which a recipe gives as it likes."""
-    engines, fields = type(options).engine_fields(), type(options).model_fields
+    """The options that are not the defaults, but for the names of engines, which a recipe gives as it likes, and for
+    the members that they choose."""
+    engines, fields = type(options).engine_fields() | type(options).member_fields(), type(options).model_fields
     said = options.model_dump(mode="json")
     return {name: value for name, value in said.items()
             if name not in engines and getattr(options, name) != fields[name].default}

@@ -14,11 +14,13 @@ from types import TracebackType
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult, SpendingUnknown, UsageError
+from localdistill.core.facts import FactMaker
 from localdistill.core.means import Ask, Means, Need
 from localdistill.core.options import Options
 from localdistill.core.records import FactScope, Reply, Request, content_id
 from localdistill.engines.base import Engine
 from localdistill.recipe import Member
+from localdistill.recipe.schema import chosen_by
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.store.replies import ReplyKey, reply_key
 
@@ -33,6 +35,13 @@ class Opened:
     model: str
     """Its identity."""
     member: Member
+
+
+def parts_of(options: Options) -> Iterator[tuple[str, type[FactMaker], Options]]:
+    """The graders that a grader's options choose: the option, the member, and its own options."""
+    for place, family, chosen in chosen_by(type(options), options.model_dump(mode="json")):
+        part: type[FactMaker] = family.load(chosen.use)
+        yield place, part, part.Options.model_validate(chosen.options)
 
 
 class Questions:
@@ -71,8 +80,12 @@ class Questions:
         return self._opened[name]
 
     def engines_of(self, name: str, options: Options) -> dict[str, Opened]:
-        """The engines that the member called `name` asks with these options, by the option that names each."""
-        return {field: self.engine(getattr(options, field), f"{name}.{field}") for field in options.engine_fields()}
+        """The engines that the member called `name` asks with these options, by the option that names each; of members
+        that the options choose, behind the place of each: `of.0.judge`."""
+        own = {field: self.engine(getattr(options, field), f"{name}.{field}") for field in options.engine_fields()}
+        for place, part, inner in parts_of(options):
+            own |= {f"{place}.{field}": opened for field, opened in self.engines_of(part.name, inner).items()}
+        return own
 
     def means_of(self, name: str, options: Options, needs: Collection[Need] = (), scope: FactScope = (),
                  ids: Iterable[str] = ()) -> Means:
@@ -81,7 +94,9 @@ class Questions:
         context = self._context
         ask: dict[str, Ask] = {field: partial(self._ask, opened)
                                for field, opened in self.engines_of(name, options).items()}
-        means = Means(ask, emit=context.emit, cancel=context.cancel)
+        ids = list(ids)
+        parts = [self.means_of(part.name, own, part.needs, scope, ids) for _, part, own in parts_of(options)]
+        means = Means(ask, parts=tuple(parts), emit=context.emit, cancel=context.cancel)
         if "tokens" in needs and context.recipe.student is not None:
             means = replace(means, count=context.tokenizer.count)
         if "items" in needs:
@@ -89,7 +104,7 @@ class Questions:
             means = replace(means, items=[prompt.question for prompt in prompts],
                             golds=[prompt.reference or "" for prompt in prompts])
         if "verdicts" in needs:
-            means = replace(means, passed=context.store.verdicts(list(ids), scope).get)
+            means = replace(means, passed=context.store.verdicts(ids, scope).get)
         return means
 
     def _ask(self, opened: Opened, requests: Iterable[Request]) -> Iterator[Reply]:

@@ -4,9 +4,11 @@ from localdistill.core.registry import Family
 
 TASKS = Family("task", __name__, {
     "gsm8k": "Gsm8kTask",
+    "humaneval": "HumanEvalTask",
     "holdout": "HoldoutTask",
     "jsonl": "JsonlTask",
     "math500": "Math500Task",
+    "mbpp": "MbppTask",
     "pantry": "PantryTask",
     "pantry_guard": "PantryGuardTask",
 })

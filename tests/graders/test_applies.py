@@ -9,13 +9,15 @@ from localdistill.core.records import Message, Prompt
 from localdistill.graders import GRADERS
 
 ASKED = (Message("user", "?"),)
-BY_RULE = ("exact", "instructions", "math")
+BY_RULE = ("code", "exact", "instructions", "math", "tool_calls")
 
 
 @pytest.mark.parametrize(("prompt", "expected"), [
     (Prompt(ASKED), set()),
     (Prompt(ASKED, reference=" "), set()),
     (Prompt(ASKED, reference="4"), {"exact", "math"}),
+    (Prompt(ASKED, tests="assert f(1) == 2"), {"code"}),
+    (Prompt(ASKED, metadata={"calls": []}), {"tool_calls"}),
     (Prompt(ASKED, reference="A b", metadata={"constraints": [{"kind": "exact", "value": "A b"}]}), {"instructions"}),
 ])
 def test_graders_judge_what_they_can(prompt: Prompt, expected: set[str]) -> None:

@@ -8,18 +8,19 @@ import pytest
 from localdistill.core.means import Means
 from localdistill.core.options import Options
 from localdistill.core.records import Fact, Message, Prompt, Trace
+from localdistill.core.samples import GraderSample
 from localdistill.graders import GRADERS
 from tests.doors import said_of
 
-PROMPT = Prompt(
-    (Message("user", "Say the number forty-two."),),
-    reference="42",
-    metadata={"constraints": [{"kind": "contains", "value": "42"}]},
-)
-
 
 def trace(answer: str, status: Any = "complete") -> Trace:
-    return Trace("t1", PROMPT.id, "e", "m", "", answer, status=status)
+    return Trace("t1", "p1", "e", "m", "", answer, status=status)
+
+
+def sample(grader: Any, score: float) -> GraderSample:
+    """The grader's own first example of an answer with this score."""
+    found: GraderSample = next(one for one in grader.samples() if one.score == score and not one.options)
+    return found
 
 
 def said(grader: Any, prompt: Prompt, trace: Trace) -> Fact:
@@ -48,14 +49,16 @@ def test_options_are_strict_and_explained(grader: Any) -> None:
 
 
 def test_a_right_answer_scores_one_and_says_what_was_found(grader: Any) -> None:
-    grade = said(grader, PROMPT, trace("The answer is 42."))
+    right = sample(grader, 1.0)
+    grade = said(grader, right.prompt, trace(right.trace.answer))
     assert (grade.value, grade.passed, grade.subject_id) == (1.0, True, "t1")
     assert (grade.by, grade.version) == (grader.name, grader.version)
-    assert "42" in grade.extracted and grade.reason
+    assert grade.extracted and grade.reason
 
 
 def test_a_wrong_answer_scores_zero(grader: Any) -> None:
-    assert said(grader, PROMPT, trace("The answer is 41.")).value == 0.0
+    wrong = sample(grader, 0.0)
+    assert said(grader, wrong.prompt, trace(wrong.trace.answer)).value == 0.0
 
 
 @pytest.mark.parametrize(
@@ -77,13 +80,14 @@ def test_a_wrong_answer_scores_zero(grader: Any) -> None:
     ],
 )
 def test_odd_text_never_raises_and_never_wins(grader: Any, answer: str) -> None:
-    grade = said(grader, PROMPT, trace(answer))
+    grade = said(grader, sample(grader, 1.0).prompt, trace(answer))
     assert grade.value == 0.0 and grade.reason
 
 
 def test_the_reason_names_an_unusual_status(grader: Any) -> None:
-    assert "truncated" in said(grader, PROMPT, trace("42", "truncated")).reason
-    assert "complete" not in said(grader, PROMPT, trace("42")).reason
+    right = sample(grader, 1.0)
+    assert "truncated" in said(grader, right.prompt, trace(right.trace.answer, "truncated")).reason
+    assert "complete" not in said(grader, right.prompt, trace(right.trace.answer)).reason
 
 
 def test_a_prompt_that_cannot_be_judged_scores_zero_with_a_reason(grader: Any) -> None:

@@ -77,7 +77,8 @@ class Enclosure:
         """A file that was within reach a moment ago is not any more, and nothing readable can be changed."""
         tried = [(self._known_file, os.O_RDONLY), (self._known_file, os.O_WRONLY), (socket.__file__, os.O_WRONLY)]
         tries: list[Callable[[], object]] = [partial(_open, path, how) for path, how in tried]
-        return all(_fails(attempt) for attempt in [*tries, partial(os.listdir, "/proc/self")])
+        tries.append(partial(os.listdir, "/proc/self"))
+        return all(map(_fails, tries))
 
     def _processes_hold(self) -> bool:
         """Who started us cannot be signalled, also not with a signal that only asks."""

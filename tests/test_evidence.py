@@ -25,7 +25,11 @@ from localdistill import (
     verify_workspace,
 )
 from localdistill.core import seals
+from localdistill.core.events import Event, Warned
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState
+from localdistill.engines.wire.probe_report import Probe
 from localdistill.safety import known_sums
+from localdistill.stages.rechecking import keep_probe, last_probe
 from tests.attack.ground import replace_bytes
 from tests.tui.garden import copied
 
@@ -132,6 +136,43 @@ def test_a_result_of_a_stage_that_is_damaged_or_gone_is_said_where_the_workspace
     seen = survey(Workspace(root))
     assert "no result of the stage 'grade', and the run is finished" in dict(seen.facts)["damaged"]
     assert {step.stage: step.state for step in seen.chain}["grade"] == "waiting"
+
+
+@pytest.mark.parametrize("stage", ["collect", "format", "train", "evaluate", "export"])
+def test_nothing_is_removed_that_a_result_which_is_gone_may_have_named(tmp_path: Path, stage: str) -> None:
+    root = copied(tmp_path)
+    (root / f"runs/garden-1/stages/{stage}.json").unlink()
+    said = f"no result of the stage '{stage}'"
+    for days in (0, 7):
+        items = [item for item in plan_pruning(Workspace(root), keep_days=days) if item.kind != "left"]
+        assert all(item.kept_by for item in items) or (days == 0 and stage != "collect")
+        kept_by = " ".join(item.kept_by for item in items)
+        assert said in kept_by or days == 0
+    verified = verify_workspace(Workspace(root))
+    assert [said in problem for one in verified if one.kind == "run" for problem in one.problems] == [True]
+
+
+def test_reports_of_probes_and_batches_that_are_not_what_was_written_are_named(tmp_path: Path) -> None:
+    told: list[Event] = []
+    workspace = Workspace(tmp_path, told.append)
+    keep_probe(workspace, Probe("host/m", "host", "m", "2026-01-01T00:00:00+00:00", provider="vllm"))
+    folder = BatchFolder(workspace.batches)
+    folder.save(BatchState("0123", "openai", "https://x/v1", "m", "r-1/calls.jsonl", 3, ["a", "b"], [5, 5]))
+    assert {one.state for one in verify_workspace(workspace)} == {"whole"} and not told
+    for path in (only(tmp_path, "teachers/*.json"), only(tmp_path, "batches/*.json")):
+        whole = path.read_bytes()
+        assert verify_workspace(workspace), "both are read"
+        for at in range(0, len(whole), 7):
+            turned(path, at)
+            [harmed] = [one for one in verify_workspace(workspace) if one.state == "damaged"]
+            assert path.name in harmed.problems[0] and harmed.hint, whole[at - 5:at + 5]
+            replace_bytes(path, whole)
+    turned(only(tmp_path, "teachers/*.json"))
+    assert last_probe(workspace, "host/m") is None
+    assert [event.text for event in told if isinstance(event, Warned) and "is damaged" in event.text]
+    turned(only(tmp_path, "batches/*.json"))
+    with pytest.raises(LocalDistillError, match=r"0123\.json cannot be read: it is not what was written"):
+        folder.all("https://x/v1")
 
 
 def test_files_to_chat_with_whose_export_is_lost_are_not_left_out_in_silence(tmp_path: Path) -> None:

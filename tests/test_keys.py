@@ -18,10 +18,11 @@ import pytest
 from typer.testing import CliRunner
 
 from localdistill.cli.keys import app
-from localdistill.core.errors import LocalDistillError, UsageError
+from localdistill.core.errors import DiskFull, LocalDistillError, UsageError
 from localdistill.keys import storage as key_store
 from localdistill.keys.access import Key, KeyEntry, allow, approvals, entries, find_key, keys_path, remove_key
 from localdistill.keys.access import store_key as store
+from tests.helpers import files_of_at_most
 
 CANARY = "sk-canary-7f3a9b"
 
@@ -291,3 +292,11 @@ def test_on_a_terminal_the_key_is_typed_unseen(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", lambda prompt, stream=None: asked.append(prompt) or CANARY)
     assert output.ask_hidden("key: ") == CANARY and asked == ["key: "]
+
+
+def test_keys_that_do_not_fit_on_the_disk_leave_the_old_ones(own_config: Path) -> None:
+    first = store(Key("sk-canary-0123456789", "MY_KEY", "127.0.0.1", "file"))
+    with files_of_at_most(10), pytest.raises(DiskFull, match=r"keys\.json would grow larger") as caught:
+        store(Key("sk-canary-9876543210", "MY_KEY", "127.0.0.1", "file"))
+    assert "sk-canary" not in str(vars(caught.value)) and entries() == [first]
+    assert sorted(path.name for path in own_config.iterdir()) == ["keys.json", "keys.lock"]

@@ -149,19 +149,22 @@ def test_what_killed_processes_left_is_named_and_removed(tmp_path: Path) -> None
     (building / ".scratch-1" / "0.npy").write_bytes(b"0" * 100)
     (tmp_path / "runs" / "r-1").mkdir(parents=True)
     half = tmp_path / "journals" / "half.jsonl.zst.partial"
-    half.parent.mkdir()
-    half.write_text("half")
-    for path in (tmp_path / "runs" / "r-1", half):
+    halves = [half, *(tmp_path / "runs/r-2" / name for name in ("status.json.partial", "stages/grade.json.partial"))]
+    for path in halves:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    for path in (tmp_path / "runs" / "r-1", *halves):
         os.utime(path, (1, 1))
     items = {item.name: item for item in plan_pruning(workspace, keep_days=7) if item.kind == "left"}
-    assert set(items) == {".building-aa", "r-1", half.name} and items[".building-aa"].size_bytes == 100
+    names = {".building-aa", "r-1", *(path.name for path in halves)}
+    assert set(items) == names and items[".building-aa"].size_bytes == 100
     left = dict(survey(workspace).facts)["left"]
-    assert left.startswith("3 things") and "runs prune" in left
+    assert left.startswith("5 things") and "runs prune" in left
     with open(building.with_name(".lock-aa"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert ".building-aa" not in {item.name for item in plan_pruning(workspace, keep_days=7)}, "somebody builds it"
     assert remove(workspace, items.values()) == []
-    assert not building.exists() and not half.exists() and not (tmp_path / "runs" / "r-1").exists()
+    assert not any(path.exists() for path in (building, *halves, tmp_path / "runs/r-1"))
 
 
 def test_a_half_built_artifact_stays_for_the_run_that_goes_on_with_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from localdistill.api.traces.previews import lay_out_everywhere, layouter_of
 from localdistill.api.traces.removing import removed_traces
 from localdistill.api.traces.selecting import run_again, saved_selections, try_filters, waterfalls_of, with_option
 from localdistill.api.traces.showing import render_trace
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import StoreError, UsageError
 from localdistill.core.records import Fact
 from localdistill.formats import FORMATS
 from localdistill.recipe import Member, parse_recipe
 from localdistill.runs import wait
+from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
@@ -59,6 +61,56 @@ def test_with_many_traces_only_sql_is_counted(
     monkeypatch.setattr("localdistill.api.traces.selecting.CHEAP_TRACES", 10)
     found = try_filters(workspace, run, run.recipe().filters, "teacher")
     assert [step.removed for step in found.steps] == [5, None] and found.kept is None
+
+
+FILTERS = (
+    ("verified", {}), ("where", {"condition": "completion_tokens > 3 AND score = 1"}),
+    ("where", {"condition": "score = 0", "keep_unknown": True}), ("length", {"minimum": 1}), ("duplicates", {}),
+    ("where", {"condition": "false"}),
+)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_of_many_traces_the_same_is_counted_as_of_few(
+        workspace: Workspace, run: RunFolder, monkeypatch: pytest.MonkeyPatch, is_kept: bool) -> None:
+    """Whichever part of the store the set is: most of it is read from end to end."""
+    monkeypatch.setattr("localdistill.store.view._MOST", 4 if is_kept else 0)
+    sql = [Member(use=use, options=options) for use, options in FILTERS if use not in ("length", "duplicates")]
+    orders = [sql, sql[::-1], sql[:1], sql[1:2], sql[2:3], []]
+    few = [try_filters(workspace, run, order, "teacher") for order in orders]
+    monkeypatch.setattr("localdistill.api.traces.selecting.CHEAP_TRACES", 10)
+    assert [try_filters(workspace, run, order, "teacher") for order in orders] == few
+    assert len({found.kept for found in few}) > 3
+    with pytest.raises(UsageError, match="scroe"):
+        try_filters(workspace, run, [Member(use="where", options={"condition": "scroe = 1"})], "teacher")
+
+
+def test_places_that_were_looked_up_are_looked_up_anew_when_the_store_is_another(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localdistill.api.traces.selecting.CHEAP_TRACES", 10)
+    place = Workspace(shutil.copytree(doubling(), tmp_path / "copy"))
+    run = RunFolder.open(place.runs, "doubling-1")
+    wrong = [Member(use="where", options={"condition": "score = 0"})]
+    assert try_filters(place, run, wrong, "teacher").kept == 5
+    held, asked = Store(tmp_path / "held.duckdb"), Store(place.store_path)
+    pairs = list(asked.pairs(run.ids("collect")))
+    held.add_prompts(prompt for prompt, _ in pairs)
+    held.add_traces(trace for _, trace in reversed(pairs))
+    held.add_facts(fact for facts in asked.facts(run.ids("collect")).values() for fact in facts)
+    assert held.places(run.ids("collect")) != asked.places(run.ids("collect"))
+    os.replace(held.path, place.store_path)
+    assert try_filters(place, run, wrong, "teacher").kept == 5
+    run.write_ids("collect-teacher", [*run.ids("collect"), "b2:nobody"])
+    with pytest.raises(StoreError, match="1 of 41 traces are not in this store, the first is b2:nobody"):
+        try_filters(place, run, wrong, "teacher")
+
+
+def test_the_waterfall_is_that_of_the_selection_whatever_became_of_what_was_told(tmp_path: Path) -> None:
+    place = Workspace(shutil.copytree(doubling(), tmp_path / "copy"))
+    run = RunFolder.open(place.runs, "doubling-1")
+    before = waterfalls_of(run)
+    (run.path / "events.jsonl").write_bytes(b"")
+    assert waterfalls_of(run) == before and before[0].kept == QUESTIONS - 5
 
 
 @pytest.mark.parametrize(("name", "text", "wrong"), [

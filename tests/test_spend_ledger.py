@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.core.errors import LocalDistillError, SpendingUnknown
+from localdistill.core.errors import DiskFull, LocalDistillError, SpendingUnknown
 from localdistill.safety.journal import encode
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.spending.reading import read_ledger, state_spent, understood
@@ -222,8 +222,10 @@ def test_a_full_disk_stops_before_the_call(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("localdistill.spending.ledger.os.write", full)
-    with pytest.raises(LocalDistillError, match="No space left"):
-        ledger.reserve(1)
+    for _ in range(2):
+        with pytest.raises(DiskFull, match=r"the disk at .* is full: calls\.jsonl .* are free") as caught:
+            ledger.reserve(1)
+        assert "free some space on" in caught.value.hint
     assert ledger.reserved_nano == 0, "what was not written down was not reserved"
 
 

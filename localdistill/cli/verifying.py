@@ -19,7 +19,8 @@ HELP = ("Read every byte of {what}, whatever was read before, and compare it wit
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command("verify", help=HELP.format(what="the runs, artifacts and journals of this workspace"))(verify)
+    what = "the runs, artifacts, journals, batches and reports of probes of this workspace"
+    app.command("verify", help=HELP.format(what=what))(verify)
 
 
 def verify(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -24,6 +24,7 @@ from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_co
 from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.safety.files import writing
 from localdistill.scorecard import ScoreCard
 
 __all__ = ["GgufExporter", "convert_to_gguf"]
@@ -78,18 +79,15 @@ class GgufExporter:
         source = job.output / f"{job.name}-F16.gguf.partial"
         written: list[Path] = []
         try:
-            self._convert(job, source, emit, cancel)
-            report = self._gate(job, source, emit, cancel)
-            written += self._quantized(job, source, emit, cancel)
-            if "F16" in self.options.quants:
-                os.replace(source, job.output / f"{job.name}-F16.gguf")
-                written.insert(0, job.output / f"{job.name}-F16.gguf")
-            measured = job.measure(written) if job.measure and self.options.measure else ()
-            beside = self._write_beside(job, written, report, measured)
-        except OSError as error:
-            _remove(written)
-            raise LocalDistillError(f"the export could not be written: {error.strerror or error}",
-                                    "free some disk space and export again") from error
+            with writing(source, "the export"):
+                self._convert(job, source, emit, cancel)
+                report = self._gate(job, source, emit, cancel)
+                written += self._quantized(job, source, emit, cancel)
+                if "F16" in self.options.quants:
+                    os.replace(source, job.output / f"{job.name}-F16.gguf")
+                    written.insert(0, job.output / f"{job.name}-F16.gguf")
+                measured = job.measure(written) if job.measure and self.options.measure else ()
+                beside = self._write_beside(job, written, report, measured)
         except BaseException:
             _remove(written)
             raise

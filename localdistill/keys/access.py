@@ -8,12 +8,14 @@ error.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from localdistill.core.errors import UsageError, nearest
+from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.keys.storage import (
     CONFIG_ENV,
     Approval,
@@ -29,12 +31,12 @@ from localdistill.keys.storage import (
     write_keys,
 )
 from localdistill.providers import Provider, host_of, is_loopback, provider, provider_names
-from localdistill.safety.children import hold_back
+from localdistill.safety.children import given_secrets, hold_back
 from localdistill.safety.secrets import know
 
 __all__ = [
     "CONFIG_ENV", "Approval", "Key", "KeyEntry", "allow", "approvals", "entries", "find_key", "keys_path",
-    "may_go_to", "remove_key", "store_key", "target_of", "variable_of",
+    "know_keys", "may_go_to", "remove_key", "store_key", "target_of", "variable_of",
 ]
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -71,6 +73,19 @@ def find_key(env_name: str, host: str) -> Key | None:
             f"if {host} may have it: localdistill keys allow {env_name} {host}",
         )
     return stored
+
+
+def know_keys(env_names: Iterable[str]) -> None:
+    """From now on texts are freed of the keys with these names, for whatever host: those that this process was given,
+    and those that are stored. Where the stored ones cannot be read, nobody else could read them either."""
+    for secret in given_secrets():
+        know(secret)
+    wanted = set(env_names)
+    with contextlib.suppress(LocalDistillError):
+        for kept in read_keys().keys:
+            key = (kept.key or keyring_get(kept.name, kept.host)) if kept.name in wanted else None
+            if key is not None and key.is_sendable:
+                know(key.reveal())
 
 
 def may_go_to(env_name: str, host: str) -> bool:

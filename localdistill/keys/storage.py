@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from localdistill.core.disk import FULL, disk_full
 from localdistill.core.errors import LocalDistillError
-from localdistill.safety.files import publish
+from localdistill.safety.files import publish, writing
 
 CONFIG_ENV = "LOCALDISTILL_CONFIG"
 _SERVICE = "localdistill"
@@ -125,16 +126,18 @@ def read_keys() -> KeyFile:
 
 
 def write_keys(content: KeyFile) -> None:
-    """Replace the file, whole or not at all; nobody else can read it at any moment. Only under `exclusive`."""
+    """Replace the file, whole or not at all; nobody else can read it at any moment. Only under `exclusive`. Where it
+    cannot be written the old one stays: DiskFull, or LocalDistillError."""
     path = keys_path()
-    handle, name = tempfile.mkstemp(prefix=".keys-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(_rows(content), file, indent=1, default=Key.reveal)
-        publish(Path(name), path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with writing(path):
+        handle, name = tempfile.mkstemp(prefix=".keys-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(_rows(content), file, indent=1, default=Key.reveal)
+            publish(Path(name), path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -145,6 +148,8 @@ def exclusive() -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(folder / "keys.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(folder / "keys.lock", error.errno) from None
         raise LocalDistillError(
             f"{folder} cannot be written: {error.strerror}", f"set {CONFIG_ENV} to a folder of yours"
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ from localdistill.core.events import (
 )
 from localdistill.core.stages import STAGES
 from localdistill.runs.awake import keep_awake
+from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.facts_file import fact_line
 from localdistill.workspace.run_folder import EVENTS, EVENTS_FD_VARIABLE, RunFolder
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 STATUS_EVERY_S = 0.1
+_LAST_WORDS_S = 1.0
+"""As long is read what a stage said before it ended."""
 _HUB = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy",
         "http_proxy", "all_proxy")
 """What opens the way to models of the hub: its key, and proxies, whose addresses may hold a password."""
@@ -51,6 +55,12 @@ def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:
     if recipe.student and stage not in _WITHOUT_STUDENT:
         models.append(recipe.student.model)
     return names | set(_HUB) if any("hf://" in model for model in models) else names
+
+
+def _know(names: set[str]) -> None:
+    from localdistill.keys.access import know_keys
+
+    know_keys(names)
 
 
 class Recorder:
@@ -163,23 +173,26 @@ class Supervisor:
             return 130
         recorder.take(StageStarted(stage))
         recorder.flush(force=True)
-        read_fd, write_fd = os.pipe()
-        with open(self.run.log, "ab") as log:
-            self.child = start_module(
-                "localdistill.stages",
-                str(self.run.path),
-                stage,
-                environment={EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
-                secrets=secrets_of(self.recipe, stage),
-                is_offline=False,
-                stdin=NOTHING,
-                stdout=log,
-                stderr=log,
-                pass_fds=(write_fd,),
-                start_new_session=True,
-            )
+        events, write_fd = os.pipe()
+        said, say_fd = os.pipe()
+        secrets = secrets_of(self.recipe, stage)
+        self.child = start_module(
+            "localdistill.stages",
+            str(self.run.path),
+            stage,
+            environment={EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
+            secrets=secrets,
+            is_offline=False,
+            stdin=NOTHING,
+            stdout=say_fd,
+            stderr=say_fd,
+            pass_fds=(write_fd,),
+            start_new_session=True,
+        )
         os.close(write_fd)
-        failed = self._listen(os.fdopen(read_fd, "rb"), recorder)
+        os.close(say_fd)
+        log = CleanedLog(self.run.log, lambda: _know(secrets))
+        failed = self._listen(os.fdopen(events, "rb"), os.fdopen(said, "rb"), recorder, log)
         code = self.child.wait()
         if code and self.stop_now:
             recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
@@ -197,26 +210,42 @@ class Supervisor:
             return 1
         return code if code >= 0 else 1
 
-    def _listen(self, pipe: IO[bytes], recorder: Recorder) -> bool:
-        """Take the child's events until it ends; True when it said why it failed."""
-        failed = False
-        buffer = b""
-        with pipe:
-            while True:
-                ready, _, _ = select.select([pipe], [], [], STATUS_EVERY_S)
+    def _listen(self, events: IO[bytes], said: IO[bytes], recorder: Recorder, log: CleanedLog) -> bool:
+        """Take the child's events, and what it says besides for the log, until it ends; True when it said why it
+        failed. What a process that outlives the child still says is not waited for."""
+        failed, buffer, ends_at = False, b"", math.inf
+        pipes = [events, said]
+        with events, said:
+            while pipes and time.monotonic() < ends_at:
+                ready, _, _ = select.select(pipes, [], [], STATUS_EVERY_S if events in pipes else 0)
+                if not ready and events not in pipes:
+                    break
                 if not ready:
                     recorder.flush()
-                    continue
-                chunk = os.read(pipe.fileno(), BORDERS.pipe_bytes)
-                if not chunk:
-                    return failed
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
-                    with contextlib.suppress(ValueError):
-                        event = event_from_json(json.loads(line))
-                        if event:
-                            failed = failed or isinstance(event, Failed)
-                            recorder.take(event)
+                if said in ready:
+                    if chunk := os.read(said.fileno(), BORDERS.pipe_bytes):
+                        log.take(chunk)
+                    else:
+                        pipes.remove(said)
+                if events in ready:
+                    chunk = os.read(events.fileno(), BORDERS.pipe_bytes)
+                    *lines, buffer = (buffer + chunk).split(b"\n")
+                    failed = any([_is_failure(line, recorder) for line in lines]) or failed
+                    if not chunk:
+                        pipes.remove(events)
+                        ends_at = time.monotonic() + _LAST_WORDS_S
+        log.end()
+        return failed
+
+
+def _is_failure(line: bytes, recorder: Recorder) -> bool:
+    """Whether the event in this line, which is recorded, says why a stage failed."""
+    event = None
+    with contextlib.suppress(ValueError):
+        event = event_from_json(json.loads(line))
+    if event:
+        recorder.take(event)
+    return isinstance(event, Failed)
 
 
 def main() -> None:

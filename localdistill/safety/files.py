@@ -12,7 +12,9 @@ from pathlib import Path
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.disk import FULL, disk_full
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import LocalDistillError, UsageError
+
+Stamp = tuple[int, int, int]
 
 
 def sha256_file(path: Path, tick: Callable[[], None] = lambda: None) -> str:
@@ -23,6 +25,16 @@ def sha256_file(path: Path, tick: Callable[[], None] = lambda: None) -> str:
             digest.update(chunk)
             tick()
     return f"sha256:{digest.hexdigest()}"
+
+
+def stamp_of(path: Path | str) -> Stamp | None:
+    """By what it is told, without a look into it, whether the file at `path` is still the one that it was: which one it
+    is, its size, when it was changed. None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def free_bytes(path: Path) -> int:
@@ -79,6 +91,19 @@ def partial_file(final: Path, needed_bytes: int | None = None) -> Iterator[Path]
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path, what: str = "") -> Iterator[None]:
+    """What the system says while `path` is written becomes an error of ours. DiskFull names the file system and what is
+    free; LocalDistillError says why else `what` (the file, where nothing else is said) cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(path, error.errno) from error
+        raise LocalDistillError(f"{what or path} cannot be written: {error.strerror}",
+                                f"let {path.parent} be written, then run it again") from error
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
+from localdistill.safety.files import writing
 from localdistill.safety.journal import encode
 from localdistill.spending.entries import BEGINS, VERSION
 from localdistill.spending.reading import NANO, Book, Proof, nano_of, read_ledger, side_line, side_of
@@ -46,7 +47,7 @@ class SpendLedger:
         self.path = path
         self._file: int | None = None
         self._size: int | None = None
-        self._broken = ""
+        self._broken: LocalDistillError | None = None
         """Why no line can be written any more."""
         book = read_ledger(path, proof) if path is not None else Book()
         self._entries = book.entries
@@ -211,19 +212,19 @@ class SpendLedger:
         written none is: it would say what the lines before it do not come to."""
         if self._file is None:
             return
+        if self._broken is not None:
+            raise self._broken
         line = encode({**record, "total": self._entries.total})
         try:
-            if self._broken:
-                raise OSError(self._broken)
-            size = os.fstat(self._file).st_size
-            if os.write(self._file, line) < len(line):
-                os.ftruncate(self._file, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._keep_size()
-        except OSError as error:
-            self._broken = error.strerror or str(error)
-            raise LocalDistillError(f"the ledger of calls cannot be written: {self._broken}",
-                                    "free some disk and resume") from error
+            with writing(self.path or Path(), "the ledger of calls"):
+                size = os.fstat(self._file).st_size
+                if os.write(self._file, line) < len(line):
+                    os.ftruncate(self._file, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._keep_size()
+        except LocalDistillError as error:
+            self._broken = error
+            raise
 
     def close(self) -> None:
         """Everything on disk. Harmless to call twice."""

@@ -79,6 +79,7 @@ def main() -> int:
             workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
             Cancel(run.cancel_asked),
         )
+        workspace.emit = context.emit
         context.take_in_journals()
         if stage == run.request()["stages"][0]:
             check_at_start(context)

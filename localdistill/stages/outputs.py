@@ -66,6 +66,12 @@ class Selected:
     removed: Mapping[str, int] = field(default_factory=dict)
     """Filter -> traces that it removed."""
 
+    @property
+    def waterfall(self) -> dict[str, int]:
+        """The same as it is told: what went in, what each filter removed, what was kept."""
+        return {"traces": self.traces, **{f"- {name}": count for name, count in self.removed.items()},
+                "kept": self.kept}
+
 
 @dataclass(frozen=True)
 class SelectOutput(StageOutput):

@@ -3,14 +3,15 @@ replies, and the second look that it asks for. Decides nothing: the stage says w
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from localdistill.core.errors import Cancelled, LocalDistillError
-from localdistill.core.events import Cancel
+from localdistill.core.events import Cancel, Warned
 from localdistill.core.records import Reply, Status, content_id
+from localdistill.core.seals import sealed, unsealed, why_unread
 from localdistill.engines.base import Engine
 from localdistill.engines.wire.probe_report import Probe, compare, shown, text_fields
 from localdistill.safety.files import atomic_write_text
@@ -24,20 +25,19 @@ def keep_probe(workspace: Workspace, probe: Probe) -> None:
     """Write `probe` down as the last one of its teacher."""
     path = workspace.root / FOLDER / _file_name(probe.identity)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, json.dumps(probe.to_json(), indent=1, ensure_ascii=False) + "\n")
+    atomic_write_text(path, sealed(probe.to_json(), indent=1, ensure_ascii=False) + "\n")
 
 
 def last_probe(workspace: Workspace, identity: str) -> Probe | None:
     """The last probe of the engine with this identity (host, model, thinking switch); None when there is none that can
-    be read."""
+    be read: then the workspace is told why."""
     probe = _read(workspace, _file_name(identity))
     return probe if probe is not None and probe.identity == identity else None
 
 
 def probes(workspace: Workspace) -> Iterator[Probe]:
-    """Every probe that is kept, the newest first."""
-    names = sorted(path.name for path in (workspace.root / FOLDER).glob("*.json"))
-    found = [probe for name in names if (probe := _read(workspace, name)) is not None]
+    """Every probe that is kept, the newest first; the workspace is told which cannot be read."""
+    found = [probe for path in probe_files(workspace) if (probe := _read(workspace, path.name)) is not None]
     yield from sorted(found, key=lambda probe: probe.probed_at, reverse=True)
 
 
@@ -47,10 +47,30 @@ def _file_name(identity: str) -> str:
     return f"{readable}-{content_id('teacher', identity).removeprefix('b2:')[:8]}.json"
 
 
+def probe_files(workspace: Workspace) -> list[Path]:
+    """The files of all probes."""
+    return sorted((workspace.root / FOLDER).glob("*.json"))
+
+
+def read_probe(path: Path) -> Probe | None:
+    """The probe in a file; None when there is none. LocalDistillError when it is not what was written."""
+    try:
+        if (probe := Probe.from_json(unsealed(path.read_bytes()))) is not None:
+            return probe
+        why = "holds no report of this version"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        why = why_unread(error)
+    raise LocalDistillError(f"the report of a probe in {FOLDER}/{path.name} is damaged: it {why}",
+                            "localdistill teacher probe asks the teacher again")
+
+
 def _read(workspace: Workspace, name: str) -> Probe | None:
     try:
-        return Probe.from_json(json.loads((workspace.root / FOLDER / name).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return read_probe(workspace.root / FOLDER / name)
+    except LocalDistillError as error:
+        workspace.emit(Warned(error.message, error.hint))
         return None
 
 

@@ -50,19 +50,19 @@ def _select(context: StageContext, one: SetSection) -> tuple[list[str], dict[str
     kept, removed = choose(context, wanted, filters)
     removed = vetoed | removed
     context.run.write_ids(selected(one.name), kept)
-    name = selection_name(recipe, one.name)
-    if isinstance(one, SelectedSet) and not filters:
-        name = one.selection
-    else:
+    saved = one.selection if isinstance(one, SelectedSet) and not filters else ""
+    name = saved or selection_name(recipe, one.name)
+    made = Selected(name, len(ids), len(kept), removed)
+    if not saved:
         _save(context, name, filters, kept, removed, one.name)
-        _tell(context, ids, kept, removed, one.name)
+        _tell(context, made, one.name)
     if not kept and _is_needed(context, one.name):
         raise LocalDistillError(
             f"the selection is empty: every trace of the set '{one.name}' was removed" if ids else
             f"the set '{one.name}' has no traces",
             "`localdistill traces` shows grades and reasons; loosen a [[filter]], or give the set a filter of its own",
         )
-    return kept, {one.name: Selected(name, len(ids), len(kept), removed)}
+    return kept, {one.name: made}
 
 
 def removals(context: StageContext, one: SetSection, members: Sequence[Member],
@@ -89,8 +89,8 @@ def select_for_arm(context: StageContext, name: str, arm: str, filters: Sequence
     context.run.write_ids(selected(name, arm), kept)
     saved = selection_name(context.recipe, name, arm)
     _save(context, saved, filters, kept, removed, name)
-    _tell(context, ids, kept, removed, name, arm)
     made[f"{name}@{arm}"] = Selected(saved, len(ids), len(kept), removed)
+    _tell(context, made[f"{name}@{arm}"], name, arm)
     return kept
 
 
@@ -101,10 +101,8 @@ def _save(context: StageContext, name: str, filters: Sequence[Member], kept: Seq
     context.store.save_selection(name, definition, kept, removed)
 
 
-def _tell(context: StageContext, ids: Sequence[str], kept: Sequence[str], removed: dict[str, int], trace_set: str,
-          arm: str = "") -> None:
-    emit = stamped(context.emit, trace_set=trace_set, arm=arm)
-    emit(Counted("waterfall", {"traces": len(ids), **{f"- {k}": v for k, v in removed.items()}, "kept": len(kept)}))
+def _tell(context: StageContext, made: Selected, trace_set: str, arm: str = "") -> None:
+    stamped(context.emit, trace_set=trace_set, arm=arm)(Counted("waterfall", made.waterfall))
 
 
 def _is_needed(context: StageContext, name: str) -> bool:
@@ -158,8 +156,7 @@ def _apply(context: StageContext, rule: Filter, ids: list[str], scope: FactScope
            told: Callable[[Removed], None] | None) -> list[str]:
     sql = rule.sql()
     if sql is not None:
-        found = list(context.store.meeting(sql, ids, scope) if rule.from_user else context.store.trace_ids(
-            sql, ids=ids, scope=scope))
+        found = context.store.meeting(sql, ids, scope, rule.from_user)
         if told is not None:
             _tell_sql(context, rule, sql, _without(ids, found), scope, told)
         return found

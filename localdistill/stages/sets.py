@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import ArmSection, PartSection
 from localdistill.recipe.trace_sets import RewrittenSet
+from localdistill.safety.files import Stamp
 from localdistill.stages.context import StageContext
 from localdistill.workspace.run_folder import RunFolder
 
@@ -48,6 +49,11 @@ def rewritten(name: str) -> str:
 def collected_ids(run: RunFolder, name: str) -> list[str]:
     """The traces of a set that is not rewritten, before its filters."""
     return run.ids(collected(name) if run.has_ids(collected(name)) else "collect")
+
+
+def collected_stamp(run: RunFolder, name: str) -> Stamp | None:
+    """By what it is told whether these traces are still the same ones."""
+    return run.lists.stamp(collected(name) if run.has_ids(collected(name)) else "collect")
 
 
 def ids_of(run: RunFolder, recipe: Recipe, name: str, arm: str = "") -> list[str]:

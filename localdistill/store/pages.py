@@ -20,7 +20,7 @@ from localdistill.core.records import PERSON, Fact, Prompt, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store.columns import facts_seen, scores_sql, within
 from localdistill.store.conditions import matching_seqs
-from localdistill.store.reading import LOST_HINT, Query, seqs, stored_seqs, sweep
+from localdistill.store.reading import LOST_HINT, Query, arrow_rows, column_of, integers, seqs, stored_seqs, sweep
 from localdistill.store.rows import (
     FACT_COLUMNS,
     PROMPT_COLUMNS,
@@ -106,15 +106,15 @@ def stored_places(sessions: Sessions, where: str = "", search: str = "") -> Iter
     are found."""
     if where:
         with contextlib.closing(matching_seqs(sessions, where, search)) as found:
-            yield from _pieces(found)
+            yield from found
         return
     holds, params = search_condition(search)
     if holds:
-        found = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), BORDERS.span_rows))
-        yield from _pieces(found)
+        held = (row[0] for row in sweep(sessions, "traces", view_query("seq", holds, params), BORDERS.span_rows))
+        yield from _pieces(held)
         return
     for table in sweep(sessions, "traces", _narrow()):
-        yield _integers(table)
+        yield integers(table)
 
 
 def selected_places(sessions: Sessions, ids: Sequence[str]) -> array[int]:
@@ -136,9 +136,9 @@ def sorted_places(sessions: Sessions, order: str, among: array[int] | None = Non
         return array("q")
     whole = pa.concat_tables(tables)
     if among is not None:
-        whole = whole.filter(pc.is_in(whole.column("seq"), pa.array(among, pa.int64())))
+        whole = whole.filter(pc.is_in(whole.column("seq"), column_of(among)))
     keys = ([(column, direction)] if column else []) + [("seq", "descending" if order == "newest" else "ascending")]
-    return _integers(whole.take(pc.sort_indices(whole, sort_keys=keys)))
+    return integers(whole.take(pc.sort_indices(whole, sort_keys=keys)))
 
 
 def places_by_prompt(sessions: Sessions, among: array[int]) -> array[int]:
@@ -147,41 +147,25 @@ def places_by_prompt(sessions: Sessions, among: array[int]) -> array[int]:
     import pyarrow.compute as pc
 
     sql = "SELECT seq, coalesce(prompt_seq, -seq) AS prompt FROM traces WHERE seq BETWEEN $1 AND $2"
-    tables = list(sweep(sessions, "traces", lambda con, low, high, _: _arrow(con, sql, low, high)))
+    tables = list(sweep(sessions, "traces", arrow_rows(sql)))
     if not tables:
         return array("q")
     whole = pa.concat_tables(tables)
-    whole = whole.filter(pc.is_in(whole.column("seq"), pa.array(among, pa.int64())))
-    return _integers(whole.take(pc.sort_indices(whole, sort_keys=[("prompt", "ascending"), ("seq", "ascending")])))
+    whole = whole.filter(pc.is_in(whole.column("seq"), column_of(among)))
+    return integers(whole.take(pc.sort_indices(whole, sort_keys=[("prompt", "ascending"), ("seq", "ascending")])))
 
 
 def _scored(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
     """`seq` and score of the traces in a window."""
     scores = scores_sql(facts_seen(con), "BETWEEN $1 AND $2")
-    return _arrow(con, f"SELECT t.seq, g.score FROM traces t LEFT JOIN ({scores}) g ON g.trace_seq = t.seq "
-                       "WHERE t.seq BETWEEN $1 AND $2", low, high)
+    return arrow_rows(f"SELECT t.seq, g.score FROM traces t LEFT JOIN ({scores}) g ON g.trace_seq = t.seq "
+                      "WHERE t.seq BETWEEN $1 AND $2")(con, low, high, among)
 
 
 def _narrow(column: str = "") -> Query[pa.Table]:
     """`seq`, in stored order, and a column of the traces."""
-    sql = f"SELECT seq{', ' + column if column else ''} FROM traces WHERE seq BETWEEN $1 AND $2 ORDER BY seq"
-    return lambda con, low, high, among: _arrow(con, sql, low, high)
-
-
-def _arrow(con: DuckDBPyConnection, sql: str, low: int, high: int) -> list[pa.Table]:
-    found = con.sql(sql, params=[low, high]).to_arrow_table()
-    return [found] if found.num_rows else []
-
-
-def _integers(table: pa.Table) -> array[int]:
-    """The column `seq` as machine integers, without a Python object per row."""
-    import pyarrow as pa
-
-    found = array("q")
-    for chunk in table.column("seq").chunks:
-        whole = pa.concat_arrays([chunk]) if chunk.offset else chunk
-        found.frombytes(memoryview(whole.buffers()[1])[: 8 * len(whole)])
-    return found
+    return arrow_rows(
+        f"SELECT seq{', ' + column if column else ''} FROM traces WHERE seq BETWEEN $1 AND $2 ORDER BY seq")
 
 
 def _pieces(found: Iterator[int]) -> Iterator[array[int]]:

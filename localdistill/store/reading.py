@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, UsageError, nearest
+from localdistill.store.rows import storable
 from localdistill.store.session import Sessions
 from localdistill.store.writing import TableName, incoming_ids, last_seq, seqs_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 T = TypeVar("T")
@@ -81,14 +84,60 @@ def known(sessions: Sessions, name: TableName, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> list[int]:
-    """The place of every id; StoreError names the first that is not stored."""
-    places = seqs(sessions, name, ids)
-    missing = [i for i in ids if i not in places]
-    if missing:
-        raise StoreError(f"{len(missing)} of {len(ids)} {name} are not in this store, the first is {missing[0]}",
+def stored_seqs(sessions: Sessions, name: TableName, ids: Sequence[str]) -> array[int]:
+    """The place of every id; StoreError names the first that is not stored. Where they are many, all ids that are
+    stored are read once, instead of being searched again for each part."""
+    if len(ids) <= BORDERS.lookup_ids:
+        known = seqs(sessions, name, ids)
+        places = array("q", (known.get(i, 0) for i in ids))
+    else:
+        places = _swept(sessions, name, ids)
+    if missing := places.count(0):  # the first place is 1
+        raise StoreError(f"{missing} of {len(ids)} {name} are not in this store, the first is {ids[places.index(0)]}",
                          LOST_HINT)
-    return [places[i] for i in ids]
+    return places
+
+
+def _swept(sessions: Sessions, name: TableName, ids: Sequence[str]) -> array[int]:
+    """The place of every id; 0 for those that are not stored."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    tables = list(sweep(sessions, name, arrow_rows(f"SELECT seq, id FROM {name} WHERE seq BETWEEN $1 AND $2")))
+    if not tables:
+        return array("q", bytes(8 * len(ids)))
+    stored = pa.concat_tables(tables)
+    found = pc.index_in(pa.array(map(storable, ids), pa.string()), value_set=stored.column("id").combine_chunks())
+    return integers(pa.table({"seq": pc.fill_null(stored.column("seq").take(found), 0)}))
+
+
+def arrow_rows(sql: str) -> Query[pa.Table]:
+    """What a query of the rows from $1 to $2 gives, as Arrow tables; windows without any give none."""
+
+    def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[pa.Table]:
+        found = con.sql(sql, params=[low, high]).to_arrow_table()
+        return [found] if found.num_rows else []
+
+    return query
+
+
+def column_of(places: array[int]) -> pa.Array:
+    """Machine integers as an Arrow column, which shares their memory."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
+
+
+def integers(table: pa.Table) -> array[int]:
+    """The column `seq` as machine integers, without a Python object per row."""
+    import pyarrow as pa
+
+    found = array("q")
+    for chunk in table.column("seq").chunks:
+        whole = pa.concat_arrays([chunk]) if chunk.offset else chunk
+        if len(whole):
+            found.frombytes(memoryview(whole.buffers()[1])[: 8 * len(whole)])
+    return found
 
 
 def pick(sessions: Sessions, wanted: Sequence[int], query: Query[T]) -> list[T]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.errors import StoreLocked
+from localdistill.safety.files import Stamp, stamp_of
 from localdistill.store.database_errors import (
     LOCKED,
     explained,
@@ -118,7 +119,7 @@ class Sessions:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         pause, read_only = _FIRST_PAUSE_S, self.read_only
         while True:
-            log = _identity(self._log)
+            log = stamp_of(self._log)
             try:
                 return _connect(self.path, read_only), not read_only
             except duckdb.Error as error:
@@ -138,23 +139,14 @@ class Sessions:
     def _log(self) -> Path:
         return self.path.with_name(self.path.name + ".wal")
 
-    def _set_log_aside(self, seen: tuple[int, ...]) -> None:
+    def _set_log_aside(self, seen: Stamp) -> None:
         """Keep a write-ahead log that cannot be replayed, as evidence, and go on without it: the journals hold its
         replies. One that changed since it was `seen` belongs to a process that got here first."""
-        if _identity(self._log) == seen:
+        if stamp_of(self._log) == seen:
             aside = free_name(self._log)
             with contextlib.suppress(FileNotFoundError):
                 self._log.rename(aside)
                 self.set_aside.append(aside)
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Which file is at `path` and in which state; None when there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _Spare:

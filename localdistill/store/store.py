@@ -4,6 +4,7 @@ the file between two calls, nor while a consumer works through an iterator."""
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from localdistill.rewrites.naming import RewriteName
 from localdistill.store import forgetting, journals, reading, view
 from localdistill.store import selections as ledger
 from localdistill.store.columns import facts_seen, verdicts_sql, within
-from localdistill.store.conditions import matching_seqs
 from localdistill.store.forgetting import Names
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.keeper import Keeper, own_path
@@ -207,20 +207,29 @@ class Store(Keeper):
         )
         return sorted({restored(row[0]) for row in self._joined(trace_ids, sql) if row[0]})
 
-    def trace_ids(
-        self, where: str | None = None, params: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None,
-        scope: FactScope | None = None,
-    ) -> list[str]:
+    def trace_ids(self, where: str | None = None, params: Mapping[str, Any] | None = None,
+                  scope: FactScope | None = None) -> list[str]:
         """Ids of the traces that meet `where`, an SQL condition of our own over `trace_view` with named parameters
-        (`$name`), with the facts of `scope`: in stored order, or in the order of `ids`. UsageError when the condition
-        cannot be used."""
-        return list(view.matching_ids(self._sessions, where, params, ids, scope))
+        (`$name`), with the facts of `scope`, in stored order. UsageError when the condition cannot be used."""
+        return list(view.matching_ids(self._sessions, where, params, scope))
 
-    def meeting(self, where: str, ids: Sequence[str], scope: FactScope | None = None) -> list[str]:
-        """Those of `ids` that meet a condition which a user wrote: worked out in a child, as in `listing`."""
-        places = reading.seqs(self._sessions, "traces", ids)
-        found = set(matching_seqs(self._sessions, where, scope=scope))
-        return [i for i in ids if places.get(i) in found]
+    def places(self, ids: Sequence[str]) -> array[int]:
+        """Where the traces stand in the stored order, which no change of the store changes, only a rebuilt one does.
+        StoreError when one is not stored."""
+        return reading.stored_seqs(self._sessions, "traces", ids)
+
+    def places_meeting(self, where: str, places: array[int], scope: FactScope | None = None,
+                       from_user: bool = False) -> array[int]:
+        """Those of `places` that meet `where`, in their order, with the facts of `scope`. from_user: a user wrote the
+        condition, which is worked out in a child, as in `listing`. UsageError when it cannot be used."""
+        return view.meeting(self._sessions, places, where, scope, from_user)
+
+    def meeting(self, where: str, ids: Sequence[str], scope: FactScope | None = None,
+                from_user: bool = False) -> list[str]:
+        """Those of `ids` that meet `where`, as `places_meeting` finds them. StoreError when one is not stored."""
+        places = self.places(ids)
+        found = set(self.places_meeting(where, places, scope, from_user))
+        return [one for one, place in zip(ids, places, strict=True) if place in found]
 
     def ids_where(self, where: str) -> list[str]:
         """Ids of the traces that meet `where`, which may be what a user typed (see `listing`), in stored order."""

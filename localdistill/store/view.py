@@ -4,9 +4,10 @@ windowed, so none holds the file for long, whatever the condition costs."""
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.borders import BORDERS
@@ -16,6 +17,8 @@ from localdistill.store.conditions import matching_seqs
 from localdistill.store.reading import (
     Query,
     checked_condition,
+    column_of,
+    integers,
     pick,
     refused,
     rows_query,
@@ -25,6 +28,7 @@ from localdistill.store.reading import (
 )  # fmt: skip
 from localdistill.store.rows import MOMENT, Kind, restored, storable
 from localdistill.store.session import Sessions
+from localdistill.store.writing import last_seq
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 LISTED = tuple(name for name, column in VIEW.items() if column.is_listed)
 SEARCHED = ("question", "reasoning", "answer")
 _AROUND = 60
+_MOST = 4
+"""To read the whole store takes less time than to read every such part of it, row by row."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,33 @@ def view_query(select: str, where: str | None, params: Mapping[str, Any] | None 
     return query
 
 
-def matching_ids(
-    sessions: Sessions, where: str | None, params: Mapping[str, Any] | None, ids: Sequence[str] | None,
-    scope: FactScope | None = None,
-) -> Iterator[str]:
-    """Ids of traces that meet `where`: in stored order, or in the order of `ids`."""
-    query = view_query("seq, trace_id", where, params, scope)
-    if ids is None:
-        yield from (row[1] for row in sweep(sessions, "traces", query))
-        return
-    kept = {row[1] for row in pick(sessions, stored_seqs(sessions, "traces", ids), query)}
-    yield from (i for i in ids if i in kept)
+def matching_ids(sessions: Sessions, where: str | None, params: Mapping[str, Any] | None,
+                 scope: FactScope | None = None) -> Iterator[str]:
+    """Ids of traces that meet `where`, in stored order."""
+    yield from (row[1] for row in sweep(sessions, "traces", view_query("seq, trace_id", where, params, scope)))
+
+
+def meeting(sessions: Sessions, places: array[int], where: str, scope: FactScope | None = None,
+            from_user: bool = False) -> array[int]:
+    """Those of `places` that meet `where`, in their order. from_user: a user wrote it. What is much of the store is
+    found by reading all of it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not places:
+        return places
+    found = array("q")
+    if from_user:
+        with contextlib.closing(matching_seqs(sessions, where, scope=scope)) as pieces:
+            for piece in pieces:
+                found += piece
+    else:
+        query = arrow_query((), where, scope=scope)
+        is_most = _MOST * len(places) > sessions.run(lambda con: last_seq(con, "traces"))
+        for table in sweep(sessions, "traces", query) if is_most else pick(sessions, places, query):
+            found += integers(table)
+    own = column_of(places)
+    return integers(pa.table({"seq": own.filter(pc.is_in(own, value_set=column_of(found)))}))
 
 
 def arrow_batches(
@@ -134,16 +156,17 @@ def _ordered(tables: Sequence[pa.Table], order: Sequence[int], columns: Sequence
 
 def listing(sessions: Sessions, where: str | None, search: str, limit: int) -> list[dict[str, Any]]:
     """The first `limit` traces that meet `where` and hold `search`, as plain dicts of the columns `LISTED`."""
-    found = matching_seqs(sessions, where, search) if where else _holding(sessions, search)
-    with contextlib.closing(found):
-        wanted = list(islice(found, limit))
-    return listed(sessions, wanted)
+    if where:
+        with contextlib.closing(matching_seqs(sessions, where, search)) as found:
+            return listed(sessions, list(islice(chain.from_iterable(found), limit)))
+    with contextlib.closing(_holding(sessions, search)) as held:
+        return listed(sessions, list(islice(held, limit)))
 
 
 def ids_where(sessions: Sessions, where: str) -> list[str]:
     """Ids of the traces that meet `where`, a condition that a user wrote, in stored order."""
     with contextlib.closing(matching_seqs(sessions, where)) as found:
-        places = list(found)
+        places = list(chain.from_iterable(found))
     return [row[1] for row in pick(sessions, places, rows_query("traces", ["id"]))]
 
 

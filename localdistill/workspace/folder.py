@@ -3,6 +3,7 @@ written last, lists every file with its size and SHA-256. Its name is the digest
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -32,6 +33,7 @@ from localdistill.safety.manifest import (
     write_manifest,
 )
 from localdistill.safety.scratch import remove_scratch
+from localdistill.workspace.run_folder import RUN_JOURNAL
 
 MARKER = "localdistill.toml"
 SCRATCH = ("checkpoints",)
@@ -189,10 +191,10 @@ class Workspace:
 
     def journals(self) -> list[Path]:
         """Every journal, by the path of its open part: those that belong to no run, and those of all runs."""
-        found = [*self.runs.glob("*/replies.jsonl*"), *self.retired.glob("*/replies.jsonl*"),
-                 *self.kept.glob("*.jsonl*"), *self.kept.glob("*/*.jsonl*")]
-        return sorted({path.with_name(path.name.removesuffix(CLOSED)) for path in found
-                       if path.name.endswith((".jsonl", f".jsonl{CLOSED}"))})
+        found = [*self.kept.glob("*.jsonl*"), *self.kept.glob("*/*.jsonl*")]
+        kept = {path.with_name(path.name.removesuffix(CLOSED)) for path in found
+                if path.name.endswith((".jsonl", f".jsonl{CLOSED}"))}
+        return sorted(kept.union(*(_journals_of_runs(folder) for folder in (self.runs, self.retired))))
 
     @staticmethod
     def artifact_digest(kind: str, version: int, options: Mapping[str, Any], inputs: Sequence[str]) -> str:
@@ -322,6 +324,18 @@ class Workspace:
         """Every folder of an artifact, whole or damaged; nobody looked into them."""
         return [Artifact(folder.parent.name, f"b2:{folder.name}", folder)
                 for folder in sorted(self.artifacts.glob("*/*")) if not folder.name.startswith(".") and folder.is_dir()]
+
+
+def _journals_of_runs(folder: Path) -> set[Path]:
+    """The journals of the runs in a folder. There may be very many runs, so this asks for two names in each, and does
+    not list what else is there."""
+    top, found = str(folder), set[Path]()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(top):
+            journal = f"{top}/{name}/{RUN_JOURNAL}"
+            if os.path.lexists(journal) or os.path.lexists(journal + CLOSED):
+                found.add(Path(journal))
+    return found
 
 
 def _require_folder(root: Path, may_be_new: bool) -> None:

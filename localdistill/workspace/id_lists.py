@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.seals import NOT_WRITTEN, seal_of_list, sealed_list, unsealed, unsealed_list, why_unread
-from localdistill.safety.files import atomic_write_text
+from localdistill.safety.files import Stamp, atomic_write_text, stamp_of
 
 _LISTS = "lists"
 _ENDING = ".ids"
@@ -63,6 +63,10 @@ class IdLists:
             why = NOT_WRITTEN
         raise LocalDistillError(f"stages/{name}{_ENDING} of run {self._run_id} is damaged: it {why}",
                                 f"localdistill resume {self._run_id} makes it again")
+
+    def stamp(self, name: str) -> Stamp | None:
+        """By what it is told whether the list is still the one that it was."""
+        return stamp_of(self._path(name))
 
     def names(self) -> list[str]:
         """Every list that there is or was."""

@@ -19,6 +19,7 @@ from localdistill.workspace.run_listing import RunListing
 _OLD_S = 3600.0
 """A file that somebody writes was changed within this time."""
 BUILDING = ".building-"
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
 
 def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
     """Folders of runs that were never begun, or whose removal was interrupted."""
-    for folder in sorted(workspace.runs.glob("*")):
+    for name in sorted(_names_in(str(workspace.runs))):
+        folder = workspace.runs / name
         if os.path.isfile(f"{folder}/{REQUEST}") or not folder.is_dir():
             continue
         run = RunFolder(folder)
@@ -77,10 +79,28 @@ def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
 
 def _half_files(workspace: Workspace) -> Iterator[Path]:
     """Files that were to be renamed when they were whole."""
-    patterns = ("*.partial", "journals/**/*.partial", "runs/*/*.partial", "runs/*/*/*.partial", "batches/*.partial",
+    patterns = ("*.partial", "journals/**/*.partial", "batches/*.partial", "teachers/*.partial",
                 f"{workspace.store_path.name}.rebuilding*")
     for pattern in patterns:
         yield from (path for path in sorted(workspace.root.glob(pattern)) if _is_old(path))
+    for run in sorted(_names_in(str(workspace.runs))):
+        yield from (path for path in _half_files_below(f"{workspace.runs}/{run}") if _is_old(path))
+
+
+def _half_files_below(run: str) -> Iterator[Path]:
+    """In the folder of a run and in those in it. There may be very many runs: nothing is asked but names."""
+    for name in _names_in(run):
+        if name.endswith(PARTIAL):
+            yield Path(run, name)
+        elif "." not in name:  # a folder, or what has no ending either
+            yield from (Path(run, name, one) for one in _names_in(f"{run}/{name}") if one.endswith(PARTIAL))
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_old(path: Path) -> bool:

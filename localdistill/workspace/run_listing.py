@@ -6,10 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from localdistill.safety.files import Stamp, stamp_of
 from localdistill.workspace.run_folder import LOCK, REQUEST, STATUS, RunFolder, RunStatus, is_held, is_run
-
-_Mark = tuple[int, int, int] | None
-"""By what it is told whether a file is the one of the last look; None where there is none."""
 
 
 class RunListing:
@@ -17,7 +15,7 @@ class RunListing:
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
-        self._known: dict[str, tuple[_Mark, _Mark, RunStatus]] = {}
+        self._known: dict[str, tuple[Stamp | None, Stamp | None, RunStatus]] = {}
 
     def look(self) -> tuple[RunStatus, ...]:
         """The status of every run, as `RunFolder.status` says it, in the order of `list_runs`: oldest first."""
@@ -25,10 +23,11 @@ class RunListing:
         found = [status for name in _names(self._runs) if (status := self._status(name, known.get(name))) is not None]
         return tuple(sorted(found, key=lambda status: (status.started_at, len(status.run_id), status.run_id)))
 
-    def _status(self, name: str, before: tuple[_Mark, _Mark, RunStatus] | None) -> RunStatus | None:
+    def _status(self, name: str, before: tuple[Stamp | None, Stamp | None, RunStatus] | None
+                ) -> RunStatus | None:
         """Of the run in the folder `name`; None when it is none."""
         path = f"{self._runs}/{name}"
-        request, said = _mark(f"{path}/{REQUEST}"), _mark(f"{path}/{STATUS}")  # what changes from here on is read again
+        request, said = stamp_of(f"{path}/{REQUEST}"), stamp_of(f"{path}/{STATUS}")  # later changes are seen next time
         if before is None or before[:2] != (request, said) or is_held(f"{path}/{LOCK}"):
             if request is None and not is_run(path):
                 return None
@@ -41,11 +40,3 @@ class RunListing:
 
 def _names(runs: Path) -> list[str]:
     return os.listdir(runs) if runs.is_dir() else []
-
-
-def _mark(path: str) -> _Mark:
-    try:
-        told = os.stat(path)
-    except OSError:
-        return None
-    return told.st_ino, told.st_size, told.st_mtime_ns

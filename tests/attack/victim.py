@@ -28,6 +28,9 @@ from localdistill import (
     start,
     wait,
 )
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState
+from localdistill.engines.wire.probe_report import Probe
+from localdistill.stages.rechecking import keep_probe
 from tests.attack.teacher import KEY_VARIABLE, USD_PER_MILLION, Teacher, teaching
 from tests.helpers import REPO
 from tests.tiny_models import tiny_model
@@ -198,6 +201,7 @@ def make(victim: Victim, teacher: Teacher) -> None:
         _write_rows(home / f"{name}.jsonl", [_answered(number) for number in numbers])
     os.environ[KEY_VARIABLE] = "maker"
     workspace = Workspace(victim.workspace)
+    _leave_notes(workspace)
     teacher.broken = {BROKEN}
     _ended(start(workspace, *_recipe(PARTIAL, victim), home), "partial")
     teacher.broken = set()
@@ -211,6 +215,14 @@ def make(victim: Victim, teacher: Teacher) -> None:
         _ended(resume(workspace, run.id), "finished")
     run.amend_request(stages=recipe.stages())
     _leave_unclosed(victim)
+
+
+def _leave_notes(workspace: Workspace) -> None:
+    """What is known of a teacher, and of a batch under way at a provider that no run here asks."""
+    keep_probe(workspace, Probe("api.example.com/counter", "api.example.com", "counter", "2026-11-21T08:00:00+00:00",
+                                provider="deepseek", reasoning="raw"))
+    BatchFolder(workspace.batches).save(BatchState("0123456789abcdef", "openai_compatible", "https://api.example.com/v1",
+                                                   "counter", "elsewhere-1/calls.jsonl", 1, ["a", "b"], [5, 5]))
 
 
 def _leave_unclosed(victim: Victim) -> None:

@@ -97,7 +97,7 @@ def run_command(arguments: Iterable[str]) -> Seen:
     said = _lines(err.getvalue())
     error = " ".join(line for line in said if line.startswith("error:")) if code else ""
     hint = " ".join(line.strip() for line in said if line.lstrip().startswith("try:"))
-    if code and not error:
+    if code and not error and not DAMAGE.search(out.getvalue()):  # what `verify` finds is no error of its own
         return Seen(out.getvalue(), said, crash=f"exit code {code} without a word")
     if FAULT in err.getvalue():
         return Seen(out.getvalue(), said, crash=error or "a fault that was told as a warning")
@@ -221,6 +221,7 @@ def looks_of(workspace: Workspace) -> list[Look]:
         *(command("show", row.id) for row in (original, rewritten, imported)),
         command("show", original.id, "--json"), command("show", original.id, "--as", "full_trace"),
         command("selections"), command("exports"), command("exports", "--json"), command("runs", "prune", "--dry-run"),
+        command("verify"), command("teacher", "list", "--json"),
         *(command(what, run) for run in runs for what in ("scores", "datasets", "quarantine")),
         call("rows", _rows), call("rows by score", lambda w: _rows(w, "score")),
         call("rows that hold 1", lambda w: _rows(w, search="1")), call("details", _details), call("history", _history),

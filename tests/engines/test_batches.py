@@ -17,7 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
-from localdistill.core.errors import BudgetReached, EngineError, EngineUnavailable, LocalDistillError, UsageError
+from localdistill.core.errors import (
+    BudgetReached,
+    DiskFull,
+    EngineError,
+    EngineUnavailable,
+    LocalDistillError,
+    UsageError,
+)
 from localdistill.core.events import Cancel, Event, Noted, Progressed, Warned, silent
 from localdistill.core.records import Reply
 from localdistill.engines.wire.batch import answering as batches
@@ -30,7 +37,7 @@ from localdistill.engines.wire.batch.answering import cancel_batches
 from localdistill.spending.ledger import NANO, SpendLedger
 from tests.faults import BatchPlan, FaultServer, Limit, Rule, Script, Step, fault_server, refused_url
 from tests.faults.asking import KINDS, Engine, ask, doubles, engine_for, is_right, request_for
-from tests.helpers import wait_for, write_questions
+from tests.helpers import files_of_at_most, wait_for, write_questions
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 PRICES: dict[str, Any] = {"usd_per_million_input": 1.0, "usd_per_million_output": 2.0}
@@ -732,3 +739,41 @@ def _hand_in_and_hang(kind: str, url: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     _hand_in_and_hang(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+
+
+# ---- a full disk
+
+
+@kinds
+def test_a_batch_that_does_not_fit_on_the_disk_is_handed_to_nobody(
+        server: FaultServer, kind: str, tmp_path: Path) -> None:
+    for room in (0, 200, 1000):  # of its requests, of its state, of either
+        with files_of_at_most(room), pytest.raises(DiskFull, match="larger than a file may be"):
+            ask(engine_of(server, kind, tmp_path, SpendLedger(None, 1.0), **PRICES), doubles(9))
+        assert not handed_in(server)
+    assert all(is_right(reply) for reply in ask(engine_of(server, kind, tmp_path, **PRICES), doubles(9)))
+    assert handed_in(server) == 1 and not list(tmp_path.glob("*.json"))
+
+
+@kinds
+def test_results_that_do_not_fit_on_the_disk_are_fetched_again_and_paid_once(
+        server: FaultServer, kind: str, tmp_path: Path) -> None:
+    engine = engine_of(server, kind, tmp_path, **PRICES)
+    _, original = server._desk, server._desk.answer
+    limits: list[Any] = []
+
+    def answer(method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes] | None:
+        told = original(method, path, headers, body)
+        if method == "GET" and path.partition("?")[0].endswith(("/content", "/results")) and not limits:
+            limits.append(files_of_at_most(10))
+            limits[0].__enter__()
+        return told
+
+    server._desk.answer = answer  # type: ignore[method-assign]
+    try:
+        with pytest.raises(DiskFull, match="results would grow larger"):
+            ask(engine, doubles(9))
+    finally:
+        limits[0].__exit__(None, None, None)
+    replies = ask(engine_of(server, kind, tmp_path, **PRICES), doubles(9))
+    assert len(replies) == 9 and all(is_right(reply) for reply in replies) and handed_in(server) == 1

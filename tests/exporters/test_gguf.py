@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import resource
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import Cancelled, LocalDistillError, ModelFileError
+from localdistill.core.errors import Cancelled, DiskFull, LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel, Event, silent
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters import gguf as exporter_module
@@ -35,6 +33,7 @@ from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_forms_card
+from tests.helpers import files_of_at_most
 from tests.tiny_models import CHAT_TEMPLATE, PLAIN_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("llama_cpp")
@@ -155,19 +154,8 @@ def test_a_failed_gate_leaves_no_model(merged: Path, tmp_path: Path, monkeypatch
     assert json.loads((tmp_path / "parity.json").read_text())["passed"] is False
 
 
-@contextmanager
-def file_limit(size_bytes: int) -> Iterator[None]:
-    """No file may grow beyond `size_bytes`, in this process and its children: what a full disk does to a writer."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_while_converting_leaves_nothing(merged: Path, tmp_path: Path) -> None:
-    with file_limit(200_000), pytest.raises(LocalDistillError, match="could not be written"):
+    with files_of_at_most(200_000), pytest.raises(DiskFull, match="gguf would grow larger than a file may be here"):
         export(job_of(merged, tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -175,7 +163,7 @@ def test_a_full_disk_while_converting_leaves_nothing(merged: Path, tmp_path: Pat
 def test_a_full_disk_while_quantizing_leaves_nothing(merged: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.gguf", tmp_path / "out.gguf"
     convert_to_gguf(merged, source)
-    with file_limit(100_000), pytest.raises(LocalDistillError, match="quantizing to Q8_0 failed"):
+    with files_of_at_most(100_000), pytest.raises(LocalDistillError, match="quantizing to Q8_0 failed"):
         quantize(source, output, "Q8_0", Cancel())
     assert models_in(tmp_path) == ["in.gguf"]
 

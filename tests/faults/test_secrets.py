@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,10 +18,12 @@ from localdistill.core.errors import LocalDistillError, RecipeError, UsageError
 from localdistill.core.events import Cancel
 from localdistill.core.secrets import is_surely_key, looks_like_key, without_keys
 from localdistill.engines.wire.one_by_one import single_price
+from localdistill.keys.access import Key, know_keys, store_key
 from localdistill.recipe import parse_recipe
-from localdistill.safety import journal
+from localdistill.runs.cleaned_log import CleanedLog
+from localdistill.safety import journal, secrets
 from localdistill.safety.frames import Reading
-from localdistill.safety.secrets import Cleaner, PieceCleaner, know
+from localdistill.safety.secrets import Cleaner, PieceCleaner, know, without_secrets
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.quarantine import read_quarantine
@@ -93,6 +96,38 @@ def test_a_key_in_pieces_is_shown_in_none_of_them(size: int) -> None:
     assert seen == "before *** behind, and plum is a fruit"
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_a_log_holds_no_key_however_it_comes(tmp_path: Path, size: int) -> None:
+    """Neither known ones nor what surely is one, in whole lines, in bars that never end theirs, and in last words."""
+    said = f"bar {KEY} 1%\rbar 2%\r{WAYS['json']}\n\xff {TYPED} \n{'word ' * 20_000}{KEY} {'x' * 70_000}\nlast {KEY}"
+    data, learned = said.encode("latin-1"), list[None]()
+
+    def learn() -> None:
+        learned.append(None)
+        know(KEY)
+
+    log = CleanedLog(tmp_path / "log.txt", learn)
+    for start in range(0, len(data), size):
+        log.take(data[start:start + size])
+    log.end()
+    kept = (tmp_path / "log.txt").read_bytes().decode("latin-1")
+    assert not shown(kept) and TYPED not in kept and len(learned) == 1
+    for way in (KEY, WAYS["json"], TYPED):
+        said = said.replace(way, "***")
+    assert kept == said
+
+
+def test_keys_that_are_stored_are_known_to_who_writes_a_log(own_config: Path) -> None:
+    stored, other = "pear/815-apple.4711", "fig/815-cherry.4711"
+    store_key(Key(stored, "A_KEY", "127.0.0.1", "file"))
+    store_key(Key(other, "B_KEY", "127.0.0.1", "file"))
+    secrets._known.clear()
+    know_keys(["A_KEY"])
+    assert without_secrets(f"{stored} {other}") == f"*** {other}"
+    (own_config / "keys.json").write_text("{")
+    know_keys(["A_KEY"])
+
+
 @pytest.fixture
 def with_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("QUINCE_NAME", KEY)
@@ -161,10 +196,25 @@ def everything_in(folder: Path) -> Iterator[tuple[str, str]]:
     yield "the store", repr(list(store.traces())) + repr(list(store.prompts()))
 
 
+LIBRARY = """import atexit, os, sys
+if "localdistill.stages" in sys.orig_argv:
+    key = os.environ["QUINCE_NAME"]
+    os.write(2, f"a library says {key}, ".encode())
+    sys.stdout.write(f"and {key[:9]}")
+    sys.stdout.flush()
+    print(key[9:], "too")
+    atexit.register(os.write, 2, f"its last words are {key}".encode())
+"""
+"""What Python loads in every process; that of a stage says its key to whom it should not."""
+
+
 @pytest.mark.slow
-def test_a_run_with_a_server_that_echoes_the_key_leaves_it_nowhere(
+def test_a_run_with_a_server_and_a_library_that_echo_the_key_leaves_it_nowhere(
         tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUINCE_NAME", KEY)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(LIBRARY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     rules = [Rule(Step(body=openai_body(f"see {way}")), question=f"Double {n}") for n, way in enumerate(WAYS.values())]
     count = len(rules)
     rules += [Rule(Step(body=f"<html>{KEY}"), question=f"Double {count}"),
@@ -180,6 +230,8 @@ def test_a_run_with_a_server_that_echoes_the_key_leaves_it_nowhere(
     assert len(texts) > 10 and any("Double 3" in text for _, text in texts)
     found = {name: ways for name, text in texts if (ways := shown(text))}
     assert not found
+    (log,) = [text for name, text in texts if name == "log.txt"]
+    assert "a library says ***, and *** too\n" in log and log.endswith("its last words are ***")
 
 
 def test_what_is_made_like_a_key_is_told_from_names() -> None:

@@ -3,6 +3,8 @@ in a child without holding the file."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -100,6 +102,44 @@ def test_a_child_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(asking, "ADDRESS_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="brought the database down"):
         found(filled(tmp_path, 3), "sample_index = 1")
+
+
+def child_pid() -> int:
+    """Of the child that waits for the next condition."""
+    waiting = asking.WAITING.take()
+    assert waiting is not None and waiting.is_alive()
+    asking.WAITING.keep(waiting)
+    return waiting.pid
+
+
+@pytest.mark.whole
+def test_a_child_that_came_to_its_end_works_out_the_next_condition_and_is_replaced_when_it_is_gone(
+        tmp_path: Path) -> None:
+    store, other = filled(tmp_path, 9), filled(tmp_path / "other", 4)
+    assert found(store, "completion_tokens >= 15") == ids(5, 6, 7, 8)
+    first = child_pid()
+    assert found(other, "completion_tokens >= 12") == ids(2, 3) and child_pid() == first
+    with pytest.raises(UsageError, match="scroe"):
+        found(store, "scroe = 1")
+    assert asking.WAITING.take() is None, "what ended in an error does not wait"
+    assert found(store, "completion_tokens >= 15") == ids(5, 6, 7, 8)
+    second = child_pid()
+    assert second != first
+    os.kill(second, signal.SIGKILL)
+    assert found(store, "completion_tokens >= 15") == ids(5, 6, 7, 8) and child_pid() != second
+
+
+@pytest.mark.whole
+def test_a_child_that_nobody_asks_again_leaves_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "IDLE_S", 1)
+    assert found(filled(tmp_path, 3), "completion_tokens = 11") == ids(1)
+    waiting = asking.WAITING.take()
+    assert waiting is not None
+    with pytest.raises(asking.ChildDied) as caught:
+        waiting.receive(30)
+    assert caught.value.returncode == -signal.SIGALRM
+    asking.WAITING.keep(waiting)
+    assert found(filled(tmp_path / "again", 3), "completion_tokens = 11") == ids(1), "and nobody notices"
 
 
 @pytest.mark.whole

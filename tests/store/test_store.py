@@ -143,7 +143,7 @@ def test_many_batches_and_scattered_ids(tmp_path: Path, monkeypatch: pytest.Monk
     random.Random(1).shuffle(order)
     assert [t.id for _, t in store.pairs(ids(*order))] == ids(*order)
     assert [t.id for t in store.traces()] == ids(*range(30))
-    assert store.trace_ids("completion_tokens >= 30", ids=ids(*order)) == ids(*(n for n in order if n >= 20))
+    assert store.meeting("completion_tokens >= 30", ids(*order)) == ids(*(n for n in order if n >= 20))
     assert store.trace_ids("completion_tokens >= 30") == ids(*range(20, 30))
     rows = [i for b in store.batches(["trace_id"], ids=ids(*order)) for i in b.column("trace_id").to_pylist()]
     assert rows == ids(*order)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from localdistill.core.errors import LocalDistillError, StoreError, UsageError
 from localdistill.safety.files import folder_bytes
 from localdistill.safety.journal import sizes
 from localdistill.safety.manifest import MANIFEST
-from localdistill.stages.outputs import OUTPUTS, CollectOutput, read_output
+from localdistill.stages.outputs import OUTPUTS, CollectOutput, is_due, read_output
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.leftovers import leftovers
 from localdistill.workspace.recovery import open_store, runs_of
@@ -41,11 +40,15 @@ class PruneItem:
 
 
 def _digests(run: RunFolder) -> set[str]:
-    """Every artifact that the run's stages refer to. LocalDistillError when one of them left what cannot be read."""
+    """Every artifact that the run's stages refer to. LocalDistillError when one of them left what cannot be read, or
+    what it left is gone."""
     found: set[str] = set()
-    for kind in OUTPUTS.values():
-        with contextlib.suppress(UsageError):  # that stage has not run; what cannot be read stops the pruning
+    for stage, kind in OUTPUTS.items():
+        try:
             found |= read_output(run, kind).digests()
+        except UsageError:
+            if is_due(run, stage):
+                raise
     return found
 
 
@@ -85,8 +88,10 @@ def _unanswered(run: RunFolder) -> int:
     """Questions that a finished run was allowed to leave out. LocalDistillError when that cannot be read."""
     try:
         return read_output(run, CollectOutput).unanswered
-    except UsageError:  # nothing was collected
-        return 0
+    except UsageError:
+        if is_due(run, CollectOutput.stage):
+            raise
+        return 0  # nothing was collected
 
 
 def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:

@@ -11,11 +11,13 @@ from typing import Literal
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel
+from localdistill.engines.wire.batch.states import read_state
 from localdistill.safety import journal
 from localdistill.safety.files import folder_bytes
 from localdistill.safety.frames import Reading
 from localdistill.spending.reading import read_ledger
-from localdistill.stages.outputs import OUTPUTS, read_output
+from localdistill.stages.outputs import OUTPUTS, is_due, read_output
+from localdistill.stages.rechecking import probe_files, read_probe
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.quarantine import read_quarantine
 from localdistill.workspace.run_folder import EVENTS, STAGES, STATUS, RunFolder, list_runs
@@ -28,7 +30,7 @@ class Verified:
     """One artifact, run or journal."""
 
     kind: str
-    """`run`, `journal`, or the kind of an artifact."""
+    """`run`, `journal`, `batch`, `probe`, or the kind of an artifact."""
     name: str
     """Id of a run, else the beginning of a digest or a file's name."""
     label: str
@@ -42,8 +44,8 @@ class Verified:
 
 
 def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list[Verified]:
-    """Every run, artifact and journal of the workspace. Cancelled when told to stop. The store is compared with the
-    journals by `check_store`."""
+    """Every run, artifact and journal of the workspace, batches under way and reports of probes. Cancelled when told to
+    stop. The store is compared with the journals by `check_store`."""
     look = (cancel or Cancel()).check
     runs = list_runs(workspace.runs)
     wanted = _referred(runs)
@@ -52,6 +54,8 @@ def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list
     found += [_artifact(artifact, wanted.get(artifact.digest, ""), look) for artifact in artifacts]
     found += _missing(wanted, {artifact.digest for artifact in artifacts})
     found += [_journal(path, look) for path in workspace.journals() if path.parent.parent != workspace.runs]
+    found += [_small("batch", path, read_state, look) for path in sorted(workspace.batches.glob("*.json"))]
+    found += [_small("probe", path, read_probe, look) for path in probe_files(workspace)]
     return found
 
 
@@ -151,8 +155,18 @@ def _why(check: Callable[[], object], run_id: str, look: _Look) -> str:
 
 
 def _output(run: RunFolder, stage: str) -> None:
-    if (run.path / STAGES / f"{stage}.json").exists():
+    if (run.path / STAGES / f"{stage}.json").exists() or is_due(run, stage):
         read_output(run, OUTPUTS[stage])
+
+
+def _small(kind: str, path: Path, read: Callable[[Path], object], look: _Look) -> Verified:
+    """A file that is read as a whole."""
+    look()
+    try:
+        read(path)
+    except LocalDistillError as error:
+        return Verified(kind, path.name, "", "damaged", 0, (error.message,), error.hint)
+    return Verified(kind, path.name, "", "whole", path.stat().st_size)
 
 
 def _journal(path: Path, look: _Look) -> Verified:

@@ -3,6 +3,7 @@ options, and a new run up to the selection with them. Counting stores nothing.""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from localdistill.filters.base import Filter
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.upgrading_text import upgraded_text
 from localdistill.runs import start
+from localdistill.safety.files import stamp_of
 from localdistill.stages.context import StageContext, build_member
-from localdistill.stages.outputs import SelectOutput, has_output, read_output
+from localdistill.stages.outputs import SelectOutput, has_output, read_output, scope_of_run
 from localdistill.stages.select import choose
-from localdistill.stages.sets import collected_ids, selection_name
+from localdistill.stages.sets import collected_ids, collected_stamp, selection_name
 from localdistill.store.pages import SavedSelection, readers
 from localdistill.store.pages import saved_selections as _saved
 from localdistill.workspace.folder import Workspace
@@ -29,6 +31,9 @@ from localdistill.workspace.run_folder import RunFolder
 
 CHEAP_TRACES = 20_000
 """Up to so many traces every filter is tried; above it only those that are SQL."""
+_PLACES: dict[tuple[object, ...], array[int]] = {}
+"""Where the traces of the set that was counted last stand in the store: looked up once, however often filters are
+tried on it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,12 @@ def waterfalls_of(run: RunFolder) -> list[Waterfall]:
 
 
 def _counts(run: RunFolder) -> dict[str, Mapping[str, int]]:
-    """The newest waterfall of each set; that of a run which is older than sets stands under no name."""
-    return {event.trace_set: event.counts for event, _ in run.events()
+    """The waterfall of each set: as the selection that the run left says it, which has a checksum. Where that says
+    none, the newest that was told; that of a run which is older than sets stands under no name."""
+    told = {event.trace_set: event.counts for event, _ in run.events()
             if isinstance(event, Counted) and event.what == "waterfall" and not event.arm}
+    sets = read_output(run, SelectOutput).sets if has_output(run, "select") else {}
+    return {**told, **{name: one.waterfall for name, one in sets.items() if name and "@" not in name}}
 
 
 def _waterfall(run: RunFolder, recipe: Recipe, name: str, base: Path, counts: Mapping[str, int]) -> Waterfall:
@@ -149,18 +157,38 @@ def try_filters(
     over: its step and the sum are not counted. Cancelled when told to stop."""
     recipe = run.recipe()
     context = StageContext(workspace, run, recipe, open_store(workspace), lambda event: None, cancel or Cancel())
-    asked = collected_ids(run, trace_set)
-    kept, steps, whole = asked, [], True
-    for member in filters:
-        if len(asked) > CHEAP_TRACES and not _is_sql(member, context.base):
-            steps.append(_step(member, None, context.base))
-            whole = False
-            continue
-        before = len(kept)
-        kept, _ = choose(context, kept, [member])
-        steps.append(_step(member, before - len(kept), context.base))
-    return Waterfall(run.id, trace_set, tuple(filters), _saved_as(run, recipe, trace_set), len(asked), tuple(steps),
-                     len(kept) if whole else None)
+    places = _places(context, trace_set)
+    asked, removed = len(places), list[int | None]()
+    if asked <= CHEAP_TRACES:
+        kept = collected_ids(run, trace_set)
+        for member in filters:
+            before, (kept, _) = len(kept), choose(context, kept, [member])
+            removed.append(before - len(kept))
+    else:
+        scope = scope_of_run(run)
+        for member in filters:
+            context.cancel.check()
+            rule: Filter = build_member(FILTERS, member, context.base)
+            before, sql = len(places), rule.sql()
+            if sql is not None:
+                places = context.store.places_meeting(sql, places, scope, rule.from_user)
+            removed.append(None if sql is None else before - len(places))
+    steps = tuple(_step(member, count, context.base) for member, count in zip(filters, removed, strict=True))
+    return Waterfall(run.id, trace_set, tuple(filters), _saved_as(run, recipe, trace_set), asked, steps,
+                     None if None in removed else asked - sum(count or 0 for count in removed))
+
+
+def _places(context: StageContext, trace_set: str) -> array[int]:
+    """Of the traces of a set, before its filters. StoreError when one of them or its prompt is missing."""
+    which, *_ = stamp_of(context.store.path) or (0,)  # a store that was rebuilt is another file
+    key = (context.run.path, trace_set, collected_stamp(context.run, trace_set), which)
+    if key not in _PLACES or context.store.without_prompt():
+        ids = collected_ids(context.run, trace_set)
+        context.require_prompts(ids)
+        places = context.store.places(ids)
+        _PLACES.clear()
+        _PLACES[key] = places
+    return _PLACES[key]
 
 
 def run_again(workspace: Workspace, run: RunFolder, until: str, filters: Sequence[Member] | None = None,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError
+from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
 from localdistill.exporters.gguf_parts.vocabulary import Vocabulary, read_vocabulary
 from localdistill.exporters.gguf_parts.weights import StoredTensor, stored_tensors
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.safety.files import writing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,17 +55,14 @@ def convert_to_gguf(model_folder: Path, output: Path, file_type: FileType = "F16
     and biases in F32. `name` and `facts` (for example license) become general metadata; `thinks`
     fixes the thinking switch of the stored template (None leaves it). `used_tokens` is the longest text that the
     student is for (0: all of its context; see `read_hyper_parameters`). `tick(done, total)` counts
-    bytes and may raise to stop. Raises ModelFileError for a model that cannot be exported, LocalDistillError when
-    the disk refuses; `output` is removed then.
+    bytes and may raise to stop. Raises ModelFileError for a model that cannot be exported, DiskFull or
+    LocalDistillError when the disk refuses; `output` is removed then.
     """
     hyper, vocabulary, plan = _prepared(model_folder, file_type, thinks, used_tokens)
     try:
-        _write(output, hyper, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
-               tick or (lambda done, total: None))
-    except OSError as error:
-        output.unlink(missing_ok=True)
-        raise LocalDistillError(f"{output.name} could not be written: {error.strerror or error}",
-                                "free some disk space and export again") from error
+        with writing(output):
+            _write(output, hyper, vocabulary, plan, file_type, name or output.name.split(".")[0], facts or {},
+                   tick or (lambda done, total: None))
     except BaseException:
         output.unlink(missing_ok=True)
         raise

@@ -20,6 +20,7 @@ from tests.attack.results import RUN, acknowledged, differences, results_of
 from tests.attack.shim import ALL, SYNCS, WRITES, Fault, failing_in
 from tests.attack.teacher import KEY_VARIABLE, account
 from tests.attack.victim import CAP_USD, STAGES
+from tests.helpers import wait_for
 
 WHO = {"the stage": "localdistill.stages", "the supervisor": "localdistill.runs"}
 FAULTS = (
@@ -115,7 +116,8 @@ def _whole(ground: Ground, place: Place, stage: str, who: str, fault: Fault) -> 
             how, said = _ended(workspace)
         assert how == "same", said
         _WHOLE.setdefault(stage, {"results": results_of(workspace), "bought": ground.account().total - before})
-        _COUNTS[stage, who, fault] = max(map(int, report.read_text().split())) if report.is_file() else 0
+        wait_for(report.is_file)  # a supervisor lets go of the run before its process ends
+        _COUNTS[stage, who, fault] = max(map(int, report.read_text().split()))
     return _COUNTS[stage, who, fault], _WHOLE[stage]
 
 

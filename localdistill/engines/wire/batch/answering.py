@@ -18,13 +18,14 @@ from localdistill.engines.wire.batch.drafts import Draft, Queue, cap_reached, ro
 from localdistill.engines.wire.batch.protocols import PROTOCOLS, View
 from localdistill.engines.wire.batch.register import Batch, Register
 from localdistill.engines.wire.batch.results import Results
-from localdistill.engines.wire.batch.states import BatchFolder, BatchState, amount, writing
+from localdistill.engines.wire.batch.states import BatchFolder, BatchState, amount
 from localdistill.engines.wire.charges import charge_after
 from localdistill.engines.wire.dispatcher import Job, Rules
 from localdistill.engines.wire.http import MAX_LINE_BYTES, Refused, Slowed, Target, Transient
 from localdistill.engines.wire.options import WireOptions
 from localdistill.engines.wire.waiting import backoff_s
 from localdistill.providers import worst_nano_usd
+from localdistill.safety.files import writing
 from localdistill.spending.ledger import NANO, SpendLedger
 
 _STEP_S = 0.1
@@ -331,7 +332,7 @@ class _Answering:
     def _fetched(self, batch: Batch, view: View, file: IO[bytes]) -> Results | None:
         """The results, which are in `file` now; None when they are another batch's."""
         state = batch.state
-        with writing(f"the results of batch {state.label}"):
+        with writing(self.folder.folder / "results", f"the results of batch {state.label}"):
             for address in view.results:
                 self.caller.download(address, file, len(state.ids) * MAX_LINE_BYTES, self._cancel)
         results = Results(state, batch.wanted, self.protocol, self._target, self._rules, view.problem)

@@ -7,12 +7,14 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO
 
 from localdistill.core.errors import BudgetReached
 from localdistill.core.records import Request
 from localdistill.engines.wire.batch.protocols import BatchProtocol
-from localdistill.engines.wire.batch.states import BatchFolder, new_token, writing
+from localdistill.engines.wire.batch.states import BatchFolder, new_token
+from localdistill.safety.files import writing
 from localdistill.spending.ledger import NANO, SpendLedger
 
 
@@ -30,6 +32,10 @@ class Draft:
         self._file: IO[bytes] | None = None
 
     @property
+    def _path(self) -> Path:
+        return self._folder.requests(self.token)
+
+    @property
     def next_custom_id(self) -> str:
         """The name of the next item."""
         return f"{self.token}-{len(self.requests)}"
@@ -42,10 +48,10 @@ class Draft:
     def add(self, request: Request, item: bytes, worst: int) -> None:
         """Write one more request down."""
         begin, between, _ = self._protocol.frame
-        with writing("a batch"):
+        with writing(self._path, "a batch"):
             if self._file is None:
                 self.lock = self._folder.lock(self.token)
-                self._file = open(self._folder.requests(self.token), "wb")  # noqa: SIM115 - lives as long as the draft
+                self._file = open(self._path, "wb")  # noqa: SIM115 - lives as long as the draft
             self._bytes += self._file.write((between if self.requests else begin) + item)
         self.requests.append(request)
         self.worst.append(worst)
@@ -54,7 +60,7 @@ class Draft:
     def seal(self) -> None:
         """Everything on disk."""
         if self._file is not None:
-            with writing("a batch"):
+            with writing(self._path, "a batch"):
                 self._file.write(self._protocol.frame[2])
                 self._file.flush()
                 os.fsync(self._file.fileno())

@@ -6,18 +6,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
 from localdistill.core.errors import LocalDistillError
+from localdistill.core.seals import NOT_WRITTEN, sealed, unsealed
 from localdistill.safety.files import atomic_write_text
 
 Stage = Literal["new", "sent", "waiting"]
@@ -77,18 +75,29 @@ class BatchState:
         return self.batch_id or f"of {amount(len(self.ids))}"
 
 
+def read_state(path: Path) -> BatchState | None:
+    """The batch in a file; None when there is none. LocalDistillError when it is not what was written: going on could
+    pay for the same answers twice."""
+    keys = {entry.name: _KEYS.get(entry.name, entry.name) for entry in dataclasses.fields(BatchState)}
+    try:
+        data = unsealed(path.read_bytes())
+        if data.pop("version") != _VERSION:
+            raise ValueError("another version wrote it")
+        state = BatchState(**{name: data[key] for name, key in keys.items() if key in data})
+        if len(state.ids) != len(state.worst):
+            raise ValueError("ids and costs differ in number")
+        return state
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        why = f"it {NOT_WRITTEN}" if str(error) == NOT_WRITTEN else str(error)
+        raise LocalDistillError(f"{path} cannot be read: {why}",
+                                "delete it to go on; the answers of that batch are then asked again") from None
+
+
 def amount(count: int) -> str:
     """`1 request`, `2 requests`."""
     return f"{count} request{'s' * (count != 1)}"
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turns a full disk into an error that says what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise LocalDistillError(f"{what} cannot be written: {error.strerror}", "free some disk and resume") from error
 
 
 def new_token() -> str:
@@ -116,7 +125,7 @@ class BatchFolder:
         """Every batch at the provider with address `base`. LocalDistillError when a file is damaged: going on could pay
         for the same answers twice."""
         self._clean()
-        found = [self._read(path) for path in sorted(self.folder.glob("*.json"))]
+        found = [read_state(path) for path in sorted(self.folder.glob("*.json"))]
         states = [state for state in found if state is not None]
         for state in states:
             if time.time() - state.created_at > _FORGOTTEN_S:
@@ -135,29 +144,13 @@ class BatchFolder:
 
     def read(self, token: str) -> BatchState | None:
         """The batch as its file says now; None when it is done and gone."""
-        return self._read(self._path(token, "json"))
-
-    def _read(self, path: Path) -> BatchState | None:
-        keys = {entry.name: _KEYS.get(entry.name, entry.name) for entry in dataclasses.fields(BatchState)}
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data.pop("version") != _VERSION:
-                raise ValueError("another version wrote it")
-            state = BatchState(**{name: data[key] for name, key in keys.items() if key in data})
-            if len(state.ids) != len(state.worst):
-                raise ValueError("ids and costs differ in number")
-            return state
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise LocalDistillError(f"{path} cannot be read: {error}",
-                                    "delete it to go on; the answers of that batch are then asked again") from None
+        return read_state(self._path(token, "json"))
 
     def save(self, state: BatchState) -> None:
         """Write `state`, durably."""
         fields = dataclasses.asdict(state)
         data = {"version": _VERSION, **{_KEYS.get(name, name): value for name, value in fields.items()}}
-        atomic_write_text(self._path(state.token, "json"), json.dumps(data))
+        atomic_write_text(self._path(state.token, "json"), sealed(data))
 
     def remove(self, token: str) -> None:
         """Forget a batch. The state goes last, so that nothing is ever left without one."""

@@ -197,11 +197,27 @@ def measure_browsing(folder: Path, run: RunFolder) -> None:
     with clocked(listed):
         list_traces(workspace)
     told("localdistill traces", listed)
-    for where in ("tokens > 50", "score = 1 AND completion_tokens < 300"):
+    measure_counts(workspace, run)
+
+
+def measure_counts(workspace: Workspace, run: RunFolder) -> None:
+    """How many traces a filter lets through: once, which looks up where they are, and then with other options."""
+    first: list[float] = []
+    with clocked(first):
+        try_filters(workspace, run, [Member(use="where", options={"condition": "true"})], "all")
+    told("to count what a filter lets through, the first time", first)
+    for text in ("completion_tokens < {}", "tokens > {}", "score = 1 AND completion_tokens < {}"):
         counted: list[float] = []
-        with clocked(counted):
-            kept = try_filters(workspace, run, [Member(use="where", options={"condition": where})], "all").kept
+        for most in (50, 60, 70):
+            where = text.format(most)
+            with clocked(counted):
+                kept = try_filters(workspace, run, [Member(use="where", options={"condition": where})], "all").kept
         told(f"to count what passes {where} ({kept:,})", counted, COUNT_TARGET_S)
+    verified: list[float] = []
+    for least in (1.0, 0.5, 0.0):
+        with clocked(verified):
+            try_filters(workspace, run, [Member(use="verified", options={"min_score": least})], "all")
+    told("to count what `verified` lets through", verified, COUNT_TARGET_S)
 
 
 def first_hits(workspace: Workspace, text: str) -> float:

@@ -92,7 +92,8 @@ are a person's, and never unknown: what nobody marked has no mark."""
 VIEW_COLUMNS = tuple(VIEW)
 LONG_COLUMNS = tuple(name for name, column in VIEW.items() if column.kind.is_long)
 """The columns of `trace_view` whose texts may be long."""
-_JOINED = frozenset({"labels", *_DECIDED, *_MARKED})
+_ASKED = frozenset({*_OF_PROMPTS, "source"})
+_JOINED = frozenset({"labels", *_DECIDED, *_MARKED, *_ASKED})
 """Those that cost a join when they are named."""
 _SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "labels": "MAP(VARCHAR, VARCHAR)", "bool": "BOOLEAN",
               "texts": "VARCHAR[]"}
@@ -196,7 +197,9 @@ def view_sql(facts: FactView, windowed: bool = True, named: Collection[str] = VI
     traces = "WHERE t.seq BETWEEN $low AND $high" if windowed else ""
     prompts = "(SELECT * FROM prompts WHERE seq BETWEEN $first AND $last)" if windowed else "prompts"
     windows = ("BETWEEN $low AND $high", "BETWEEN $first AND $last") if windowed else ("IS NOT NULL",) * 2
-    joins = [f"LEFT JOIN {prompts} p ON p.seq = t.prompt_seq"]
+    joins = []
+    if not {"labels", *_ASKED}.isdisjoint(named):
+        joins.append(f"LEFT JOIN {prompts} p ON p.seq = t.prompt_seq")
     if of_traces:
         joins.append(f"LEFT JOIN ({_facts_of('trace_seq', windows[0], of_traces, facts, said)}) f "
                      "ON f.trace_seq = t.seq")

@@ -241,15 +241,16 @@ def _first(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def window_values(
-    con: DuckDBPyConnection, low: int, high: int, params: Mapping[str, Any], among: list[int] | None
-) -> dict[str, Any]:
-    """Named parameters of a windowed query of the view: the window, and the range of its traces' prompts."""
-    [(first, last)] = con.execute(
-        "SELECT coalesce(min(prompt_seq), 0), coalesce(max(prompt_seq), 0) FROM traces WHERE seq BETWEEN ? AND ?",
-        [low, high],
-    ).fetchall()
-    values: dict[str, Any] = {"low": low, "high": high, "first": first, "last": last, **params}
+def window_values(con: DuckDBPyConnection, sql: str, low: int, high: int, params: Mapping[str, Any],
+                  among: list[int] | None) -> dict[str, Any]:
+    """Named parameters of a windowed query of the view: the window, and the range of its traces' prompts where the
+    query looks at those."""
+    values: dict[str, Any] = {"low": low, "high": high, **params}
     if among is not None:
         values["among"] = among
+    if "$first" in sql:
+        [(values["first"], values["last"])] = con.execute(
+            "SELECT coalesce(min(prompt_seq), 0), coalesce(max(prompt_seq), 0) FROM traces WHERE seq BETWEEN ? AND ?",
+            [low, high],
+        ).fetchall()
     return values

@@ -69,8 +69,9 @@ def view_query(select: str, where: str | None, params: Mapping[str, Any] | None 
 
         facts = facts_seen(con, scope)
         try:
-            values = window_values(con, low, high, params or {}, among)
-            rows: list[tuple[Any, ...]] = con.execute(_sql(facts, select, where, among), values).fetchall()
+            sql = _sql(facts, select, where, among)
+            values = window_values(con, sql, low, high, params or {}, among)
+            rows: list[tuple[Any, ...]] = con.execute(sql, values).fetchall()
             return rows
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise refused(where or select, error, facts.names) from None
@@ -133,9 +134,10 @@ def arrow_query(columns: Sequence[str], where: str | None, params: Mapping[str, 
         import duckdb
 
         facts = facts_seen(con, scope)
-        values = window_values(con, low, high, params or {}, among)
+        sql = _sql(facts, select, where, among)
+        values = window_values(con, sql, low, high, params or {}, among)
         try:
-            found = con.sql(_sql(facts, select, where, among), params=values).to_arrow_table()
+            found = con.sql(sql, params=values).to_arrow_table()
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise refused(where or select, error, facts.names) from None
         return [found] if found.num_rows else []

@@ -64,3 +64,20 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(InputError, match=r"x\.parquet"):
         read_logprobs(tmp_path, "a")
+
+
+def test_no_value_turns_into_another_unseen(tmp_path: Path) -> None:
+    with LogprobWriter(tmp_path) as writer:
+        for number in range(40):
+            writer.add(f"t{number}", scores(number))
+    (path,) = tmp_path.iterdir()
+    whole, before = path.read_bytes(), list(all_logprobs(tmp_path))
+    seen = 0
+    for at in range(4, len(whole), 11):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+        try:
+            assert list(all_logprobs(tmp_path)) == before, at
+        except InputError as error:
+            assert path.name in error.message
+            seen += 1
+    assert seen > 20

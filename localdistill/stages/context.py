@@ -140,9 +140,9 @@ class StageContext:
 
     def logprobs(self) -> LogprobWriter:
         """A writer for log-probabilities of this run."""
-        from localdistill.workspace.logprobs import LogprobWriter
+        from localdistill.workspace.logprobs import FOLDER, LogprobWriter
 
-        return LogprobWriter(self.run.path / "logprobs")
+        return LogprobWriter(self.run.path / FOLDER)
 
     def tasks(self) -> list[Task]:
         """The benchmarks of the recipe, each built once, so that its file is read once."""

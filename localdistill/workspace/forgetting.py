@@ -27,6 +27,7 @@ from localdistill.safety.manifest import write_manifest
 from localdistill.store import Store
 from localdistill.store.forgetting import Names, datasets_with, names_of, replies_about, texts_of
 from localdistill.workspace.folder import FORGETTING, Artifact, Workspace
+from localdistill.workspace.logprobs import write_table
 from localdistill.workspace.rebuilding import rebuild_store
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder, list_runs
@@ -239,7 +240,7 @@ def _edit_logprobs(path: Path, names: Names) -> None:
     if len(rows) < len(table):
         with partial_file(path) as partial:
             kept = table.take(pyarrow.array(rows, pyarrow.int64()))
-            pyarrow.parquet.write_table(kept, partial, compression="zstd", use_dictionary=["trace_id"])
+            write_table(kept, partial)
 
 
 def _remember(workspace: Workspace, plan: Forgetting) -> None:

@@ -10,13 +10,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
 from localdistill.core.records import TokenScores
 from localdistill.safety.files import partial_file
 
+if TYPE_CHECKING:
+    import pyarrow
+
+FOLDER = "logprobs"
+"""Of a run's folder."""
 _SUFFIX = ".parquet"
 
 
@@ -51,14 +56,12 @@ class LogprobWriter:
         if not self._rows:
             return
         import pyarrow
-        import pyarrow.parquet
 
         rows = sorted(self._rows, key=lambda row: str(row["trace_id"]))
         table = pyarrow.Table.from_pylist(rows, schema=_schema())
         self._folder.mkdir(parents=True, exist_ok=True)
         with partial_file(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}") as path:
-            pyarrow.parquet.write_table(table, path, compression="zstd", row_group_size=BORDERS.group_rows,
-                                        use_dictionary=["trace_id"])
+            write_table(table, path)
         self._rows, self._values = [], 0
 
     def close(self) -> None:
@@ -71,6 +74,14 @@ class LogprobWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self.close()
+
+
+def write_table(table: pyarrow.Table, path: Path) -> None:
+    """Write a file of log-probabilities, with a checksum of every page."""
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, path, compression="zstd", row_group_size=BORDERS.group_rows,
+                                use_dictionary=["trace_id"], write_page_checksum=True)
 
 
 def read_logprobs(folder: Path, trace_id: str) -> TokenScores | None:
@@ -89,7 +100,8 @@ def _read(folder: Path, filters: list[tuple[str, str, str]] | None) -> Iterator[
 
     for path in sorted(folder.glob(f"*{_SUFFIX}"), key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
         try:
-            rows = pyarrow.parquet.read_table(path, filters=filters, partitioning=None).to_pylist()
+            rows = pyarrow.parquet.read_table(path, filters=filters, partitioning=None,
+                                              page_checksum_verification=True).to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read: {error}"[:300], "remove the file and collect again") from None
         for row in rows:

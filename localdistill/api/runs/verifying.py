@@ -19,6 +19,7 @@ from localdistill.spending.reading import read_ledger
 from localdistill.stages.outputs import OUTPUTS, is_due, read_output
 from localdistill.stages.rechecking import probe_files, read_probe
 from localdistill.workspace.folder import Artifact, Workspace
+from localdistill.workspace.logprobs import FOLDER, all_logprobs
 from localdistill.workspace.quarantine import read_quarantine
 from localdistill.workspace.run_folder import EVENTS, STAGES, STATUS, RunFolder, list_runs
 
@@ -138,6 +139,11 @@ def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
     yield from _journal_problems(run.journal, look)
     if why := read_ledger(run.calls, run.proof_of_calls).problem:
         yield f"the ledger of calls is not whole: {why}"
+    try:
+        for _ in all_logprobs(run.path / FOLDER):
+            look()
+    except LocalDistillError as error:
+        yield error.message
     try:
         sum(1 for _ in read_quarantine(run.quarantine))
     except (LocalDistillError, KeyError, TypeError, ValueError):

@@ -184,7 +184,7 @@ def test_a_write_that_fails_leaves_the_old_file(own_config: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(key_store, "publish", full)
-    with pytest.raises(OSError, match="No space") as caught:
+    with pytest.raises(DiskFull, match=r"keys\.json") as caught:
         store_key("B_KEY", "b.example", "other")
     assert CANARY not in shown_by_a_crash(caught.value)
     assert keys_path().read_bytes() == before

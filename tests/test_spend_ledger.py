@@ -346,7 +346,7 @@ def test_a_short_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.M
     kept = ledger.reserve(7)
     assert kept is not None
     monkeypatch.setattr("localdistill.spending.ledger.os.write", lambda file, data: write(file, data[:9]))
-    with pytest.raises(LocalDistillError, match="No space left"):
+    with pytest.raises(DiskFull, match=r"calls\.jsonl"):
         ledger.reserve(1)
     monkeypatch.setattr("localdistill.spending.ledger.os.write", write)
     with pytest.raises(LocalDistillError, match="No space left"):

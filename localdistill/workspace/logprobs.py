@@ -100,9 +100,12 @@ def _read(folder: Path, filters: list[tuple[str, str, str]] | None) -> Iterator[
 
     for path in sorted(folder.glob(f"*{_SUFFIX}"), key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
         try:
-            rows = pyarrow.parquet.read_table(path, filters=filters, partitioning=None,
-                                              page_checksum_verification=True).to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+            table = pyarrow.parquet.read_table(path, filters=filters, partitioning=None,
+                                               page_checksum_verification=True)
+            if not table.schema.equals(_schema()):
+                raise ValueError("its columns are not those that were written")
+            rows = table.to_pylist()
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}"[:300], "remove the file and collect again") from None
         for row in rows:
             yield row["trace_id"], _scores_of(row)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localdistill.core.errors import DiskFull, LocalDistillError, SpendingUnknown
+from localdistill.core.errors import DiskFull, SpendingUnknown
 from localdistill.safety.journal import encode
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.spending.reading import read_ledger, state_spent, understood
@@ -349,7 +349,7 @@ def test_a_short_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(DiskFull, match=r"calls\.jsonl"):
         ledger.reserve(1)
     monkeypatch.setattr("localdistill.spending.ledger.os.write", write)
-    with pytest.raises(LocalDistillError, match="No space left"):
+    with pytest.raises(DiskFull, match=r"calls\.jsonl"):
         ledger.settle(kept, 2)
     ledger.close()
     again = SpendLedger(path)

@@ -102,7 +102,7 @@ def writing(path: Path, what: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise disk_full(path, error.errno) from error
-        raise LocalDistillError(f"{what or path} cannot be written: {error.strerror}",
+        raise LocalDistillError(f"{what or path} cannot be written: {error.strerror or error}",
                                 f"let {path.parent} be written, then run it again") from error
 
 

@@ -312,7 +312,8 @@ class _Answering:
             self._shrink(batch)
             return
         # A file without a name: another run that waits for the same batch may be fetching it, too.
-        with tempfile.TemporaryFile(dir=self.folder.folder) as file:
+        folder, what = self.folder.folder, f"the results of batch {batch.state.label}"
+        with writing(folder / "results", what), tempfile.TemporaryFile(dir=folder) as file:
             results = self._fetched(batch, view, file)
             if results is None:
                 return
@@ -332,9 +333,8 @@ class _Answering:
     def _fetched(self, batch: Batch, view: View, file: IO[bytes]) -> Results | None:
         """The results, which are in `file` now; None when they are another batch's."""
         state = batch.state
-        with writing(self.folder.folder / "results", f"the results of batch {state.label}"):
-            for address in view.results:
-                self.caller.download(address, file, len(state.ids) * MAX_LINE_BYTES, self._cancel)
+        for address in view.results:
+            self.caller.download(address, file, len(state.ids) * MAX_LINE_BYTES, self._cancel)
         results = Results(state, batch.wanted, self.protocol, self._target, self._rules, view.problem)
         if state.is_certain or results.is_ours(file):
             return results

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from localdistill.api.models.likelihood import score_continuations, scorer_of
     from localdistill.api.recipes.checking import problems_before_run
+    from localdistill.api.recipes.from_little import augmentation_names, recipe_from_little, writing_engine
     from localdistill.api.recipes.from_store import recipe_from_store
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.editor import texts_from_editor
     from localdistill.api.traces.exporting import DataExport, export_data
     from localdistill.api.traces.importing import ImportReport, Preview, import_file, preview_file
+    from localdistill.api.traces.importing_hub import HubImport, open_hub_import
     from localdistill.api.traces.judging import (  # fmt: skip
         VERDICTS, Judged, favourite_trace, judge, note_trace, put_judgement, retag_trace, tag_trace,
         undo_judgement,
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from localdistill.core.secrets import HIDDEN, looks_like_key
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
+    from localdistill.interchange.hub import is_hub_address
     from localdistill.interchange.unpacking import MOST_UNFOLD
     from localdistill.keys.access import keys_path
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes

@@ -20,6 +20,7 @@ from localdistill.core.options import Member
 from localdistill.core.records import Example, Fact, Prompt, Reply, Request, Skip, TokenScores, Trace
 from localdistill.core.registry import Family
 from localdistill.core.samples import (
+    AugmentationSample,
     EngineSample,
     ExporterSample,
     FilterSample,
@@ -87,6 +88,30 @@ def asked_at(engine: Any, url: str) -> dict[str, object]:
     """Options that let `engine` ask a server of ours once, and nobody else: those of them that it has."""
     told = {"base_url": url, "provider": "", "retries": 0}
     return {key: value for key, value in told.items() if key in engine.Options.model_fields}
+
+
+def try_augmentation(family: Family, name: str, sample: AugmentationSample, place: Path) -> str:
+    """One draft, which says what it was made from, and what the checks say of it; every reply was needed."""
+    for file, text in sample.files.items():
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text(text)
+    maker = built(family, name, sample, place)
+    left = iter([Reply("", "complete", answer=text) for text in sample.replies])
+    means = means_of(maker, left)
+    [draft] = maker.drafts(sample.prompts, means)
+    assert maker.most(sample.prompts) == 1 and draft.place == 0
+    assert draft.made_from and maker.reads == ("prompts" if sample.prompts else "documents")
+    assert not sample.prompts or draft.made_from[0] == sample.prompts[0].id
+    if draft.refused:
+        assert draft.prompt is None
+        return str(draft.refused)
+    [draft] = maker.check([draft], means)
+    if draft.refused:
+        return str(draft.refused)
+    assert next(left, None) is None
+    assert (draft.prompt.question, draft.prompt.reference) == (sample.question, sample.reference)
+    assert len(draft.checked) == len(maker.options.gates) + bool(maker.options.tries and sample.reference)
+    return ""
 
 
 def try_engine(family: Family, name: str, sample: EngineSample, place: Path) -> str:
@@ -198,7 +223,7 @@ def try_format(family: Family, name: str, sample: FormatSample, place: Path) -> 
     return ""
 
 
-def means_of(member: Any, replies: Sequence[Reply], passed: Mapping[str, bool | None] | None = None) -> Means:
+def means_of(member: Any, replies: Iterable[Reply], passed: Mapping[str, bool | None] | None = None) -> Means:
     """What a member of a sample may use: engines that answer in this order whoever is asked, characters as tokens."""
     left = iter(replies)
 
@@ -373,6 +398,7 @@ def try_trainer(family: Family, name: str, sample: TrainerSample, place: Path) -
 
 
 DOORS: dict[str, Callable[..., str]] = {
+    "augmentation": try_augmentation,
     "engine": try_engine, "exporter": try_exporter, "filter": try_filter, "format": try_format, "grader": try_grader,
     "label": try_label, "layout": try_layout, "objective": try_objective, "rewrite": try_rewrite,
     "task": try_task, "trainer": try_trainer,

@@ -43,6 +43,8 @@ class CountingServer:
         """The field that holds reasoning."""
         self.broken: Callable[[int], bool] = lambda number: False
         """Whether question `number` gets bytes that are no reply."""
+        self.says: Callable[[str], str] | None = None
+        """What it answers to a question, in place of all that; an empty text is an error of the server."""
         self._lock = threading.Lock()
         outer = self
 
@@ -58,6 +60,12 @@ class CountingServer:
                 time.sleep(outer.latency_s)
                 if outer.fail_all:
                     self._send(500, {"error": {"message": "down"}})
+                    return
+                if outer.says is not None:
+                    said = outer.says(question)
+                    choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+                    self._send(*((200, {"choices": [choice], "usage": outer.usage}) if said else
+                                 (500, {"error": {"message": "down"}})))
                     return
                 number = int(question.split()[1])
                 if outer.broken(number):

@@ -28,12 +28,14 @@ from tests.test_house import FAMILIES
 from tests.toys import listed
 
 CONTRACTS = {
+    "augmentation": "Augmentation",
     "engine": "Engine", "exporter": "Exporter", "filter": "Filter", "format": "Format", "grader": "Grader",
     "label": "Label", "layout": "Layout", "objective": "Objective", "rewrite": "Rewrite", "task": "Task",
     "trainer": "Trainer",
 }
 MEMBERS = [pytest.param(family, name, id=f"{family.noun}-{name}") for family in FAMILIES for name in family.names()]
 WORK = {
+    "augmentation": "drafts",
     "engine": "answer", "exporter": "export", "filter": "keep", "format": "lay_out", "grader": "facts",
     "label": "facts", "layout": "read", "objective": "loss", "rewrite": "rewrite", "task": "prompts",
     "trainer": "train",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import localdistill
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
@@ -28,7 +29,8 @@ from localdistill.tasks import TASKS
 from localdistill.trainers import TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = (ENGINES, EXPORTERS, FILTERS, FORMATS, GRADERS, LABELS, LAYOUTS, OBJECTIVES, REWRITES, TASKS, TRAINERS)
+FAMILIES = (AUGMENTATIONS, ENGINES, EXPORTERS, FILTERS, FORMATS, GRADERS, LABELS, LAYOUTS, OBJECTIVES, REWRITES, TASKS,
+            TRAINERS)
 HEAVY = (
     "torch",
     "transformers",

@@ -88,13 +88,17 @@ class RunPage(Page):
         self.ui.start_recipe(str(path), until=self.STAGE, then=here)
 
     def _again(self) -> None:
-        run_id = self.run_id
-        self.ui.jobs.do(lambda: self._start_again(run_id), self.ui.follow_run)
+        self.start_again(self.STAGE)
 
-    def _start_again(self, run_id: str) -> RunFolder:
-        """The recipe of a run once more, with its settings and the folder its paths start from."""
+    def start_again(self, until: str) -> None:
+        """The recipe of the run once more, up to a stage; nothing where there is no run."""
+        if run_id := self.run_id:
+            self.ui.jobs.do(lambda: self._start_again(run_id, until), self.ui.follow_run)
+
+    def _start_again(self, run_id: str, until: str) -> RunFolder:
+        """With its settings and the folder its paths start from."""
         folder = RunFolder.open(self.ui.workspace.runs, run_id)
-        return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), self.STAGE)
+        return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), until)
 
     def action_cancel_run(self) -> None:
         """Ask the run to stop. One that ended is not meant while another one runs."""

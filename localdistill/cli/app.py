@@ -17,6 +17,7 @@ from localdistill.cli import (
     keys,
     logprobs,
     output,
+    prompts,
     recipes,
     results,
     running,
@@ -66,6 +67,7 @@ forgetting.register(app)
 teachers.register(app)
 ui.register(app)
 traces.register(app)
+prompts.register(app)
 data.register(app)
 results.register(app)
 items.register(app)

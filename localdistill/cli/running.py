@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runs, name="runs")
 
 
-def _start(
+def start_and_watch(
     name: str,
     settings: list[str],
     seeds: int | None,
@@ -70,6 +70,7 @@ def _start(
     detach: bool,
     as_json: bool,
 ) -> None:
+    """Start a run of a recipe up to a stage, and watch it unless it is detached."""
     from localdistill import start, typed_again
 
     recipe, text, base = read_recipe(name, settings, seeds)
@@ -136,7 +137,7 @@ def _stage_command(stage: str) -> Any:
         as_json: JsonOption = False,
     ) -> None:
         cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-        _start(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json)
+        start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json)
 
     return command
 

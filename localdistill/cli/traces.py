@@ -1,8 +1,10 @@
-"""Commands on what is stored: import, traces, prompts, show."""
+"""Commands on what is stored: import, traces, show."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,10 @@ from localdistill.cli import judging, output, reading, removed
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
-    from localdistill import ImportReport
+    from localdistill import ImportReport, Workspace
+
+    Take = Callable[[Path, str, dict[str, str], float, bool], ImportReport]
+    """Stores the rows of a file: layout, columns, how far it may unfold, and whether a copy is kept."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +32,6 @@ def register(app: typer.Typer) -> None:
                                                           "are about one of them.")
     group.callback()(traces)
     app.add_typer(group, name="traces")
-    app.command("prompts", help="List stored prompts: those with an answer or without, by source.")(prompts)
     app.command("selections", help="List saved selections: how many traces, by which filters, what each removed.")(
         selections
     )
@@ -42,7 +46,9 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(help="JSON in any arrangement, CSV, TSV or Parquet, plain or packed (gzip, zstd).")
+        list[str],
+        typer.Argument(help="JSON in any arrangement, CSV, TSV or Parquet, plain or packed (gzip, zstd); or a data set "
+                            "of the hub: hf://datasets/ORGANISATION/NAME, with @REVISION, and /FILE or /FOLDER."),
     ],
     layout: Annotated[str, typer.Option(help="Layout; `auto` detects it.")] = "auto",
     map_: Annotated[
@@ -68,22 +74,21 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Import files."""
-    from localdistill import import_file, preview_file
+    from localdistill import preview_file
 
     place, columns = None if preview else workspace_of(workspace, may_be_new=True), _columns(map_ or [])
     reports, is_partial = [], False
-    for path in files:
+    for path, take in _sources(files, place, as_json):
         shown = preview_file(path, layout, columns, unfold)
         if not as_json:
             output.talk(f"{path.name}: layout {shown.layout}" + (f" ({shown.columns})" if shown.columns else ""))
             for text in shown.rows:
                 output.talk(text)
-        if place is None:
+        if take is None:
             continue
         is_sure = not shown.is_guess or yes or (not as_json and output.somebody_is_here() and output.confirm(
             "is that what the columns hold?"))
-        report = import_file(place, path, shown.layout if is_sure else "auto", columns, unfold,
-                             not no_copy)
+        report = take(path, shown.layout if is_sure else "auto", columns, unfold, not no_copy)
         reports.append(dataclasses.asdict(report))
         is_partial |= bool(report.ended_early)
         if not as_json:
@@ -92,6 +97,24 @@ def import_(
         output.data_json(reports)
     if is_partial:
         raise typer.Exit(3)
+
+
+def _sources(files: list[str], place: Workspace | None, as_json: bool) -> Iterator[tuple[Path, Take | None]]:
+    """Each file with what stores it; of a data set of the hub, one after another as they are fetched. Nothing stores
+    where there is no place, and of such a data set only the first is looked at."""
+    from localdistill import import_file, is_hub_address, open_hub_import
+
+    for text in files:
+        if not is_hub_address(text):
+            yield Path(text), None if place is None else partial(import_file, place)
+            continue
+        found = open_hub_import(place, text)
+        if not as_json:
+            output.talk(found.said)
+        for file, path in found.fetched(lambda told: None if as_json else output.talk(told)):
+            yield path, None if place is None else partial(found.take, file)
+            if place is None:
+                break
 
 
 def _columns(stated: list[str]) -> dict[str, str]:
@@ -166,33 +189,6 @@ def traces(
             for r in rows
         ],
     )
-
-
-def prompts(
-    answered: Annotated[
-        bool | None,
-        typer.Option("--with-answer/--without-answer", help="Only those that have a stored answer, or have none."),
-    ] = None,
-    source: Annotated[str, typer.Option(help="Only those from this source, for example the name of a file.")] = "",
-    search: Annotated[str, typer.Option(help="Only questions that contain this text.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many to list.")] = 20,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List prompts."""
-    from localdistill import list_prompts
-
-    count, rows = list_prompts(workspace_of(workspace), answered, source, search, limit)
-    if as_json:
-        output.data_json({"count": count, "prompts": rows})
-        return
-    output.table(
-        ["prompt", "answers", "reference", "source", "question"],
-        [(r["id"][3:13], r["answers"], "yes" if r["has_reference"] else "no", r["source"][-24:], r["question"][:60])
-         for r in rows],
-    )  # fmt: skip
-    if count > len(rows):
-        output.talk(f"{len(rows):,} of {count:,} prompts; --limit lists more")
 
 
 def selections(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -16,6 +16,10 @@ any order. The requests are pulled lazily, some of them ahead: none may wait for
 paid for, kept and known by its content and attempt (`sample_index`) before the member sees it; what is known is not
 asked again. A reply with the status `error` is not handed on: it is counted, and asked for again by a resume."""
 
+PART = "#"
+"""Stands in the id of a request behind the id of what it is about, where a member asks several questions about one
+trace or prompt: forgetting that finds the replies by it."""
+
 Need = Literal["tokens", "items", "verdicts", "others"]
 """What a member says that it needs: the student's tokens, the questions of evaluation items, what the graders decided,
 all the other traces at once.

@@ -34,6 +34,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class AugmentationSample(Sample):
+    """Prompts, what the engines reply, and the question that must come of them."""
+
+    prompts: Sequence[Prompt]
+    replies: Sequence[str]
+    """In the order in which they are asked: the writer, then who checks. All of them are needed."""
+    question: str = ""
+    reference: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files in the folder that the options' file names start from: name to text."""
+
+
+@dataclass(frozen=True)
 class EngineSample(Sample):
     """A question and the reply that must come; of an engine that needs a model, what must be refused without one."""
 

@@ -22,8 +22,10 @@ class Stage:
 
 
 STAGES = (
+    Stage("augment", "Make more prompts from a recipe's own or from documents, and check them; what is stored is not "
+          "asked again.", ("augmentations",), ()),
     Stage("collect", "Ask for a recipe's traces, or import them; what is stored is not asked again.",
-          ("sets",), ()),
+          ("sets",), ("augment",)),
     Stage("grade", "Grade what a recipe collected, and measure its labels.", ("graders", "labels"), ("collect",)),
     Stage("select", "Apply a recipe's filters and save what each set keeps.", (), ("collect",)),
     Stage("rewrite", "Make a recipe's rewritten sets (summaries).", ("rewrites",), ("select",)),

@@ -38,17 +38,21 @@ class ItemIndex:
         self._sizes: list[int] = []
         self._by_gram: dict[int, list[int]] = {}
         self._by_words: dict[tuple[str, ...], list[int]] = {}
-        for index, item in enumerate(items):
-            words = self._words(item)
-            grams = ngrams_of(words, ngram)
-            self._sizes.append(len(grams))
-            if words:
-                self._by_words.setdefault(words, []).append(index)
-            for gram in grams:
-                self._by_gram.setdefault(gram, []).append(index)
+        for item in items:
+            self.add(item)
         if least:
             common = max(_COMMON, _COMMON_SHARE * len(self._sizes))
             self._by_gram = {gram: held for gram, held in self._by_gram.items() if len(held) <= common}
+
+    def add(self, item: str) -> None:
+        """One more item, behind the others."""
+        index, words = len(self._sizes), self._words(item)
+        grams = ngrams_of(words, self._ngram)
+        self._sizes.append(len(grams))
+        if words:
+            self._by_words.setdefault(words, []).append(index)
+        for gram in grams:
+            self._by_gram.setdefault(gram, []).append(index)
 
     def found_in(self, texts: Iterable[str]) -> list[int]:
         """Indices of the items of which enough of the n-grams occur in `texts` together, or whose words equal those of

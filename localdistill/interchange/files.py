@@ -58,16 +58,18 @@ class FileReading:
 
 
 def read_file(path: Path | str, layout: str | None = None, columns: ColumnMap | None = None,
-              reading: FileReading | None = None, unfold: float = MOST_UNFOLD) -> Iterator[tuple[int, Imported]]:
+              reading: FileReading | None = None, unfold: float = MOST_UNFOLD,
+              source: str = "") -> Iterator[tuple[int, Imported]]:
     """Number (line of a file of one row a line, else position, both from 1) and content of every row, lazily.
 
     `layout` None detects it. `columns` says which column holds what, in place of a layout. With `reading`, rows that
     cannot be used are counted there and passed over. unfold: how many times larger than the file its content may be.
+    source: what rows that do not say it come from; empty is the file's name.
     Raises InputError naming file and row, UsageError for an unknown layout name.
     """
     path = Path(path)
     reader: Layout = LAYOUTS.load(layout or detect(path, unfold))() if columns is None else ColumnsLayout(columns)
-    name = path.name
+    name = source or path.name
     for number, values in rows_of(path, reading.leave if reading is not None else None, unfold):
         row = Row(values)
         try:

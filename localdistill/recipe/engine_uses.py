@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.capabilities import Capability, needed_by
 from localdistill.core.options import Member, Options
 from localdistill.core.records import Request
@@ -38,6 +39,10 @@ class EngineUse:
 
 def engine_uses(recipe: Recipe) -> Iterator[EngineUse]:
     """Every engine that a run of `recipe` may ask, in the order of the stages."""
+    for member in recipe.augmentations:
+        fields = AUGMENTATIONS.load(member.use).Options.engine_fields()
+        for key, name in augmenters_of(recipe, member).items():
+            yield EngineUse("augment", f"augmentation {member.use}", recipe.engine(name), must=frozenset({fields[key]}))
     for one in recipe.asked:
         request = Request("", (), one.sampling(), 0, one.thinks, one.top_logprobs)
         for name in one.ask:
@@ -73,6 +78,15 @@ def writers_of(recipe: Recipe, made: RewrittenSet) -> dict[str, str]:
     answered = recipe.engines_of(made.name)
     fields = REWRITES.load(made.rewrite).Options.engine_fields()
     named = {key: str(made.options.get(key) or (answered[0] if answered else "")) for key in fields}
+    return {key: name for key, name in named.items() if name}
+
+
+def augmenters_of(recipe: Recipe, member: Member) -> dict[str, str]:
+    """The engine of each option of an augmentation that names one; where it names none, the first that a set is asked
+    of, else the first that there is."""
+    first = next((one.name for one in (*recipe.asked_engines, *recipe.engines)), "")
+    fields = AUGMENTATIONS.load(member.use).Options.engine_fields()
+    named = {key: str(member.options.get(key) or first) for key in fields}
     return {key: name for key, name in named.items() if name}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.options import Member
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
@@ -38,6 +39,7 @@ class PlacedMember:
 def members_of(recipe: Recipe) -> Iterator[PlacedMember]:
     """Every member of `recipe`, by stage. An engine that nobody asks is not among them."""
     yield from _engines(recipe)
+    yield from _listed(AUGMENTATIONS, "augment", "augment", recipe.augmentations)
     for family, section, members in ((GRADERS, "grade", recipe.graders), (LABELS, "label", recipe.labels)):
         yield from _with_choices(_listed(family, section, "grade", members))
     for key, stages, filters in recipe.filter_lists():

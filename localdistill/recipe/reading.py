@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.errors import LocalDistillError, RecipeError, nearest
 from localdistill.core.explaining import explain
 from localdistill.core.registry import Family
@@ -226,14 +227,14 @@ class _Reader:
             for key in family.load(name).Options.engine_fields():
                 if options[key] and options[key] not in engines:
                     self._say(f"{label}.{key}", unknown("engine", options[key], engines))
-                elif not options[key] and not self._has_default(recipe, family, label):
+                elif not options[key] and not self._has_default(recipe, family, label, engines):
                     self._say(f"{label}.{key}", f"'{name}' needs an engine: name one of [engine]"
                               + (f" ({', '.join(engines)})" if engines else ", which has none yet"))
 
-    def _has_default(self, recipe: Recipe, family: Family, label: str) -> bool:
-        """A rewrite may ask whoever answered its set."""
+    def _has_default(self, recipe: Recipe, family: Family, label: str, engines: Sequence[str]) -> bool:
+        """A rewrite may ask whoever answered its set, an augmentation the first engine that there is."""
         if family is not REWRITES:
-            return False
+            return family is AUGMENTATIONS and bool(engines)
         name = parts_of(label)[-1]
         sources = _all_sources(recipe, name)
         is_whole = all(any(one.name == source for one in recipe.sets) for source in sources)

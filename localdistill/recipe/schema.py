@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.options import Member, Options
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
@@ -21,7 +22,7 @@ from localdistill.trainers import TRAINERS
 
 EACH = "*"
 """Stands for every name in a path of keys."""
-FAMILIES = (ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
+FAMILIES = (AUGMENTATIONS, ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
 
 
 class Place(NamedTuple):
@@ -70,6 +71,7 @@ MEMBERS = (
     Place(("teacher",), ENGINES, frozenset({"name"})),
     Place(("engine", EACH), ENGINES),
     Place(("traces", EACH, "filter"), FILTERS),
+    Place(("augment",), AUGMENTATIONS),
     Place(("grade", "of"), GRADERS),
     Place(("grade",), GRADERS),
     Place(("label",), LABELS),

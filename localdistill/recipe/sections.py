@@ -201,6 +201,8 @@ class Recipe(Options):
     that reaches it pauses. Unset: no cap."""
     prompts: PromptsSection | None = None
     """Prompts for the engines."""
+    augmentations: tuple[Member, ...] = Field((), alias="augment")
+    """What makes more prompts, from [prompts] or from documents; all that are asked get them, none is measured on."""
     engines: Annotated[tuple[EngineSection, ...],
                        BeforeValidator(_tables_by_name, json_schema_input_type=dict[str, EngineSection])
                        ] = Field((), alias="engine")

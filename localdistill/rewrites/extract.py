@@ -17,8 +17,9 @@ from localdistill.core.means import Means, Need
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import RewriteSample, answers, asks
+from localdistill.core.stated_numbers import numbers
 from localdistill.rewrites.equations import Equation, equations
-from localdistill.rewrites.result import final_number, is_monologue, numbers, rewritten, verdict, why_rejected
+from localdistill.rewrites.result import final_number, is_monologue, rewritten, verdict, why_rejected
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"'\\$*\d])|\n+")
 _OPENING = re.compile(

@@ -8,9 +8,9 @@ import re
 from fractions import Fraction
 
 from localdistill.core.records import Fact, Prompt, Reply, Trace, Usage
+from localdistill.core.stated_numbers import numbers
 from localdistill.rewrites.naming import Maker, child_of
 
-_NUMBER = re.compile(r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _MONOLOGUE = re.compile(
     r"(?:^|[.!?:;…\n(]\s*|\b(?:but|so|and)\s+)(?:wait|hmm+|okay|ok|alright|oh|yeah|hold on)\b"
@@ -18,11 +18,6 @@ _MONOLOGUE = re.compile(
     r"|\bI(?:'m| am) (?:not sure|thinking|confused)\b|\bI(?:'ll| will| should| need to| have to| must| want to| can)\b"
     r"|\bI (?:think|guess|wonder|suppose|believe|remember|recall|see|mean)\b|\bmaybe I\b|\bdid I\b",
     re.IGNORECASE)
-
-
-def numbers(text: str) -> list[Fraction]:
-    """All numbers in `text` in order; `1,234` is one number, `3.0` equals `3`."""
-    return [Fraction(found.replace(",", "")) for found in _NUMBER.findall(_plain(text))]
 
 
 def final_number(prompt: Prompt, trace: Trace) -> Fraction | None:
@@ -71,6 +66,3 @@ def verdict(trace: Trace, by: Maker, reason: str) -> Fact:
     return Fact(trace.id, by.name, by.version, kind="rewrite", value=0.0 if reason else 1.0, passed=not reason,
                 reason=reason or "kept")
 
-
-def _plain(text: str) -> str:
-    return text.replace("{,}", ",").replace("\\!", "").replace("−", "-").replace("\u202f", "").replace("\\,", "")

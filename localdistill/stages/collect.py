@@ -5,7 +5,7 @@ else happens to it."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -17,15 +17,8 @@ from localdistill.graders import GRADERS
 from localdistill.interchange.imported import in_batches
 from localdistill.recipe import advice_on
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet, SelectedSet, SetSection, StoredSet
-from localdistill.stages.asking import (
-    Asker,
-    RequestQueue,
-    Teacher,
-    evenly,
-    find_open,
-    leave_shared_to_the_first,
-    unique,
-)
+from localdistill.stages.asked_prompts import asked_prompts
+from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open, leave_shared_to_the_first
 from localdistill.stages.collecting import MOST_ERRORS, Collecting
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import makers_of, sayings_of
@@ -189,7 +182,7 @@ class _Asking:
         have to be looked at again."""
         context, teachers = self._context, self._teachers()
         orphans = context.store.without_prompt()
-        count = find_open(teachers, self._prompts(), self._answered, partial(_keep, context), orphans,
+        count = find_open(teachers, asked_prompts(context), self._answered, partial(_keep, context), orphans,
                           context.store.give_prompts)
         _say_what_came_back(context, orphans)
         if self._verifier is not None:
@@ -206,18 +199,6 @@ class _Asking:
                 _say_unknown_marks(context, collecting.marks)
                 marks.update(collecting.marks)
         return teachers, is_shared
-
-    def _prompts(self) -> Iterable[Prompt]:
-        section = self._context.recipe.prompts
-        assert section is not None  # the recipe's own check
-        holdout = self._context.holdout
-        held = holdout.messages() if holdout is not None else set()
-        barred = self._context.store.barred()
-        prompts: Iterator[Prompt] = (item.prompt for item in read_section(section, self._context.base)
-                                     if item.prompt.messages not in held and not barred.bars(item.prompt))
-        if sample := int(self._context.run.request().get("sample", 0)):
-            return evenly(list(unique(prompts)), sample)
-        return prompts
 
     def _answered(self, ids: list[str]) -> set[str]:
         self._context.cancel.check()

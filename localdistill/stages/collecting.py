@@ -13,6 +13,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult
 from localdistill.core.events import Cancel, Counted, Measured, Progressed, Streamed
 from localdistill.core.records import Reply, Request, trace_of
+from localdistill.stages.asked_prompts import terms_with
 from localdistill.stages.asking import RequestQueue, Teacher, making_few, side_by_side
 from localdistill.stages.context import JournalledWriter, StageContext
 from localdistill.stages.questions import with_way_on
@@ -169,7 +170,8 @@ class Collecting:
             self._show(teacher, None)
             return
         request = next(r for r in question.requests if r.id == reply.request_id)
-        trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model, teacher.terms)
+        trace = trace_of(reply, request, prompt, teacher.engine.name, teacher.model,
+                         terms_with(teacher.terms, prompt))
         journal.add(trace)
         if mark := unknown_mark(trace.answer):
             self.marks[mark] += 1

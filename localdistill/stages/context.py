@@ -27,7 +27,7 @@ from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.store import Store
-from localdistill.store.lines import facts_line, said_now, trace_line
+from localdistill.store.lines import facts_line, prompt_line, said_now, trace_line
 from localdistill.store.replies import ReplyKey, reply_line
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Task
@@ -286,6 +286,10 @@ class JournalledWriter:
         """Acknowledge one trace with what is said of it: it is on disk within 50 ms and in the store soon after. Raises
         what the store said to an earlier one."""
         self._append(trace_line(trace, facts))
+
+    def add_prompt(self, prompt: Prompt) -> None:
+        """Acknowledge a prompt that was made here: it is in no file."""
+        self._append(prompt_line(prompt))
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
         """Acknowledge facts of traces that were added before."""

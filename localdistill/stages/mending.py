@@ -7,7 +7,7 @@ from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import OUTPUTS, read_output
 
-_LISTS = {"collect": ("collect", "holdout"), "select": ("select",), "rewrite": ("rewrite",)}
+_LISTS = {"augment": ("augment",), "collect": ("collect", "holdout"), "select": ("select",), "rewrite": ("rewrite",)}
 """Stage -> how the lists begin that it makes."""
 
 

@@ -28,6 +28,17 @@ class StageOutput(Stored):
 
 
 @dataclass(frozen=True)
+class AugmentOutput(StageOutput):
+    """The prompts that were made; they are the ids `augment`."""
+
+    stage = "augment"
+    prompts: int
+    made: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Augmentation -> `kept`, or why not -> questions that were written."""
+    spent_usd: float = 0.0
+
+
+@dataclass(frozen=True)
 class CollectOutput(StageOutput):
     """What was collected; the traces themselves are the ids `collect`."""
 
@@ -339,8 +350,8 @@ class MeasuredForms(Stored):
 FACTS_FILE, SCORECARD_FILE, MEASURED_FILE = "facts.json", "scorecard.json", "measured.json"
 """Names inside artifacts of `DatasetFacts`, `ScoreCards` and `MeasuredForms`."""
 OUTPUTS: Mapping[str, type[StageOutput]] = {
-    output.stage: output for output in (CollectOutput, GradeOutput, SelectOutput, RewriteOutput, FormatOutput,
-                                        TrainOutput, EvaluateOutput, ExportOutput)}
+    output.stage: output for output in (AugmentOutput, CollectOutput, GradeOutput, SelectOutput, RewriteOutput,
+                                        FormatOutput, TrainOutput, EvaluateOutput, ExportOutput)}
 Output = TypeVar("Output", bound=StageOutput)
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import BudgetReached, EngineUnavailable, PartialResult, SpendingUnknown, UsageError
 from localdistill.core.facts import FactMaker
-from localdistill.core.means import Ask, Means, Need
+from localdistill.core.means import PART, Ask, Means, Need
 from localdistill.core.options import Options
 from localdistill.core.records import FactScope, Reply, Request, content_id
 from localdistill.engines.base import Engine
@@ -131,7 +131,7 @@ class Questions:
             self.errors[reply.error or "no reply"] += 1
             return False
         assert self._journal is not None, "an engine is opened with it"
-        self._journal.add_reply(key, opened.engine.name, opened.model, reply, about)
+        self._journal.add_reply(key, opened.engine.name, opened.model, reply, about.partition(PART)[0])
         self._newest[key] = reply
         while len(self._newest) > BORDERS.newest_replies:
             self._newest.popitem(last=False)

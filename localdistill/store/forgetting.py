@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Line = dict[str, Any]
+_MADE_OF_THEM = """SELECT id FROM prompts ANTI JOIN incoming USING (id)
+    WHERE contains(metadata, '"made_from"') AND json_valid(metadata) AND EXISTS (
+        SELECT 1 FROM incoming
+        WHERE list_contains(from_json(json_extract(prompts.metadata, '$.made_from'), '["VARCHAR"]'), incoming.id))"""
+"""Prompts that an augmentation made of these, or was shown them for."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Names:
 
 def names_of(con: DuckDBPyConnection, what: str) -> Names:
     """All that goes with a prompt (the beginning of its id, or of the id of a trace of it), or with a source: prompts
-    that ask the very same, all answers, and what was rewritten of those. None of it where nothing fits."""
+    that ask the very same, those that were made of them, all answers, and what was rewritten of those. None of it where
+    nothing fits."""
     prompts, traces = _column(con, "SELECT id FROM prompts WHERE source = $what", what=storable(what)), list[str]()
     if not prompts:
         traces = _column(con, "SELECT id FROM traces WHERE source = $what", what=storable(what))
@@ -83,6 +89,8 @@ def names_of(con: DuckDBPyConnection, what: str) -> Names:
     with incoming_ids(con, prompts):
         prompts += _column(con, "SELECT id FROM prompts ANTI JOIN incoming USING (id) WHERE messages IN "
                                 "(SELECT messages FROM prompts SEMI JOIN incoming USING (id))")
+    with incoming_ids(con, prompts):
+        prompts += _column(con, _MADE_OF_THEM)
     with incoming_ids(con, prompts):
         traces += _column(con, "SELECT id FROM traces WHERE prompt_id IN (SELECT id FROM incoming)")
         cells = _column(con, "SELECT messages FROM prompts SEMI JOIN incoming USING (id)")

@@ -31,10 +31,11 @@ class Unfinished:
 
 
 @contextmanager
-def begun(workspace: Workspace, file: Path) -> Iterator[Callable[[int], None]]:
-    """Note that `file` is being imported, until the block ends; the function is told how many rows are stored.
-    StoreLocked when another process imports the same file."""
-    path = file.resolve()
+def begun(workspace: Workspace, file: Path, named: str = "") -> Iterator[Callable[[int], None]]:
+    """Note that `file` is being imported, until the block ends; the function is told how many rows are stored. named:
+    what a person calls it, where it lies in a place that is nobody's. StoreLocked when another process imports the same
+    file."""
+    path = named or file.resolve()
     note = workspace.root / FOLDER / f"{content_id('import', str(path)).removeprefix('b2:')[:16]}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     stored = 0
@@ -42,7 +43,8 @@ def begun(workspace: Workspace, file: Path) -> Iterator[Callable[[int], None]]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreLocked(f"{file.name} is being imported by another process", "wait until it is done") from None
+            raise StoreLocked(f"{named or file.name} is being imported by another process",
+                              "wait until it is done") from None
 
         def progress(rows: int) -> None:
             nonlocal stored

@@ -10,9 +10,10 @@ import pytest
 
 from localdistill.core.means import Means
 from localdistill.core.records import Fact, Message, Prompt, Trace
+from localdistill.core.stated_numbers import numbers
 from localdistill.rewrites.equations import calculate, equations
 from localdistill.rewrites.extract import ExtractRewrite
-from localdistill.rewrites.result import is_monologue, numbers
+from localdistill.rewrites.result import is_monologue
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "traces"
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from textual.widgets import OptionList
 
-from localdistill import Finding, Recipe, RunFolder, Store, UsageError, Workspace
+from localdistill import Finding, Recipe, RunFolder, Store, UsageError, Workspace, cancel
 from localdistill.core.installing import upgrade_command
 from tests.helpers import REPO, write_questions
 from tests.tui.driving import piloted, until
@@ -24,8 +24,9 @@ from tui.app import LocalDistillApp
 from tui.screens.home import HomePage
 from tui.screens.recipe import RecipePage
 from tui.screens.runs import RunsPage
+from tui.screens.traces import TracesPage
 from tui.state import RunView
-from tui.widgets.dialogs import ReportDialog
+from tui.widgets.dialogs import ChoiceDialog, ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.import_dialog import ImportDialog
 from tui.widgets.recipe_picker import RecipePicker
@@ -137,6 +138,49 @@ async def test_from_a_file_to_its_recipe_in_ten_keys(tmp_path: Path) -> None:
         await pilot.press("tab", "enter")
         await until(pilot, lambda: isinstance(app.screen, RecipePage) and (tmp_path / "mine.toml").exists())
         await until(pilot, lambda: "mine.toml" in screen_text(app))
+
+
+@piloted
+async def test_a_file_is_looked_at_run_as_a_recipe_and_taken_out_again_in_twelve_keys(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training goes on meanwhile: what is stored can be taken out at any time."""
+    monkeypatch.setattr("localdistill.api.recipes.from_store.STUDENT", "shipped:pantry/student")
+    rows = [{"messages": [{"role": "user", "content": f"What is {n} plus 1?"},
+                          {"role": "assistant", "content": f"It is {n + 1}."}], "reference": str(n + 1)}
+            for n in range(30)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    app, pressed = LocalDistillApp(tmp_path), list[str]()
+    async with app.run_test(size=(140, 45)) as pilot:
+        async def press(*keys: str) -> None:
+            pressed.extend(keys)
+            await pilot.press(*keys)
+
+        await until(pilot, lambda: guided(app))
+        await press("i")
+        await until(pilot, lambda: "mine.jsonl" in text_of(app, "#names"))
+        await press("tab")
+        await until(pilot, lambda: "row 1" in text_of(app, "#said-text"))
+        await press("enter")
+        await until(pilot, lambda: "train on what is stored" in screen_text(app))
+        await press("tab", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, RecipePage) and "mine.toml" in screen_text(app))
+        await press("ctrl+r")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        await press("enter")
+        await until(pilot, lambda: app.state.watched is not None)
+        await press("4")
+        await until(pilot, lambda: isinstance(app.screen, TracesPage) and "30" in text_of(app, "#facts"))
+        await press("x")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await press("ctrl+s")
+        await until(pilot, lambda: (tmp_path / "traces.jsonl.md").exists() or (tmp_path / "traces.jsonl").exists())
+        assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 30 and len(pressed) == 12
+        run = RunFolder.open(Workspace(tmp_path).runs, "last")
+        assert run.recipe().name == "mine" and "train" in run.request()["stages"]
+        cancel(Workspace(tmp_path), run.id)
+        await until(pilot, lambda: not run.is_alive())
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 45)])

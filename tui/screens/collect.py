@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from localdistill import RunFolder
+from tui.commands import Command
 from tui.run_page import RunPage, cap_command, cap_of, spent_usd, stage_commands
 from tui.state import AppState, RunView
 from tui.text import fitted, joined, line, shown
@@ -31,7 +32,13 @@ class CollectPage(RunPage):
             "stored is asked. The cap on money is never passed; a run that reaches it pauses and can be resumed with a "
             "higher one.")
     STAGE = STAGE
-    ACTIONS = (*stage_commands("collect", STAGE), cap_command("collect"))
+    ACTIONS = (
+        *stage_commands("collect", STAGE), cap_command("collect"),
+        Command("collect.more", "make: more prompts from little", "prompts make", "screen.more_prompts", "",
+                "Of a few questions or a folder of texts, by an engine; each is checked."),
+        Command("collect.augment", "augment: prompts of the run's recipe", "augment", "screen.augment", "",
+                "Starts a run of the same recipe that makes more prompts and asks for no answers."),
+    )
     CSS_PATH = "collect.tcss"
 
     def __init__(self) -> None:
@@ -56,6 +63,16 @@ class CollectPage(RunPage):
         yield Static(shown("Nothing was collected here yet.\n\ns starts a recipe; or go Home (1) and press p:\nthe "
                            "pantry world asks a tiny teacher that ships with localdistill.", _MUTED),
                      classes="empty", id="none")
+
+    def action_more_prompts(self) -> None:
+        """Ask what there is, and start making."""
+        from tui.flows.prompts import more_prompts
+
+        more_prompts(self.ui)
+
+    def action_augment(self) -> None:
+        """The recipe of the run once more, up to its made prompts."""
+        self.start_again("augment")
 
     def on_mount(self) -> None:
         """Name the panes."""

@@ -65,6 +65,8 @@ class HomePage(Page):
                 "Runs the whole chain on a tiny embedded world, in about eight minutes on two cores."),
         Command("home.import", "import: a file", "import", "screen.import_file", "i",
                 "Shows three rows of it before anything is stored."),
+        Command("home.hub", "import: a data set of the hub", "import", "screen.import_from_hub", "",
+                "By its address; what came in is kept when the network ends."),
         Command("home.doctor", "examine: this machine", "doctor", "screen.examine_machine", "d",
                 "Hardware, packages, disk, and one token through llama.cpp."),
         Command("home.refresh", "look again: workspace", "status", "screen.refresh_overview", "ctrl+r",
@@ -249,6 +251,12 @@ class HomePage(Page):
         from tui.widgets.import_dialog import ImportDialog
 
         self.ui.push_screen(ImportDialog(self.ui.workspace.root, self._imported))
+
+    def action_import_from_hub(self) -> None:
+        """Ask for an address, import what is there."""
+        from tui.flows.hub import import_from_hub
+
+        import_from_hub(self.ui)
 
     def _imported(self, report: ImportReport) -> None:
         text = (f"{line(report.file, 60)}: {report.rows:,} rows, {report.new_prompts:,} new prompts, "

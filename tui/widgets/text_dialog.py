@@ -44,8 +44,9 @@ class Field:
 
 class TextDialog(Dialog[None]):
     """Some fields; enter goes to the next one, and hands all over after the last. A masked field has the focus first,
-    because what is meant for it must not be read in another one."""
+    because what is meant for it must not be read in another one. ctrl+s hands all over from any field."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "hand_over", "go on", show=False, priority=True)]
     DEFAULT_CSS = """
     TextDialog #fields { height: auto; max-height: 70vh; scrollbar-size-vertical: 1; margin-top: 1; }
     TextDialog Input { background: $panel; }
@@ -75,7 +76,7 @@ class TextDialog(Dialog[None]):
                     yield kind(safe(field.value), password=field.is_masked, id=f"field-{field.name}", compact=True,
                                classes=VARIABLE if field.is_variable else None)
             yield Static(id="problem")
-            goes_on = "enter: next, then go on" if len(self._fields) > 1 else "enter: go on"
+            goes_on = "enter: next, then go on   ctrl+s: go on" if len(self._fields) > 1 else "enter: go on"
             yield Static(shown(f"{goes_on}   escape: close"), classes="keys")
 
     def on_mount(self) -> None:
@@ -92,7 +93,11 @@ class TextDialog(Dialog[None]):
         place = inputs.index(event.input)
         if place + 1 < len(inputs):
             inputs[place + 1].focus()
-            return
+        else:
+            self.action_hand_over()
+
+    def action_hand_over(self) -> None:
+        """All fields as they stand, wherever the cursor is."""
         values = {field.name: self.query_one(f"#field-{field.name}", Input).value.strip() for field in self._fields}
         if missing := next((field for field in self._fields if field.is_needed and not values[field.name]), None):
             self.query_one("#problem", Static).update(_problem(UsageError(f"'{missing.label}' is empty", "fill it in")))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.recipes.quoting import PlanLine, quote
-from localdistill.api.recipes.quoting_members import quote_members
+from localdistill.api.recipes.quoting_members import quote_augmentation, quote_members
+from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.errors import ModelFileError, nearest
 from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
@@ -22,7 +23,7 @@ from localdistill.safety.files import free_bytes
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_recipe, require_sound
-from localdistill.stages.context import build_tasks, build_trainer
+from localdistill.stages.context import build_member, build_tasks, build_trainer
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
 from localdistill.tasks.base import Given, Task
@@ -73,15 +74,24 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdo
         sides = ", ".join(f"{len(found):,} for '{side}'" for side, found in holdout.sides.items())
         yield PlanLine("holdout", f"{sides}; {holdout.left:,} prompts are left to train on ({holdout.groups:,} groups "
                                   "that stay together)")
-    if recipe.prompts and recipe.asked:
+    made = 0
+    if recipe.prompts and (recipe.asked or recipe.augmentations):
         held = holdout.messages() if holdout is not None else set()
         prompts = [prompt for prompt in unique(item.prompt for item in read_section(recipe.prompts, base))
                    if prompt.messages not in held]
+    for member in recipe.augmentations:
+        maker = build_member(AUGMENTATIONS, member, base)
+        made += (most := maker.most(prompts))
+        yield from quote_augmentation(workspace, recipe, base, member, most, warnings)
+    if recipe.asked and prompts:
+        if made:
+            yield PlanLine("prompts", f"at most {made:,} more are made and asked, too; calls below are without them")
         for one in recipe.asked:
             warnings += _suffixes_of_nobody(one, prompts)
             for name in one.ask:
                 yield from quote(workspace, recipe, one, recipe.engine(name), base, prompts, warnings)
-    sizes: dict[str, int | None] = {one.name: len(prompts) * one.samples * len(one.ask) for one in recipe.asked}
+    sizes: dict[str, int | None] = {one.name: (len(prompts) + made) * one.samples * len(one.ask)
+                                    for one in recipe.asked}
     for imported in recipe.sets:
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))

@@ -12,7 +12,7 @@ from localdistill.core.records import Usage
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.providers import NANO_PER_USD, Price, cost_nano_usd
-from localdistill.recipe import Recipe
+from localdistill.recipe import Member, Recipe
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
 from localdistill.recipe.trace_sets import RewrittenSet
 from localdistill.stages.context import build_member
@@ -26,31 +26,47 @@ def quote_members(workspace: Workspace, recipe: Recipe, base: Path, sizes: Mappi
     """A line for every member that asks an engine about answers. sizes: how many there will be at most of each set that
     is not rewritten; what is missing there is not known before the run. replies: of all contestants, per benchmark."""
     for one in engine_uses(recipe):
-        if one.stage in ("collect", "export") or (one.stage == "rewrite" and not one.trace_set):
+        if one.stage in ("augment", "collect", "export") or (one.stage == "rewrite" and not one.trace_set):
             continue  # told where it begins
-        role, use, options = one.role, one.engine.use, one.engine.options
-        try:
-            engine: Engine = build_member(ENGINES, one.engine, base)
-        except LocalDistillError as error:
-            warnings.append(f"{role}: {error.message}")
-            continue
         answers = _answers(recipe, one, sizes, replies)
         about = "as many answers as there are" if answers is None else f"at most {answers:,} answers"
         if one.task is not None and recipe.export is not None:
             about += ", and those of the exported files"
-        try:
-            model = engine.identity()
-            price = engine.price() if isinstance(engine, Metered) else None
-            costs = who_answers(use, options).costs
-            if costs and price is None and recipe.max_usd is not None:
-                warnings.append(f"there is a cap and the price of {role} is unknown: state usd_per_million_input and "
-                                "usd_per_million_output")
-            yield PlanLine(role.split()[0], f"{role} asks {one.engine.name} about {about}; what is known is not asked "
-                                            f"again; {_cost(workspace, model, answers, costs, price)}")
-        except LocalDistillError as error:
-            warnings.append(f"{role}: {error.message}")
-        finally:
-            engine.close()
+        yield from _quote(workspace, recipe, base, one, about, answers, warnings)
+
+
+def quote_augmentation(workspace: Workspace, recipe: Recipe, base: Path, member: Member, most: int,
+                       warnings: list[str]) -> Iterator[PlanLine]:
+    """A line for every engine that one augmentation asks, which makes at most so many questions."""
+    told: set[str] = set()
+    for one in engine_uses(recipe):
+        if one.role == f"augmentation {member.use}" and one.engine.name not in told:
+            told.add(one.engine.name)
+            yield from _quote(workspace, recipe, base, one, f"at most {most:,} new questions, each several times where "
+                              "it checks them", most, warnings)
+
+
+def _quote(workspace: Workspace, recipe: Recipe, base: Path, one: EngineUse, about: str, answers: int | None,
+           warnings: list[str]) -> Iterator[PlanLine]:
+    role, use, options = one.role, one.engine.use, one.engine.options
+    try:
+        engine: Engine = build_member(ENGINES, one.engine, base)
+    except LocalDistillError as error:
+        warnings.append(f"{role}: {error.message}")
+        return
+    try:
+        model = engine.identity()
+        price = engine.price() if isinstance(engine, Metered) else None
+        costs = who_answers(use, options).costs
+        if costs and price is None and recipe.max_usd is not None:
+            warnings.append(f"there is a cap and the price of {role} is unknown: state usd_per_million_input and "
+                            "usd_per_million_output")
+        yield PlanLine(role.split()[0], f"{role} asks {one.engine.name} about {about}; what is known is not asked "
+                                        f"again; {_cost(workspace, model, answers, costs, price)}")
+    except LocalDistillError as error:
+        warnings.append(f"{role}: {error.message}")
+    finally:
+        engine.close()
 
 
 def _answers(recipe: Recipe, use: EngineUse, sizes: Mapping[str, int | None], replies: Sequence[int]) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from localdistill.core.errors import InputError
+from localdistill.core.records import Prompt
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
 from localdistill.interchange.imported import Imported, in_batches
@@ -69,6 +70,22 @@ class ImportReport:
     """Why the file could not be read to its end; empty when it was. What came before is stored."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a file is from."""
+
+    name: str
+    """What rows that do not say it themselves come from."""
+    address: str = ""
+    """What `import` takes to read it again; empty is its path."""
+    licence: str = ""
+    """Of rows that do not say it themselves."""
+
+    def licensed(self, prompt: Prompt) -> Prompt:
+        """The prompt, under this licence unless it has its own."""
+        return replace(prompt, licence=self.licence) if self.licence and not prompt.licence else prompt
+
+
 def _clip(text: str, limit: int = 300) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[:limit]} ... ({len(text):,} characters)"
@@ -109,12 +126,13 @@ def _shown(number: int, item: Imported) -> str:
 
 def import_file(workspace: Workspace, path: Path, layout: str = "auto",
                 columns: Mapping[str, str] | None = None, unfold: float = MOST_UNFOLD,
-                is_copied: bool = True) -> ImportReport:
+                is_copied: bool = True, origin: Origin | None = None) -> ImportReport:
     """Store all rows of a file that can be used, as they are read. InputError when none can, or when a layout or
     columns must be named; a file that breaks off further on is no error: the report says where it ended.
 
     unfold: how many times larger than the file what it unfolds to may be.
     is_copied: a compressed copy of the rows is left in the workspace, so that a store that is lost can be made again.
+    origin: where the file is from, where its place on this machine says nothing of that.
     """
     stated = column_map(columns) if columns else None
     name = "columns" if stated else looks_like(path, unfold).require_sure(path) if layout == "auto" else layout
@@ -122,11 +140,12 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     store, ended = open_store(workspace), ""
     barred = store.barred()
     said = _said(path, name, stated, unfold)
-    rows = read_file(path, name, stated, reading, unfold)
-    with begun(workspace, path) as progress, store.importing(path.name, is_copied) as into:
+    origin = origin or Origin(path.name)
+    rows = read_file(path, name, stated, reading, unfold, origin.name)
+    with begun(workspace, path, origin.address) as progress, store.importing(path.name, is_copied) as into:
         for batch, broke_off in _batches(rows):
             ended = broke_off
-            sums["prompts"] += into.add_prompts(item.prompt for item in batch)
+            sums["prompts"] += into.add_prompts(origin.licensed(item.prompt) for item in batch)
             answers = answers_not_barred(batch, barred)
             sums["traces"] += into.add_traces(answer.trace for answer in answers)
             facts = [fact for answer in answers if (fact := answer.fact) is not None]
@@ -141,7 +160,7 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
         raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
                                    f"{path.name} holds no rows"), "look at the rows with --preview")
     note = _note(ends, marks, sums["forgotten"])
-    return ImportReport(path.name, name, reading.rows, sums["prompts"], sums["traces"], note,
+    return ImportReport(origin.name, name, reading.rows, sums["prompts"], sums["traces"], note,
                         dict(marks.most_common()), reading.left_out, dict(reading.reasons.most_common()),
                         tuple(reading.examples), dict(reading.unused.most_common()), sums["verdicts"], said, ended)
 

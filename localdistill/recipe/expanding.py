@@ -12,6 +12,19 @@ from localdistill.recipe.upgrading import short_set, teachers_of
 Table = dict[str, Any]
 
 
+def measured(data: Table) -> Table:
+    """`data` with what is set aside as its benchmark, where it is to be measured on something and says on nothing: by
+    the first grader of the recipe."""
+    prompts, evaluate, graders = data.get("prompts"), data.get("evaluate"), data.get("grade")
+    holdout = prompts.get("holdout") if isinstance(prompts, dict) else None
+    is_open = isinstance(evaluate, dict) and not evaluate.get("task")
+    if not (is_open and isinstance(holdout, dict) and holdout.get("test")):
+        return data
+    first = graders[0] if isinstance(graders, list) and graders and isinstance(graders[0], dict) else None
+    task: Table = {"use": "holdout", **({"grader": dict(first)} if first else {})}
+    return {**data, "evaluate": {**(evaluate or {}), "task": [task]}}
+
+
 def expanded(data: Mapping[str, Any]) -> tuple[Table, list[tuple[str, str]]]:
     """`data` without short forms, and what clashes, as key and text."""
     made = {key: value for key, value in data.items() if key not in ("teacher", "collect")}

@@ -20,7 +20,7 @@ from localdistill.engines import ENGINES
 from localdistill.graders import GRADERS
 from localdistill.interchange import LAYOUTS
 from localdistill.recipe.dotted_keys import key_of, key_part, parts_of
-from localdistill.recipe.expanding import expanded
+from localdistill.recipe.expanding import expanded, measured
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
 from localdistill.recipe.schema import EACH, MEMBERS, Place
 from localdistill.recipe.sections import PART_KEYS, ArmSection, CollectSection, EngineSection, Recipe, ShortForm
@@ -68,6 +68,7 @@ class _Reader:
         if not isinstance(teachers, dict | list) or any(not isinstance(one, dict) for one in teachers if
                                                         isinstance(teachers, list)):
             self._say("teacher", "is no table")
+        data = measured(data)
         self._members(data)
         # What [collect] says is a default of every asked set: where it is wrong it is told once, not at each of them.
         if "collect" in data and self._valid("collect", CollectSection, data["collect"]) is None:

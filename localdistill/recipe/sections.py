@@ -134,7 +134,8 @@ class EvaluateSection(Options):
     """How the base and every arm are measured."""
 
     tasks: tuple[Member, ...] = Field((), alias="task")
-    """Benchmarks; a guard task is one outside the target."""
+    """Benchmarks; a guard task is one outside the target. Without any, what `prompts.holdout` sets aside for `test`, by
+    the first grader."""
     max_tokens: int = Field(1024, ge=1)
     """One cap on new tokens for every contestant."""
     guard_margin: float = Field(GUARD_MARGIN, ge=0, le=1)

@@ -49,7 +49,9 @@ def run(context: StageContext) -> None:
                 context.emit(Counted(f"made by {name}", counts[name]))
                 if not counts[name].get(KEPT):
                     context.warn(f"{name}: nothing that was written can be used",
-                                 f"look at the reasons, and take a stronger writer or fewer gates: {member.use}")
+                                 "the counts say why; a stronger writer, other examples or fewer gates may help")
+            if questions.asked:
+                context.worked()
             questions.require_replies(MAY_FAIL)
     except (BudgetReached, EngineUnavailable) as error:
         raise with_way_on(context, error, "every reply that came is kept") from None

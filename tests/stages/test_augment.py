@@ -88,11 +88,14 @@ def parse_prompts(root: Path) -> list[Prompt]:
 def test_nothing_is_bought_twice(tmp_path: Path, server: CountingServer) -> None:
     server.says = scripted(rephrased)
     recipe = recipe_of(tmp_path, server.url, '[[augment]]\nuse = "rephrase"\n')
-    made, asked = made_of(Chain(tmp_path, recipe)), server.asked.total()
-    assert asked == 2 * (1 + 5)
-    chain = Chain(tmp_path, recipe)
-    assert made_of(chain) == made and server.asked.total() == asked
-    assert chain.context().reused_all
+    first = Chain(tmp_path, recipe).context()
+    augment.run(first)
+    made, asked = list(first.store.prompts(first.run.ids("augment"))), server.asked.total()
+    assert asked == 2 * (1 + 5) and len(made) == 2 and not first.reused_all
+    again = Chain(tmp_path, recipe).context()
+    augment.run(again)
+    assert again.run.ids("augment") == first.run.ids("augment") and server.asked.total() == asked
+    assert again.reused_all
 
 
 def test_what_is_garbage_is_counted_by_reason_and_not_stored(tmp_path: Path, server: CountingServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localdistill import Store, Workspace, make_plan, parse_recipe
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import RecipeError, UsageError
 from localdistill.core.records import Message, Prompt
 from localdistill.recipe.trace_sets import HoldoutSection
 from localdistill.stages.holdout import split
@@ -126,3 +126,14 @@ def test_a_task_without_its_side_is_a_problem_of_the_recipe(tmp_path: Path) -> N
     text = asking(tmp_path, "http://127.0.0.1:9/v1").replace(", dev = 0.1", "")
     with pytest.raises(UsageError, match=r"evaluate.task\[1\].split: nothing is set aside for 'dev'"):
         parse_recipe(text)
+
+
+def test_what_is_set_aside_is_the_benchmark_where_a_recipe_names_none() -> None:
+    text = ('name = "t"\n[prompts]\nfiles = ["q.jsonl"]\nholdout = { test = 0.2 }\n[teacher]\nuse = "replay"\n'
+            'path = "r"\n[[grade]]\nuse = "math"\n[evaluate]\nmax_tokens = 64\n')
+    recipe = parse_recipe(text)
+    assert recipe.evaluate is not None and [task.use for task in recipe.evaluate.tasks] == ["holdout"]
+    assert recipe.evaluate.tasks[0].options["split"] == "test"
+    assert recipe.evaluate.tasks[0].options["grader"]["use"] == "math" == recipe.graders[0].use
+    with pytest.raises(RecipeError, match=r"\[evaluate\] needs at least one"):
+        parse_recipe(text.replace("{ test = 0.2 }", "{ dev = 0.2 }"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localdistill.core.version import __version__ as __version__
@@ -122,6 +121,7 @@ if TYPE_CHECKING:
 def _homes() -> dict[str, str]:
     """Public name -> module, as the block for type checkers says it: so that each name stands in one place."""
     import ast
+    from pathlib import Path
 
     blocks = [node for node in ast.parse(Path(__file__).read_bytes()).body if isinstance(node, ast.If)]
     imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]

@@ -37,8 +37,8 @@ class CodeGrader(JudgesTraces):
         """Options of `code`."""
 
         timeout_s: float = Field(default=10.0, gt=0, le=600)
-        """Wall clock for all tests of one answer, or for one run of a script, in seconds; past it everything that the
-        program started is killed."""
+        """Processor time for all tests of one answer, or for one run of a script, in seconds; the wall clock may show
+        three times as much. Past it everything that the program started is killed."""
         memory_mb: int = Field(default=1024, ge=64, le=65_536)
         """Most memory of a program, in MB."""
         children: int = Field(default=2, ge=1, le=64)

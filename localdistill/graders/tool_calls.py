@@ -116,7 +116,12 @@ def _wanted(one: Any) -> WrittenCall | None:
         [(name, arguments)] = one.items()
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         return None
-    return WrittenCall(name, {key: value if isinstance(value, list) else [value] for key, value in arguments.items()})
+    return WrittenCall(name, {key: _allowed(value) for key, value in arguments.items()})
+
+
+def _allowed(value: Any) -> list[Any]:
+    """Allowed values; where none stands in the list, an argument that says nothing."""
+    return (value or [_MAY_BE_LEFT_OUT, []]) if isinstance(value, list) else [value]
 
 
 def _matched(calls: Sequence[WrittenCall], wanted: Sequence[WrittenCall],

@@ -83,6 +83,8 @@ class KnownSet:
     """A row has no other columns: their names are not telling enough."""
 
 
+_SAMPLED = tuple(AnswerColumns(name, model="model") for name in ("completion", "response", "solution"))
+"""What those who sample answers to such a set call them, beside its own columns."""
 _GRADE = ("deepseek_grade",), ("gemini_grade",)
 
 KNOWN_SETS = (
@@ -124,9 +126,9 @@ KNOWN_SETS = (
     KnownSet("verl, RLVR", frozenset({"prompt", "reward_model"}), ColumnMap(
         ("prompt",), reference="reward_model.ground_truth", source="data_source", metadata=("ability",))),
     KnownSet("HumanEval", frozenset({"task_id", "prompt", "canonical_solution", "test"}), ColumnMap(
-        ("prompt",), original="canonical_solution", tests="test", metadata=("task_id", "entry_point"))),
+        ("prompt",), _SAMPLED, original="canonical_solution", tests="test", metadata=("task_id", "entry_point"))),
     KnownSet("MBPP", frozenset({"task_id", "prompt", "code", "test_list"}), ColumnMap(
-        ("prompt",), original="code", tests="test_list", metadata=("task_id", "test_imports"))),
+        ("prompt",), _SAMPLED, original="code", tests="test_list", metadata=("task_id", "test_imports"))),
     KnownSet("OpenCodeReasoning, Nemotron", frozenset({"input", "output", "license"}), ColumnMap(
         ("input",), (AnswerColumns("output", model="generator"),), original="solution", source="source",
         licence="license", system="system_prompt", metadata=("difficulty", "category"))),

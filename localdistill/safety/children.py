@@ -116,7 +116,7 @@ def start_bare(module: str, *arguments: str, before: Sequence[str] = (), **how: 
     and the same hashes every time. before: a command that runs it. `how` goes to Popen."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {"PYTHONPATH": root, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-    command = [*before, sys.executable, "-s", "-S", "-P", "-B", "-m", module, *arguments]
+    command = [*before, sys.executable, "-s", "-S", "-P", "-m", module, *arguments]
     return subprocess.Popen(command, env=environment, cwd="/", **how)
 
 

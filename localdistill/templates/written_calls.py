@@ -144,7 +144,7 @@ def _calls_in(value: Any, is_sure: bool = True) -> Iterator[WrittenCall]:
         if isinstance(arguments, str):
             arguments = _value(arguments)
         if isinstance(arguments, dict):
-            yield WrittenCall(name.removeprefix("functions."), arguments)
+            yield WrittenCall(name, arguments)
     elif is_sure and name is None and len(value) == 1:
         [(only, arguments)] = value.items()
         if isinstance(arguments, dict):

@@ -52,6 +52,8 @@ def test_values_of_every_kind_are_compared_by_their_kind() -> None:
     assert passes({"name": ["John"], "age": [3, ""]}, {"name": "john"})
     assert not passes({"name": ["John"]}, {"name": "John", "age": 3})
     assert passes([{"field": ["age"]}], [{"field": "age"}])
+    for arguments, is_right in (({}, True), ({"x": []}, True), ({"x": 1}, False)):
+        assert said([{"f": {"x": []}}], calls=[("f", arguments)]).passed is is_right
     assert passes(None, None) and not passes(None, "") and passes(True, True) and not passes(1, True)
 
 

@@ -150,7 +150,7 @@ ATTACKS: Mapping[str, Attack] = {
         def answer(n):
             held = [bytearray(64 << 20) for _ in range(32)]
             return n * n"""),
-    "a bomb that unpacks": forges("""
+    "a bomb that unpacks": hangs("""
         import zlib
         def answer(n):
             packed = zlib.compress(bytes(16 << 20))

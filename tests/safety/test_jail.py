@@ -207,6 +207,10 @@ def test_what_a_program_raises_reaches_the_tests_by_its_name() -> None:
     ("from collections import Counter\ndef answer(x): return Counter(x)", "assert answer('aab') == {'a': 2, 'b': 1}"),
     ("from fractions import Fraction\ndef answer(): return Fraction(1, 3)",
      "from fractions import Fraction\nassert answer() == Fraction(1, 3)"),
+    ("from decimal import Decimal\nfrom datetime import date, timedelta\n"
+     "def answer(): return [Decimal('0.1'), date(2, 1, 3), timedelta(1, 2)]",
+     "from decimal import Decimal\nfrom datetime import date, timedelta\n"
+     "assert answer() == [Decimal('0.1'), date(2, 1, 3), timedelta(1, 2)]"),
     ("class answer:\n    def __init__(self): self.held = []\n    def push(self, x): self.held.append(x)\n"
      "    def __len__(self): return len(self.held)",
      "s = answer()\ns.push(1)\nassert len(s) == 1 and s.held == [1]"),

@@ -36,6 +36,7 @@ TWO = [("look_up", {"key": 1}), ("shout", {"text": "a b", "loud": True})]
     ('[look_up(key=1), shout(text="a b", loud=True)]', TWO),
     ('<|tool_call_start|>[look_up(key=1)]<|tool_call_end|>', CALL),
     ("look_up(key=1)", CALL),
+    ('{"name": "functions.look_up", "arguments": {"key": 1}}', [("functions.look_up", {"key": 1})]),
     ("```python\nlook_up(key=1)\n```", CALL),
     ('{"name": "look_up", "arguments": {"key": 1}}', CALL),
     ('```json\n[{"name": "look_up", "arguments": {"key": 1}}]\n```', CALL),

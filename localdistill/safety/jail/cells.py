@@ -19,6 +19,7 @@ from typing import Any
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError
 from localdistill.safety.children import NOTHING, Process, ends_within, start_bare
+from localdistill.safety.jail.keeper import OVER_TIME
 from localdistill.safety.jail.lines import MOST_LINE_BYTES
 from localdistill.safety.jail.sandbox_exec import sandbox_command
 
@@ -28,6 +29,7 @@ START_S = 60.0
 """How long an inmate may take until it can be handed its program, on a machine that is busy."""
 _GRACE_S = 60.0
 _END_S = 5.0
+_LOOK_S = 1.0
 _WATCH_S = 0.05
 
 
@@ -36,14 +38,20 @@ class Limits:
     """What a program may use."""
 
     timeout_s: float = 10.0
-    """Wall clock, from when it is handed over."""
+    """Processor time, so that what else runs does not decide; on the wall clock three times as much, from when it is
+    handed over."""
     memory_bytes: int = 1 << 30
     output_bytes: int = 1 << 20
     """Of what it prints."""
 
     @property
+    def wall_s(self) -> float:
+        """Most time on the wall clock."""
+        return 3 * self.timeout_s
+
+    @property
     def cpu_s(self) -> int:
-        """Processor time, above the wall clock: a backstop should whoever watches be stopped."""
+        """Processor time at which the kernel itself ends a process: a backstop should whoever watches be stopped."""
         return math.ceil(self.timeout_s) + 2
 
 
@@ -118,7 +126,7 @@ class Cell:
         confined, outside = sandbox_command()
         plan = {**own, "role": role, "control": self._control.out, "outside": outside, "forks": not outside,
                 "memory_bytes": limits.memory_bytes, "cpu_s": limits.cpu_s,
-                "most_s": START_S + limits.timeout_s + _GRACE_S}
+                "timeout_s": limits.timeout_s, "most_s": START_S + limits.wall_s + _GRACE_S}
         passed = [self._control.out, *(number for number in own.values() if number >= 0)]
         try:
             self._process: Process = start_bare("localdistill.safety.jail.keeper", json.dumps(plan), before=confined,
@@ -211,10 +219,14 @@ class Cell:
         """Why it did not come to its end."""
         if self.is_over_memory():
             return f"it took more than {self.limits.memory_bytes >> 20} MB of memory"
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or self.is_over_time():
             return f"it took longer than {self.limits.timeout_s:g} s"
         ends_within(self._process, _END_S)
         return f"the process of the tests ended ({self.ending()})"
+
+    def is_over_time(self) -> bool:
+        """Whether it was ended for its processor time; it must have ended."""
+        return ends_within(self._process, _LOOK_S) and self._process.returncode == OVER_TIME
 
     def ending(self) -> str:
         """How it ended, once it has."""

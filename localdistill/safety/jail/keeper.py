@@ -20,7 +20,9 @@ from localdistill.safety.jail.walls import Enclosure
 
 FAILED = 70
 """Exit code of an inmate that did not come to its work."""
-_POLL_S = 0.02
+OVER_TIME = 75
+"""Exit code of a keeper whose inmate used more processor time than it may."""
+_LOOK_S = 0.05
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
         _inmate(role, plan, enclosure, nothing)
     for number in _own_files(plan):
         os.close(number)
-    os._exit(_keep(child, plan["control"], plan["most_s"]))
+    os._exit(_keep(child, plan["control"], plan["most_s"], plan["timeout_s"]))
 
 
 def _own_files(plan: dict[str, Any]) -> list[int]:
@@ -42,8 +44,9 @@ def _own_files(plan: dict[str, Any]) -> list[int]:
     return [plan[name] for name in ("job", "said", "asked", "answered", "stdin", "stdout") if plan[name] >= 0]
 
 
-def _keep(child: int, control: int, most_s: float) -> int:
-    """Wait for the inmate; kill it when the control pipe closes or the time is over."""
+def _keep(child: int, control: int, most_s: float, cpu_s: float) -> int:
+    """Wait for the inmate; kill it when the control pipe closes, or when it had its time, of the clock or of the
+    processor."""
     deadline, watched = time.monotonic() + most_s, [control]
     with contextlib.suppress(OSError, AttributeError):
         watched.append(os.pidfd_open(child))
@@ -52,13 +55,20 @@ def _keep(child: int, control: int, most_s: float) -> int:
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
-        left = deadline - time.monotonic()
-        ready, _, _ = select.select(watched, [], [], max(0.0, left if len(watched) > 1 else min(left, _POLL_S)))
-        if control in ready or left <= 0:
+        ready, _, _ = select.select(watched, [], [], _LOOK_S)
+        is_over = _cpu_s(child) > cpu_s
+        if control in ready or time.monotonic() > deadline or is_over:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return 128 + signal.SIGKILL
+            return OVER_TIME if is_over else 128 + signal.SIGKILL
+
+
+def _cpu_s(process: int) -> float:
+    """Processor time of all threads of a process, by the clock that Linux has for each."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime((~process << 3) | 2)
+    return 0.0
 
 
 def _inmate(role: Any, plan: dict[str, Any], enclosure: Enclosure, nothing: int) -> None:

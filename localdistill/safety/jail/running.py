@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
@@ -88,10 +88,12 @@ def examine(program: str, tests: Exam, limits: Limits, least_level: int = 1,
         confinement = prisoner.confinement()
         for one in (confinement, examiner.confinement()):
             require_level(one, least_level)
-        deadline = time.monotonic() + limits.timeout_s
+        deadline = time.monotonic() + limits.wall_s
         prisoner.hand_over({"program": program, "as": "module"})
         examiner.hand_over({"parts": list(tests.parts), "names": list(tests.names), "before": tests.before})
-        return _verdicts(examiner, deadline, confinement, cancel)
+        found = _verdicts(examiner, deadline, confinement, cancel)
+        is_over = bool(found.ended) and time.monotonic() < deadline and prisoner.is_over_time()
+        return replace(found, ended=prisoner.why_over(deadline)) if is_over else found
 
 
 def _verdicts(examiner: Cell, deadline: float, confinement: Confinement, cancel: Cancel | None) -> ExamResult:
@@ -129,13 +131,13 @@ def run_script(program: str, given: str, limits: Limits, least_level: int = 1, c
         printed.close_into()
         confinement = cell.confinement()
         require_level(confinement, least_level)
-        deadline = time.monotonic() + limits.timeout_s
+        deadline = time.monotonic() + limits.wall_s
         cell.hand_over({"program": program, "as": "script"})
         output, ended = _printed(printed.out, deadline, limits, cancel)
         if not ended:
             said = next(iter(cell.messages(min(deadline, time.monotonic() + _LOOK_S))), {})
             ended = "" if "ended" in said else f"it raised {said['raised']}: {said.get('says', '')}" if (
-                "raised" in said) else "it ended its process"
+                "raised" in said) else cell.why_over(deadline) if cell.is_over_time() else "it ended its process"
         return Ran(output.decode("utf-8", "replace"), ended, confinement)
 
 

@@ -4,11 +4,10 @@ everything else as a reference. Reading one runs nothing and makes nothing but w
 from __future__ import annotations
 
 import builtins
-import datetime
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from fractions import Fraction
+from importlib import import_module
 from typing import Any, cast
 
 MOST_VALUES = 200_000
@@ -69,6 +68,9 @@ class Packer:
         if kind in _TAKEN_APART:
             name, parts = _TAKEN_APART[kind]
             return {"is": name, "of": parts(value)}
+        for (module, name), parts in _TAKEN_APART_WHERE_LOADED.items():
+            if getattr(sys.modules.get(module), name, None) is kind:
+                return {"is": name, "of": parts(value)}
         return None
 
 
@@ -81,13 +83,16 @@ _TAKEN_APART: dict[type, tuple[str, Callable[[Any], Any]]] = {
     range: ("range", lambda value: [hex(part) for part in (value.start, value.stop, value.step)]),
     type(...): ("ellipsis", lambda value: None),
     type(NotImplemented): ("not_implemented", lambda value: None),
-    Decimal: ("decimal", Decimal.__str__),
-    Fraction: ("fraction", lambda value: [hex(value.numerator), hex(value.denominator)]),
-    datetime.datetime: ("datetime", datetime.datetime.isoformat),
-    datetime.date: ("date", datetime.date.isoformat),
-    datetime.time: ("time", datetime.time.isoformat),
-    datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
 }
+_TAKEN_APART_WHERE_LOADED: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("decimal", "Decimal"): str,
+    ("fractions", "Fraction"): lambda value: [hex(value.numerator), hex(value.denominator)],
+    ("datetime", "datetime"): lambda value: value.isoformat(),
+    ("datetime", "date"): lambda value: value.isoformat(),
+    ("datetime", "time"): lambda value: value.isoformat(),
+    ("datetime", "timedelta"): lambda value: [value.days, value.seconds, value.microseconds],
+}
+"""Of modules that are only loaded when somebody has loaded them."""
 
 
 def unpack(form: Any, resolve: Resolve, depth: int = 0) -> Any:
@@ -137,10 +142,10 @@ _FROM_PARTS: Mapping[str, Callable[[Any], Any]] = {
     "range": lambda of: range(*(int(part, 16) for part in of)),
     "ellipsis": lambda of: ...,
     "not_implemented": lambda of: NotImplemented,
-    "decimal": Decimal,
-    "fraction": lambda of: Fraction(int(of[0], 16), int(of[1], 16)),
-    "datetime": datetime.datetime.fromisoformat,
-    "date": datetime.date.fromisoformat,
-    "time": datetime.time.fromisoformat,
-    "timedelta": lambda of: datetime.timedelta(*of),
+    "Decimal": lambda of: import_module("decimal").Decimal(of),
+    "Fraction": lambda of: import_module("fractions").Fraction(int(of[0], 16), int(of[1], 16)),
+    "datetime": lambda of: import_module("datetime").datetime.fromisoformat(of),
+    "date": lambda of: import_module("datetime").date.fromisoformat(of),
+    "time": lambda of: import_module("datetime").time.fromisoformat(of),
+    "timedelta": lambda of: import_module("datetime").timedelta(*of),
 }

@@ -3,11 +3,12 @@ and does not hold counts for nothing. Runs in the jail's processes only."""
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import json
 import mmap
 import os
 import resource
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -75,7 +76,7 @@ class Enclosure:
 
     def _files_hold(self) -> bool:
         """A file that was within reach a moment ago is not any more, and nothing readable can be changed."""
-        tried = [(self._known_file, os.O_RDONLY), (self._known_file, os.O_WRONLY), (socket.__file__, os.O_WRONLY)]
+        tried = [(self._known_file, os.O_RDONLY), (self._known_file, os.O_WRONLY), (json.__file__, os.O_WRONLY)]
         tries: list[Callable[[], object]] = [partial(_open, path, how) for path, how in tried]
         tries.append(partial(os.listdir, "/proc/self"))
         return all(map(_fails, tries))
@@ -110,11 +111,12 @@ def _limit(memory_bytes: int, cpu_s: int, counts_own_tasks: bool) -> None:
 def _network_holds() -> bool:
     """No datagram leaves, not even to this machine."""
     try:
-        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)  # without the module around it, which loads slowly
     except OSError:
         return True
-    with probe:
-        return all(_fails(partial(probe.sendto, b"?", (host, 9))) for host in ("127.0.0.1", "192.0.2.1"))
+    holds = all(_fails(partial(probe.sendto, b"?", (host, 9))) for host in ("127.0.0.1", "192.0.2.1"))
+    probe.close()
+    return holds
 
 
 def _memory_holds(memory_bytes: int) -> bool:

@@ -127,6 +127,41 @@ async def test_a_saved_selection_opens_in_traces() -> None:
 
 
 @piloted
+async def test_what_is_removed_is_listed_with_its_reason_and_opens_in_traces() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS - 5} kept")
+        await pilot.press("v")
+        text = await shows(pilot, app, "removed: verified 5")
+        assert text.count("score 0") >= 5
+        await until(pilot, lambda: app.screen.query_one("#removed", PagedTable).has_focus)
+        await pilot.press("enter")
+        await shows(pilot, app, "1 trace")
+        await shows(pilot, app, "filter: trace_id =")
+
+
+@piloted
+async def test_removals_are_those_of_the_filters_as_they_stand_here() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS - 5} kept")
+        await pilot.press("down", "space")
+        await shows(pilot, app, f"{QUESTIONS} traces → {QUESTIONS} kept")
+        await pilot.press("v")
+        await shows(pilot, app, "removed: nothing")
+
+
+@piloted
+async def test_the_table_of_verdicts_opens() -> None:
+    app = LocalDistillApp(doubling(), start="select")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS - 5} kept")
+        await pilot.press("b")
+        text = await shows(pilot, app, f"{QUESTIONS - 5} right")
+        assert "5 wrong, 0 undecided" in text
+
+
+@piloted
 async def test_nothing_can_be_chosen_before_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     may_look = threading.Event()
     monkeypatch.setattr("tui.screens.select.saved_selections", lambda w: (may_look.wait(30), saved_selections(w))[1])

@@ -24,11 +24,12 @@ class IfEvalTask(FileTask):
     @classmethod
     def samples(cls) -> Sequence[TaskSample]:
         """Rows of a file, and how their items are scored."""
-        rows = [{"key": n, "prompt": f"Name {n} jars.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-                for n in (2, 3)]
+        rows: list[dict[str, object]] = [
+            {"key": n, "prompt": f"Name {n} jars.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+            for n in (2, 3)]
         return (TaskSample(rows, ["Name 2 jars.", "Name 3 jars."], "Red and blue.", "Red, blue."),)
 
     def category(self, prompt: Prompt) -> str:
         """What its first instruction is about: `keywords`, `length_constraints` and so on."""
-        first = next(iter(prompt.metadata.get("constraints") or ()), {})
-        return str(first.get("kind", "")).partition(":")[0]
+        constraints = prompt.metadata.get("constraints") or ({},)
+        return str(constraints[0].get("kind", "")).partition(":")[0]

@@ -6,7 +6,7 @@ stated instructions were kept, whose ratio is the accuracy at the level of instr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
@@ -31,5 +31,5 @@ class IfEvalTask(FileTask):
 
     def category(self, prompt: Prompt) -> str:
         """What its first instruction is about: `keywords`, `length_constraints` and so on."""
-        constraints = prompt.metadata.get("constraints") or ({},)
+        constraints: Sequence[Mapping[str, object]] = prompt.metadata.get("constraints") or ({},)
         return str(constraints[0].get("kind", "")).partition(":")[0]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
     )
     from localdistill.api.models.likelihood import score_continuations, scorer_of
+    from localdistill.api.models.students import (  # fmt: skip
+        StudentKind, StudentReport, StudentStep, examine_student, student_kinds,
+    )
     from localdistill.api.recipes.checking import problems_before_run
     from localdistill.api.recipes.from_little import augmentation_names, recipe_from_little, writing_engine
     from localdistill.api.recipes.from_store import recipe_from_store

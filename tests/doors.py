@@ -45,7 +45,7 @@ from localdistill.tasks.items import ItemSource
 from localdistill.trainers._rows import check_groups
 from localdistill.trainers.job import TrainingJob
 from tests.faults import Rule, Script, Step, fault_server
-from tests.tiny_models import edit_json, tiny_model
+from tests.tiny_models import edit_json, tiny_adapter, tiny_model
 
 ROW: dict[str, Any] = {
     "trace_id": "t1", "prompt_id": "p1", "question": "What is 1 + 1?", "reference": "2", "reasoning": "Easy.",
@@ -153,7 +153,8 @@ def try_exporter(family: Family, name: str, sample: ExporterSample, place: Path)
         (output / file).write_bytes(b"")
     exporter = built(family, name, sample, place)
     exporter.check(student, False, 64)
-    made = exporter.export(ExportJob(student, output, "NAME", False), silent, Cancel())
+    made = exporter.export(ExportJob(student, output, "NAME", False, adapter=tiny_adapter(student, place / "adapter")),
+                           silent, Cancel())
     assert {path.name for path in made} >= set(sample.made) and all(path.is_file() for path in made)
     for file, text in sample.made.items():
         assert text.encode() in (output / file).read_bytes()

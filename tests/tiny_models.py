@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
+
 CORPUS = (
     "Question: a farmer has 12 apples and gives away 5. How many apples are left?",
     "First subtract: 12 - 5 = 7. So the answer is 7.",
@@ -62,12 +64,7 @@ STRICT_TEMPLATE = """{%- for message in messages -%}
 {% endif -%}"""
 """ChatML that refuses system messages and roles that do not alternate."""
 
-ARCHITECTURES = {
-    "llama": ("LlamaConfig", "LlamaForCausalLM"),
-    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
-    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
-    "mistral": ("MistralConfig", "MistralForCausalLM"),
-}
+KINDS = {kind.model_type: kind for kind in ARCHITECTURES.values()}
 
 
 def tiny_tokenizer(folder: Path, vocab: int = 400, chat_template: str = CHAT_TEMPLATE) -> int:
@@ -106,15 +103,12 @@ def tiny_model(folder: Path | str, arch: str = "llama", hidden: int = 64, layers
 
     Other keys of the model's config go into `overrides`.
     """
-    import torch
-    import transformers
     from tokenizers import Tokenizer
 
     folder = Path(folder)
     size = tiny_tokenizer(folder, vocab, chat_template)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     stop, pad = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
-    config_class, model_class = ARCHITECTURES[arch]
     settings: dict[str, Any] = {
         "vocab_size": size, "hidden_size": hidden, "intermediate_size": hidden * 2, "num_hidden_layers": layers,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
@@ -123,9 +117,55 @@ def tiny_model(folder: Path | str, arch: str = "llama", hidden: int = 64, layers
     }
     if arch == "qwen3":
         settings["head_dim"] = hidden // 4
-    config = getattr(transformers, config_class)(**(settings | overrides))
+    write_model(folder, KINDS[arch], settings | overrides, seed)
+    return folder
+
+
+def write_model(folder: Path, kind: Architecture, settings: dict[str, Any], seed: int) -> None:
+    """Weights and config.json of a random model of `kind` with these settings, into `folder`."""
+    import torch
+    import transformers
+
+    config = getattr(transformers, kind.config_class)(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(transformers, model_class)(config)
+        model = getattr(transformers, kind.name)(config)
     model.to(torch.float32).save_pretrained(folder, safe_serialization=True)
+
+
+def tiny_of(kind: Architecture, folder: Path | str, seed: int = 0, pieces: str = "", **overrides: Any) -> Path:
+    """A random student of `kind` with all that is special about it; `pieces` is a tokenizer of `tiny_pieces` that it
+    has instead of a byte-level one."""
+    from tests.tiny_tokenizers import tiny_pieces
+
+    folder = Path(folder)
+    settings = {"tie_word_embeddings": True, "num_hidden_layers": 2} | dict(kind.tiny) | overrides
+    if not pieces:
+        return tiny_model(folder, kind.model_type, layers=settings.pop("num_hidden_layers"),
+                          tied=settings.pop("tie_word_embeddings"), seed=seed, **settings)
+    size, begin, stop, pad = tiny_pieces(folder, pieces)
+    write_model(folder, kind, {
+        "vocab_size": size, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": begin, "eos_token_id": stop,
+        "pad_token_id": pad, "initializer_range": 0.1, **settings}, seed)
+    return folder
+
+
+def tiny_adapter(student: Path, folder: Path, rank: int = 4) -> Path:
+    """An adapter of random numbers over every linear layer of `student`, in `folder`."""
+    import torch
+
+    from localdistill.modelfiles.adapter import write_adapter
+    from localdistill.modelfiles.folder import ModelFolder
+
+    opened, tensors = ModelFolder.open(student), {}
+    draw = torch.Generator().manual_seed(5)
+    for name, (_, info) in sorted(opened.tensors.items()):
+        layer = name.removesuffix(".weight")
+        if layer.rpartition(".")[2] in opened.kind.linear_layers and len(info.shape) == 2:
+            out_features, in_features = info.shape
+            for side, shape in (("A", (rank, in_features)), ("B", (out_features, rank))):
+                tensors[f"base_model.model.{layer}.lora_{side}.weight"] = 0.1 * torch.randn(shape, generator=draw)
+    targets = sorted({name.split(".")[-3] for name in tensors})
+    write_adapter(folder, tensors, rank=rank, alpha=2.0 * rank, dropout=0, targets=targets, tags=(), tied=True)
     return folder

@@ -16,6 +16,7 @@ from localdistill.cli import (
     items,
     keys,
     logprobs,
+    models,
     output,
     prompts,
     recipes,
@@ -75,6 +76,7 @@ scores.register(app)
 exports.register(app)
 chat.register(app)
 logprobs.register(app)
+models.register(app)
 keys.register(app)
 doctor.register(app)
 

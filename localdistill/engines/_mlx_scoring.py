@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache
 
 from localdistill.core.events import Cancel
 from localdistill.engines._continuations import Ids, ScoringBatch, ScoringTarget
@@ -22,9 +22,9 @@ class MlxScorer:
     """Scores batches with one model. What it finds for a target does not depend on the others of the batch, except
     through the rounding of the arithmetic."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._tied = bool(model.args.tie_word_embeddings)
+    def __init__(self, model: Any, tied: bool, cap: float | None = None) -> None:
+        """`tied`: whether its head is the embedding. `cap`: where its logits are bent to stay below a size."""
+        self._model, self._tied, self._cap = model, tied, cap
         self._beginning: Ids = ()
         self._kept: list[KVCache] = []
 
@@ -58,7 +58,7 @@ class MlxScorer:
             return None
         if beginning != self._beginning:
             self._beginning, self._kept = (), []  # let go before the next one is read
-            kept = make_prompt_cache(self._model)
+            kept = [KVCache() for _ in self._model.layers]  # which also layers with a window read right
             self._model.model(mx.array([beginning]), kept)
             mx.eval([cache.state for cache in kept])
             self._beginning, self._kept = beginning, kept
@@ -72,9 +72,8 @@ class MlxScorer:
         return copies
 
     def _logits(self, hidden: mx.array) -> mx.array:
-        if self._tied:
-            return self._model.model.embed_tokens.as_linear(hidden)
-        return self._model.lm_head(hidden)
+        logits = self._model.model.embed_tokens.as_linear(hidden) if self._tied else self._model.lm_head(hidden)
+        return logits if self._cap is None else mx.tanh(logits / self._cap) * self._cap
 
     def _head_width(self) -> int:
         owner = self._model.model.embed_tokens if self._tied else self._model.lm_head

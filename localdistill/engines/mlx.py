@@ -56,7 +56,7 @@ class MlxEngine(StudentEngine):
     @property
     def context_length(self) -> int:
         """Without what lies beyond the student's window, which mlx-lm does not compute for these kinds."""
-        return min(self.folder.context_length, self.folder.window or self.folder.context_length)
+        return self.folder.mlx_context_length
 
     def identity(self) -> str:
         """As of every student, and how its layers are held."""
@@ -130,7 +130,7 @@ class MlxEngine(StudentEngine):
             return
         from localdistill.engines._mlx_scoring import MlxScorer
 
-        scorer = MlxScorer(self._load())
+        scorer = MlxScorer(self._load(), self.folder.tied_embeddings, self.folder.kind.logit_cap(self.folder.config))
         yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
                                   self.options.max_batch_tokens, branches=True)
 

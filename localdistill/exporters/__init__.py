@@ -4,6 +4,7 @@
 from localdistill.core.registry import Family
 
 EXPORTERS = Family("exporter", __name__, {
+    "adapter_gguf": "AdapterGgufExporter",
     "gguf": "GgufExporter",
     "ollama": "OllamaExporter",
 })

@@ -17,6 +17,10 @@ Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
 """Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
 
 
+ADAPTER_SUFFIX = "-lora.gguf"
+"""How a file ends that holds an adapter, which runs beside a base and not by itself."""
+
+
 @dataclass(frozen=True)
 class ExportJob:
     """What is exported. Nothing written may hold an absolute path, a user, a host or a private address."""
@@ -34,6 +38,8 @@ class ExportJob:
     """How files are measured; None when there is nothing to measure them on."""
     trained: TrainedModel | None = None
     """What the merged model was made of; None when it is the base alone."""
+    adapter: Path | None = None
+    """Folder of the adapter that was merged; None when the model is the base alone."""
 
     @property
     def used_tokens(self) -> int:

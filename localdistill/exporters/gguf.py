@@ -19,8 +19,9 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
+from localdistill.exporters.gguf_parts.holding import holding_of
 from localdistill.exporters.gguf_parts.quantizer import quantize
-from localdistill.exporters.gguf_parts.writer import convert_to_gguf, require_convertible
+from localdistill.exporters.gguf_parts.writer import FileType, TooLarge, convert_to_gguf, require_convertible
 from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
@@ -29,9 +30,10 @@ from localdistill.scorecard import ScoreCard
 
 __all__ = ["GgufExporter", "convert_to_gguf"]
 
-Quant = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0"]
+Quant = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0"]
 
-_BITS = {"F16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9, "Q4_K_S": 4.6, "Q4_0": 4.6}
+_BITS = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9,
+         "Q4_K_S": 4.6, "Q4_0": 4.6}
 _SPARE = 1.1
 
 
@@ -44,7 +46,8 @@ class GgufExporter:
         """What to write and how strictly to compare."""
 
         quants: tuple[Quant, ...] = Field(("F16", "Q8_0", "Q4_K_M"), min_length=1)
-        """File types to write. F16 is always made and gated; it is kept only when it is in this list."""
+        """File types to write. F16 is always made and gated, or BF16 where a weight is too large for F16; it is kept
+        only when F16 is in this list."""
         parity_strings: tuple[str, ...] = ()
         """Strings that the tokenizers are compared on, beside the 1,000 built-in ones."""
         parity_prompts: tuple[str, ...] = ()
@@ -76,16 +79,18 @@ class GgufExporter:
         check; `parity.json` stays then, and no GGUF does."""
         job.output.mkdir(parents=True, exist_ok=True)
         self._require_space(job)
-        source = job.output / f"{job.name}-F16.gguf.partial"
+        source = job.output / f"{job.name}-16bit.gguf.partial"
         written: list[Path] = []
         try:
             with writing(source, "the export"):
-                self._convert(job, source, emit, cancel)
-                report = self._gate(job, source, emit, cancel)
-                written += self._quantized(job, source, emit, cancel)
-                if "F16" in self.options.quants:
-                    os.replace(source, job.output / f"{job.name}-F16.gguf")
-                    written.insert(0, job.output / f"{job.name}-F16.gguf")
+                kind = self._convert(job, source, emit, cancel)
+                report = self._gate(job, source, kind, emit, cancel)
+                written += self._others(job, source, kind, emit, cancel)
+                if {"F16", kind} & set(self.options.quants):
+                    os.replace(source, job.output / f"{job.name}-{kind}.gguf")
+                    written.insert(0, job.output / f"{job.name}-{kind}.gguf")
+                for file in written:
+                    emit(Noted(holding_of(file, file.stem.removeprefix(f"{job.name}-")).sentence(file.name)))
                 measured = job.measure(written) if job.measure and self.options.measure else ()
                 beside = self._write_beside(job, written, report, measured)
         except BaseException:
@@ -96,38 +101,53 @@ class GgufExporter:
         emit(Noted("parity gate passed; wrote " + ", ".join(file.name for file in written)))
         return [*written, *beside]
 
-    def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> None:
+    def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> Literal["F16", "BF16"]:
+        """Write the 16-bit file, and say of which type it is."""
+        try:
+            self._write(job, source, "F16", emit, cancel)
+        except TooLarge as error:
+            emit(Warned(f"{error.message}: the 16-bit file is BF16"))
+            self._write(job, source, "BF16", emit, cancel)
+            return "BF16"
+        return "F16"
+
+    def _write(self, job: ExportJob, output: Path, kind: Literal["F32", "F16", "BF16"], emit: Emit,
+               cancel: Cancel) -> None:
         facts = {"license": ", ".join(licences_of(job.card))} if licences_of(job.card) else {}
-        convert_to_gguf(job.merged, source, "F16", name=job.name, thinks=job.thinks, facts=facts,
+        convert_to_gguf(job.merged, output, kind, name=job.name, thinks=job.thinks, facts=facts,
                         used_tokens=job.used_tokens, tick=_ticker(emit, cancel))
 
-    def _gate(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> ParityReport:
+    def _gate(self, job: ExportJob, source: Path, kind: FileType, emit: Emit, cancel: Cancel) -> ParityReport:
         emit(Progressed("comparing the GGUF with the trained model", 0, 0))
         report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
                               prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens,
-                              trained=job.trained)
+                              trained=job.trained, file_type=kind)
         report.write(job.output / PARITY_FILE)
         for item in report.items:
             emit(Measured(f"parity {item.name}", float(item.figure)))
         if report.compute == "bfloat16":
             emit(Warned("memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
         if job.trained is not None and job.trained.held:
-            kind = job.trained.held.upper()
-            emit(Warned(f"the adapter was trained on {kind} weights and is merged into the full ones, which "
+            held = job.trained.held.upper()
+            emit(Warned(f"the adapter was trained on {held} weights and is merged into the full ones, which "
                                   "answer differently", "the line 'trained' of the gate says by how much; "
                                   "quantization = \"none\" in [train] avoids it"))
         report.require()
         return report
 
-    def _quantized(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> list[Path]:
-        wanted = [kind for kind in dict.fromkeys(self.options.quants) if kind != "F16"]
+    def _others(self, job: ExportJob, source: Path, made: FileType, emit: Emit, cancel: Cancel) -> list[Path]:
+        """The files beside the 16-bit one: whole ones from the model, the others from it."""
+        wanted = [kind for kind in dict.fromkeys(self.options.quants) if kind not in ("F16", made)]
         written: list[Path] = []
         try:
             for number, kind in enumerate(wanted):
                 cancel.check()
-                emit(Progressed(f"quantizing to {kind}", number, len(wanted), "files"))
                 file = job.output / f"{job.name}-{kind}.gguf"
-                quantize(source, file, kind, cancel)
+                if kind in ("F32", "BF16"):
+                    self._write(job, file, kind, emit, cancel)
+                else:
+                    emit(Progressed(f"quantizing to {kind}", number, len(wanted), "files"))
+                    quantize(source, file, kind, cancel)
                 written.append(file)
         except BaseException:
             _remove(written)

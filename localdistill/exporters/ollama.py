@@ -19,7 +19,7 @@ from localdistill.exporters.gguf_parts.card import licences_of
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 
-_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q4_K_S", "Q4_0", "F16")
+_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q4_K_S", "Q4_0", "F16", "BF16", "F32")
 _DEFAULT_CONTEXT = 4096
 
 
@@ -66,7 +66,7 @@ class OllamaExporter:
         folder = ModelFolder.open(job.merged)
         tokenizer = StudentTokenizer(job.merged)
         stops = [text for token in tokenizer.stop_token_ids if (text := tokenizer.token(token))]
-        context = min(folder.window or folder.context_length,
+        context = min(folder.gguf_context_length,
                       self.options.num_ctx or job.used_tokens or _DEFAULT_CONTEXT)
         text = modelfile(weights.name, context, list(dict.fromkeys([*stops, *self.options.stop])),
                          self.options.temperature, self.options.system, ", ".join(licences_of(job.card)))

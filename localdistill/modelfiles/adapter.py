@@ -62,6 +62,7 @@ class AdapterFolder:
     path: Path
     scaling: float
     """alpha / rank."""
+    rank: int
     token_ids: tuple[int, ...]
     """Tokens whose rows are trained."""
     tensors: Mapping[str, TensorInfo]
@@ -79,7 +80,7 @@ class AdapterFolder:
             raise ModelFileError(f"{folder} has no {file.name}", "this is not an adapter folder") from None
         rank, alpha = _checked_config(config, file)
         tensors = read_header(folder / "adapter_model.safetensors")
-        adapter = cls(folder, alpha / rank, _checked_tokens(config, file, student), tensors,
+        adapter = cls(folder, alpha / rank, rank, _checked_tokens(config, file, student), tensors,
                       str(config.get(_FITTED_TO) or ""))
         adapter._check_tensors(rank, student)
         return adapter
@@ -143,17 +144,19 @@ class AdapterFolder:
         name = f"{_PREFIX}{layer}.token_adapter.trainable_tokens_delta"
         return self._tensor(name) if name in self.tensors else None
 
-    def apply(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """The student's tensor `name` with this adapter merged in, computed in float32, in the dtype of `weight`."""
-        layer = name.removesuffix(".weight")
+    def apply(self, name: str, weight: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The student's tensor `name`, or the rows of it from `first` on that `weight` holds, with this adapter merged
+        in, computed in float32, in the dtype of `weight`."""
+        layer, last = name.removesuffix(".weight"), first + len(weight)
         if layer in self.layers:
             down, up = self.factors(layer)
-            return (weight.float() + self.scaling * (up @ down)).to(weight.dtype)
+            return (weight.float() + self.scaling * (up[first:last] @ down)).to(weight.dtype)
         rows = self.rows(layer) if layer in ("model.embed_tokens", "lm_head") else None
-        if rows is None:
+        here = [place for place, token in enumerate(self.token_ids) if first <= token < last]
+        if rows is None or not here:
             return weight
         merged = weight.clone()
-        merged[list(self.token_ids)] = rows.to(weight.dtype)
+        merged[[self.token_ids[place] - first for place in here]] = rows[here].to(weight.dtype)
         return merged
 
 

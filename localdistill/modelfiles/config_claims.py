@@ -8,21 +8,26 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from localdistill.modelfiles.architectures.base import Config, block_shapes
+from localdistill.modelfiles.architectures.base import FULL, SLIDING, Architecture, Config
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _MOST = 1 << 31
 """Larger than any width, vocabulary or context."""
 _NEEDED = ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads")
-_WHOLE = ("intermediate_size", "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window")
-_AMOUNTS = ("rms_norm_eps", "rope_theta", "attention_dropout", "initializer_range", "partial_rotary_factor")
+_WHOLE = ("intermediate_size", "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window",
+          "original_max_position_embeddings", "sliding_window_pattern", "no_rope_layer_interval")
+_AMOUNTS = ("rms_norm_eps", "rope_theta", "rope_local_base_freq", "attention_dropout", "initializer_range",
+            "partial_rotary_factor", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
 _NEVER_NULL = ("rms_norm_eps",)
 _MAY_BE_ZERO = ("attention_dropout", "initializer_range")
-_SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window", "use_cache")
-_TEXTS = ("hidden_act", "model_type", "dtype", "torch_dtype")
+_SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window", "use_cache",
+             "use_bidirectional_attention")
+_TEXTS = ("hidden_act", "hidden_activation", "model_type", "dtype", "torch_dtype")
 _ROPES = ("rope_parameters", "rope_scaling")
 _ROPE_AMOUNTS = ("rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor",
-                 "beta_fast", "beta_slow")
+                 "beta_fast", "beta_slow", "partial_rotary_factor")
+_ROPE_FACTORS = ("short_factor", "long_factor")
+_LAYER_LISTS = ("layer_types", "no_rope_layers")
 _BLOCK = re.compile(r"model\.layers\.(\d+)\.")
 _MOST_DIGITS = 6
 
@@ -33,12 +38,17 @@ def wrong_value(config: Config) -> str:
         value: Any = config.get(key)
         if not (value is None and key in _WHOLE) and not (_is_whole(value) and 0 < value < _MOST):
             return f"{key} must be a positive whole number, not {shown(value)}"
-    for place in _ROPES:
-        if config.get(place) is not None and not isinstance(config[place], dict):
-            return f"{place} must be a table, not {shown(config[place])}"
+    first = config.get("max_window_layers")
+    if first is not None and not (_is_whole(first) and 0 <= first < _MOST):
+        return f"max_window_layers must be a whole number, not {shown(first)}"
     amounts = {key: config.get(key) for key in _AMOUNTS}
-    for place in _ROPES:
-        amounts |= {f"{place}.{key}": (config.get(place) or {}).get(key) for key in _ROPE_AMOUNTS}
+    for place, stated in _rope_tables(config).items():
+        if not isinstance(stated, dict):
+            return f"{place} must be a table, not {shown(stated)}"
+        amounts |= {f"{place}.{key}": stated.get(key) for key in _ROPE_AMOUNTS}
+        for key in _ROPE_FACTORS:
+            if stated.get(key) is not None and not isinstance(stated[key], list):
+                return f"{place}.{key} must be a list, not {shown(stated[key])}"
     for key, value in amounts.items():
         is_there = value is not None or (key in _NEVER_NULL and key in config)
         if is_there and not _is_amount(value, may_be_zero=key in _MAY_BE_ZERO):
@@ -50,9 +60,18 @@ def wrong_value(config: Config) -> str:
     return ""
 
 
-def wrong_claim(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What of `config`, whose values are right, cannot be true of a student with weights of these shapes, in words;
-    empty when nothing is."""
+def _rope_tables(config: Config) -> dict[str, Any]:
+    """What `config` says of rotary positions, by place; some kinds say it by kind of layer."""
+    found = {place: config[place] for place in _ROPES if config.get(place) is not None}
+    for place, stated in list(found.items()):
+        if isinstance(stated, dict):
+            found |= {f"{place}.{key}": stated[key] for key in (FULL, SLIDING) if stated.get(key) is not None}
+    return found
+
+
+def wrong_claim(kind: Architecture, config: Config, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What of the `config` of a `kind`, whose values are right, cannot be true of a student with weights of these
+    shapes, in words; empty when nothing is."""
     blocks = {found[1] for name in shapes if (found := _BLOCK.match(name))}
     far = next((number for number in blocks if len(number) > _MOST_DIGITS), None)
     if far is not None:
@@ -60,14 +79,15 @@ def wrong_claim(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> str:
     held, layers = {int(number) for number in blocks}, config["num_hidden_layers"]
     if len(held) != layers or max(held) != layers - 1:
         return f"num_hidden_layers says {layers:,}, and its files hold tensors of {len(held):,} layers"
-    types = config.get("layer_types")
-    if types is not None and not (isinstance(types, list) and len(types) == layers):
-        return f"layer_types does not say one kind for each of the {layers:,} layers"
+    for key in _LAYER_LISTS:
+        types = config.get(key)
+        if types is not None and not (isinstance(types, list) and len(types) == layers):
+            return f"{key} does not say one kind for each of the {layers:,} layers"
     rows = config["vocab_size"], config["hidden_size"]
     wanted: dict[str, tuple[int, ...]] = {EMBEDDING: rows, "model.norm.weight": rows[1:]}
     if HEAD in shapes:
         wanted[HEAD] = rows
-    of_block = block_shapes(config)
+    of_block = kind.shapes(config)
     for number in range(layers):
         wanted |= {f"model.layers.{number}.{part}.weight": shape for part, shape in of_block.items()}
     for name, shape in wanted.items():

@@ -29,6 +29,8 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _DIGESTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
              "special_tokens_map.json", *_TEMPLATE_FILES)
+_OF_OTHERS = ("ForCausalLM", "ForConditionalGeneration", "ForSequenceClassification", "LMHeadModel")
+"""How classes end that another kind of model may well have: such a name is no slip of the pen."""
 _MOST_FILES = 1_000
 """Files that the weights may be spread over."""
 _HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
@@ -76,6 +78,11 @@ class ModelFolder:
         return ARCHITECTURES[self.architecture]
 
     @property
+    def mlx_context_length(self) -> int:
+        """Most positions of a text that MLX reads as transformers does."""
+        return min(self.context_length, self.kind.mlx_limit(self.config) or self.context_length)
+
+    @property
     def hidden_size(self) -> int:
         """Width of the residual stream."""
         return int(self.config["hidden_size"])
@@ -93,7 +100,7 @@ class ModelFolder:
     @property
     def context_length(self) -> int:
         """Most positions in one sequence."""
-        return int(self.config.get("max_position_embeddings") or 2048)
+        return self.kind.context(self.config)
 
     @property
     def window(self) -> int | None:
@@ -101,6 +108,11 @@ class ModelFolder:
         of at most so many tokens is read as if there were no window."""
         window = self.kind.window(self.config)
         return int(window) if window is not None and window < self.context_length else None
+
+    @property
+    def gguf_context_length(self) -> int:
+        """Most positions of a text that llama.cpp reads as transformers does."""
+        return self.context_length if self.kind.gguf.computes_windows else self.window or self.context_length
 
     @property
     def tied_embeddings(self) -> bool:
@@ -151,9 +163,11 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     named = raw.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and len(named) == 1 else ""
     if architecture not in ARCHITECTURES:
-        raise ModelFileError(f"{file}: architectures {shown(architecture or named)} is not supported"
-                             f"{nearest(architecture[:100], ARCHITECTURES)}", f"supported: {', '.join(ARCHITECTURES)}")
-    model_type = ARCHITECTURES[architecture].model_type
+        meant = "" if architecture.endswith(_OF_OTHERS) else nearest(architecture[:100], ARCHITECTURES)
+        raise ModelFileError(f"{file}: architectures {shown(architecture or named)} is not supported{meant}",
+                             f"supported: {', '.join(ARCHITECTURES)}")
+    kind = ARCHITECTURES[architecture]
+    model_type = kind.model_type
     if raw.get("model_type", model_type) != model_type:
         raise ModelFileError(f"{file}: model_type {shown(raw.get('model_type'))} does not belong to {architecture}",
                              f"a {architecture} is of the type {model_type}")
@@ -164,13 +178,15 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     if wrong := wrong_value(raw):
         raise ModelFileError(f"{file}: {wrong}", "download the model again")
     kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
-    return kept | {"architectures": [architecture], "model_type": model_type}
+    return {"tie_word_embeddings": False, **kind.defaults, **kept, "architectures": [architecture],
+            "model_type": model_type}
 
 
 def _check_claims(folder: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[Path, TensorInfo]]) -> None:
     if EMBEDDING not in weights:
         raise ModelFileError(f"{folder} holds no {EMBEDDING}", "download the model again")
-    if wrong := wrong_claim(config, {name: info.shape for name, (_, info) in weights.items()}):
+    kind = ARCHITECTURES[config["architectures"][0]]
+    if wrong := wrong_claim(kind, config, {name: info.shape for name, (_, info) in weights.items()}):
         raise ModelFileError(f"{folder}: config.json does not belong to these weights: {wrong}",
                              "download the model again")
 

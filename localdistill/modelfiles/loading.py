@@ -109,7 +109,7 @@ def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.dev
     try:
         model, report = getattr(transformers, folder.architecture).from_pretrained(
             folder.path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            attn_implementation="sdpa", output_loading_info=True, **settings)
+            attn_implementation=folder.kind.attention, output_loading_info=True, **settings)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot load {folder.path}: {str(error).splitlines()[0]}",
                              "the weights do not fit config.json; download the model again") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import ModelFileError
+from localdistill.modelfiles.architectures.base import shortened
 from localdistill.modelfiles.config_claims import EMBEDDING, HEAD
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import import_transformers
@@ -42,12 +43,10 @@ def _difference(path: Path, digest: str) -> float:
 
     folder = ModelFolder.open(path)
     few = list(range(0, folder.vocab_size, max(1, folder.vocab_size // TOKENS)))[:TOKENS]
-    layers = min(LAYERS, folder.layers)
+    layers = min(max(LAYERS, folder.kind.mlx.least_layers(folder.config)), folder.layers)
     weights = _few_weights(folder, few, layers)
-    changed: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": len(few), "pad_token_id": None}
-    if isinstance(folder.config.get("layer_types"), list):
-        changed["layer_types"] = folder.config["layer_types"][:layers]
-    length = min(POSITIONS, folder.window or folder.context_length)
+    changed = {**shortened(folder.config, layers), "vocab_size": len(few), "pad_token_id": None}
+    length = min(POSITIONS, folder.mlx_context_length)
     ids = [(7 * place * place + 3 * place) % len(few) for place in range(length)]
     wanted = _by_transformers(folder, weights, changed, ids)
     mx = import_mlx()
@@ -76,13 +75,15 @@ def _by_transformers(folder: ModelFolder, weights: dict[str, torch.Tensor], chan
     transformers = import_transformers()
     import torch
 
-    config = getattr(transformers, folder.kind.config_class).from_dict({**folder.config, **changed})
+    config = getattr(transformers, folder.kind.config_class).from_dict(changed)
     with torch.device("meta"):
         model = getattr(transformers, folder.architecture)(config)
     model = model.to_empty(device="cpu").float()
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.__init__(config)  # its frequencies are computed, not stored
+        elif module._non_persistent_buffers_set:
+            model._init_weights(module)  # other numbers that are not stored
     model.load_state_dict({name: weight.float() for name, weight in weights.items()}, strict=False)
     if folder.tied_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight

@@ -105,6 +105,8 @@ def build_mlx_model(folder: ModelFolder, weights: Mapping[str, Any], dtype: Any,
     module = import_model_module(folder.kind.mlx.module)
     config = folder.kind.mlx_config({**folder.config, **(changed or {})})
     model = module.Model(module.ModelArgs.from_dict(config))
+    if folder.kind.mlx.takes_head_away and folder.tied_embeddings:
+        model.sanitize({})
     own = {name: weight.astype(dtype) for name, weight in weights.items()
            if not (folder.tied_embeddings and name == HEAD)}
     try:
@@ -112,6 +114,11 @@ def build_mlx_model(folder: ModelFolder, weights: Mapping[str, Any], dtype: Any,
     except ValueError as error:
         raise ModelFileError(f"cannot load {folder.path} into MLX: {str(error).splitlines()[0]}",
                              'train it in torch: train.use = "torch_lora"') from error
+    correction = folder.kind.embedding_scale(folder.config) / folder.kind.mlx_embedding_scale(folder.config)
+    if correction != 1.0:
+        from localdistill.modelfiles.mlx_embedding import CorrectedEmbedding
+
+        model.model.embed_tokens = CorrectedEmbedding(model.model.embed_tokens, correction)
     model.freeze()
     model.eval()
     return model

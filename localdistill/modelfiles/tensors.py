@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -137,6 +137,25 @@ def _same_range(versions: tuple[tuple[str, int, int], ...], start: int, other_st
 
 def read_tensor(path: Path, info: TensorInfo) -> torch.Tensor:
     """One tensor of the file that `info` was read from, on the CPU, in its stored dtype."""
+    return next(iter(read_pieces(path, info, 0)))[1]
+
+
+def read_pieces(path: Path, info: TensorInfo, values: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    """The same in pieces of whole rows of about `values` elements (0: in one): first row, and rows. One of a single
+    dimension comes as one piece."""
+    step = BORDERS.weight_values if values is None else values
+    width = prod(info.shape[1:]) if len(info.shape) > 1 else info.count
+    if not step or len(info.shape) < 2 or not info.count:
+        yield 0, _read(path, info)
+        return
+    each, size = max(1, step // width), DTYPE_BYTES.get(info.dtype, 0) * width
+    for first in range(0, info.shape[0], each):
+        last = min(info.shape[0], first + each)
+        yield first, _read(path, TensorInfo(info.name, info.dtype, (last - first, *info.shape[1:]),
+                                            info.start + first * size, info.start + last * size))
+
+
+def _read(path: Path, info: TensorInfo) -> torch.Tensor:
     import torch
 
     if info.dtype not in _TORCH_NAMES:
@@ -159,6 +178,15 @@ def write_tensors(path: Path, plan: Sequence[tuple[str, tuple[int, ...], torch.d
 
     The file appears whole at `path` or not at all. Raises ValueError when a produced tensor differs from the plan.
     """
+    def whole(name: str) -> Iterator[torch.Tensor]:
+        yield produce(name)
+
+    write_in_pieces(path, plan, whole)
+
+
+def write_in_pieces(path: Path, plan: Sequence[tuple[str, tuple[int, ...], torch.dtype]],
+                    produce: Callable[[str], Iterable[torch.Tensor]]) -> None:
+    """The same with tensors that come as pieces of their rows, one behind the other."""
     import torch
 
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -175,10 +203,14 @@ def write_tensors(path: Path, plan: Sequence[tuple[str, tuple[int, ...], torch.d
         with partial.open("wb") as file:
             file.write(struct.pack("<Q", len(header)) + header)
             for name, shape, dtype in plan:
-                tensor = produce(name)
-                if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
-                    raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, planned {shape} {dtype}")
-                file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+                rows = 0
+                for tensor in produce(name):
+                    rows += tensor.shape[0] if shape else 0
+                    if tuple(tensor.shape[1:]) != tuple(shape[1:]) or tensor.dtype != dtype:
+                        raise ValueError(f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, planned {shape} {dtype}")
+                    file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+                if shape and rows != shape[0]:
+                    raise ValueError(f"'{name}' has {rows} rows, planned {shape}")
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

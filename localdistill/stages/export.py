@@ -16,7 +16,7 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
 from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.base import ADAPTER_SUFFIX, ExportJob
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
@@ -66,7 +66,8 @@ def run(context: StageContext) -> None:
         context.note(f"arm '{arm}' was trained {len(trained)} times: this is that of seed {contestant.seed}")
     card = _card(context, contestant, cards)
     artifact = _artifact(context, contestant, card)
-    files = sorted(name for name in artifact.manifest["files"] if name.endswith(".gguf"))
+    files = sorted(name for name in artifact.manifest["files"] if name.endswith(".gguf")
+                   and not name.endswith(ADAPTER_SUFFIX))
     context.note(f"arm '{arm}': " + ", ".join(files))
     measured = MeasuredForms(())
     if MEASURED_FILE in artifact.manifest["files"]:
@@ -148,7 +149,8 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
     name = f"{context.recipe.name}-{contestant.name}".replace("_", "-")
     measurer = FormsMeasurer(context, contestant, merged, name) if context.recipe.evaluate else None
     trained = _trained(context, contestant) if contestant.adapter else None
-    job = ExportJob(merged, staging, name, bool(contestant.thinks), card, measurer, trained)
+    job = ExportJob(merged, staging, name, bool(contestant.thinks), card, measurer, trained,
+                    None if output is None else output / "adapter")
     (staging / PARITY_FILE).unlink(missing_ok=True)
     written: list[Path] = []
     for member in section.to:

@@ -22,7 +22,8 @@ class AdapterOptions(Options):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
     targets: str = "all-linear"
-    """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`."""
+    """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`, of a Phi
+    `qkv_proj,o_proj,gate_up_proj,down_proj`."""
 
     @field_validator("targets")
     @classmethod

@@ -1,23 +1,24 @@
-"""Merges an adapter into its student: a complete model folder, written tensor by tensor so that memory holds one
-weight at a time. Must not load the model, and must not change anything but weights and their dtype."""
+"""Merges an adapter into its student: a complete model folder, written in pieces of its tensors, so that
+memory holds no whole one. Must not load the model, and must not change anything but weights and their dtype."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from localdistill.core.errors import MissingExtra
+from localdistill.core.errors import LocalDistillError, MissingExtra
 from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.tensors import read_tensor, write_tensors
+from localdistill.modelfiles.tensors import read_pieces, write_in_pieces
 
 if TYPE_CHECKING:
     import torch
 
+_SPARE = 1.05
 _COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
            "chat_template.jinja", "chat_template.json")
 
@@ -66,16 +67,25 @@ def _write_weights(folder: ModelFolder, update: AdapterFolder | None, output: Pa
     names = sorted(name for name in folder.tensors if not (folder.tied_embeddings and name == "lm_head.weight"))
     done = 0
 
-    def produce(name: str) -> torch.Tensor:
+    def produce(name: str) -> Iterator[torch.Tensor]:
         nonlocal done
-        cancel.check()
-        weight = read_tensor(*folder.tensors[name]).float()
-        if held is not None:
-            weight = held(name, weight)
-        merged = weight if update is None else update.apply(name, weight)
+        for first, rows in read_pieces(*folder.tensors[name]):
+            cancel.check()
+            weight = rows.float()
+            if held is not None:
+                weight = held(name, weight)
+            yield (weight if update is None else update.apply(name, weight, first)).to(dtype)
         done += 1
         emit(Progressed("merge", done, len(names), "tensors"))
-        return merged.to(dtype)
 
     plan = [(name, folder.tensors[name][1].shape, dtype) for name in names]
-    write_tensors(output / "model.safetensors", plan, produce)
+    _require_space(output, sum(folder.tensors[name][1].count for name in names) * dtype.itemsize)
+    write_in_pieces(output / "model.safetensors", plan, produce)
+
+
+def _require_space(output: Path, needed: int) -> None:
+    """Raise LocalDistillError when what is written does not fit on the disk."""
+    free = shutil.disk_usage(output).free
+    if free < needed * _SPARE:
+        raise LocalDistillError(f"the merged model takes {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB",
+                                "free some disk space and go on with localdistill resume")

@@ -29,9 +29,9 @@ ERROR = 1e-4
 
 @pytest.fixture(scope="module")
 def adapter(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.trainers.test_mlx_lora import a_start
+    from tests.tiny_models import tiny_adapter
 
-    return a_start(student, tmp_path_factory.mktemp("adapter"))
+    return tiny_adapter(student, tmp_path_factory.mktemp("adapter"))
 
 
 def mlx(student: Path, **options: Any) -> MlxEngine:

@@ -15,7 +15,7 @@ import pytest
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import Cancelled, LocalDistillError, ModelFileError
-from localdistill.core.events import Cancel, Event, silent
+from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters import gguf as exporter_module
 from localdistill.exporters.base import ExportJob
@@ -23,12 +23,12 @@ from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
 from localdistill.exporters.gguf_parts import llama_client as child
 from localdistill.exporters.gguf_parts import quantizer
 from localdistill.exporters.gguf_parts.quantizer import quantize
-from localdistill.exporters.gguf_parts.vocabulary import (
+from localdistill.exporters.gguf_parts.tokenizer_kinds import (
     SPLIT_ONE_DIGIT,
     SPLIT_THREE_DIGITS,
-    STOPS_BY_NAME,
     detect_pre_tokenizer,
 )
+from localdistill.exporters.gguf_parts.vocabulary import STOPS_BY_NAME
 from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.safety.scrubbing import scrub
@@ -250,7 +250,7 @@ def edited(merged: Path, folder: Path, name: str, change: Callable[[dict[str, An
     ("config.json", lambda data: data.update(vocab_size=300), "it means model.embed_tokens"),
     ("tokenizer.json", lambda data: data["added_tokens"][0].update(rstrip=True), "has rstrip"),
     ("tokenizer.json", lambda data: data.update(normalizer={"type": "Lowercase"}), "Lowercase"),
-    ("tokenizer.json", lambda data: data["model"].update(type="Unigram", vocab=[["a", 0.0]]), "byte-level BPE"),
+    ("tokenizer.json", lambda data: data["model"].update(type="Unigram", vocab=[["a", 0.0]]), "does not put blanks"),
     ("tokenizer.json", lambda data: data.update(pre_tokenizer={"type": "Whitespace"}), "ByteLevel"),
 ])
 def test_models_that_gguf_could_not_say_exactly_are_refused(
@@ -282,7 +282,7 @@ def test_a_window_that_is_reached_is_refused_with_what_helps(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("arch", "told", "message"), [
     ("mistral", {"sliding_window": 100}, "sliding window"),
-    ("qwen2", {"sliding_window": 100, "use_sliding_window": True}, "sliding window"),
+    ("qwen2", {"sliding_window": 100, "use_sliding_window": True, "max_window_layers": 0}, "sliding window"),
     ("qwen3", {"attention_bias": True}, "a bias that llama.cpp does not know"),
 ])
 def test_the_check_before_training_refuses_what_an_export_would_refuse(
@@ -348,17 +348,39 @@ def test_more_stop_tokens_than_there_are_names_are_refused_unless_llama_cpp_know
         convert_to_gguf(folder, tmp_path / "y.gguf")
 
 
-def test_values_beyond_f16_are_refused(tmp_path: Path) -> None:
+def with_a_large_weight(folder: Path) -> Path:
     from safetensors.numpy import load_file, save_file
 
-    folder = tiny_model(tmp_path / "m", "llama")
+    tiny_model(folder, "llama")
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e6
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_file_of_f16_refuses_values_beyond_it(tmp_path: Path) -> None:
+    folder = with_a_large_weight(tmp_path / "m")
     with pytest.raises(ModelFileError, match=r"up_proj\.weight' is too large for F16"):
         convert_to_gguf(folder, tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
     convert_to_gguf(folder, tmp_path / "x.gguf", "BF16")
+
+
+def test_an_export_takes_bf16_where_a_weight_is_too_large_for_f16(tmp_path: Path) -> None:
+    folder, events = with_a_large_weight(tmp_path / "m"), list[Event]()
+    options = GgufExporter.Options.model_validate({"quants": ["F16", "Q8_0"], "greedy_tokens": 2})
+    made = GgufExporter(options).export(job_of(folder, tmp_path / "out"), events.append, Cancel())
+    assert [file.name for file in made][:2] == ["student-BF16.gguf", "student-Q8_0.gguf"]
+    assert any("the 16-bit file is BF16" in event.text for event in events if isinstance(event, Warned))
+
+
+def test_bits_per_weight_are_said_and_what_a_type_does_not_fit(tmp_path: Path) -> None:
+    folder, events = tiny_model(tmp_path / "m", "llama", hidden=96), list[Event]()
+    options = GgufExporter.Options.model_validate({"quants": ["Q4_K_M", "F32"], "greedy_tokens": 2})
+    GgufExporter(options).export(job_of(folder, tmp_path / "out"), events.append, Cancel())
+    said = [event.text for event in events if isinstance(event, Noted) and "bits per weight" in event.text]
+    assert len(said) == 2 and "held in" in said[0] and "blk.0." in said[0], said
+    assert "student-F32.gguf: 3" in said[1] and "held in" not in said[1]
 
 
 @pytest.mark.parametrize(("steps", "ignore_merges", "name"), [

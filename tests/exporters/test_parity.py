@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters
 from localdistill.exporters.gguf_parts.vocabulary import StopNames
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.exporters.parity import ParityItem, ParityReport, check_parity
+from localdistill.modelfiles.architectures.rope import Rope
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.trainers.merge import merge
 from localdistill.trainers.torch_lora import TorchLoraTrainer
-from tests.tiny_models import CHAT_TEMPLATE, OPENING_TEMPLATE, PLAIN_TEMPLATE, tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, KINDS, OPENING_TEMPLATE, PLAIN_TEMPLATE, tiny_model, tiny_of
 from tests.trainers.rows import job, random_rows
 
 pytest.importorskip("llama_cpp")
@@ -100,6 +102,41 @@ def test_unpermuted_query_rows_are_found(tmp_path: Path, monkeypatch: pytest.Mon
         report.require()
 
 
+def rotating(pairs: bool) -> Callable[[HyperParameters], HyperParameters]:
+    return lambda made: replace(made, kind=replace(made.kind, rotates_pairs=pairs))
+
+
+PLANTED: dict[str, tuple[str, Callable[[HyperParameters], HyperParameters]]] = {
+    "llama: another base of the rotation": ("llama", lambda made: replace(made, rope=replace(made.rope, base=9e3))),
+    "llama: no divisors of the frequencies": ("llama", lambda made: replace(made, rope=Rope(made.rope.base))),
+    "qwen2: another base of the rotation": ("qwen2", lambda made: replace(made, rope=Rope(2e4))),
+    "qwen3: pairs are rotated": ("qwen3", rotating(True)),
+    "mistral: halves are rotated": ("mistral", rotating(False)),
+    "ministral: another epsilon": ("ministral", lambda made: replace(made, rms_eps=1e-2)),
+    "smollm3: halves are rotated": ("smollm3", rotating(False)),
+    "phi3: factors of long texts": ("phi3", lambda made: replace(made, rope=replace(
+        made.rope, short_factors=made.rope.long_factors))),
+    "phi3: all of a head is rotated": ("phi3", lambda made: replace(made, rope=Rope(made.rope.base))),
+    "gemma2: norms from zero": ("gemma2", lambda made: replace(made, kind=replace(made.kind, norms_add_one=False))),
+    "gemma2: other caps": ("gemma2", lambda made: replace(made, facts={
+        **made.facts, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0})),
+    "gemma3: no window": ("gemma3_text", lambda made: replace(made, facts={})),
+    "gemma3: another base of the rotation": ("gemma3_text", lambda made: replace(made, rope=Rope(1e4))),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_what_is_special_about_a_kind_and_left_out_of_the_file_is_found(
+        fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch, change = PLANTED[fault]
+    read = writer.read_hyper_parameters
+    monkeypatch.setattr(writer, "read_hyper_parameters", lambda *given: change(read(*given)))
+    folder = tiny_of(KINDS[arch], tmp_path)
+    convert_to_gguf(folder, tmp_path / "model.gguf", used_tokens=64)
+    report = check_parity(folder, tmp_path / "model.gguf", Cancel(), prompts=("plums " * 40, "Hi"), greedy_tokens=2)
+    assert "kl" in failed(report), report.to_json()
+
+
 def test_a_template_for_the_other_kind_of_student_is_found(tmp_path: Path) -> None:
     report = gate(tiny_model(tmp_path, "llama"), thinks=False, stored_thinks=True)
     assert failed(report) == ["chat_template"] and report.compute == "not computed"
@@ -115,7 +152,7 @@ def test_a_changed_template_is_found(tmp_path: Path) -> None:
 
 
 def test_a_wrong_pre_tokenizer_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.exporters.gguf_parts.vocabulary.detect_pre_tokenizer", lambda data: "smollm")
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.tokenizer_kinds.detect_pre_tokenizer", lambda data: "smollm")
     report = gate(tiny_model(tmp_path, "llama"))
     assert "token_ids" in failed(report)
     assert "strings differ" in report.items[0].detail

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import ModelFileError, UsageError
+from localdistill.modelfiles.architectures import ARCHITECTURES
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from tests.tiny_models import tiny_model
+from tests.tiny_models import tiny_model, tiny_of
 
 pytest.importorskip("torch")
 
@@ -70,6 +71,24 @@ def test_a_hostile_or_unknown_config_is_refused(model: Path, change: dict[str, A
     edit(model / "config.json", **change)
     with pytest.raises(ModelFileError, match=said):
         ModelFolder.open(model)
+
+
+@pytest.mark.parametrize("name", ["Gemma4ForCausalLM", "Qwen3MoeForCausalLM", "Gemma3ForConditionalGeneration"])
+def test_another_kind_of_model_is_no_slip_of_the_pen(model: Path, name: str) -> None:
+    edit(model / "config.json", architectures=[name], model_type="other")
+    with pytest.raises(ModelFileError, match="not supported") as caught:
+        ModelFolder.open(model)
+    assert "did you mean" not in str(caught.value) and "Gemma3ForCausalLM" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES.values(), ids=lambda kind: kind.model_type)
+def test_a_head_is_tied_where_config_json_does_not_say_as_in_transformers(kind: Any, tmp_path: Path) -> None:
+    import transformers
+
+    ties = getattr(transformers, kind.config_class)().tie_word_embeddings
+    student = tiny_of(kind, tmp_path / "m", tie_word_embeddings=ties)
+    edit(student / "config.json", tie_word_embeddings="REMOVE")
+    assert ModelFolder.open(student).tied_embeddings == ties
 
 
 def test_keys_that_name_code_never_reach_a_library(model: Path) -> None:
@@ -137,7 +156,9 @@ def test_without_an_embedding_there_is_no_model(model: Path) -> None:
     ("mistral", {"sliding_window": 100}, 100), ("mistral", {"sliding_window": None}, None),
     ("mistral", {"sliding_window": 512}, None), ("mistral", {"sliding_window": "REMOVE"}, None),
     ("mistral", {"sliding_window": "REMOVE", "max_position_embeddings": 9000}, 4096),
-    ("qwen2", {"sliding_window": 100}, None), ("qwen2", {"sliding_window": 100, "use_sliding_window": True}, 100),
+    ("qwen2", {"sliding_window": 100}, None), ("qwen2", {"sliding_window": 100, "use_sliding_window": True}, None),
+    ("qwen2", {"sliding_window": 100, "use_sliding_window": True, "max_window_layers": 1, "layer_types": "REMOVE"},
+     100),
 ])
 def test_a_window_counts_where_it_is_shorter_than_the_context(tmp_path: Path, arch: str, told: dict[str, Any],
                                                                window: int | None) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from localdistill.core.errors import ModelFileError
+from localdistill.core.borders import BORDERS
+from localdistill.core.errors import LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel, silent
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
@@ -96,3 +97,23 @@ def test_an_adapter_with_numbers_that_are_not_finite_is_refused_and_leaves_nothi
     with pytest.raises(ModelFileError, match="not finite"):
         merge(student, adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists() and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_merge_that_does_not_fit_on_the_disk_says_so_before_the_first_byte(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = tiny_model(tmp_path / "student", hidden=32)
+    full = type("Usage", (), {"free": 1_000})()
+    monkeypatch.setattr("localdistill.trainers.merge.shutil.disk_usage", lambda place: full)
+    with pytest.raises(LocalDistillError, match="the merged model takes"):
+        merge(student, None, tmp_path / "merged")
+    assert not list(tmp_path.glob("merged*"))
+
+
+def test_large_tensors_are_merged_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, adapter = trained(tmp_path, "llama", tied=False)
+    whole = merge(student, adapter, tmp_path / "whole")
+    monkeypatch.setattr(BORDERS, "weight_values", 500)
+    parts = merge(student, adapter, tmp_path / "parts")
+    for name in whole.tensors:
+        one, other = read_tensor(*whole.tensors[name]), read_tensor(*parts.tensors[name])
+        assert torch.allclose(one, other, atol=1e-6), name

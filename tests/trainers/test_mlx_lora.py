@@ -29,7 +29,7 @@ from localdistill.trainers._schedule import Schedule
 from localdistill.trainers.backend import StepWork
 from localdistill.trainers.job import DevItems
 from localdistill.trainers.mlx_lora import MlxLoraTrainer
-from tests.tiny_models import tiny_model
+from tests.tiny_models import tiny_adapter, tiny_model
 from tests.trainers.rows import job, random_pairs, random_rows, table
 from tests.trainers.test_torch_lora import losses
 from tests.trainers.test_torch_objectives import OBJECTIVES
@@ -65,23 +65,6 @@ def run(student: Path, folder: Path, rows: list[dict[str, Any]], cancel: Cancel 
     with contextlib.suppress(Cancelled):
         trainer(**(options or {})).train(job(student, folder, rows, **changes), events.append, cancel or Cancel())
     return losses(events)
-
-
-def a_start(student: Path, folder: Path) -> Path:
-    """An adapter of random numbers, both sides of it, which both libraries start from."""
-    from localdistill.modelfiles.adapter import write_adapter
-
-    opened, tensors = ModelFolder.open(student), {}
-    draw = torch.Generator().manual_seed(5)
-    for name, (_, info) in sorted(opened.tensors.items()):
-        layer = name.removesuffix(".weight")
-        if layer.rpartition(".")[2] in opened.kind.linear_layers and len(info.shape) == 2:
-            out_features, in_features = info.shape
-            for side, shape in (("A", (4, in_features)), ("B", (out_features, 4))):
-                tensors[f"base_model.model.{layer}.lora_{side}.weight"] = 0.1 * torch.randn(shape, generator=draw)
-    targets = sorted({name.split(".")[-3] for name in tensors})
-    write_adapter(folder, tensors, rank=4, alpha=8, dropout=0, targets=targets, tags=(), tied=True)
-    return folder
 
 
 def by_peft(student: Path, start: Path, rows: list[dict[str, Any]], objective: Any,
@@ -128,12 +111,13 @@ def by_peft(student: Path, start: Path, rows: list[dict[str, Any]], objective: A
                   if value.requires_grad}
 
 
-def agree(student: Path, place: Path, objective: Any, steps: int = 20, **options: Any) -> tuple[float, float]:
+def agree(student: Path, place: Path, objective: Any, steps: int = 20, longest: int = 30,
+          **options: Any) -> tuple[float, float]:
     """The largest difference of a loss, and of a trained weight."""
     from safetensors.torch import load_file
 
-    rows = random_pairs(6) if -1 in objective.signs else random_rows(12)
-    start = a_start(student, place / "start")
+    rows = random_pairs(6) if -1 in objective.signs else random_rows(12, longest=longest)
+    start = tiny_adapter(student, place / "start")
     seen = run(student, place / "mlx", rows, options={"epochs": 9, "max_steps": steps, **options},
                objective=type(objective)(), start_adapter=start)
     theirs, weights = by_peft(student, start, rows, objective, steps)
@@ -179,7 +163,7 @@ class LoadedInMlx:
 
         self.rows, self.objective = read_rows(table(rows)), objective or SftObjective()
         self.backend = MlxBackend(trainer(**{"micro_tokens": 10_000, **options}).options)
-        start = a_start(student, student.parent / "start")
+        start = tiny_adapter(student, student.parent / "start")
         self.backend.load(job(student, Path(), rows, seed=0, tag_token_ids=tag_token_ids, start_adapter=start),
                           self.rows, silent)
 

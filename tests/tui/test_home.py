@@ -215,6 +215,22 @@ async def test_the_machine_is_examined(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @piloted
+async def test_a_student_is_chosen_by_what_works_for_it(tmp_path: Path) -> None:
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(120, 45)) as pilot:
+        await until(pilot, lambda: guided(app))
+        app.screen.action_pick_student()
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "Gemma3ForCausalLM" in screen_text(app))
+        await pilot.press("escape")
+        app.screen.action_pick_student()
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await pilot.press(*"shipped:pantry/student", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ReportDialog) and "train with torch_lora" in screen_text(app))
+
+
+@piloted
 async def test_a_store_that_another_process_holds_is_said_in_place_and_read_later(tmp_path: Path) -> None:
     root = copied(tmp_path)
     app = LocalDistillApp(root)

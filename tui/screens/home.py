@@ -69,6 +69,8 @@ class HomePage(Page):
                 "By its address; what came in is kept when the network ends."),
         Command("home.doctor", "examine: this machine", "doctor", "screen.examine_machine", "d",
                 "Hardware, packages, disk, and one token through llama.cpp."),
+        Command("home.students", "choose: a student", "models", "screen.pick_student", "",
+                "Which kinds there are, and what of training, export and serving works for a model here."),
         Command("home.refresh", "look again: workspace", "status", "screen.refresh_overview", "ctrl+r",
                 in_footer=False),
     )
@@ -269,6 +271,12 @@ class HomePage(Page):
             text += f"; not read to its end: {line(report.ended_early, 120)}"
         self.ui.notify(safe(f"{text}; {report.note}" if report.note else text), title="imported", markup=False)
         self.action_refresh_overview()
+
+    def action_pick_student(self) -> None:
+        """Say what works for a student."""
+        from tui.flows.students import pick_student
+
+        pick_student(self.ui)
 
     def action_examine_machine(self) -> None:
         """Say what this machine is and what is missing."""

@@ -5,10 +5,11 @@ that loads and talks nonsense."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import ModelFileError
-from localdistill.modelfiles.architectures.base import GgufKind, head_size, refused_by_all
+from localdistill.modelfiles.architectures.base import GgufKind, Shapes, head_size
 from localdistill.modelfiles.architectures.rope import Rope
 from localdistill.modelfiles.folder import ModelFolder
 
@@ -17,19 +18,6 @@ GLOBAL_TENSORS = {
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-LAYER_TENSORS = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 
 @dataclass(frozen=True)
@@ -37,6 +25,10 @@ class HyperParameters:
     """The hyper-parameters that GGUF stores."""
 
     kind: GgufKind
+    block: Shapes
+    """The shapes of a block's weights, by the names of transformers."""
+    facts: Mapping[str, int | float]
+    """What files of this kind state beside what all state, by the end of the key."""
     layers: int
     hidden: int
     feed_forward: int
@@ -59,6 +51,10 @@ class HyperParameters:
         part = name.split(".")[-2]
         return {"attn_q": self.heads, "attn_k": self.kv_heads}.get(part, 0)
 
+    def added(self, name: str) -> float:
+        """What is added to every value of GGUF tensor `name`: one, to norms that are stored as a difference from it."""
+        return 1.0 if self.kind.norms_add_one and name.endswith("norm.weight") else 0.0
+
     def gguf_name(self, name: str) -> str | None:
         """The GGUF name of the checkpoint's tensor `name`; None for one that is left out on purpose."""
         if name == "lm_head.weight" and self.tied:
@@ -67,68 +63,62 @@ class HyperParameters:
             return GLOBAL_TENSORS[name]
         prefix, _, rest = name.removeprefix("model.layers.").partition(".")
         module, _, kind = rest.rpartition(".")
-        if not name.startswith("model.layers.") or not prefix.isdigit() or module not in LAYER_TENSORS \
-                or kind not in ("weight", "bias"):
+        part = self.kind.parts.get(module, "")
+        if not name.startswith("model.layers.") or not prefix.isdigit() or not part or kind not in ("weight", "bias"):
             raise ModelFileError(f"tensor '{name}' is not part of a {self.kind.name} model that can be exported",
                                  "merge the adapter into its base model before exporting")
         if int(prefix) >= self.layers:
             raise ModelFileError(f"tensor '{name}' lies beyond the {self.layers} layers of config.json")
-        if kind == "bias" and LAYER_TENSORS[module] not in self.kind.biases:
+        if kind == "bias" and part not in self.kind.biases:
             raise ModelFileError(f"tensor '{name}' is a bias that llama.cpp does not know in a {self.kind.name} model",
                                  "this student cannot be exported to GGUF")
-        return f"blk.{prefix}.{LAYER_TENSORS[module]}.{kind}"
+        return f"blk.{prefix}.{part}.{kind}"
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes that must be there, by GGUF name (biases and head norms are optional or arch specific)."""
-        width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        """Shapes that must be there, by GGUF name (biases are optional or arch specific)."""
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (self.vocab, self.hidden), "output_norm.weight": (self.hidden,)}
         if not self.tied:
             shapes["output.weight"] = (self.vocab, self.hidden)
-        layer: dict[str, tuple[int, ...]] = {
-            "attn_norm": (self.hidden,), "ffn_norm": (self.hidden,), "attn_q": (width, self.hidden),
-            "attn_k": (kv_width, self.hidden), "attn_v": (kv_width, self.hidden),
-            "attn_output": (self.hidden, width), "ffn_gate": (self.feed_forward, self.hidden),
-            "ffn_up": (self.feed_forward, self.hidden), "ffn_down": (self.hidden, self.feed_forward),
-        }
-        if self.kind.has_head_norms:
-            layer |= {"attn_q_norm": (self.head_dim,), "attn_k_norm": (self.head_dim,)}
+        layer = {self.kind.parts[module]: shape for module, shape in self.block.items()}
         for number in range(self.layers):
             shapes |= {f"blk.{number}.{part}.weight": shape for part, shape in layer.items()}
             shapes |= {f"blk.{number}.{part}.bias": layer[part][:1] for part in self.kind.needed_biases}
         return shapes
 
-    def rope_factors(self) -> list[float] | None:
-        """Divisors of the rotary frequencies (head_dim / 2 values), where they are stored, else None."""
-        return self.rope.divisors(self.head_dim)
+    def computed_tensors(self) -> Mapping[str, tuple[float, ...]]:
+        """Divisors of the rotary frequencies, where they are stored, by GGUF name."""
+        return self.rope.stored(self.head_dim)
 
 
 def read_hyper_parameters(folder: ModelFolder, used_tokens: int = 0) -> HyperParameters:
     """The hyper-parameters of the model in `folder`. Raises ModelFileError for anything that GGUF could not
     say exactly.
 
-    `used_tokens`: the longest text that the student is trained on and served with; 0 is all of its context. llama.cpp
-    computes no sliding window for these families: one that such a text never reaches past is left out, and the
+    `used_tokens`: the longest text that the student is trained on and served with; 0 is all of its context. Where
+    llama.cpp computes no sliding window for a kind, one that such a text never reaches past is left out, and the
     context that the file states ends at it.
     """
-    config = folder.config
-    if said := refused_by_all(config):
+    config, kind = folder.config, folder.kind
+    if said := kind.refused(config) or kind.gguf.refuse(config):
         raise ModelFileError(f"config.json: {said}, which llama.cpp does not compute",
                              "this student cannot be exported")
     used = used_tokens or folder.context_length
-    if folder.window is not None and folder.window < used:
+    if folder.gguf_context_length < used:
         raise ModelFileError(f"config.json: texts of {used} tokens are read through a sliding window of {folder.window}"
                              ", which llama.cpp does not compute for this family",
                              f"set student.max_tokens to at most {folder.window}, or use a student without a window")
     try:
         heads = int(config["num_attention_heads"])
         return HyperParameters(
-            kind=folder.kind.gguf, layers=folder.layers, hidden=folder.hidden_size,
+            kind=kind.gguf, block=kind.shapes({**config, "num_key_value_heads": config.get("num_key_value_heads")
+                                               or heads, "intermediate_size": config["intermediate_size"]}),
+            facts=kind.gguf.facts(config), layers=folder.layers, hidden=folder.hidden_size,
             feed_forward=int(config["intermediate_size"]), heads=heads,
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_dim=head_size(config),
-            rms_eps=float(config.get("rms_norm_eps", 1e-6)), context=folder.window or folder.context_length,
-            vocab=folder.vocab_size, tied=folder.tied_embeddings, rope=folder.kind.rope(config),
+            rms_eps=float(config.get("rms_norm_eps", 1e-6)), context=folder.gguf_context_length,
+            vocab=folder.vocab_size, tied=folder.tied_embeddings, rope=kind.rope(config),
         )
     except KeyError as error:
         raise ModelFileError(f"config.json lacks {error.args[0]}") from error

@@ -3,6 +3,8 @@ asked for, on the CPU, in float32 where memory allows. Prompts and ids come from
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdistill.core.records import Message, Role
+from localdistill.exporters.gguf_parts.tokenizer_kinds import splits_alike, tokenizer_kind
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -48,8 +51,8 @@ class Reference:
         self._template = ChatTemplate.from_folder(path)
         data = read_tokenizer(path)
         self._added: list[dict[str, Any]] = data.get("added_tokens") or []
-        self.normalizes = (data.get("normalizer") or {}).get("type") == "NFC"
-        """True when the tokenizer brings text into NFC first, which llama.cpp does not do."""
+        self._normal = '"NFC"' in json.dumps(data.get("normalizer"))
+        self._kind = tokenizer_kind(data)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -67,6 +70,18 @@ class Reference:
     def added_tokens(self) -> list[str]:
         """The texts of all added tokens, special ones included."""
         return [str(token["content"]) for token in self._added]
+
+    def is_comparable(self, text: str) -> bool:
+        """Whether llama.cpp is meant to tokenize `text` as in training: it does not bring text into NFC, and splits
+        some scripts in a way of its own."""
+        return splits_alike(self._kind.pre, text) and (not self._normal or unicodedata.is_normalized("NFC", text))
+
+    @property
+    def lead(self) -> str:
+        """A special token to put before strings, where only what stands at the very beginning is treated in another
+        way: nothing that is served stands there."""
+        specials = [str(token["content"]) for token in self._added if token.get("special")]
+        return specials[0] if self._kind.prefix == "first" and specials else ""
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens of the tokenizer's own; added tokens in the text are recognised."""

@@ -1,29 +1,29 @@
-"""Turns a byte-level BPE tokenizer.json into what GGUF stores, and names the pre-tokenizer by its structure.
-
-The name is a claim about rules compiled into llama.cpp; the parity gate proves it on strings. Nothing is guessed from
-model names, and an unknown structure is an error."""
+"""Turns a tokenizer.json into what GGUF stores. Which of llama.cpp's tokenizers that is, `tokenizer_kinds` says."""
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from localdistill.core.errors import ModelFileError
 from localdistill.core.records import Message
+from localdistill.exporters.gguf_parts.tokenizer_kinds import (
+    BLANK,
+    TokenizerKind,
+    is_byte,
+    piece_scores,
+    strips_by_name,
+    tokenizer_kind,
+)
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.tokenizer_claims import read_tokenizer
 from localdistill.safety.bounded_json import read_table
 from localdistill.templates import ChatTemplate
 
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
-
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLIT_ONE_DIGIT = _WORDS + r"\p{N}" + _REST
-SPLIT_THREE_DIGITS = _WORDS + r"\p{N}{1,3}" + _REST
-
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 STOPS_BY_NAME = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
 """Tokens at which llama.cpp stops because of their text, whatever the file says."""
@@ -48,7 +48,18 @@ class Vocabulary:
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
-    pre: str
+    """Of byte-level BPE."""
+    scores: tuple[float, ...]
+    """One per token, of the others."""
+    kind: TokenizerKind
+    space_prefix: bool
+    """Whether a blank is put before a text and behind every added token."""
+    strips: bool
+    """Whether added tokens swallow the blanks behind them."""
+    unknown: int | None
+    """What stands for what no token covers."""
+    charsmap: bytes
+    """How a unigram model rewrites characters before anything else; empty when it does not."""
     bos: int | None
     stops: StopNames
     pad: int | None
@@ -79,24 +90,26 @@ def serving_template(folder: ModelFolder, thinks: bool | None) -> str:
 
 
 def read_vocabulary(folder: ModelFolder, thinks: bool | None) -> Vocabulary:
-    """The vocabulary of `folder`, padded to the model's rows. Raises ModelFileError when it is not a byte-level BPE
-    tokenizer that llama.cpp knows, or does not fit the model."""
+    """The vocabulary of `folder`, padded to the model's rows. Raises ModelFileError when it is not a tokenizer that
+    llama.cpp knows, or does not fit the model."""
     data = read_tokenizer(folder.path)
     settings = folder.path / "tokenizer_config.json"
     config = read_table(settings) if settings.is_file() else {}
     model = data.get("model") or {}
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        raise ModelFileError("tokenizer.json is not byte-level BPE (SentencePiece and WordPiece cannot be exported)")
-    tokens, types = _tokens(data, folder.vocab_size)
+    kind = tokenizer_kind(data)
+    tokens, types = _tokens(data, folder.vocab_size, kind)
     ids = {token: number for number, token in enumerate(tokens) if types[number] != UNUSED}
     tokenizer = StudentTokenizer(folder.path)
     leading = tokenizer.leading_ids
     bos = leading[0] if leading else _token_id(config.get("bos_token"), ids)
     if len(leading) > 1:
         raise ModelFileError(f"the tokenizer puts {len(leading)} tokens before every text; GGUF can say one")
-    _refuse_normalizer(data)
+    merges = _merges(model) if kind.model == "gpt2" else ()
+    unknown = model.get("unk_id") if kind.model == "t5" else _token_id(model.get("unk_token"), ids)
     return Vocabulary(
-        tokens=tokens, types=types, merges=_merges(model), pre=detect_pre_tokenizer(data), bos=bos,
+        tokens=tokens, types=types, merges=merges, scores=_scores(model, tokens, kind), kind=kind,
+        space_prefix=kind.prefix == "always", strips=strips_by_name(data.get("added_tokens") or [], tokens),
+        unknown=unknown, charsmap=_charsmap(data) if kind.model == "t5" else b"", bos=bos,
         stops=_stop_names(tokenizer.stop_token_ids, tokens, _template_eos(folder, config, ids)),
         pad=_token_id(config.get("pad_token"), ids), add_bos=bool(leading),
         chat_template=serving_template(folder, thinks),
@@ -126,43 +139,20 @@ def _stop_names(stops: tuple[int, ...], tokens: Sequence[str], template_eos: int
     return StopNames(end_of_turn, end_of_text, next(iter(unknown or left), None), stops)
 
 
-def detect_pre_tokenizer(data: Mapping[str, Any]) -> str:
-    """llama.cpp's name (`tokenizer.ggml.pre`) for the splitting rules in a parsed tokenizer.json."""
-    steps = _steps(data.get("pre_tokenizer"))
-    if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space"):
-        raise ModelFileError("tokenizer.json: the pre-tokenizer does not end in plain ByteLevel",
-                             "llama.cpp has no rules for it")
-    before, by_regex = steps[:-1], steps[-1].get("use_regex", True)
-    if by_regex and not before:
-        return "gpt-2"
-    if by_regex and len(before) == 1 and before[0].get("type") == "Digits" and before[0].get("individual_digits"):
-        return "smollm"
-    if not by_regex and len(before) == 1 and before[0].get("type") == "Split":
-        regex = (before[0].get("pattern") or {}).get("Regex")
-        keeps = before[0].get("behavior") == "Isolated" and not before[0].get("invert")
-        if keeps and regex == SPLIT_ONE_DIGIT:
-            return "qwen2"
-        if keeps and regex == SPLIT_THREE_DIGITS:
-            return "llama-bpe" if (data.get("model") or {}).get("ignore_merges") else "smaug-bpe"
-    shape = " + ".join(str(step.get("type")) for step in steps)
-    raise ModelFileError(f"tokenizer.json: pre-tokenizer '{shape}' is none that llama.cpp is known to have",
-                         "known: gpt-2, smollm (digits one by one), qwen2 and llama 3")
-
-
-def _steps(node: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(node, Mapping):
-        return []
-    return list(node.get("pretokenizers") or []) if node.get("type") == "Sequence" else [node]
-
-
-def _tokens(data: Mapping[str, Any], size: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    entries: dict[int, tuple[str, int]] = {number: (token, NORMAL) for token, number in data["model"]["vocab"].items()}
+def _tokens(data: Mapping[str, Any], size: int, how: TokenizerKind) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    model = data["model"]
+    listed = {token: number for number, (token, _) in enumerate(model["vocab"])} if how.model == "t5" else \
+        model["vocab"]
+    by_bytes = how.model == "llama"
+    entries: dict[int, tuple[str, int]] = {
+        number: (token, BYTE if by_bytes and is_byte(token) else NORMAL) for token, number in listed.items()}
     for added in data.get("added_tokens") or []:
-        strips = next((key for key in ("lstrip", "rstrip", "single_word") if added.get(key)), "")
-        if strips:
-            raise ModelFileError(f"tokenizer.json: the added token '{added['content']}' has {strips}, which GGUF "
-                                 "cannot say", "this student cannot be exported to GGUF")
-        entries[int(added["id"])] = (str(added["content"]), CONTROL if added.get("special") else USER_DEFINED)
+        content, number = str(added["content"]), int(added["id"])
+        if how.model != "gpt2" and added.get("normalized"):
+            content = content.replace(BLANK, " ")  # it is looked for where blanks are still blanks
+        unknown = number == model.get("unk_id") if how.model == "t5" else content == model.get("unk_token")
+        entries[number] = (content, (UNKNOWN if unknown and how.model != "gpt2" else CONTROL)
+                           if added.get("special") else USER_DEFINED)
     highest = max(entries, default=-1)
     if highest >= size:
         raise ModelFileError(f"the tokenizer has token id {highest}, but the model only {size} embedding rows")
@@ -176,19 +166,29 @@ def _tokens(data: Mapping[str, Any], size: int) -> tuple[tuple[str, ...], tuple[
     return tuple(token for token, _ in rows), tuple(kind for _, kind in rows)
 
 
+def _scores(model: Mapping[str, Any], tokens: Sequence[str], kind: TokenizerKind) -> tuple[float, ...]:
+    if kind.model == "gpt2":
+        return ()
+    if kind.model == "t5":
+        stated = [float(score) for _, score in model["vocab"]]
+        return tuple(stated[:len(tokens)] + [0.0] * (len(tokens) - len(stated)))
+    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model.get("merges") or []]
+    return piece_scores(tokens, [(left, right) for left, right in pairs])
+
+
+def _charsmap(data: Mapping[str, Any]) -> bytes:
+    normalizer: Mapping[str, Any] = data.get("normalizer") or {}
+    steps = normalizer.get("normalizers") or [normalizer]
+    stated = next((step.get("precompiled_charsmap") for step in steps if step.get("type") == "Precompiled"), "")
+    return b64decode(stated or "")
+
+
 def _merges(model: Mapping[str, Any]) -> tuple[str, ...]:
     merges = tuple(merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges") or [])
     odd = next((merge for merge in merges if merge.count(" ") != 1), None)
     if odd is not None:
         raise ModelFileError(f"tokenizer.json: merge '{odd}' holds a blank, which GGUF cannot store")
     return merges
-
-
-def _refuse_normalizer(data: Mapping[str, Any]) -> None:
-    normalizer: Mapping[str, Any] = data.get("normalizer") or {"type": "Sequence"}
-    kind = normalizer.get("type")
-    if kind != "NFC" and not (kind == "Sequence" and not normalizer.get("normalizers")):
-        raise ModelFileError(f"tokenizer.json: normalizer '{kind}' is not what llama.cpp does")
 
 
 def _token_id(value: Any, ids: Mapping[str, int]) -> int | None:

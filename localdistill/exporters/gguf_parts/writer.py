@@ -1,16 +1,17 @@
-"""Writes one GGUF file from a folder of safetensors, tensor by tensor: peak memory is about the largest tensor in the
-file's own type. Writes exactly where it is told; names, gates and renames are the exporter's work."""
+"""Writes one GGUF file from a folder of safetensors, in pieces of its tensors: memory holds no whole one. Writes
+exactly where it is told; names, gates and renames are the exporter's work."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from localdistill.core.errors import MissingExtra, ModelFileError
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
+from localdistill.exporters.gguf_parts.tokenizer_kinds import served_name
 from localdistill.exporters.gguf_parts.vocabulary import Vocabulary, read_vocabulary
 from localdistill.exporters.gguf_parts.weights import StoredTensor, stored_tensors
 from localdistill.modelfiles.folder import ModelFolder
@@ -23,6 +24,10 @@ FileType = Literal["F32", "F16", "BF16", "Q8_0"]
 
 _GENERAL_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
 _Q8_BLOCK = 32
+
+
+class TooLarge(ModelFileError):
+    """A weight that F16 cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,8 @@ def plan_tensors(hyper: HyperParameters, stored: Mapping[str, StoredTensor],
             raise ModelFileError(f"the weights lack a tensor for '{target}'", "is the folder a complete merged model?")
         if plan[target].shape != shape:
             raise ModelFileError(f"tensor '{target}' has shape {plan[target].shape}; config.json means {shape}")
-    factors = hyper.rope_factors()
-    if factors is not None:
-        plan["rope_freqs.weight"] = PlannedTensor("rope_freqs.weight", None, (len(factors),), "F32")
+    for target, values in hyper.computed_tensors().items():
+        plan[target] = PlannedTensor(target, None, (len(values),), "F32")
     return sorted(plan.values(), key=_file_order)
 
 
@@ -117,7 +121,7 @@ def _write(output: Path, hyper: HyperParameters, vocabulary: Vocabulary, plan: l
         raise MissingExtra.of("llama", "gguf") from error
     writer = gguf.GGUFWriter(path=None, arch=hyper.kind.name)
     try:
-        _add_facts(writer, hyper, name, file_type, facts)
+        _add_facts(writer, hyper, served_name(name, vocabulary.strips), file_type, facts)
         _add_vocabulary(writer, vocabulary)
         for tensor in plan:
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float16), tensor.size_bytes,
@@ -126,10 +130,14 @@ def _write(output: Path, hyper: HyperParameters, vocabulary: Vocabulary, plan: l
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         done, total = 0, sum(tensor.size_bytes for tensor in plan)
+        (out,) = writer.fout or []
         for tensor in plan:
-            writer.write_tensor_data(_encoded(tensor, hyper))
-            done += tensor.size_bytes
-            tick(done, total)
+            writer.write_padding(out, out.tell())
+            for piece in _encoded(tensor, hyper):
+                piece.tofile(out)
+                done += piece.nbytes
+                tick(done, total)
+            writer.write_padding(out, tensor.size_bytes)
         for stream in writer.fout or []:
             stream.flush()
             os.fsync(stream.fileno())
@@ -137,29 +145,37 @@ def _write(output: Path, hyper: HyperParameters, vocabulary: Vocabulary, plan: l
         writer.close()
 
 
-def _encoded(tensor: PlannedTensor, hyper: HyperParameters) -> npt.NDArray[Any]:
-    """The bytes of one tensor as they lie in the file: float arrays, or uint8 (rows, bytes per row) when quantized."""
+def _encoded(tensor: PlannedTensor, hyper: HyperParameters) -> Iterator[npt.NDArray[Any]]:
+    """One tensor as it lies in the file, in pieces of rows: floats, or uint8 (rows, bytes per row) when quantized."""
     import numpy as np
     from gguf import GGMLQuantizationType, quants
 
     if tensor.source is None:
-        return np.array(hyper.rope_factors(), dtype=np.float32)
-    row_bytes = tensor.size_bytes // tensor.shape[0]
-    dtype: np.dtype[Any] = np.dtype({"F32": "f4", "F16": "f2"}.get(tensor.type, "u1"))
-    result: npt.NDArray[Any] = np.empty((tensor.shape[0], row_bytes // dtype.itemsize), dtype=dtype)
-    head = tensor.shape[0] // tensor.heads if tensor.heads else 1
-    for first, rows in tensor.source.rows(multiple=head):
+        yield np.array(hyper.computed_tensors()[tensor.name], dtype=np.float32)
+        return
+    head, added = tensor.shape[0] // tensor.heads if tensor.heads else 1, hyper.added(tensor.name)
+    for _, rows in tensor.source.rows(multiple=head):
         values = rows.reshape(rows.shape[0], -1)
-        if tensor.heads:
-            values = values.reshape(-1, 2, head // 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        if added:
+            values = values + np.float32(added)
+        values = rotated(values, rows.shape[0] // head if tensor.heads else 0)
         with np.errstate(over="ignore"):
             encoded = quants.quantize(np.ascontiguousarray(values), GGMLQuantizationType[tensor.type])
-        check = values if dtype == np.uint8 else encoded
+        check = values if encoded.dtype == np.uint8 else encoded
         if not np.isfinite(check).all():
-            broken = "is not finite" if not np.isfinite(values).all() else f"is too large for {tensor.type}"
-            raise ModelFileError(f"a value of tensor '{tensor.source.name}' {broken}", "train again, or export as BF16")
-        result[first:first + rows.shape[0]] = encoded
-    return result
+            if not np.isfinite(values).all():
+                raise ModelFileError(f"a value of tensor '{tensor.source.name}' is not finite", "train again")
+            raise TooLarge(f"a value of tensor '{tensor.source.name}' is too large for {tensor.type}",
+                           "export as BF16")
+        yield encoded
+
+
+def rotated(rows: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
+    """rows (heads x width, n) of whole heads, in the order that llama.cpp rotates in: pairs beside each other where
+    transformers has the first half of a head before the second; as they are where `heads` is 0."""
+    if not heads:
+        return rows
+    return rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def _add_facts(writer: Any, hyper: HyperParameters, name: str, file_type: FileType,
@@ -181,9 +197,12 @@ def _add_facts(writer: Any, hyper: HyperParameters, name: str, file_type: FileTy
     writer.add_value_length(hyper.head_dim)
     writer.add_layer_norm_rms_eps(hyper.rms_eps)
     writer.add_vocab_size(hyper.vocab)
-    writer.add_rope_dimension_count(hyper.head_dim)
     rope = hyper.rope
+    writer.add_rope_dimension_count(rope.width(hyper.head_dim))
     writer.add_rope_freq_base(rope.base)
+    for key, number in hyper.facts.items():
+        state = writer.add_float32 if isinstance(number, float) else writer.add_uint32
+        state(f"{hyper.kind.name}.{key}", number)
     if rope.kind in ("linear", "yarn"):
         from gguf import RopeScalingType
 
@@ -196,10 +215,18 @@ def _add_facts(writer: Any, hyper: HyperParameters, name: str, file_type: FileTy
 
 
 def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_tokenizer_model(vocabulary.kind.model)
+    writer.add_tokenizer_pre(vocabulary.kind.pre)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_eos_token(False)
+        writer.add_remove_extra_whitespaces(False)
+    if vocabulary.charsmap:
+        writer.add_precompiled_charsmap(vocabulary.charsmap)
+    if vocabulary.unknown is not None:
+        writer.add_unk_token_id(vocabulary.unknown)
     if vocabulary.merges:
         writer.add_token_merges(vocabulary.merges)
     if vocabulary.bos is not None:
@@ -214,5 +241,5 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
     if vocabulary.pad is not None:
         writer.add_pad_token_id(vocabulary.pad)
     writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(vocabulary.space_prefix)
     writer.add_chat_template(vocabulary.chat_template)

@@ -8,7 +8,7 @@ from localdistill.modelfiles.architectures.base import (
     GgufKind,
     MlxKind,
     head_size,
-    switched_window,
+    switched_windows,
 )
 
 _BIASES = ("attn_q", "attn_k", "attn_v")
@@ -21,5 +21,7 @@ def _refuse(config: Config) -> str:
 
 
 ARCHITECTURE = Architecture(
-    name="Qwen2ForCausalLM", model_type="qwen2", config_class="Qwen2Config", window=switched_window,
-    gguf=GgufKind("qwen2", frozenset(_BIASES), _BIASES), mlx=MlxKind("qwen2", _refuse))
+    name="Qwen2ForCausalLM", model_type="qwen2", config_class="Qwen2Config",
+    models="Qwen2, Qwen2.5, R1-Distill-Qwen", windows=switched_windows,
+    gguf=GgufKind("qwen2", frozenset(_BIASES), _BIASES), mlx=MlxKind("qwen2", refuse=_refuse),
+    tiny={"rope_theta": 1e6})

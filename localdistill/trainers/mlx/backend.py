@@ -60,9 +60,10 @@ class MlxBackend:
         require_same_logits(self.folder)
         model = load_mlx_model(self.folder, dtype, options.quantization)
         self._attach(model, job)
-        module = import_model_module(self.folder.kind.mlx.module)
+        known = self.folder.kind.mlx
+        module = import_model_module(known.attention or known.module)
         micro_tokens = max(1, (options.micro_tokens or MICRO_TOKENS) >> self._halvings)
-        self.stepper = MlxStepper(self.adapted, module, rows, micro_tokens, self.folder.tied_embeddings)
+        self.stepper = MlxStepper(self.adapted, module, rows, micro_tokens, self.folder)
         self.optimizer = MlxAdamW(options.weight_decay)
         model.train()
         trained = sum(value.size for value in self.adapted.parameters().values())

@@ -35,7 +35,8 @@ class BelowHead:
 class ChunkedHead:
     """The output projection of one model."""
 
-    def __init__(self, adapted: Adapted, tied: bool) -> None:
+    def __init__(self, adapted: Adapted, tied: bool, cap: float | None = None) -> None:
+        self._cap = cap
         self._owner: Any = adapted.model.model.embed_tokens if tied else adapted.model.lm_head
         self._rows = adapted.embedding if tied else adapted.head
         self._tags = mx.array(list(adapted.tags)) if adapted.tags else None
@@ -72,13 +73,18 @@ class ChunkedHead:
         for start in range(0, hidden.shape[0], self.chunk_rows):
             part = slice(start, min(hidden.shape[0], start + self.chunk_rows))
             here = listed[part]
-            logits = self._logits(hidden[part])
+            logits, slope = self._logits(hidden[part]), None
+            if self._cap is not None:
+                bent = mx.tanh(logits / self._cap)
+                logits, slope = bent * self._cap, 1 - mx.square(bent)
+                del bent
             logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
             del logits
             values = _values(logprobs, here, pseudo)
             found.append(values)
             if pulling is not None:
                 by_logits = _by_logits(logprobs, here, values, pulling(part, lambda: found[-1]))
+                by_logits = by_logits if slope is None else by_logits * slope
                 self._below(by_logits, below, tags)
                 del by_logits
             del logprobs

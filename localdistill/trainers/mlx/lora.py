@@ -14,6 +14,7 @@ from mlx import nn
 
 from localdistill.core.errors import UsageError
 from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.mlx_embedding import CorrectedEmbedding
 
 PREFIX = "base_model.model."
 ROWS = "token_adapter.trainable_tokens_delta"
@@ -74,6 +75,8 @@ class MlxTagEmbedding(nn.Module):
         """ids (B, T) -> (B, T, H)."""
         slots, frozen = self._slots[ids], self.base(ids)
         trained = self.rows.astype(frozen.dtype)[mx.maximum(slots, 0)]
+        if isinstance(self.base, CorrectedEmbedding):
+            trained = self.base.corrected(trained)
         return mx.where((slots >= 0)[..., None], trained, frozen)
 
     def as_linear(self, hidden: mx.array) -> mx.array:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.apple import find_chip
-from localdistill.modelfiles.architectures import LINEAR_LAYERS
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
 from localdistill.modelfiles.mlx_models import group_size, import_mlx, mlx_dtype, require_mlx
@@ -29,15 +28,17 @@ def check_student_files(options: MlxOptions, student: Path, max_tokens: int, har
     folder = ModelFolder.open(student)
     require_mlx()
     folder.kind.mlx_config(folder.config)
-    if folder.window is not None and folder.window < max_tokens:
+    limit = folder.kind.mlx_limit(folder.config)
+    if limit is not None and limit < max_tokens:
         raise ModelFileError(f"{folder.path}: rows of {max_tokens} tokens look back through a window of "
-                             f"{folder.window}, which mlx-lm does not compute for this kind of student",
-                             f'set student.max_tokens to at most {folder.window}, or train.use = "torch_lora"')
+                             f"{limit}, which mlx-lm does not compute for this kind of student",
+                             f'set student.max_tokens to at most {limit}, or train.use = "torch_lora"')
     found = {name.removesuffix(".weight").rpartition(".")[2] for name in folder.tensors if name.endswith(".weight")}
-    wanted = LINEAR_LAYERS if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
+    layers = folder.kind.linear_layers
+    wanted = layers if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
     absent = [name for name in wanted if name not in found]
     if len(absent) == len(wanted) or (absent and options.targets != "all-linear"):
-        there = ", ".join(name for name in LINEAR_LAYERS if name in found) or "none that can be trained"
+        there = ", ".join(name for name in layers if name in found) or "none that can be trained"
         raise ModelFileError(f"{folder.path} has no layers named {', '.join(absent)}",
                              f"it has {there}; say which in train.targets")
     if options.quantization != "none":

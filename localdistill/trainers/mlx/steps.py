@@ -7,6 +7,7 @@ Source of computing activations anew: https://arxiv.org/abs/1604.06174."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from localdistill.core.losses import Pseudo
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.trainers._rows import Dataset
-from localdistill.trainers.mlx.attention import per_document
+from localdistill.trainers.mlx.attention import per_document, whole_mask
 from localdistill.trainers.mlx.head import BelowHead, ChunkedHead
 from localdistill.trainers.mlx.lora import PREFIX, ROWS, Adapted
 from localdistill.trainers.stepping import BatchStepper, PositionValues, Pulling
@@ -48,10 +50,13 @@ class Packed:
 class MlxStepper(BatchStepper[Packed, BelowHead]):
     """Accumulates the gradient of batches in `gradients`."""
 
-    def __init__(self, adapted: Adapted, module: Any, rows: Dataset, micro_tokens: int, tied: bool) -> None:
+    def __init__(self, adapted: Adapted, module: Any, rows: Dataset, micro_tokens: int, folder: ModelFolder) -> None:
         super().__init__(rows, micro_tokens)
         self.adapted, self._module = adapted, module
-        self.head = ChunkedHead(adapted, tied)
+        kind, tied = folder.kind, folder.tied_embeddings
+        self.head = ChunkedHead(adapted, tied, kind.logit_cap(folder.config))
+        self._scale = kind.mlx_embedding_scale(folder.config)
+        self._windows, self._needs_mask = list(kind.windows(folder.config)), kind.mlx.needs_mask
         self._head_rows = f"{PREFIX}{'model.embed_tokens' if tied else 'lm_head'}.{ROWS}"
         self.gradients: dict[str, mx.array] = {}
 
@@ -64,11 +69,14 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
         places = np.concatenate([[0], ends[:-1]])[which] + at
         ids = mx.array(flat.astype(np.int32))[None]
         body, inputs = self.adapted.model.model, []
-        with per_document(self._module, ends.tolist()):
+        masks = self._masks(ends.tolist())
+        with self._attending(ends.tolist()):
             hidden = body.embed_tokens(ids)
-            for layer in self.adapted.layers:
+            if self._scale != 1.0:
+                hidden = hidden * mx.array(self._scale, hidden.dtype)
+            for layer, mask in zip(self.adapted.layers, masks, strict=True):
                 inputs += [hidden] if learns else []
-                hidden = layer(hidden, None, None)
+                hidden = layer(hidden, mask, None)
                 mx.eval(hidden)
         inputs += [hidden] if learns else []
         before = mx.array((places - 1).astype(np.int32))
@@ -76,6 +84,16 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
         mx.eval(picked)
         listed = mx.array(self.rows.listed_tokens(piece))
         return Packed(ids, ends.tolist(), inputs, before, picked, listed, self.adapted.draws.number)
+
+    def _masks(self, ends: Sequence[int]) -> list[Any]:
+        """What every layer is given as its mask."""
+        if not self._needs_mask:
+            return self._windows
+        made = {window: whole_mask(ends, window) for window in set(self._windows)}
+        return [made[window] for window in self._windows]
+
+    def _attending(self, ends: Sequence[int]) -> AbstractContextManager[None]:
+        return nullcontext() if self._needs_mask else per_document(self._module, ends)
 
     def values(self, held: Packed, pseudo: frozenset[Pseudo]) -> PositionValues:
         """The head without a gradient."""
@@ -100,14 +118,16 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
         _, (above,) = mx.vjp(lambda hidden: [norm(hidden[0, held.places])], [inputs.pop()], [gradient.hidden])
         draws = self.adapted.draws
         later, draws.number = draws.number, held.draw  # the same dropout again
-        with per_document(self._module, held.ends):
+        masks = self._masks(held.ends)
+        with self._attending(held.ends):
             for number in reversed(range(len(self.adapted.layers))):
-                above = self._layer_back(number, inputs.pop(), above, number > 0 or self.adapted.embedding is not None)
+                above = self._layer_back(number, masks[number], inputs.pop(), above,
+                                         number > 0 or self.adapted.embedding is not None)
         draws.number = later
         if self.adapted.embedding is not None:
-            self._embedding_back(held.ids, above)
+            self._embedding_back(held.ids, above if self._scale == 1.0 else above * mx.array(self._scale, above.dtype))
 
-    def _layer_back(self, number: int, given: mx.array, above: mx.array, goes_on: bool) -> mx.array:
+    def _layer_back(self, number: int, mask: Any, given: mx.array, above: mx.array, goes_on: bool) -> mx.array:
         """Add the gradient of one layer's adapters, and give what it comes to below the layer."""
         layer = self.adapted.layers[number]
         names, values = zip(*tree_flatten(layer.trainable_parameters()), strict=True) if tree_flatten(
@@ -116,7 +136,7 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
         def run(hidden: mx.array, *parameters: mx.array) -> list[mx.array]:
             if names:
                 layer.update(tree_unflatten(list(zip(names, parameters, strict=True))))
-            return [layer(hidden, None, None)]
+            return [layer(hidden, mask, None)]
 
         try:
             if goes_on:

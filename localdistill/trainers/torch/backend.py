@@ -64,8 +64,10 @@ class TorchBackend:
         torch.manual_seed(job.seed)
         self.model = load_causal_model(self.folder, dtype, self.device, quantization)
         self._attach(job)
-        use_short_rows(self.model, max(rows.lengths))
-        self.stepper = Stepper(self.model, rows, self.device, options.micro_tokens or MICRO_TOKENS)
+        if self.folder.kind.attention == "sdpa":
+            use_short_rows(self.model, max(rows.lengths))
+        self.stepper = Stepper(self.model, rows, self.device, options.micro_tokens or MICRO_TOKENS,
+                               self.folder.kind.logit_cap(self.folder.config))
         self.optimizer = _optimizer(self.trained, options.weight_decay)
         self.model.train()
         if options.gradient_checkpointing:
@@ -82,7 +84,8 @@ class TorchBackend:
         except ValueError as error:
             raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
         self.tags = sorted({*job.tag_token_ids, *(start.token_ids if start else ())})
-        self.trained |= attach_tags(self.model, self.tags, self.folder.tied_embeddings)
+        self.trained |= attach_tags(self.model, self.tags, self.folder.tied_embeddings,
+                                    self.folder.kind.embedding_scale(self.folder.config))
         if start is not None:
             start_from(self.trained, self.tags, start, options.alpha / options.rank)
 

@@ -24,7 +24,7 @@ def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel
     tokenizer, template = StudentTokenizer(folder.path), ChatTemplate.from_folder(folder.path)
     waiting, attention = iter(requests), model.config._attn_implementation
     # The attention for short rows takes no mask, and rows of unlike length need one.
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(folder.kind.attention)
     try:
         while not cancel.is_set() and (batch := list(islice(waiting, BORDERS.answered_rows))):
             yield from _batch(model, folder, tokenizer, template, batch)

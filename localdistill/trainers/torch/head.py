@@ -63,7 +63,9 @@ class HeadGradient:
 class FusedHead:
     """The output projection of one model."""
 
-    def __init__(self, head: Any) -> None:
+    def __init__(self, head: Any, cap: float | None = None) -> None:
+        """`cap`: where logits are bent to stay below a size."""
+        self._cap = cap
         self._tags = head if isinstance(head, TagHead) else None
         self._weight: torch.Tensor = self._tags.base.weight if self._tags is not None else head.weight
         self.chunk_rows = max(BORDERS.logit_rows, BORDERS.logit_bytes // (4 * len(self._weight)))
@@ -109,11 +111,18 @@ class FusedHead:
             gradient = HeadGradient(torch.empty_like(hidden), tags)
         for start in range(0, count, self.chunk_rows):
             part = slice(start, min(count, start + self.chunk_rows))
-            logprobs = torch.log_softmax(self._logits(hidden[part]), dim=-1)
+            logits, slope = self._logits(hidden[part]), None
+            if self._cap is not None:
+                bent = logits.div_(self._cap).tanh_()
+                slope = None if pulling is None else 1 - bent.square()
+                logits = bent.mul_(self._cap)
+            logprobs = torch.log_softmax(logits, dim=-1)
+            del logits
             here = values.at(part)
             _fill(here, logprobs, listed[part])
             if pulling is not None and gradient is not None:
-                self._below(_by_logits(logprobs, listed[part], here, pulling(part, here)), gradient, part)
+                by_logits = _by_logits(logprobs, listed[part], here, pulling(part, here))
+                self._below(by_logits if slope is None else by_logits.mul_(slope), gradient, part)
         return values, gradient
 
     def _below(self, by_logits: torch.Tensor, gradient: HeadGradient, part: slice) -> None:

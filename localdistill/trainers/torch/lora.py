@@ -78,10 +78,12 @@ class LoraLinear(nn.Module):
 
 
 class TagEmbedding(nn.Module):
-    """A frozen embedding whose rows of a few tokens are trained: `rows` (n, H) in float32."""
+    """A frozen embedding whose rows of a few tokens are trained: `rows` (n, H) in float32. `scale` is what the frozen
+    one multiplies its rows by."""
 
-    def __init__(self, base: nn.Embedding, token_ids: Sequence[int], rows: nn.Parameter) -> None:
+    def __init__(self, base: nn.Embedding, token_ids: Sequence[int], rows: nn.Parameter, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.base = base
         self.rows = rows
         slots = torch.full((base.num_embeddings,), -1, dtype=torch.long, device=base.weight.device)
@@ -93,6 +95,8 @@ class TagEmbedding(nn.Module):
         """ids (B, T) -> (B, T, H)."""
         slots = self.slots[ids]
         trained = self.rows.to(self.base.weight.dtype)[slots.clamp(min=0)]
+        if self.scale != 1.0:
+            trained = trained * torch.tensor(self.scale, dtype=trained.dtype, device=trained.device)
         return torch.where((slots >= 0).unsqueeze(-1), trained, self.base(ids))
 
 
@@ -141,8 +145,9 @@ def attach_lora(model: Any, targets: str, rank: int, scaling: float, dropout: fl
     return trained
 
 
-def attach_tags(model: Any, token_ids: Sequence[int], tied: bool) -> dict[str, nn.Parameter]:
-    """Train the rows of `token_ids` in the embedding and the output projection; parameters under PEFT's names."""
+def attach_tags(model: Any, token_ids: Sequence[int], tied: bool, scale: float = 1.0) -> dict[str, nn.Parameter]:
+    """Train the rows of `token_ids` in the embedding, which multiplies its rows by `scale`, and the output projection;
+    parameters under PEFT's names."""
     if not token_ids:
         return {}
     embedding, head = model.model.embed_tokens, model.lm_head
@@ -153,7 +158,7 @@ def attach_tags(model: Any, token_ids: Sequence[int], tied: bool) -> dict[str, n
     if not tied:
         head_rows = nn.Parameter(head.weight.detach()[index].float())
         trained["base_model.model.lm_head.token_adapter.trainable_tokens_delta"] = head_rows
-    model.model.embed_tokens = TagEmbedding(embedding, token_ids, rows)
+    model.model.embed_tokens = TagEmbedding(embedding, token_ids, rows, scale)
     model.lm_head = TagHead(head, token_ids, head_rows)
     return trained
 

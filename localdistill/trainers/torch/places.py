@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
 from localdistill.core.events import Emit, Warned
-from localdistill.modelfiles.architectures import LINEAR_LAYERS
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
 from localdistill.trainers.torch.options import TorchOptions
@@ -33,10 +32,11 @@ def check_student_files(options: TorchOptions, student: Path, hardware: Hardware
         if importlib.util.find_spec(package) is None:
             raise MissingExtra.of("train", package)
     found = {name.removesuffix(".weight").rpartition(".")[2] for name in folder.tensors if name.endswith(".weight")}
-    wanted = LINEAR_LAYERS if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
+    layers = folder.kind.linear_layers
+    wanted = layers if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
     absent = [name for name in wanted if name not in found]
     if len(absent) == len(wanted) or (absent and options.targets != "all-linear"):
-        there = ", ".join(name for name in LINEAR_LAYERS if name in found) or "none that can be trained"
+        there = ", ".join(name for name in layers if name in found) or "none that can be trained"
         raise ModelFileError(f"{folder.path} has no layers named {', '.join(absent)}",
                              f"it has {there}; say which in train.targets")
     place = hardware.place(options.device)

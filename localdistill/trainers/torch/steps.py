@@ -36,11 +36,13 @@ class Hidden:
 class Stepper(BatchStepper[Hidden, HeadGradient]):
     """Accumulates the gradient of batches in the parameters of `model`."""
 
-    def __init__(self, model: Any, rows: Dataset, device: torch.device, micro_tokens: int) -> None:
+    def __init__(self, model: Any, rows: Dataset, device: torch.device, micro_tokens: int,
+                 cap: float | None = None) -> None:
+        """`cap`: where the student's logits are bent to stay below a size."""
         super().__init__(rows, micro_tokens)
         self.model, self.device = model, device
         self.scale = HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
-        self.head = FusedHead(model.lm_head)
+        self.head = FusedHead(model.lm_head, cap)
 
     def forward(self, piece: Sequence[int], learns: bool) -> Hidden:
         """Hidden states before the trained tokens of the rows."""

@@ -147,7 +147,7 @@ def test_scrub_leaves_ordinary_text() -> None:
 
 
 def test_a_failed_gate_leaves_no_model(merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localdistill.exporters.gguf_parts.vocabulary.detect_pre_tokenizer", lambda data: "smollm")
+    monkeypatch.setattr("localdistill.exporters.gguf_parts.tokenizer_kinds.detect_pre_tokenizer", lambda data: "smollm")
     with pytest.raises(LocalDistillError, match="token_ids"):
         export(job_of(merged, tmp_path))
     assert models_in(tmp_path) == []

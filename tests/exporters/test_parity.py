@@ -121,7 +121,7 @@ PLANTED: dict[str, tuple[str, Callable[[HyperParameters], HyperParameters]]] = {
     "gemma2: other caps": ("gemma2", lambda made: replace(made, facts={
         **made.facts, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0})),
     "gemma3: no window": ("gemma3_text", lambda made: replace(made, facts={})),
-    "gemma3: another base of the rotation": ("gemma3_text", lambda made: replace(made, rope=Rope(1e4))),
+    "gemma3: another base of the rotation": ("gemma3_text", lambda made: replace(made, rope=Rope(20.0))),
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts import writer
+from localdistill.exporters.gguf_parts.corpus import parity_strings
 from localdistill.exporters.gguf_parts.tokenizer_kinds import (
     SPLIT_CASE,
     SPLIT_CASE_THREE_DIGITS,
@@ -30,7 +31,7 @@ from localdistill.exporters.parity import check_parity
 from localdistill.exporters.parity_report import ParityReport
 from localdistill.modelfiles.architectures import ARCHITECTURES
 from localdistill.modelfiles.gguf_header import read_header
-from tests.tiny_models import PLAIN_TEMPLATE, tiny_model, tiny_of
+from tests.tiny_models import PLAIN_TEMPLATE, SPECIAL_TOKENS, TAG_TOKENS, tiny_model, tiny_of
 from tests.tiny_tokenizers import PIECES, TEMPLATE
 
 pytest.importorskip("llama_cpp")
@@ -48,8 +49,18 @@ def by_pieces(folder: Path, which: str, **settings: Any) -> Path:
 
 
 def split_by(folder: Path, pattern: str, whole: bool) -> Path:
-    """A student whose byte-level tokenizer splits by `pattern`."""
-    tiny_model(folder, "llama", layers=1)
+    """A student whose byte-level tokenizer splits by `pattern`, and would join what other patterns leave together."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(parity_strings([]), trainers.BpeTrainer(
+        vocab_size=1200, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAG_TOKENS])
+    tiny_model(folder, "llama", layers=1, vocab_size=tokenizer.get_vocab_size())
+    tokenizer.save(str(folder / "tokenizer.json"))
     data = json.loads((folder / "tokenizer.json").read_text())
     data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},

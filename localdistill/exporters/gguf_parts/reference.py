@@ -4,6 +4,7 @@ asked for, on the CPU, in float32 where memory allows. Prompts and ids come from
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class Reference:
         self._added: list[dict[str, Any]] = data.get("added_tokens") or []
         self._normal = '"NFC"' in json.dumps(data.get("normalizer"))
         self._kind = tokenizer_kind(data)
+        strips = [re.escape(str(token["content"])) for token in self._added if token.get("rstrip")]
+        self._swallowed = re.compile(rf"(?:{'|'.join(strips)})(\s+)") if strips else None
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -72,8 +75,10 @@ class Reference:
         return [str(token["content"]) for token in self._added]
 
     def is_comparable(self, text: str) -> bool:
-        """Whether llama.cpp is meant to tokenize `text` as in training: it does not bring text into NFC, and splits
-        some scripts in a way of its own."""
+        """Whether llama.cpp is meant to tokenize `text` as in training: it does not bring text into NFC, splits some
+        scripts in a way of its own, and lets added tokens swallow blanks of ASCII alone."""
+        if self._swallowed is not None and not all(map(str.isascii, self._swallowed.findall(text))):
+            return False
         return splits_alike(self._kind.pre, text) and (not self._normal or unicodedata.is_normalized("NFC", text))
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from localdistill.core.errors import InputError, LocalDistillError, MissingExtra
+from localdistill.core.errors import InputError, MissingExtra
 from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
@@ -17,6 +17,7 @@ from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, 
 from localdistill.exporters.gguf_parts.writer import rotated
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.safety.files import writing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -62,11 +63,9 @@ class AdapterGgufExporter:
         output = job.output / f"{job.name}{ADAPTER_SUFFIX}"
         partial = output.with_name(output.name + ".partial")
         try:
-            self._write(partial, hyper, adapter, job.name, cancel)
-            os.replace(partial, output)
-        except OSError as error:
-            raise LocalDistillError(f"the export could not be written: {error.strerror or error}",
-                                    "free some disk space and export again") from error
+            with writing(partial, "the adapter"):
+                self._write(partial, hyper, adapter, job.name, cancel)
+                os.replace(partial, output)
         finally:
             partial.unlink(missing_ok=True)
         if job.trained is not None and job.trained.held:

@@ -218,12 +218,12 @@ def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
 
 
 def _rows(look: _Look) -> Iterator[Problem]:
-    """The student's template and tokenizer make a row of the first prompt in every arm."""
+    """The student's template and tokenizer make a row of the first prompt, and of one with tools, in every arm."""
     if look.student is None or "format" not in look.stages:
         return
     try:
-        for arm, reason in first_rows(look.recipe, look.base, look.student):
-            yield Problem(key_of("arm", arm), f"the first prompt makes no row: {reason}", "warning")
+        for arm, what in first_rows(look.recipe, look.base, look.student):
+            yield Problem(key_of("arm", arm), what, "warning")
     except MissingExtra as missing:
         yield Problem("student.model", f"its template was not tried: {missing.message}", "warning", missing.hint)
     except LocalDistillError as error:

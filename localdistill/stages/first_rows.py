@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
@@ -14,20 +15,25 @@ from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.row_files import read_section
 from localdistill.stages.tokenizing import TraceTokenizer, format_of
 
+MOST_LOOKED = 50
+"""Rows of a file that are looked through for a conversation with tools."""
+
 
 def first_rows(recipe: Recipe, base: Path, student: Path) -> Iterator[tuple[str, str]]:
-    """Arm and reason, for every arm that can make no row of the first prompt. Raises ModelFileError when the student's
-    files are of no use for any row, MissingExtra without the tokenizer library."""
-    prompt = _first_prompt(recipe, base)
-    if prompt is None or recipe.student is None:
+    """Arm and what is wrong, for every arm that can make no row of the first prompt, or of the first that has to do
+    with tools. Raises ModelFileError when the student's files are of no use for any row, MissingExtra without the
+    tokenizer library."""
+    if recipe.student is None or not (prompts := _first_prompts(recipe, base)):
         return
     tokens = TraceTokenizer(student, recipe.student.max_tokens)
-    for arm in recipe.arms:
-        for part in arm.parts:
-            rows = tokens.rows(format_of(part.member, base), prompt, _stand_ins(prompt))
-            reasons = [row.reason for row in rows if isinstance(row, Skip)]
-            if len(reasons) == len(rows):
-                yield arm.name, reasons[0] if reasons else f"the format {part.format} makes none"
+    for which, prompt in prompts.items():
+        for arm in recipe.arms:
+            for part in arm.parts:
+                rows = tokens.rows(format_of(part.member, base), prompt, _stand_ins(prompt))
+                reasons = [row.reason for row in rows if isinstance(row, Skip)]
+                if len(reasons) == len(rows):
+                    why = reasons[0] if reasons else f"the format {part.format} makes none"
+                    yield arm.name, f"{which} makes no row: {why}"
 
 
 def trains_on_reasoning(recipe: Recipe, trace_set: str, base: Path) -> bool:
@@ -46,15 +52,19 @@ def trains_on_reasoning(recipe: Recipe, trace_set: str, base: Path) -> bool:
     return False
 
 
-def _first_prompt(recipe: Recipe, base: Path) -> Prompt | None:
-    """None when no file can be read: that is told elsewhere."""
+def _first_prompts(recipe: Recipe, base: Path) -> dict[str, Prompt]:
+    """Which, and the prompt; nothing when no file can be read: that is told elsewhere."""
     imported = (one for one in recipe.sets if isinstance(one, ImportedSet))
+    found: dict[str, Prompt] = {}
     for section in (*([recipe.prompts] if recipe.prompts else []), *imported):
         try:
-            return next(read_section(section, base)).prompt
-        except (LocalDistillError, StopIteration):
+            for item in islice(read_section(section, base), MOST_LOOKED):
+                found.setdefault("the first prompt", item.prompt)
+                if item.uses_tools:
+                    return found | {"the first prompt with tools": item.prompt}
+        except LocalDistillError:
             continue
-    return None
+    return found
 
 
 def _stand_ins(prompt: Prompt) -> list[Candidate]:

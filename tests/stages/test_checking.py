@@ -240,6 +240,13 @@ def test_the_template_is_tried_on_the_first_prompt_in_every_arm(folder: Path) ->
     text = RECIPE.replace("[train]", '[[arm]]\nname = "own"\nformat = "original"\n[train]')
     [problem] = check_recipe(parse_recipe(text), folder, ("format",))
     assert problem.key == "arm.own" and problem.kind == "warning" and "the first prompt makes no row" in problem.text
+    tool = {"type": "function", "function": {"name": "add"}}
+    rows = (folder / "rows.jsonl").read_text()
+    (folder / "rows.jsonl").write_text(rows + json.dumps({**json.loads(rows), "tools": [tool]}) + "\n")
+    told = {problem.key: problem.text for problem in check_recipe(parse_recipe(text), folder, ("format",))}
+    assert "the first prompt with tools makes no row" in told["arm.full"]
+    assert "leaves out which tools there are" in told["arm.full"]
+    (folder / "rows.jsonl").write_text(rows)
     [longer] = check_recipe(parse_recipe(RECIPE.replace("max_tokens = 200", "max_tokens = 16")), folder, ("format",))
     assert longer.key == "arm.full" and "longer than 16 tokens" in longer.text
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from localdistill.core.errors import InputError
+from localdistill.core.messages import call_name, tools_of
 from localdistill.core.records import Prompt
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
@@ -111,6 +112,8 @@ def preview_file(path: Path, layout: str = "auto", columns: Mapping[str, str] | 
 
 def _shown(number: int, item: Imported) -> str:
     lines = [f"row {number}: {_clip(item.prompt.question)}"]
+    if tools := tools_of(item.prompt.messages):
+        lines.append(f"  tools:     {_clip(', '.join(map(call_name, tools)))}")
     if item.prompt.reference is not None:
         lines.append(f"  reference: {_clip(item.prompt.reference)}")
     if item.prompt.original:
@@ -119,6 +122,7 @@ def _shown(number: int, item: Imported) -> str:
         trace, verdict = answer.trace, "" if answer.right is None else f", {'right' if answer.right else 'WRONG'}"
         lines.append(f"  reasoning: {_clip(trace.reasoning) or '(none)'}")
         lines.append(f"  answer:    {_clip(trace.answer) or '(none)'}   [{trace.status}{verdict}]")
+        lines += [f"  calls:     {_clip(call)}" for call in trace.called]
         if mark := unknown_mark(trace.answer):
             lines.append(f"  {mark} looks like a mark of reasoning and is none that we know")
     return "\n".join(lines)

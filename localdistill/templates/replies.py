@@ -39,7 +39,7 @@ _WORDS: tuple[tuple[str, Status], ...] = (
 """What a reason that is not in the table says by its words. None of them is an end in order: that takes a name."""
 
 
-_NO_REASON = frozenset({"", "null", "none", "unspecified", "finish_reason_unspecified"})
+_NO_REASON = frozenset({"", "unspecified", "finish_reason_unspecified"})
 
 
 def named_end(reason: object) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 from textual.widgets import Input, OptionList, Select, Static
 
 from localdistill import RecipeDraft, new_recipe
+from localdistill.graders import GRADERS
 from tests.helpers import REPO
 from tests.tui.driving import piloted, until
 from tests.tui.garden import text_of
@@ -156,9 +157,9 @@ async def test_a_member_is_chosen_its_options_follow_and_it_goes_again(mine: Pat
         await edited(pilot, app, "grade.0")
         await pilot.press("ctrl+n")
         assert isinstance(app.screen, ChoiceDialog)
-        await pilot.press("down", "down", "enter")
+        await pilot.press(*["down"] * GRADERS.names().index("code"), "enter")
         await until(pilot, lambda: isinstance(app.screen, RecipePage) and any(
-            r.field.key == "grade.2.timeout_s" for r in app.screen.query(ValueRow)))
+            r.field.key == "grade.2.least_level" for r in app.screen.query(ValueRow)))
         choice = row(app, "grade.2.use").query_one(Select)
         choice.value = "exact"
         await until(pilot, lambda: any(r.field.key == "grade.2.ignore_case" for r in app.screen.query(ValueRow)))

@@ -13,13 +13,18 @@ from localdistill.safety.files import folder_bytes
 from localdistill.safety.journal import parts_of
 from localdistill.safety.manifest import MANIFEST
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import REQUEST, START_TIMEOUT_S, RunFolder, RunStatus, is_held
+from localdistill.workspace.logprobs import FOLDER as LOGPROBS
+from localdistill.workspace.run_folder import REQUEST, STAGES, START_TIMEOUT_S, RunFolder, RunStatus, is_held
 from localdistill.workspace.run_listing import RunListing
 
 _OLD_S = 3600.0
 """A file that somebody writes was changed within this time."""
 BUILDING = ".building-"
 PARTIAL = ".partial"
+_FOLDERS = frozenset({STAGES, LOGPROBS})
+"""Those in the folder of a run."""
+_Names = dict[str, list[str]]
+"""Run -> what is in its folder. There may be very many runs: each is listed once."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,10 @@ def leftovers(workspace: Workspace, runs: Sequence[RunStatus] | None = None) -> 
     if runs is None:
         runs = RunListing(workspace.runs).look()
     open_run = next((run.run_id for run in runs if run.state not in ("finished", "starting")), "")
-    found = [*_of_artifacts(workspace, open_run), *_of_runs(workspace)]
+    names = {name: _names_in(f"{workspace.runs}/{name}") for name in sorted(_names_in(str(workspace.runs)))}
+    found = [*_of_artifacts(workspace, open_run), *_of_runs(workspace, names)]
     if not any(run.alive for run in runs):
-        found += [Leftover(path, "half a file") for path in _half_files(workspace)]
+        found += [Leftover(path, "half a file") for path in _half_files(workspace, names)]
     return found
 
 
@@ -63,11 +69,11 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
             yield Leftover(folder, f"rest of {_with_article(folder.parent.name)}")
 
 
-def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
+def _of_runs(workspace: Workspace, names: _Names) -> Iterator[Leftover]:
     """Folders of runs that were never begun, or whose removal was interrupted."""
-    for name in sorted(_names_in(str(workspace.runs))):
+    for name, held in names.items():
         folder = workspace.runs / name
-        if os.path.isfile(f"{folder}/{REQUEST}") or not folder.is_dir():
+        if REQUEST in held or not folder.is_dir():
             continue
         run = RunFolder(folder)
         if run.is_alive():
@@ -77,23 +83,23 @@ def _of_runs(workspace: Workspace) -> Iterator[Leftover]:
             yield Leftover(folder, "rest of a run", "it holds replies" if replies else "")
 
 
-def _half_files(workspace: Workspace) -> Iterator[Path]:
+def _half_files(workspace: Workspace, names: _Names) -> Iterator[Path]:
     """Files that were to be renamed when they were whole."""
     patterns = ("*.partial", "journals/**/*.partial", "batches/*.partial", "teachers/*.partial",
                 f"{workspace.store_path.name}.rebuilding*")
     for pattern in patterns:
         yield from (path for path in sorted(workspace.root.glob(pattern)) if _is_old(path))
-    for run in sorted(_names_in(str(workspace.runs))):
-        yield from (path for path in _half_files_below(f"{workspace.runs}/{run}") if _is_old(path))
+    for run, held in names.items():
+        yield from (path for path in _half_files_of(f"{workspace.runs}/{run}", held) if _is_old(path))
 
 
-def _half_files_below(run: str) -> Iterator[Path]:
-    """In the folder of a run and in those in it. There may be very many runs: nothing is asked but names."""
-    for name in _names_in(run):
+def _half_files_of(run: str, held: list[str]) -> Iterator[Path]:
+    """In the folder of a run and in those in it."""
+    for name in held:
         if name.endswith(PARTIAL):
             yield Path(run, name)
-        elif "." not in name:  # a folder, or what has no ending either
-            yield from (Path(run, name, one) for one in _names_in(f"{run}/{name}") if one.endswith(PARTIAL))
+    for folder in _FOLDERS.intersection(held):
+        yield from (Path(run, folder, name) for name in _names_in(f"{run}/{folder}") if name.endswith(PARTIAL))
 
 
 def _names_in(folder: str) -> list[str]:

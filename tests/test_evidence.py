@@ -138,6 +138,19 @@ def test_a_result_of_a_stage_that_is_damaged_or_gone_is_said_where_the_workspace
     assert {step.stage: step.state for step in seen.chain}["grade"] == "waiting"
 
 
+def test_a_result_that_was_made_from_something_damaged_is_missed_where_the_workspace_stands(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    assert survey(Workspace(root)).result is not None
+    for pattern in ("artifacts/scorecard/*/manifest.json", "runs/garden-1/stages/evaluate.json"):
+        harmed = only(root, pattern)
+        whole = harmed.read_bytes()
+        turned(harmed)
+        seen = survey(Workspace(root))
+        [said] = [text for label, text in seen.facts if label == "damaged"]
+        assert seen.result is None and "resume garden-1" in said, pattern
+        replace_bytes(harmed, whole)
+
+
 @pytest.mark.parametrize("stage", ["collect", "format", "train", "evaluate", "export"])
 def test_nothing_is_removed_that_a_result_which_is_gone_may_have_named(tmp_path: Path, stage: str) -> None:
     root = copied(tmp_path)

@@ -3,10 +3,10 @@ sensible next step."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from localdistill.api.runs.budgets import budget_of
@@ -16,12 +16,13 @@ from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.stages import STAGES
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.scorecard.result import Result
-from localdistill.stages.outputs import OUTPUTS, ExportOutput, has_output, is_due, read_output
+from localdistill.stages.outputs import OUTPUTS, EvaluateOutput, ExportOutput, has_output, is_due, read_output
 from localdistill.store import Store, StoreCounts
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.leftovers import leftovers
 from localdistill.workspace.recovery import missing_in, open_store
+from localdistill.workspace.run_folder import STAGES as STAGES_FOLDER
 from localdistill.workspace.run_folder import RunFolder, RunStatus
 from localdistill.workspace.run_listing import RunListing
 
@@ -69,26 +70,28 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     newest = RunFolder(workspace.runs / status.run_id) if status else None
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
-    result, result_run = _result(workspace, runs)
+    result, result_run, why_not = _result(workspace, runs)
     steps = [*_steps(workspace, newest, status, counts.traces if counts else 0)]
     if result is not None and result.next and result.next.command and status and status.run_id == result_run \
             and status.state == "finished":
         steps.insert(0, NextStep(result.next.text, result.next.command))
     chain, damages = _chain(newest, status)
+    if why_not and not any(one in why_not for one in damages):
+        damages.append(f"the result of {result_run} is not shown: {why_not}")
     return Overview(workspace.root, (*_facts(workspace, store, counts, runs), *(("damaged", one) for one in damages)),
                     tuple(chain), newest.id if newest else "", tuple(dict.fromkeys(steps)), result, result_run)
 
 
-def _result(workspace: Workspace, runs: Sequence[RunStatus]) -> tuple[Result | None, str]:
-    """The result of the newest run that was evaluated, and its id. One that is damaged is no result; the chain says
-    what is wrong with it."""
-    evaluated = (run for run in reversed(runs) if has_output(RunFolder(workspace.runs / run.run_id), "evaluate"))
-    for run in islice(evaluated, 1):
-        try:
-            return run_result(workspace, run.run_id), run.run_id
-        except LocalDistillError:
-            return None, run.run_id
-    return None, ""
+def _result(workspace: Workspace, runs: Sequence[RunStatus]) -> tuple[Result | None, str, str]:
+    """The result of the newest run that was evaluated, its id, and why there is none although it was. There may be very
+    many runs that were not."""
+    for run in reversed(runs):
+        if os.path.lexists(f"{workspace.runs}/{run.run_id}/{STAGES_FOLDER}/{EvaluateOutput.stage}.json"):
+            try:
+                return run_result(workspace, run.run_id), run.run_id, ""
+            except LocalDistillError as error:
+                return None, run.run_id, f"{error.message}. {error.hint}"
+    return None, "", ""
 
 
 def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,

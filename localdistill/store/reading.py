@@ -26,6 +26,8 @@ Query = Callable[["DuckDBPyConnection", int, int, "list[int] | None"], list[T]]
 
 LOST_HINT = "`localdistill traces` says what is missing here and what brings it back"
 _SLOW_S, _FAST_S = 0.08, 0.03
+_FEWEST = 16
+"""The smallest window of a sweep is this part of the largest, at least."""
 
 
 def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int | None = None) -> Iterator[T]:
@@ -53,9 +55,10 @@ def sweep(sessions: Sessions, name: TableName, query: Query[T], most_rows: int |
 
 
 def paced(rows: int, took_s: float, most_rows: int) -> int:
-    """The size of the next window after one of `rows` took so long."""
+    """The size of the next window after one of `rows` took so long. Where rows are short, `most_rows` is large, and no
+    window is small: on a busy machine each takes long whatever its size, and many small ones take it for good."""
     if took_s > _SLOW_S:
-        return max(BORDERS.fewest_rows, rows // 2)
+        return max(BORDERS.fewest_rows, most_rows // _FEWEST, rows // 2)
     return min(2 * rows, most_rows) if took_s < _FAST_S else rows
 
 

@@ -14,6 +14,7 @@ from localdistill.core.errors import StoreLocked, UsageError
 from localdistill.store import Store
 from localdistill.store import conditions as asking
 from localdistill.store.columns import ANYBODY, VIEW_COLUMNS
+from localdistill.store.reading import paced
 from tests.store.test_store import filled, graded, ids, trace_number
 
 
@@ -179,3 +180,13 @@ def test_rows_that_are_only_in_the_log_are_found(tmp_path: Path) -> None:
     newest = "SELECT max(seq) FROM traces"
     seqs = asking.Sessions(store.path, read_only=True).run(lambda con: con.execute(newest).fetchall())
     assert seqs == [(4,)] and trace_number(9).id in found(store, "completion_tokens = 19")
+
+
+@pytest.mark.whole
+def test_windows_of_short_rows_stay_large_on_a_busy_machine() -> None:
+    """Where every window takes long whatever its size, smaller ones would only take it for longer."""
+    for most_rows, fewest in ((65_536, 4096), (2048, 128)):
+        rows = most_rows
+        for _ in range(20):
+            rows = paced(rows, 10.0, most_rows)
+        assert rows == fewest and paced(rows, 0.001, most_rows) == 2 * fewest

@@ -3,6 +3,7 @@
 from localdistill.core.registry import Family
 
 GRADERS = Family("grader", __name__, {
+    "choice": "ChoiceGrader",
     "code": "CodeGrader",
     "combined": "CombinedGrader",
     "exact": "ExactGrader",

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.facts import FactMaker, SaysFacts
-from localdistill.core.records import FactKind
+from localdistill.core.records import Fact, FactKind, Trace
 from localdistill.core.samples import GraderSample
+
+SHOWN_CHARS = 200
+"""Of what was taken for the answer, that are kept."""
 
 
 class Grader(FactMaker, Protocol):
@@ -23,3 +26,13 @@ class JudgesTraces(SaysFacts):
     """What graders have in common."""
 
     kind: ClassVar[FactKind] = "grade"
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    def verdict(self, trace: Trace, score: float | None, reason: str, extracted: str = "") -> Fact:
+        """What this grader says of `trace`: 1 is right, None is undecided; a status that is not usual stands behind the
+        reason."""
+        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
+        return Fact(trace.id, self.name, self.version, value=score, passed=None if score is None else score >= 1,
+                    reason=reason + note, extracted=extracted[:SHOWN_CHARS])

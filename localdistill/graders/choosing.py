@@ -1,18 +1,19 @@
 """Chooses which expression of a passage is its result, or says that none is.
 
-What the passage denies, bounds, assumes or only asks ("not 5", "more than 5", "if x = 5") is never the result. Then a
-bold expression, what follows the last equals sign, what ends the passage after "is", the number before the noun that
-the question counts, the value computed last before the passage, and a number that the question did not give are
-preferred in this order; else the first is taken. The reference is never looked at, so offering several wins nothing.
+What the passage denies, bounds, assumes or only asks ("not 5", "more than 5", "if x = 5") is never the result. Of what
+is left the rules of the second part of the book (`rules`) choose, in their order.
 """
 
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from collections.abc import Callable
+from dataclasses import replace
 
 from localdistill.graders.expressions import Stated, expressions_in
+from localdistill.graders.number_words import numbers_in_words
 from localdistill.graders.numbers import Number, numbers_in, plain_text
+from localdistill.graders.rules import Rule
 
 _BOLD = re.compile(
     r"\*\*(.{1,200}?)\*\*|__(.{1,200}?)__|\\(?:mathbf|textbf|bold|boldsymbol)\{([^{}]{1,200})\}", re.DOTALL)
@@ -24,7 +25,7 @@ _ASKS_BOUND = re.compile(
     r"\b(?:least|most|minimum|maximum|min|max|smallest|largest|greatest|fewest|lowest|highest|need(?:s|ed)?|can|could|afford"
     r"|enough|must|require[sd]?)\b", re.IGNORECASE)
 
-_FILL = r"(?:(?:be|equals?|equal|exactly|simply|just|only|to|the|a|an|really|actually|it|is|of|=|\$|\*+)\s*)*"
+_FILL = r"(?:(?:be|equals?|equal|exactly|simply|just|only|to|the|a|an|really|actually|it|is|of|=|≈|\$|\*+)\s*)*"
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|cannot|neither|nor|instead\s+of|rather\s+than|other\s+than|(?:anything|all)\s+but|except(?:\s+for)?|unlike|excluding)"
     r"|n['’]t|\b(?:wrong|incorrect|false|mistaken)\s+(?:answer|result|value|solution)(?:\s+(?:is|was|would\s+be)|:)"
@@ -52,8 +53,10 @@ _UNEQUAL_BEFORE = re.compile(r"(?:[<>≤≥≠]=?|\\(?:le|ge|leq|geq|lt|gt|neq|n
 _UNEQUAL_AFTER = re.compile(r"[\s$*]*(?:[<>≤≥≠]|\\(?:le|ge|leq|geq|lt|gt|neq|ne|leqslant|geqslant|ll|gg)(?![A-Za-z]))"
                             r"|[\s$]*(?:\w+\s+)?(?:or\s+(?:more|less|fewer|greater|above|below|higher|lower))\b")
 _SAID_BEFORE = re.compile(
-    r"\b(?:is|are|was|were|equals|be|gives?|leaves)\s+(?:about\s+|approximately\s+|only\s+|exactly\s+|=\s*)?[$\\(*]*\s*$")
+    r"\b(?:is|are|was|were|equals|be|gives?|leaves)\s+(?:about\s+|approximately\s+|only\s+|exactly\s+|[=≈]\s*)?[$\\(*]*\s*$")
 _THIN = re.compile(r"[\s$*~]*(?:(?:about|approximately)\s+)?[$*]*")
+_SO = re.compile(r"(?:,\s*|;\s*|\band\s+|\.\s+)(?:so|thus|therefore|hence)\b(?!\s+(?:far|much|many|that)\b)"
+                 "|所以|因此|于是|从而|故|したがって|よって|だから|ので", re.IGNORECASE)
 _NEW_CLAUSE = re.compile(r"[,;]|\b(?:so|then|thus|therefore|hence|and|but)\b")
 _LEFT_ENDS = re.compile(r"[,;:\n]|\\\\|\\(?:text|quad|Rightarrow|implies|therefore)"
                         r"|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z(])")
@@ -61,12 +64,9 @@ _NAMES_OF_ONE = re.compile(r"(?<![A-Za-z])\\?[A-Za-z]+\s*\([^()]*\)|\\?[_|]\{?\w
                            r"|\\(?:angle|triangle|overline|measuredangle)")
 """`f(2)`, `a_5`, `|AB|`, `\\angle ABC`: left sides that name one thing."""
 _COMPUTES = re.compile(r"[\^+*/²³√!#]|[A-Za-z)]\s*-|-\s*[A-Za-z]|\d\s*[A-Za-z(]")
-_WORDS: list[str] = re.findall(r"\w+", """zero one two three four five six seven eight nine ten eleven twelve thirteen
-    fourteen fifteen sixteen seventeen eighteen nineteen""")
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_IN_WORDS = re.compile(
-    rf"(?<![A-Za-z-])(?:(?P<tens>{'|'.join(_TENS)})(?:[-\s](?P<ones>{'|'.join(_WORDS[1:10])}))?"
-    rf"|(?P<word>{'|'.join(_WORDS)}))(?![A-Za-z-])", re.IGNORECASE)
+
+_LONGEST = 2_000
+"""Characters of the end of an answer that are searched for its last number."""
 
 
 def choose(text: str, before: str, question: str) -> Stated | None:
@@ -79,31 +79,49 @@ def choose(text: str, before: str, question: str) -> Stated | None:
     if not found:
         return _in_words(plain)
     stated = [one for one in found if not _is_no_result(one, plain, question)]
-    stated = [one for one in stated if any(start <= one.start < end for start, end in bold)] or stated
+    if not stated:
+        return None
+    chosen, rule = _chosen(stated, plain, bold, before, question)
+    return replace(_about_the_asked(chosen, plain, question), rule=rule)
+
+
+def _chosen(stated: list[Stated], plain: str, bold: list[tuple[int, int]], before: str,
+            question: str) -> tuple[Stated, Rule]:
+    """One of what is stated, and the rule that chose it."""
+    in_bold = [one for one in stated if any(start <= one.start < end for start, end in bold)]
+    stated = in_bold or stated
     stated = [one for one in stated if not one.is_aside] or stated
     stated = [one for one in stated if not one.is_modifier] or stated
-    if len(stated) < 2:
-        return _about_the_asked(stated[0], plain, question) if stated else None
-    chosen = _after_equals(stated, plain) or _predicate(stated, plain)
-    if chosen is not None:
-        return _about_the_asked(chosen, plain, question)
-    stated = [one for one in stated if one.number is not None] or stated
-    return _about_the_asked(
-        _counted(plain, stated, question) or _computed_last(before, stated) or _not_given(stated, question)
-        or stated[0], plain, question)
+    if len(stated) == 1:
+        return stated[0], Rule.BOLD if in_bold else Rule.ONLY_ONE
+    concluded = _after_so(stated, plain)
+    if len(concluded) == 1:
+        return concluded[0], Rule.SO
+    stated = concluded or stated
+    have_value = [one for one in stated if one.number is not None] or stated
+    rules: tuple[tuple[Rule, Callable[[], Stated | None]], ...] = (
+        (Rule.LAST_EQUALS, lambda: _after_equals(stated, plain)), (Rule.PREDICATE, lambda: _predicate(stated, plain)),
+        (Rule.COUNTED, lambda: _counted(plain, have_value, question)),
+        (Rule.COMPUTED_LAST, lambda: _computed_last(before, have_value)),
+        (Rule.NOT_GIVEN, lambda: _not_given(have_value, question)))
+    for rule, found in rules:
+        chosen = found()
+        if chosen is not None:
+            return chosen, rule
+    return have_value[0], Rule.FIRST
 
 
 def last_number(answer: str, question: str) -> Stated | None:
     """The last expression of a whole answer that marks no result; None when the answer denies it, or holds none."""
-    plain, _ = _plain_with_bold(answer)
+    plain, _ = _plain_with_bold(answer[-_LONGEST:])
     found = expressions_in(plain)
     return found[-1] if found and not _is_no_result(found[-1], plain, question) else None
 
 
-def as_asked(number: Number, question: str, reference: str) -> Number:
-    """`number` with the readings that the question allows: `4 %` is 4 only where percent are asked for, `4 million` is
-    4 only where millions are."""
-    asked = f"{question} {reference}".lower()
+def as_asked(number: Number, told: str) -> Number:
+    """`number` with the readings that question and reference (`told`) allow: `4 %` is 4 only where they speak of
+    percent, `4 million` is 4 only where they do of millions."""
+    asked = told.lower()
     scale = re.search(r"(?<=\s)([a-z]+?)s?$", number.text.lower())
     if scale is not None and scale[1] == "percent":
         scale = None
@@ -111,8 +129,9 @@ def as_asked(number: Number, question: str, reference: str) -> Number:
     if len(number.readings) < 2 or not (scale or is_percent) or (
             scale[1] in asked if scale else _ASKS_PERCENT.search(asked)):
         return number
-    readings = number.readings[:1] if scale else number.readings[1:]
-    return Number(number.start, number.end, number.text, readings, number.is_modifier)
+    if scale:
+        return replace(number, readings=number.readings[:1])
+    return replace(number, readings=number.readings[1:], step=number.step and number.step / 100)
 
 
 def states_doubt(text: str) -> bool:
@@ -123,9 +142,9 @@ def states_doubt(text: str) -> bool:
                           re.IGNORECASE))
 
 
-def is_taken_back(after: str, chosen: Stated) -> bool:
+def is_taken_back(after: str, chosen: Stated | None = None) -> bool:
     """True when the text `after` the passage says that the result is wrong."""
-    said = re.escape(chosen.number.text.strip("$ ")) if chosen.number is not None else "(?!)"
+    said = re.escape(chosen.number.text.strip("$ ")) if chosen is not None and chosen.number is not None else "(?!)"
     return bool(re.search(
         rf"\b(?:that|this|it|which|(?:my|the|this|that)\s+(?:answer|result)|(?<![\d.]){said}(?![\d.]))"
         r"(?:['’]s|\s+(?:is|was|seems|must\s+be|can(?:no|['’])t\s+be|isn['’]t|wasn['’]t))\s+(?:\w+ly\s+)?"
@@ -168,17 +187,39 @@ def _is_no_result(one: Stated, plain: str, question: str) -> bool:
         pattern.match(after) for pattern in (_DENIED_AFTER, _UNEQUAL_AFTER))
 
 
+def _after_so(stated: list[Stated], plain: str) -> list[Stated]:
+    """Those behind the last word of conclusion inside the passage; none where it opens with it."""
+    for mark in reversed(list(_SO.finditer(plain))):
+        later = [one for one in stated if one.start >= mark.end()]
+        if later:
+            return later if plain[:mark.start()].strip(" \n*,") else []
+    return []
+
+
 def _after_equals(stated: list[Stated], plain: str) -> Stated | None:
-    """What follows the last equals sign, unless a later clause says what something is."""
+    """What follows the last equals sign, unless a later clause says what something is; of `7/3 ≈ 2.33` both sides."""
     for index in range(len(stated) - 1, -1, -1):
         one = stated[index]
-        place = plain.rfind("=", 0, one.start)
+        place = max(plain.rfind("=", 0, one.start), plain.rfind("≈", 0, one.start))
         if place < 0 or not _THIN.fullmatch(plain[place + 1:one.start]):
             continue
+        if plain[place] == "≈" and index and not plain[stated[index - 1].end:place].strip(" $*"):
+            one = _approximated(stated[index - 1], one)
         later = stated[index + 1:]
         said = _predicate(later, plain) if later else None
         return said if said is not None and _NEW_CLAUSE.search(plain[one.end:said.start]) else one
     return None
+
+
+def _approximated(exact: Stated, rounded: Stated) -> Stated:
+    """One result in both writings, where the second is near the first; else the first."""
+    if exact.number is None or rounded.number is None:
+        return rounded
+    first, second = exact.number.readings[0], rounded.number.readings[0]
+    if abs(first - second) * 20 > abs(first):
+        return exact
+    both = replace(rounded.number, readings=(*exact.number.readings, *rounded.number.readings))
+    return replace(rounded, number=both)
 
 
 def _predicate(stated: list[Stated], plain: str) -> Stated | None:
@@ -206,7 +247,7 @@ def _counted(plain: str, stated: list[Stated], question: str) -> Stated | None:
 
 def _computed_last(before: str, stated: list[Stated]) -> Stated | None:
     """The first that equals what follows the last equals sign before the passage."""
-    for part in reversed(plain_text(before[-3_000:]).split("=")[1:]):
+    for part in reversed(re.split("[=≈]", plain_text(before[-3_000:]))[1:]):
         computed = numbers_in(part)
         if computed:
             return next((one for one in stated if one.number and one.number.equals(computed[0])), None)
@@ -223,10 +264,10 @@ def _not_given(stated: list[Stated], question: str) -> Stated | None:
 def _about_the_asked(one: Stated, plain: str, question: str) -> Stated:
     """`one`, without its value where an equation gives it to something else than a name: `x^2 = 4` says nothing of x,
     unless the question asks for that very expression."""
-    place = plain.rfind("=", 0, one.start)
+    place = max(plain.rfind("=", 0, one.start), plain.rfind("≈", 0, one.start))
     if place < 0 or not _THIN.fullmatch(plain[place + 1:one.start]):
         return one
-    left = _LEFT_ENDS.split(plain[:place])[-1].split("=")[0]
+    left = re.split("[=≈]", _LEFT_ENDS.split(plain[:place])[-1])[0]
     bare = re.sub(r"\\[A-Za-z]+", "#", _NAMES_OF_ONE.sub("a", left))
     is_compound = re.search(r"[A-Za-z]", bare) and _COMPUTES.search(bare)
     if not is_compound or (_squeezed(left) and _squeezed(left) in _squeezed(question)):
@@ -240,20 +281,15 @@ def _squeezed(text: str) -> str:
 
 def _in_words(plain: str) -> Stated | None:
     """A number written as a word, where the passage holds exactly one."""
-    found = list(_IN_WORDS.finditer(plain))
+    found = list(numbers_in_words(plain))
     if len(found) != 1:
         return None
-    match = found[0]
-    said = _SAID_BEFORE.search(plain[:match.start()]) or not plain[:match.start()].strip(" $*\"'")
-    if not said and match[0].lower() in ("one", "zero"):
+    said, before, after = found[0], plain[:found[0].start], plain[found[0].end:]
+    is_said = _SAID_BEFORE.search(before) or not before.strip(" $*\"'")
+    if not is_said and said.text.lower() in ("one", "zero"):
         return None
-    if match["tens"]:
-        value = 20 + 10 * _TENS.index(match["tens"].lower())
-        value += _WORDS.index(match["ones"].lower()) if match["ones"] else 0
-    else:
-        value = _WORDS.index(match["word"].lower())
-    number = Number(match.start(), match.end(), match[0], (Fraction(value),))
-    one = Stated(match.start(), match.end(), match[0], number)
+    number = Number(said.start, said.end, said.text, (said.value,))
+    one = Stated(said.start, said.end, said.text, number, rule=Rule.IN_WORDS)
     is_part = re.match(r"\s*(?:hundred|thousand|[mb]illion|dozens?|pairs?|percent|point|times|plus|minus|squared|or|and"
-                       r"|to|over|halves|thirds?|quarters?|[/^+*])", plain[match.end():], re.IGNORECASE)
+                       r"|to|over|halves|thirds?|quarters?|[/^+*])", after, re.IGNORECASE)
     return None if is_part or _is_no_result(one, plain, "") else one

@@ -82,7 +82,7 @@ class CodeGrader(JudgesTraces):
         except UnknownTests as error:
             return self._undecided(trace, str(error))
         if tests is None:
-            return self._grade(trace, 0.0, "the prompt has no tests")
+            return self._grade(trace, None, "the prompt has no tests")
         if not trace.answer.strip():
             return self._grade(trace, 0.0, "the answer is empty")
         program = program_in(trace.answer, prompt.question, tests.names)

@@ -17,18 +17,24 @@ from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.base import JudgesTraces
 from localdistill.graders.choosing import as_asked, choose, last_number
-from localdistill.graders.extraction import TAIL_CHARS, stated_result
+from localdistill.graders.extraction import stated_result
 from localdistill.graders.numbers import only_number
+from localdistill.graders.readable import readable, tail_of
+from localdistill.graders.rules import Rule
 
 
 class ExactGrader(JudgesTraces):
     """The `exact` grader."""
 
     name = "exact"
-    version = 2
+    version = 3
 
     class Options(BaseOptions):
         """Options of `exact`."""
+
+        after: str = ""
+        """Words behind whose last place the result stands, to the end and without a last full stop, compared as text;
+        an answer without them is wrong. Empty finds the result by rule. BIG-Bench Hard's are "So the answer is"."""
 
         ignore_case: bool = True
         """Whether `Yes` equals `yes`."""
@@ -43,6 +49,8 @@ class ExactGrader(JudgesTraces):
             GraderSample(prompt, answers(prompt, "The answer is 41, not 42."), 0.0),
             GraderSample(word, answers(word, "eve."), 1.0),
             GraderSample(word, answers(word, "eve."), 0.0, options={"ignore_case": False}),
+            GraderSample(word, answers(word, "I say Eve. So the answer is Adam."), 0.0,
+                         options={"after": "the answer is"}),
             GraderSample(constrained, answers(constrained, "42"), None),
         )
 
@@ -59,31 +67,45 @@ class ExactGrader(JudgesTraces):
 
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the result in the answer equals the reference."""
-        reference, answer = (prompt.reference or "").strip(), trace.answer.strip()[-TAIL_CHARS:]
+        reference, answer = readable(prompt.reference or "").strip(), tail_of(trace.answer)
         if not reference:
-            return self._grade(trace, 0.0, "the prompt has no reference answer")
+            return self.verdict(trace, None, f"{Rule.BAD_REFERENCE}: the prompt has no reference answer")
         if not answer:
-            return self._grade(trace, 0.0, "the answer is empty")
+            return self.verdict(trace, 0.0, f"{Rule.EMPTY}: the answer is empty")
+        if self.options.after:
+            return self._grade_text(trace, answer, reference)
         if only_number(reference) is not None:
             return self._grade_number(trace, answer, reference, prompt.question)
         passage = stated_result(answer)
-        for text, how in ((answer, "whole answer"), (passage.text if passage else answer, "stated result")):
-            if self._same(text, reference):
-                return self._grade(trace, 1.0, f"{how}: equal to the reference", text)
-        return self._grade(trace, 0.0, "differs from the reference", passage.text if passage else answer)
+        if self._same(answer, reference):
+            return self.verdict(trace, 1.0, f"{Rule.WHOLE_ANSWER}, {Rule.SAME_TEXT}: equal to the reference", answer)
+        how, text = (passage.how, passage.text) if passage else (Rule.WHOLE_ANSWER, answer)
+        equal = self._same(text, reference)
+        said = f"{how}, {Rule.SAME_TEXT}: {'equal to' if equal else 'differs from'} the reference"
+        return self.verdict(trace, float(equal), said, text)
+
+    def _grade_text(self, trace: Trace, answer: str, reference: str) -> Fact:
+        _, words, text = answer.rpartition(self.options.after)
+        if not words:
+            return self.verdict(trace, 0.0, f"{Rule.STATED_AFTER}: the answer does not say '{self.options.after}'")
+        stated = text.strip().removesuffix(".").rstrip()
+        equal = stated == reference or (self.options.ignore_case and stated.casefold() == reference.casefold())
+        reason = f"{Rule.STATED_AFTER}, {Rule.SAME_TEXT}: {'equal to' if equal else 'differs from'} {reference}"
+        return self.verdict(trace, float(equal), reason, stated)
 
     def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Fact:
         gold, passage = only_number(reference), stated_result(answer)
         if passage is not None:
             chosen, how = choose(passage.text, answer[:passage.start], question), passage.how
         else:
-            chosen, how = last_number(answer, question), "last number"
+            chosen, how = last_number(answer, question), Rule.LAST_NUMBER
         if chosen is None or chosen.number is None or gold is None:
-            return self._grade(trace, 0.0, f"{how}: the answer states no number", chosen.text if chosen else "")
-        number = as_asked(chosen.number, question, reference)
+            return self.verdict(trace, 0.0, f"{how}, {Rule.NO_VALUE}: the answer states no number",
+                                chosen.text if chosen else "")
+        number = as_asked(chosen.number, f"{question} {reference}")
         equal = number.equals(gold)
-        reason = f"{how}: {'equal to' if equal else 'differs from'} {reference}"
-        return self._grade(trace, float(equal), reason, number.text)
+        reason = f"{how}, {Rule.SAME_NUMBER}: {'equal to' if equal else 'differs from'} {reference}"
+        return self.verdict(trace, float(equal), reason, number.text)
 
     def _same(self, text: str, reference: str) -> bool:
         def normal(value: str) -> str:
@@ -92,7 +114,3 @@ class ExactGrader(JudgesTraces):
 
         return normal(text) == normal(reference)
 
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Fact:
-        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
-                    extracted=extracted[:200])

@@ -15,11 +15,12 @@ from fractions import Fraction
 
 from localdistill.graders.arithmetic import value_of
 from localdistill.graders.numbers import Number, numbers_in
+from localdistill.graders.rules import Rule
 
 _LETTER = "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff"
 _TOKEN = re.compile(
     rf"(?P<space>[ \t\r\f\v\n$&]+)|(?P<newline>\\\\)|(?P<command>\\[A-Za-z]+)|(?P<word>[{_LETTER}]+(?:&[{_LETTER}]+)*)"
-    r"|(?P<relation>[=<>≤≥≠]+|:=)|(?P<operator>[+*/^_×÷·∙±∓√∛∜∞⁄²³⁴⁵⁶⁷⁸⁹¹⁰|‰′-])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>[,;])"
+    r"|(?P<relation>[=≈<>≤≥≠]+|:=)|(?P<operator>[+*/^_×÷·∙±∓√∛∜∞⁄²³⁴⁵⁶⁷⁸⁹¹⁰|‰′-])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>[,;])"
     r"|(?P<other>.)", re.DOTALL)
 _BREAKING = re.compile(
     r"\\(?:Rightarrow|Longrightarrow|rightarrow|implies|iff|to|therefore|because|text\w*|mbox|begin|end|hline|item"
@@ -59,7 +60,7 @@ _MORE_UNITS = rf"(?:\s*(?:/|·|\\cdot|\s)\s*(?:[{_LETTER}]{{1,3}}){_POWER}|\s*/\
 _UNIT = re.compile(
     rf"{_SHORT_UNITS}(?![{_LETTER}\d]){_POWER}?{_MORE_UNITS}"
     rf"|\s+(?:[{_LETTER}]{{2,}}{_POWER}|{_SHORT_UNITS}(?![{_LETTER}]){_POWER}|{_ONE_LETTER_UNIT}(?![{_LETTER}]))"
-    rf"{_MORE_UNITS}|\s+[{_LETTER}]{{2,}}\s*/\s*[{_LETTER}]+{_POWER}?")
+    rf"{_MORE_UNITS}|\s+(?:[{_LETTER}]{{2,}}|{_SHORT_UNITS})\s*/\s*[{_LETTER}]+{_POWER}?")
 _ORDINAL = re.compile(r"(?:\s*\^\s*\{?\s*)?(?:st|nd|rd|th)\b\s*\}?")
 _CURRENCY_BEFORE = re.compile(r"(?:(?<![A-Za-z])(?:USD|US|EUR|GBP|AUD|CAD|Rs\.?|R)|[$€£¥#])$")
 
@@ -81,6 +82,8 @@ class Stated:
     """True for what stands in brackets between words."""
     is_other: bool = False
     """True for what is no single value: several side by side (`12 or 15`), an equation about something else."""
+    rule: Rule = Rule.ONLY_ONE
+    """What chose it among others."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def _number_token(number: Number, plain: str) -> _Token:
     start += len(plain[start:end]) - len(plain[start:end].lstrip())
     end = start + len(plain[start:end].rstrip())
     before, after = plain[:start], plain[end:end + 80]
-    is_glued = bool(re.search(rf"[{_LETTER}_]$", before)) and not _CURRENCY_BEFORE.search(before[-8:])
+    is_glued = bool(re.search(rf"[{_LETTER}_]$", before)) and not _CURRENCY_BEFORE.search(before[-8:]) \
+        and not re.search(r"\d[xX]$", before[-2:])
     if is_glued or re.match(r"\.\d", after) or re.search(r"\d[.,]$", before) or _PARTED.search(before[-40:]):
         return _Token("name", start, end, flag="digits")
     if _ARITHMETIC_WORDS.match(after):
@@ -150,7 +154,7 @@ def _number_token(number: Number, plain: str) -> _Token:
     if unit and not _NAMED.match(unit[0].strip()):
         return _Token("number", start, end + unit.end(), number, "unit")
     glued = re.match(rf"[{_LETTER}][{_LETTER}\d]+", after)
-    if glued:
+    if glued and not re.match(r"[xX]\d+(?![\w.]*[A-Za-z])", after):
         return _Token("name", start, end + glued.end(), flag="digits")
     return _Token("number", start, end, number)
 
@@ -173,10 +177,17 @@ def _plain_token(found: re.Match[str], plain: str) -> _Token | None:
         is_dash = found[0] == "-" and re.match(r"\s*$|\s+[A-Za-z]{2}|[A-Za-z]{2}|-", plain[end:end + 4])
         return _Token("break" if is_dash else "operator", start, end)
     if kind == "other":
-        if found[0] == "!" and re.search(r"[\dA-Za-z)}]$", plain[:start]) and plain[end:end + 1] != "=":
+        is_factorial = found[0] == "!" and re.search(r"[\dA-Za-z)}]$", plain[:start]) and plain[end:end + 1] != "="
+        if is_factorial and not _is_exclamation(plain, start):
             return _Token("operator", start, end, flag="factorial")
         return _Token("operator", start, end, flag="ratio") if found[0] == ":" else _Token("break", start, end)
     return _Token(kind, start, end)
+
+
+def _is_exclamation(plain: str, place: int) -> bool:
+    """Whether the `!` there ends a sentence of words and is no factorial: nothing follows, and no formula is open."""
+    return not plain[place + 1:].strip(" *\"'") and plain[:place].count("$") % 2 == 0 and bool(
+        re.search(r"(?<!\\)\b[a-z]{2,}", plain[:place]))
 
 
 def _word_token(found: re.Match[str], plain: str) -> _Token:
@@ -265,6 +276,8 @@ def _belongs(left: _Token, right: _Token, plain: str) -> bool:
     if (left.flag == "aside") != (right.flag == "aside"):
         return False
     gap = plain[left.end:right.start]
+    if "$" in gap and left.kind == "number" and plain.count("$") % 2:
+        return False  # money behind its amount, no end of a formula
     if right.kind == "number" and left.kind in ("number", "close"):
         return not gap
     if right.kind == "number" and left.kind == "name":

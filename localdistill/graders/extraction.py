@@ -20,26 +20,34 @@ from itertools import pairwise
 from localdistill.graders.choosing import choose, states_doubt
 from localdistill.graders.expressions import expressions_in
 from localdistill.graders.numbers import Number, plain_text
+from localdistill.graders.rules import Rule
 
-TAIL_CHARS = 20_000
-"""Only this much of the end of an answer is searched: results stand at the end, and hostile text stays cheap."""
-
+PASSAGE_CHARS = 2_000
+"""Nobody needs more to state a result; what is longer costs more than its length."""
 _BOXES = 20
 """How many boxes are tried from the end, when the last ones never close."""
 _ANNOUNCED = re.compile(
     r"(?<!wrong )(?<!incorrect )(?<!false )\banswer\b(?:\s+(?:to|for)\b[^.:\n]{0,80})?(?:\s*(?:\*\*|__))?"
-    r"\s*(?:[:：]|\bis\b\s*[:：]?|=|\n)\s*(?:\*\*|__)?|^[ \t]*(?:\*\*)?A(?:ns)?[.:：]+(?:\*\*)?[ \t]+(?=\S)",
+    r"\s*(?:[:：]|\bis\b\s*[:：]?|=|\n)\s*(?:\*\*|__)?|^[ \t]*(?:\*\*)?A(?:ns)?[.:：]+(?:\*\*)?[ \t]+(?=\S)"
+    r"|(?:答案|正解|答え|解答)\s*(?:应该|应|就)?\s*(?:是|为|為|は|[:：])\s*[:：]?\s*|^[ \t]*答\s*[:：]\s*",
     re.IGNORECASE | re.MULTILINE,
 )
+_SAYS_NOTHING = re.compile(
+    r"(?:\w+ly\s+|indeed\s+|still\s+|also\s+|therefore\s+)*(?:correct|right|consistent|the\s+same|confirmed|as\s+follows|clear"
+    r"|obvious|reasonable|valid|wrong|incorrect|unique|found|given|in|at|not\s+clear|unclear|already|what|that|supposed|expected"
+    r"|sound|solid|verified)\b", re.IGNORECASE)
+"""How a sentence goes on that speaks about the answer instead of stating it: "the answer is correct"."""
 _FINAL = re.compile(r"\bfinal\s+$", re.IGNORECASE)
 _SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assume|is|that|unless)\s+(?:the|my|this|your|an?)?\s*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(
-    r"(?<=[.!?])[\"'”’)\]*_]{0,6}\s+(?=[A-Z\"'“(\[*\\$])|\n\s*\n|\n(?=\s*(?:[-*•]|\d+\.)\s)"
+    r"(?<=[.!?])[\"'”’)\]*_$]{0,6}\s+(?=[A-Z\"'“(\[*\\$])|(?<=[。！？；])[”’)\]*_]{0,4}\s*|\n\s*\n|\n(?=\s*(?:[-*•]|\d+\.)\s)"
     r"|\n(?=[A-Z][A-Za-z ]{0,20}[:,])|(?<=[\w.%$])\n(?=[ \t]*[$*]*-?[\d.,]+[$*%.]*\s*\Z)"
     r"|<\|[^|<>\n]{1,40}\|>|^#{1,6} [^\n]*\n", re.MULTILINE)
 """Also lists, paragraphs, headings, a line that opens with a label and a last line of one number end a sentence; a
 heading is never one."""
-_HASHES = re.compile(r"^####[ \t]*(\S[^\n]{0,80})\s*\Z", re.MULTILINE)
+_HASHES = re.compile(r"^####[ \t]*(\S[^\n]{0,80}?)[ \t]*$", re.MULTILINE)
+_BARE_LINE = re.compile(r"(?!\d+[.)]\s)[-+$€£¥\\(\[{\d.−][^\n]*")
+"""What stands behind `####` in the middle of an answer, where it is no heading."""
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _SIDE_BY_SIDE = re.compile(r"(?:[\s$,;]|\\[()\[\], ;]|\\q?quad|\\text\s*\{[^{}]{0,40}\}|\b(?:and|or)\b)*",
                            re.IGNORECASE)
@@ -54,7 +62,7 @@ class Extracted:
     """The passage taken for the result and the rule that took it."""
 
     text: str
-    how: str
+    how: Rule
     start: int
     """Where the passage begins in the searched text."""
     end: int
@@ -77,7 +85,7 @@ def stated_result(answer: str) -> Extracted | None:
 
 def other_result(answer: str, passage: Extracted) -> Extracted | None:
     """What is announced after a box as well; the answer is one only when both say the same."""
-    return _announced(answer, passage.end) if passage.how == "boxed" else None
+    return _announced(answer, passage.end) if passage.how == Rule.BOXED else None
 
 
 def number_of(passage: Extracted, answer: str, question: str) -> Number | None:
@@ -92,14 +100,14 @@ def last_boxed(text: str) -> tuple[int, str] | None:
     return boxes[-1][:2] if boxes else None
 
 
-def last_formula(answer: str, question: str) -> Extracted | None:
-    """The last sentence that holds a formula or an expression, for results that are no number; None where it denies
-    what it names or only says the question again, or where there is none."""
+def last_formula(answer: str, question: str, any_words: bool = False) -> Extracted | None:
+    """The last sentence that holds a formula or an expression, or `any_words`, for results that are no number; None
+    where it denies what it names or only says the question again, or where there is none."""
     for start, end in _sentences_from_the_end(answer):
         sentence = answer[start:end].strip()
-        if _IN_FORMULA.search(sentence) or expressions_in(plain_text(sentence)):
+        if (any_words and sentence) or _IN_FORMULA.search(sentence) or expressions_in(plain_text(sentence)):
             is_none = states_doubt(sentence) or " ".join(sentence.split()) in " ".join(question.split())
-            return None if is_none else Extracted(sentence, "conclusion", start, end)
+            return None if is_none else Extracted(sentence, Rule.CONCLUSION, start, end)
     return None
 
 
@@ -111,7 +119,7 @@ def _boxes(text: str) -> list[tuple[int, str, int]]:
         for position in range(match.end() - 1, len(text)):
             depth += (text[position] == "{") - (text[position] == "}")
             if depth == 0:
-                found.append((match.start(), text[match.end():position].strip(), position + 1))
+                found.append((match.start(), text[match.end():position].strip()[:PASSAGE_CHARS], position + 1))
                 break
     return found
 
@@ -126,14 +134,17 @@ def _boxed(answer: str) -> Extracted | None:
         if not box[1] or box[2] > group[0][0] or not _SIDE_BY_SIDE.fullmatch(answer[box[2]:group[0][0]]):
             break
         group.insert(0, box)
-    return Extracted(", ".join(dict.fromkeys(box[1] for box in group)), "boxed", group[0][0], group[-1][2])
+    return Extracted(", ".join(dict.fromkeys(box[1] for box in group)), Rule.BOXED, group[0][0], group[-1][2])
 
 
 def _hashes(answer: str) -> Extracted | None:
-    found = _HASHES.search(answer)
-    if found is None or (choose(found[1], "", "") is None and not expressions_in(plain_text(found[1]))):
-        return None
-    return Extracted(found[1].strip(), "####", found.start(), found.end())
+    """The last line `#### N`; sentences may follow it where nothing but a number stands in the line."""
+    for found in reversed(list(_HASHES.finditer(answer))):
+        is_last = not answer[found.end():].strip()
+        is_bare = _BARE_LINE.fullmatch(found[1]) and not re.search(r"[A-Za-z]{2,}\W+\w+\W+\w+", found[1])
+        if (is_last or is_bare) and (choose(found[1], "", "") or expressions_in(plain_text(found[1]))):
+            return Extracted(found[1].strip(), Rule.HASH_LINE, found.start(), found.end())
+    return None
 
 
 def _announced(answer: str, after: int = 0, is_final: bool = False) -> Extracted | None:
@@ -143,12 +154,13 @@ def _announced(answer: str, after: int = 0, is_final: bool = False) -> Extracted
         before = answer[max(0, match.start() - 30):match.start()]
         if _SUPPOSED.search(before) or (is_final and not _FINAL.search(before)):
             continue
-        rest = answer[match.end():]
+        rest = answer[match.end():match.end() + PASSAGE_CHARS]
         statement = _SENTENCE_END.split(rest.strip(), maxsplit=1)[0].strip()
-        if not statement or ((after or is_final) and not expressions_in(plain_text(statement))):
+        if not statement or ((after or is_final or _SAYS_NOTHING.match(statement)) and not expressions_in(
+                plain_text(statement))):
             continue
         start = match.end() + rest.index(statement)
-        return Extracted(statement, "announced", match.start(), start + len(statement))
+        return Extracted(statement, Rule.ANNOUNCED, match.start(), start + len(statement))
     return None
 
 
@@ -159,7 +171,7 @@ def _conclusion(answer: str) -> Extracted | None:
         sentence = answer[start:end].strip()
         plain = plain_text(sentence)
         if expressions_in(plain) or _concludes_in_words(sentence):
-            return None if _is_cut_off(sentence, answer[end:]) else Extracted(sentence, "conclusion", start, end)
+            return None if _is_cut_off(sentence, answer[end:]) else Extracted(sentence, Rule.CONCLUSION, start, end)
     return None
 
 
@@ -182,4 +194,4 @@ def _is_cut_off(sentence: str, after: str) -> bool:
 
 def _sentences_from_the_end(answer: str) -> list[tuple[int, int]]:
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(answer)), len(answer)]
-    return list(reversed(list(pairwise(ends))))
+    return [(max(start, end - PASSAGE_CHARS), end) for start, end in reversed(list(pairwise(ends)))]

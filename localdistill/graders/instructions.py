@@ -77,7 +77,7 @@ class InstructionsGrader(JudgesTraces):
             reply = reply.strip().strip("*_`\"'").strip()
         stated = prompt.metadata.get("constraints") or ()
         if not stated:
-            return self._grade(trace, 0.0, "the prompt has no constraints")
+            return self._grade(trace, None, "the prompt has no constraints")
         try:
             instructions = [Instruction.read(one) for one in _listed(stated)]
         except InputError as error:

@@ -23,8 +23,9 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.base import JudgesTraces
-from localdistill.graders.extraction import TAIL_CHARS
 from localdistill.graders.in_order import judged_in_order
+from localdistill.graders.readable import TAIL_CHARS
+from localdistill.graders.rules import Rule
 from localdistill.safety.children import NOTHING, PIPE, start_module
 
 _START_S = 60.0
@@ -35,13 +36,15 @@ class MathGrader(JudgesTraces):
     """The `math` grader. Safe to call from several threads; holds up to `children` processes."""
 
     name = "math"
-    version = 2
+    version = 3
 
     class Options(BaseOptions):
         """Options of `math`."""
 
         timeout_s: float = Field(default=5.0, gt=0, le=600)
-        """Wall clock for one answer, in seconds; past it the child is killed and the score is 0."""
+        """Wall clock for one answer, in seconds; past it the child is killed and the answer cannot be judged."""
+        decimals: int | None = Field(default=None, ge=0, le=30)
+        """Decimals to which values must agree; empty: equal, or a decimal of four figures that the other rounds to."""
         children: int = Field(default=2, ge=1, le=64)
         """Most processes that judge at the same time."""
 
@@ -73,11 +76,12 @@ class MathGrader(JudgesTraces):
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the stated result equals the reference; the reason names the rule that found it."""
         if not (prompt.reference or "").strip():
-            return self._grade(trace, 0.0, "the prompt has no reference answer")
+            return self.verdict(trace, None, f"{Rule.BAD_REFERENCE}: the prompt has no reference answer")
         if not trace.answer.strip():
-            return self._grade(trace, 0.0, "the answer is empty")
+            return self.verdict(trace, 0.0, f"{Rule.EMPTY}: the answer is empty")
         item = {"question": prompt.question[-TAIL_CHARS:], "reference": prompt.reference,
-                "answer": trace.answer[-TAIL_CHARS:], "timeout_s": self.options.timeout_s}
+                "answer": trace.answer[-2 * TAIL_CHARS:], "timeout_s": self.options.timeout_s,
+                "decimals": self.options.decimals}
         child, usable = self._free.get(), None
         try:
             if child is None or not child.is_alive():
@@ -91,8 +95,9 @@ class MathGrader(JudgesTraces):
                 child.kill()
             self._free.put(usable)
         if verdict is None:
-            return self._grade(trace, 0.0, f"no verdict within {self.options.timeout_s:g} s; the child was restarted")
-        return self._grade(trace, verdict["score"], verdict["reason"], verdict["extracted"])
+            return self.verdict(trace, None, f"{Rule.NO_VERDICT}: cannot be judged, no verdict within "
+                                             f"{self.options.timeout_s:g} s; the child was restarted")
+        return self.verdict(trace, verdict["score"], verdict["reason"], verdict["extracted"])
 
     def close(self) -> None:
         """End the children that are not at work."""
@@ -101,11 +106,6 @@ class MathGrader(JudgesTraces):
             if child is not None:
                 child.kill()
             self._free.put(None)
-
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "") -> Fact:
-        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
-                    extracted=extracted)
 
 
 class _Child:

@@ -67,7 +67,7 @@ class ToolCallsGrader(JudgesTraces):
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the calls that were made are those that were wanted; the reason names the first that is not."""
         if not self.applies(prompt):
-            return self._grade(trace, 0.0, "the prompt has no calls that are wanted")
+            return self._grade(trace, None, "the prompt has no calls that are wanted")
         wanted = [_wanted(one) for one in prompt.metadata[KEY]]
         if None in wanted:
             return Fact(trace.id, self.name, self.version,

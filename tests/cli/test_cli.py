@@ -143,7 +143,7 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
         assert not server.asked
         out = run("run", str(recipe), cwd=tmp_path)
         assert out.returncode == 0, out.stderr
-        assert "run finished" in out.stderr and "exact@2: right 4" in out.stderr
+        assert "run finished" in out.stderr and "exact@3: right 4" in out.stderr
     listed = json.loads(run("runs", "--json", cwd=tmp_path).stdout)
     assert [(row["run"], row["state"]) for row in listed] == [("collecting-1", "finished")]
     followed = [json.loads(line) for line in run("attach", "--json", cwd=tmp_path).stdout.splitlines()]

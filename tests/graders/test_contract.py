@@ -90,6 +90,6 @@ def test_the_reason_names_an_unusual_status(grader: Any) -> None:
     assert "complete" not in said(grader, right.prompt, trace(right.trace.answer)).reason
 
 
-def test_a_prompt_that_cannot_be_judged_scores_zero_with_a_reason(grader: Any) -> None:
+def test_a_prompt_that_cannot_be_judged_is_undecided_with_a_reason(grader: Any) -> None:
     grade = said(grader, Prompt((Message("user", "?"),)), trace("42"))
-    assert grade.value == 0.0 and "no " in grade.reason
+    assert grade.value is grade.passed is None and "no " in grade.reason

@@ -16,7 +16,7 @@ def stated(answer: str, question: str = "") -> tuple[str, str]:
     ("answer", "how", "number"),
     [
         ("first \\boxed{1}, then \\boxed{2}. The answer is 3.", "boxed", "2"),
-        ("so it is 3\n#### 12", "####", "12"),
+        ("so it is 3\n#### 12", "hash_line", "12"),
         ("#### Step 3\nIt costs 5 dollars.", "conclusion", "5"),
         ("The answer is 7. It was easy.", "announced", "7"),
         ("**Final Answer:**\n\n12 apples", "announced", "12"),

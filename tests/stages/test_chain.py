@@ -112,7 +112,7 @@ def counts(events: list[Event], stage: str, what: str, arm: str = "") -> dict[st
 
 def test_wrong_answers_are_rejected_and_counted(done: tuple[RunFolder, list[Event], str]) -> None:
     events = done[1]
-    assert counts(events, "grade", "exact@2") == {"right": 21, "wrong": 3}
+    assert counts(events, "grade", "exact@3") == {"right": 21, "wrong": 3}
     assert counts(events, "select", "waterfall") == {"traces": 24, "- verified": 3, "kept": 21}
 
 

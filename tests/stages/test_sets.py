@@ -228,7 +228,7 @@ def test_what_is_rewritten_is_judged_and_measured_like_the_rest(
     even = sum(len(one.trace.reasoning) % 2 == 0 for _, own in told for one in own)
     assert len(ids_of(context.run, context.recipe, "even")) == even and 0 < even < 8
     counted = [(event.trace_set, dict(event.counts)) for event in chain.events
-               if isinstance(event, Counted) and event.what == "exact@2"]
+               if isinstance(event, Counted) and event.what == "exact@3"]
     assert counted == [("short", {"wrong": 4, "right": 4})], "what is judged is not judged again"
 
 

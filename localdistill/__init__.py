@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.browsing import (  # fmt: skip
         TRACE_ORDERS, Browser, TraceRow, browse, list_traces, missing_traces, trace_detail,
     )
+    from localdistill.api.traces.by_rule import grading_rules, rules_in, verdicts_by_rule, with_rules
     from localdistill.api.traces.choosing import DataChoice
     from localdistill.api.traces.data_layouts import DataLayout, data_layout, data_layouts, data_tools
     from localdistill.api.traces.datasets import DatasetShape, dataset_shapes
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from localdistill.stages.rechecking import last_probe
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail
+    from localdistill.store.verdict_counts import VerdictCount
     from localdistill.workspace.folder import Workspace
     from localdistill.workspace.forgetting import (  # fmt: skip
         Forgetting, Forgot, forget, plan_forgetting, unfinished_forgetting,

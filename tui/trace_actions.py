@@ -37,6 +37,8 @@ ACTIONS = (
             "With its answers and every copy here, after a yes.", in_footer=False),
     Command("traces.prompts", "list: stored prompts", "prompts", "screen.prompts", "p",
             "With an answer or without; enter lists the answers of one.", in_footer=False),
+    Command("traces.rules", "list: verdicts by rule", "traces rules", "screen.rules", "v",
+            "What graders said, by which rules, and what changed; enter lists the traces.", in_footer=False),
     Command("traces.copy", "copy: id of the trace", "show", "screen.copy_id", "y", "To the clipboard."),
     Command("traces.fold", "fold: thinking", "show", "screen.fold", "t", "Opens or folds the thinking."),
     Command("traces.whole", "show: all of a long text", "show", "screen.whole", "m", in_footer=False),

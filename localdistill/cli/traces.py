@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from localdistill import MOST_UNFOLD, UsageError
-from localdistill.cli import judging, output, reading, removed
+from localdistill.cli import judging, output, reading, removed, rules
 from localdistill.cli.arguments import JsonOption, RunArgument, WorkspaceOption, workspace_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     removed.register(app)
     judging.register(app, group)
     reading.register(group)
+    rules.register(group)
     app.command("show", help="Show one trace in full, or with --as FORMAT the training text with its weights.")(show)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from localdistill.core.facts import FactMaker, SaysFacts
@@ -30,9 +30,10 @@ class JudgesTraces(SaysFacts):
     name: ClassVar[str]
     version: ClassVar[int]
 
-    def verdict(self, trace: Trace, score: float | None, reason: str, extracted: str = "") -> Fact:
+    def verdict(self, trace: Trace, score: float | None, reason: str, extracted: str = "",
+                metrics: Mapping[str, float] | None = None) -> Fact:
         """What this grader says of `trace`: 1 is right, None is undecided; a status that is not usual stands behind the
         reason."""
         note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
         return Fact(trace.id, self.name, self.version, value=score, passed=None if score is None else score >= 1,
-                    reason=reason + note, extracted=extracted[:SHOWN_CHARS])
+                    reason=reason + note, extracted=extracted[:SHOWN_CHARS], metrics=metrics or {})

@@ -82,13 +82,13 @@ class CodeGrader(JudgesTraces):
         except UnknownTests as error:
             return self._undecided(trace, str(error))
         if tests is None:
-            return self._grade(trace, None, "the prompt has no tests")
+            return self.verdict(trace, None, "the prompt has no tests")
         if not trace.answer.strip():
-            return self._grade(trace, 0.0, "the answer is empty")
+            return self.verdict(trace, 0.0, "the answer is empty")
         program = program_in(trace.answer, prompt.question, tests.names)
         if program is None:
             wanted = f" that defines {' or '.join(tests.names)}" if tests.names else ""
-            return self._grade(trace, 0.0, f"the answer holds no program{wanted}")
+            return self.verdict(trace, 0.0, f"the answer holds no program{wanted}")
         try:
             return self._run(trace, program, tests, cancel)
         except JailRefused as error:
@@ -122,13 +122,8 @@ class CodeGrader(JudgesTraces):
         said = f"{program.how}: {passed} of {total} tests passed{'; ' if why else ''}{why}"
         said += f" (jail of level {confinement.level})"
         metrics = {"passed": passed / total, "tests": float(total)}
-        return self._grade(trace, float(is_right), said, program.text, metrics)
+        return self.verdict(trace, float(is_right), said, program.text, metrics)
 
     def _undecided(self, trace: Trace, why: str) -> Fact:
         return Fact(trace.id, self.name, self.version, reason=f"cannot be judged: {why}")
 
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "",
-               metrics: Mapping[str, float] | None = None) -> Fact:
-        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
-                    extracted=extracted[:_SHOWN_CHARS], metrics=metrics or {})

@@ -92,8 +92,7 @@ class CombinedGrader(JudgesTraces):
 
     def _together(self, trace: Trace, said: Sequence[tuple[str, Fact]]) -> Fact:
         if not said:
-            return Fact(trace.id, self.name, self.version, value=0.0, passed=False,
-                        reason="no grader has anything to judge by")
+            return Fact(trace.id, self.name, self.version, reason="no grader has anything to judge by")
         facts = [fact for _, fact in said]
         verdict = _VERDICTS[self.options.rule]([fact.passed for fact in facts])
         reason = f"{self.options.rule} of: " + "; ".join(f"{name}: {_word(fact.passed)}, {fact.reason}"

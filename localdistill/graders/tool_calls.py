@@ -67,20 +67,20 @@ class ToolCallsGrader(JudgesTraces):
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the calls that were made are those that were wanted; the reason names the first that is not."""
         if not self.applies(prompt):
-            return self._grade(trace, None, "the prompt has no calls that are wanted")
+            return self.verdict(trace, None, "the prompt has no calls that are wanted")
         wanted = [_wanted(one) for one in prompt.metadata[KEY]]
         if None in wanted:
             return Fact(trace.id, self.name, self.version,
                         reason="cannot be judged: the prompt's calls are not each a name with allowed arguments")
         calls = self._made(prompt, trace)
         if calls is None:
-            return self._grade(trace, 0.0, "a call hands over what is no JSON object", metrics={"right": 0.0})
+            return self.verdict(trace, 0.0, "a call hands over what is no JSON object", metrics={"right": 0.0})
         if not calls and not trace.answer.strip() and wanted:
-            return self._grade(trace, 0.0, "the answer is empty", metrics={"right": 0.0})
+            return self.verdict(trace, 0.0, "the answer is empty", metrics={"right": 0.0})
         matched, why = _matched(calls, [one for one in wanted if one is not None], _float_parameters(prompt))
         share = matched / len(wanted) if wanted else float(not calls)
         said = why or (f"{len(calls)} calls as wanted" if calls else "nothing is called, as wanted")
-        return self._grade(trace, float(not why), said, "; ".join(map(_shown, calls)), {"right": share})
+        return self.verdict(trace, float(not why), said, "; ".join(map(_shown, calls)), {"right": share})
 
     def _made(self, prompt: Prompt, trace: Trace) -> list[WrittenCall] | None:
         if not trace.tool_calls:
@@ -99,12 +99,6 @@ class ToolCallsGrader(JudgesTraces):
                 return None
             made.append(WrittenCall(str(said.get("name")), arguments))
         return made
-
-    def _grade(self, trace: Trace, score: float, reason: str, extracted: str = "",
-               metrics: Mapping[str, float] | None = None) -> Fact:
-        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=score >= 1, reason=reason + note,
-                    extracted=extracted[:_SHOWN_CHARS], metrics=metrics or {})
 
 
 def _wanted(one: Any) -> WrittenCall | None:

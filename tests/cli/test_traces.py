@@ -108,3 +108,19 @@ def test_prompts_are_listed() -> None:
     assert (told["count"], len(told["prompts"]), told["prompts"][0]["answers"]) == (QUESTIONS, 3, 1)
     assert json.loads(run("prompts", "--without-answer", "--json", cwd=root).stdout)["count"] == 0
     assert "Double" in run("prompts", cwd=root).stdout
+
+
+def test_verdicts_by_rule_and_the_rule_book() -> None:
+    root = doubling()
+    lines = json.loads(run("traces", "rules", "--json", cwd=root).stdout)
+    assert sum(one["right"] for one in lines) == QUESTIONS - 5 and sum(one["wrong"] for one in lines) == 5
+    assert all(one["grader"] == "exact" and "same_number" in one["rules"] for one in lines)
+    shown = run("traces", "rules", cwd=root)
+    assert "exact@" in shown.stdout and "traces --where" in shown.stderr
+    book = run("traces", "rules", "--book", cwd=root).stdout
+    assert "rounded" in book and "boxes side by side are one list" in book
+    assert "same_number: one value" in run("show", list_of(root)[0], cwd=root).stdout
+
+
+def list_of(root: Path) -> list[str]:
+    return [row["trace_id"] for row in json.loads(run("traces", "--json", cwd=root).stdout)]

@@ -111,7 +111,7 @@ async def test_enter_opens_a_trace_with_its_grade_and_lineage_and_escape_closes_
         await shows(pilot, app, "5 + 5 = 10")
         app.screen.query_one(TraceText).scroll_end(animate=False)
         text = await shows(pilot, app, "selected in doubling")
-        assert "exact@2" in text and "trained in  b2:" in text
+        assert "exact@3" in text and "trained in  b2:" in text
         await pilot.press("right")
         await until(pilot, lambda: app.state.trace == page(app)._browser.row(chosen + 1).id)  # type: ignore[union-attr]
         await pilot.press("escape")
@@ -427,3 +427,15 @@ async def test_prompts_are_walked_through_and_the_answers_of_one_are_listed() ->
         await pilot.press("down", "enter")
         await shows(pilot, app, "1 trace ")
         assert "filter: prompt_id = " in await shows(pilot, app, "Double")
+
+
+@piloted
+async def test_verdicts_are_walked_through_by_rule_and_the_traces_of_a_line_are_listed() -> None:
+    app = LocalDistillApp(doubling(), start="traces")
+    async with app.run_test(size=(110, 40)) as pilot:
+        await shows(pilot, app, f"{QUESTIONS} traces")
+        await pilot.press("v")
+        await shows(pilot, app, f"{QUESTIONS} verdicts by rule")
+        assert "same_number: one value" in await shows(pilot, app, "exact@")
+        await pilot.press("enter")
+        await shows(pilot, app, "filter: starts_with(grade_reason, ")

@@ -220,11 +220,17 @@ class TracesPage(Page):
         """Walk through the prompts; the answers of the one that is taken are listed."""
         from tui.widgets.prompts_dialog import PromptsDialog
 
-        def chosen(prompt_id: str) -> None:
-            self._asked = {"filter": f"prompt_id = '{prompt_id}'", "search": "", "selection": ""}
-            self.action_look_again()
+        self.ui.push_screen(PromptsDialog(lambda prompt_id: self._filter(f"prompt_id = '{prompt_id}'")))
 
-        self.ui.push_screen(PromptsDialog(chosen))
+    def action_rules(self) -> None:
+        """Walk through the verdicts by rule; the traces of the line that is taken are listed."""
+        from tui.widgets.verdicts_dialog import VerdictsDialog
+
+        self.ui.push_screen(VerdictsDialog(self._filter))
+
+    def _filter(self, condition: str) -> None:
+        self._asked = {"filter": condition, "search": "", "selection": ""}
+        self.action_look_again()
 
     @property
     def _detail(self) -> TraceDetail | None:

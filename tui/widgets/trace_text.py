@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from localdistill import Fact, Judgement, TraceDetail, judgement_among
+from localdistill import Fact, Judgement, TraceDetail, judgement_among, rules_in
 from tui.text import joined, line, shown
 
 LONGEST_PART = 20_000
@@ -154,6 +154,8 @@ def _facts(facts: Iterable[Fact], reference: str | None) -> Iterator[Content]:
         yield shown(*_mark(fact))
         took = f"  took '{line(fact.extracted)}'" if fact.extracted else ""
         yield shown(f"  {line(fact.by)}@{fact.version}: {line(fact.reason, 2000)}{_numbers(fact)}{took}\n")
+        for name, says in rules_in(fact.reason).items():
+            yield shown(f"    {line(name)}: {line(says, 200)}\n", "$foreground-muted")
     if not verdicts and not person.text:
         yield shown("nobody has judged it\n", "$foreground-muted")
     for fact in facts:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from localdistill.api.traces.browsing import browse
+from localdistill.api.traces.by_rule import rules_in
 from localdistill.api.traces.previews import DEFAULT_STUDENT, Layouter, siblings_of
 from localdistill.core.errors import UsageError
 from localdistill.core.judgements import Judgement
@@ -53,6 +54,8 @@ def in_full(prompt: Prompt, trace: Trace, facts: Sequence[Fact], made_of_it: Seq
     if prompt.reference is not None:
         parts.append(f"[reference] {prompt.reference}")
     parts += [f"[{fact.name}] {text}" for fact in facts if (text := _said(fact))]
+    rules = {name: says for fact in facts if fact.kind == "grade" for name, says in rules_in(fact.reason).items()}
+    parts += ["[rules]\n" + "\n".join(f"{name}: {says}" for name, says in rules.items())] if rules else []
     if trace.parent_id:
         parts.append(f"[parent] {trace.parent_id} by {trace.rewrite}")
     parts += [f"[became] {child} by {rewrite}" for child, rewrite in made_of_it]

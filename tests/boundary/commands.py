@@ -99,7 +99,8 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
         ("tag", "b2:long", TYPED), ("tag", TYPED, "odd"), ("untag", "b2:long", "odd"), ("favourite", "b2:long"),
         ("favourite", TYPED, "--off"), ("note", "b2:long", TYPED), ("note", TYPED, "")))
     yield from (("traces", call) for call in (
-        ("rules",), ("rules", "--book"), ("sample", "3"), ("sample", "--where", TYPED), ("sample", "--fold", "--search", "SEEN"),
+        ("rules",), ("rules", "--book"),
+        ("sample", "3"), ("sample", "--where", TYPED), ("sample", "--fold", "--search", "SEEN"),
         ("edit", "b2:long", "--answer", TYPED), ("edit", TYPED, "--reasoning", "")))
     yield from (("judge", (trace, "--undo")) for trace in ("b2:long", TYPED))
     for trace in ("b2:\x1b[31m1", "b2:\x1b[31m2", "b2:\x1b", "b2:long", "b2:child", TYPED):

@@ -12,7 +12,7 @@ from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.base import JudgesTraces
 from localdistill.graders.listed_options import labels_in, options_of
 from localdistill.graders.readable import readable, tail_of
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 from localdistill.graders.stated_choice import stated_choice
 
 
@@ -57,17 +57,17 @@ class ChoiceGrader(JudgesTraces):
         options = options_of(readable(prompt.question))
         right = labels_in(readable(prompt.reference or ""), options)
         if not right:
-            return self.verdict(trace, None, f"{Rule.BAD_REFERENCE}: the reference names no option of the question")
+            return self.verdict(trace, None, f"{RuleName.BAD_REFERENCE}: the reference names no option of the question")
         answer = tail_of(trace.answer)
         if not answer:
-            return self.verdict(trace, 0.0, f"{Rule.EMPTY}: the answer is empty")
+            return self.verdict(trace, 0.0, f"{RuleName.EMPTY}: the answer is empty")
         stated = stated_choice(answer, options, len(right) > 1)
         if stated is None:
-            return self.verdict(trace, 0.0, f"{Rule.NO_OPTION}: the answer names none of the options")
+            return self.verdict(trace, 0.0, f"{RuleName.NO_OPTION}: the answer names none of the options")
         if not stated.labels:
             return self.verdict(trace, 0.0, f"{stated.rule}: states no single choice", stated.text)
         equal = set(stated.labels) == set(right)
-        said = f"{stated.rule}, {Rule.SAME_OPTION}: {'equal to' if equal else 'differs from'} {', '.join(right)}"
+        said = f"{stated.rule}, {RuleName.SAME_OPTION}: {'equal to' if equal else 'differs from'} {', '.join(right)}"
         return self.verdict(trace, float(equal), said, ", ".join(_told(label, options) for label in stated.labels))
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from localdistill.graders.expressions import Stated, expressions_in
 from localdistill.graders.number_words import numbers_in_words
 from localdistill.graders.numbers import Number, numbers_in, plain_text
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 _BOLD = re.compile(
     r"\*\*(.{1,200}?)\*\*|__(.{1,200}?)__|\\(?:mathbf|textbf|bold|boldsymbol)\{([^{}]{1,200})\}", re.DOTALL)
@@ -86,29 +86,30 @@ def choose(text: str, before: str, question: str) -> Stated | None:
 
 
 def _chosen(stated: list[Stated], plain: str, bold: list[tuple[int, int]], before: str,
-            question: str) -> tuple[Stated, Rule]:
+            question: str) -> tuple[Stated, RuleName]:
     """One of what is stated, and the rule that chose it."""
     in_bold = [one for one in stated if any(start <= one.start < end for start, end in bold)]
     stated = in_bold or stated
     stated = [one for one in stated if not one.is_aside] or stated
     stated = [one for one in stated if not one.is_modifier] or stated
     if len(stated) == 1:
-        return stated[0], Rule.BOLD if in_bold else Rule.ONLY_ONE
+        return stated[0], RuleName.BOLD if in_bold else RuleName.ONLY_ONE
     concluded = _after_so(stated, plain)
     if len(concluded) == 1:
-        return concluded[0], Rule.SO
+        return concluded[0], RuleName.SO
     stated = concluded or stated
     have_value = [one for one in stated if one.number is not None] or stated
-    rules: tuple[tuple[Rule, Callable[[], Stated | None]], ...] = (
-        (Rule.LAST_EQUALS, lambda: _after_equals(stated, plain)), (Rule.PREDICATE, lambda: _predicate(stated, plain)),
-        (Rule.COUNTED, lambda: _counted(plain, have_value, question)),
-        (Rule.COMPUTED_LAST, lambda: _computed_last(before, have_value)),
-        (Rule.NOT_GIVEN, lambda: _not_given(have_value, question)))
+    rules: tuple[tuple[RuleName, Callable[[], Stated | None]], ...] = (
+        (RuleName.LAST_EQUALS, lambda: _after_equals(stated, plain)),
+        (RuleName.PREDICATE, lambda: _predicate(stated, plain)),
+        (RuleName.COUNTED, lambda: _counted(plain, have_value, question)),
+        (RuleName.COMPUTED_LAST, lambda: _computed_last(before, have_value)),
+        (RuleName.NOT_GIVEN, lambda: _not_given(have_value, question)))
     for rule, found in rules:
         chosen = found()
         if chosen is not None:
             return chosen, rule
-    return have_value[0], Rule.FIRST
+    return have_value[0], RuleName.FIRST
 
 
 def last_number(answer: str, question: str) -> Stated | None:
@@ -289,7 +290,7 @@ def _in_words(plain: str) -> Stated | None:
     if not is_said and said.text.lower() in ("one", "zero"):
         return None
     number = Number(said.start, said.end, said.text, (said.value,))
-    one = Stated(said.start, said.end, said.text, number, rule=Rule.IN_WORDS)
+    one = Stated(said.start, said.end, said.text, number, rule=RuleName.IN_WORDS)
     is_part = re.match(r"\s*(?:hundred|thousand|[mb]illion|dozens?|pairs?|percent|point|times|plus|minus|squared|or|and"
                        r"|to|over|halves|thirds?|quarters?|[/^+*])", after, re.IGNORECASE)
     return None if is_part or _is_no_result(one, plain, "") else one

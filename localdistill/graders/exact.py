@@ -20,7 +20,7 @@ from localdistill.graders.choosing import as_asked, choose, last_number
 from localdistill.graders.extraction import stated_result
 from localdistill.graders.numbers import only_number
 from localdistill.graders.readable import readable, tail_of
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 
 class ExactGrader(JudgesTraces):
@@ -69,28 +69,29 @@ class ExactGrader(JudgesTraces):
         """1 when the result in the answer equals the reference."""
         reference, answer = readable(prompt.reference or "").strip(), tail_of(trace.answer)
         if not reference:
-            return self.verdict(trace, None, f"{Rule.BAD_REFERENCE}: the prompt has no reference answer")
+            return self.verdict(trace, None, f"{RuleName.BAD_REFERENCE}: the prompt has no reference answer")
         if not answer:
-            return self.verdict(trace, 0.0, f"{Rule.EMPTY}: the answer is empty")
+            return self.verdict(trace, 0.0, f"{RuleName.EMPTY}: the answer is empty")
         if self.options.after:
             return self._grade_text(trace, answer, reference)
         if only_number(reference) is not None:
             return self._grade_number(trace, answer, reference, prompt.question)
         passage = stated_result(answer)
         if self._same(answer, reference):
-            return self.verdict(trace, 1.0, f"{Rule.WHOLE_ANSWER}, {Rule.SAME_TEXT}: equal to the reference", answer)
-        how, text = (passage.how, passage.text) if passage else (Rule.WHOLE_ANSWER, answer)
+            return self.verdict(trace, 1.0, f"{RuleName.WHOLE_ANSWER}, {RuleName.SAME_TEXT}: equal to the reference",
+                                answer)
+        how, text = (passage.how, passage.text) if passage else (RuleName.WHOLE_ANSWER, answer)
         equal = self._same(text, reference)
-        said = f"{how}, {Rule.SAME_TEXT}: {'equal to' if equal else 'differs from'} the reference"
+        said = f"{how}, {RuleName.SAME_TEXT}: {'equal to' if equal else 'differs from'} the reference"
         return self.verdict(trace, float(equal), said, text)
 
     def _grade_text(self, trace: Trace, answer: str, reference: str) -> Fact:
         _, words, text = answer.rpartition(self.options.after)
         if not words:
-            return self.verdict(trace, 0.0, f"{Rule.STATED_AFTER}: the answer does not say '{self.options.after}'")
+            return self.verdict(trace, 0.0, f"{RuleName.STATED_AFTER}: the answer does not say '{self.options.after}'")
         stated = text.strip().removesuffix(".").rstrip()
         equal = stated == reference or (self.options.ignore_case and stated.casefold() == reference.casefold())
-        reason = f"{Rule.STATED_AFTER}, {Rule.SAME_TEXT}: {'equal to' if equal else 'differs from'} {reference}"
+        reason = f"{RuleName.STATED_AFTER}, {RuleName.SAME_TEXT}: {'equal to' if equal else 'differs from'} {reference}"
         return self.verdict(trace, float(equal), reason, stated)
 
     def _grade_number(self, trace: Trace, answer: str, reference: str, question: str) -> Fact:
@@ -98,13 +99,13 @@ class ExactGrader(JudgesTraces):
         if passage is not None:
             chosen, how = choose(passage.text, answer[:passage.start], question), passage.how
         else:
-            chosen, how = last_number(answer, question), Rule.LAST_NUMBER
+            chosen, how = last_number(answer, question), RuleName.LAST_NUMBER
         if chosen is None or chosen.number is None or gold is None:
-            return self.verdict(trace, 0.0, f"{how}, {Rule.NO_VALUE}: the answer states no number",
+            return self.verdict(trace, 0.0, f"{how}, {RuleName.NO_VALUE}: the answer states no number",
                                 chosen.text if chosen else "")
         number = as_asked(chosen.number, f"{question} {reference}")
         equal = number.equals(gold)
-        reason = f"{how}, {Rule.SAME_NUMBER}: {'equal to' if equal else 'differs from'} {reference}"
+        reason = f"{how}, {RuleName.SAME_NUMBER}: {'equal to' if equal else 'differs from'} {reference}"
         return self.verdict(trace, float(equal), reason, number.text)
 
     def _same(self, text: str, reference: str) -> bool:

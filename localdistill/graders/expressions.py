@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from localdistill.graders.arithmetic import value_of
 from localdistill.graders.numbers import Number, numbers_in
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 _LETTER = "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff"
 _TOKEN = re.compile(
@@ -82,7 +82,7 @@ class Stated:
     """True for what stands in brackets between words."""
     is_other: bool = False
     """True for what is no single value: several side by side (`12 or 15`), an equation about something else."""
-    rule: Rule = Rule.ONLY_ONE
+    rule: RuleName = RuleName.ONLY_ONE
     """What chose it among others."""
 
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 from localdistill.graders.choosing import choose, states_doubt
 from localdistill.graders.expressions import expressions_in
 from localdistill.graders.numbers import Number, plain_text
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 PASSAGE_CHARS = 2_000
 """Nobody needs more to state a result; what is longer costs more than its length."""
@@ -62,7 +62,7 @@ class Extracted:
     """The passage taken for the result and the rule that took it."""
 
     text: str
-    how: Rule
+    how: RuleName
     start: int
     """Where the passage begins in the searched text."""
     end: int
@@ -85,7 +85,7 @@ def stated_result(answer: str) -> Extracted | None:
 
 def other_result(answer: str, passage: Extracted) -> Extracted | None:
     """What is announced after a box as well; the answer is one only when both say the same."""
-    return _announced(answer, passage.end) if passage.how == Rule.BOXED else None
+    return _announced(answer, passage.end) if passage.how == RuleName.BOXED else None
 
 
 def number_of(passage: Extracted, answer: str, question: str) -> Number | None:
@@ -107,7 +107,7 @@ def last_formula(answer: str, question: str, any_words: bool = False) -> Extract
         sentence = answer[start:end].strip()
         if (any_words and sentence) or _IN_FORMULA.search(sentence) or expressions_in(plain_text(sentence)):
             is_none = states_doubt(sentence) or " ".join(sentence.split()) in " ".join(question.split())
-            return None if is_none else Extracted(sentence, Rule.CONCLUSION, start, end)
+            return None if is_none else Extracted(sentence, RuleName.CONCLUSION, start, end)
     return None
 
 
@@ -134,7 +134,7 @@ def _boxed(answer: str) -> Extracted | None:
         if not box[1] or box[2] > group[0][0] or not _SIDE_BY_SIDE.fullmatch(answer[box[2]:group[0][0]]):
             break
         group.insert(0, box)
-    return Extracted(", ".join(dict.fromkeys(box[1] for box in group)), Rule.BOXED, group[0][0], group[-1][2])
+    return Extracted(", ".join(dict.fromkeys(box[1] for box in group)), RuleName.BOXED, group[0][0], group[-1][2])
 
 
 def _hashes(answer: str) -> Extracted | None:
@@ -143,7 +143,7 @@ def _hashes(answer: str) -> Extracted | None:
         is_last = not answer[found.end():].strip()
         is_bare = _BARE_LINE.fullmatch(found[1]) and not re.search(r"[A-Za-z]{2,}\W+\w+\W+\w+", found[1])
         if (is_last or is_bare) and (choose(found[1], "", "") or expressions_in(plain_text(found[1]))):
-            return Extracted(found[1].strip(), Rule.HASH_LINE, found.start(), found.end())
+            return Extracted(found[1].strip(), RuleName.HASH_LINE, found.start(), found.end())
     return None
 
 
@@ -160,7 +160,7 @@ def _announced(answer: str, after: int = 0, is_final: bool = False) -> Extracted
                 plain_text(statement))):
             continue
         start = match.end() + rest.index(statement)
-        return Extracted(statement, Rule.ANNOUNCED, match.start(), start + len(statement))
+        return Extracted(statement, RuleName.ANNOUNCED, match.start(), start + len(statement))
     return None
 
 
@@ -171,7 +171,7 @@ def _conclusion(answer: str) -> Extracted | None:
         sentence = answer[start:end].strip()
         plain = plain_text(sentence)
         if expressions_in(plain) or _concludes_in_words(sentence):
-            return None if _is_cut_off(sentence, answer[end:]) else Extracted(sentence, Rule.CONCLUSION, start, end)
+            return None if _is_cut_off(sentence, answer[end:]) else Extracted(sentence, RuleName.CONCLUSION, start, end)
     return None
 
 

@@ -20,7 +20,7 @@ from localdistill.graders.listed_options import labels_in, options_of
 from localdistill.graders.numbers import Number, only_number, plain_text
 from localdistill.graders.readable import readable, tail_of
 from localdistill.graders.reference import result_in
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 from localdistill.graders.stated_choice import stated_choice
 from localdistill.graders.texts import are_surely_words, states_words, words_of
 
@@ -33,7 +33,7 @@ class Ruling:
 
     score: float | None
     """None where it cannot be judged."""
-    rules: tuple[Rule, ...]
+    rules: tuple[RuleName, ...]
     said: str
     extracted: str = ""
 
@@ -58,7 +58,7 @@ class _Item:
     decimals: int | None = None
     """Decimals to which values must agree; None: as the rules say."""
 
-    def compared(self, equal: bool, extracted: str, *rules: Rule, aside: str = "") -> Ruling:
+    def compared(self, equal: bool, extracted: str, *rules: RuleName, aside: str = "") -> Ruling:
         said = f"{'equal to' if equal else 'differs from'} {self.reference}{aside}"
         return Ruling(float(equal), rules, said, extracted)
 
@@ -68,10 +68,10 @@ def judge(question: str, reference: str, answer: str, decimals: int | None = Non
     must agree, where that is less than equal."""
     wanted = result_in(reference)
     if not wanted.strip():
-        return Ruling(None, (Rule.BAD_REFERENCE,), "cannot be judged, the reference is empty")
+        return Ruling(None, (RuleName.BAD_REFERENCE,), "cannot be judged, the reference is empty")
     question, text = readable(question), tail_of(answer)
     if not text:
-        return Ruling(0.0, (Rule.EMPTY,), "the answer is empty")
+        return Ruling(0.0, (RuleName.EMPTY,), "the answer is empty")
     item = _Item(question, wanted, text, {label: one for label, one in options_of(question).items()
                                              if not label.isdigit()},
                  f"{question} {reference}", decimals)
@@ -91,7 +91,7 @@ def _by_option(item: _Item) -> Ruling | None:
     if stated is None or not (stated.labels or item.options):
         return None
     equal = set(stated.labels) == set(right)
-    return item.compared(equal, ", ".join(stated.labels) or stated.text, stated.rule, Rule.SAME_OPTION) \
+    return item.compared(equal, ", ".join(stated.labels) or stated.text, stated.rule, RuleName.SAME_OPTION) \
         if equal or item.options else None
 
 
@@ -101,7 +101,7 @@ def _option_for_text(item: _Item) -> Ruling | None:
     stated = stated_choice(item.text, item.options) if len(right) == 1 else None
     if stated is None or set(stated.labels) != set(right):
         return None
-    return item.compared(True, ", ".join(stated.labels), stated.rule, Rule.SAME_OPTION)
+    return item.compared(True, ", ".join(stated.labels), stated.rule, RuleName.SAME_OPTION)
 
 
 def _by_words(item: _Item) -> Ruling | None:
@@ -111,33 +111,33 @@ def _by_words(item: _Item) -> Ruling | None:
         return None
     passage = stated_result(item.text) or last_formula(item.text, item.question, any_words=True)
     if passage is None:
-        return Ruling(0.0, (Rule.NO_RESULT,), "the answer states no result")
+        return Ruling(0.0, (RuleName.NO_RESULT,), "the answer states no result")
     if states_doubt(passage.text) and not states_doubt(item.reference):
-        return Ruling(0.0, (passage.how, Rule.NOT_SINGLE), "states no single result", passage.text)
+        return Ruling(0.0, (passage.how, RuleName.NOT_SINGLE), "states no single result", passage.text)
     if is_taken_back(item.text[passage.end:]):
-        return Ruling(0.0, (passage.how, Rule.TAKEN_BACK), "taken back afterwards", passage.text)
+        return Ruling(0.0, (passage.how, RuleName.TAKEN_BACK), "taken back afterwards", passage.text)
     if states_words(passage.text, words, passage.how):
-        return item.compared(True, passage.text, passage.how, Rule.SAME_WORDS)
+        return item.compared(True, passage.text, passage.how, RuleName.SAME_WORDS)
     if not are_surely_words(item.reference):
         return None
-    return _option_for_text(item) or item.compared(False, passage.text, passage.how, Rule.SAME_WORDS)
+    return _option_for_text(item) or item.compared(False, passage.text, passage.how, RuleName.SAME_WORDS)
 
 
 def _by_number(item: _Item, gold: Number) -> Ruling:
     """Whether the one result that the answer states is `gold`."""
     passage = result_of(item.text)
     if passage is None:
-        return Ruling(0.0, (Rule.NO_RESULT,), "the answer states no result")
+        return Ruling(0.0, (RuleName.NO_RESULT,), "the answer states no result")
     gold = as_asked(gold, item.told)
     chosen = choose(passage.text, item.text[:passage.start], item.question)
-    if chosen is None and passage.how == Rule.BOXED and not expressions_in(plain_text(passage.text)):
+    if chosen is None and passage.how == RuleName.BOXED and not expressions_in(plain_text(passage.text)):
         return _by_value(item, passage.text, passage.how)
     if chosen is None or chosen.is_other:
-        return Ruling(0.0, (passage.how, Rule.NOT_SINGLE), "states no single result",
+        return Ruling(0.0, (passage.how, RuleName.NOT_SINGLE), "states no single result",
                        chosen.text if chosen else passage.text)
     found_by = (passage.how, chosen.rule)
     if is_taken_back(item.text[passage.end:], chosen):
-        return Ruling(0.0, (*found_by, Rule.TAKEN_BACK), "taken back afterwards", chosen.text)
+        return Ruling(0.0, (*found_by, RuleName.TAKEN_BACK), "taken back afterwards", chosen.text)
     if chosen.number is None:
         return _by_value(item, chosen.text, *found_by)
     return _by_stated_number(item, passage, chosen, chosen.number, gold)
@@ -149,23 +149,23 @@ def _by_stated_number(item: _Item, passage: Extracted, chosen: Stated, number: N
     other = other_result(item.text, passage)
     again = number_of(other, item.text, item.question) if other else None
     if again is not None and not again.equals(stated):
-        return Ruling(0.0, (*found_by, Rule.TWO_RESULTS), "another result is announced after it",
+        return Ruling(0.0, (*found_by, RuleName.TWO_RESULTS), "another result is announced after it",
                        f"{stated.text}, {again.text}")
     if not stated.equals(gold) and (gold.rounds(stated) or stated.rounds(gold) or _agree(item, stated, gold)):
-        return item.compared(True, stated.text, *found_by, Rule.ROUNDED)
-    return item.compared(stated.equals(gold), stated.text, *found_by, Rule.SAME_NUMBER)
+        return item.compared(True, stated.text, *found_by, RuleName.ROUNDED)
+    return item.compared(stated.equals(gold), stated.text, *found_by, RuleName.SAME_NUMBER)
 
 
 def _agree(item: _Item, stated: Number, gold: Number) -> bool:
     return item.decimals is not None and abs(stated.readings[0] - gold.readings[0]) * 2 * 10**item.decimals <= 1
 
 
-def _by_value(item: _Item, expression: str, *found_by: Rule) -> Ruling:
+def _by_value(item: _Item, expression: str, *found_by: RuleName) -> Ruling:
     """An expression against a reference that is a number: it must have one value, and no name may stay in it."""
     # math-verify drops what is written below the line, so `4_7` would be 4.
     found = [] if re.search(r"(?<!log)(?<!log )_", expression) else read(boxed(as_latex(expression)))
     if not found or not is_closed_form(found[0]):
-        return Ruling(0.0, (*found_by, Rule.NO_VALUE), f"differs from {item.reference}, it has no single value",
+        return Ruling(0.0, (*found_by, RuleName.NO_VALUE), f"differs from {item.reference}, it has no single value",
                        expression)
     return _by_algebra(item, read(boxed(as_latex(item.reference))), found, expression, *found_by)
 
@@ -176,20 +176,21 @@ def _by_formula(item: _Item) -> Ruling:
     gold = read(boxed(reference))
     passage = stated_result(item.text) or last_formula(item.text, item.question)
     if passage is None:
-        return Ruling(0.0, (Rule.NO_RESULT,), "the answer states no result")
-    if passage.how == Rule.ANNOUNCED and states_doubt(passage.text) and not states_doubt(item.reference):
-        return Ruling(0.0, (passage.how, Rule.NOT_SINGLE), "states no single result", passage.text)
+        return Ruling(0.0, (RuleName.NO_RESULT,), "the answer states no result")
+    if passage.how == RuleName.ANNOUNCED and states_doubt(passage.text) and not states_doubt(item.reference):
+        return Ruling(0.0, (passage.how, RuleName.NOT_SINGLE), "states no single result", passage.text)
     if is_taken_back(item.text[passage.end:]):
-        return Ruling(0.0, (passage.how, Rule.TAKEN_BACK), "taken back afterwards", passage.text)
+        return Ruling(0.0, (passage.how, RuleName.TAKEN_BACK), "taken back afterwards", passage.text)
     if _is_text_only(gold):
         return _by_text(item, passage)
     base = same_base(reference, passage.text)
     if base is not None:
         digits, of, said, said_of = base
-        return item.compared(said == digits and said_of in (of, ""), passage.text, passage.how, Rule.SAME_BASE)
+        return item.compared(said == digits and said_of in (of, ""), passage.text, passage.how, RuleName.SAME_BASE)
     found = _formula_in(item, passage)
     if not found:
-        return _option_for_text(item) or Ruling(0.0, (passage.how, Rule.UNREADABLE), "nothing readable", passage.text)
+        return _option_for_text(item) or Ruling(
+            0.0, (passage.how, RuleName.UNREADABLE), "nothing readable", passage.text)
     verdict = _by_algebra(item, gold, found, passage.text, passage.how)
     return verdict if verdict.score else _option_for_text(item) or verdict
 
@@ -197,8 +198,8 @@ def _by_formula(item: _Item) -> Ruling:
 def _by_text(item: _Item, passage: Extracted) -> Ruling:
     """Where no algebra reads the reference: the same text is right, and of another nothing is known."""
     if squeezed(item.reference) == squeezed(passage.text):
-        return item.compared(True, passage.text, passage.how, Rule.SAME_TEXT)
-    return Ruling(None, (passage.how, Rule.BAD_REFERENCE),
+        return item.compared(True, passage.text, passage.how, RuleName.SAME_TEXT)
+    return Ruling(None, (passage.how, RuleName.BAD_REFERENCE),
                   "cannot be judged, the reference can only be compared as text", passage.text)
 
 
@@ -209,13 +210,13 @@ def _is_text_only(read_: list[Any]) -> bool:
 def _formula_in(item: _Item, passage: Extracted) -> list[Any]:
     """What math-verify reads in a passage, else in the expression that it states."""
     text = as_latex(passage.text)
-    is_marked = passage.how in (Rule.BOXED, Rule.HASH_LINE) or is_bare(text)
+    is_marked = passage.how in (RuleName.BOXED, RuleName.HASH_LINE) or is_bare(text)
     found = read_union(text) or read(boxed(text) if is_marked else text)
     if not found and (chosen := choose(passage.text, item.text[:passage.start], item.question)):
         found = read(boxed(as_latex(chosen.text)))
     return found
 
 
-def _by_algebra(item: _Item, gold: list[Any], found: list[Any], shown: str, *found_by: Rule) -> Ruling:
+def _by_algebra(item: _Item, gold: list[Any], found: list[Any], shown: str, *found_by: RuleName) -> Ruling:
     equal = bool(gold) and are_equal(gold, found, item.decimals) and not of_other_power(item.reference, shown)
-    return item.compared(equal, shown, *found_by, Rule.SAME_FORMULA)
+    return item.compared(equal, shown, *found_by, RuleName.SAME_FORMULA)

@@ -25,7 +25,7 @@ from localdistill.core.samples import GraderSample, answers, asks
 from localdistill.graders.base import JudgesTraces
 from localdistill.graders.in_order import judged_in_order
 from localdistill.graders.readable import TAIL_CHARS
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 from localdistill.safety.children import NOTHING, PIPE, start_module
 
 _START_S = 60.0
@@ -76,9 +76,9 @@ class MathGrader(JudgesTraces):
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the stated result equals the reference; the reason names the rule that found it."""
         if not (prompt.reference or "").strip():
-            return self.verdict(trace, None, f"{Rule.BAD_REFERENCE}: the prompt has no reference answer")
+            return self.verdict(trace, None, f"{RuleName.BAD_REFERENCE}: the prompt has no reference answer")
         if not trace.answer.strip():
-            return self.verdict(trace, 0.0, f"{Rule.EMPTY}: the answer is empty")
+            return self.verdict(trace, 0.0, f"{RuleName.EMPTY}: the answer is empty")
         item = {"question": prompt.question[-TAIL_CHARS:], "reference": prompt.reference,
                 "answer": trace.answer[-2 * TAIL_CHARS:], "timeout_s": self.options.timeout_s,
                 "decimals": self.options.decimals}
@@ -95,7 +95,7 @@ class MathGrader(JudgesTraces):
                 child.kill()
             self._free.put(usable)
         if verdict is None:
-            return self.verdict(trace, None, f"{Rule.NO_VERDICT}: cannot be judged, no verdict within "
+            return self.verdict(trace, None, f"{RuleName.NO_VERDICT}: cannot be judged, no verdict within "
                                              f"{self.options.timeout_s:g} s; the child was restarted")
         return self.verdict(trace, verdict["score"], verdict["reason"], verdict["extracted"])
 

@@ -13,7 +13,7 @@ import sys
 
 from localdistill.graders.base import SHOWN_CHARS
 from localdistill.graders.judging import Ruling, judge
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 _MEMORY_BYTES = 4 << 30
 
@@ -49,7 +49,7 @@ def main() -> None:
         try:
             verdict = judge(item["question"], item["reference"], item["answer"], item["decimals"])
         except (Exception, RecursionError, MemoryError) as error:
-            verdict = Ruling(None, (Rule.NO_VERDICT,), f"cannot be judged ({type(error).__name__})")
+            verdict = Ruling(None, (RuleName.NO_VERDICT,), f"cannot be judged ({type(error).__name__})")
         said = {"score": verdict.score, "reason": verdict.reason, "extracted": verdict.extracted[:SHOWN_CHARS]}
         print(json.dumps(said), flush=True)
 

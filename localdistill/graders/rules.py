@@ -7,12 +7,12 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Rule(str, Enum):  # noqa: UP042  (a StrEnum takes no second value)
+class RuleName(str, Enum):  # noqa: UP042  (a StrEnum takes no second value)
     """A name and what it stands for."""
 
     says: str
 
-    def __new__(cls, name: str, says: str) -> Rule:
+    def __new__(cls, name: str, says: str) -> RuleName:
         """A member is its name."""
         made = str.__new__(cls, name)
         made._value_, made.says = name, says

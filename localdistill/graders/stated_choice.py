@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from localdistill.graders.extraction import last_boxed
 from localdistill.graders.numbers import only_number
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 _LETTER = r"(?<![A-Za-z0-9\\+=^/|])(?<![+=^/|-] )[A-Z](?![A-Za-z0-9]|['’][a-z]|\s*[=_^+|]|\()"
 _NUMBER = r"(?:answer|option|choice|solution|ending)\s*\d{1,2}(?!\d)|(?<=[(])\d{1,2}(?=[)])"
@@ -62,7 +62,7 @@ class StatedChoice:
 
     labels: tuple[str, ...]
     """Empty where it states no single choice."""
-    rule: Rule
+    rule: RuleName
     text: str
     """The passage."""
 
@@ -74,7 +74,7 @@ def stated_choice(answer: str, options: Mapping[str, str], several: bool = False
     if found is not None:
         end, stated = found
         if _TAKEN_BACK.search(answer[end:]):
-            return StatedChoice((), Rule.TAKEN_BACK, stated.text)
+            return StatedChoice((), RuleName.TAKEN_BACK, stated.text)
         return stated
     return _whole(answer, options, several) or _concluded(answer, options, several)
 
@@ -85,7 +85,7 @@ def _marked(answer: str, options: Mapping[str, str], several: bool) -> Iterator[
     if box is not None:
         labels = _read(box[1], options, several, is_alone=True)
         if labels is not None:
-            yield box[0] + len(box[1]) + 7, StatedChoice(labels, Rule.BOXED, box[1])
+            yield box[0] + len(box[1]) + 7, StatedChoice(labels, RuleName.BOXED, box[1])
     for match in reversed(list(_ANNOUNCED.finditer(answer))):
         if _NO_ANNOUNCEMENT.search(answer[max(0, match.start() - 40):match.start()]):
             continue
@@ -95,17 +95,17 @@ def _marked(answer: str, options: Mapping[str, str], several: bool) -> Iterator[
         labels = (by_text,) if by_text else _read(statement, options, several)
         if labels is not None:
             place = match.end() + rest.index(statement)
-            yield place + len(statement), StatedChoice(labels, Rule.ANNOUNCED, statement)
+            yield place + len(statement), StatedChoice(labels, RuleName.ANNOUNCED, statement)
             break
     for sentence, _, end in _sentences(answer):
         said = _said_right(sentence)
         if said:
-            yield end, StatedChoice(said, Rule.SAID_RIGHT, sentence)
+            yield end, StatedChoice(said, RuleName.SAID_RIGHT, sentence)
             break
     last = answer.rstrip().rpartition("\n")[2].strip()
     labels = _only_labels(last, options, several) or _only_labels(re.split(r"[:]", last)[-1], options, several)
     if labels:
-        yield len(answer), StatedChoice(labels, Rule.LAST_LINE, last)
+        yield len(answer), StatedChoice(labels, RuleName.LAST_LINE, last)
 
 
 def _read(text: str, options: Mapping[str, str], several: bool, is_alone: bool = False) -> tuple[str, ...] | None:
@@ -201,14 +201,14 @@ def _whole(answer: str, options: Mapping[str, str], several: bool) -> StatedChoi
     """An answer that opens with a label, or that is an option's text."""
     by_text = _by_text(answer, options) or _by_number(answer, options)
     if by_text:
-        return StatedChoice((by_text,), Rule.OPTION_TEXT, answer[:200])
+        return StatedChoice((by_text,), RuleName.OPTION_TEXT, answer[:200])
     begin = len(answer) - len(answer.lstrip("*_$ ("))
     labels, at = _labels_from(answer, max(0, begin - 1) if answer[begin - 1:begin] == "(" else begin, options)
     after = answer[at - 1:] if answer[at - 1:at] in ")" else answer[at:]
     if len(labels) == 1 and (re.match(r"\s*(?:[).:、,*_](?!\s*(?:and|or)\b)|$|\n)", after) or re.match(
             r"\s+(?:because|since|as)\b|[,]?\s*因为", after)) and (
             not _DENIED_AFTER.match(after) or _by_text(after.lstrip(").:、, "), options) == labels[0]):
-        return StatedChoice(labels, Rule.OPENS_WITH, answer[:200])
+        return StatedChoice(labels, RuleName.OPENS_WITH, answer[:200])
     return None
 
 
@@ -233,17 +233,17 @@ def _concluded(answer: str, options: Mapping[str, str], several: bool) -> Stated
         named = dict.fromkeys(_label(match["label"]) for match in stated if _is_marked(sentence, match)) or \
             dict.fromkeys(match["label"] for match in stated if _stands_bare(sentence, match, options))
         if named and sentence.rstrip("*_$)} ").endswith("?"):
-            return StatedChoice((), Rule.SEVERAL_OPTIONS, sentence)
+            return StatedChoice((), RuleName.SEVERAL_OPTIONS, sentence)
         if not named:
             named = dict.fromkeys(label for label, text in options.items() if len(_normal(text)) > 2 and re.search(
                 rf"(?<!\w){re.escape(_normal(text))}(?!\w)", _normal(sentence)))
             named = {} if re.search(r"\b(?:not|never|neither|wrong)\b|n['’]t\b|\?\s*$", sentence) else named
             if len(named) == 1:
-                return StatedChoice((*named,), Rule.OPTION_TEXT, sentence)
+                return StatedChoice((*named,), RuleName.OPTION_TEXT, sentence)
         if len(named) == 1 or (named and several and not re.search(r"\bor\b|或|还是", sentence)):
-            return StatedChoice((*named,), Rule.NAMED_LAST, sentence)
+            return StatedChoice((*named,), RuleName.NAMED_LAST, sentence)
         if named:
-            return StatedChoice((), Rule.SEVERAL_OPTIONS, sentence)
+            return StatedChoice((), RuleName.SEVERAL_OPTIONS, sentence)
     return None
 
 

@@ -10,7 +10,7 @@ from localdistill.core.means import Means
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders import GRADERS
 from localdistill.graders.math import MathGrader
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 
 
 def fact(grader: MathGrader, reference: str, answer: str, question: str = "Work this out.") -> Fact:
@@ -66,13 +66,13 @@ def test_reasons_name_rules_of_the_book_only(name: str) -> None:
         grader = cls(cls.Options.model_validate(dict(sample.options)))
         if grader.applies(sample.prompt):
             [said] = grader.facts([(sample.prompt, sample.trace)], Means())
-            assert set(rules_of(said.reason)) <= {rule.value for rule in Rule}, said.reason
+            assert set(rules_of(said.reason)) <= {rule.value for rule in RuleName}, said.reason
         grader.close()
 
 
 def test_every_rule_has_a_plain_name_and_one_sentence() -> None:
-    assert all(re.fullmatch(r"[a-z]+(?:_[a-z]+)*", rule) and 8 < len(rule.says) < 130 for rule in Rule)
-    assert len({rule.says for rule in Rule}) == len(Rule)
+    assert all(re.fullmatch(r"[a-z]+(?:_[a-z]+)*", rule) and 8 < len(rule.says) < 130 for rule in RuleName)
+    assert len({rule.says for rule in RuleName}) == len(RuleName)
 
 
 @pytest.mark.parametrize(

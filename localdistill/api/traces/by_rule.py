@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from localdistill.graders.rules import Rule
+from localdistill.graders.rules import RuleName
 from localdistill.store.pages import readers
 from localdistill.store.verdict_counts import VerdictCount, verdict_counts
 from localdistill.workspace.folder import Workspace
@@ -20,7 +20,7 @@ def verdicts_by_rule(workspace: Workspace) -> list[VerdictCount]:
 
 def grading_rules() -> Mapping[str, str]:
     """The rule book: the name of each rule, as reasons of verdicts give it, and what it says."""
-    return {rule.value: rule.says for rule in Rule}
+    return {rule.value: rule.says for rule in RuleName}
 
 
 def rules_in(reason: str) -> Mapping[str, str]:

@@ -14,12 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gguf import GGUFReader
+
 from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts.llama_client import run_llama
 from localdistill.exporters.gguf_parts.tokenizer_kinds import SPLIT_ONE_DIGIT
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.modelfiles.architectures import ARCHITECTURES
-from localdistill.modelfiles.gguf_header import read_header
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from tests.tiny_models import PLAIN_TEMPLATE, write_model
 from tests.tiny_tokenizers import BLANK, pieces_to_merges
@@ -59,7 +60,7 @@ def tokenizer_of(said: dict[str, Any]) -> dict[str, Any] | None:
     if model != "gpt2" or pre not in _SPLITS:
         return None
     merges = [merge.split(" ") for merge in said["tokenizer.ggml.merges"]]
-    return data | {"pre_tokenizer": _SPLITS[pre], "decoder": {"type": "ByteLevel"},
+    return data | {"pre_tokenizer": _SPLITS[pre], "decoder": _BYTE_LEVEL,
                    "model": {"type": "BPE", "vocab": place, "merges": merges, "byte_fallback": False}}
 
 
@@ -68,7 +69,7 @@ def compare(packed: Path, place: Path) -> str:
     name, vocabulary = packed.name.removesuffix(".gz"), place / "vocabulary.gguf"
     with gzip.open(packed) as source, vocabulary.open("wb") as target:
         shutil.copyfileobj(source, target)
-    said = dict(read_header(vocabulary).metadata)
+    said = {key: field.contents() for key, field in GGUFReader(vocabulary).fields.items()}
     data = tokenizer_of(said)
     if data is None:
         return f"{name}: {said['tokenizer.ggml.model']}, {said.get('tokenizer.ggml.pre')}: no student has such a one"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from localdistill.api.recipes.from_store import recipe_from_store
     from localdistill.api.recipes.planning import Plan, make_plan, plan_training
     from localdistill.api.runs.budgets import Budget, budget_of
+    from localdistill.api.runs.comparing import ComparedRuns, compare_runs
     from localdistill.api.runs.items import (  # fmt: skip
         AnsweredItem, NearRow, answers_differ, causes_of, nearest_rows, run_items,
     )
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, typed_again, wait
     from localdistill.safety.secrets import without_secrets
     from localdistill.safety.text import display_safe, json_safe
-    from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_text
+    from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_markdown, to_text
     from localdistill.scorecard.result import Advice, Result, ResultRow
     from localdistill.scorecard.result_text import (  # fmt: skip
         result_cells, result_head, result_notes, result_to_markdown, result_to_text,

@@ -23,6 +23,7 @@ from tui.app import LocalDistillApp
 from tui.screens.runs import RunsPage
 from tui.widgets.dialogs import ChoiceDialog, ConfirmDialog, ReportDialog
 from tui.widgets.growing_list import STEP
+from tui.widgets.text_dialog import TextDialog
 
 
 def stands(app: LocalDistillApp, run_id: str) -> bool:
@@ -270,3 +271,16 @@ async def test_an_old_run_that_is_attached_is_under_the_cursor_however_many_are_
         app.attach("many-2")
         await until(pilot, lambda: stands(app, "many-2"))
         assert app.screen.run_id == "many-2" and "! many-2 " in screen_text(app)
+
+
+@piloted
+async def test_two_runs_are_compared_in_pairs(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    shutil.copytree(root / "runs/garden-1", root / "runs/garden-2")
+    app = LocalDistillApp(root, start="runs")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: len(app.state.runs) == 2)
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await pilot.press("enter", "enter", "enter")
+        await until(pilot, lambda: "/full_trace against garden-" in screen_text(app) and "points" in screen_text(app))

@@ -25,6 +25,7 @@ from localdistill import (
     verify_workspace,
 )
 from tui.commands import Command
+from tui.flows.comparing import compare
 from tui.flows.store import compare_store, rebuild
 from tui.run_page import RunPage, cap_command
 from tui.state import AppState, RunView
@@ -71,6 +72,8 @@ class RunsPage(RunPage):
                 in_footer=False),
         Command("run.log", "show: log of its processes", "attach", "screen.toggle_log", "l",
                 "What libraries and processes wrote, in place of what the run said.", word="log"),
+        Command("runs.compare", "compare: two runs", "compare", "screen.compare_runs", "o",
+                "The chosen one and another: models that answered the same items, in pairs.", in_footer=False),
         Command("run.quarantine", "show: unreadable replies", "quarantine", "screen.quarantine", "b",
                 "What came instead of replies, with its first bytes.", in_footer=False),
         Command("run.verify", "verify: run", "runs verify", "screen.verify_run", "",
@@ -196,6 +199,11 @@ class RunsPage(RunPage):
         """What processes wrote, or what the run said."""
         self.toggle_class("-log")
         self.show(self.ui.state)
+
+    def action_compare_runs(self) -> None:
+        """Two runs on one score card."""
+        others = [run.run_id for run in reversed(self._runs) if run.run_id != self.run_id]
+        compare(self.ui, self.run_id, others[0] if others else "")
 
     # ---- verifying, quarantine and pruning
 

@@ -4,7 +4,7 @@ answers differ, and which training questions an item is most like."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Literal
@@ -67,16 +67,19 @@ def run_items(workspace: Workspace, run: str = "last", task: str = "", contestan
     `contestant`, some `causes`. UsageError when the run has no such answers, LocalDistillError when they are
     damaged."""
     folder = RunFolder.open(workspace.runs, run)
-    made = read_output(folder, EvaluateOutput).answers
-    if not made:
-        raise UsageError(f"the run {folder.id} was evaluated by a version that did not say whose its answers are",
-                         f"evaluate again: localdistill evaluate {folder.recipe().name}; the answers are kept")
+    made = _made(folder)
     _require(task, [one.task for one in made], "task", folder)
     _require(contestant, [one.contestant for one in made], "contestant", folder)
     questions, references = items_asked(folder)
     wanted = [one for one in made if task in ("", one.task) and contestant in ("", one.contestant)]
-    return [item for one in wanted for item in _answers(workspace, folder, one, questions, references)
-            if not causes or item.cause in causes]
+    found = (_item(one, item, questions, references) for one in wanted for item in _answers(workspace, folder, one))
+    return [item for item in found if not causes or item.cause in causes]
+
+
+def answers_of_run(workspace: Workspace, folder: RunFolder) -> Iterator[tuple[AnswersMade, tuple[ItemResult, ...]]]:
+    """Whose answers, and the answers, of everybody whom `folder` evaluated. Raises as `run_items`."""
+    for made in _made(folder):
+        yield made, _answers(workspace, folder, made)
 
 
 def causes_of(items: Iterable[AnsweredItem]) -> dict[tuple[str, str], Counter[str]]:
@@ -132,18 +135,29 @@ def _grams(question: str) -> set[int]:
     return ngrams_of(words, min(_NEAR_NGRAM, max(1, len(words))))
 
 
-def _answers(workspace: Workspace, folder: RunFolder, made: AnswersMade, questions: dict[str, str],
-             references: dict[str, str]) -> Iterator[AnsweredItem]:
+def _made(folder: RunFolder) -> tuple[AnswersMade, ...]:
+    made = read_output(folder, EvaluateOutput).answers
+    if not made:
+        raise UsageError(f"the run {folder.id} was evaluated by a version that did not say whose its answers are",
+                         "evaluate its recipe again: the answers are kept, and are not asked for again")
+    return made
+
+
+def _answers(workspace: Workspace, folder: RunFolder, made: AnswersMade) -> tuple[ItemResult, ...]:
     artifact = workspace.find_artifact("answers", made.answers)
     again = f"localdistill resume {folder.id} makes them again"
     if artifact is None:
         raise UsageError(f"the answers of {made.contestant} to {made.task} are gone from this workspace", again)
     if why := artifact.damage():
         raise LocalDistillError(f"the answers of {made.contestant} to {made.task} are damaged: {why}", again)
-    for item in items_of(artifact):
-        yield AnsweredItem(made.task, item.prompt_id, made.contestant, made.seed, item.score, cause_of(item),
-                           item.extracted, item.answer_tokens, item.output, item.category,
-                           questions.get(item.prompt_id, ""), references.get(item.prompt_id, ""))
+    return items_of(artifact)
+
+
+def _item(made: AnswersMade, item: ItemResult, questions: Mapping[str, str],
+          references: Mapping[str, str]) -> AnsweredItem:
+    return AnsweredItem(made.task, item.prompt_id, made.contestant, made.seed, item.score, cause_of(item),
+                        item.extracted, item.answer_tokens, item.output, item.category,
+                        questions.get(item.prompt_id, ""), references.get(item.prompt_id, ""))
 
 
 def _require(name: str, known: Sequence[str], what: str, folder: RunFolder) -> None:

@@ -11,7 +11,7 @@ from tui.widgets.dialogs import ReportDialog
 from tui.widgets.text_dialog import Field, TextDialog, Then
 
 if TYPE_CHECKING:
-    from localdistill import ComparedRuns
+    from localdistill import ComparedRuns, Comparison
 
 
 def compare(ui: Ui, first: str, second: str) -> None:
@@ -43,7 +43,11 @@ def _rows(found: ComparedRuns) -> list[tuple[str, str]]:
     for card in found.cards:
         rows.append(("", f"{card.task}, {card.items:,} items" + (" (guard)" if card.is_guard else "")))
         rows += [(row.name, f"{100 * row.score:.1f} %, {row.mean_answer_tokens:.0f} tokens") for row in card.rows]
-        rows += [(entry.verdict, f"{line(entry.first)} against {line(entry.second)}: {100 * entry.difference:+.1f} "
-                  f"points ({100 * entry.interval[0]:+.1f} to {100 * entry.interval[1]:+.1f}), p {entry.p_adjusted:.4f}")
-                 for entry in card.comparisons]
+        rows += [(entry.verdict, _sentence(entry)) for entry in card.comparisons]
     return [*rows, *(("! note", text) for text in found.notes)]
+
+
+def _sentence(entry: Comparison) -> str:
+    low, high = entry.interval
+    return (f"{line(entry.first)} against {line(entry.second)}: {100 * entry.difference:+.1f} points "
+            f"({100 * low:+.1f} to {100 * high:+.1f}), p {entry.p_adjusted:.4f}")

@@ -65,6 +65,12 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield "resume", (place.run, "--spent", "3")
     yield "scores", (place.run, "--flips", TYPED)
     yield "scores", (place.run, "--flips", f"arm {TYPED}")
+    for command in ("result", "items"):
+        yield from ((command, (run,)) for run in runs)
+    yield "items", (place.run, "--arm", TYPED)
+    yield "items", (place.run, "--item", TYPED, "--against", TYPED)
+    yield from (("compare", (run, other)) for run, other in ((place.run, place.evil_run), (place.run, TYPED)))
+    yield "compare", (place.run, place.run, "--task", TYPED)
     prune = ("prune", "--dry-run")
     yield from (("runs", call) for call in ((), prune, ("prune",), (*prune, "--keep-days", "0")))
     yield "verify", ()

@@ -89,6 +89,10 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
         ("--limit", "-1")))
     yield from (("prompts", call) for call in (
         (), ("--without-answer",), ("--source", TYPED), ("--search", TYPED), ("--limit", "-1")))
+    yield from (("prompts", ("make", *call)) for call in (
+        (TYPED, "--engine", TYPED), (str(place.rows), "--engine", TYPED), (str(place.rows),),
+        ("--documents", TYPED, "--engine", "x.gguf")))
+    yield from (("models", call) for call in ((), (str(place.student),), (str(place.broken_model),), (TYPED,)))
     yield from (("data", call) for call in _data_calls(place))
     yield from (("forget", (what, "--dry-run")) for what in ("b2:long", "b2:nothing", TYPED))
     yield "forget", (TYPED, "--yes")

@@ -1,5 +1,6 @@
-"""The process of one stage: `python -m localdistill.stages RUN_FOLDER STAGE`. Started by the supervisor only; its
-events go to the pipe named by LOCALDISTILL_EVENTS_FD, everything else that it or a library says goes to the log."""
+"""The process of one stage: `python -m localdistill.stages RUN_FOLDER STAGE [after-death]`. Started by the supervisor
+only; its events go to the pipe named by LOCALDISTILL_EVENTS_FD, everything else that it or a library says goes to the
+log."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from localdistill.stages.context import StageContext
 from localdistill.stages.mending import mend
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.run_folder import EVENTS_FD_VARIABLE, RunFolder
+from localdistill.workspace.run_folder import AFTER_DEATH, EVENTS_FD_VARIABLE, RunFolder
 
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -77,7 +78,7 @@ def main() -> int:
     try:
         context = StageContext(
             workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
-            Cancel(run.cancel_asked),
+            Cancel(run.stop_asked), died_for_memory=AFTER_DEATH in sys.argv[3:],
         )
         workspace.emit = context.emit
         context.take_in_journals()

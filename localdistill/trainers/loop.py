@@ -17,6 +17,7 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.safety.files import atomic_write_bytes
 from localdistill.trainers._checkpoints import Checkpoint, find_checkpoint, save_checkpoint
 from localdistill.trainers._columns import StoredColumn, load_column
+from localdistill.trainers._deaths import END_OTHERS, lower_after_deaths
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._rows import Dataset, check_rows, read_rows
 from localdistill.trainers._schedule import Schedule
@@ -51,9 +52,13 @@ def run_training(trainer: str, options: LoopOptions, job: TrainingJob, backend: 
         raise InputError(f"a tag token of {sorted(job.tag_token_ids)} is outside the student's vocabulary")
     emit(Counted("dataset", {"rows": len(rows), "tokens": rows.starts[-1],
                              "trained_tokens": int((rows.weights > 0).sum()), "longest_row": max(rows.lengths)}))
-    emit(Noted(backend.load(job, rows, emit)))
-    loop = TrainingLoop(options, job, backend, rows, _fingerprint(trainer, options, job, folder, rows), emit, cancel)
-    result = loop.run()
+    with lower_after_deaths(job.output, job.died_for_memory) as running:
+        emit(Noted(backend.load(job, rows, emit)))
+        running.loaded()
+        fingerprint = _fingerprint(trainer, options, job, folder, rows)
+        loop = TrainingLoop(options, job, backend, rows, fingerprint, emit, cancel)
+        loop.give_way(running.rungs)
+        result = loop.run()
     backend.write(job.output / "adapter")
     report = TrainingReport(trainer, job.arm, job.seed, folder.digest(), job.objective.name, options.model_dump(),
                             result, backend.held)
@@ -174,9 +179,17 @@ class TrainingLoop:
     def _relieve(self, reason: str) -> None:
         self.backend.discard()
         if not (done := self.backend.relieve()):
-            raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason})",
-                                    "use a smaller student, quantization = \"nf4\", or shorter rows")
+            raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason})", END_OTHERS)
         self.emit(Warned(f"memory ran out; {done}"))
+
+    def give_way(self, rungs: int) -> None:
+        """Begin so many rungs lower than the options say, as trainings before this one died."""
+        for number in range(rungs):
+            if not (done := self.backend.relieve()):
+                raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory: the training was "
+                                        f"ended by the system {rungs} times", END_OTHERS)
+            self.emit(Warned(f"{self.job.arm}: a training before this one was ended by the system, most likely for "
+                             f"want of memory; {done}" if not number else done))
 
     def _probe(self) -> None:
         """Run the heaviest micro-batch once, before step 1, and say what it needed; nothing of it remains."""

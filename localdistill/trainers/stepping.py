@@ -54,8 +54,9 @@ class BatchStepper(ABC, Generic[Held, Below]):
     def __init__(self, rows: Dataset, micro_tokens: int) -> None:
         self.rows, self.micro_tokens = rows, micro_tokens
         self.lengths = rows.lengths
-        self._largest = 0
-        self._longest = 0
+        self._largest = self._longest = 0
+        everything = micro_batches(range(len(rows)), self.lengths, micro_tokens)
+        self._note(portion.rows for portion in everything)
 
     # ---- what a library computes
 
@@ -128,7 +129,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         """Make micro-batches half as large as the largest that was cut last; False when that is a single row."""
         if self._largest <= self._longest:
             return False
-        self.micro_tokens = max(self._longest, self._largest // 2)
+        self._largest = self.micro_tokens = max(self._longest, self._largest // 2)
         return True
 
     def _note(self, pieces: Iterable[Sequence[int]]) -> None:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Unpack
+from typing import ClassVar, Literal, Unpack
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -53,6 +53,8 @@ def _everywhere() -> tuple[Command, ...]:
           for e in MENU),
         Command("help.show", "explain: this screen", "", "app.explain", "f1", "What this is and which keys it has."),
         Command("theme.change", "change: theme", "", "app.change_theme"),
+        Command("runs.on_battery", "battery: pause on it, or go on", "run", "app.toggle_battery", "",
+                "Whether runs that are started or resumed here wait for mains power while the machine has none."),
         Command("app.quit", "quit: localdistill", "", "app.quit", "ctrl+q", "Runs go on without it."),
     )
 
@@ -81,6 +83,8 @@ class LocalDistillApp(App[None]):
         """This process has no other use than this app: see `Jobs.tidy_when_quiet`."""
         self.used_at = 0.0
         """When a key or the mouse was used last, on the monotonic clock."""
+        self.on_battery: Literal["go", "pause"] | None = None
+        """What runs that are started or resumed here do on battery; None: they go on, as they were told before."""
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
         self._pages: dict[str, Page] = {}
@@ -109,6 +113,7 @@ class LocalDistillApp(App[None]):
             elif theme:
                 self.show_error(UsageError(f"there is no theme '{theme}'", "known: terminal, terminal-light, "
                                            + ", ".join(self.available_themes)))
+            self.on_battery = settings.on_battery
             if settings.reduced_motion:
                 self.animation_level = "none"
             self.set_keymap(settings.keys)
@@ -233,7 +238,7 @@ class LocalDistillApp(App[None]):
             if questions := open_terms(recipe, self.workspace):
                 return questions
             return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until,
-                         named=typed_again(name, settings))
+                         named=typed_again(name, settings), on_battery=self.on_battery or "go")
 
         def refused(error: LocalDistillError) -> None:
             self._starts = False
@@ -266,7 +271,14 @@ class LocalDistillApp(App[None]):
         """Continue a run and follow it; `arm` is what it exports from now on."""
         from localdistill import resume
 
-        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm), self.follow_run)
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery), self.follow_run)
+
+    def action_toggle_battery(self) -> None:
+        """Let runs wait for mains power from now on, or let them work on."""
+        self.on_battery = "go" if self.on_battery == "pause" else "pause"
+        self.notify("runs that are started or resumed here " + (
+            "wait for mains power while the machine has none" if self.on_battery == "pause" else
+            "work on without mains power"))
 
     def follow_step(self, command: str) -> None:
         """Do what a next step of Home says: a command of the command line."""

@@ -98,7 +98,8 @@ class RunPage(Page):
     def _start_again(self, run_id: str, until: str) -> RunFolder:
         """With its settings and the folder its paths start from."""
         folder = RunFolder.open(self.ui.workspace.runs, run_id)
-        return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), until)
+        return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), until,
+                     on_battery=self.ui.on_battery or "go")
 
     def action_cancel_run(self) -> None:
         """Ask the run to stop. One that ended is not meant while another one runs."""

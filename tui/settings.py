@@ -1,7 +1,9 @@
-"""What a user may set for the UI, in `tui.toml` of the workspace or of the user's config folder: theme, motion, keys.
+"""What a user may set for the UI, in `tui.toml` of the workspace or of the user's config folder: theme, motion, what
+runs do on battery, keys.
 
     theme = "textual-dark"        # or "terminal", which keeps the terminal's own colours
     reduced_motion = true
+    on_battery = "pause"          # runs that are started or resumed here wait for mains power
     [keys]
     "go.home" = "h"
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,6 +32,8 @@ class Settings(BaseModel):
     """Name of a theme; empty takes the default."""
     reduced_motion: bool = False
     """No animation."""
+    on_battery: Literal["go", "pause"] | None = None
+    """What runs that are started or resumed here do on battery; None: they go on, as they were told before."""
     keys: dict[str, str] = {}
     """Keys by the id of the action."""
 
@@ -46,5 +51,6 @@ def read_settings(workspace: Path) -> Settings:
             raise UsageError(f"{path}: {error}", "correct it or move it away") from None
         except ValidationError as error:
             where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-            raise UsageError(f"{path}: {where} cannot be used", "known: theme, reduced_motion, keys") from None
+            raise UsageError(f"{path}: {where} cannot be used",
+                             "known: theme, reduced_motion, on_battery, keys") from None
     return Settings()

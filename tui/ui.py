@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
+from typing import Literal, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from textual import events
 from textual.message_pump import MessagePump
@@ -63,6 +63,10 @@ class Ui(Protocol):
     @property
     def used_at(self) -> float:
         """When a key or the mouse was used last, on the monotonic clock."""
+
+    @property
+    def on_battery(self) -> Literal["go", "pause"] | None:
+        """What runs that are started or resumed here do on battery."""
 
     # ---- what is seen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,14 @@ SeedsOption = Annotated[
 MaxUsdOption = Annotated[
     float | None,
     typer.Option("--max-usd", min=0, help="Most US dollars that the run may spend; it pauses before passing it."),
+]
+OnBatteryOption = Annotated[
+    Literal["go", "pause"] | None,
+    typer.Option(
+        "--on-battery",
+        help="`pause`: what computes on this machine stops at its next safe point while that runs on its battery, and "
+        "goes on by itself with mains power. `go`, as without it: it works on.",
+    ),
 ]
 AcceptTermsOption = Annotated[
     list[str] | None,

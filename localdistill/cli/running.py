@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from localdistill.cli.arguments import (
     JsonOption,
     LivingRunArgument,
     MaxUsdOption,
+    OnBatteryOption,
     RecipeArgument,
     RunArgument,
     SeedsOption,
@@ -69,6 +70,7 @@ def start_and_watch(
     until: str,
     detach: bool,
     as_json: bool,
+    on_battery: Literal["go", "pause"] | None,
 ) -> None:
     """Start a run of a recipe up to a stage, and watch it unless it is detached."""
     from localdistill import start, typed_again
@@ -77,7 +79,8 @@ def start_and_watch(
     place = workspace_of(workspace, may_be_new=True)
     accept_terms(recipe, place, accepted or [])
     changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
-    folder = start(place, recipe, text, base, until, named=typed_again(name, changes))
+    folder = start(place, recipe, text, base, until, named=typed_again(name, changes),
+                   on_battery=on_battery or "go")
     if detach:
         _say_started(folder, as_json)
         return
@@ -132,12 +135,14 @@ def _stage_command(stage: str) -> Any:
         seeds: SeedsOption = None,
         max_usd: MaxUsdOption = None,
         accept_terms: AcceptTermsOption = None,
+        on_battery: OnBatteryOption = None,
         workspace: WorkspaceOption = None,
         detach: DetachOption = False,
         as_json: JsonOption = False,
     ) -> None:
         cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-        start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json)
+        start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json,
+                        on_battery)
 
     return command
 
@@ -242,6 +247,7 @@ def resume(
     arm: Annotated[
         str, typer.Option("--arm", help="Export this arm (or base, or best), whatever the recipe says.")
     ] = "",
+    on_battery: OnBatteryOption = None,
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -250,7 +256,7 @@ def resume(
     from localdistill import resume as go_on
 
     place = workspace_of(workspace)
-    folder = go_on(place, run_id, max_usd, spent, arm)
+    folder = go_on(place, run_id, max_usd, spent, arm, on_battery)
     if detach:
         _say_started(folder, as_json)
     else:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from localdistill.safety.children import output_of
 
@@ -17,7 +19,7 @@ BFLOAT16_SINCE = 3
 """The first generation of chips that computes bfloat16; earlier ones imitate it."""
 SMALL_BYTES = 36 << 30
 """Up to so much memory macOS leaves its GPU two thirds of it, beyond three quarters."""
-_ASK_S = 5.0
+_ASK_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ def find_chip(run: Run = _run) -> AppleChip | None:
     limit = int(stated) << 20 if stated.isdecimal() and int(stated) else _usual_limit(memory)
     return AppleChip(said["machdep.cpu.brand_string"] or "Apple silicon", memory,
                      min(limit, memory) if memory else limit, platform.mac_ver()[0])
+
+
+@lru_cache(maxsize=1)
+def mlx_answers(run: Run = _run) -> bool:
+    """Whether mlx can be imported on this Mac: without Metal that has ended the process, so another one tries it."""
+    return run([sys.executable, "-c", "import mlx.core; print(mlx.core.default_device())"]) != ""
 
 
 def _usual_limit(memory: int) -> int:

@@ -15,12 +15,14 @@ from typing import IO, TYPE_CHECKING
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.core.events import Event, silent
 from localdistill.runs.naming import run_to
+from localdistill.runs.power import OnBattery
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.safety.files import free_bytes
 from localdistill.spending.ledger import SpendLedger
 from localdistill.spending.reading import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
+from localdistill.workspace.hub_pins import pinned
 from localdistill.workspace.run_folder import START_TIMEOUT_S, STATUS, RunFolder, RunStatus, list_runs
 
 if TYPE_CHECKING:
@@ -32,14 +34,16 @@ _OF_PYTHON = re.compile(r"^[\w.]*(Error|Exception): (\[Errno \d+\] )?")
 
 
 def start(
-    workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0, named: str = ""
+    workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0, named: str = "",
+    on_battery: OnBattery = "go"
 ) -> RunFolder:
     """Start a run of `recipe` in a process of its own and return its folder.
 
     text: the recipe as given. base: folder that relative paths in it start from. until: last stage to run. sample:
     ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
-    them, so that the run can name them again. UsageError when the terms of use of a teacher are not accepted (see
-    `localdistill.workspace.terms`), RecipeError with everything that these stages are known to fail on.
+    them, so that the run can name them again. on_battery: `pause` lets stages that compute here wait for mains power.
+    UsageError when the terms of use of a teacher are not accepted (see `localdistill.workspace.terms`), RecipeError
+    with everything that these stages are known to fail on.
     """
     from localdistill.workspace.retiring import close_journals  # to look at runs needs no store
     from localdistill.workspace.terms import require
@@ -53,8 +57,10 @@ def start(
             )
         stages = stages[: stages.index(until) + 1]
     close_journals(workspace)
+    recipe = pinned(workspace, recipe)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
-             **({"named": named} if named else {}), "warnings": _checked(workspace, recipe, base, stages)}
+             **({"named": named} if named else {}), "on_battery": on_battery,
+             "warnings": _checked(workspace, recipe, base, stages)}
     run = RunFolder.create(workspace.runs, recipe, text, {**asked, "ledger": True})
     with run.hold() as lock:
         SpendLedger(run.calls).close()  # from now on one that is not there is known to be gone
@@ -64,19 +70,23 @@ def start(
 
 
 def resume(
-    workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None, arm: str = ""
+    workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None, arm: str = "",
+    on_battery: OnBattery | None = None
 ) -> RunFolder:
     """Continue a run that failed, was cancelled, paused or died; what is done is skipped. Without `run_id`: see
     `run_to`.
 
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
     what it has spent so far, for a run whose ledger of calls is not whole; UsageError when it is. arm: export this one
-    (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it. RecipeError with everything that
+    (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it. on_battery: whether it waits for
+    mains power from now on; None leaves it. RecipeError with everything that
     the stages which are not done are known to fail on: files may have gone since it began.
     """
     run = run_to("resume", workspace, run_id)
     with run.hold() as lock:  # from here on nobody else starts it, or changes what it was asked for
         _prepare(workspace, run, max_usd, spent_usd, arm)
+        if on_battery is not None:
+            run.amend_request(on_battery=on_battery)
         process = _launch(run, workspace, lock)
     _wait_for(run, process)
     return run

@@ -18,19 +18,24 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.events import (
     Event,
     Failed,
+    Noted,
     Progressed,
     RunFinished,
     RunStarted,
     StageStarted,
     Streamed,
+    Warned,
     event_from_json,
 )
 from localdistill.core.stages import STAGES
+from localdistill.modelfiles.hub import SECRETS
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
+from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory
+from localdistill.runs.power import Power
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.facts_file import fact_line
-from localdistill.workspace.run_folder import EVENTS, EVENTS_FD_VARIABLE, RunFolder
+from localdistill.workspace.run_folder import AFTER_DEATH, EVENTS, EVENTS_FD_VARIABLE, RunFolder
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
@@ -38,9 +43,10 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 0.1
 _LAST_WORDS_S = 1.0
 """As long is read what a stage said before it ended."""
-_HUB = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy",
-        "http_proxy", "all_proxy")
-"""What opens the way to models of the hub: its key, and proxies, whose addresses may hold a password."""
+GIVES_WAY = frozenset({"train"})
+"""Stages that can be begun again with less memory."""
+_LAST_BYTES = 8192
+"""Of a log, where somebody looks for last words."""
 _WITHOUT_STUDENT = frozenset(stage.name for stage in STAGES if not stage.uses_student)
 
 
@@ -54,7 +60,16 @@ def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:
     models = [str(options) for _, options in mine]
     if recipe.student and stage not in _WITHOUT_STUDENT:
         models.append(recipe.student.model)
-    return names | set(_HUB) if any("hf://" in model for model in models) else names
+    return names | set(SECRETS) if any("hf://" in model for model in models) else names
+
+
+def computes_here(recipe: Recipe, stage: str) -> bool:
+    """Whether `stage` works on this machine, rather than wait for servers elsewhere or only look through the store."""
+    from localdistill.providers import is_loopback
+    from localdistill.workspace.terms import engines_in, who_answers
+
+    hosts = [who_answers(use, options).hosts for asks, _, use, options in engines_in(recipe) if asks == stage]
+    return stage not in _WITHOUT_STUDENT or any(not of or any(map(is_loopback, of)) for of in hosts)
 
 
 def _know(names: set[str]) -> None:
@@ -113,6 +128,13 @@ class Recorder:
         self._dirty = True
         self.flush()
 
+    def wait_for(self, what: str) -> None:
+        """Say in the status what the run waits for, and no longer when that is empty."""
+        self.status.update(waiting=what, label=f"waits for {what}" if what else "", done=0, total=0, unit="",
+                           counters={}, tables={})
+        self._dirty = True
+        self.flush(force=True)
+
     def flush(self, force: bool = False) -> None:
         """Write status.json when it is due."""
         now = time.monotonic()
@@ -125,12 +147,14 @@ class Recorder:
 class Supervisor:
     """Runs the stages of one run, one child at a time."""
 
-    def __init__(self, run: RunFolder, lock: int | None = None) -> None:
+    def __init__(self, run: RunFolder, lock: int | None = None, power: Power | None = None) -> None:
         """lock: the open file of the run's lock, when who started this holds it already."""
         self.run = run
         self.lock = lock
         self.recipe = run.recipe()
-        self.stages: list[str] = list(run.request()["stages"])
+        request = run.request()
+        self.stages: list[str] = list(request["stages"])
+        self.power = power or Power("pause" if request.get("on_battery") == "pause" else "go")
         self.child: Process | None = None
         self.stop_now = False
 
@@ -142,10 +166,11 @@ class Supervisor:
             signal.signal(signal.SIGTERM, self._stop)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            keep_awake()
+            self.run.set_pause(False)
             recorder = Recorder(self.run, self.recipe.name)
             started = time.monotonic()
             recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))
+            self._say_what_powers(recorder)
             code = 0
             for stage in self.stages:
                 code = self._stage(stage, recorder)
@@ -167,12 +192,33 @@ class Supervisor:
                 os.killpg(self.child.pid, signal.SIGKILL)
 
     def _stage(self, stage: str, recorder: Recorder) -> int:
-        """Run one stage in a child; its exit code."""
-        if self.run.cancel_asked():
-            recorder.take(Failed(stage, "cancelled", f"localdistill resume {self.run.id}", 130))
-            return 130
-        recorder.take(StageStarted(stage))
-        recorder.flush(force=True)
+        """Run one stage, in as many children as it takes: one that stopped for want of mains power goes on when that is
+        back, one whose memory ran out begins again with less; its exit code."""
+        deaths = 0
+        while True:
+            self._wait_for_power(stage, recorder)
+            if self.run.cancel_asked():
+                recorder.take(Failed(stage, "cancelled", f"localdistill resume {self.run.id}", 130))
+                return 130
+            recorder.take(StageStarted(stage))
+            recorder.flush(force=True)
+            logged = self.run.log.stat().st_size if self.run.log.exists() else 0
+            code, told = self._child(stage, recorder, AFTER_DEATH if deaths else "")
+            if code and self.stop_now:
+                recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
+                return 130
+            if code == 130 and not told:
+                continue  # it stands still for want of mains power
+            if told or not code:
+                return code if code >= 0 else 1
+            if stage not in GIVES_WAY or deaths == MOST_DEATHS or not ended_for_memory(code, self._log_since(logged)):
+                return self._died(stage, code, recorder)
+            deaths += 1
+            recorder.take(Warned(f"the system ended the process of '{stage}', most likely for want of memory: it is "
+                                 "started again, one rung lower", "end other programs that take memory", stage=stage))
+
+    def _child(self, stage: str, recorder: Recorder, *more: str) -> tuple[int, bool]:
+        """Run one stage in a child: its exit code, and whether it said why it failed."""
         events, write_fd = os.pipe()
         said, say_fd = os.pipe()
         secrets = secrets_of(self.recipe, stage)
@@ -180,6 +226,7 @@ class Supervisor:
             "localdistill.stages",
             str(self.run.path),
             stage,
+            *filter(None, more),
             environment={EVENTS_FD_VARIABLE: str(write_fd), "PYTHONUNBUFFERED": "1"},
             secrets=secrets,
             is_offline=False,
@@ -191,32 +238,67 @@ class Supervisor:
         )
         os.close(write_fd)
         os.close(say_fd)
+        keep_awake(self.child.pid)
         log = CleanedLog(self.run.log, lambda: _know(secrets))
-        failed = self._listen(os.fdopen(events, "rb"), os.fdopen(said, "rb"), recorder, log)
-        code = self.child.wait()
-        if code and self.stop_now:
-            recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
-            return 130
-        if code and not failed:
-            why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            recorder.take(
-                Failed(
-                    stage,
-                    f"the process of the stage '{stage}' {why}",
-                    f"see {self.run.log.name} in the run's folder; localdistill resume {self.run.id}",
-                    1,
-                )
-            )
-            return 1
-        return code if code >= 0 else 1
+        told = self._listen(os.fdopen(events, "rb"), os.fdopen(said, "rb"), stage, recorder, log)
+        return self.child.wait(), told
 
-    def _listen(self, events: IO[bytes], said: IO[bytes], recorder: Recorder, log: CleanedLog) -> bool:
+    def _died(self, stage: str, code: int, recorder: Recorder) -> int:
+        """Say that the process of a stage ended without a word."""
+        why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        recorder.take(Failed(stage, f"the process of the stage '{stage}' {why}",
+                             f"see {self.run.log.name} in the run's folder; localdistill resume {self.run.id}", 1))
+        return 1
+
+    def _log_since(self, place: int) -> bytes:
+        """The end of what went into the log from byte `place` on."""
+        with contextlib.suppress(OSError), open(self.run.log, "rb") as log:
+            log.seek(max(place, self.run.log.stat().st_size - _LAST_BYTES))
+            return log.read()
+        return b""
+
+    # ---- power
+
+    def _say_what_powers(self, recorder: Recorder) -> None:
+        self.power.must_wait()
+        if self.power.is_unknown:
+            recorder.take(Warned("the run was told to pause on battery, and this machine does not say what powers it: "
+                                 "it goes on"))
+
+    def _look_at_power(self, stage: str, recorder: Recorder) -> None:
+        """Ask the child to stop when mains power is gone, and say when the machine slept."""
+        if slept_s := self.power.slept_s():
+            recorder.take(Noted(f"the machine slept for {slept_s / 60:,.0f} min (or its clock was set); the run goes "
+                                "on", stage=stage))
+        if self.power.must_wait() and not self.run.pause_asked() and computes_here(self.recipe, stage):
+            self.run.set_pause(True)
+            recorder.take(Warned(f"on battery: '{stage}' stops at its next safe point, and goes on by itself when "
+                                 "mains power is back", f"localdistill cancel {self.run.id}, then localdistill resume "
+                                 f"{self.run.id} --on-battery go", stage=stage))
+
+    def _wait_for_power(self, stage: str, recorder: Recorder) -> None:
+        """Return when `stage` may work, or somebody asked to stop."""
+        waits = False
+        while self.power.must_wait() and not self.run.cancel_asked() and computes_here(self.recipe, stage):
+            if not waits:
+                waits = True
+                recorder.wait_for("mains power")
+            time.sleep(STATUS_EVERY_S)
+        self.run.set_pause(False)
+        self.power.slept_s()  # who waits may sleep
+        if waits:
+            recorder.wait_for("")
+            recorder.take(Noted(f"'{stage}' waited for mains power", stage=stage))
+
+    def _listen(self, events: IO[bytes], said: IO[bytes], stage: str, recorder: Recorder, log: CleanedLog) -> bool:
         """Take the child's events, and what it says besides for the log, until it ends; True when it said why it
-        failed. What a process that outlives the child still says is not waited for."""
+        failed. What a process that outlives the child still says is not waited for, and that it
+        stops because mains power is gone is no failure."""
         failed, buffer, ends_at = False, b"", math.inf
         pipes = [events, said]
         with events, said:
             while pipes and time.monotonic() < ends_at:
+                self._look_at_power(stage, recorder)
                 ready, _, _ = select.select(pipes, [], [], STATUS_EVERY_S if events in pipes else 0)
                 if not ready and events not in pipes:
                     break
@@ -230,22 +312,24 @@ class Supervisor:
                 if events in ready:
                     chunk = os.read(events.fileno(), BORDERS.pipe_bytes)
                     *lines, buffer = (buffer + chunk).split(b"\n")
-                    failed = any([_is_failure(line, recorder) for line in lines]) or failed
+                    failed = any([self._is_failure(line, recorder) for line in lines]) or failed
                     if not chunk:
                         pipes.remove(events)
                         ends_at = time.monotonic() + _LAST_WORDS_S
         log.end()
         return failed
 
-
-def _is_failure(line: bytes, recorder: Recorder) -> bool:
-    """Whether the event in this line, which is recorded, says why a stage failed."""
-    event = None
-    with contextlib.suppress(ValueError):
-        event = event_from_json(json.loads(line))
-    if event:
+    def _is_failure(self, line: bytes, recorder: Recorder) -> bool:
+        """Whether the event in this line, which is recorded, says why a stage failed. That the child stops as it was
+        asked to, to go on later, is none and not recorded."""
+        event = None
+        with contextlib.suppress(ValueError):
+            event = event_from_json(json.loads(line))
+        pauses = self.run.pause_asked() and not self.run.cancel_asked()
+        if event is None or (isinstance(event, Failed) and event.exit_code == 130 and pauses):
+            return False
         recorder.take(event)
-    return isinstance(event, Failed)
+        return isinstance(event, Failed)
 
 
 def main() -> None:

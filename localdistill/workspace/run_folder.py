@@ -8,7 +8,7 @@ checksums of: what is not what was written is said, never taken for true.
     stages/          what each stage left         lock           held with flock while the run lives
     replies.jsonl    the journal (.zst: closed)   cancel         exists once somebody asked to stop
     calls.jsonl      what calls cost (and .size)  quarantine.jsonl  bodies that could not be read
-    logprobs/        log-probabilities, when asked for
+    logprobs/        log-probabilities, if asked  pause          exists while work stands still
 """
 
 from __future__ import annotations
@@ -46,12 +46,16 @@ GIVEN, RESOLVED, REQUEST = "recipe.toml", "resolved.json", "request.json"
 EVENTS, STATUS, STAGES, LOCK = "events.jsonl", "status.json", "stages", "lock"
 ENDED = ("finished", "failed", "cancelled", "partial", "paused")
 """States that a run ends in by itself."""
+HUB = "hub"
+"""The key of the request that holds the names of models of the hub -> the same names at their commits."""
 _SUMS = "sums"
 """The key of the request that holds file -> checksum."""
 _OF_A_RUN = (REQUEST, RESOLVED, EVENTS, STATUS, RUN_JOURNAL, f"{RUN_JOURNAL}{CLOSED}", STAGES)
 _START_AGAIN = "start the recipe again: what is stored is not asked again"
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
 """Environment variable that tells a stage's process where its events go."""
+AFTER_DEATH = "after-death"
+"""Tells a stage's process that the one before it was ended by the system, most likely for want of memory."""
 START_TIMEOUT_S = 30.0
 """Within this time after its folder was made, a run has a process."""
 _TRIES, _MOMENT_S = 5, 0.01
@@ -127,11 +131,14 @@ class RunFolder:
         )
 
     def recipe(self) -> Recipe:
-        """The checked recipe; UsageError when its file is gone or damaged."""
+        """The checked recipe, its models of the hub in the revisions that this run began with; UsageError when its file
+        is gone or damaged."""
         from localdistill.recipe import read_resolved  # to list runs needs none of what reading a recipe needs
+        from localdistill.recipe.hub_models import with_models
 
         try:
-            return read_resolved(self._as_written(RESOLVED).decode())
+            resolved = read_resolved(self._as_written(RESOLVED).decode())
+            return with_models(resolved, self.request().get(HUB, {}))
         except (OSError, ValueError) as error:
             raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
                              _START_AGAIN) from None
@@ -365,6 +372,21 @@ class RunFolder:
     def clear_cancel(self) -> None:
         """Forget the wish to stop, before a resume."""
         (self.path / "cancel").unlink(missing_ok=True)
+
+    def pause_asked(self) -> bool:
+        """True while the supervisor lets work stand still."""
+        return (self.path / "pause").exists()
+
+    def set_pause(self, wanted: bool) -> None:
+        """Ask the stage to stop at its next safe point, from where it is begun again later; or forget that."""
+        if wanted:
+            (self.path / "pause").touch()
+        else:
+            (self.path / "pause").unlink(missing_ok=True)
+
+    def stop_asked(self) -> bool:
+        """Whether the stage is to stop at its next safe point."""
+        return self.cancel_asked() or self.pause_asked()
 
 
 def _number(value: object) -> float:

@@ -9,6 +9,8 @@ from textual.command import CommandList, CommandPalette
 from textual.content import Content
 from textual.pilot import Pilot
 
+import localdistill
+from localdistill import RunFolder
 from tests.tui.driving import piloted, until
 from tui.app import LocalDistillApp
 from tui.menu import MENU
@@ -48,3 +50,37 @@ async def test_what_is_typed_is_found_and_done(tmp_path: Path) -> None:
         await until(pilot, lambda: listed(app)[:1] == ["open: Teachers"])
         await pilot.press("enter")
         await until(pilot, lambda: getattr(app.screen, "TITLE", "") == "Teachers")
+
+
+@piloted
+async def test_runs_that_are_started_and_resumed_here_wait_for_power_once_that_was_asked_for(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tui.toml").write_text('on_battery = "go"\n')
+    asked: list[str | None] = []
+    run = RunFolder(tmp_path / "runs" / "x-1")
+
+    def started(*_: object, on_battery: str) -> RunFolder:
+        asked.append(on_battery)
+        return run
+
+    def resumed(*given: object) -> RunFolder:
+        asked.append(given[-1])  # type: ignore[arg-type]
+        return run
+
+    monkeypatch.setattr(localdistill, "start", started)
+    monkeypatch.setattr(localdistill, "resume", resumed)
+    app = LocalDistillApp(tmp_path)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.on_battery == "go")
+        app.start_recipe("pantry")
+        await until(pilot, lambda: asked == ["go"])
+        await opened(pilot, "colon")
+        await pilot.press(*"battery:")
+        await until(pilot, lambda: listed(app)[:1] == ["battery: pause on it, or go on"])
+        await pilot.press("enter")
+        await until(pilot, lambda: app.on_battery == "pause")
+        assert "wait for mains power" in " ".join(notice.message for notice in app._notifications)
+        app.start_recipe("pantry")
+        app.resume_run("x-1")
+        await until(pilot, lambda: len(asked) == 3)
+        assert asked == ["go", "pause", "pause"]

@@ -105,6 +105,8 @@ def _facts(workspace: Workspace, store: Store, counts: StoreCounts | None,
     else:
         facts.append(("stored", "nothing yet"))
     facts.append(("runs", f"{len(runs):,}"))
+    facts += [("waits", f"{run.run_id} waits for {run.data['waiting']}: {run.stage} goes on by itself then")
+              for run in runs if run.alive and run.data.get("waiting")]
     if left := leftovers(workspace, runs):
         facts.append(("left", f"{len(left)} things that killed processes left, "
                               f"{size_text(sum(one.size_bytes for one in left))}: `localdistill runs prune` says what "

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.errors import TemplateRefused, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed
+from localdistill.core.options import FileName
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
 from localdistill.engines._continuations import ScoringTarget, Unscorable, scored_replies
 from localdistill.engines._student import Asked, StudentEngine, StudentOptions, WrittenRow
+from localdistill.modelfiles.mlx_held import is_held, load_held
 from localdistill.modelfiles.mlx_models import MlxDtype, held_as, load_mlx_model, mlx_dtype
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ class MlxEngine(StudentEngine):
         quantization: Literal["none", "4bit", "8bit"] = "none"
         """How the student's linear layers are held. `4bit` and `8bit` answer as a student whose adapter was trained on
         such weights: the adapter stays beside them. `none` merges the adapter into the stored weights."""
+        held: FileName = ""
+        """Folder of the student in few bits, as a training kept it; empty, and for another arithmetic, the layers are
+        quantized anew."""
 
     name = "mlx"
 
@@ -159,7 +165,7 @@ class MlxEngine(StudentEngine):
             adapter.require_fitted_to(held_as(self.folder, holding))
         dtype: MlxDtype = mlx_dtype(self.options.dtype)
         if adapter is None:
-            self._model = load_mlx_model(self.folder, dtype, holding)
+            self._model = self._base(dtype)
             return self._model
         from localdistill.modelfiles.mlx_adapter import attach_adapter, in_dtype, merge_adapter
 
@@ -168,6 +174,13 @@ class MlxEngine(StudentEngine):
             merge_adapter(model, adapter)
             self._model = in_dtype(model, dtype)
         else:
-            self._model = load_mlx_model(self.folder, dtype, holding)
+            self._model = self._base(dtype)
             attach_adapter(self._model, adapter)
         return self._model
+
+    def _base(self, dtype: MlxDtype) -> Any:
+        """The student without an adapter."""
+        holding, kept = self.options.quantization, self.options.held
+        if kept and holding != "none" and is_held(self.folder, holding, dtype, Path(kept)):
+            return load_held(self.folder, holding, dtype, Path(kept))
+        return load_mlx_model(self.folder, dtype, holding)

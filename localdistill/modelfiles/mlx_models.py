@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from localdistill.core.errors import MissingExtra, ModelFileError
-from localdistill.modelfiles.apple import AppleChip, find_chip
+from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
+from localdistill.modelfiles.apple import AppleChip, find_chip, is_apple_silicon, mlx_answers
 from localdistill.modelfiles.config_claims import HEAD
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.loading import OFFLINE
+from localdistill.modelfiles.loading import QUIET
+from localdistill.safety.children import go_offline
 
 MlxHolding = Literal["none", "4bit", "8bit"]
 """How the linear layers of a base are held; embedding and head always stay as they are."""
@@ -37,15 +38,20 @@ def mlx_dtype(name: str, chip: AppleChip | None = None) -> MlxDtype:
 
 
 def require_mlx() -> None:
-    """Raise MissingExtra when a package is not installed. Imports none."""
+    """Raise MissingExtra when a package is not installed, UsageError when mlx cannot compute on this Mac. Imports
+    none."""
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra.of("mlx", package)
+    if is_apple_silicon() and not mlx_answers():
+        raise UsageError("mlx is installed, and ends its process where it is imported: it finds no Metal here (a "
+                         "virtual machine, or a session without a GPU)", 'train.use = "torch_lora" trains on the CPU')
 
 
 def import_mlx() -> Any:
     """The module `mlx.core`, with what mlx-lm changes of the process undone. Raises MissingExtra."""
-    os.environ.update(OFFLINE)
+    go_offline()
+    os.environ.update(QUIET)
     try:
         import mlx.core
     except ImportError as error:
@@ -89,24 +95,36 @@ def load_mlx_model(folder: ModelFolder, dtype: MlxDtype, holding: MlxHolding = "
     fit it.
     """
     mx = import_mlx()
-    weights: dict[str, Any] = {}
-    for file in sorted({file for file, _ in folder.tensors.values()}):
-        weights |= mx.load(str(file))
-    model = build_mlx_model(folder, weights, getattr(mx, dtype))
+    model = build_mlx_model(folder, stored_weights(folder), getattr(mx, dtype))
     if holding != "none":
         quantize_layers(model, holding, group_size(folder))
     mx.eval(model.parameters(), model(mx.array([[0]])))  # what a class keeps beside its weights too: other threads ask
     return model
 
 
+def stored_weights(folder: ModelFolder) -> dict[str, Any]:
+    """The weights of `folder` by their names. None is read before it is used; who holds this dict holds them all."""
+    mx = import_mlx()
+    weights: dict[str, Any] = {}
+    for file in sorted({file for file, _ in folder.tensors.values()}):
+        weights |= mx.load(str(file))
+    return weights
+
+
+def new_mlx_model(folder: ModelFolder, changed: Mapping[str, object] | None = None) -> Any:
+    """The class of `folder` with weights that nobody has computed; `changed` are settings that differ from
+    config.json's."""
+    module = import_model_module(folder.kind.mlx.module)
+    model = module.Model(module.ModelArgs.from_dict(folder.kind.mlx_config({**folder.config, **(changed or {})})))
+    if folder.kind.mlx.takes_head_away and folder.tied_embeddings:
+        model.sanitize({})
+    return model
+
+
 def build_mlx_model(folder: ModelFolder, weights: Mapping[str, Any], dtype: Any,
                     changed: Mapping[str, object] | None = None) -> Any:
     """The model of `folder` over `weights` in `dtype`; `changed` are settings that differ from config.json's."""
-    module = import_model_module(folder.kind.mlx.module)
-    config = folder.kind.mlx_config({**folder.config, **(changed or {})})
-    model = module.Model(module.ModelArgs.from_dict(config))
-    if folder.kind.mlx.takes_head_away and folder.tied_embeddings:
-        model.sanitize({})
+    model = new_mlx_model(folder, changed)
     own = {name: weight.astype(dtype) for name, weight in weights.items()
            if not (folder.tied_embeddings and name == HEAD)}
     try:

@@ -31,7 +31,7 @@ from localdistill.rewrites import REWRITES
 from localdistill.trainers import AUTO, TRAINERS, usual_trainer
 
 Table = dict[str, Any]
-_OF_THE_STAGE = {"model": "-", "adapter": ""}
+_OF_THE_STAGE = {"model": "-", "adapter": "", "held": ""}
 """Options of the engine that runs the students which say which student."""
 _ONE_KIND = ("says where its traces come from: ask = ENGINE, files = [...], stored = CONDITION, selection = NAME, or "
              "from = SET with rewrite")

@@ -18,7 +18,7 @@ from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.interchange.files import read_prompts
-from localdistill.modelfiles.folder import resolve_model
+from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member, Recipe
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from localdistill.workspace.logprobs import LogprobWriter
 
 TAKE_IN_EVERY_S = 0.5
+BASE_VERSION = 1
+"""Of how a base is held."""
 
 
 def build_member(family: Family, member: Member, base: Path, **passed: Any) -> Any:
@@ -82,6 +84,8 @@ class StageContext:
     cancel: Cancel
     reused_all: bool = field(default=True)
     """Stays true as long as the stage found everything done before."""
+    died_for_memory: bool = False
+    """The process of this stage before this one was ended by the system, most likely for want of memory."""
     _writer: JournalledWriter | None = field(default=None, init=False)
 
     @cached_property
@@ -172,6 +176,18 @@ class StageContext:
         if self.recipe.student is None:
             raise UsageError("this recipe has no [student]", 'add one, for example model = "shipped:pantry/student"')
         return resolve_model(self.recipe.student.model, self.base)
+
+    @cached_property
+    def held_base(self) -> Artifact | None:
+        """The base as the trainer holds it, made once for all runs of the workspace; None where it is used as it is
+        stored."""
+        if not (spec := self.trainer.held_base(self.student)):
+            return None
+        digest = self.workspace.artifact_digest("base", BASE_VERSION, spec, [ModelFolder.open(self.student).digest()])
+        return self.make(("base", digest, f"{self.student.name}, {spec['held']}"), spec, self._hold_base)
+
+    def _hold_base(self, staging: Path) -> None:
+        self.trainer.hold_base(self.student, staging, self.emit, self.cancel)
 
     @cached_property
     def tokenizer(self) -> StudentTokenizer:

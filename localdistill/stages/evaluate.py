@@ -61,7 +61,8 @@ def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> t
     adapter = contestant.adapter.adapter if contestant.adapter else ""
     trained = context.artifact("adapter", adapter).path if adapter else None
     inputs = [adapter, ModelFolder.open(context.student).digest()]
-    served = context.trainer.served(context.student, trained)
+    held = context.held_base
+    served = context.trainer.served(context.student, trained, held.path if held else None)
     return measure(context, bench, contestant, serving_of(context, served, inputs))
 
 

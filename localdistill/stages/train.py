@@ -92,7 +92,7 @@ def _train_arm(context: StageContext, training: ArmTraining) -> ArmAdapter:
     spec = _spec(context, training)
     dataset = context.artifact("dataset", training.arm.dataset)
     start = context.artifact("adapter", training.start.adapter) if training.start else None
-    made_from = [dataset.digest, *([start.digest] if start else [])]
+    made_from = [dataset.digest, *(one.digest for one in (start, context.held_base) if one)]
     digest = context.workspace.artifact_digest(
         "adapter", VERSION, spec, [dataset.digest, ModelFolder.open(context.student).digest(), *made_from[1:]])
     emit = stamped(context.emit, arm=name, seed=seed)
@@ -129,5 +129,7 @@ def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start:
         output=output,
         seed=training.seed,
         start_adapter=start.path / "adapter" if start else None,
+        held=context.held_base.path if context.held_base else None,
         epochs=training.epochs,
+        died_for_memory=context.died_for_memory,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -41,13 +41,20 @@ class Trainer(Protocol):
     def estimate(self, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
         """What a training on rows of up to `max_tokens` takes at least, and where it would run. Loads no library."""
 
+    def held_base(self, student: Path) -> Mapping[str, object]:
+        """What decides how the base in the folder `student` is held, where it is made ready once and kept: the same
+        gives the same weights; `held` names it for people. Empty where it is used as it is stored."""
+
+    def hold_base(self, student: Path, folder: Path, emit: Emit, cancel: Cancel) -> None:
+        """Make the base ready in the empty folder `folder`, where `held_base` says that there is something to make."""
+
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """Fill `job.output`. Resumes from the newest verified checkpoint found there; raises Cancelled after writing
         one when asked to stop."""
 
-    def served(self, student: Path, output: Path | None) -> Served:
+    def served(self, student: Path, output: Path | None, held: Path | None = None) -> Served:
         """How the base in the folder `student` is run as it is (`output` None), or with what a training left in the
-        folder `output`."""
+        folder `output`. held: the folder that `hold_base` filled, where somebody kept it."""
 
     def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:
         """Write into the folder `merged` the base in the folder `student`, with what a training left in `output` (None:

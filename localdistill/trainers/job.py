@@ -51,6 +51,11 @@ class TrainingJob:
     epochs: float | None = None
     """How often every row is seen; None leaves it to the trainer's option."""
     dev_items: DevItems | None = None
+    held: Path | None = None
+    """Folder with the base as the trainer holds it (`Trainer.hold_base`); None makes it anew while it is loaded."""
+    died_for_memory: bool = False
+    """The process before this one was ended by the system, most likely for want of memory. Where it was in the middle
+    of this training, what holds most memory gives way at once."""
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ Source of the training target: the paper's section 3."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localdistill.core.events import Cancel, Emit
+from localdistill.core.events import Cancel, Emit, Progressed
 from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
-from localdistill.modelfiles.mlx_models import MlxDtype, MlxHolding
+from localdistill.modelfiles.mlx_held import held_identity, write_held
+from localdistill.modelfiles.mlx_models import MlxDtype, MlxHolding, mlx_dtype
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served, TrainingJob
-from localdistill.trainers.mlx.deaths import halvings_after_deaths
 from localdistill.trainers.mlx.options import MlxOptions
 from localdistill.trainers.mlx.places import check_student_files, estimate_memory
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
@@ -54,6 +54,20 @@ class MlxLoraTrainer:
         """Weights, adapter, activations, logits."""
         return estimate_memory(self.options, student, max_tokens, hardware)
 
+    def held_base(self, student: Path) -> Mapping[str, object]:
+        """Format, bits and group size of the quantized layers."""
+        from localdistill.modelfiles.folder import ModelFolder
+
+        return held_identity(ModelFolder.open(student), self.options.quantization, mlx_dtype(self.options.dtype))
+
+    def hold_base(self, student: Path, folder: Path, emit: Emit, cancel: Cancel) -> None:
+        """Quantize it, layer by layer."""
+        from localdistill.modelfiles.folder import ModelFolder
+
+        emit(Progressed("quantizing the base", 0, 0))
+        write_held(ModelFolder.open(student), self.options.quantization, mlx_dtype(self.options.dtype), folder,
+                   cancel.check)
+
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """The loop over MLX."""
         from localdistill.modelfiles.mlx_models import import_mlx
@@ -62,20 +76,22 @@ class MlxLoraTrainer:
         from localdistill.trainers.loop import run_training
         from localdistill.trainers.mlx.backend import MlxBackend
 
-        with halvings_after_deaths(job.output, emit) as halvings:
-            return run_training(self.name, self.options, job, MlxBackend(self.options, halvings), emit, cancel)
+        return run_training(self.name, self.options, job, MlxBackend(self.options), emit, cancel)
 
-    def served(self, student: Path, output: Path | None) -> Served:
+    def served(self, student: Path, output: Path | None, held: Path | None = None) -> Served:
         """By the engine `mlx`, base and arm alike with the base held as a training holds it. What is merged rests on
         those very weights, so that nothing is to be said of others."""
         places, of_weights = {"model": str(student)}, frozenset({"quantization"})
         if output is None:
             holding: MlxHolding = self.options.quantization
+            dtype: str = mlx_dtype(self.options.dtype)
         else:
             places["adapter"] = str(output / "adapter")
-            held = report_of(output).base
-            holding = holding_of(held) if held is not None else "none"
-        options = {} if holding == "none" else {"quantization": holding}
+            base = report_of(output).base
+            holding, dtype = (holding_of(base), base.dtype) if base is not None else ("none", "")
+        if held is not None and holding != "none":
+            places["held"] = str(held)
+        options = {} if holding == "none" else {"quantization": holding, "dtype": dtype}
         return Served(self.engine, options, places, "", of_weights)
 
     def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:

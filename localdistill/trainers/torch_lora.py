@@ -5,7 +5,7 @@ Source of the training target: the paper's section 3; of QLoRA's NF4, https://ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,13 @@ class TorchLoraTrainer:
         """Weights, adapter, activations, logits."""
         return estimate_memory(self.options, student, max_tokens, hardware)
 
+    def held_base(self, student: Path) -> Mapping[str, object]:
+        """NF4 is made anew at every load, by bitsandbytes."""
+        return {}
+
+    def hold_base(self, student: Path, folder: Path, emit: Emit, cancel: Cancel) -> None:
+        """There is nothing to make."""
+
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """The loop over torch."""
         from localdistill.modelfiles.loading import import_torch
@@ -63,13 +70,13 @@ class TorchLoraTrainer:
 
         return run_training(self.name, self.options, job, TorchBackend(self.options), emit, cancel)
 
-    def served(self, student: Path, output: Path | None) -> Served:
+    def served(self, student: Path, output: Path | None, held: Path | None = None) -> Served:
         """By the engine `transformers`. An adapter that was fitted to quantized weights is answered on those."""
         places, of_weights = {"model": str(student)}, frozenset({"quantization"})
-        held = None if output is None else quantized_base(output)
+        base = None if output is None else quantized_base(output)
         if output is not None:
             places["adapter"] = str(output / "adapter")
-        options = {"quantization": held.quantization, "dtype": held.dtype} if held else {}
+        options = {"quantization": base.quantization, "dtype": base.dtype} if base else {}
         return Served(self.engine, options, places, options.get("quantization", ""), of_weights)
 
     def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from localdistill.core.records import Message, Request, Sampling
 from localdistill.modelfiles.architectures import ARCHITECTURES
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware
+from localdistill.modelfiles.mlx_held import load_held
 from localdistill.objectives.dpo import DpoObjective
 from localdistill.objectives.redi import RediObjective
 from localdistill.objectives.sft import SftObjective
@@ -356,7 +358,128 @@ def test_a_missing_package_is_named_with_its_extra(student: Path, monkeypatch: p
     assert replace(MAC, chip=None).chip is None
 
 
+@pytest.mark.parametrize(("tied", "tags", "holding"), [(True, (), "none"), (True, TAGS, "none"), (False, TAGS, "none"),
+                                                       (True, TAGS, "4bit")])
+def test_the_loader_of_mlx_lm_opens_the_adapter_that_lies_beside(tied: bool, tags: tuple[int, ...], holding: str,
+                                                                 tmp_path: Path) -> None:
+    """The same logits, trained rows of tags included, over the same weights."""
+    from mlx_lm.utils import load_adapters
+
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.mlx_adapter import attach_adapter
+    from localdistill.modelfiles.mlx_models import load_mlx_model
+
+    student = tiny_model(tmp_path / "student", hidden=64, tied=tied)
+    rows = random_rows(6)
+    for row in rows if tags else ():
+        row["input_ids"][3], row["input_ids"][-2] = tags
+    made = trainer(quantization=holding, learning_rate=2e-2, epochs=2)
+    made.train(job(student, tmp_path / "out", rows, tag_token_ids=tags), silent, Cancel())
+    folder, ids = ModelFolder.open(student), mx.array([[5, 9, 398, 17, 399, 2, 81]])
+    ours, theirs, plain = (load_mlx_model(folder, "float32", holding) for _ in range(3))
+    attach_adapter(ours, AdapterFolder.open(tmp_path / "out" / "adapter", folder))
+    load_adapters(theirs, str(tmp_path / "out" / "adapter_mlx"))
+    wanted, found, before = (np.array(model(ids)) for model in (ours, theirs, plain))
+    assert float(np.abs(wanted - found).max()) < 1e-4 < float(np.abs(wanted - before).max())
+    config = json.loads((tmp_path / "out" / "adapter_mlx" / "adapter_config.json").read_text())
+    assert config.get("localdistill_fitted_to", "") == ("mlx-4bit-g64" if holding == "4bit" else "")
+
+
+def test_more_trained_rows_than_mlx_lm_has_room_for_are_said(student: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    made = trainer(rank=1, max_steps=1)
+    made.train(job(student, tmp_path, random_rows(4), tag_token_ids=TAGS), events.append, Cancel())
+    assert any("no adapter was written for mlx-lm" in event.text for event in events if isinstance(event, Warned))
+    assert not (tmp_path / "adapter_mlx").exists() and (tmp_path / "adapter").is_dir()
+
+
+def test_a_checkpoint_of_torch_is_not_gone_on_with_and_that_is_said(student: Path, tmp_path: Path) -> None:
+    from localdistill.trainers.torch_lora import TorchLoraTrainer
+
+    seen: list[Event] = []
+    torch_trainer = TorchLoraTrainer(TorchLoraTrainer.Options(rank=4, alpha=8, batch_rows=4, checkpoint_every_s=0))
+    with contextlib.suppress(Cancelled):
+        torch_trainer.train(job(student, tmp_path, random_rows(16)), seen.append,
+                            Cancel(lambda: len(losses(seen)) >= 2))
+    events: list[Event] = []
+    trainer(max_steps=3).train(job(student, tmp_path, random_rows(16)), events.append, Cancel())
+    assert len(losses(events)) == 3
+    assert any("begins anew: 1 checkpoints of it were made by another" in event.text for event in events
+               if isinstance(event, Warned))
+
+
+@pytest.mark.slow
+def test_trainings_that_are_killed_at_random_go_on_bit_for_bit(student: Path, tmp_path: Path) -> None:
+    """Killed again and again, wherever it happens to be; what comes out is what a training in one go comes to."""
+    options = {"epochs": 3, "dropout": 0.1, "micro_tokens": 30, "checkpoint_every_steps": 1}
+    run(student, tmp_path / "a", random_pairs(10), objective=DpoObjective(), options=options)
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from localdistill.core.events import Cancel, silent
+from localdistill.objectives.dpo import DpoObjective
+from localdistill.trainers.mlx import steps
+from tests.trainers.rows import job, random_pairs
+from tests.trainers.test_mlx_lora import trainer
+left, forward = int(sys.argv[1]), steps.MlxStepper.forward
+def counted(*given):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(*given)
+steps.MlxStepper.forward = counted
+given = job(Path({str(student)!r}), Path({str(tmp_path / "b")!r}), random_pairs(10), objective=DpoObjective())
+trainer(**{options!r}).train(given, silent, Cancel())
+"""
+    chance, kills = random.Random(11), 0
+    while not (tmp_path / "b" / "training.json").exists():
+        passes = str(chance.randrange(5, 60) if kills < 6 else 0)
+        ended = subprocess.run([sys.executable, "-c", script, passes], cwd=Path(__file__).parents[2], timeout=300)
+        assert ended.returncode in (0, -9)
+        kills += ended.returncode == -9
+    assert kills >= 3
+    weights = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
 # ---- quantized bases
+
+
+@pytest.mark.parametrize("holding", ["4bit", "8bit"])
+def test_a_base_that_was_quantized_before_is_the_one_that_is_quantized_at_load(holding: Any, tmp_path: Path) -> None:
+    from mlx.utils import tree_flatten
+
+    from localdistill.modelfiles.mlx_models import load_mlx_model
+
+    student = tiny_model(tmp_path / "student", rope_theta=5e5)
+    made, folder = trainer(quantization=holding), ModelFolder.open(student)
+    (tmp_path / "held").mkdir()
+    made.hold_base(student, tmp_path / "held", silent, Cancel())
+    kept, anew = load_held(folder, holding, "float32", tmp_path / "held"), load_mlx_model(folder, "float32", holding)
+    one, other = (dict(tree_flatten(model.parameters())) for model in (kept, anew))
+    assert set(one) == set(other) and all(bool(mx.array_equal(one[name], other[name])) for name in one)
+    assert made.held_base(student)["group_size"] == 64 and made.held_base(student)["bits"] == int(holding[0])
+    seen = [run(student, tmp_path / str(held), random_rows(6), options={"quantization": holding, "max_steps": 3},
+                held=held) for held in (None, tmp_path / "held")]
+    assert seen[0] == seen[1] and len(seen[0]) == 3
+
+
+def test_a_base_of_another_student_or_kind_is_refused_and_none_is_kept_without_need(student: Path,
+                                                                                    tmp_path: Path) -> None:
+    (tmp_path / "held").mkdir()
+    made = trainer(quantization="4bit")
+    made.hold_base(student, tmp_path / "held", silent, Cancel())
+    other = ModelFolder.open(tiny_model(tmp_path / "other", hidden=32, seed=9))
+    for folder, holding, dtype in ((other, "4bit", "float32"), (ModelFolder.open(student), "8bit", "float32"),
+                                   (ModelFolder.open(student), "4bit", "bfloat16")):
+        with pytest.raises(ModelFileError, match="holds another student, or this one in another way"):
+            load_held(folder, holding, dtype, tmp_path / "held")  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match="holds no student in few bits"):
+        load_held(other, "4bit", "float32", tmp_path)
+    assert trainer().held_base(student) == {}
+    told = made.served(student, None, tmp_path / "held").places
+    assert told["held"] == str(tmp_path / "held") and "held" not in trainer().served(student, None, tmp_path).places
 
 
 @pytest.mark.parametrize("holding", ["4bit", "8bit"])
@@ -404,7 +527,7 @@ def test_an_adapter_of_quantized_weights_belongs_to_no_others(student: Path, tmp
         with pytest.raises(ModelFileError, match="fitted to weights held as mlx-4bit-g32"):
             list(engine.answer(asked, silent, Cancel()))
     served = made.served(student, tmp_path / "out")
-    assert served.options == {"quantization": "4bit"} == made.served(student, None).options
+    assert served.options == {"quantization": "4bit", "dtype": "float32"} == made.served(student, None).options
     engine = MlxEngine(MlxEngine.Options(**(dict(served.options) | dict(served.places))))
     assert [reply.status for reply in engine.answer(asked, silent, Cancel())] != ["error"]
     assert "+mlx-4bit-g32" in engine.identity()

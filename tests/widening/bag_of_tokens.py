@@ -3,7 +3,7 @@ its own, the smallest that there is, and the fake beside the real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,13 +55,20 @@ class BagOfTokensTrainer:
         """The matrix and its gradient."""
         return MemoryPlan({"matrix": 8 * student.vocab_size**2}, hardware.place("cpu"), "a bag of tokens")
 
+    def held_base(self, student: Path) -> Mapping[str, object]:
+        """No base is held at all."""
+        return {}
+
+    def hold_base(self, student: Path, folder: Path, emit: Emit, cancel: Cancel) -> None:
+        """There is nothing to make."""
+
     def train(self, job: TrainingJob, emit: Emit, cancel: Cancel) -> TrainingResult:
         """The loop over the matrix."""
         from localdistill.trainers.loop import run_training
 
         return run_training(self.name, self.options, job, MatrixBackend(), emit, cancel)
 
-    def served(self, student: Path, output: Path | None) -> Served:
+    def served(self, student: Path, output: Path | None, held: Path | None = None) -> Served:
         """The base alone."""
         return Served(self.engine, {}, {"model": str(student)})
 

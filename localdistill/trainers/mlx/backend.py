@@ -14,11 +14,13 @@ import mlx.core as mx
 import numpy as np
 
 from localdistill.core.errors import UsageError
-from localdistill.core.events import Cancel, Emit
+from localdistill.core.events import Cancel, Emit, Warned
 from localdistill.core.records import Reply, Request
 from localdistill.modelfiles.adapter import AdapterFolder, write_adapter
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.mlx_checking import require_same_logits
+from localdistill.modelfiles.mlx_held import load_held
+from localdistill.modelfiles.mlx_layout import MlxLayout, TagRows
 from localdistill.modelfiles.mlx_models import held_as, import_model_module, load_mlx_model, mlx_dtype
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.backend import StepNumbers, StepWork
@@ -40,9 +42,8 @@ Came = TypeVar("Came")
 class MlxBackend:
     """One training in MLX."""
 
-    def __init__(self, options: MlxOptions, halvings: int = 0) -> None:
+    def __init__(self, options: MlxOptions) -> None:
         self.options = options
-        self._halvings = halvings
 
     @property
     def held(self) -> HeldBase:
@@ -52,18 +53,20 @@ class MlxBackend:
     def load(self, job: TrainingJob, rows: Dataset, emit: Emit) -> str:
         """Load the student, put adapters over it, and say so."""
         options = self.options
+        self._emit = emit
         self.folder = ModelFolder.open(job.student)
         use_memory(options.memory_share)
         dtype = mlx_dtype(options.dtype)
         kind = held_as(self.folder, options.quantization)
         self._held = HeldBase(kind or "none", dtype)
         require_same_logits(self.folder)
-        model = load_mlx_model(self.folder, dtype, options.quantization)
+        held = job.held if kind else None
+        model = (load_mlx_model(self.folder, dtype, options.quantization) if held is None
+                 else load_held(self.folder, options.quantization, dtype, held))
         self._attach(model, job)
         known = self.folder.kind.mlx
         module = import_model_module(known.attention or known.module)
-        micro_tokens = max(1, (options.micro_tokens or MICRO_TOKENS) >> self._halvings)
-        self.stepper = MlxStepper(self.adapted, module, rows, micro_tokens, self.folder)
+        self.stepper = MlxStepper(self.adapted, module, rows, options.micro_tokens or MICRO_TOKENS, self.folder)
         self.optimizer = MlxAdamW(options.weight_decay)
         model.train()
         trained = sum(value.size for value in self.adapted.parameters().values())
@@ -178,7 +181,7 @@ class MlxBackend:
             model.train()
 
     def write(self, folder: Path) -> None:
-        """An adapter in PEFT's layout."""
+        """An adapter in PEFT's layout, and beside it one in mlx-lm's."""
         import torch
 
         tensors = {name: torch.from_numpy(np.array(value, copy=True))
@@ -186,8 +189,25 @@ class MlxBackend:
         targets = sorted({name.rpartition(".")[2] for name in self.adapted.targets})
         write_adapter(folder, tensors, rank=self.options.rank, alpha=self.options.alpha,
                       dropout=self.options.dropout, targets=targets, tags=list(self.adapted.tags),
-                      tied=self.folder.tied_embeddings,
-                      fitted_to="" if self.held.quantization == "none" else self.held.quantization)
+                      tied=self.folder.tied_embeddings, fitted_to=self._fitted_to)
+        layout = self._mlx_layout()
+        if layout.is_possible:
+            layout.write(folder.with_name(f"{folder.name}_mlx"))
+        else:
+            self._emit(Warned(f"no adapter was written for mlx-lm: one of rank {layout.rank} cannot hold "
+                              f"{len(layout.tags)} trained rows of tags", "the one in PEFT's layout is whole"))
+
+    @property
+    def _fitted_to(self) -> str:
+        return "" if self.held.quantization == "none" else self.held.quantization
+
+    def _mlx_layout(self) -> MlxLayout:
+        adapted, index = self.adapted, mx.array(list(self.adapted.tags))
+        embedding, head = (None if own is None else TagRows(own.base.weight[index], own.rows, own.base.weight.shape[0])
+                           for own in (adapted.embedding, adapted.head))
+        return MlxLayout(len(adapted.layers), self.options.rank, self.options.alpha / self.options.rank,
+                         self.options.dropout, {name: (one.down, one.up) for name, one in adapted.targets.items()},
+                         list(adapted.tags), embedding, head, self._fitted_to)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from localdistill.cli import (
     logprobs,
     models,
     output,
+    prefetching,
     prompts,
     recipes,
     results,
@@ -61,6 +62,7 @@ def version(
 
 running.register(app)
 recipes.register(app)
+prefetching.register(app)
 status.register(app)
 stores.register(app)
 verifying.register(app)

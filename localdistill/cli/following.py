@@ -13,6 +13,7 @@ from localdistill import (
     Event,
     Failed,
     Noted,
+    Progressed,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -57,7 +58,7 @@ def sentence(event: Event) -> str | None:
 def progress(data: dict[str, Any]) -> str:
     """The status of a run as one line."""
     total, done = data.get("total") or 0, data.get("done") or 0
-    text = f"  {data.get('stage', '')}: {data.get('label', '')}"
+    text = "  " + ": ".join(filter(None, (str(data.get("stage") or ""), str(data.get("label") or ""))))
     if total:
         text += f"  {done:,.0f}/{total:,.0f} {data.get('unit', '')} ({100 * done / total:.0f} %)"
     extra = {
@@ -89,6 +90,13 @@ class Watcher:
             is_heading = isinstance(event, RunStarted | StageStarted)
             output.talk("" if is_heading else text, heading=text if is_heading else "")
             self._said_at = time.monotonic()
+
+    def event(self, event: Event) -> None:
+        """Print what work in this process says."""
+        if isinstance(event, Progressed):
+            self.status({"label": event.label, "done": event.done, "total": event.total, "unit": event.unit})
+        elif not self.as_json:
+            self.fact(event)
 
     def status(self, data: dict[str, Any]) -> None:
         """Rewrite the progress line; where there is no terminal, print it every few seconds."""

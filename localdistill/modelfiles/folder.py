@@ -5,14 +5,15 @@ Must not import torch or transformers, and must not load weights."""
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localdistill.core.errors import MissingExtra, ModelFileError, nearest
+from localdistill.core.errors import ModelFileError, nearest
+from localdistill.core.events import Cancel, silent
+from localdistill.modelfiles import hub
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.config_claims import EMBEDDING, HEAD, shown, wrong_claim, wrong_value
 from localdistill.modelfiles.tensors import MOST_TENSORS, TensorInfo, read_header, same_bytes
@@ -33,7 +34,6 @@ _OF_OTHERS = ("ForCausalLM", "ForConditionalGeneration", "ForSequenceClassificat
 """How classes end that another kind of model may well have: such a name is no slip of the pen."""
 _MOST_FILES = 1_000
 """Files that the weights may be spread over."""
-_HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,9 @@ def _clean_config(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ModelFileError(f"{file}: model_type {shown(raw.get('model_type'))} does not belong to {architecture}",
                              f"a {architecture} is of the type {model_type}")
     _refuse_hostile_keys(raw, file)
-    if raw.get("quantization_config") is not None:
-        raise ModelFileError(f"{file}: the weights are already quantized", "use the unquantized model; "
-                             "quantization = \"nf4\" quantizes it while training")
+    if raw.get("quantization_config") is not None or raw.get("quantization") is not None:  # the latter is mlx-lm's
+        raise ModelFileError(f"{file}: the weights are already quantized", "use the unquantized model; quantization = "
+                             "\"nf4\", or \"4bit\" in MLX, quantizes it while training")
     if wrong := wrong_value(raw):
         raise ModelFileError(f"{file}: {wrong}", "download the model again")
     kept = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS and key not in _ATTENTION_KEYS}
@@ -296,9 +296,9 @@ def _eos_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(stated))
 
 
-def resolve_model(source: str, base: Path | None = None, fetches: bool = True) -> Path:
+def resolve_model(source: str, base: Path | None = None, fetches: bool = True, weights: bool = True) -> Path:
     """The folder that `source` names: a path, relative ones from `base` or the current folder, `shipped:NAME`, or
-    `hf://org/name[@revision]` (downloaded once, unless `fetches` is false).
+    `hf://org/name[@revision]` (fetched once, unless `fetches` is false). weights: they are needed too.
 
     Raises ModelFileError with the next step when it cannot be had.
     """
@@ -306,33 +306,13 @@ def resolve_model(source: str, base: Path | None = None, fetches: bool = True) -
         from localdistill.modelfiles.shipped import shipped_path
 
         return shipped_path(source.removeprefix("shipped:"))
-    if source.startswith("hf://"):
-        return _from_hub(source.removeprefix("hf://"), fetches)
+    if source.startswith(hub.SCHEME):
+        found = hub.cached(source, weights)
+        if found is None and not fetches:
+            raise ModelFileError(f"{source} is not on this machine yet")
+        return (found or hub.fetch(source, silent, Cancel(), weights)).path
     folder = (base or Path()) / Path(source).expanduser()
     if not folder.is_dir():
         raise ModelFileError(f"there is no model folder at {folder}",
                              "give a folder, shipped:NAME, or hf://organisation/name")
     return folder
-
-
-def _from_hub(name: str, fetches: bool) -> Path:
-    repository, _, revision = name.partition("@")
-    if repository.count("/") != 1 or ".." in repository:
-        raise ModelFileError(f"'hf://{name}' is not of the form hf://organisation/name[@revision]")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtra.of("train", "huggingface_hub") from error
-    settings: dict[str, Any] = {"repo_id": repository, "revision": revision or None, "allow_patterns": _HUB_PATTERNS}
-    try:
-        return Path(snapshot_download(**settings, local_files_only=True))
-    except Exception:
-        if not fetches:
-            raise ModelFileError(f"hf://{name} is not on this machine yet") from None
-        try:
-            return Path(snapshot_download(**settings))
-        except Exception as error:
-            raise ModelFileError(f"cannot get {repository} from the hub: {type(error).__name__}",
-                                 "check the name and the network; a gated model needs a login; "
-                                 "or give the path of a folder you already have") from error

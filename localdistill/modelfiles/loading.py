@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
 from localdistill.modelfiles.devices import best_of
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.safety.children import go_offline
 
 if TYPE_CHECKING:
     import torch
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "TOKENIZERS_PARALLELISM": "false",
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
 }
 
 _SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -31,7 +32,8 @@ def import_torch() -> Any:
 
     Raises MissingExtra when the `train` extra is not installed.
     """
-    os.environ.update(OFFLINE)
+    go_offline()
+    os.environ.update(QUIET)
     for name, value in _SHARING.items():
         os.environ.setdefault(name, value)
     try:

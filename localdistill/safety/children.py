@@ -38,6 +38,9 @@ _SECRET_VALUE = re.compile(
 _PASSWORD = re.compile(r".*://[^/\s:@]*:([^/\s@]+)@.*", re.DOTALL)
 _HELD_BACK = "LOCALDISTILL_HELD_BACK"
 """Names of the secrets that this process was given for itself: whatever they look like, its children get none."""
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_WENT_OFFLINE = "LOCALDISTILL_WENT_OFFLINE"
+"""Set where it was us who told libraries to load nothing from a network, and not the user."""
 _LOG_TAIL_BYTES = 4096
 _held_back: set[str] = set()
 
@@ -71,6 +74,19 @@ def hold_back(name: str) -> None:
     _held_back.add(name)
 
 
+def go_offline() -> None:
+    """Let libraries in this process load nothing from a network."""
+    if not any(os.environ.get(name) for name in _OFFLINE):
+        os.environ[_WENT_OFFLINE] = "1"
+    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
+
+
+def is_offline_by_choice() -> bool:
+    """Whether the user forbids models to be fetched: `HF_HUB_OFFLINE` was set before this program began."""
+    asked = any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _OFFLINE)
+    return asked and not os.environ.get(_WENT_OFFLINE)
+
+
 def child_environment(extra: Mapping[str, str] | None = None, secrets: Iterable[str] = (),
                       is_offline: bool = True) -> dict[str, str]:
     """This process's environment without secrets but those named in `secrets`, with this package importable and
@@ -83,7 +99,10 @@ def child_environment(extra: Mapping[str, str] | None = None, secrets: Iterable[
     paths = [root, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment.update({"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"})
-    environment.update({"HF_HUB_OFFLINE": "1"} if is_offline else {})
+    if is_offline:
+        environment.update(dict.fromkeys(_OFFLINE[:1], "1"))
+    elif environment.pop(_WENT_OFFLINE, ""):
+        environment = {name: value for name, value in environment.items() if name not in _OFFLINE}
     environment[_HELD_BACK] = ",".join(sorted(given))
     environment.update(extra or {})
     return environment
@@ -145,11 +164,12 @@ def ends_within(child: Process, timeout_s: float) -> bool:
 class JsonChild:
     """A running `python -m module`. Not safe for use by two threads at once."""
 
-    def __init__(self, module: str, arguments: Sequence[str] = (),
-                 environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, module: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+                 secrets: Iterable[str] = (), is_offline: bool = True) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = start_module(module, *arguments, environment=environment, stdin=PIPE, stdout=PIPE,
-                                     stderr=self._log, bufsize=0, start_new_session=True)
+        self._process = start_module(module, *arguments, environment=environment, secrets=secrets,
+                                     is_offline=is_offline, stdin=PIPE, stdout=PIPE, stderr=self._log, bufsize=0,
+                                     start_new_session=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._buffer = bytearray()

@@ -20,12 +20,14 @@ from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.gguf_header import read_header
+from localdistill.modelfiles.gguf_files import open_gguf
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
+from localdistill.modelfiles.hub import HubName, fetch
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
+from localdistill.recipe.hub_models import hub_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
 from localdistill.recipe.trace_sets import ImportedSet
@@ -38,6 +40,8 @@ from localdistill.stages.tokenizing import format_of
 from localdistill.store import Store
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import check_file
+from localdistill.workspace.hub_pins import keep_pins, pins
+from localdistill.workspace.run_folder import HUB
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 _IN_HUB = "hf://"
@@ -64,17 +68,24 @@ def require_sound(problems: Sequence[Problem], where: str = "") -> list[str]:
 
 
 def check_at_start(context: StageContext) -> None:
-    """At the first stage of a run: say what the check before it doubted, fetch a student that lies in the hub, and see
-    that it can go through the run before anything is asked. RecipeError when it cannot."""
+    """At the first stage of a run: say what the check before it doubted, fetch the models that lie in the hub, each in
+    one revision from now on, and see that the student can go through the run before anything is asked. RecipeError when
+    it cannot."""
     for text in context.run.request().get("warnings", ()):
         context.warn(text)
-    student, stages = context.recipe.student, context.run.request()["stages"]
-    if student is None or not student.model.startswith(_IN_HUB) or not _NEED_STUDENT.intersection(stages):
+    stages = context.run.request()["stages"]
+    uses = hub_uses(context.recipe, bool(_NEED_STUDENT.intersection(stages)))
+    if not uses:
         return
-    context.note(f"{student.model} is fetched, unless it is here, and looked at before anything is asked")
-    local = student.model_copy(update={"model": str(context.student)})
-    recipe = context.recipe.model_copy(update={"student": local})
-    for text in require_sound(check_recipe(recipe, context.base, stages, store=context.store)):
+    known, found = pins(context.workspace), dict[str, str]()
+    for use in uses:
+        context.note(f"{use.source} is fetched, unless it is here, and looked at before anything is asked")
+        model = fetch(known.get(use.source, use.source), context.emit, context.cancel, use.weights)
+        found[use.source] = HubName.of(use.source).at(model.commit)
+    context.run.amend_request(**{HUB: {**context.run.request().get(HUB, {}), **found}})
+    keep_pins(context.workspace, found)
+    context.recipe = context.run.recipe()
+    for text in require_sound(check_recipe(context.recipe, context.base, stages, store=context.store)):
         context.warn(text)
 
 
@@ -153,7 +164,7 @@ def _require_file(name: str, base: Path) -> None:
     if (path / "config.json").is_file():
         ModelFolder.open(path)
     elif path.suffix == ".gguf":
-        read_header(path)
+        open_gguf(path)
     if path.is_file():
         check_file(path)
 

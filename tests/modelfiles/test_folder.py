@@ -222,19 +222,3 @@ def test_sources_resolve_or_say_what_to_do(model: Path) -> None:
         resolve_model("hf://just-a-name")
     with pytest.raises(UsageError):
         resolve_model("shipped:no/such/model")
-
-
-def test_the_hub_is_asked_for_safe_files_only_and_offline_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    asked: list[dict[str, Any]] = []
-
-    def refuse(**settings: Any) -> str:
-        asked.append(settings)
-        raise OSError("no route")
-
-    monkeypatch.setattr(hub, "snapshot_download", refuse)
-    with pytest.raises(ModelFileError, match="org/model") as caught:
-        resolve_model("hf://org/model@abc")
-    assert "network" in caught.value.hint
-    assert asked[-1]["repo_id"] == "org/model" and asked[-1]["revision"] == "abc"
-    assert not any(pattern.endswith((".bin", ".py", "*")) for pattern in asked[-1]["allow_patterns"])

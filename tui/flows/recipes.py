@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from localdistill import (
+    Cancel,
     ChangedElsewhere,
     LocalDistillError,
+    Noted,
     Plan,
     RecipeDraft,
     load_recipe,
     make_plan,
     new_recipe,
     parse_recipe,
+    prefetch,
     problems_in,
     recipe_from_store,
 )
@@ -76,6 +79,22 @@ def check_recipe(ui: Ui, path: Path, text: str | None) -> None:
         ui.push_screen(ReportDialog(f"Check of {line(path.name)}", rows))
 
     ui.jobs.do(work, told, group="whole-check")
+
+
+def fetch_models(ui: Ui, path: Path, text: str | None) -> None:
+    """Bring every model of the hub that it names onto this machine."""
+    report = ReportDialog(f"Models of {line(path.name)}", waiting="fetching what is not here yet ...")
+    ui.push_screen(report)
+    said: list[tuple[str, str]] = []
+
+    def work() -> list[tuple[str, str]]:
+        recipe = load_recipe(path) if text is None else parse_recipe(text, path.name)
+        found = prefetch(ui.workspace, recipe, emit=lambda event: said.extend(
+            [("", event.text)] if isinstance(event, Noted) else []), cancel=Cancel(ui.jobs.asked_to_stop))
+        rows = [(line(one.model.source, 60), one.what) for one in found]
+        return [*said, *rows] or [("", "this recipe names no model of the hub: there is nothing to fetch")]
+
+    ui.jobs.do(work, report.fill, group="prefetch", failed=report.fail)
 
 
 def plan_recipe(ui: Ui, path: Path, text: str | None) -> None:

@@ -58,6 +58,9 @@ class RecipePage(Page):
         Command("recipe.plan", "plan: recipe", "plan", "screen.plan", "ctrl+l",
                 "Calls, tokens, money, memory, disk, before anything is spent."),
         Command("recipe.run", "run: recipe", "run", "screen.run", "ctrl+r", "Whole, or up to a stage."),
+        Command("recipe.fetch", "fetch: models of this recipe", "prefetch", "screen.fetch", "",
+                "Every model of the hub that it names, in one revision; then each stage works with the network off.",
+                in_footer=False),
         Command("recipe.add", "add: table", "recipe set", "screen.add_here", "ctrl+n", "One more of the chosen list.",
                 in_footer=False),
         Command("recipe.upgrade", "upgrade: older shape", "recipe upgrade", "screen.upgrade", "",
@@ -371,6 +374,11 @@ class RecipePage(Page):
         """Say what it will ask, cost and need."""
         if self._path is not None:
             recipes.plan_recipe(self.ui, self._path, self._text)
+
+    def action_fetch(self) -> None:
+        """Fetch the models that it names."""
+        if self._path is not None:
+            recipes.fetch_models(self.ui, self._path, self._text)
 
     def action_run(self) -> None:
         """Run it, whole or up to a stage; edits are saved first."""

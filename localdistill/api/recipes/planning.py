@@ -123,7 +123,8 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
     except ModelFileError:
         if not in_hub:
             raise
-        yield PlanLine("student", f"{source}: fetched when the run starts")
+        yield PlanLine("student", f"{source}: fetched when the run starts, before anything is asked; localdistill "
+                                  "prefetch RECIPE does it now, and says its size and licence")
         return
     yield PlanLine("student", f"{folder.architecture}, {folder.parameter_count / 1e6:.1f} M parameters")
     if recipe.train:

@@ -38,7 +38,7 @@ class ServedTokenizer:
     @cached_property
     def tokenizer(self) -> StudentTokenizer:
         """Raises ModelFileError when there is none."""
-        return StudentTokenizer(resolve_model(self._source))
+        return StudentTokenizer(resolve_model(self._source, weights=False))
 
     @cached_property
     def template(self) -> ChatTemplate:

@@ -28,6 +28,7 @@ from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.session import NativeSession
 from localdistill.engines.llama_cpp_native.tuning import Tuning
+from localdistill.modelfiles.gguf_files import open_gguf
 from localdistill.modelfiles.vocabulary import gguf_vocabulary_id
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import ChatTemplate, opens_thinking_tag, read_template, reply_of_text
@@ -68,13 +69,10 @@ class LlamaCppEngine:
         return THIS_MACHINE
 
     def identity(self) -> str:
-        """`sha256:...` of the file; with a suffix when a system prompt or another template changes what is asked."""
+        """`sha256:...` of the file, or of all its parts; with a suffix when a system prompt or another template changes
+        what is asked."""
         if not self._identity:
-            from localdistill.safety.files import sha256_file
-
-            if not self._path.is_file():
-                raise ModelFileError(f"{self._path} does not exist", "check the path of the model")
-            digest = str(sha256_file(self._path)).removeprefix("sha256:")
+            digest = open_gguf(self._path).digest().removeprefix("sha256:")
             changes = [self._options.system, self._template_text()]
             suffix = "+" + content_id("asks", *changes).removeprefix("b2:")[:12] if any(changes) else ""
             self._identity = f"sha256:{digest}{suffix}"
@@ -218,7 +216,8 @@ class LlamaCppEngine:
 
     def _the_template(self) -> ChatTemplate:
         if self._template is None:
-            hint = "name a Jinja file with the option chat_template"
+            hint = ("name a Jinja file: chat_template of the engine in a recipe, or localdistill chat "
+                    "--chat-template FILE")
             raise ModelFileError(f"{self._path} holds no chat template", hint)
         return self._template
 

@@ -126,7 +126,7 @@ class NativeModel:
             if self.context:
                 break
             if wanted.parallel == 1:
-                raise LoadFailure("there is not enough memory for a context")
+                raise LoadFailure(f"there is not enough memory for a context of {wanted.context_tokens:,} tokens")
             pool = max(wanted.context_tokens, wanted.pool_tokens // 2) if wanted.pool_tokens else 0
             wanted = replace(wanted, parallel=wanted.parallel // 2, pool_tokens=pool)
         self.context_settings = wanted

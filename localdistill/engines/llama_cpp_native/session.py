@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from localdistill.core.disk import size_text
+from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel, Emit, Noted, Warned, silent
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings
@@ -17,7 +21,7 @@ from localdistill.engines.llama_cpp_native.pool import ClientPool
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest
 from localdistill.engines.llama_cpp_native.sizing import Weights, context_of, kv_budget_tokens, laid_out, sizes_of
 from localdistill.engines.llama_cpp_native.tuning import Tuning, TuningFile, tuning_key
-from localdistill.modelfiles.gguf_header import read_header
+from localdistill.modelfiles.gguf_files import open_gguf
 
 _SMALL_MODEL_BYTES = 64 * 1024 * 1024
 _ARCHITECTURE_LIMIT = 1024
@@ -31,7 +35,7 @@ class NativeSession:
     def __init__(self, options: LlamaCppOptions, cancel: Cancel, emit: Emit) -> None:
         self._options = options
         self._path = Path(options.model)
-        header = read_header(self._path, max_array=_ARCHITECTURE_LIMIT)
+        header = open_gguf(self._path, max_array=_ARCHITECTURE_LIMIT).header
         self._file_bytes = header.size_bytes
         self._sizes = sizes_of(header, options.kv_type)
         self.context_tokens = context_of(options.context_tokens, self._sizes)
@@ -46,6 +50,7 @@ class NativeSession:
         try:
             facts = self.pool.start(cancel)
             self._say_where(facts, emit)
+            self._say_length(emit)
             self._budget = self._kv_budget(facts)
             self.tuning = self._tuned(cancel, emit) if options.tune == "auto" and not self.is_small else None
         except BaseException:
@@ -71,7 +76,7 @@ class NativeSession:
                           prefers_unified=bool(tuning and tuning.unified))
         if not self._serves(wanted):
             self._context = wanted
-            facts = self.pool.arrange(wanted, cancel)
+            facts = self._arranged(wanted, cancel)
             self._say_layout(facts, emit)
             return facts
         assert self._context is not None
@@ -130,8 +135,6 @@ class NativeSession:
         return held == wanted or (held.unified and held.pool_tokens >= wanted.pool_tokens)
 
     def _kv_budget(self, facts: dict[str, Any]) -> int | None:
-        import psutil
-
         budget = kv_budget_tokens(self._sizes, facts, psutil.virtual_memory().available, self._file_bytes)
         return None if budget is None else budget // self._processes
 
@@ -142,6 +145,25 @@ class NativeSession:
         elif facts["devices"] and self._options.gpu_layers:
             emit(Warned(f"the model runs on the CPU although there is a GPU ({names})",
                         "its memory is taken by others, or is too small for a single layer"))
+
+    def _arranged(self, wanted: ContextSettings, cancel: Cancel) -> dict[str, Any]:
+        """Facts about the new context. ModelFileError with the figures when memory does not hold a single sequence."""
+        try:
+            return self.pool.arrange(wanted, cancel)
+        except ModelFileError as error:
+            if "memory for a context" not in error.message:
+                raise
+            free = psutil.virtual_memory().available
+            raise ModelFileError(
+                f"{self._path}: memory does not hold a context of {self.context_tokens:,} tokens: its keys and values "
+                f"take {size_text(self.context_tokens * self._sizes.kv_token_bytes)} of the {size_text(free)} that are "
+                "free", "lower context_tokens, set kv_type to q8_0, or end other programs") from error
+
+    def _say_length(self, emit: Emit) -> None:
+        if self.context_tokens > self._sizes.trained_tokens:
+            emit(Warned(f"context_tokens = {self.context_tokens:,} is more than the {self._sizes.trained_tokens:,} "
+                        f"that {self._path.name} was trained for: what lies beyond them may make no sense",
+                        f"context_tokens = {self._sizes.trained_tokens}"))
 
     def _say_layout(self, facts: dict[str, Any], emit: Emit) -> None:
         wanted = self._options.parallel
@@ -161,6 +183,4 @@ def thread_choices(physical: int, logical: int) -> list[int]:
 
 def cores() -> int:
     """Physical cores."""
-    import psutil
-
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from localdistill.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from localdistill.api.models.chatting import ChatPiece, ChatSession, ending_of, open_chat
+    from localdistill.api.models.chat_targets import ChatTarget, chat_target, engine_target
+    from localdistill.api.models.chatting import (  # fmt: skip
+        ChatPiece, ChatSession, ending_of, open_chat, share_history,
+    )
     from localdistill.api.models.doctor import Finding, examine
     from localdistill.api.models.exports import (  # fmt: skip
         ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from localdistill.api.models.students import (  # fmt: skip
         StudentKind, StudentReport, StudentStep, examine_student, student_kinds,
     )
+    from localdistill.api.models.prefetching import Prefetched, prefetch
     from localdistill.api.recipes.checking import problems_before_run
     from localdistill.api.recipes.from_little import augmentation_names, recipe_from_little, writing_engine
     from localdistill.api.recipes.from_store import recipe_from_store
@@ -76,13 +80,13 @@ if TYPE_CHECKING:
         StoreLocked, UsageError, nearest, refuse_keys,
     )
     from localdistill.core.events import (  # fmt: skip
-        ArtifactWritten, Cancel, Counted, Event, Failed, Measured, Noted, RunFinished, RunStarted,
+        ArtifactWritten, Cancel, Counted, Event, Failed, Measured, Noted, Progressed, RunFinished, RunStarted,
         StageFinished, StageStarted, Warned, event_from_json,
     )
     from localdistill.core.explaining import TRACEBACK_VARIABLE, explain
     from localdistill.core.installing import repair_command
     from localdistill.core.judgements import Judgement, judgement_among
-    from localdistill.core.records import Fact, Message, Prompt, Span, TokenScores, Trace
+    from localdistill.core.records import Fact, Message, Prompt, Reply, Span, TokenScores, Trace
     from localdistill.core.secrets import HIDDEN, looks_like_key
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare

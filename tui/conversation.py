@@ -1,4 +1,4 @@
-"""One conversation with one model file, as the chat screen drives it. The model lives in a process of its own from the
+"""One conversation with one model, as the chat screen drives it. The model lives in a process of its own from the
 first question until it is let go; every method that waits is called in a worker. Knows no widget."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
-from localdistill import Cancel, Cancelled, ChatSession, LocalDistillError, Message, open_chat
+from localdistill import Cancel, Cancelled, ChatSession, ChatTarget, LocalDistillError, Message, open_chat
 
 TELL_EVERY_S = 0.05
 
@@ -42,10 +42,11 @@ class ChatExchange:
 
 
 class Conversation:
-    """A file, the exchanges with it, and the process that answers."""
+    """A model, the exchanges with it, and the process that answers."""
 
-    def __init__(self, path: Path, label: str) -> None:
-        self.path, self.label = path, label
+    def __init__(self, model: Path | ChatTarget, label: str) -> None:
+        """model: a GGUF file, or whom `chat_target` found."""
+        self.model, self.label = model, label
         self.exchanges: tuple[ChatExchange, ...] = ()
         self._memory: list[Message] = []
         self._model: _Model | None = None
@@ -54,6 +55,21 @@ class Conversation:
     def is_loaded(self) -> bool:
         """A process with the model runs."""
         return self._model is not None and self._model.is_loaded
+
+    @property
+    def place(self) -> str:
+        """Where the model lies, or what it is called."""
+        return str(self.model.engine.options.get("model", self.label)) if isinstance(self.model, ChatTarget) else str(
+            self.model)
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Hosts that may cost money."""
+        return self.model.asks if isinstance(self.model, ChatTarget) else ()
+
+    def follow(self, other: Conversation) -> None:
+        """Remember what the other one remembers: the next question finds both in the same conversation."""
+        self._memory = list(other._memory)
 
     @property
     def is_busy(self) -> bool:
@@ -68,7 +84,7 @@ class Conversation:
     def begin(self, question: str) -> Callable[[Callable[[], None]], None]:
         """Note the question. Returns the work that gets the answer, for a worker: it calls the function it is given
         whenever there is something new to show, and raises nothing."""
-        model = self._model = self._model or _Model(self.path)
+        model = self._model = self._model or _Model(self.model)
         self.exchanges = (*self.exchanges, ChatExchange(question))
         return lambda told: self._answer(model, question, told)
 
@@ -137,8 +153,8 @@ class Conversation:
 class _Model:
     """One process with the model. It ends at once when nobody uses it, else as soon as its user lets go."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, model: Path | ChatTarget) -> None:
+        self._of = model
         self._lock = Lock()
         self._stack = ExitStack()
         self._session: ChatSession | None = None
@@ -158,7 +174,7 @@ class _Model:
         try:
             if self._session is None:
                 cancel = Cancel(lambda: self._ended or (self._stopped and self._session is None))
-                self._session = self._stack.enter_context(open_chat(self._path, cancel=cancel))
+                self._session = self._stack.enter_context(open_chat(self._of, cancel=cancel))
             yield self._session
         finally:
             with self._lock:

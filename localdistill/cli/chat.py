@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from localdistill import EngineError
 from localdistill.cli import output
-from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
+from localdistill.cli.arguments import JsonOption, WorkspaceOption, read_recipe, workspace_of
 
 if TYPE_CHECKING:
-    from localdistill import ChatSession
+    from localdistill import ChatSession, Reply
 
 HINTS = {"error": "ask something shorter; --context-tokens N holds more",
          "length": "--max-tokens N lets it write more, --context-tokens N gives it more room",
@@ -22,57 +24,98 @@ ANY_HINT = "ask in other words"
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command("chat", help="Chat with what a run exported, or with any GGUF file. /think shows or folds thinking, "
-                             "/new starts over, Ctrl-D leaves.")(chat)
+    app.command("chat", help="Chat with what a run exported or trained, any GGUF file, a student's folder, an "
+                             "adapter, a model of the hub, or an engine of a recipe; with two of them side by side. "
+                             "/think shows or folds thinking, /new starts over, Ctrl-D leaves.")(chat)
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A GGUF file, or the id of a run that exported one.")] = "last",
+    model: Annotated[
+        str, typer.Argument(help="A GGUF file, the id of a run that exported one, RUN:ARM or RUN:base, the folder of a "
+                                 "student or an adapter, shipped:NAME, hf://organisation/name; with --recipe, the name "
+                                 "of an engine.")
+    ] = "last",
+    beside: Annotated[
+        str, typer.Option("--with", help="Somebody else who is asked the same, with the same history: the first one's.")
+    ] = "",
     question: Annotated[str, typer.Option("--ask", help="Ask one question, print the answer and leave.")] = "",
     thinking: Annotated[bool, typer.Option("--thinking", help="Show thinking instead of folding it.")] = False,
     max_tokens: Annotated[int, typer.Option(help="Upper limit of new tokens in one answer.")] = 1024,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     context_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens that question and answer have together. 0: what the model was trained "
-                                      "for, at most 4096.")
+        int, typer.Option(min=0, help="Tokens that question and answer have together, of a GGUF file. 0: what the "
+                                      "model was trained for, at most 4096.")
     ] = 0,
+    chat_template: Annotated[
+        str, typer.Option(help="A Jinja file to use instead of the template in a GGUF file, or where it has none.")
+    ] = "",
+    recipe: Annotated[str, typer.Option(help="Talk to an engine of this recipe, by its name.")] = "",
+    student: Annotated[str, typer.Option(help="The student of an adapter that no run here knows.")] = "",
+    engine: Annotated[str, typer.Option(help="For a student's folder: transformers or mlx.")] = "",
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Chat with a GGUF file."""
-    from localdistill import model_to_chat, open_chat
+    """Chat with a model, or with two."""
+    from localdistill import ChatTarget, chat_target, engine_target, open_chat
 
-    path = model_to_chat(workspace_of(workspace), model)
-    with open_chat(path, max_tokens=max_tokens, temperature=temperature, context_tokens=context_tokens) as session:
+    place = workspace_of(workspace)
+
+    def found(name: str) -> ChatTarget:
+        if recipe:
+            loaded, _, base = read_recipe(recipe, [], None)
+            return engine_target(loaded, base, name)
+        return chat_target(place, name, student, engine, context_tokens, chat_template)
+
+    targets = [found(name) for name in (model, beside) if name]
+    for target in targets:
+        if target.asks:
+            output.talk(f"note: every question goes to {', '.join(filter(None, target.asks)) or 'a server'}, which may "
+                        "cost money; runs keep an account of that, a chat does not")
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(open_chat(target, max_tokens=max_tokens, temperature=temperature))
+                    for target in targets]
         if question or not output.somebody_is_here():
-            _ask_once(session, question or output.piped_in().strip(), thinking, as_json)
+            _ask_once(sessions, question or output.piped_in().strip(), thinking, as_json)
         else:
-            _converse(session, thinking)
+            _converse(sessions, thinking)
 
 
-def _ask_once(session: ChatSession, text: str, thinking: bool, as_json: bool) -> None:
-    """One question, its answer as data, and on stderr what is wrong with it. Without an answer the exit code is 1."""
-    reply = session.ask(text)
-    ending = session.ending
+def _ask_once(sessions: Sequence[ChatSession], text: str, thinking: bool, as_json: bool) -> None:
+    """One question, the answers as data, and on stderr what is wrong with them. Where one has no answer the exit code
+    is 1."""
+    replies = [(session, session.ask(text)) for session in sessions]
     if as_json:
-        output.data_json({"reasoning": reply.reasoning, "answer": reply.answer, "status": reply.status,
-                          "error": ending})
-    else:
-        if thinking and reply.reasoning:
-            output.talk(reply.reasoning)
-        if reply.answer:
-            output.data(reply.answer)
-    if ending:
-        has_answer = bool(reply.answer) and reply.status != "error"
-        output.talk(f"{'note' if has_answer else 'error'}: {ending}")
-        output.talk(f"  try: {HINTS.get(reply.status, ANY_HINT)}")
-        if not has_answer:
-            sys.exit(1)
+        rows = [{"reasoning": reply.reasoning, "answer": reply.answer, "status": reply.status, "error": session.ending}
+                for session, reply in replies]
+        output.data_json(rows[0] if len(rows) == 1 else [
+            {"model": session.title, **row} for session, row in zip(sessions, rows, strict=True)])
+    fails = False
+    for session, reply in replies:
+        if not as_json:
+            _say(session, reply, thinking, len(sessions) > 1)
+        if session.ending:
+            has_answer = bool(reply.answer) and reply.status != "error"
+            output.talk(f"{'note' if has_answer else 'error'}: {session.ending}")
+            output.talk(f"  try: {HINTS.get(reply.status, ANY_HINT)}")
+            fails = fails or not has_answer
+    if fails:
+        sys.exit(1)
 
 
-def _converse(session: ChatSession, thinking: bool) -> None:
+def _say(session: ChatSession, reply: Reply, thinking: bool, is_named: bool) -> None:
+    if is_named:
+        output.talk(f"-- {session.title}")
+    if thinking and reply.reasoning:
+        output.talk(reply.reasoning)
+    if reply.answer:
+        output.data(reply.answer)
+
+
+def _converse(sessions: Sequence[ChatSession], thinking: bool) -> None:
     """Questions from the terminal until Ctrl-D. One that cannot be answered ends nothing."""
-    output.talk(f"{session.title}  (/think, /new, Ctrl-D)")
+    from localdistill import share_history
+
+    output.talk(f"{' and '.join(session.title for session in sessions)}  (/think, /new, Ctrl-D)")
     while True:
         try:
             text = output.ask("> ").strip()
@@ -80,12 +123,17 @@ def _converse(session: ChatSession, thinking: bool) -> None:
             output.talk()
             return
         if text == "/new":
-            session.reset()
+            for session in sessions:
+                session.reset()
         elif text == "/think":
             thinking = not thinking
             output.talk("thinking is shown" if thinking else "thinking is folded")
         elif text:
-            _answer(session, text, thinking)
+            for session in sessions:
+                if len(sessions) > 1:
+                    output.talk(f"-- {session.title}")
+                _answer(session, text, thinking)
+            share_history(sessions)
 
 
 def _answer(session: ChatSession, text: str, thinking: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,6 +73,8 @@ class StudentEngine(ABC):
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
+        self.last_reply: Reply | None = None
+        """The reply that the last `stream` amounted to."""
 
     @classmethod
     def who(cls, options: Mapping[str, object]) -> Who:
@@ -173,12 +176,14 @@ class StudentEngine(ABC):
         if asked.room <= 0:
             raise EngineError(self._too_long(asked).error, "shorten the conversation")
         pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
-        gone = threading.Event()
+        gone, began = threading.Event(), time.monotonic()
+        self.last_reply = None
+        row: WrittenRow | None = None
         shown = 0
 
         def on_token(written: WrittenRow) -> None:
-            nonlocal shown
-            text = self._text(request, written)
+            nonlocal shown, row
+            row, text = written, self._text(request, written)
             # A character may span tokens: its bytes are held back until the last one is there.
             if written.finish or not text.endswith("\ufffd"):
                 pieces.put(text[shown:])
@@ -199,6 +204,8 @@ class StudentEngine(ABC):
                     raise piece
                 if piece:
                     yield piece
+            if row is not None:
+                self.last_reply = self._reply(asked, row, time.monotonic() - began)
         finally:
             gone.set()
             worker.join()

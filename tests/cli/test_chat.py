@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from localdistill import shipped_path
+from localdistill.api.models.chat_targets import ChatTarget
 from localdistill.api.models.chatting import ChatSession
 from localdistill.cli.app import app as cli
 from localdistill.cli.chat import _converse
@@ -41,8 +42,8 @@ class OneReply:
 def chat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str, typed: str = "hello", **reply: Any) -> Result:
     """The command with an engine that gives this reply."""
     @contextmanager
-    def opened(path: Path, max_tokens: int = 0, **_: object) -> Iterator[ChatSession]:
-        yield ChatSession(OneReply(**reply), path.name, Sampling(max_tokens=max_tokens))
+    def opened(target: ChatTarget, max_tokens: int = 0, **_: object) -> Iterator[ChatSession]:
+        yield ChatSession(OneReply(**reply), target.title, Sampling(max_tokens=max_tokens))
 
     monkeypatch.setattr("localdistill.api.models.chatting.open_chat", opened)
     (tmp_path / "m.gguf").touch()
@@ -115,7 +116,7 @@ def test_a_conversation_that_grew_too_long_says_so_and_goes_on(
 
     monkeypatch.setattr("localdistill.cli.output.ask", typed)
     session = ChatSession(Growing(), "m", Sampling())
-    _converse(session, False)
+    _converse([session], False)
     told = capsys.readouterr()
     assert told.out.split() == ["one", "three"]
     assert "error: no room left" in told.err and "/new" in told.err

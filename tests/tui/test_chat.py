@@ -392,3 +392,55 @@ async def test_without_any_file_the_screen_says_what_to_do(tmp_path: Path) -> No
         await until(pilot, lambda: app.screen.query("#typed"))
         assert not app.screen.query(OptionList)
         await pilot.press("escape")
+
+
+@piloted
+async def test_a_name_that_is_typed_may_mean_an_engine_of_a_recipe_or_nobody(tmp_path: Path) -> None:
+    (tmp_path / "replies.jsonl").write_text('{"messages": [{"role": "user", "content": "hi"}], "answer": "good day"}\n')
+    (tmp_path / "talk.toml").write_text('name = "talk"\n[engine]\ntaped = { use = "replay", path = "replies.jsonl" }\n'
+                                        '[prompts]\nfiles = ["p.jsonl"]\n[traces]\nt = { ask = "taped" }\n')
+    app = LocalDistillApp(tmp_path, start="chat", file=TEACHER)
+    async with app.run_test(size=(120, 30)) as pilot:
+        page = page_of(app)
+        await until(pilot, lambda: page._conversations)
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: app.screen.query("#typed"))
+        app.screen.query_one("#typed", Input).focus().value = f"{tmp_path}/talk.toml:taped"
+        await pilot.press("enter")
+        await until(pilot, lambda: len(page._conversations) == 2)
+        assert page._conversations[1].label == "taped of talk"
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: len(page._conversations) == 1)
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: app.screen.query("#typed"))
+        app.screen.query_one("#typed", Input).focus().value = "nobody"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.is_modal and "no run and no file" in " ".join(
+            str(one.content) for one in app.screen.query(Static)))
+
+
+def test_two_sides_have_one_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named(SlowSession):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def stream(self, text: str) -> Iterator[ChatPiece]:
+            answer = f"{self.name} after {len(self.messages)}"
+            self.last = Reply("r", "complete", answer=answer)
+            self.messages = [*self.messages, text, answer]
+            yield ChatPiece(answer, False)
+
+    @contextmanager
+    def opened(path: Path, cancel: object = None) -> Iterator[Named]:
+        yield Named(path.name)
+
+    monkeypatch.setattr(tui.conversation, "open_chat", opened)
+    sides = [Conversation(tmp_path / name, name) for name in "ab"]
+    for question in ("one", "two"):
+        for side in sides:
+            side.follow(sides[0])
+        for side in sides:
+            side.begin(question)(lambda: None)
+    assert [side.exchanges[1].answer for side in sides] == ["a after 2", "b after 2"]
+    assert sides[1]._memory[:2] == ["one", "a after 0"]

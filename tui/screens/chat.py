@@ -1,9 +1,10 @@
-"""Chat: talk to model files, one or two side by side. Each model lives in a process of its own from the first question
-until this screen is left."""
+"""Chat: talk to models, one or two side by side with the same history. Each is held from the first question until this
+screen is left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from textual.containers import Horizontal, Vertical
@@ -12,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from localdistill import ChatFile, chat_files
+from localdistill import ChatFile, ChatTarget, Workspace, chat_files, chat_target, engine_target, load_recipe
 from tui.commands import Command
 from tui.conversation import Conversation
 from tui.screens.base import Page
@@ -27,8 +28,9 @@ from tui.widgets.copy_line import copyable
 WIDE = 100
 """Columns from which two conversations stand side by side."""
 _SIDES = ("a", "b")
-_NOTE = ("Only GGUF files can be talked to. The untrained base is one of them once a run exported it: "
-         "[export] with arm = \"base\".")
+_TYPED = "or a file, RUN:ARM, RUN:base, a folder of a student or adapter, shipped:NAME, hf://organisation/name"
+_NOTE = ("What a run trained is asked as it was measured: pantry-1:full_trace; what it was made of is pantry-1:base. "
+         "RECIPE.toml:ENGINE asks an engine of a recipe.")
 
 
 class Written(Message):
@@ -40,9 +42,10 @@ class ChatPage(Page):
 
     TITLE = "Chat"
     HELP = ("Type a question and press enter; ctrl+j begins a new line, and what is pasted stays one message. With two "
-            "files open the question goes to both, so that a student and its base or teacher can be compared. Thinking "
-            "is folded and never sent back. Escape stops an answer, or leaves the line so that the keys of the menu "
-            "work. The models end when this screen is left; what was said stays.")
+            "models open the question goes to both, with the history of the chosen side, so that a student and its "
+            "base or teacher can be compared. Thinking is folded and never sent back. Escape stops an answer, or "
+            "leaves the line so that the keys of the menu work. The models end when this screen is left; what was said "
+            "stays.")
     ACTIONS = (
         Command("chat.ask", "write: question", "chat", "screen.write", "i", "Goes to the line at the bottom.",
                 in_footer=False),
@@ -51,9 +54,9 @@ class ChatPage(Page):
         Command("chat.thinking", "think: shown or folded", "chat", "screen.fold", "ctrl+t", "Shows or folds thinking."),
         Command("chat.copy", "copy: answer", "chat", "screen.copy_answer", "ctrl+y", "Copies the newest answer."),
         Command("chat.choose", "file: choose", "chat", "screen.choose_file", "ctrl+o",
-                "Talks to another model file; a new conversation."),
+                "Talks to another model; a new conversation."),
         Command("chat.compare", "both: second file", "chat", "screen.choose_second", "ctrl+b",
-                "Opens a second file beside the first, or closes it."),
+                "Opens a second model beside the first, in its conversation, or closes it."),
         Command("chat.switch", "other: side", "chat", "screen.switch_side", "f2",
                 "Goes to the other conversation; on narrow screens it comes to the front.", in_footer=False),
         Command("chat.reset", "new: conversation", "chat", "screen.reset", "ctrl+n", "Forgets all turns."),
@@ -108,15 +111,23 @@ class ChatPage(Page):
                 box.clear()
             self._ask_all(early)
 
-    def _open(self, side: int, path: Path, label: str) -> None:
-        """Talk to `path` on one side; nothing is loaded before the first question."""
-        path = path.expanduser()
-        known = next((file.label for file in self._files or () if file.path == path), "")
+    def _open(self, side: int, model: Path | ChatTarget, label: str) -> None:
+        """Talk to `model` on one side; nothing is loaded before the first question. A second side joins the
+        conversation of the first."""
+        if isinstance(model, Path):
+            model = model.expanduser()
+            label = label or next((file.label for file in self._files or () if file.path == model), model.name)
         if side < len(self._conversations):
             self._conversations[side].close()
-        self._conversations[side:side + 1] = [Conversation(path, label or known or path.name)]
+        made = Conversation(model, label or model.title if isinstance(model, ChatTarget) else label)
+        if side:
+            made.follow(self._conversations[0])
+        self._conversations[side:side + 1] = [made]
         self._side = side
         self._draw()
+        if made.asks:
+            self.notify(safe(f"every question goes to {', '.join(filter(None, made.asks)) or 'a server'}, which may "
+                             "cost money; a chat keeps no account of that"), severity="warning", markup=False)
 
     def on_screen_suspend(self) -> None:
         """Another screen came to the front: the processes end. A window in front changes nothing."""
@@ -180,13 +191,12 @@ class ChatPage(Page):
     def _nothing(self, number: int) -> Content:
         """What an empty conversation says."""
         if number < len(self._conversations):
-            path = self._conversations[number].path
-            return shown(f"{path}\n\nThe model is loaded with the first question, in a process of its own.",
-                         "$foreground-muted")
+            place = self._conversations[number].place
+            return shown(f"{line(place, 300)}\n\nThe model is loaded with the first question.", "$foreground-muted")
         if self._files is None:
             return shown("looking for model files ...", "$foreground-muted")
         return shown(f"No run exported a model file yet. Press escape, then 9 for Export; or ctrl+o for the path of a "
-                     f"GGUF file.\n\n{_NOTE}", "$foreground-muted")
+                     f"GGUF file, or another model.\n\n{_NOTE}", "$foreground-muted")
 
     # ---- talking
 
@@ -208,6 +218,8 @@ class ChatPage(Page):
         self._ask_all(question)
 
     def _ask_all(self, question: str) -> None:
+        for conversation in self._conversations:
+            conversation.follow(self._conversations[self._side])
         for conversation in self._conversations:
             self._ask(conversation, question)
         self._draw()
@@ -261,7 +273,7 @@ class ChatPage(Page):
     def action_choose_file(self) -> None:
         """Pick the file of the chosen side."""
         side = self._side if self._conversations else 0
-        self._choose("Talk to", lambda path: self._open(side, Path(path), ""))
+        self._choose("Talk to", partial(self._open_named, side))
 
     def action_choose_second(self) -> None:
         """Open a second side, or close it."""
@@ -270,10 +282,27 @@ class ChatPage(Page):
             self._side = 0
             self._draw()
         elif self._conversations:
-            self._choose("Talk to a second file as well", lambda path: self._open(1, Path(path), ""))
+            self._choose("Talk to a second file as well", partial(self._open_named, 1))
         else:
             self.action_choose_file()
 
+    def _open_named(self, side: int, name: str) -> None:
+        """Talk to whom `name` means: one of the files, or anybody that the command line finds."""
+        if any(str(file.path) == name for file in self._files or ()):
+            self._open(side, Path(name), "")
+            return
+        self.ui.jobs.do(lambda: _found(self.ui.workspace, name), lambda target: self._open(side, target, ""),
+                        group=f"chat-target-{side}")
+
     def _choose(self, title: str, taken: Callable[[str], None]) -> None:
         choices = [(str(file.path), file.label, file.path.name) for file in self._files or ()]
-        self.ui.push_screen(Choose(title, choices, taken, typed="or the path of a GGUF file", note=_NOTE))
+        self.ui.push_screen(Choose(title, choices, taken, typed=_TYPED, note=_NOTE))
+
+
+def _found(workspace: Workspace, name: str) -> ChatTarget:
+    """Whom a typed name means."""
+    recipe, _, engine = name.rpartition(":")
+    if recipe.endswith(".toml"):
+        path = Path(recipe).expanduser()
+        return engine_target(load_recipe(path), path.resolve().parent, engine)
+    return chat_target(workspace, name)

@@ -1,17 +1,23 @@
-"""A conversation with one GGUF file, piece by piece, thinking told apart from the answer while it streams."""
+"""A conversation with a model, piece by piece, thinking told apart from the answer while it streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
+from localdistill.api.models.chat_targets import ChatTarget, gguf_target
+from localdistill.core.capabilities import require
 from localdistill.core.errors import EngineError, ModelFileError, UsageError
-from localdistill.core.events import Cancel, silent
+from localdistill.core.events import Cancel, Emit, silent
 from localdistill.core.records import Message, Reply, Request, Sampling, Status, content_id
 from localdistill.engines import ENGINES
+from localdistill.engines.base import Streaming
+from localdistill.modelfiles.shipped import resolve_path
+from localdistill.stages.context import build_member
 from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
 from localdistill.workspace.folder import check_file
 
@@ -39,13 +45,23 @@ class ChatPiece:
     is_thinking: bool
 
 
+class ChatEngine(Streaming, Protocol):
+    """An engine that can be talked to."""
+
+    def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
+        """See `Engine.answer`."""
+
+
 class ChatSession:
     """The turns so far and the engine that answers. Reasoning is not sent back in later turns. One thread talks, any
     other may call `stop`."""
 
-    def __init__(self, engine: object, title: str, sampling: Sampling, cancel: Cancel | None = None) -> None:
+    def __init__(self, engine: ChatEngine, title: str, sampling: Sampling, cancel: Cancel | None = None,
+                 thinks: bool | None = None) -> None:
+        """thinks: whether it is to think; None leaves it to its template."""
         self.engine = engine
         self.title = title
+        self.thinks = thinks
         self.sampling = sampling
         self.messages: list[Message] = []
         self.last: Reply | None = None
@@ -69,7 +85,8 @@ class ChatSession:
         messages = (*self.messages, Message("user", text))
         self._stopped.clear()
         self.last = None
-        return Request(content_id("chat", [[m.role, m.content] for m in messages]), messages, self.sampling)
+        return Request(content_id("chat", [[m.role, m.content] for m in messages]), messages, self.sampling,
+                       thinks=self.thinks)
 
     def _keep(self, text: str, reply: Reply) -> None:
         """Remember a turn. One without an answer (stopped while it thought, refused by the engine) is as if it had not
@@ -82,7 +99,7 @@ class ChatSession:
         """The whole reply to `text`; `ending` says what is wrong with it. Raises Cancelled, EngineError when the engine
         says nothing at all."""
         request = self._request(text)
-        replies: list[Reply] = list(self.engine.answer([request], silent, self.cancel))  # type: ignore[attr-defined]
+        replies: list[Reply] = list(self.engine.answer([request], silent, self.cancel))
         if not replies:
             self.cancel.check()
             raise EngineError(f"{self.title} did not answer", "ask again")
@@ -97,11 +114,32 @@ class ChatSession:
     def stream(self, text: str) -> Iterator[ChatPiece]:
         """The reply to `text` as it is written, tags removed; `last` holds the whole afterwards. After an error
         (EngineError: the conversation is too long) the conversation is as it was before the question."""
-        splitter = ThinkingSplitter()
-        for piece in self.engine.stream(self._request(text), self.cancel):  # type: ignore[attr-defined]
-            yield from splitter.feed(piece)
-        yield from splitter.end()
-        self._keep(text, self.engine.last_reply)  # type: ignore[attr-defined]
+        splitter, request = ThinkingSplitter(), self._request(text)
+        said = list[ChatPiece]()
+        for raw in self.engine.stream(request, self.cancel):
+            for piece in splitter.feed(raw):
+                said.append(piece)
+                yield piece
+        for piece in splitter.end():
+            said.append(piece)
+            yield piece
+        reply = self.engine.last_reply
+        if reply is None and not self.cancel.is_set():
+            raise EngineError(f"{self.title} did not answer", "ask again")
+        self._keep(text, reply or _so_far(request, said))
+
+
+def share_history(sessions: Sequence[ChatSession], of: int = 0) -> None:
+    """Let all of them remember what the one at the place `of` remembers, so that the next question finds them all in
+    the same conversation, and their answers can be compared."""
+    for session in sessions:
+        session.messages = list(sessions[of].messages)
+
+
+def _so_far(request: Request, said: Sequence[ChatPiece]) -> Reply:
+    """What came of a reply that was stopped before its engine could tell of it."""
+    thinking, answer = ("".join(piece.text for piece in said if piece.is_thinking is kind) for kind in (True, False))
+    return Reply(request.id, "truncated", thinking.strip(), answer.strip())
 
 
 class ThinkingSplitter:
@@ -152,22 +190,27 @@ class ThinkingSplitter:
 
 
 @contextmanager
-def open_chat(model: Path, max_tokens: int = 1024, temperature: float = 0.0, cancel: Cancel | None = None,
-              context_tokens: int = 0) -> Iterator[ChatSession]:
-    """A chat with the GGUF file `model`, which is loaded into a process of its own that ends with the context.
-    context_tokens: what the conversation may hold; 0 takes what the model was trained for, at most 4096.
+def open_chat(model: Path | ChatTarget, max_tokens: int = 1024, temperature: float = 0.0, cancel: Cancel | None = None,
+              emit: Emit = silent) -> Iterator[ChatSession]:
+    """A chat with a GGUF file, or with whom `chat_target` found; what it loads is let go with the context. emit: who is
+    told what the loading has to say.
 
-    `cancel` ends everything, loading too. Raises ModelFileError when the file is missing or damaged, Cancelled."""
-    if not model.is_file():
-        raise ModelFileError(f"{model} does not exist", "check the path of the model")
-    check_file(model, (cancel or Cancel()).check)
-    cls = ENGINES.load("llama_cpp")
-    engine = cls(cls.Options(model=str(model), parallel=1, processes=1, context_tokens=context_tokens))
+    `cancel` ends everything, loading too. Raises ModelFileError when a file is missing or damaged, UsageError for an
+    engine that cannot be talked to, Cancelled."""
+    target = model if isinstance(model, ChatTarget) else gguf_target(model)
     outside = cancel or Cancel()
+    if target.engine.use == "llama_cpp":
+        file = resolve_path(str(target.engine.options["model"]), target.base)
+        if not file.is_file():
+            raise ModelFileError(f"{file} does not exist", "check the path of the model")
+        check_file(file, outside.check)
+    engine = build_member(ENGINES, target.engine, target.base)
     try:
-        for _ in engine.answer((), silent, outside):
+        require(engine, {"generate", "stream"}, target.title)
+        for _ in engine.answer((), emit, outside):
             pass
         outside.check()
-        yield ChatSession(engine, model.name, Sampling(max_tokens=max_tokens, temperature=temperature), outside)
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+        yield ChatSession(engine, target.title, sampling, outside, target.thinks)
     finally:
         engine.close()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from localdistill.safety.children import output_of
 
 POSITIONS, VOCABULARY, WIDTH = 1024, 32_000, 256
 LAYERS, ROWS, LENGTH = 12, 6, 256
@@ -158,6 +158,14 @@ def base(side: str) -> int:
         return above({"whole": whole, "ours": ours}[side])
 
 
+def figure(what: str, side: str) -> int:
+    """One figure, of a process of its own."""
+    said = output_of([sys.executable, "-m", "benchmarks.mlx_memory", "--one", what, side], 600)
+    if said is None:
+        raise SystemExit(f"{what}, {side}: its process failed; run it alone: --one {what} {side}")
+    return int(said.split()[-1])
+
+
 def main() -> None:
     """Measure, or be one of the processes that do."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,9 +178,7 @@ def main() -> None:
     machine.describe(("mlx", "mlx-lm"))
     for what, sides in SIDES.items():
         for side in sides:
-            found = [int(subprocess.run([sys.executable, "-m", "benchmarks.mlx_memory", "--one", what, side],
-                                        check=True, capture_output=True, text=True).stdout.split()[-1])
-                     for _ in range(given.repeats)]
+            found = [figure(what, side) for _ in range(given.repeats)]
             machine.say(f"{what} ({WORDS[what]}), {side}: {statistics.median(found) / 1e6:.0f} MB "
                         f"({min(found) / 1e6:.0f} to {max(found) / 1e6:.0f})")
 

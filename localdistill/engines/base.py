@@ -50,14 +50,9 @@ class Engine(Protocol):
 
 
 class Streaming(Protocol):
-    """Of an engine that can `stream`: a reply while it is written."""
-
-    @property
-    def last_reply(self) -> Reply | None:
-        """The whole of what the last `stream` came to; None before its end."""
-
-    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
-        """Pieces of the raw reply text, reasoning and tags included. Raises EngineError."""
+    """Of an engine that can `stream`: pieces of the raw reply text, reasoning and tags included, then the whole."""
+    last_reply: Reply | None
+    def stream(self, request: Request, cancel: Cancel) -> Iterator[str]: ...
 
 
 @runtime_checkable

@@ -22,7 +22,6 @@ from localdistill.safety.files import free_bytes
 from localdistill.spending.ledger import SpendLedger
 from localdistill.spending.reading import NANO, read_ledger, state_spent
 from localdistill.workspace.folder import Workspace
-from localdistill.workspace.hub_pins import pinned
 from localdistill.workspace.run_folder import START_TIMEOUT_S, STATUS, RunFolder, RunStatus, list_runs
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def start(
     UsageError when the terms of use of a teacher are not accepted (see `localdistill.workspace.terms`), RecipeError
     with everything that these stages are known to fail on.
     """
+    from localdistill.workspace.hub_pins import pinned
     from localdistill.workspace.retiring import close_journals  # to look at runs needs no store
     from localdistill.workspace.terms import require
 

@@ -42,8 +42,7 @@ class Trainer(Protocol):
         """What a training on rows of up to `max_tokens` takes at least, and where it would run. Loads no library."""
 
     def held_base(self, student: Path) -> Mapping[str, object]:
-        """What decides how the base in the folder `student` is held, where it is made ready once and kept: the same
-        gives the same weights; `held` names it for people. Empty where it is used as it is stored."""
+        """What decides how the base in the folder `student` is held, where that is made once; `held` names it."""
 
     def hold_base(self, student: Path, folder: Path, emit: Emit, cancel: Cancel) -> None:
         """Make the base ready in the empty folder `folder`, where `held_base` says that there is something to make."""

@@ -298,7 +298,7 @@ async def test_the_screen_shows_it_copies_commands_and_opens_chat(exported: Path
         await until(pilot, lambda: app.screen.TITLE == "Chat")
         page: Any = app.screen
         await until(pilot, lambda: page._conversations)
-        assert page._conversations[0].path.name == "garden-full-trace-Q8_0.gguf"
+        assert page._conversations[0].model.name == "garden-full-trace-Q8_0.gguf"
 
 
 @piloted

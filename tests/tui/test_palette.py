@@ -59,7 +59,7 @@ async def test_runs_that_are_started_and_resumed_here_wait_for_power_once_that_w
     asked: list[str | None] = []
     run = RunFolder(tmp_path / "runs" / "x-1")
 
-    def started(*_: object, on_battery: str) -> RunFolder:
+    def started(*_: object, on_battery: str, **__: object) -> RunFolder:
         asked.append(on_battery)
         return run
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localdistill.core.records import Prompt
-from localdistill.graders.programs import defined_in, given_in
+from localdistill.graders.programs import called_in, defined_in, given_in
 from localdistill.safety.jail.running import Exam
 
 _SAME = """
@@ -93,15 +93,14 @@ def _source(prompt: Prompt, text: str) -> CodeTests:
 
 def _names(prompt: Prompt, tests: str) -> tuple[str, ...]:
     """What the program is to define: as the prompt says it, else what the original response or the question defines
-    and the tests speak of, else what the first assertion calls."""
+    and the tests speak of, else the first name that the tests call and that nobody else brings."""
     stated = prompt.metadata.get("entry_point")
     if isinstance(stated, str) and stated.isidentifier():
         return (stated,)
     spoken = set(re.findall(r"\w+", tests))
     if found := [name for name in _offered(prompt) if name in spoken]:
         return tuple(found)
-    called = re.search(r"^\s*assert\s+(?:not\s+|\()*(?:\w+\()*?(\w+)\(", tests, re.MULTILINE)
-    return (called[1],) if called else ()
+    return tuple(called_in(tests)[:1])
 
 
 def _offered(prompt: Prompt) -> list[str]:

@@ -4,6 +4,7 @@ what the question began. Reads text only; runs nothing."""
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import textwrap
 import warnings
@@ -63,6 +64,17 @@ def defined_in(text: str) -> list[str]:
     tree = _parsed(text)
     nodes = tree.body if tree is not None else []
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+
+
+def called_in(text: str) -> list[str]:
+    """Names that a piece of Python calls and that neither it nor the language brings, in order."""
+    tree = _parsed(text)
+    nodes = list(ast.walk(tree)) if tree is not None else []
+    brought = set(dir(builtins)) | {node.id for node in nodes if isinstance(node, ast.Name)
+                                    and not isinstance(node.ctx, ast.Load)} | set(defined_in(text))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    calls.sort(key=lambda node: (node.lineno, node.col_offset))
+    return [node.func.id for node in calls if isinstance(node.func, ast.Name) and node.func.id not in brought]
 
 
 def _of_blocks(blocks: list[_FencedBlock], given: str, names: Sequence[str]) -> Program | None:

@@ -43,6 +43,7 @@ def said(answer: str, tests: Any, question: str = "Write square(n).", metadata: 
     (CHECK, {"entry_point": "square"}, HUMANEVAL),
     (CHECK, {}, HUMANEVAL),
     ("assert square(3) == 9\nassert square(2) == 4\n", {}, "Write."),
+    (["assert abs(square(3) - 9) < 1e-6", "assert set([square(2)]) == {4}"], {}, "Write."),
     ("from solution import square\n\ndef test_three():\n    assert square(3) == 9\n\ndef test_two():\n"
      "    assert square(2) == 4\n", {}, "Write."),
     ({"fn_name": "square", "inputs": [[3], [2]], "outputs": [9, 4]}, {}, "Write."),

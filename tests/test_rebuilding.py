@@ -171,6 +171,7 @@ def test_what_a_clock_that_was_set_back_says_later_still_counts(
 # --- with and without a copy ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 def test_an_import_leaves_a_compressed_copy_unless_told_not_to(tmp_path: Path) -> None:
     workspace, file = Workspace(tmp_path), rows(tmp_path / "my rows.jsonl", 9)
     import_file(workspace, file)

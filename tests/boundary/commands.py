@@ -92,6 +92,7 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield from (("prompts", ("make", *call)) for call in (
         (TYPED, "--engine", TYPED), (str(place.rows), "--engine", TYPED), (str(place.rows),),
         ("--documents", TYPED, "--engine", "x.gguf")))
+    yield from (("prefetch", (str(recipe),)) for recipe in (place.recipe, place.broken, place.wrong, TYPED))
     yield from (("models", call) for call in ((), (str(place.student),), (str(place.broken_model),), (TYPED,)))
     yield from (("data", call) for call in _data_calls(place))
     yield from (("forget", (what, "--dry-run")) for what in ("b2:long", "b2:nothing", TYPED))

@@ -141,6 +141,7 @@ class HomePage(Page):
         steps.add_options([Option(_step(step.text, step.command)) for step in overview.next_steps])
         steps.highlighted = 0
         self._arrange()
+        self._say(self.ui.state)
         self._draw_chain(self.ui.state)
 
     def _unreadable(self, error: LocalDistillError) -> None:
@@ -180,11 +181,7 @@ class HomePage(Page):
     def show(self, state: AppState) -> None:
         """The chain follows the run that is watched; the list follows the runs."""
         self._draw_chain(state)
-        watched = state.watched
-        speaks = watched is not None and (watched.is_alive or self._seen is None or self._seen.overview.result is None)
-        self.query_one("#said-title").display = self.query_one(SaidLog).display = speaks
-        if watched is not None and speaks:
-            self.query_one(SaidLog).show(watched.said)
+        self._say(state)
         if state.runs == self._runs:
             return
         before, self._runs = self._runs, state.runs
@@ -196,6 +193,14 @@ class HomePage(Page):
         self._arrange()
         if before is not None and [r.state for r in before] != [r.state for r in state.runs]:
             self.action_refresh_overview()
+
+    def _say(self, state: AppState) -> None:
+        """What the followed run said, as long as it works, or where there is no result in place of it."""
+        watched, seen = state.watched, self._seen
+        speaks = watched is not None and (watched.is_alive or seen is None or seen.overview.result is None)
+        self.query_one("#said-title").display = self.query_one(SaidLog).display = speaks
+        if watched is not None and speaks:
+            self.query_one(SaidLog).show(watched.said)
 
     def _draw_chain(self, state: AppState) -> None:
         stages: list[tuple[str, str]]

@@ -28,6 +28,8 @@ NO_PARTS = {
     ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
     ("safety/frames.py", "_HEADER_BYTES"), ("safety/frames.py", "_WINDOW"), ("safety/frames.py", "_UNPACKED"),
     ("safety/secrets.py", "SHORTEST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
+    ("stages/first_rows.py", "MOST_LOOKED"), ("scorecard/result_text.py", "_OTHERS_PER_TABLE"),
+    ("jail/lines.py", "_CHUNK"),
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")
@@ -91,6 +93,7 @@ def test_no_constant_is_called_a_part() -> None:
         ("_batches.py", "WINDOW_BATCHES = 1"),  # the order of training is part of what it comes to
         ("paging.py", "PAGES_KEPT = 6"),  # how much is remembered, not how it is cut
         ("parquet_pages.py", "MOST_PAGE_BYTES = 1"),  # a page that claims more is refused
+        ("lines.py", "_CHUNK = 1"),  # what runs in the jail imports nothing that it need not
         ("context.py", "UBATCH_TOKENS = 5"),  # how llama.cpp cuts a call by itself
     }
 

@@ -30,6 +30,10 @@ class Borders:
     session_s: float = 0.12
     """After this long a session that reads or writes in pieces closes and a new one goes on: with the piece that is
     under way and the closing, nobody waits longer than 250 ms for one session."""
+    near_texts: int = 1000
+    """Texts whose MinHashes are made together."""
+    judged_prompts: int = 500
+    """Prompts that a label's judge is asked about together, gate by gate."""
     page_rows: int = 128
     """Rows of a page of traces."""
     frame_bytes: int = 1 << 18

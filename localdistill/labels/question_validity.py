@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.facts import About
 from localdistill.core.means import Means
 from localdistill.core.options import EngineName
@@ -34,8 +35,6 @@ _GATES: Mapping[str, str] = {
                 "no fault",
 }
 _LAST = re.compile(r"\W*(yes|no)\W*", re.IGNORECASE)
-_AT_ONCE = 500
-"""Prompts that go through the gates together."""
 
 
 class QuestionValidityLabel(Measures):
@@ -95,7 +94,7 @@ class QuestionValidityLabel(Measures):
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
         fresh = _each_once(prompt for prompt, _ in pairs)
-        while part := list(islice(fresh, _AT_ONCE)):
+        while part := list(islice(fresh, BORDERS.judged_prompts)):
             yield from self._through_gates({prompt.id: prompt for prompt in part}, means)
 
     def _through_gates(self, left: dict[str, Prompt], means: Means) -> Iterator[Fact]:

@@ -147,8 +147,9 @@ class _Reader:
         for key in of_the_stage.keys() & table.keys():
             self._say(f"{label}.{key}", "is filled in by the evaluation itself; take it out")
         rest = {key: value for key, value in table.items() if key not in of_the_stage}
+        filled_in = {key: value for key, value in of_the_stage.items() if key in options.model_fields}
         try:
-            checked = options.model_validate({**of_the_stage, **rest}).model_dump(mode="json")
+            checked = options.model_validate({**filled_in, **rest}).model_dump(mode="json")
         except ValidationError as error:
             self.add(label, error, set(options.model_fields) - of_the_stage.keys())
         else:

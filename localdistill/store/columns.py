@@ -62,9 +62,13 @@ class ViewColumn:
     """Short enough to stand in a list of traces."""
 
 
+_SEEN_AS = {"id": "trace_id", "tool_calls": "calls"}
+"""Columns of traces that the view calls otherwise: a prompt has an id too, and a grader is called `tool_calls`."""
+
+
 def _of_traces() -> dict[str, ViewColumn]:
-    """Every column of the traces under its own name, but for the id."""
-    found = {"trace_id" if name == "id" else name: ViewColumn(f"t.{name}", kind, not kind.is_long)
+    """Every column of the traces under its own name, but for those of `_SEEN_AS`."""
+    found = {_SEEN_AS.get(name, name): ViewColumn(f"t.{name}", kind, not kind.is_long)
              for name, kind in TRACE_TABLE.items()}
     return {**found, "raw": replace(found["raw"], sql=unpacked_sql("t.raw", "t.reasoning", "t.answer"))}
 

@@ -245,6 +245,7 @@ g.extracted AS extracted
     Migration("columns of what a person says", ()),
     # A turn of `messages` and `asked` is a list of two texts; one that has to do with tools has an object behind them.
     Migration("turns of tools", ()),
+    Migration("calls under a name that no grader has", ()),
 )
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+from localdistill.core.borders import BORDERS
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PERMUTATIONS, _BANDS = 128, 32
 """32 bands of 4: of two texts with a similarity of 0.7 all but 1 in 5,000 are found, of 0.5 still 7 of 8."""
 _SEED = 42
-BLOCK = 1000
-"""Texts whose MinHashes are made together."""
 
 
 class Candidates(Protocol):
@@ -39,7 +39,7 @@ class NearTexts:
         """For each text the earlier one that it is nearest to and their similarity, or None where it is near none, and
         later ones may be near it. A text without words is near nothing."""
         source = iter(texts)
-        while block := list(islice(source, BLOCK)):
+        while block := list(islice(source, BORDERS.near_texts)):
             shingles = [self._shingles(text) for text in block]
             first, self._count = self._count, self._count + len(block)
             for place, candidates in enumerate(self._index.take(first, shingles)):

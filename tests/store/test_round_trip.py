@@ -104,7 +104,8 @@ def test_every_field_of_a_trace_stands_in_the_view_and_in_json(
     store.add_traces([trace])
     [batch] = store.batches(VIEW_COLUMNS)
     [cells] = batch.to_pylist()
-    for record, names in ((trace, {"id": "trace_id"}), (trace.usage, {"estimated": "usage_estimated"})):
+    seen_as = {"id": "trace_id", "tool_calls": "calls"}
+    for record, names in ((trace, seen_as), (trace.usage, {"estimated": "usage_estimated"})):
         for part in fields(record):
             column = names.get(part.name, part.name)
             if column != "usage":

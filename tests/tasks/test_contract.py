@@ -1,6 +1,7 @@
 """What every task must do, for every name in the family's table, on the rows of its own samples."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,38 @@ def cls(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def path(cls: Any, tmp_path: Path) -> str:
     """Nine items: the first of its samples, each with a question of its own."""
-    sample = cls.samples()[0]
-    text = json.dumps(sample.rows[0])
+    text = json.dumps(cls.samples()[0].rows[0])
     file = tmp_path / "items.jsonl"
-    question = sample.questions[0]
-    assert text.count(json.dumps(question)[1:-1]) == 1, "a row says its question once"
-    file.write_text("\n".join(text.replace(json.dumps(question)[1:-1], json.dumps(own_question(cls, n))[1:-1])
+    stated = stated_question(cls)
+    assert text.count(json.dumps(stated)[1:-1]) == 1, "a row says its question once"
+    file.write_text("\n".join(text.replace(json.dumps(stated)[1:-1], json.dumps(numbered(stated, n))[1:-1])
                               for n in range(COUNT)))
     return str(file)
 
 
+def stated_question(cls: Any) -> str:
+    """What a row says of the question of the first sample: all of it, or what a task asks more of begins with it."""
+    sample = cls.samples()[0]
+    said = [value for value in strings_in(sample.rows[0]) if sample.questions[0].startswith(value) and value]
+    return max(said, key=len, default=sample.questions[0])
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """All texts in JSON data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(part)
+
+
+def numbered(question: str, number: int) -> str:
+    return f"{question} (number {number})"
+
+
 def own_question(cls: Any, number: int) -> str:
-    return f"{cls.samples()[0].questions[0]} (number {number})"
+    stated = stated_question(cls)
+    return str(cls.samples()[0].questions[0].replace(stated, numbered(stated, number), 1))
 
 
 def task_of(cls: Any, path: str, **options: Any) -> Any:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from localdistill.core.borders import BORDERS
 from localdistill.texts.near import NearTexts, similarity
 
 WORDS = [f"w{number}" for number in range(300)]
@@ -42,7 +43,7 @@ def test_what_is_kept_is_what_exact_similarity_keeps(without: bool, monkeypatch:
     else:
         pytest.importorskip("rensa")
     texts = corpus(3, 400)
-    monkeypatch.setattr("localdistill.texts.near.BLOCK", 64)
+    monkeypatch.setattr(BORDERS, "near_texts", 64)
     ours = [found is None for found in NearTexts(0.7, 3).look_through(texts)]
     theirs = exact(texts, 0.7, 3)
     both, either = (sum(a and b for a, b in zip(ours, theirs)), sum(a or b for a, b in zip(ours, theirs)))

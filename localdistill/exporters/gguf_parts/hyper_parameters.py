@@ -104,7 +104,7 @@ def read_hyper_parameters(folder: ModelFolder, used_tokens: int = 0) -> HyperPar
         raise ModelFileError(f"config.json: {said}, which llama.cpp does not compute",
                              "this student cannot be exported")
     used = used_tokens or folder.context_length
-    if folder.gguf_context_length < used:
+    if folder.window is not None and folder.gguf_context_length < used:
         raise ModelFileError(f"config.json: texts of {used} tokens are read through a sliding window of {folder.window}"
                              ", which llama.cpp does not compute for this family",
                              f"set student.max_tokens to at most {folder.window}, or use a student without a window")

@@ -152,8 +152,9 @@ def test_a_real_training_goes_on_after_a_kill_with_smaller_pieces(tmp_path: Path
     run = start(Workspace(tmp_path), parse_recipe(text), text, tmp_path, "train")
 
     def training() -> psutil.Process | None:
-        found = next((tmp_path / "artifacts").glob("adapter/.building-*/checkpoints/step-*"), None)
-        children = psutil.Process(run.status().data["pid"]).children() if found else []
+        found = (tmp_path / "artifacts").glob("adapter/.building-*/checkpoints/step-*")
+        is_saved = any(path.suffix != ".partial" for path in found)
+        children = psutil.Process(run.status().data["pid"]).children() if is_saved else []
         return children[0] if children else None
 
     wait_for(lambda: training() is not None, 300)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from localdistill.core.means import Ask, Means
+from localdistill.core.means import PART, Ask, Means
 from localdistill.core.options import EngineName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Sampling, Trace
@@ -98,7 +98,7 @@ class JudgeGrader(JudgesTraces):
             return
         open_ones: dict[str, _Open] = {}
         for reply in ask(self._requests(chain(first, source), open_ones)):
-            trace_id, _, order = reply.request_id.rpartition("/")
+            trace_id, _, order = reply.request_id.rpartition(PART)
             one = open_ones[trace_id]
             one.heard[int(order)] = _heard(reply, swapped=order == "1")
             if len(one.heard) == 2:
@@ -124,12 +124,12 @@ class JudgeGrader(JudgesTraces):
         requests, expected = list[Request](), dict[str, bool]()
         for place, (right, prompt) in enumerate(known):
             for is_right, text in ((True, right), (False, known[(place + 1) % len(known)][0])):
-                name = f"known {place} {is_right}"
+                name = f"{prompt.id}{PART}known {place} {is_right}"
                 expected[name] = is_right
-                requests += [self._request(f"{name}/{order}", prompt, text, order) for order in (0, 1)]
+                requests += [self._request(f"{name}{PART}{order}", prompt, text, order) for order in (0, 1)]
         heard: dict[str, list[Heard]] = {}
         for reply in ask(requests):
-            name, _, order = reply.request_id.rpartition("/")
+            name, _, order = reply.request_id.rpartition(PART)
             heard.setdefault(name, []).append(_heard(reply, swapped=order == "1"))
         right_of = sum(heard.get(name) == ["yes" if is_right else "no"] * 2 for name, is_right in expected.items())
         return _Agreement(len(expected), right_of)
@@ -150,7 +150,7 @@ class JudgeGrader(JudgesTraces):
         for prompt, trace in pairs:
             open_ones[trace.id] = _Open(len(trace.answer) / max(1, len(self._right_text(prompt))))
             for order in (0, 1):
-                yield self._request(f"{trace.id}/{order}", prompt, trace.answer, order)
+                yield self._request(f"{trace.id}{PART}{order}", prompt, trace.answer, order)
 
     def _request(self, id: str, prompt: Prompt, text: str, order: int) -> Request:
         shown = [("text 1", self._right_text(prompt)), ("text 2", text)]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.facts import About
-from localdistill.core.means import Means
+from localdistill.core.means import PART, Means
 from localdistill.core.options import EngineName
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.prompt_kinds import guessed_kind_of
@@ -103,7 +103,7 @@ class QuestionValidityLabel(Measures):
             votes: dict[str, list[bool | None]] = {}
             asked = (request for prompt in left.values() for request in self._requests(prompt, rule))
             for reply in means.ask["judge"](asked):
-                votes.setdefault(reply.request_id.rpartition("/")[0], []).append(_vote(reply))
+                votes.setdefault(reply.request_id.rpartition(PART)[0], []).append(_vote(reply))
             for prompt_id, said in votes.items():
                 heard = [vote for vote in said if vote is not None]
                 for_it = sum(heard)
@@ -127,7 +127,7 @@ class QuestionValidityLabel(Measures):
                 "line of your reply is YES or NO alone.")
         for vote in range(self.options.votes):
             sampling = Sampling(max_tokens=self.options.max_tokens, temperature=0.7 if self.options.votes > 1 else 0.0)
-            yield Request(f"{prompt.id}/{vote}", (Message("user", text),), sampling, vote)
+            yield Request(f"{prompt.id}{PART}{vote}", (Message("user", text),), sampling, vote)
 
     def _fact(self, prompt_id: str, value: float | None, reason: str, shares: Mapping[str, float]) -> Fact:
         return Fact(prompt_id, self.name, self.version, kind=self.kind, value=value, metrics=dict(shares),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.core.means import Means
+from localdistill.core.means import PART, Means
 from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Trace
 from localdistill.core.samples import asks
 from localdistill.graders.judge import JudgeGrader
@@ -45,6 +45,8 @@ def judged(model: Model, answers: Callable[[Prompt], str], count: int = 10, **op
     facts = list(grader.facts(iter(pairs), asked(model, seen)))
     assert sorted(fact.subject_id for fact in facts) == sorted(trace.id for _, trace in pairs)
     assert len({request.id for request in seen}) == len(seen)
+    assert {request.id.partition(PART)[0] for request in seen} <= {one for prompt, trace in pairs
+                                                                   for one in (prompt.id, trace.id)}, "forgetting asks"
     return facts, len(seen)
 
 

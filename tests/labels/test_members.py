@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localdistill.core.means import Means
+from localdistill.core.means import PART, Means
 from localdistill.core.records import Fact, Prompt, Reply, Request, Trace
 from localdistill.core.samples import answers, asks
 from localdistill.labels import LABELS
@@ -70,6 +70,7 @@ def test_questions_go_through_the_gates_together_and_stop_at_the_first_that_they
     failed = facts[prompts[1].id]
     assert failed.reason.startswith("fails 'consistent'") and "complete" not in failed.metrics
     assert len(seen) == 3 * 4 + 2
+    assert {request.id.partition(PART)[0] for request in seen} == {prompt.id for prompt in prompts}, "forgetting asks"
 
 
 def test_votes_decide_a_gate_and_one_that_says_neither_counts_only_where_it_could_turn_it() -> None:

@@ -20,8 +20,6 @@ from localdistill.graders.programs import Program, program_in
 from localdistill.safety.jail.cells import Confinement, JailRefused, Limits, require_level
 from localdistill.safety.jail.running import examine, look_at_jail, run_script
 
-_SHOWN_CHARS = 200
-
 
 class CodeGrader(JudgesTraces):
     """The `code` grader, for Python. Safe to call from several threads."""

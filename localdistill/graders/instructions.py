@@ -77,27 +77,21 @@ class InstructionsGrader(JudgesTraces):
             reply = reply.strip().strip("*_`\"'").strip()
         stated = prompt.metadata.get("constraints") or ()
         if not stated:
-            return self._grade(trace, None, "the prompt has no constraints")
+            return self.verdict(trace, None, "the prompt has no constraints")
         try:
             instructions = [Instruction.read(one) for one in _listed(stated)]
         except InputError as error:
-            return self._grade(trace, None, f"cannot be judged: {error.message}")
+            return self.verdict(trace, None, f"cannot be judged: {error.message}")
         kept = [one.holds(reply) for one in instructions]
         loosely = [strictly or one.holds_loosely(reply) for one, strictly in zip(instructions, kept, strict=True)]
         metrics = _metrics(len(kept), sum(kept), sum(loosely))
         score = metrics[self.options.verdict]
         if not reply.strip():
-            return self._grade(trace, score, "the answer is empty", metrics)
+            return self.verdict(trace, score, "the answer is empty", metrics=metrics)
         broken = [f"{one}{' but not loosely' if also else ''}"
                   for one, strictly, also in zip(instructions, kept, loosely, strict=True) if not strictly]
         reason = f"broken: {'; '.join(broken)}" if broken else f"all {len(kept)} constraints hold"
-        return self._grade(trace, score, reason[:_LONGEST_REASON], metrics, reply.strip()[:200])
-
-    def _grade(self, trace: Trace, score: float | None, reason: str, metrics: Mapping[str, float] | None = None,
-               extracted: str = "") -> Fact:
-        note = "" if trace.status in ("complete", "length") else f" (status {trace.status})"
-        return Fact(trace.id, self.name, self.version, value=score, passed=None if score is None else score >= 1,
-                    metrics=metrics or {}, reason=reason + note, extracted=extracted)
+        return self.verdict(trace, score, reason[:_LONGEST_REASON], reply.strip(), metrics)
 
 
 def _listed(stated: Any) -> Iterable[object]:

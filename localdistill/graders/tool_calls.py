@@ -21,7 +21,6 @@ from localdistill.graders.base import JudgesTraces
 from localdistill.templates.written_calls import WrittenCall, written_calls
 
 KEY, TOOLS = "calls", "tools"
-_SHOWN_CHARS = 200
 _MAY_BE_LEFT_OUT = ""
 
 

@@ -13,7 +13,7 @@ from localdistill.core.means import Means, Need
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import LabelSample, answers, asks
-from localdistill.labels.base import Measures
+from localdistill.labels.base import Measures, each_once
 from localdistill.texts.near import NearTexts
 
 
@@ -47,10 +47,6 @@ class NearDuplicatesLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
         chosen, names, same = self.options, list[str](), dict[int, float]()
@@ -65,9 +61,6 @@ class NearDuplicatesLabel(Measures):
 
 def _questions(pairs: Iterable[tuple[Prompt, Trace]], names: list[str]) -> Iterator[str]:
     """The question of each prompt, once; its id is added to `names`."""
-    seen: set[str] = set()
-    for prompt, _ in pairs:
-        if prompt.id not in seen:
-            seen.add(prompt.id)
-            names.append(prompt.id)
-            yield prompt.question
+    for prompt in each_once(pairs):
+        names.append(prompt.id)
+        yield prompt.question

@@ -52,10 +52,6 @@ class PassRateLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker. Rewritten answers are not the teacher's and count for nothing."""
         by_prompt: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))

@@ -52,10 +52,6 @@ class PerplexityLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker. A trace without the text that is to be scored has no value and costs nothing."""
         empty: list[str] = []

@@ -11,7 +11,7 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.prompt_kinds import guessed_kind_of
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import LabelSample, answers, asks
-from localdistill.labels.base import Measures
+from localdistill.labels.base import Measures, each_once
 
 
 class PromptKindLabel(Measures):
@@ -37,11 +37,7 @@ class PromptKindLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
-        for prompt_id, kind in {prompt.id: guessed_kind_of(prompt) for prompt, _ in pairs}.items():
-            yield Fact(prompt_id, self.name, self.version, kind=self.kind, value=kind)
+        for prompt in each_once(pairs):
+            yield Fact(prompt.id, self.name, self.version, kind=self.kind, value=guessed_kind_of(prompt))

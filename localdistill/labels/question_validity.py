@@ -19,7 +19,7 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.prompt_kinds import guessed_kind_of
 from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Sampling, Trace
 from localdistill.core.samples import LabelSample, answers, asks
-from localdistill.labels.base import Measures
+from localdistill.labels.base import Measures, each_once
 from localdistill.texts.quoting import quoted
 
 _GATES: Mapping[str, str] = {
@@ -93,7 +93,7 @@ class QuestionValidityLabel(Measures):
 
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
-        fresh = _each_once(prompt for prompt, _ in pairs)
+        fresh = each_once(pairs)
         while part := list(islice(fresh, BORDERS.judged_prompts)):
             yield from self._through_gates({prompt.id: prompt for prompt in part}, means)
 
@@ -132,14 +132,6 @@ class QuestionValidityLabel(Measures):
     def _fact(self, prompt_id: str, value: float | None, reason: str, shares: Mapping[str, float]) -> Fact:
         return Fact(prompt_id, self.name, self.version, kind=self.kind, value=value, metrics=dict(shares),
                     reason=reason)
-
-
-def _each_once(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id not in seen:
-            seen.add(prompt.id)
-            yield prompt
 
 
 def _vote(reply: Reply) -> bool | None:

@@ -50,10 +50,6 @@ class RepetitionLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker."""
         for _, trace in pairs:

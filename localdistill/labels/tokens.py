@@ -42,10 +42,6 @@ class TokensLabel(Measures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def applies(self, prompt: Prompt) -> bool:
-        """Always."""
-        return True
-
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker. UsageError without a tokenizer."""
         count = means.count

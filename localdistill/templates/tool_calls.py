@@ -60,13 +60,19 @@ def _objects(value: object) -> list[Any]:
     return found or [None]
 
 
+def _unfolded(value: object) -> object:
+    """JSON text as what it says, None where it is none; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
 def call_in(item: object) -> ToolCall | None:
     """The call that `item` is, also as JSON text; None when it names no tool."""
-    if isinstance(item, str):
-        try:
-            item = json.loads(item)
-        except (ValueError, RecursionError):
-            return None
+    item = _unfolded(item)
     if not isinstance(item, Mapping):
         return None
     inner = item.get("function")
@@ -81,11 +87,7 @@ def call_in(item: object) -> ToolCall | None:
 
 def definitions_in(value: object) -> tuple[ToolDefinition, ...] | None:
     """The tools that `value` defines: a list, one, or the JSON text of them; None when it holds something else."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else []
-        except (ValueError, RecursionError):
-            return None
+    value = [] if isinstance(value, str) and not value.strip() else _unfolded(value)
     items = value if isinstance(value, list) else [value]
     found = [definition_in(item) for item in items]
     return None if None in found else tuple(one for one in found if one is not None)
@@ -97,10 +99,7 @@ def definition_in(item: object) -> ToolDefinition | None:
     if isinstance(item, str):
         if re.fullmatch(r"[\w.-]{1,64}", item):
             return {"type": "function", "function": {"name": item}}
-        try:
-            item = json.loads(item)
-        except (ValueError, RecursionError):
-            return None
+        item = _unfolded(item)
     if not isinstance(item, Mapping):
         return None
     inner = item.get("function")

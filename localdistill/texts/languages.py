@@ -115,11 +115,12 @@ class Told:
 
 def language_of(text: str) -> Told:
     """The language that most of `text` is in."""
-    return _told(_SYMBOLS.sub(" ", _ends_of(text)))
+    plain = _SYMBOLS.sub(" ", _ends_of(text))
+    return _told(plain, _letters(plain))
 
 
-def _told(text: str) -> Told:
-    letters = _letters(text)
+def _told(text: str, letters: Mapping[str, int]) -> Told:
+    """letters: of `text`, as `_letters` counts them."""
     total = sum(letters.values())
     if not total:
         return Told(UNKNOWN)
@@ -172,7 +173,7 @@ def share_elsewhere(text: str, code: str) -> float:
         letters = _letters(line)
         count = sum(letters.values())
         total += count
-        told = _told(line).code if count >= _LEAST_LETTERS else UNKNOWN
+        told = _told(line, letters).code if count >= _LEAST_LETTERS else UNKNOWN
         if told not in (UNKNOWN, code):
             elsewhere += count
             continue

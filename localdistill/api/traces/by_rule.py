@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from localdistill.graders.rules import RuleName
+from localdistill.store.columns import quoted
 from localdistill.store.pages import readers
 from localdistill.store.verdict_counts import VerdictCount, verdict_counts
 from localdistill.workspace.folder import Workspace
@@ -32,4 +33,4 @@ def rules_in(reason: str) -> Mapping[str, str]:
 
 def with_rules(rules: str) -> str:
     """The condition on a trace (as `browse` takes it) that its verdict was made by these rules."""
-    return f"starts_with(grade_reason, '{rules.replace(chr(39), chr(39) * 2)}:')"
+    return f"starts_with(grade_reason, {quoted(f'{rules}:')})"

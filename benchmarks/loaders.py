@@ -15,27 +15,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import machine
-from localdistill import Fact, Message, Prompt, Store, Trace, Workspace, export_data, shipped_path
+from localdistill import export_data, shipped_path
 from localdistill.safety.children import output_of
+from tests.odd_texts import filled
 
-TEXTS = ("plain", "line\u2028separated\x85", "NUL \x00 and \ufeff", "<think>not a thought</think>", "🙂 é \ufdd0")
 LAYOUTS = {"trl": ("messages", "prompt_completion", "preference"), "llama-factory": ("sharegpt", "alpaca"),
            "axolotl": ("messages", "sharegpt", "alpaca", "preference")}
-
-
-def filled(root: Path) -> Workspace:
-    """A right and a wrong answer to every question."""
-    place = Workspace(root)
-    store = Store(place.store_path)
-    prompts = [Prompt((*([Message("system", "Be brief.")] if n % 2 else []), Message("user", f"{text} {n}?")),
-                      metadata={"level": n if n % 2 else str(n)}) for n, text in enumerate(TEXTS)]
-    store.add_prompts(prompts)
-    traces = [Trace(f"b2:{n}-{right}", one.id, "imported", "m", f"so {one.question}" * (n % 2), f"it is {n} {right}")
-              for n, one in enumerate(prompts) for right in (True, False)]
-    store.add_traces(traces)
-    store.add_facts(Fact(one.id, "exact", value=float(one.id.endswith("True")), passed=one.id.endswith("True"))
-                    for one in traces)
-    return place
 
 
 def main() -> None:

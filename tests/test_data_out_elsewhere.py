@@ -9,27 +9,14 @@ import pytest
 
 from localdistill import Workspace, data_layouts, export_data
 from localdistill.core.errors import UsageError
-from localdistill.core.records import Fact, Message, Prompt, Trace
-from localdistill.store import Store
+from tests.odd_texts import filled
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model
-
-TEXTS = ("plain", "line\u2028separated\x85", "NUL \x00 and \ufeff", "<think>not a thought</think>", "🙂 é \ufdd0")
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A right and a wrong answer to every question, with metadata of other types in every row."""
-    place = Workspace(tmp_path / "ws")
-    store = Store(place.store_path)
-    prompts = [Prompt((*([Message("system", "Be brief.")] if n % 2 else []), Message("user", f"{text} {n}?")),
-                      metadata={"level": n if n % 2 else str(n)}) for n, text in enumerate(TEXTS)]
-    store.add_prompts(prompts)
-    traces = [Trace(f"b2:{n}-{right}", one.id, "imported", "m", f"so {one.question}" * (n % 2), f"it is {n} {right}")
-              for n, one in enumerate(prompts) for right in (True, False)]
-    store.add_traces(traces)
-    store.add_facts(Fact(one.id, "exact", value=float(one.id.endswith("True")), passed=one.id.endswith("True"))
-                    for one in traces)
-    return place
+    return filled(tmp_path / "ws")
 
 
 @pytest.mark.slow

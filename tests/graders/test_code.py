@@ -11,8 +11,9 @@ import pytest
 from localdistill.core.means import Means
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders.code import CodeGrader
-from localdistill.safety.jail.cells import Cell, Confinement, JailRefused, require_level
+from localdistill.safety.jail.cells import Cell, Confinement, JailRefused
 from localdistill.safety.jail.running import look_at_jail
+from tests.jails import need_jail
 
 SQUARE = "```python\ndef square(n):\n    return n * n\n```"
 CHECK = "METADATA = {}\n\n\ndef check(candidate):\n    assert candidate(3) == 9\n    assert candidate(-2) == 4\n"
@@ -21,11 +22,7 @@ HUMANEVAL = 'def square(n: int) -> int:\n    """ Return n times n.\n    >>> squa
 
 @pytest.fixture(scope="module", autouse=True)
 def jail() -> None:
-    """Without a jail nothing is run: what is said then has a test of its own."""
-    try:
-        require_level(look_at_jail(), 1)
-    except JailRefused as error:
-        pytest.skip(error.message)
+    need_jail()
 
 
 def said(answer: str, tests: Any, question: str = "Write square(n).", metadata: Mapping[str, Any] | None = None,

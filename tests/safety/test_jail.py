@@ -19,6 +19,7 @@ from localdistill.safety.jail import cells
 from localdistill.safety.jail.cells import Cell, Confinement, JailRefused, Limits, require_level
 from localdistill.safety.jail.running import Exam, ExamResult, examine, look_at_jail, run_script
 from localdistill.safety.jail.system_calls import filter_program
+from tests.jails import need_jail
 from tests.safety.attacks import ATTACKS, SQUARES
 
 SQUARE = "def answer(n):\n    return n * n\n"
@@ -27,11 +28,7 @@ LIMITS = Limits(timeout_s=20)
 
 @pytest.fixture(scope="module", autouse=True)
 def jail() -> None:
-    """A jail, or no tests: what happens without one has tests of its own."""
-    try:
-        require_level(look_at_jail(), 1)
-    except JailRefused as error:
-        pytest.skip(error.message)
+    need_jail()
 
 
 def put(program: str, *parts: str, names: tuple[str, ...] = ("answer",), before: str = "") -> ExamResult:

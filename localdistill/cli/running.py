@@ -120,7 +120,7 @@ def _say_finished(folder: Any, place: Any) -> None:
             output.data("\n" + result_to_text(run_result(place, folder.id)), end="")
         except LocalDistillError as error:  # what it made is there all the same
             output.talk(f"its result cannot be shown: {error.message}")
-    if "export" in folder.request()["stages"] and any(made.files for made in exports_of(place, folder.id)):
+    if "export" in folder.request()["stages"] and any(made.for_chat for made in exports_of(place, folder.id)):
         is_here = Workspace.find(None).root == place.root
         output.talk("chat with it:")
         output.data(f"localdistill chat {folder.id}" + ("" if is_here else f" -w {shlex.quote(str(place.root))}"))

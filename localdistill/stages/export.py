@@ -16,7 +16,7 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
 from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ADAPTER_SUFFIX, ExportJob
+from localdistill.exporters.base import ExportJob, is_model_file
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
@@ -66,8 +66,7 @@ def run(context: StageContext) -> None:
         context.note(f"arm '{arm}' was trained {len(trained)} times: this is that of seed {contestant.seed}")
     card = _card(context, contestant, cards)
     artifact = _artifact(context, contestant, card)
-    files = sorted(name for name in artifact.manifest["files"] if name.endswith(".gguf")
-                   and not name.endswith(ADAPTER_SUFFIX))
+    files = sorted(filter(is_model_file, artifact.manifest["files"]))
     context.note(f"arm '{arm}': " + ", ".join(files))
     measured = MeasuredForms(())
     if MEASURED_FILE in artifact.manifest["files"]:

@@ -32,6 +32,7 @@ from localdistill.stages.context import build_tasks
 from localdistill.stages.outputs import ExportOutput, read_output, write_output
 from tests.tui import prepared
 from tests.tui.driving import piloted, until
+from tests.tui.garden import copied
 from tui.app import LocalDistillApp
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
@@ -225,6 +226,20 @@ def test_every_form_stands_beside_the_base(exported: Path) -> None:
     told = CliRunner().invoke(cli, ["exports", "-w", str(exported)]).stdout
     assert "pantry_guard (guard)" in told and "points against the base, better" in told
     assert told.count(" against the base, ") == 2 + len(made.scores)
+
+
+def test_an_adapter_is_listed_and_nobody_is_sent_to_talk_to_it(tmp_path: Path) -> None:
+    from localdistill import Workspace
+
+    root = copied(tmp_path)
+    (artifact,) = (one for one in Workspace(root).list_artifacts() if one.kind == "export")
+    (artifact.path / "garden-full-trace-lora.gguf").write_bytes(bytes(10))
+    (artifact.path / "garden-full-trace-Q8_0.gguf").unlink()
+    write_manifest(artifact.path, read_manifest(artifact.path))
+    (made,) = exports_of(Workspace(root))
+    assert [file.path.name for file in made.files][-1] == "garden-full-trace-lora.gguf"
+    assert {file.quant for file in made.for_chat} == {"F16", "Q4_K_M"}
+    assert not any("lora" in command for _, command in made.commands)
 
 
 def test_what_an_older_run_did_not_record_is_said(tmp_path: Path) -> None:

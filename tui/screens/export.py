@@ -176,7 +176,7 @@ class ExportPage(Page):
     def action_chat(self) -> None:
         """Open Chat with the best file."""
         made = self._made
-        if made is None or not made.files:
+        if made is None or not made.for_chat:
             self.notify("there is no file to talk to yet", markup=False)
             return
         self.ui.go("chat", file=made.for_chat[0].path)

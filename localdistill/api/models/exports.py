@@ -12,6 +12,7 @@ from typing import Literal
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
+from localdistill.exporters.base import is_model_file
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
@@ -114,8 +115,10 @@ class Exported:
 
     @property
     def for_chat(self) -> tuple[ExportedFile, ...]:
-        """The files, the one that a chat should open first: eight bits lose nothing that is heard, then the largest."""
-        return tuple(sorted(self.files, key=lambda file: (file.quant != "Q8_0", -file.size_bytes)))
+        """The models among the files, the one that a chat should open first: eight bits lose nothing that is heard,
+        then the largest."""
+        models = (file for file in self.files if is_model_file(file.path.name))
+        return tuple(sorted(models, key=lambda file: (file.quant != "Q8_0", -file.size_bytes)))
 
     def anywhere(self, command: str) -> str:
         """One of `commands` as it can be typed in any folder."""
@@ -166,7 +169,7 @@ def model_to_chat(workspace: Workspace, name: str = "last") -> Path:
     for made in _exports(workspace, "" if name == "last" else name, None):
         if made.state == "damaged":
             raise _damaged(made.run, "; ".join(made.why))
-        if made.files:
+        if made.for_chat:
             try:
                 check_file(made.for_chat[0].path)
             except LocalDistillError as error:
@@ -194,7 +197,7 @@ def chat_files(workspace: Workspace) -> list[ChatFile]:
             found.setdefault(file.path, ChatFile(file.path, f"{made.run} {made.arm} {file.quant}"))
         if made.state == "damaged":
             place = made.folder or workspace.runs / made.run
-            for path in sorted(place.glob(f"*{_SUFFIX}")) or [place]:
+            for path in sorted(path for path in place.glob(f"*{_SUFFIX}") if is_model_file(path.name)) or [place]:
                 found.setdefault(path, ChatFile(path, f"{made.run} {made.arm} is damaged: {'; '.join(made.why)}"))
     for folder in reversed(list_runs(workspace.runs)):
         try:
@@ -339,9 +342,10 @@ def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tu
 
 def _commands(artifact: Artifact, files: Sequence[ExportedFile]) -> Iterator[tuple[str, str]]:
     """One command per use, with the file that is the best trade: Q8_0 where there is one."""
-    if not files:
+    models = [file for file in files if is_model_file(file.path.name)]
+    if not models:
         return
-    best = min(files, key=lambda file: (file.quant != "Q8_0", file.size_bytes))
+    best = min(models, key=lambda file: (file.quant != "Q8_0", file.size_bytes))
     name = shlex.quote(best.path.name)
     yield "talk", f"localdistill chat {name}"
     if _MODELFILE in artifact.manifest["files"]:

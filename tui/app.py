@@ -288,9 +288,9 @@ class LocalDistillApp(App[None]):
         target = rest.split(" ")[0]
         if verb in ("run", "evaluate", "export"):
             name, *options = shlex.split(rest)
-            given = dict(zip(options[::2], options[1::2], strict=False))
-            seeds = [f"train.seeds={given['--seeds']}"] if "--seeds" in given else []
-            chosen = [value for option, value in zip(options[::2], options[1::2], strict=False) if option == "--set"]
+            said = list(zip(options[::2], options[1::2], strict=False))
+            chosen = [value for option, value in said if option == "--set"]
+            seeds = [f"train.seeds={value}" for option, value in said if option == "--seeds"]
             self.start_recipe(name, [*chosen, *seeds], until="" if verb == "run" else verb)
         elif verb == "attach":
             self.attach(target)

@@ -38,7 +38,7 @@ def items(
 
     place = workspace_of(workspace)
     if item:
-        _show_one(place, run_id, run_items(place, run_id, task), item, arm, against, as_json)
+        _show_one(place, run_id, run_items(place, run_id, task, item=item), item, arm, against, as_json)
         return
     found = run_items(place, run_id, task, arm, cause or ())
     if as_json:
@@ -58,20 +58,19 @@ def _show_one(place: Workspace, run_id: str, found: list[AnsweredItem], item: st
               as_json: bool) -> None:
     from localdistill import UsageError, answers_differ, nearest_rows
 
-    mine = [one for one in found if one.prompt_id.startswith(item) or one.prompt_id == item]
-    if not mine:
+    if not found:
         raise UsageError(f"no item of this evaluation begins with '{item}'",
                          "`localdistill items --arm base` lists them")
-    if len({one.prompt_id for one in mine}) > 1:
+    if len({one.prompt_id for one in found}) > 1:
         raise UsageError(f"'{item}' begins several items", "give more of its id")
-    near = nearest_rows(place, run_id, mine[0].question)
-    shown = [one for one in mine if not arm or one.contestant in (arm, against)]
+    near = nearest_rows(place, run_id, found[0].question)
+    shown = [one for one in found if not arm or one.contestant in (arm, against)]
     if as_json:
         output.data_json({"answers": [dataclasses.asdict(one) for one in shown],
                           "near": [dataclasses.asdict(one) for one in near]})
         return
-    output.data(mine[0].question or mine[0].prompt_id)
-    output.data(f"reference: {mine[0].reference or '-'}")
+    output.data(found[0].question or found[0].prompt_id)
+    output.data(f"reference: {found[0].reference or '-'}")
     for one in shown:
         taken = f", taken: {one.extracted}" if one.extracted else ""
         output.data(f"\n{one.contestant}, seed {one.seed}: {one.cause}{taken}, {one.answer_tokens} tokens")

@@ -52,11 +52,6 @@ class HubDataset:
         """What its rows come from, whatever the revision."""
         return f"{PREFIX}{self.repository}/{file.name}"
 
-    @property
-    def size_bytes(self) -> int:
-        """Of all files whose size is known."""
-        return sum(file.size_bytes or 0 for file in self.files)
-
 
 @dataclass(frozen=True)
 class HubAddress:

@@ -84,13 +84,14 @@ def _parquet(path: Path, columns: Mapping[str, Shape]) -> Iterator[Put]:
             nonlocal held
             if strange := row.keys() - columns.keys():
                 raise ValueError(f"the layout does not say that its rows have a column '{min(strange)}'")
-            clean = without_lone_surrogates({name: _ENCODE(value) if columns[name] == "json" and value is not None
-                                             else value for name, value in row.items()})
+            encoded = {name: _ENCODE(value) if columns[name] == "json" and value is not None else value
+                       for name, value in row.items()}
+            clean = without_lone_surrogates(encoded)
             waiting.append(clean)
             held += len(repr(clean))
             if len(waiting) >= BORDERS.imported_rows or held >= BORDERS.imported_chars:
                 flush()
-            return bool(without_lone_surrogates(dict(row)) != row)
+            return bool(clean != encoded)
 
         yield put
         flush()

@@ -25,7 +25,7 @@ MAX_RANK = 1024
 _MOST_ALPHA = 1_000_000
 _AGAIN, _OTHER = "get the adapter again", "use it with the student that it was trained on"
 _PREFIX = "base_model.model."
-_FITTED_TO = "localdistill_fitted_to"
+FITTED_TO = "localdistill_fitted_to"
 """Key of adapter_config.json that other programs read over."""
 _LAYER = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<side>[AB])\.weight")
 _ROWS = re.compile(r"base_model\.model\.(?P<layer>model\.embed_tokens|lm_head)\."
@@ -46,7 +46,7 @@ def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: in
         "inference_mode": True, "use_rslora": False, "use_dora": False, "trainable_token_indices": rows,
     }
     if fitted_to:
-        config[_FITTED_TO] = fitted_to
+        config[FITTED_TO] = fitted_to
     kept = {name: tensor.float().cpu() for name, tensor in sorted(tensors.items())}
     plan = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in kept.items()]
     write_tensors(folder / "adapter_model.safetensors", plan, kept.__getitem__)
@@ -81,7 +81,7 @@ class AdapterFolder:
         rank, alpha = _checked_config(config, file)
         tensors = read_header(folder / "adapter_model.safetensors")
         adapter = cls(folder, alpha / rank, rank, _checked_tokens(config, file, student), tensors,
-                      str(config.get(_FITTED_TO) or ""))
+                      str(config.get(FITTED_TO) or ""))
         adapter._check_tensors(rank, student)
         return adapter
 
@@ -151,9 +151,9 @@ class AdapterFolder:
         if layer in self.layers:
             down, up = self.factors(layer)
             return (weight.float() + self.scaling * (up[first:last] @ down)).to(weight.dtype)
-        rows = self.rows(layer) if layer in ("model.embed_tokens", "lm_head") else None
         here = [place for place, token in enumerate(self.token_ids) if first <= token < last]
-        if rows is None or not here:
+        rows = self.rows(layer) if here and layer in ("model.embed_tokens", "lm_head") else None
+        if rows is None:
             return weight
         merged = weight.clone()
         merged[[self.token_ids[place] - first for place in here]] = rows[here].to(weight.dtype)

@@ -46,8 +46,9 @@ class AppleChip:
         return self.generation >= BFLOAT16_SINCE
 
 
-def _run(command: Sequence[str]) -> str:
-    return (output_of(list(command), _ASK_S) or b"").decode("utf-8", "replace").strip()
+def said_by(command: Sequence[str], timeout_s: float = _ASK_S) -> str:
+    """What a small program of the system prints; empty where it is not there or takes longer."""
+    return (output_of(list(command), timeout_s) or b"").decode("utf-8", "replace").strip()
 
 
 def is_apple_silicon() -> bool:
@@ -55,7 +56,7 @@ def is_apple_silicon() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
-def find_chip(run: Run = _run) -> AppleChip | None:
+def find_chip(run: Run = said_by) -> AppleChip | None:
     """The chip, on Apple silicon; None elsewhere."""
     if not is_apple_silicon():
         return None
@@ -69,7 +70,7 @@ def find_chip(run: Run = _run) -> AppleChip | None:
 
 
 @lru_cache(maxsize=1)
-def mlx_answers(run: Run = _run) -> bool:
+def mlx_answers(run: Run = said_by) -> bool:
     """Whether mlx can be imported on this Mac: without Metal that has ended the process, so another one tries it."""
     return run([sys.executable, "-c", "import mlx.core; print(mlx.core.default_device())"]) != ""
 

@@ -67,6 +67,7 @@ STUDENTS = (
     UsualStudent("32B", 32_800_000_000, 64, 5120, 152_064),
 )
 USUAL_TOKENS = 2048
+"""Rows of a training, unless told otherwise: the default of `student.max_tokens`."""
 
 
 @dataclass(frozen=True)

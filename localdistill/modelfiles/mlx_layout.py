@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localdistill.modelfiles.adapter import FITTED_TO
+
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
@@ -67,7 +69,7 @@ class MlxLayout:
         config: dict[str, Any] = {"fine_tune_type": "lora", "num_layers": self.layers, "lora_parameters": {
             "rank": self.rank, "scale": self.scale, "dropout": self.dropout, "keys": sorted(keys)}}
         if self.fitted_to:
-            config["localdistill_fitted_to"] = self.fitted_to
+            config[FITTED_TO] = self.fitted_to
         folder.mkdir(parents=True, exist_ok=True)
         mx.save_safetensors(str(folder / WEIGHTS), {name: mx.contiguous(value) for name, value in arrays.items()})
         (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))

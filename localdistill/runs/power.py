@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from localdistill.modelfiles.apple import is_apple_silicon
-from localdistill.safety.children import output_of
+from localdistill.modelfiles.apple import is_apple_silicon, said_by
 
 OnBattery = Literal["go", "pause"]
 PMSET = "/usr/bin/pmset"
@@ -20,7 +19,7 @@ _ASK_S = 5.0
 
 
 def _run(command: Sequence[str]) -> str:
-    return (output_of(list(command), _ASK_S) or b"").decode("utf-8", "replace")
+    return said_by(command, _ASK_S)
 
 
 def on_battery(run: Callable[[Sequence[str]], str] = _run) -> bool | None:

@@ -157,6 +157,7 @@ class Supervisor:
         self.power = power or Power("pause" if request.get("on_battery") == "pause" else "go")
         self.child: Process | None = None
         self.stop_now = False
+        self._here: dict[str, bool] = {}
 
     def main(self) -> int:
         """The exit code of the run."""
@@ -270,16 +271,22 @@ class Supervisor:
         if slept_s := self.power.slept_s():
             recorder.take(Noted(f"the machine slept for {slept_s / 60:,.0f} min (or its clock was set); the run goes "
                                 "on", stage=stage))
-        if self.power.must_wait() and not self.run.pause_asked() and computes_here(self.recipe, stage):
+        if self.power.must_wait() and not self.run.pause_asked() and self._computes_here(stage):
             self.run.set_pause(True)
             recorder.take(Warned(f"on battery: '{stage}' stops at its next safe point, and goes on by itself when "
                                  "mains power is back", f"localdistill cancel {self.run.id}, then localdistill resume "
                                  f"{self.run.id} --on-battery go", stage=stage))
 
+    def _computes_here(self, stage: str) -> bool:
+        """See `computes_here`; worked out once, as it is asked several times a second."""
+        if stage not in self._here:
+            self._here[stage] = computes_here(self.recipe, stage)
+        return self._here[stage]
+
     def _wait_for_power(self, stage: str, recorder: Recorder) -> None:
         """Return when `stage` may work, or somebody asked to stop."""
         waits = False
-        while self.power.must_wait() and not self.run.cancel_asked() and computes_here(self.recipe, stage):
+        while self.power.must_wait() and not self.run.cancel_asked() and self._computes_here(stage):
             if not waits:
                 waits = True
                 recorder.wait_for("mains power")
@@ -325,8 +332,10 @@ class Supervisor:
         event = None
         with contextlib.suppress(ValueError):
             event = event_from_json(json.loads(line))
-        pauses = self.run.pause_asked() and not self.run.cancel_asked()
-        if event is None or (isinstance(event, Failed) and event.exit_code == 130 and pauses):
+        if event is None:
+            return False
+        if isinstance(event, Failed) and event.exit_code == 130 and self.run.pause_asked() \
+                and not self.run.cancel_asked():
             return False
         recorder.take(event)
         return isinstance(event, Failed)

@@ -11,6 +11,7 @@ from typing import Literal
 from localdistill.scorecard.building import SEEDS_FOR_FORMATS
 from localdistill.scorecard.card import ScoreCard
 from localdistill.scorecard.model_selection import ArmStanding, Standing, choose_arm, standings_of
+from localdistill.scorecard.paper import signed
 
 Outcome = Literal["better", "harm", "cannot tell", "worse", "not compared"]
 _MOST_TIMES = 20
@@ -160,11 +161,11 @@ def _figures(standing: Standing) -> str:
     low, high = standing.interval or (0.0, 0.0)
     p = "" if standing.p_adjusted is None else (
         ", p < 0.001" if standing.p_adjusted < 0.001 else f", p {standing.p_adjusted:.3f}")
-    return f"{scores}{_points(standing)} points ({100 * low:+.1f} to {100 * high:+.1f}{p})"
+    return f"{scores}{_points(standing)} points ({signed(low)} to {signed(high)}{p})"
 
 
 def _points(standing: Standing) -> str:
-    return f"{100 * (standing.difference or 0.0):+.1f}"
+    return signed(standing.difference or 0.0)
 
 
 def _unclear(standing: Standing) -> str:
@@ -178,7 +179,7 @@ def _kept(others: Sequence[Standing]) -> str:
     guards = [standing for standing in others if standing.is_guard]
     if not guards:
         return "No guard was run: what it cost elsewhere is not known."
-    said = ", ".join(f"{one.task} {_points(one)}, at worst {100 * one.interval[0]:+.1f}" for one in guards
+    said = ", ".join(f"{one.task} {_points(one)}, at worst {signed(one.interval[0])}" for one in guards
                      if one.interval is not None)
     return f"The guards hold ({said} points)."
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.records import FactScope, Prompt, Trace
@@ -14,9 +13,6 @@ from localdistill.store.pages import rows_at
 from localdistill.store.reading import pick, rows_query, sweep
 from localdistill.store.rows import PROMPT_COLUMNS, TRACE_COLUMNS, prompt_of, trace_of_row
 from localdistill.store.session import Sessions
-
-if TYPE_CHECKING:
-    pass
 
 TEXT_AT_ONCE = 4 << 20
 """Characters of traces that are held at once, about."""

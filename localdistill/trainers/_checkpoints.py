@@ -72,6 +72,11 @@ def find_checkpoint(folder: Path, fingerprint: str) -> FoundCheckpoints:
     return FoundCheckpoints(None, others)
 
 
+def newest_name(folder: Path) -> str:
+    """The name of the newest checkpoint in `folder`, whole or not; empty where there is none."""
+    return next((path.name for path in _folders(folder)), "")
+
+
 def _folders(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if path.suffix != ".partial"), reverse=True)
 

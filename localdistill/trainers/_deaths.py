@@ -11,6 +11,7 @@ from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.safety.files import atomic_write_text
+from localdistill.trainers._checkpoints import newest_name
 
 _FILE = "running.json"
 END_OTHERS = ('end other programs and resume; else use a smaller student, shorter rows, or fewer bits '
@@ -56,7 +57,7 @@ def lower_after_deaths(output: Path, for_memory: bool) -> Iterator[Running]:
     anything, and the second counts. LocalDistillError when the student itself did not fit.
     """
     file = output / _FILE
-    before, place = _read(file), _newest(output)
+    before, place = _read(file), newest_name(output / "checkpoints")
     left = _Left(place)
     if before is not None:
         if for_memory and not before.is_loaded:
@@ -71,10 +72,6 @@ def lower_after_deaths(output: Path, for_memory: bool) -> Iterator[Running]:
         yield Running(file, left)
     finally:
         file.unlink(missing_ok=True)
-
-
-def _newest(output: Path) -> str:
-    return max((path.name for path in (output / "checkpoints").glob("step-*") if path.suffix != ".partial"), default="")
 
 
 def _read(file: Path) -> _Left | None:

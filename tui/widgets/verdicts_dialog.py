@@ -12,33 +12,18 @@ from textual.widgets import Static
 from localdistill import VerdictCount, grading_rules, verdicts_by_rule, with_rules
 from tui.text import line, shown
 from tui.widgets.dialogs import Dialog
-from tui.widgets.paged_table import Cell, Column, PagedTable
+from tui.widgets.paged_table import Cell, Column, ListRows, PagedTable
 
 COLUMNS = (Column("grader", 14), Column("rules", 0), Column("right", 8, right=True), Column("wrong", 8, right=True),
            Column("undecided", 10, right=True), Column("changed", 12, right=True, from_width=90))
 
 
-class VerdictLines:
-    """Counts as rows of the table."""
-
-    def __init__(self, counts: Sequence[VerdictCount]) -> None:
-        self._counts = counts
-
-    @property
-    def count(self) -> int:
-        """Lines."""
-        return len(self._counts)
-
-    def cells(self, index: int) -> Sequence[Cell] | None:
-        """One line as cells."""
-        one = self._counts[index]
-        changed = f"+{one.now_right:,} -{one.not_right_any_more:,}" if one.now_right or one.not_right_any_more else ""
-        counts = ((one.right, "good"), (one.wrong, "bad"), (one.undecided, "warn"))
-        return ((f"{one.grader}@{one.version}", "muted"), (one.rules or "-", ""),
-                *((f"{count:,}", kind if count else "muted") for count, kind in counts), (changed, "warn"))
-
-    def seen(self, first: int, last: int) -> None:
-        """All are there."""
+def verdict_cells(one: VerdictCount) -> Sequence[Cell]:
+    """One line of the table."""
+    changed = f"+{one.now_right:,} -{one.not_right_any_more:,}" if one.now_right or one.not_right_any_more else ""
+    counts = ((one.right, "good"), (one.wrong, "bad"), (one.undecided, "warn"))
+    return ((f"{one.grader}@{one.version}", "muted"), (one.rules or "-", ""),
+            *((f"{count:,}", kind if count else "muted") for count, kind in counts), (changed, "warn"))
 
 
 class VerdictsDialog(Dialog[None]):
@@ -73,7 +58,7 @@ class VerdictsDialog(Dialog[None]):
         for table in self.query("#verdicts").results(PagedTable):  # none once the window is closed
             total = sum(one.right + one.wrong + one.undecided for one in counts)
             self.query_one("#verdicts-title", Static).update(shown(f"{total:,} verdicts by rule", "bold"))
-            table.show(VerdictLines(counts))
+            table.show(ListRows([verdict_cells(one) for one in counts]))
             self._explain(0)
 
     def on_paged_table_moved(self, event: PagedTable.Moved) -> None:

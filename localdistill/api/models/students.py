@@ -14,13 +14,11 @@ from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
+from localdistill.modelfiles.hardware import USUAL_TOKENS, Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.trainers import TRAINERS
 from localdistill.trainers.base import Trainer
 
-USUAL_TOKENS = 2048
-"""Rows of a training, unless told otherwise: the default of `student.max_tokens`."""
 _WINDOWED = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 8, "vocab_size": 9,
              "sliding_window": 2, "use_sliding_window": True, "max_window_layers": 0}
 """Of a config.json in which whatever can have a window has one."""

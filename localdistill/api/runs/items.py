@@ -62,18 +62,19 @@ class NearRow:
 
 
 def run_items(workspace: Workspace, run: str = "last", task: str = "", contestant: str = "",
-              causes: Sequence[str] = ()) -> list[AnsweredItem]:
+              causes: Sequence[str] = (), item: str = "") -> list[AnsweredItem]:
     """What was answered in `run`, by task, contestant and seed in the order of its recipe; narrowed to one `task`, one
-    `contestant`, some `causes`. UsageError when the run has no such answers, LocalDistillError when they are
-    damaged."""
+    `contestant`, some `causes`, items whose id begins with `item`. UsageError when the run has no such answers,
+    LocalDistillError when they are damaged."""
     folder = RunFolder.open(workspace.runs, run)
     made = _made(folder)
     _require(task, [one.task for one in made], "task", folder)
     _require(contestant, [one.contestant for one in made], "contestant", folder)
     questions, references = items_asked(folder)
     wanted = [one for one in made if task in ("", one.task) and contestant in ("", one.contestant)]
-    found = (_item(one, item, questions, references) for one in wanted for item in _answers(workspace, folder, one))
-    return [item for item in found if not causes or item.cause in causes]
+    found = (_item(one, answer, questions, references) for one in wanted
+             for answer in _answers(workspace, folder, one) if answer.prompt_id.startswith(item))
+    return [one for one in found if not causes or one.cause in causes]
 
 
 def answers_of_run(workspace: Workspace, folder: RunFolder) -> Iterator[tuple[AnswersMade, tuple[ItemResult, ...]]]:

@@ -158,7 +158,7 @@ class Architecture:
             "num_key_value_heads": int(config.get("num_key_value_heads") or heads),
             "head_dim": head_size(config), "rms_norm_eps": float(config.get("rms_norm_eps", 1e-6)),
             "vocab_size": int(config["vocab_size"]),
-            "max_position_embeddings": int(config.get("max_position_embeddings") or _SMALLEST_CONTEXT),
+            "max_position_embeddings": stated_context(config),
             "attention_bias": bool(config.get("attention_bias")), "mlp_bias": bool(config.get("mlp_bias")),
             "rope_theta": rope.base, "rope_traditional": False, "rope_scaling": rope.to_mlx(),
             "tie_word_embeddings": bool(config.get("tie_word_embeddings")), "layer_types": None,

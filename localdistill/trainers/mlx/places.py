@@ -11,6 +11,7 @@ from localdistill.modelfiles.apple import find_chip
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
 from localdistill.modelfiles.mlx_models import group_size, import_mlx, mlx_dtype, require_mlx
+from localdistill.trainers._targets import require_targets
 from localdistill.trainers.mlx.options import MlxOptions
 
 MICRO_TOKENS = 4096
@@ -33,14 +34,7 @@ def check_student_files(options: MlxOptions, student: Path, max_tokens: int, har
         raise ModelFileError(f"{folder.path}: rows of {max_tokens} tokens look back through a window of "
                              f"{limit}, which mlx-lm does not compute for this kind of student",
                              f'set student.max_tokens to at most {limit}, or train.use = "torch_lora"')
-    found = {name.removesuffix(".weight").rpartition(".")[2] for name in folder.tensors if name.endswith(".weight")}
-    layers = folder.kind.linear_layers
-    wanted = layers if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
-    absent = [name for name in wanted if name not in found]
-    if len(absent) == len(wanted) or (absent and options.targets != "all-linear"):
-        there = ", ".join(name for name in layers if name in found) or "none that can be trained"
-        raise ModelFileError(f"{folder.path} has no layers named {', '.join(absent)}",
-                             f"it has {there}; say which in train.targets")
+    require_targets(folder, options.targets)
     if options.quantization != "none":
         group_size(folder)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import MissingExtra, ModelFileError, UsageError
+from localdistill.core.errors import MissingExtra, UsageError
 from localdistill.core.events import Emit, Warned
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.trainers._targets import require_targets
 from localdistill.trainers.torch.options import TorchOptions
 
 if TYPE_CHECKING:
@@ -31,14 +32,7 @@ def check_student_files(options: TorchOptions, student: Path, hardware: Hardware
     for package in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra.of("train", package)
-    found = {name.removesuffix(".weight").rpartition(".")[2] for name in folder.tensors if name.endswith(".weight")}
-    layers = folder.kind.linear_layers
-    wanted = layers if options.targets == "all-linear" else [name.strip() for name in options.targets.split(",")]
-    absent = [name for name in wanted if name not in found]
-    if len(absent) == len(wanted) or (absent and options.targets != "all-linear"):
-        there = ", ".join(name for name in layers if name in found) or "none that can be trained"
-        raise ModelFileError(f"{folder.path} has no layers named {', '.join(absent)}",
-                             f"it has {there}; say which in train.targets")
+    require_targets(folder, options.targets)
     place = hardware.place(options.device)
     if options.device.startswith("cuda") and place.gpu is None:
         raise UsageError(f'train.device = "{options.device}": {place.unused or "there is no such GPU"}',

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import pyte
+
 from tests.helpers import REPO
 
 KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "shift+tab": "\x1b[Z", "up": "\x1b[A", "down": "\x1b[B",
@@ -26,6 +28,9 @@ KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "shift+tab": "\x1b[Z", "up
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[()][A-Z0-9]|.)", re.DOTALL)
 
+_BEYOND_PYTE = re.compile(rb"\x1b\[[<=>][0-9;]*[A-Za-z]")
+"""Sequences of newer terminals, whose ends pyte would draw as text."""
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*)?\Z")
 _LETTERS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|.", re.DOTALL)
 
 
@@ -50,6 +55,9 @@ class Terminal:
         os.close(slave)
         self.output = bytearray()
         """All that the program wrote."""
+        self._screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self._screen)
+        self._drawn = 0
 
     def __enter__(self) -> Terminal:
         return self
@@ -112,6 +120,7 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         """Change the terminal's size."""
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen.resize(rows, columns)
         os.kill(self.process.pid, signal.SIGWINCH)
 
     def read(self, wait_s: float) -> bool:
@@ -144,6 +153,24 @@ class Terminal:
                 raise AssertionError(f"waited in vain for {wanted!r}; the last of it: {self.text(since)[-2000:]!r}")
             self.read(0.1)
 
+    @property
+    def screen(self) -> str:
+        """What a person sees now: the program writes only what changes, so that what it wrote may be a part of it."""
+        new = bytes(self.output[self._drawn:])
+        if unfinished := _UNFINISHED.search(new):
+            new = new[:unfinished.start()]
+        self._drawn += len(new)
+        self._stream.feed(_BEYOND_PYTE.sub(b"", new))
+        return "\n".join(self._screen.display)
+
+    def until_shown(self, *texts: str, timeout_s: float = 60.0) -> None:
+        """Read until all these texts stand on the screen."""
+        self.wait_until(lambda: all(text in self.screen for text in texts), f"{texts} on the screen", timeout_s)
+
+    def until_gone(self, text: str, timeout_s: float = 60.0) -> None:
+        """Read until a text stands nowhere on the screen."""
+        self.wait_until(lambda: text not in self.screen, f"the end of '{text}'", timeout_s)
+
     def wait_for(self, text: str, timeout_s: float = 60.0) -> None:
         """Read until `text` was written."""
         self.until(text, timeout_s=timeout_s)
@@ -152,7 +179,7 @@ class Terminal:
         """Read until a condition, called `what`, holds; the program may end meanwhile."""
         deadline = time.monotonic() + timeout_s
         while not holds():
-            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.text()[-2000:]!r}"
+            assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.screen}"
             self.read(0.05) or time.sleep(0.01)
 
     def go(self, key: str, title: str) -> None:

@@ -45,9 +45,9 @@ def test_text_after_tab_and_enter_lands_in_the_next_field_of_a_form(terminal: Te
     terminal.go("e", "Recipe")
     for number, gap_s in enumerate(FORM_GAPS_S):
         file = tmp_path / f"r{number}.toml"
-        since = len(terminal.output)
+        terminal.until_shown(f"r{len(FORM_GAPS_S) - 1}.toml")
         terminal.press("home", *[DOWN] * number, ENTER)
-        terminal.until("A whole chain", since)
+        terminal.until_shown("A whole chain")
         terminal.settle(0.2)
         url, model = f"http://h{number}", f"x{number}"
         terminal.type(DOWN * 3 + ENTER + TAB + f"w{number}" + TAB * 2 + url + TAB * 2 + model + BACK * 2 + "/v1" + SAVE,
@@ -57,9 +57,8 @@ def test_text_after_tab_and_enter_lands_in_the_next_field_of_a_form(terminal: Te
         teacher = made[0] if isinstance(made, list) else made
         assert {key: teacher.get(key) for key in ("use", "name", "base_url", "model")} == {
             "use": "openai_compatible", "name": f"w{number}", "base_url": f"{url}/v1", "model": f"m{model}"}, gap_s
-        since = len(terminal.output)
         terminal.press("escape")
-        terminal.until("r0.toml", since)
+        terminal.until_gone("A whole chain")
         terminal.settle(0.2)
 
 
@@ -70,6 +69,7 @@ def test_text_after_the_key_that_opens_a_window_lands_in_its_fields(terminal: Te
         variable, host = f"ACE_KEY_{number}", f"x{number}.example.org"
         terminal.type("a" + variable + TAB + host + ENTER, gap_s)
         terminal.wait_until(lambda host=host: host in stored(tmp_path), f"an approval with gaps of {gap_s} s")
+        terminal.until_gone("Allow a variable to a host")
         terminal.settle(0.2)
     assert sorted((key.name, key.host) for key in list_keys() if key.source == "approved") == [
         (f"ACE_KEY_{number}", f"x{number}.example.org") for number in range(len(GAPS_S))]
@@ -78,24 +78,21 @@ def test_text_after_the_key_that_opens_a_window_lands_in_its_fields(terminal: Te
 def test_a_key_is_never_on_the_screen_however_it_comes(terminal: Terminal, tmp_path: Path) -> None:
     terminal.go("2", "Teachers")
     terminal.until("deepseek")
-    since = len(terminal.output)
     terminal.type("k" + SECRET)
-    terminal.until("Keep an API key", since)
-    terminal.until("•" * len(SECRET), since)
+    terminal.until_shown("Keep an API key", "•" * len(SECRET))
     terminal.press("escape")
     for way in ("pasted", "typed"):
-        since = len(terminal.output)
+        terminal.until_gone("Keep an API key")
+        terminal.settle(0.3)
         terminal.type("k" + BACK * 2)
-        terminal.until("Keep an API key", since)
+        terminal.until_shown("Keep an API key")
         terminal.settle(0.3)
         if way == "pasted":
             terminal.paste(SECRET + "\n")
         else:
             terminal.type(SECRET)
-        terminal.until("taken as the key", since)
-        terminal.until("•" * len(SECRET), since)
+        terminal.until_shown("taken as the key", "•" * len(SECRET))
         terminal.press("escape")
-        terminal.settle(0.3)
     assert SECRET not in terminal.text() and "plum4711plum" not in terminal.text()
     assert SECRET not in stored(tmp_path)
 

@@ -12,11 +12,12 @@ from localdistill.core.errors import InputError, MissingExtra
 from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.base import ADAPTER_SUFFIX, ExportJob
+from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
 from localdistill.exporters.gguf_parts.writer import rotated
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.gguf_files import ADAPTER_SUFFIX
 from localdistill.safety.files import writing
 
 if TYPE_CHECKING:

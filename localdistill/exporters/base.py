@@ -17,15 +17,6 @@ Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
 """Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
 
 
-ADAPTER_SUFFIX = "-lora.gguf"
-"""How a file ends that holds an adapter, which runs beside a base and not by itself."""
-
-
-def is_model_file(name: str) -> bool:
-    """Whether an exported file of this name is a model to talk to."""
-    return name.endswith(".gguf") and not name.endswith(ADAPTER_SUFFIX)
-
-
 @dataclass(frozen=True)
 class ExportJob:
     """What is exported. Nothing written may hold an absolute path, a user, a host or a private address."""

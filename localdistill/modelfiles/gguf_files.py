@@ -14,6 +14,8 @@ from localdistill.modelfiles.gguf_claims import Value
 from localdistill.modelfiles.gguf_header import GgufHeader, read_header
 from localdistill.safety.files import sha256_file
 
+ADAPTER_SUFFIX = "-lora.gguf"
+"""How an exported file ends that holds an adapter, which runs beside a base and not by itself."""
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_PARTS = 1_000
 _OF_PICTURES = frozenset({"clip", "mmproj"})
@@ -30,6 +32,11 @@ _KINDS = {
     "encoder": ("an embedding model, which turns text into vectors and writes none",
                 "name an instruct model: Qwen3, Llama, Mistral and their kin"),
 }
+
+
+def is_model_file(name: str) -> bool:
+    """Whether an exported file of this name is a model to talk to."""
+    return name.endswith(".gguf") and not name.endswith(ADAPTER_SUFFIX)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
 from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob, is_model_file
+from localdistill.exporters.base import ExportJob
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.gguf_files import is_model_file
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
 from localdistill.scorecard import Choice, ScoreCard, ScoreCards, Standing, cautions, choose_arm, standings_of
 from localdistill.stages.benchmarking import Contestant

@@ -12,8 +12,8 @@ from typing import Literal
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
-from localdistill.exporters.base import is_model_file
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
+from localdistill.modelfiles.gguf_files import is_model_file
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import Standing, cautions
 from localdistill.stages.outputs import ExportOutput, is_due, read_output

@@ -38,7 +38,7 @@ def test_an_arm_that_gains_and_whose_guards_hold_is_the_result() -> None:
     assert found.next is not None and found.next.command == "run mine.toml --seeds 3"
     assert [row.name for row in found.rows] == ["base", "a", "b"]
     text = result_to_text(found)
-    assert "1 min 01 s" in text and "+28.0 (+" in text and "holds" in text
+    assert "1 min 01 s" in text and "+28.0 (+" in text and "holds" in text and "p < 0.0001 better" in text
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from localdistill.core.durations import duration_text
 from localdistill.scorecard.model_selection import Standing
-from localdistill.scorecard.paper import WIDTH, markdown_table, percent, signed, table, wrapped
+from localdistill.scorecard.paper import WIDTH, markdown_table, p_text, percent, signed, table, wrapped
 from localdistill.scorecard.result import Result, ResultRow
 
 _VERDICTS = {"better": "better", "worse": "WORSE", "cannot tell": "cannot tell", "not compared": "not compared"}
@@ -68,6 +68,8 @@ def result_notes(result: Result) -> list[str]:
     """What must be known beside the table."""
     notes = [f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked"
              for row in result.rows if row.stopped_early]
+    if any(row.standing is not None and row.standing.p_adjusted is not None for row in result.rows):
+        notes.append("Intervals speak of one comparison each; verdicts follow p, adjusted by Holm over all arms.")
     margins = [one.margin for row in result.rows for one in row.others if one.margin is not None]
     if margins:
         notes.append(f"A guard holds when the whole interval of its difference lies above {-100 * margins[0]:g} "
@@ -81,7 +83,8 @@ def _against(standing: Standing) -> str:
     if standing.interval is None:
         return "not compared"
     low, high = standing.interval
-    return f"{signed(standing.difference or 0.0)} ({signed(low)} to {signed(high)}) {_VERDICTS[standing.verdict]}"
+    p = "" if standing.p_adjusted is None else f" p {p_text(standing.p_adjusted)}"
+    return f"{signed(standing.difference or 0.0)} ({signed(low)} to {signed(high)}){p} {_VERDICTS[standing.verdict]}"
 
 
 def _elsewhere(standing: Standing) -> str:

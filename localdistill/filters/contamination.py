@@ -32,7 +32,7 @@ class ContaminationFilter(Chooses):
     """The `contamination` filter."""
 
     name = "contamination"
-    version = 2
+    version = 3
     needs: ClassVar[frozenset[Need]] = frozenset({"items"})
     columns: Sequence[str] = ("question", "reasoning", "answer")
 
@@ -45,9 +45,10 @@ class ContaminationFilter(Chooses):
         """Length of the word runs that are compared, in words."""
         threshold: float = Field(default=THRESHOLD, gt=0, le=1)
         """Share of an item's word runs that makes a question count as holding it; 1 means all of them."""
-        close: int = Field(default=3, ge=0)
+        close: int = Field(default=5, ge=0)
         """How many shorter runs of words and marks a question may not share with one item: what was changed a little is
-        found by it, and questions after the same pattern. Fewer finds more, 5 is stricter evidence; 0 looks at none."""
+        found by it, and questions after the same pattern. Runs that many items have do not count, those in drawings
+        only where they are 13 long. 3 finds more, and takes more turns of phrase for items; 0 looks at none."""
         close_ngram: int = Field(default=8, ge=2, le=100)
         """Length of those runs, in words and marks."""
         gold: int = Field(default=8, ge=0)

@@ -10,9 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 NGRAM = 13
 THRESHOLD = 0.5
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
-_COMMON, _COMMON_SHARE = 6, 0.01
-"""An n-gram that more of the items have is how such items are written, not what one of them says."""
+_WORD_OR_MARK = re.compile(r"[^\W_]+|[^\w\s]|_")
+_COMMON, _COMMON_SHARE = 4, 0.01
+"""An n-gram that more of the items have is how such items are written, not what one of them says. How many of the
+training texts have it says nothing: a leaked item may stand there in many variants."""
+_FIGURES = ((r"\[asy\]", r"\[/asy\]"), (r"\\begin\{tikzpicture\}", r"\\end\{tikzpicture\}"), (r"<svg\b", r"</svg>"))
+_FIGURE = re.compile("|".join(f"{begin}(?:(?!{begin}).)*?{end}" for begin, end in _FIGURES), re.DOTALL | re.IGNORECASE)
+"""A drawing from its beginning to its end; one that never ends is text."""
 
 
 def words_of(text: str, mask_numbers: bool = False, marks: bool = False) -> tuple[str, ...]:
@@ -33,8 +37,10 @@ class ItemIndex:
     def __init__(self, items: Iterable[str], ngram: int = NGRAM, threshold: float = THRESHOLD,
                  mask_numbers: bool = False, least: int = 0) -> None:
         """An item is held by a text that has a share `threshold` of its word n-grams; with `least` above 0, by one that
-        has so many of its n-grams of words and marks, those left out that many of the items have in common."""
+        has so many of its n-grams of words and marks, those left out that many of the items have in common. What draws
+        a figure is written in few phrases, so only runs of `NGRAM` count there."""
         self._ngram, self._threshold, self._mask, self._least = ngram, threshold, mask_numbers, least
+        self._drawn = False
         self._sizes: list[int] = []
         self._by_gram: dict[int, list[int]] = {}
         self._by_words: dict[tuple[str, ...], list[int]] = {}
@@ -47,7 +53,7 @@ class ItemIndex:
     def add(self, item: str) -> None:
         """One more item, behind the others."""
         index, words = len(self._sizes), self._words(item)
-        grams = ngrams_of(words, self._ngram)
+        grams = self._grams(item, words)
         self._sizes.append(len(grams))
         if words:
             self._by_words.setdefault(words, []).append(index)
@@ -93,11 +99,23 @@ class ItemIndex:
     def _words(self, text: str) -> tuple[str, ...]:
         return words_of(text, self._mask, bool(self._least))
 
+    def _grams(self, item: str, words: Sequence[str]) -> set[int]:
+        """The n-grams by which an item is found."""
+        figures = _FIGURE.findall(item) if self._least else ()
+        if not figures:
+            return ngrams_of(words, self._ngram)
+        self._drawn = True
+        grams = [ngrams_of(self._words(part), self._ngram) for part in _FIGURE.split(item)]
+        return set().union(*grams, *(ngrams_of(self._words(figure), max(NGRAM, self._ngram)) for figure in figures))
+
     def _known(self, texts: Iterable[str]) -> Iterator[tuple[tuple[str, ...], set[int]]]:
         """Words of each text, and those of its n-grams that some item has."""
         for text in texts:
             words = self._words(text)
-            yield words, {gram for gram in ngrams_of(words, self._ngram) if gram in self._by_gram}
+            grams = ngrams_of(words, self._ngram)
+            if self._drawn:
+                grams |= ngrams_of(words, max(NGRAM, self._ngram))
+            yield words, {gram for gram in grams if gram in self._by_gram}
 
 
 class GoldIndex:

@@ -48,6 +48,23 @@ def test_a_way_of_asking_that_many_items_share_is_no_item() -> None:
     assert reasons([{"question": items[3]}], items) != [""]
 
 
+DRAWING = '[asy]\nlabel("$A$", A, N);\nlabel("$B$", B, S);\ndraw((0,0)--(1,0)--(1,1)--cycle);\n[/asy]'
+
+
+def test_phrases_of_a_drawing_language_are_no_item_and_a_copied_drawing_is() -> None:
+    item = f"What is the area of the grey field that the red hen walks over? {DRAWING}"
+    other = '[asy]\nlabel("$A$", P, N);\nfill((2,5)--(7,3));\nlabel("$B$", Q, S);\n[/asy] How long is the blue rope?'
+    assert reasons([{"question": other}], [item]) == [""]
+    for copied in (DRAWING, DRAWING.replace("[/asy]", ""), DRAWING[5:]):
+        assert reasons([{"question": f"Name the angle. {copied}"}], [item]) != [""]
+    assert reasons([{"question": other}], [item.replace("[/asy]", "")]) != [""], "what never ends is no drawing"
+
+
+def test_an_index_below_a_name_is_a_mark_of_its_own() -> None:
+    item = "Let $(a_1, a_2, \\dots, a_n)$ be a row. Find $n$."
+    assert reasons([{"question": "Take $(a_1, a_2, \\dots, a_{30})$ and order it."}], [item]) != [""]
+
+
 def test_a_trace_that_quotes_a_long_answer_goes_and_a_short_one_is_in_every_text() -> None:
     gold = "\\begin{pmatrix} -2 \\\\ -14 \\\\ -7 \\end{pmatrix}"
     rows = [{"reasoning": f"So it must be {gold}."}, {"answer": "It is 42."}]

@@ -28,7 +28,7 @@ class ToolCallsGrader(JudgesTraces):
     """The `tool_calls` grader."""
 
     name = "tool_calls"
-    version = 1
+    version = 2
     metrics: ClassVar[Mapping[str, str]] = {"right": "share of the wanted calls that were made as allowed, 0 to 1"}
 
     class Options(BaseOptions):

@@ -31,7 +31,7 @@ TextTypes = Callable[[str, str], bool]
 def written_calls(text: str, is_text: TextTypes = lambda tool, parameter: False) -> list[WrittenCall]:
     """The calls in `text`, in order; empty where it calls nothing. The first way of writing that finds one counts."""
     text = text[-MOST_CHARS:]
-    for read in (_tagged, _named_json, _marked_json, _python, _bare_json):
+    for read in (_tagged, _quoted_by_mark, _named_json, _marked_json, _python, _bare_json):
         if calls := list(read(text, is_text)):
             return calls
     return []
@@ -46,27 +46,84 @@ _NAMED = re.compile(
     r"|<\|tool_call_begin\|>(?:functions\.)?(?P<c>[\w.-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*(?=\{)"
     r"|to=(?:functions\.)?(?P<d>[\w.-]+)[^{}]*?<\|message\|>\s*(?=\{)"
     r"|<function=(?P<e>[\w.-]+)>\s*(?=\{)")
+
+
+def _until(opening: str) -> str:
+    """Text up to what follows in the pattern, but never over another `opening`: many that never end cost no time."""
+    return f"(?:(?!{opening}).)*?"
+
+
 _TAGGED = re.compile(
-    r"<function=[\"']?(?P<a>[\w.-]+)[\"']?>(?P<a_in>(?:\s*<parameter=.*?)?)\s*</function>"
-    r"|<(?:｜DSML｜)?invoke name=\"(?P<b>[^\"]+)\">(?P<b_in>.*?)</(?:｜DSML｜)?invoke>"
-    r"|<function name=\"(?P<c>[^\"]+)\">(?P<c_in>.*?)</function>"
-    r"|<tool_call>\s*(?P<d>[\w.-]+)\s*(?P<d_in>(?:<arg_key>.*?</arg_value>\s*)*)</tool_call>", re.DOTALL)
+    rf"<function=[\"']?(?P<a>[\w.-]+)[\"']?>(?P<a_in>(?:\s*<parameter={_until('<function=')})?)\s*</function>"
+    rf"|<(?:｜DSML｜)?invoke name=\"(?P<b>[^\"]+)\">(?P<b_in>{_until('invoke name=')})</(?:｜DSML｜)?invoke>"
+    rf"|<function name=\"(?P<c>[^\"]+)\">(?P<c_in>{_until('<function name=')})</function>"
+    rf"|<tool_call>\s*(?P<d>[\w.-]+)\s*(?P<d_in>(?:<arg_key>{_until('<arg_key>')}</arg_value>\s*)*)</tool_call>"
+    rf"|<\|open\|>call tool=\"(?P<e>[^\"]+)\"[^<]*<\|sep\|>(?P<e_in>{_until('>call tool=')})<\|close\|>call<\|sep\|>",
+    re.DOTALL)
 _PARAMETER = re.compile(
-    r"<parameter=[\"']?(?P<a>[\w.-]+)[\"']?>(?P<a_in>.*?)</parameter>"
-    r"|<(?:｜DSML｜)?param(?:eter)? name=\"(?P<b>[^\"]+)\"(?P<how>[^>]*)>(?P<b_in>.*?)</(?:｜DSML｜)?param(?:eter)?>"
-    r"|<arg_key>(?P<c>.*?)</arg_key>\s*<arg_value>(?P<c_in>.*?)</arg_value>", re.DOTALL)
+    rf"<parameter=[\"']?(?P<a>[\w.-]+)[\"']?>(?P<a_in>{_until('<parameter=')})</parameter>"
+    rf"|<(?:｜DSML｜)?param(?:eter)? name=\"(?P<b>[^\"]+)\"(?P<how>[^>]*)>(?P<b_in>{_until('param(?:eter)? name=')})"
+    r"</(?:｜DSML｜)?param(?:eter)?>"
+    rf"|<arg_key>(?P<c>{_until('<arg_key>')})</arg_key>\s*<arg_value>(?P<c_in>{_until('<arg_value>')})</arg_value>"
+    rf"|<\|open\|>argument key=\"(?P<d>[^\"]+)\"(?P<type>[^<]*)<\|sep\|>(?P<d_in>{_until('>argument key=')})"
+    r"<\|close\|>argument<\|sep\|>", re.DOTALL)
+_TEXTS = ('string="true"', 'type="string"')
+_ELEMENT, _OF_ELEMENT = "]<]minimax[>[", re.compile(r"<(/?)([^<>]+)>")
+_QUOTE = '<|"|>'
+_QUOTED = re.compile(rf"<\|tool_call>call:(?P<name>[\w.-]+)\{{(?P<inner>{_until('>call:')})\}}<tool_call\|>", re.DOTALL)
 
 
 def _tagged(text: str, is_text: TextTypes) -> Iterator[WrittenCall]:
     for call in _TAGGED.finditer(text):
-        name, inner = _first(call, "abcd")
-        found: dict[str, Any] = {}
+        name, inner = _first(call, "abcde")
+        found = _elements(inner, name, is_text) if _ELEMENT in inner else {}
         for one in _PARAMETER.finditer(inner):
-            key, value = _first(one, "abc")
-            key, how = key.strip(), one["how"] or ""
+            key, value = _first(one, "abcd")
+            key, how = key.strip(), one["how"] or one["type"] or ""
             value = value.removeprefix("\n").removesuffix("\n")
-            found[key] = value if is_text(name, key) or 'string="true"' in how else _value(value)
+            found[key] = value if is_text(name, key) or any(said in how for said in _TEXTS) else _value(value)
         yield WrittenCall(name, found)
+
+
+def _elements(inner: str, tool: str, is_text: TextTypes) -> dict[str, Any]:
+    """Arguments as elements, each tag behind a mark of its own; `item` elements are a list. What is not well formed
+    ends the reading."""
+    found: dict[str, Any] = {}
+    open_ones: list[tuple[str, Any, str]] = [("", found, "")]  # name, the value so far, the text behind its tag
+    for piece in inner.split(_ELEMENT)[1:]:
+        tag = _OF_ELEMENT.match(piece)
+        if tag is None:
+            break
+        if not tag[1]:
+            open_ones.append((tag[2], None, piece[tag.end():]))
+            continue
+        name, value, text = open_ones.pop()
+        if name != tag[2] or not open_ones:
+            break
+        if value is None:
+            value = text if len(open_ones) == 1 and is_text(tool, name) else _value(text)
+        holder, held, behind = open_ones[-1]
+        if held is None:
+            held = [] if name == "item" else {}
+            open_ones[-1] = (holder, held, behind)
+        if isinstance(held, list):
+            held.append(value)
+        else:
+            held[name] = value
+    return found
+
+
+def _quoted_by_mark(text: str, is_text: TextTypes) -> Iterator[WrittenCall]:
+    """Objects as JSON writes them, but with a mark in place of quotes and bare names."""
+    for call in _QUOTED.finditer(text):
+        parts = f"{{{call['inner']}}}".split(_QUOTE)
+        parts[::2] = [re.sub(r"([{,]\s*)([^\s\"{}\[\],:]+)\s*:", r'\1"\2":', part) for part in parts[::2]]
+        parts[1::2] = [json.dumps(part) for part in parts[1::2]]
+        arguments = _value("".join(parts))
+        if not isinstance(arguments, dict):
+            arguments = _value(call["inner"])
+        if isinstance(arguments, dict):
+            yield WrittenCall(call["name"], arguments)
 
 
 def _first(found: re.Match[str], groups: str) -> tuple[str, str]:

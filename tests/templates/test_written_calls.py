@@ -33,6 +33,23 @@ TWO = [("look_up", {"key": 1}), ("shout", {"text": "a b", "loud": True})]
     ('<|START_ACTION|>[\n {"tool_call_id": "0", "tool_name": "look_up", "parameters": {"key": 1}}\n]<|END_ACTION|>',
      CALL),
     ('<|tools_prefix|>[{"look_up": {"key": 1}}]<|tools_suffix|>', CALL),
+    ('<|tool_call>call:look_up{key:1}<tool_call|>', CALL),
+    ('<|tool_call>call:look_up{key:1}<tool_call|>'
+     '<|tool_call>call:shout{loud:true,text:<|"|>a b<|"|>}<tool_call|>', TWO),
+    ('<|tool_call>call:f{a:{b:[<|"|>x: {1}, "y"<|"|>,null],c:{}}}<tool_call|>',
+     [("f", {"a": {"b": ['x: {1}, "y"', None], "c": {}}})]),
+    ('<|tool_call>call:look_up{{"key": 1}}<tool_call|>', CALL),
+    ('<|open|>tools<|sep|><|open|>call tool="look_up" index="1"<|sep|><|open|>argument key="key" type="number"<|sep|>1'
+     '<|close|>argument<|sep|><|close|>call<|sep|><|open|>call tool="shout" index="2"<|sep|><|open|>argument key="text"'
+     ' type="string"<|sep|>a b<|close|>argument<|sep|><|open|>argument key="loud" type="boolean"<|sep|>true<|close|>'
+     'argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>', TWO),
+    ('<|open|>call tool="f" index="1"<|sep|><|open|>argument key="x" type="string"<|sep|>1<|close|>argument<|sep|>'
+     '<|close|>call<|sep|>', [("f", {"x": "1"})]),
+    ('~<tool_call>\n~<invoke name="look_up">~<key>1~</key>~</invoke>\n~</tool_call>'.replace("~", "]<]minimax[>["),
+     CALL),
+    ('~<invoke name="f">~<a>~<item>x~</item>~<item>~<n>2~</n>~</item>~</a>~</invoke>'.replace("~", "]<]minimax[>["),
+     [("f", {"a": ["x", {"n": 2}]})]),
+    ('~<invoke name="f">~</a>~</invoke>'.replace("~", "]<]minimax[>["), [("f", {})]),
     ('[look_up(key=1), shout(text="a b", loud=True)]', TWO),
     ('<|tool_call_start|>[look_up(key=1)]<|tool_call_end|>', CALL),
     ("look_up(key=1)", CALL),
@@ -46,8 +63,7 @@ TWO = [("look_up", {"key": 1}), ("shout", {"text": "a b", "loud": True})]
     ("f(1)", []),
     ("print", []),
     ('<tool_call>{"name": "look_up", "argu', []),
-    ("<tool_call>" * 2000, []),
-    ("[" * 5000, []),
+    ("<|tool_call>call:f{a:b}<tool_call|>", []),
 ])
 def test_calls_are_read_however_they_are_written(text: str, calls: list[tuple[str, object]]) -> None:
     assert [(call.name, dict(call.arguments)) for call in written_calls(text)] == calls
@@ -57,3 +73,11 @@ def test_what_a_definition_calls_a_text_stays_one() -> None:
     text = "<tool_call>look_up\n<arg_key>key</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"
     [call] = written_calls(text, lambda tool, parameter: (tool, parameter) == ("look_up", "key"))
     assert call.arguments == {"key": "1"}
+
+
+@pytest.mark.parametrize("part", [
+    "[", "<tool_call>", '<invoke name="f">', "<|tool_call>call:f{", '<function name="f">', "<function=f><parameter=a>",
+    '<|open|>call tool="f"<|sep|>', '<|open|>argument key="f"<|sep|>', "<arg_key>k</arg_key><arg_value>v</arg_value>"])
+def test_beginnings_without_an_end_are_no_calls_however_many(part: str) -> None:
+    assert written_calls(part * 2000) == []
+    assert written_calls(f"<tool_call>f{part * 2000}") == []

@@ -82,8 +82,8 @@ class Borders:
     newest_replies: int = 4096
     """Replies to members that are remembered until the store has surely taken them in."""
     judged_ahead: int = 64
-    """Traces handed to a pool of graders beyond the one whose verdict comes next: enough to keep all children busy,
-    few enough to stop soon."""
+    """Traces handed to a pool of graders and not judged yet: enough to keep all children busy, few enough to stop
+    soon."""
     judged_together: int = 256
     """Traces that several graders judge together before their next ones."""
     learned_prompts: int = 1024

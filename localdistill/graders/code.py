@@ -13,9 +13,9 @@ from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
+from localdistill.graders.at_once import judged_at_once
 from localdistill.graders.base import JudgesTraces
 from localdistill.graders.code_tests import CodeTests, UnknownTests, says_the_same, tests_of
-from localdistill.graders.in_order import judged_in_order
 from localdistill.graders.programs import Program, program_in
 from localdistill.safety.jail.cells import Confinement, JailRefused, Limits, require_level
 from localdistill.safety.jail.running import examine, look_at_jail, run_script
@@ -70,7 +70,7 @@ class CodeGrader(JudgesTraces):
 
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker. As many programs run at the same time as there may be children."""
-        return judged_in_order(lambda prompt, trace: self.grade(prompt, trace, means.cancel), pairs,
+        return judged_at_once(lambda prompt, trace: self.grade(prompt, trace, means.cancel), pairs,
                                self.options.children, means.cancel)
 
     def grade(self, prompt: Prompt, trace: Trace, cancel: Cancel | None = None) -> Fact:

@@ -22,8 +22,8 @@ from localdistill.core.means import Means
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.core.samples import GraderSample, answers, asks
+from localdistill.graders.at_once import judged_at_once
 from localdistill.graders.base import JudgesTraces
-from localdistill.graders.in_order import judged_in_order
 from localdistill.graders.readable import TAIL_CHARS
 from localdistill.graders.rules import RuleName
 from localdistill.safety.children import NOTHING, PIPE, start_module
@@ -71,7 +71,7 @@ class MathGrader(JudgesTraces):
 
     def facts(self, pairs: Iterable[tuple[Prompt, Trace]], means: Means) -> Iterator[Fact]:
         """See FactMaker. As many are judged at the same time as there are children."""
-        return judged_in_order(self.grade, pairs, self.options.children, means.cancel)
+        return judged_at_once(self.grade, pairs, self.options.children, means.cancel)
 
     def grade(self, prompt: Prompt, trace: Trace) -> Fact:
         """1 when the stated result equals the reference; the reason names the rule that found it."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 from localdistill.core.errors import Cancelled
 from localdistill.core.events import Cancel
 from localdistill.core.means import Means
-from localdistill.core.records import Message, Prompt, Trace
+from localdistill.core.records import Fact, Message, Prompt, Trace
+from localdistill.graders.at_once import judged_at_once
 from localdistill.graders.math import MathGrader
 from localdistill.interchange.files import read_file
 from localdistill.templates import split_thinking
@@ -87,13 +89,29 @@ def test_long_answers_pass_the_pipe(math_grader: MathGrader) -> None:
     assert math_grader.grade(*pair("4", "x " * 500_000 + "\\boxed{4}")).value == 1
 
 
-def test_many_keep_their_order_and_stop_when_told(math_grader: MathGrader) -> None:
+def test_many_are_judged_each_for_itself_and_stop_when_told(math_grader: MathGrader) -> None:
     pairs = [pair(str(i % 3), f"\\boxed{{{i % 2}}}") for i in range(200)]
-    scores = [fact.value for fact in math_grader.facts(pairs, Means())]
-    assert scores == [float(i % 3 == i % 2) for i in range(200)]
+    pairs = [(prompt, dataclasses.replace(trace, id=str(i))) for i, (prompt, trace) in enumerate(pairs)]
+    scores = {int(fact.subject_id): fact.value for fact in math_grader.facts(pairs, Means())}
+    assert scores == {i: float(i % 3 == i % 2) for i in range(200)}
     asked = iter([False] * 5 + [True] * 500)
     with pytest.raises(Cancelled):
         list(math_grader.facts(pairs, Means(cancel=Cancel(lambda: next(asked)))))
+
+
+def test_a_slow_answer_holds_up_none_behind_it() -> None:
+    last = threading.Event()
+
+    def judge(prompt: Prompt, trace: Trace) -> Fact:
+        if trace.id == "0":
+            assert last.wait(30), "the others waited for the first"
+        if trace.id == "499":
+            last.set()
+        return Fact(trace.id, "g", 1)
+
+    pairs = (pair("4", "4") for _ in range(500))
+    named = ((prompt, dataclasses.replace(trace, id=str(i))) for i, (prompt, trace) in enumerate(pairs))
+    assert {fact.subject_id for fact in judged_at_once(judge, named, 2, Cancel())} == {str(i) for i in range(500)}
 
 
 FALSE_ACCEPTS = {

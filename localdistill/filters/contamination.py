@@ -61,7 +61,7 @@ class ContaminationFilter(Chooses):
     def samples(cls) -> Sequence[FilterSample]:
         """Rows and which of them stay."""
         item = "How many eggs does the red hen on the old farm lay in one week?"
-        close = "Say how many eggs does the red hen on the old ship lay in a year."
+        close = "Say how many eggs does the red hen on the old farm lay when it rains."
         gold = "Each morning the hen lays two of them, so it is 14."
         return (
             FilterSample([{"question": item.upper()}, {"question": "How many legs has a hen?"}], [False, True],

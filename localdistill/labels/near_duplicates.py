@@ -22,7 +22,7 @@ class NearDuplicatesLabel(Measures):
     duplicate itself, 0 where none is near. `near_duplicates = 0` keeps one of each."""
 
     name = "near_duplicates"
-    version = 1
+    version = 2
     about: ClassVar[About] = "prompt"
     needs: ClassVar[frozenset[Need]] = frozenset({"others"})
     metrics: ClassVar[Mapping[str, str]] = {"same": "How many questions before it are near the same one."}

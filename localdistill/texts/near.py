@@ -1,27 +1,25 @@
 """Finds texts that are nearly one that came before, by the Jaccard similarity of their word n-grams: MinHash (rensa)
-names candidates, a block of texts at a time, and each is compared exactly, so that nothing is called near that is not.
-Where rensa is not installed all that share an n-gram are compared, which is exact and slower."""
+names candidates, and each is compared exactly, so that nothing is called near that is not. Where rensa is not installed
+all that share an n-gram are compared, which is exact and slower."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Protocol
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
 
 from localdistill.core.borders import BORDERS
+from localdistill.texts.ngrams import WordGrams, mixed_runs
 
-_WORD = re.compile(r"\w+|[^\w\s]")
-_PERMUTATIONS, _BANDS = 128, 32
-"""32 bands of 4: of two texts with a similarity of 0.7 all but 1 in 5,000 are found, of 0.5 still 7 of 8."""
+_PERMUTATIONS_PER_BAND, _MOST_BANDS, _MISSED = 4, 128, 1 / 5000
+"""An earlier text shares a band of 4 minima with a probability of J^4. As many bands as miss a similarity that is just
+at the threshold once in 5,000 times; below a threshold of 0.5 the bands end, and more is missed."""
 _SEED = 42
 
-
-class Candidates(Protocol):
-    """An index of texts under their numbers."""
-
-    def take(self, first: int, texts: Sequence[Sequence[str]]) -> Iterator[Iterable[int]]:
-        """Take the n-grams of texts in, numbered from `first`; for each, the earlier numbers that may be near it."""
+Keys = Sequence[int]
+"""By what a text is looked up."""
 
 
 class NearTexts:
@@ -30,9 +28,11 @@ class NearTexts:
     def __init__(self, threshold: float, ngram: int, mask_numbers: bool = False) -> None:
         """threshold: Jaccard similarity from which a text is near another; ngram: words and marks of one n-gram;
         mask_numbers: all numbers count as equal."""
-        self._threshold, self._ngram, self._mask = threshold, ngram, mask_numbers
-        self._index: Candidates = index_of()
-        self._kept: dict[int, str] = {}
+        self._threshold, self._grams = threshold, WordGrams(ngram, mask_numbers)
+        self._keys_of = keys_by(threshold)
+        self._numbers: dict[int, int | list[int]] = {}
+        """The texts that are near none before, under their keys."""
+        self._kept: dict[int, bytes] = {}
         self._count = 0
 
     def look_through(self, texts: Iterable[str]) -> Iterator[tuple[int, float] | None]:
@@ -40,80 +40,67 @@ class NearTexts:
         later ones may be near it. A text without words is near nothing."""
         source = iter(texts)
         while block := list(islice(source, BORDERS.near_texts)):
-            shingles = [self._shingles(text) for text in block]
-            first, self._count = self._count, self._count + len(block)
-            for place, candidates in enumerate(self._index.take(first, shingles)):
-                found = self._nearest(shingles[place], candidates) if shingles[place] else None
-                if found is None:
-                    self._kept[first + place] = block[place]
+            rows = self._grams.rows_of(block)
+            for row, keys in zip(rows, self._keys_of(rows)):
+                found = self._nearest(row, keys) if len(row) else None
+                if found is None and len(row):
+                    self._keep(row, keys)
+                self._count += 1
                 yield found
 
-    def _nearest(self, shingles: Sequence[str], candidates: Iterable[int]) -> tuple[int, float] | None:
-        near = [number for number in candidates if number in self._kept]
+    def _keep(self, row: memoryview, keys: Keys) -> None:
+        self._kept[self._count] = row.tobytes()
+        known, number = self._numbers, self._count
+        for key in keys:
+            held = known.setdefault(key, number)
+            if isinstance(held, list):
+                held.append(number)
+            elif held != number:
+                known[key] = [held, number]
+
+    def _nearest(self, row: memoryview, keys: Keys) -> tuple[int, float] | None:
+        near = set[int]()
+        for key in keys:
+            held = self._numbers.get(key)
+            if held is not None:
+                near.update(held if isinstance(held, list) else (held,))
         if not near:
             return None
-        own = frozenset(shingles)
-        similar = [(similarity(own, frozenset(self._shingles(self._kept[number]))), -number) for number in near]
+        own = frozenset(row)
+        similar = [(similarity(own, frozenset(memoryview(self._kept[number]).cast("Q"))), -number) for number in near]
         best, place = max(similar)
         return (-place, best) if best >= self._threshold else None
 
-    def _shingles(self, text: str) -> list[str]:
-        words = _WORD.findall(text.casefold())
-        if self._mask:
-            words = ["#" if word.isdigit() else word for word in words]
-        size = min(self._ngram, len(words))
-        return [" ".join(words[at:at + size]) for at in range(len(words) - size + 1)] if words else []
 
-
-def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+def similarity(one: frozenset[Any], other: frozenset[Any]) -> float:
     """Jaccard: shared by all; 0 for two empty sets."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
-class MinHashIndex:
-    """By MinHash: an earlier text that shares a band."""
-
-    def __init__(self, rensa: Any) -> None:
-        self._rensa = rensa
-        self._index = rensa.RMinHashLSH(threshold=0.5, num_perm=_PERMUTATIONS, num_bands=_BANDS)
-
-    def take(self, first: int, texts: Sequence[Sequence[str]]) -> Iterator[Iterable[int]]:
-        """See `Candidates`. Most texts share a band with no other, which is found out for a block at once."""
-        try:
-            sketches = self._rensa.RMinHash.digest_matrix_from_token_sets(texts, num_perm=_PERMUTATIONS, seed=_SEED)
-        except UnicodeEncodeError:
-            texts = [[token.encode("utf-8", "backslashreplace").decode() for token in tokens] for tokens in texts]
-            sketches = self._rensa.RMinHash.digest_matrix_from_token_sets(texts, num_perm=_PERMUTATIONS, seed=_SEED)
-        shared = self._index.insert_matrix_and_query_duplicate_flags(sketches, first)
-        for place, is_shared in enumerate(shared):
-            yield self._before(first + place, texts[place]) if is_shared else ()
-
-    def _before(self, number: int, tokens: Sequence[str]) -> list[int]:
-        sketch = self._rensa.RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-        sketch.update(tokens)
-        return sorted(other for other in set(self._index.query(sketch)) if other < number)
-
-
-class SharedIndex:
-    """By counting: every earlier text that shares an n-gram."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, list[int]] = {}
-
-    def take(self, first: int, texts: Sequence[Sequence[str]]) -> Iterator[Iterable[int]]:
-        """See `Candidates`."""
-        for place, tokens in enumerate(texts):
-            own = set(tokens)
-            yield sorted({number for token in own for number in self._of.get(token, ())})
-            for token in own:
-                self._of.setdefault(token, []).append(first + place)
-
-
-def index_of() -> Candidates:
-    """The quickest index that there is."""
+def keys_by(threshold: float) -> Callable[[Sequence[memoryview]], Iterator[Keys]]:
+    """The quickest keys that there are: texts of this similarity share one."""
     try:
         import rensa
     except ImportError:
-        return SharedIndex()
-    return MinHashIndex(rensa)
+        return lambda rows: (row.tolist() for row in rows)
+    bands = _MOST_BANDS
+    if threshold < 1:
+        bands = min(bands, math.ceil(math.log(_MISSED) / math.log(1 - threshold ** _PERMUTATIONS_PER_BAND)))
+    return lambda rows: _band_keys(rensa, rows, bands if threshold < 1 else 1)
+
+
+def _band_keys(rensa: Any, rows: Sequence[memoryview], bands: int) -> Iterator[Keys]:
+    """Each band of minima as one key; the keys of different bands differ, too."""
+    places = [0]
+    for row in rows:
+        places.append(places[-1] + len(row))
+    permutations = bands * _PERMUTATIONS_PER_BAND
+    flat = memoryview(b"".join(rows)).cast("Q")
+    digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, places, num_perm=permutations, seed=_SEED)
+    minima = array("Q", chain.from_iterable(digests.to_rows()))
+    for at in range(0, len(minima), permutations):  # what minima are alike says nothing across bands
+        for band in range(0, permutations, _PERMUTATIONS_PER_BAND):
+            minima[at + band] |= (band + 1) << 32
+    keys = mixed_runs(minima, _PERMUTATIONS_PER_BAND)[::_PERMUTATIONS_PER_BAND].tolist()
+    return (keys[at:at + bands] for at in range(0, len(keys), bands))

@@ -15,7 +15,7 @@ _FACTOR, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 _MOST_PIECES = 500_000
 
 
-class _Pieces(dict[str, tuple[int, ...]]):
+class _NumbersByPiece(dict[str, tuple[int, ...]]):
     """What stands between blanks, each with the numbers of its words and marks; bounded."""
 
     def __init__(self, mask_numbers: bool) -> None:
@@ -35,7 +35,7 @@ class WordGrams:
 
     def __init__(self, ngram: int, mask_numbers: bool = False) -> None:
         """ngram: words and marks of one n-gram; mask_numbers: all numbers count as equal."""
-        self._ngram, self._pieces = ngram, _Pieces(mask_numbers)
+        self._ngram, self._pieces = ngram, _NumbersByPiece(mask_numbers)
 
     def rows_of(self, texts: Sequence[str]) -> list[memoryview]:
         """The n-grams of each text, of format `Q`, in their order; a shorter text is one n-gram, one without words

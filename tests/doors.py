@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
@@ -30,6 +30,7 @@ from localdistill.core.samples import (
     LayoutSample,
     ObjectiveSample,
     RewriteSample,
+    Said,
     Sample,
     TaskSample,
     TrainerSample,
@@ -38,6 +39,7 @@ from localdistill.core.samples import (
 from localdistill.exporters.base import ExportJob
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_file, read_prompts
+from localdistill.interchange.raw_rows import rows_of
 from localdistill.objectives import OBJECTIVES
 from localdistill.stages.context import build_member
 from localdistill.tasks.base import Given
@@ -334,9 +336,11 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     """The items of a file of the rows, and an answer to the first by its grader's rules."""
     file = place / "items.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows))
+    for name_of, text in sample.files.items():
+        (place / name_of).write_text(text)
     takes_a_file = "path" in family.load(name).Options.model_fields
     options = {**({"path": str(file)} if takes_a_file else {}), **sample.options}
-    source = ItemSource(read_prompts, lambda side: list(read_prompts(file, None)))
+    source = ItemSource(read_prompts, rows_of, lambda side: list(read_prompts(file, None)))
     task = build_member(family, Member(use=name, options=options), place, source=source)
     prompts = task.prompts()
     assert [prompt.question for prompt in prompts] == list(sample.questions)
@@ -351,8 +355,8 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
 
     try:
         assert grader is None or all(grader.applies(prompt) for prompt in prompts)
-        said = [task.score(prompts[0], [replied(request, text) for request in requests], judge)
-                for text in (sample.right, sample.wrong)]
+        said = [task.score(prompts[0], list(map(replied, requests, each(said, len(requests)))), judge)
+                for said in (sample.right, sample.wrong)]
         assert [scored.score for scored in said] == [1.0, 0.0]
         explained = {**(grader.metrics if grader else {}), **task.metrics}
         assert all(explained.get(name) for scored in said for name in scored.metrics), "a metric says what it means"
@@ -362,7 +366,15 @@ def try_task(family: Family, name: str, sample: TaskSample, place: Path) -> str:
     return ""
 
 
-def replied(request: Request, said: str | Sequence[float]) -> Reply:
+def each(said: Said | Sequence[Said], count: int) -> Sequence[Said]:
+    """What is said to each of so many requests."""
+    if isinstance(said, str) or all(isinstance(one, float) for one in said):
+        return [cast(Said, said)] * count
+    assert len(said) == count, "the sample answers each request, or all alike"
+    return cast(Sequence[Said], said)
+
+
+def replied(request: Request, said: Said) -> Reply:
     """A reply that says so, or gives the continuations these log-probabilities."""
     assert isinstance(said, str) == (request.kind == "generate"), "the sample answers what is not asked"
     if isinstance(said, str):

@@ -194,6 +194,10 @@ class RewriteSample(Sample):
     """Of the new trace, where it is kept; `refused` is the reason where it is not."""
 
 
+Said = str | tuple[float, ...]
+"""A reply: its text, or the log-probabilities of the continuations that were asked for."""
+
+
 @dataclass(frozen=True)
 class TaskSample(Sample):
     """Rows of a benchmark's file and how their items are scored."""
@@ -201,13 +205,14 @@ class TaskSample(Sample):
     rows: Sequence[Mapping[str, object]]
     questions: Sequence[str]
     """The questions of the items, in order."""
-    right: str | Sequence[float]
-    """An answer to the first item that must count; of a task by likelihood, the log-probabilities of its
-    continuations."""
-    wrong: str | Sequence[float]
+    right: Said | Sequence[Said]
+    """An answer to the first item that must count: the same to all its requests, or one to each."""
+    wrong: Said | Sequence[Said]
     """One that must not."""
     replies: Sequence[Reply] = ()
     """What the engines answer that the task's grader asks about the right answer, then about the wrong one."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further files that the options name: name to text."""
 
 
 @dataclass(frozen=True)

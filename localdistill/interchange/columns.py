@@ -47,7 +47,6 @@ from localdistill.interchange.usual import (
     SOURCE,
     SYSTEM,
     TESTS,
-    boxed_in,
     is_short,
     is_stated,
     lettered,
@@ -55,6 +54,7 @@ from localdistill.interchange.usual import (
 )
 from localdistill.templates import named_end
 from localdistill.templates.marks import marks_in
+from localdistill.texts.boxed import boxed_in
 
 PARTS = ("question", "reasoning", "answer", "model", "verdict", "options", "reference", "original", "tests", "system",
          "document", "source", "licence", "tools")

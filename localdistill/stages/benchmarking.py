@@ -41,8 +41,8 @@ class Bench:
 
     @property
     def judged_by(self) -> str:
-        """The grader, for people."""
-        return self.task.grader or "a rule of its own"
+        """The grader, or the rule, for people."""
+        return self.task.grader or self.task.rule
 
     @property
     def metrics(self) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
 from localdistill.interchange.files import read_prompts
+from localdistill.interchange.raw_rows import rows_of
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.modelfiles.tokenizer import StudentTokenizer
@@ -61,7 +62,7 @@ def build_member(family: Family, member: Member, base: Path, **passed: Any) -> A
 def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:
     """The benchmarks of `recipe`. held: what it sets aside, where the caller has that already."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
-    source = ItemSource(read_prompts, held or HeldOut(recipe, base))
+    source = ItemSource(read_prompts, rows_of, held or HeldOut(recipe, base))
     return [build_member(TASKS, member, base, source=source) for member in members]
 
 

@@ -15,18 +15,16 @@ Judge = Callable[[Prompt, Reply], Fact]
 
 @dataclass(frozen=True)
 class Given:
-    """What every contestant is given alike."""
+    """What every contestant is given alike: the most new tokens of one reply, and whether it is to think (None: as its
+    template decides)."""
     max_tokens: int
-    """Most new tokens of one reply."""
     thinks: bool | None
-    """Whether the contestant is to think; None leaves it to its template."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """How the replies to one item were scored."""
+    """How the replies to one item were scored: 0..1, and 1 is right."""
     score: float
-    """0..1; 1 is right."""
     extracted: str = ""
     """What was taken for the answer."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -41,9 +39,11 @@ class Task(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised when a score could change: kept answers then no longer count."""
-    grader: ClassVar[str]
+    grader: str
     grader_options: Mapping[str, object]
-    """Who judges its replies, empty for a rule of its own. An engine that the task's options name is handed on here."""
+    """Who judges its replies, empty for a `rule` of its own. An engine that the task's options name is handed on."""
+    rule: str
+    """What the score goes by where there is no grader, in a few words."""
     metrics: Mapping[str, str]
     """Name of each metric and what it means, with its unit, beside those of its grader."""
     is_guard: ClassVar[bool]

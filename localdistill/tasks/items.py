@@ -1,4 +1,4 @@
-"""What the tasks share: where items come from, how many of them, and which file.
+"""What the tasks share: where items come from, how many of them, from which file, and how one is asked.
 
 Tasks know neither layouts nor recipes: whoever builds one passes the source of its items.
 """
@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.options import FileName, Member, Options
-from localdistill.core.records import Fact, Prompt, Reply, Request, Sampling
+from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Sampling
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.tasks.base import Given, Judge, Scored
 
 ReadPrompts = Callable[[Path, str | None], Iterable[Prompt]]
 """Reads the prompts of a file in a layout (None: find it out), for example `interchange.files.read_prompts`."""
+ReadRows = Callable[[Path], Iterable[tuple[int, Mapping[str, Any]]]]
+"""Reads the rows of a file with their numbers, whatever they hold, for example `interchange.raw_rows.rows_of`."""
 
 
 def _nothing_held_out(side: str) -> Sequence[Prompt]:
@@ -43,6 +45,7 @@ class ItemSource:
     """Where the items of tasks come from."""
 
     read: ReadPrompts
+    rows: ReadRows
     held_out: Callable[[str], Sequence[Prompt]] = _nothing_held_out
     """The prompts that the recipe set aside for a side, `test` or `dev`."""
 
@@ -68,10 +71,15 @@ class FileTask:
     version = 1
     grader: str
     grader_options: Mapping[str, object] = MappingProxyType({})
-    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    rule = ""
+    metrics: Mapping[str, str] = MappingProxyType({})
     is_guard: bool
     layout = ""
     """Layout of the file; empty finds it out."""
+    ask: ClassVar[str] = ""
+    """What is said behind the question."""
+    stop: ClassVar[tuple[str, ...]] = ()
+    """Texts that end a reply."""
 
     class Options(ItemOptions):
         """Options of a benchmark whose file the user brings."""
@@ -88,9 +96,22 @@ class FileTask:
         """What the file says under `category`, if anything."""
         return str(prompt.metadata.get("category", ""))
 
+    def turns(self, prompt: Prompt) -> tuple[Message, ...]:
+        """The conversation that asks an item: its own, with what the task says behind the question."""
+        behind = self.behind(prompt)
+        if not behind:
+            return prompt.messages
+        *before, last = prompt.messages
+        return (*before, replace(last, content=f"{last.content.rstrip()}\n\n{behind}"))
+
+    def behind(self, prompt: Prompt) -> str:
+        """What is said behind the question of this item."""
+        return self.ask
+
     def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
-        """The item itself, once, greedily."""
-        return [Request("", prompt.messages, Sampling(max_tokens=given.max_tokens), 0, given.thinks)]
+        """The item, once, greedily."""
+        sampling = Sampling(max_tokens=given.max_tokens, stop=self.stop)
+        return [Request("", self.turns(prompt), sampling, 0, given.thinks)]
 
     def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
         """What the grader says, on the average of the replies."""
@@ -102,11 +123,23 @@ class FileTask:
             self._items = self._chosen()
         return self._items
 
-    def _chosen(self) -> Sequence[Prompt]:
+    @property
+    def source(self) -> ItemSource:
+        """Where the items come from. UsageError where the task was not told."""
         if self._source is None:
             raise UsageError("this task was not told where its items come from",
-                             "build it with source=ItemSource(interchange.files.read_prompts)")
-        items = self._items_of(self._source)
+                             "build it with source=ItemSource(interchange.files.read_prompts, "
+                             "interchange.raw_rows.rows_of)")
+        return self._source
+
+    @property
+    def path(self) -> Path:
+        """The file of the items."""
+        assert isinstance(self.options, FileTask.Options)
+        return resolve_path(self.options.path, Path.cwd())
+
+    def _chosen(self) -> Sequence[Prompt]:
+        items = self._items_of(self.source)
         limit = self.options.limit
         if not 0 < limit < len(items):
             return items
@@ -115,9 +148,10 @@ class FileTask:
 
     def _items_of(self, source: ItemSource) -> Sequence[Prompt]:
         """All items there are."""
-        assert isinstance(self.options, FileTask.Options)
-        path = resolve_path(self.options.path, Path.cwd())
-        items = list(source.read(path, self.layout or None))
+        return self.some(list(source.read(self.path, self.layout or None)))
+
+    def some(self, items: Sequence[Prompt]) -> Sequence[Prompt]:
+        """`items`; InputError where there are none."""
         if not items:
-            raise InputError(f"{path.name} holds no items", "give a file with at least one row")
+            raise InputError(f"{self.path.name} holds no items", "give a file with at least one row")
         return items

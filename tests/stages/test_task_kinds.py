@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Scored
+from localdistill.tasks.mmlu import MmluTask
 from tests.doors import run_samples
 from tests.stages.test_collecting import listening
 from tests.tiny_models import tiny_model
@@ -26,6 +27,9 @@ from tests.widening.drawn import DrawnTask
 from tests.widening.likelier import LikelierTask
 
 ROWS = [{"messages": [{"role": "user", "content": f"{n} + 1?"}], "reference": str(n + 1)} for n in (1, 2, 3)]
+CHOICES: Sequence[Mapping[str, Any]] = [
+    {"question": f"{n} + 1?", "subject": "sums", "choices": [str(n + 1), "none of them"], "answer": "AB"[n % 2]}
+    for n in (1, 2, 3)]
 TURN = {"role": "user", "content": "1 + 1?"}
 
 
@@ -35,9 +39,10 @@ def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         listed(monkeypatch, TASKS, cls.name, cls)
 
 
-def evaluated(folder: Path, task: str, more: str = "") -> tuple[StageContext, Callable[[], Any]]:
+def evaluated(folder: Path, task: str, more: str = "",
+              rows: Sequence[Mapping[str, Any]] = ROWS) -> tuple[StageContext, Callable[[], Any]]:
     """A run that only evaluates the untrained student on `task`."""
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "rows.jsonl").write_text(json.dumps({"messages": [TURN, {"role": "assistant", "content": "2"}]}) + "\n")
     tiny_model(folder / "student", "llama", hidden=32)
     text = (f'name = "kinds"\n[traces]\nown = {{ files = ["rows.jsonl"] }}\n[student]\nmodel = "student"\n[evaluate]\n'
@@ -81,6 +86,33 @@ def test_an_item_by_likelihood_needs_no_grader_and_writes_nothing(tmp_path: Path
     [metric] = card.row("base").metrics
     assert (metric.name, metric.items) == ("margin", 3) and "the likelier one" in to_text(card)
     assert metric.mean == pytest.approx(sum(item.metrics["margin"] for item in items) / 3)
+
+
+def test_choices_by_likelihood_say_so_on_the_card_and_are_not_scored_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, answers = evaluated(tmp_path, "mmlu", 'by = "likelihood"\nof = "texts"\nnormalised = "length"', CHOICES)
+    assert check_recipe(context.recipe, tmp_path) == []
+    items = answers()
+    assert {item.category for item in items} == {"sums"} and all(item.extracted[:3] in ("A. ", "B. ") for item in items)
+    for row, item in zip(CHOICES, items):
+        each = [float(said) / len(text) for said, text in zip(item.output.splitlines(), row["choices"], strict=True)]
+        right = "AB".index(row["answer"])
+        assert item.score == item.metrics["by_length"] == float(each[right] > each[1 - right])
+    evaluate.run(context)
+    [card] = score_card(context.workspace, context.run.id).cards
+    assert card.grader == "likelihood of the options' texts, by character" and card.grader in to_text(card)
+    monkeypatch.setattr(MmluTask, "score", None)
+    monkeypatch.setattr("localdistill.engines.transformers.TransformersEngine.answer", None)
+    assert answers() == items
+
+
+def test_choices_by_likelihood_are_refused_in_one_line_where_the_engine_gives_none(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, _ = evaluated(tmp_path, "mmlu", 'by = "likelihood"', CHOICES)
+    monkeypatch.setattr("localdistill.engines.transformers.TransformersEngine.can", lambda self: {"generate"})
+    [problem] = check_recipe(context.recipe, tmp_path)
+    assert (problem.key, problem.kind) == ("evaluate.task.0", "error") and "\n" not in problem.text
+    assert "cannot give the log-probabilities of a continuation" in problem.text
 
 
 def test_a_task_that_asks_for_what_the_engine_cannot_is_refused_before_anything_runs(

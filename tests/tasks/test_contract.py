@@ -12,6 +12,7 @@ from localdistill.core.options import Options
 from localdistill.core.records import Prompt
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_prompts
+from localdistill.interchange.raw_rows import rows_of
 from localdistill.tasks import TASKS
 from localdistill.tasks.items import ItemSource
 
@@ -57,19 +58,19 @@ def numbered(question: str, number: int) -> str:
     return f"{question} (number {number})"
 
 
-def own_question(cls: Any, number: int) -> str:
-    stated = stated_question(cls)
-    return str(cls.samples()[0].questions[0].replace(stated, numbered(stated, number), 1))
-
-
 def task_of(cls: Any, path: str, **options: Any) -> Any:
     """The task on the items in a file, or on those that are set aside out of it where it names no file."""
     def held_out(side: str) -> list[Prompt]:
         return list(read_prompts(Path(path), None)) if Path(path).read_text() else []
 
+    sample = cls.samples()[0]
+    for name, text in sample.files.items():
+        (Path(path).parent / name).write_text(text)
     named = {"path": path} if "path" in cls.Options.model_fields else {}
-    stated = {**cls.samples()[0].options, **named, **options}
-    return cls(cls.Options.model_validate(stated), source=ItemSource(read_prompts, held_out))
+    beside = {key: str(Path(path).parent / str(sample.options[key])) for key in cls.Options.file_fields()
+              if sample.options.get(key) in sample.files}
+    stated = {**sample.options, **beside, **named, **options}
+    return cls(cls.Options.model_validate(stated), source=ItemSource(read_prompts, rows_of, held_out))
 
 
 def questions(cls: Any, path: str, **options: Any) -> list[str]:
@@ -82,7 +83,8 @@ def test_options_are_strict_and_explained(cls: Any) -> None:
 
 
 def test_items_come_in_the_order_of_the_file(cls: Any, path: str) -> None:
-    assert questions(cls, path=path) == [own_question(cls, n) for n in range(COUNT)]
+    asked, stated = questions(cls, path=path), stated_question(cls)
+    assert [numbered(stated, n) in one for n, one in enumerate(asked)] == [True] * COUNT
 
 
 def test_its_grader_exists_takes_its_options_and_applies_to_every_item(cls: Any, path: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from localdistill.core.errors import InputError
 from localdistill.core.records import Message, Prompt
 from localdistill.interchange.files import read_prompts
+from localdistill.interchange.raw_rows import rows_of
 from localdistill.tasks.gsm8k import Gsm8kTask
 from localdistill.tasks.holdout import HoldoutTask
 from localdistill.tasks.items import ItemSource
@@ -15,7 +16,7 @@ from localdistill.tasks.math500 import Math500Task
 from localdistill.tasks.pantry import PantryTask
 from localdistill.tasks.pantry_guard import PantryGuardTask
 
-SOURCE = ItemSource(read_prompts)
+SOURCE = ItemSource(read_prompts, rows_of)
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 
 
@@ -36,9 +37,10 @@ def test_jsonl_takes_its_grader_and_role_from_the_options() -> None:
 
 def test_the_holdout_asks_what_was_set_aside_for_its_side() -> None:
     held = {"test": [Prompt((Message("user", "1 + 1?"),), "2")], "dev": []}
-    task = HoldoutTask(HoldoutTask.Options(grader="math"), source=ItemSource(read_prompts, lambda side: held[side]))
+    source = ItemSource(read_prompts, rows_of, held.__getitem__)
+    task = HoldoutTask(HoldoutTask.Options(grader="math"), source=source)
     assert (task.grader, task.prompts()) == ("math", held["test"])
-    dev = HoldoutTask(HoldoutTask.Options(split="dev"), source=ItemSource(read_prompts, lambda side: held[side]))
+    dev = HoldoutTask(HoldoutTask.Options(split="dev"), source=source)
     with pytest.raises(InputError, match="no prompts are set aside for 'dev'") as caught:
         dev.prompts()
     assert "holdout = { dev = 0.1 }" in caught.value.hint

@@ -13,7 +13,8 @@ from localdistill.cli.arguments import JsonOption, RecipeArgument, SetOption, Wo
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
     app.command("prefetch", help="Fetch every model of the hub that a recipe names, in one revision, with its size and "
-                                 "licence; afterwards every stage works with the network off.")(prefetch)
+                                 "licence, and the files of its benchmarks; afterwards every stage works with "
+                                 "the network off.")(prefetch)
 
 
 def prefetch(
@@ -25,7 +26,7 @@ def prefetch(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch the models of a recipe."""
+    """Fetch the models and the benchmarks of a recipe."""
     from localdistill import prefetch as fetch
     from localdistill.cli.following import Watcher
 
@@ -42,4 +43,4 @@ def prefetch(
     for one in found:
         output.data(f"{one.model.source}  {one.what}")
     if not found:
-        output.talk("this recipe names no model of the hub: there is nothing to fetch")
+        output.talk("this recipe names nothing of the hub: there is nothing to fetch")

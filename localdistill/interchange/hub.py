@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.core.errors import InputError, LocalDistillError, MissingExtra, PartialResult
+from localdistill.core.events import Cancel
+from localdistill.modelfiles.hub import cache_folder, fetch_file
 
 PREFIX = "hf://datasets/"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 ENDINGS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _PACKED = (".gz", ".zst", ".zstd")
 _NOT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
@@ -113,6 +117,37 @@ def fetch(dataset: HubDataset, file: HubFile) -> Path:
         found = hf_hub_download(dataset.repository, file.name, repo_type="dataset", revision=dataset.revision,
                                 endpoint=_endpoint())
     return Path(found)
+
+
+def here(text: str) -> Path | None:
+    """The one file that an address names, where it is on this machine: in the revision that it names, or what that
+    meant when it was fetched last. InputError for an address that names no single file."""
+    address = _of_one_file(text)
+    place = cache_folder() / f"datasets--{address.repository.replace('/', '--')}"
+    commit = address.revision
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (place / "refs" / (commit or "main")).read_text().strip()
+        except (OSError, ValueError):
+            return None
+    file = place / "snapshots" / commit / address.path
+    return file if _COMMIT.fullmatch(commit) and file.is_file() else None
+
+
+def bring(text: str, cancel: Cancel, newest: bool = False) -> Path:
+    """The one file that an address names, on this machine; fetched by a process of its own unless it is here. newest:
+    fetched as the hub has it by now. InputError for an address that names no single file, and the errors of
+    `modelfiles.hub.fetch_file`."""
+    address = _of_one_file(text)
+    found = None if newest else here(text)
+    return found or fetch_file(address.repository, address.revision, address.path, cancel)
+
+
+def _of_one_file(text: str) -> HubAddress:
+    address = HubAddress.parse(text)
+    if not address.path or "*" in address.path:
+        raise InputError(f"'{text}' names no single file of a data set", f"{PREFIX}ORGANISATION/NAME/FILE")
+    return address
 
 
 def _holds_rows(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from localdistill.core.disk import size_text
 from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError
-from localdistill.core.events import Cancel, Emit, Noted, Progressed
+from localdistill.core.events import Cancel, Emit, Noted, Progressed, silent
 from localdistill.safety.bounded_json import TENSORS, read_table
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, is_offline_by_choice
 
@@ -138,13 +138,33 @@ class _Unreachable(LocalDistillError):
     """The hub did not answer."""
 
 
+def fetch_file(repository: str, revision: str, file: str, cancel: Cancel) -> Path:
+    """One file of a data set, as the hub has it in that revision (empty: the newest) by now. ModelFileError with the
+    next step when it cannot be had, MissingExtra, Cancelled."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise MissingExtra.of("hub", "huggingface_hub")
+    try:
+        said = _ask_child(HubName(repository, revision), {"file": file}, silent, cancel)
+    except _Unreachable as error:
+        raise ModelFileError(f"cannot get {file} of the data set {repository} from the hub: {error.message}",
+                             "check the name and the network; or give the path of a file you already have") from None
+    return Path(said["path"])
+
+
 def _by_child(name: HubName, source: str, weights: bool, emit: Emit, cancel: Cancel) -> HubModel:
+    said = _ask_child(name, {"weights": weights}, emit, cancel)
+    return HubModel(source, Path(said["path"]), str(said["commit"]), int(said["size_bytes"]),
+                    int(said["missing_bytes"]), str(said["licence"]))
+
+
+def _ask_child(name: HubName, what: dict[str, Any], emit: Emit, cancel: Cancel) -> dict[str, Any]:
+    """Everything that the child told of it."""
     endpoint = os.environ.get("HF_ENDPOINT") or _ENDPOINT
     environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DOWNLOAD_TIMEOUT": _WAIT_S}
     child = JsonChild("localdistill.modelfiles.hub_child", environment=environment, secrets=SECRETS, is_offline=False)
     said: dict[str, Any] = {}
     try:
-        child.send({"repository": name.repository, "revision": name.revision, "weights": weights,
+        child.send({"repository": name.repository, "revision": name.revision, **what,
                     "cache": str(cache_folder()), "endpoint": endpoint})
         while "path" not in said:
             cancel.check()
@@ -153,7 +173,7 @@ def _by_child(name: HubName, source: str, weights: bool, emit: Emit, cancel: Can
             except ChildTimeout:
                 continue
             if "problem" in told:
-                raise _refusal(name, told)
+                raise _refusal(name, told, "data set" if "file" in what else "model")
             if "done" in told:
                 emit(Progressed(f"fetching {name.repository}", told["done"], told["total"], "bytes"))
             if "found" in told:
@@ -163,8 +183,7 @@ def _by_child(name: HubName, source: str, weights: bool, emit: Emit, cancel: Can
         raise _Unreachable(f"the process that fetches it ended: {death!s}") from None
     finally:
         child.kill()
-    return HubModel(source, Path(said["path"]), str(said["commit"]), int(said["size_bytes"]),
-                    int(said["missing_bytes"]), str(said["licence"]))
+    return said
 
 
 def _say(name: HubName, told: dict[str, Any], emit: Emit) -> None:
@@ -177,7 +196,7 @@ def _say(name: HubName, told: dict[str, Any], emit: Emit) -> None:
         emit(Noted(f"{size_text(int(told['removed_bytes']))} that a broken download left were removed"))
 
 
-def _refusal(name: HubName, told: dict[str, Any]) -> LocalDistillError:
+def _refusal(name: HubName, told: dict[str, Any], noun: str) -> LocalDistillError:
     repository = name.repository
     match told["problem"]:
         case "pickles":
@@ -199,8 +218,10 @@ def _refusal(name: HubName, told: dict[str, Any]) -> LocalDistillError:
                                   f"ask at {_ENDPOINT}/{repository}, and set HF_TOKEN")
         case "RevisionNotFoundError":
             return ModelFileError(f"{repository} has no revision '{name.revision}'", "name a branch, tag or commit")
+        case "RemoteEntryNotFoundError":
+            return ModelFileError(f"the hub has no such file in {repository}", "look at the files on its page")
         case "RepositoryNotFoundError":
-            return ModelFileError(f"the hub has no model {repository}, or not for you", _AFRESH)
+            return ModelFileError(f"the hub has no {noun} {repository}, or not for you", _AFRESH)
     return _Unreachable(str(told.get("text") or told["problem"]))
 
 

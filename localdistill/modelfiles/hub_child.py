@@ -1,6 +1,7 @@
 """The process that talks to the hub: `python -m localdistill.modelfiles.hub_child`, started by `hub.py` only. It lists
-one revision of a model, fetches the files that are asked for and not here, and tells how far it is. It may use the
-network, and nothing else of ours does on behalf of models; nothing that it fetches is opened here."""
+one revision of a model, fetches the files that are asked for and not here, and tells how far it is; or fetches one file
+of a data set. It may use the network, and nothing else of ours does on behalf of models; nothing that it fetches is
+opened here."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def main() -> None:
     pipe = serve()
     asked = next(iter(pipe))
     try:
-        pipe.write(_fetch(pipe, asked))
+        pipe.write(_fetch_file(asked) if asked.get("file") else _fetch(pipe, asked))
     except Exception as error:
         pipe.write(_problem(error))
 
@@ -36,6 +37,15 @@ class _Failed(Exception):
     def __init__(self, kind: str, **figures: Any) -> None:
         super().__init__(kind)
         self.told = {"problem": kind, **figures}
+
+
+def _fetch_file(asked: dict[str, Any]) -> dict[str, Any]:
+    """One file of a data set."""
+    from huggingface_hub import hf_hub_download
+
+    path = hf_hub_download(asked["repository"], asked["file"], repo_type="dataset", revision=asked["revision"] or None,
+                           cache_dir=asked["cache"], endpoint=asked["endpoint"])
+    return {"path": path}
 
 
 def _fetch(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +185,7 @@ def _problem(error: Exception) -> dict[str, Any]:
     if isinstance(error, _Failed):
         return error.told
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    for kind in ("GatedRepoError", "RevisionNotFoundError", "RepositoryNotFoundError"):
+    for kind in ("GatedRepoError", "RevisionNotFoundError", "RepositoryNotFoundError", "RemoteEntryNotFoundError"):
         if kind in kinds:
             return {"problem": kind}
     text = next(iter(str(error).splitlines()), "")

@@ -1,4 +1,5 @@
-"""Which models of the hub a recipe names, wherever it does, and the same recipe with each of them in one revision."""
+"""What of the hub a recipe names: models, wherever it does, and the same recipe with each of them in one revision; and
+the files that its benchmarks are read from."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from localdistill.interchange.hub import PREFIX
 from localdistill.modelfiles.hub import in_hub
 from localdistill.recipe.reading import dump_recipe, read_resolved
 from localdistill.recipe.sections import Recipe
+from localdistill.tasks import TASKS
 
 _TOKENIZERS = frozenset({"tokenizer"})
 """Options that name a model for its tokenizer alone."""
@@ -33,6 +36,13 @@ def hub_uses(recipe: Recipe, student: bool = True) -> list[HubUse]:
         if in_hub(value) and (value != own or student):
             found[value] = found.get(value, False) or key not in _TOKENIZERS
     return [HubUse(source, weights) for source, weights in found.items()]
+
+
+def hub_data(recipe: Recipe) -> list[str]:
+    """The addresses of the files in data sets of the hub that its benchmarks are read from, each once."""
+    tasks = recipe.evaluate.tasks if recipe.evaluate else ()
+    named = (str(task.options.get(key) or "") for task in tasks for key in TASKS.load(task.use).Options.file_fields())
+    return list(dict.fromkeys(name for name in named if name.startswith(PREFIX)))
 
 
 def with_models(recipe: Recipe, names: Mapping[str, str]) -> Recipe:

@@ -18,6 +18,7 @@ from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
+from localdistill.interchange import hub
 from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.gguf_files import open_gguf
@@ -27,7 +28,7 @@ from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.engine_uses import EngineUse, engine_uses
-from localdistill.recipe.hub_models import hub_uses
+from localdistill.recipe.hub_models import hub_data, hub_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
 from localdistill.recipe.trace_sets import ImportedSet
@@ -74,9 +75,13 @@ def check_at_start(context: StageContext) -> None:
     for text in context.run.request().get("warnings", ()):
         context.warn(text)
     stages = context.run.request()["stages"]
-    uses = hub_uses(context.recipe, bool(_NEED_STUDENT.intersection(stages)))
-    if not uses:
+    uses, data = hub_uses(context.recipe, bool(_NEED_STUDENT.intersection(stages))), hub_data(context.recipe)
+    if not uses and not data:
         return
+    for name in data:
+        if hub.here(name) is None:
+            context.note(f"{name} is fetched before anything is asked")
+            hub.bring(name, context.cancel)
     known, found = pins(context.workspace), dict[str, str]()
     for use in uses:
         context.note(f"{use.source} is fetched, unless it is here, and looked at before anything is asked")
@@ -151,10 +156,18 @@ def _files(look: _Look) -> Iterator[Problem]:
 
 
 def _file(key: str, name: str, base: Path) -> Iterator[Problem]:
-    if not name or name.startswith(_IN_HUB):
-        return
+    if name.startswith(hub.PREFIX):
+        problems = list(_found(key, partial(hub.here, name)))
+        yield from problems or _absent(key, name)
+    elif name and not name.startswith(_IN_HUB):
+        yield from _found(key, partial(_require_file, name, base))
 
-    yield from _found(key, partial(_require_file, name, base))
+
+def _absent(key: str, name: str) -> Iterator[Problem]:
+    """That a file of the hub is not here."""
+    if hub.here(name) is None:
+        text = f"{name} is not here; it is fetched when the run starts, before anything is asked"
+        yield Problem(key, text, "warning", "localdistill prefetch RECIPE fetches it now")
 
 
 def _require_file(name: str, base: Path) -> None:

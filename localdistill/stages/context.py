@@ -17,6 +17,7 @@ from localdistill.core.records import Fact, Prompt, Reply, Trace
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
+from localdistill.interchange import hub
 from localdistill.interchange.files import read_prompts
 from localdistill.interchange.raw_rows import rows_of
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
@@ -50,13 +51,20 @@ BASE_VERSION = 1
 
 def build_member(family: Family, member: Member, base: Path, **passed: Any) -> Any:
     """A family member built from its checked options. Options that name files start from `base` when they are
-    relative; `passed` goes to the member beside its options."""
+    relative, and those of the hub are where they were fetched to; `passed` goes to the member beside its options."""
     cls = family.load(member.use)
     options = dict(member.options)
     for key in cls.Options.file_fields():
-        if options.get(key) and not options[key].startswith("hf://"):
-            options[key] = str(resolve_path(options[key], base))
+        if options.get(key):
+            options[key] = _placed(options[key], base)
     return cls(cls.Options.model_validate(options), **passed)
+
+
+def _placed(name: str, base: Path) -> str:
+    """Where the file is that an option names; what lies in the hub alone keeps its name."""
+    if name.startswith(hub.PREFIX):
+        return str(hub.here(name) or name)
+    return name if name.startswith("hf://") else str(resolve_path(name, base))
 
 
 def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:

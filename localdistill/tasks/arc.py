@@ -45,9 +45,9 @@ class ArcTask(ChoiceTask):
         """Options and labels, of which `answerKey` is one; or options that are told behind the question."""
         if row.get("answerKey") is None:
             return _told(row)
-        asked, listed = row.get("question"), row.get("choices")
-        if isinstance(asked, Mapping):
-            asked, listed = asked.get("stem"), asked.get("choices")
+        asked: Any = row.get("question")
+        inner: Mapping[str, Any] = asked if isinstance(asked, Mapping) else {}
+        asked, listed = inner.get("stem", asked), inner.get("choices", row.get("choices"))
         texts, labels = _listed(listed)
         key = row.text("answerKey").strip()
         if key not in labels or not isinstance(asked, str):

@@ -15,7 +15,6 @@ from localdistill.core.messages import tools_of
 from localdistill.core.options import FileName
 from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
-from localdistill.modelfiles.shipped import resolve_path
 from localdistill.tasks.items import FileTask, ItemSource
 from localdistill.tasks.rows import rows_in
 
@@ -77,6 +76,6 @@ class BfclTask(FileTask):
         if not options.answers:
             raise UsageError("which calls are right is not known: the task names no file of answers",
                              'answers = "possible_answer/....json"; or wants = "none" where nothing may be called')
-        rows = rows_in(source, resolve_path(options.answers, Path.cwd()))
+        rows = rows_in(source, self.placed(options.answers))
         said = ((row.get("id"), row.get("ground_truth")) for row in rows)
         return {str(name): calls for name, calls in said if isinstance(calls, list)}

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from localdistill.core.options import FileName
 from localdistill.core.records import Continuation, Message, Prompt, Reply, Request, Sampling
-from localdistill.modelfiles.shipped import resolve_path
 from localdistill.tasks.base import Given, Judge, Scored
 from localdistill.tasks.items import FileTask, ItemOptions, ItemSource
 from localdistill.tasks.rows import ItemRow, RowTask, rows_in
@@ -108,7 +107,7 @@ class ChoiceTask(RowTask):
         return self.some(self._read(source, self.path))
 
     def _read(self, source: ItemSource, path: Path) -> list[Prompt]:
-        found = []
+        found: list[Prompt] = []
         for row in rows_in(source, path):
             one = self.choices(row)
             if not 2 <= len(one.options) <= len(LETTERS) or not 0 <= one.right < len(one.options):
@@ -122,7 +121,7 @@ class ChoiceTask(RowTask):
     @cached_property
     def _examples(self) -> Sequence[Prompt]:
         path = self.own.examples
-        return self._read(self.source, resolve_path(path, Path.cwd())) if path and self.own.shots else ()
+        return self._read(self.source, self.placed(path)) if path and self.own.shots else ()
 
     def _shown(self, prompt: Prompt) -> Sequence[Prompt]:
         """The examples that are shown before an item; it is not among them."""

@@ -136,7 +136,13 @@ class FileTask:
     def path(self) -> Path:
         """The file of the items."""
         assert isinstance(self.options, FileTask.Options)
-        return resolve_path(self.options.path, Path.cwd())
+        return self.placed(self.options.path)
+
+    def placed(self, name: str) -> Path:
+        """Where a file is that an option names. InputError where it is in the hub alone."""
+        if name.startswith("hf://"):
+            raise InputError(f"{name} is not on this machine", "localdistill prefetch RECIPE fetches it")
+        return resolve_path(name, Path.cwd())
 
     def _chosen(self) -> Sequence[Prompt]:
         items = self._items_of(self.source)

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from localdistill import Workspace, parse_recipe, prefetch, resume, start, wait
+from localdistill import Workspace, make_plan, parse_recipe, prefetch, resume, start, wait
 from localdistill.cli.app import app as cli
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Noted
-from localdistill.recipe.hub_models import HubUse, hub_uses, with_models
+from localdistill.recipe.hub_models import HubUse, hub_data, hub_uses, with_models
+from localdistill.stages.checking import check_recipe
+from localdistill.stages.context import build_tasks
 from localdistill.workspace.hub_pins import keep_pins, pins
 from tests.helpers import REPO
 from tests.hub import StandIn, stand_in
@@ -111,6 +113,45 @@ def test_a_student_that_the_hub_has_not_is_known_before_anything_is_asked(
     assert status.state == "failed" and status.stage == "collect" and "the hub has no model acme/tiny" in str(
         status.data["message"])
     assert not list((folder / "runs").glob("*/stages/collect.json"))
+
+
+def test_the_files_of_benchmarks_are_fetched_once_and_read_without_the_hub(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "hf://datasets/acme/sums/main/test.jsonl"
+    text = RECIPE[:RECIPE.index("[export]")].replace('path = "held_out.jsonl"', f'path = "{address}"').replace(
+        'model = "hf://acme/tiny"', f'model = "{tiny_model(folder / "own", hidden=32)}"')
+    (folder / "far.toml").write_text(text)
+    (folder / "sums/main").mkdir(parents=True)
+    shutil.copy(folder / "held_out.jsonl", folder / "sums/main/test.jsonl")
+    recipe, command = parse_recipe(text), ["prefetch", str(folder / "far.toml"), "-w", str(folder)]
+    with stand_in(monkeypatch, folder / "home") as hub:
+        [problem] = check_recipe(recipe, folder)
+        assert (problem.kind, problem.key) == ("warning", "evaluate.task.0.path") and "prefetch" in problem.hint
+        told = [line.text for line in make_plan(Workspace(folder), recipe, folder).lines if line.label == "evaluate"]
+        assert len(told) == 1 and "prefetch RECIPE" in told[0] and not hub.asked
+        refused = CliRunner().invoke(cli, command)
+        assert refused.exit_code == 1 and "the hub has no data set acme/sums" in str(refused.exception)
+        commit = hub.holds("datasets/acme/sums", folder / "sums").commit
+        done = CliRunner().invoke(cli, command)
+        assert done.exit_code == 0 and f"{address}  file of a benchmark" in done.stdout
+        assert check_recipe(recipe, folder) == [] and hub_data(recipe) == [address]
+        hub.asked.clear()
+        [found] = prefetch(Workspace(folder), recipe)
+        assert found.model.commit == commit and hub.asked == []
+        assert [len(task.prompts()) for task in build_tasks(recipe, folder)] == [1]
+
+
+def test_a_run_fetches_the_file_of_its_benchmark_before_anything_is_asked(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = RECIPE[:RECIPE.index("[export]")].replace('path = "held_out.jsonl"', 'path = "hf://datasets/acme/sums/a.jsonl"')
+    text = text.replace('model = "hf://acme/tiny"', f'model = "{tiny_model(folder / "own", hidden=32)}"')
+    (folder / "sums").mkdir()
+    shutil.copy(folder / "held_out.jsonl", folder / "sums/a.jsonl")
+    with stand_in(monkeypatch, folder / "home") as hub:
+        hub.holds("datasets/acme/sums", folder / "sums")
+        run = start(Workspace(folder), parse_recipe(text), text, folder, "collect")
+        assert wait(run).state == "finished", run.log.read_text()[-2000:]
+        assert hub.fetched() == ["a.jsonl"]
 
 
 def test_every_model_of_a_recipe_is_found_and_tokenizers_need_no_weights() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from localdistill.api.recipes.quoting import PlanLine, quote
 from localdistill.api.recipes.quoting_members import quote_augmentation, quote_members
 from localdistill.augmentations import AUGMENTATIONS
-from localdistill.core.errors import ModelFileError, nearest
+from localdistill.core.errors import InputError, ModelFileError, nearest
 from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
@@ -96,8 +96,8 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdo
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
-    replies = [len(task.prompts()) * len(task.requests(task.prompts()[0], Given(1, None))) * _contestants(recipe)
-               for task in tasks]
+    replies = [len(items) * len(task.requests(items[0], Given(1, None))) * _contestants(recipe) if items else 0
+               for task, items in ((task, _items(task)) for task in tasks)]
     yield from quote_members(workspace, recipe, base, sizes, replies, warnings)
     if recipe.max_usd is not None:
         yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
@@ -156,10 +156,22 @@ def _contestants(recipe: Recipe) -> int:
     return 1 + len(recipe.arms) * (recipe.train.seeds if recipe.train else 0)
 
 
+def _items(task: Task) -> Sequence[Prompt]:
+    """Those of a task; none where its file is still in the hub: what else is wrong with a file was found before."""
+    try:
+        return task.prompts()
+    except InputError:
+        return ()
+
+
 def _evaluating(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
     for task in tasks:
         assert recipe.evaluate is not None
-        count, models = len(task.prompts()), _contestants(recipe)
+        count, models = len(_items(task)), _contestants(recipe)
+        if not count:
+            yield PlanLine("evaluate", f"{task.name}: its items are fetched when the run starts, before anything is "
+                                       "asked; localdistill prefetch RECIPE does it now")
+            continue
         seen = detectable_difference(count, discordant_share=0.25)
         yield PlanLine(
             "evaluate",

@@ -100,7 +100,9 @@ class Borders:
     """Events of connections that are served after one another. Smaller groups cost more processor time than they save
     waiting; larger ones let more wait for each other."""
     window_batches: int = 8
-    """Requests are pulled this many batches ahead, so that batches can be made of similar lengths."""
+    """Requests are pulled this many batches ahead, so that those that begin alike come together."""
+    read_tokens: int = 4096
+    """Tokens of prompts, padding included, that a student reads at once before it goes on writing."""
     scored_bytes: int = 256 << 20
     """Continuations are scored in pieces whose logits, in float32, take no more than this."""
     output_bytes: int = 256 << 20

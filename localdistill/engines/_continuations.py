@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from localdistill.core.records import Continuation, Reply, Request, TokenScores, Usage
@@ -107,26 +107,30 @@ def _longest(targets: Sequence[ScoringTarget]) -> int:
 
 
 def _families(targets: Sequence[ScoringTarget], branches: bool) -> Iterator[ScoringBatch]:
-    """Targets by what their prefixes have in common. Each prefix keeps a token of its own: what is predicted behind it
-    comes of reading that."""
+    """Targets by what their prefixes have in common."""
     by_prefix: dict[Ids, list[ScoringTarget]] = {}
     for target in targets:
         by_prefix.setdefault(target.prefix, []).append(target)
-    members: list[ScoringTarget] = []
-    last: Ids = ()
+    for prefixes, common in families(by_prefix, branches):
+        yield ScoringBatch(tuple(target for prefix in prefixes for target in by_prefix[prefix]), common)
+
+
+def families(prefixes: Iterable[Ids], branches: bool) -> Iterator[tuple[list[Ids], int]]:
+    """Different `prefixes` by what they have in common: members, and so many tokens at the start of all. Each keeps a
+    token of its own: what is predicted behind it comes of reading that."""
+    members: list[Ids] = []
     common = 0
-    for prefix in sorted(by_prefix):
-        shared = min(common, common_length(last, prefix), len(prefix) - 1) if branches and members else 0
+    for prefix in sorted(prefixes):
+        shared = min(common, common_length(members[-1], prefix), len(prefix) - 1) if branches and members else 0
         if shared >= SHORTEST_SHARED_PREFIX and 2 * shared >= len(prefix):
             common = shared
         else:
             if members:
-                yield ScoringBatch(tuple(members), common)
+                yield members, common
             members, common = [], len(prefix) - 1
-        members += by_prefix[prefix]
-        last = prefix
+        members.append(prefix)
     if members:
-        yield ScoringBatch(tuple(members), common)
+        yield members, common
 
 
 def common_length(left: Sequence[int], right: Sequence[int], limit: int | None = None) -> int:

@@ -1,26 +1,38 @@
-"""Batched generation with a KV cache: left-padded rows, finished rows leave the batch, every row samples from
-its own generator. Must not render templates or know requests."""
+"""Continuous batching: rows join as others end, what several begin with is read once, and every row samples from its
+own generator. Memory that runs out halves the rows and goes on. Must not render templates or know requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import torch
 
-from localdistill.core.events import Cancel
+from localdistill.core.borders import BORDERS
+from localdistill.core.errors import OutOfMemory
 from localdistill.core.records import TokenScores
+from localdistill.engines._continuations import Ids, families
+from localdistill.engines._picking import pick_tokens
+from localdistill.engines._slots import Beginning, Reading, SlotCache, Step, slot_attention
+from localdistill.modelfiles.loading import is_out_of_memory
 
 TAIL_TOKENS = 48
 """How far back a stop string is looked for after each token."""
+_FEWEST_SHARING = 4
+"""Fewer rows than this hold what they have in common each by itself; it is still read once where they ask the same."""
+_ROOM = 256
+"""Tokens of a reply for which slots have room at first."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Generation:
     """One row: what is asked of it, and what it wrote so far."""
 
-    prompt_ids: Sequence[int]
+    prompt_ids: list[int]
     max_tokens: int
     stop_ids: frozenset[int]
     temperature: float = 0.0
@@ -35,21 +47,25 @@ class Generation:
     scores: list[TokenScores] = field(default_factory=list)
     """Of every new token, when `top` asks for them; the stop token is the last of them."""
     finish: Literal["", "stop", "length"] = ""
+    elapsed_s: float = 0.0
+    """Its share of the time of every step that it was part of."""
+    beginning: Beginning | None = None
+    """What it shares with others."""
 
+    @property
+    def before(self) -> int:
+        """Tokens of what it shares."""
+        return len(self.beginning.ids) if self.beginning else 0
 
-def pick_token(logits: torch.Tensor, row: Generation) -> int:
-    """The next token of `row` from logits (V,): the largest at temperature 0, else sampled after top-k and top-p."""
-    if row.temperature <= 0:
-        return int(logits.argmax())
-    scores = logits.float().cpu() / row.temperature
-    if 0 < row.top_k < len(scores):
-        scores[scores < scores.topk(row.top_k).values[-1]] = -torch.inf
-    order = scores.argsort(descending=True, stable=True)
-    shares = scores[order].softmax(-1)
-    if row.top_p < 1:
-        # The token that crosses top_p stays, so at least one always does.
-        shares[shares.cumsum(-1) - shares >= row.top_p] = 0
-    return int(order[int(torch.multinomial(shares, 1, generator=row.generator))])
+    @property
+    def own(self) -> list[int]:
+        """Its tokens behind that, as far as they are known; the last of them is read by its next step."""
+        return [*self.prompt_ids[self.before:], *self.written]
+
+    @property
+    def size(self) -> int:
+        """How many those are."""
+        return len(self.prompt_ids) - self.before + len(self.written)
 
 
 def token_scores(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> TokenScores:
@@ -66,68 +82,225 @@ def token_scores(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> TokenS
 
 
 class BatchDecoder:
-    """Generates for several rows at once. The result of a row does not depend on its neighbours, except through the
+    """Writes rows with one model, step by step. What a row writes does not depend on its neighbours, except through the
     rounding of the arithmetic."""
 
-    def __init__(self, model: Any, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, model: Any, decode: Callable[[Sequence[int]], str], most_rows: int, most_tokens: int,
+                 warn: Callable[[str], None], on_token: Callable[[Generation], None] | None = None) -> None:
         self.model = model
         self.decode = decode
+        self.most_rows = most_rows
+        """Rows that are written at once at most."""
+        self._most_tokens, self._warn, self._on_token = most_tokens, warn, on_token
+        self._waiting: deque[Generation] = deque()
+        self._live: list[Generation] = []
+        """In the order of their slots."""
+        self._slots = SlotCache()
 
-    def run(self, rows: Sequence[Generation], cancel: Cancel,
-            on_token: Callable[[Generation], None] | None = None) -> None:
-        """Fill `written` and `finish` of every row; after a cancel rows are left without `finish`."""
-        live = list(rows)
+    @property
+    def wants_more(self) -> bool:
+        """Fewer rows wait than could be written at once."""
+        return len(self._waiting) < self.most_rows
+
+    @property
+    def is_idle(self) -> bool:
+        """There is nothing to write."""
+        return not self._live and not self._waiting
+
+    def add(self, rows: Sequence[Generation]) -> None:
+        """Rows to write, the shortest prompts first, those that begin alike together."""
+        by_prompt: dict[Ids, list[Generation]] = {}
+        for row in rows:
+            by_prompt.setdefault(tuple(row.prompt_ids), []).append(row)
+        known = dict.fromkeys(row.beginning for row in (*self._live, *self._waiting) if row.beginning)
+        for beginning in known:
+            size = len(beginning.ids)
+            for ids in [ids for ids in by_prompt if len(ids) > size and ids[:size] == beginning.ids]:
+                self._queue({ids: by_prompt.pop(ids)}, beginning)
+        found = sorted(families(by_prompt, branches=True), key=lambda family: len(family[0][0]))
+        for prompts, common in found:
+            members = {ids: by_prompt[ids] for ids in prompts}
+            shares = common > 0 and sum(map(len, members.values())) >= _FEWEST_SHARING
+            self._queue(members, Beginning(prompts[0][:common]) if shares else None)
+
+    def _queue(self, members: dict[Ids, list[Generation]], beginning: Beginning | None) -> None:
+        for ids in sorted(members, key=len):
+            for row in members[ids]:
+                row.beginning = beginning
+                self._waiting.append(row)
+
+    def step(self) -> list[Generation]:
+        """Write one token of every row that there is room for; those that ended. OutOfMemory when not even one row
+        fits."""
+        began = time.monotonic()
+        while True:
+            reason = ""
+            try:
+                with torch.inference_mode(), slot_attention(self.model):
+                    self._fit()
+                    self._admit()
+                    logits = self._logits()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error)
+            if not reason:
+                break
+            # Out here nothing holds the frames of what failed, and their tensors, any more.
+            self._give_way(reason)
         with torch.inference_mode():
-            logits, cache, mask = self._prefill(live)
-            while True:
-                tokens = self._take(live, logits, on_token)
-                if all(row.finish for row in live) or cancel.is_set():
-                    return
-                if 2 * sum(not row.finish for row in live) <= len(live):
-                    keep = [place for place, row in enumerate(live) if not row.finish]
-                    live, tokens = [live[place] for place in keep], [tokens[place] for place in keep]
-                    index = torch.tensor(keep, device=mask.device)
-                    cache.batch_select_indices(index)
-                    mask = mask[index]
-                mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-                output = self.model(
-                    input_ids=torch.tensor(tokens, device=mask.device).unsqueeze(1), attention_mask=mask,
-                    position_ids=mask.sum(1, keepdim=True) - 1, past_key_values=cache, use_cache=True)
-                logits = output.logits[:, -1]
+            return self._take(logits, began)
 
-    def _prefill(self, rows: Sequence[Generation]) -> tuple[torch.Tensor, Any, torch.Tensor]:
-        """Logits (B, V) after the prompts, the cache, and the mask (B, T) of left-padded prompts."""
-        from transformers import DynamicCache
+    def _give_way(self, reason: str) -> None:
+        """Go on with half as many rows; those that were under way are read again."""
+        rows = len(self._live) or min(self._slots.rows, len(self._waiting))
+        if rows <= 1:
+            raise OutOfMemory(f"memory ran out while one reply was written: {reason.splitlines()[0]}",
+                              "take a smaller dtype or quantization for the student, or a smaller max_tokens")
+        self.most_rows = rows // 2
+        self._waiting.extendleft(reversed(self._live))
+        self._live = []
+        self._slots.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._warn(f"memory ran out with {rows} replies at once; going on with {self.most_rows}")
 
-        longest = max(len(row.prompt_ids) for row in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros(len(rows), longest, dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, longest - len(row.prompt_ids):] = torch.tensor(row.prompt_ids)
-            mask[place, longest - len(row.prompt_ids):] = 1
+    # ---- room
+
+    def _fit(self) -> None:
+        """Slots as many and as long as they are needed, within the tokens that may be held. Where longer ones leave
+        fewer, the rows that wrote least wait and are read again."""
+        slots, live = self._slots, [row.size for row in self._live]
+        nexts = [row.size for row in islice(self._waiting, self.most_rows)]
+        needed = max([*live, *(nexts[:1] if len(live) < slots.rows or not live else [])])
+        wanted = max([*live, *nexts])
+        capacity = slots.capacity
+        if needed > capacity or (nexts and slots.rows < self.most_rows and 2 * (wanted + _ROOM) < capacity):
+            most = max(row.size - len(row.written) + row.max_tokens for row in (*self._live, *self._waiting))
+            grown = capacity * 3 // 2 if needed > capacity else 0
+            capacity = max(needed, min(most, max(wanted + _ROOM, grown)))
+        shared = sum(len(beginning.ids) for beginning in {row.beginning for row in self._live if row.beginning})
+        rows = min(self.most_rows, max(1, (self._most_tokens - shared) // capacity), len(live) + len(self._waiting))
+        if capacity == slots.capacity and rows <= slots.rows:
+            return
+        self._evict(len(live) - rows)
+        slots.shape(rows, capacity, len(self._live), max((row.size for row in self._live), default=1) - 1)
+
+    def _evict(self, rows: int) -> None:
+        """Let so many rows wait again, those that wrote least."""
+        for row in sorted(self._live, key=lambda row: len(row.written))[:max(0, rows)]:
+            self._remove(self._live.index(row))
+            self._waiting.appendleft(row)
+
+    def _remove(self, place: int) -> None:
+        """Free a slot: the last one moves into it."""
+        last = len(self._live) - 1
+        if place < last:
+            self._slots.copy(last, place, self._live[last].size - 1)
+            self._live[place] = self._live[last]
+        self._live.pop()
+
+    # ---- reading
+
+    def _admit(self) -> None:
+        """Rows that wait join while there is room. Those whose prompt another one holds copy it."""
+        while self._waiting and len(self._live) < self._slots.rows and self._waiting[0].size <= self._slots.capacity:
+            joining, read = self._joining()
+            first = len(self._live)
+            if joining[0].beginning is not None:
+                self._read_beginning(joining[0].beginning)
+            self._read([joining[place] for place in read], [first + place for place in read])
+            holders = [*self._live, *joining]
+            for place, row in enumerate(joining):
+                if place not in read and row.size > 1:
+                    source = next(at for at, other in enumerate(holders[:first + place]) if _asks_the_same(other, row))
+                    self._slots.copy(source, first + place, row.size - 1)
+            for row in joining:
+                self._waiting.popleft()
+                self._live.append(row)
+
+    def _joining(self) -> tuple[list[Generation], list[int]]:
+        """The next rows with one beginning that are read together, and the places of those that nobody holds yet."""
+        room, beginning = self._slots.rows - len(self._live), self._waiting[0].beginning
+        joining: list[Generation] = []
+        read: list[int] = []
+        longest = 0
+        for row in self._waiting:
+            known = row.size == 1 or any(_asks_the_same(other, row) for other in (*self._live, *joining))
+            padded = max(longest, row.size - 1) * (len(read) + 1)
+            if (len(joining) == room or row.beginning is not beginning or row.size > self._slots.capacity
+                    or (not known and read and padded > BORDERS.read_tokens)):
+                break
+            if not known:
+                read.append(len(joining))
+                longest = max(longest, row.size - 1)
+            joining.append(row)
+        return joining, read
+
+    def _read_beginning(self, beginning: Beginning) -> None:
+        if not beginning.is_read:
+            device = self.model.device
+            work = Reading(torch.zeros(1, dtype=torch.long, device=device), None, beginning)
+            self._forward([list(beginning.ids)], [0], work)
+            beginning.is_read = True
+
+    def _read(self, rows: Sequence[Generation], places: Sequence[int]) -> None:
+        """Read all but the last token of each row into its slot."""
+        if rows:
+            work = Reading(torch.tensor(places, device=self.model.device), rows[0].beginning)
+            self._forward([row.own[:-1] for row in rows], [row.before for row in rows], work)
+
+    def _forward(self, pieces: Sequence[Sequence[int]], begin: Sequence[int], work: Reading) -> None:
+        """The body over `pieces`, padded behind: what stands there is masked until it is written over."""
+        longest, device = max(map(len, pieces)), self.model.device
+        ids = torch.zeros(len(pieces), longest, dtype=torch.long)
+        for place, piece in enumerate(pieces):
+            ids[place, :len(piece)] = torch.tensor(piece)
+        positions = torch.tensor(begin).unsqueeze(1) + torch.arange(longest)
+        self.model.model(input_ids=ids.to(device), position_ids=positions.to(device), use_cache=False,
+                         slots=self._slots, work=work)
+
+    # ---- writing
+
+    def _logits(self) -> torch.Tensor:
+        """Logits (B, V) behind every live row."""
         device = self.model.device
-        ids, mask = ids.to(device), mask.to(device)
-        cache = DynamicCache(config=self.model.config)
-        output = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True,
-                            position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=1)
-        return output.logits[:, -1], cache, mask
+        tokens = [row.written[-1] if row.written else row.prompt_ids[-1] for row in self._live]
+        lengths = torch.tensor([row.size - 1 for row in self._live], device=device)
+        before = torch.tensor([row.before for row in self._live], device=device)
+        work = Step(lengths, max(row.size for row in self._live), before, list(self._groups(device)))
+        output = self.model(
+            input_ids=torch.tensor(tokens, device=device).unsqueeze(1), position_ids=(before + lengths).unsqueeze(1),
+            use_cache=False, slots=self._slots, work=work)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
-    def _take(self, rows: Sequence[Generation], logits: torch.Tensor,
-              on_token: Callable[[Generation], None] | None) -> list[int]:
-        """Pick a token for every unfinished row; finished ones repeat any token until they leave the batch."""
-        best = logits.argmax(-1).tolist()
-        tokens: list[int] = []
+    def _groups(self, device: torch.device) -> Iterator[tuple[Beginning, torch.Tensor | None]]:
+        """The beginnings of live rows, each with its rows; None for all."""
+        found: dict[Beginning, list[int]] = {}
+        for place, row in enumerate(self._live):
+            if row.beginning is not None:
+                found.setdefault(row.beginning, []).append(place)
+        for beginning, places in found.items():
+            yield beginning, None if len(places) == len(self._live) else torch.tensor(places, device=device)
+
+    def _take(self, logits: torch.Tensor, began: float) -> list[Generation]:
+        """Give every live row its token; those that ended leave."""
+        tokens, rows = pick_tokens(logits, self._live), list(self._live)
+        share_s = (time.monotonic() - began) / len(rows)
         for place, row in enumerate(rows):
-            token = int(best[place]) if row.temperature <= 0 else -1
-            if not row.finish:
-                token = token if token >= 0 else pick_token(logits[place], row)
-                if row.top:
-                    row.scores.append(token_scores(logits[place:place + 1], torch.tensor([token]), row.top))
-                self._accept(row, token)
-                if on_token is not None:
-                    on_token(row)
-            tokens.append(max(token, 0))
-        return tokens
+            if row.top:
+                row.scores.append(token_scores(logits[place:place + 1], torch.tensor(tokens[place:place + 1]), row.top))
+            self._accept(row, tokens[place])
+            row.elapsed_s += share_s
+            if self._on_token is not None:
+                self._on_token(row)
+        for place in reversed(range(len(rows))):
+            if rows[place].finish:
+                self._remove(place)
+        if self.is_idle:
+            self._slots.clear()
+        return [row for row in rows if row.finish]
 
     def _accept(self, row: Generation, token: int) -> None:
         if token in row.stop_ids:
@@ -138,3 +311,8 @@ class BatchDecoder:
             row.finish = "stop"
         elif len(row.written) >= row.max_tokens:
             row.finish = "length"
+
+
+def _asks_the_same(other: Generation, row: Generation) -> bool:
+    """`other` holds in its slot all that `row` has to read."""
+    return other.beginning is row.beginning and not row.written and other.prompt_ids == row.prompt_ids

@@ -1,19 +1,18 @@
 """The student under test in torch: a base model, alone or with an adapter as it was trained. It runs in the process of
-the stage that asks, batches prompts of similar length, and stops only at stop tokens. Must not train or download."""
+the stage that asks, batches continuously, and stops only at stop tokens. Must not train or download."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.capabilities import Capability, needed_by, require
 from localdistill.core.errors import TemplateRefused, UsageError
-from localdistill.core.events import Cancel, Emit, Progressed
+from localdistill.core.events import Cancel, Emit, Progressed, Warned, silent
 from localdistill.core.options import DeviceName
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
@@ -22,7 +21,6 @@ from localdistill.engines._student import Asked, StudentEngine, StudentOptions, 
 
 if TYPE_CHECKING:
     from localdistill.engines._decoding import BatchDecoder, Generation
-
 
 
 class TransformersEngine(StudentEngine):
@@ -56,57 +54,63 @@ class TransformersEngine(StudentEngine):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.options = options
-        self._decoder: BatchDecoder | None = None
+        self._model: Any = None
 
     def can(self) -> frozenset[Capability]:
         """See `Engine.can`."""
         return frozenset({"generate", "continue_text", "score", "stream", "top_logprobs", "top_scores"})
 
     def answer(self, requests: Iterable[Request], emit: Emit, cancel: Cancel) -> Iterator[Reply]:
-        """Replies to `requests`, the shortest prompts of each window first."""
-        waiting = iter(requests)
-        done = 0
+        """Replies to `requests` as they end. New rows join as others leave."""
+        waiting, is_open, done = iter(requests), True, 0
+        asked: dict[Generation, Asked] = {}
+        writer = None
         while not cancel.is_set():
-            window = list(islice(waiting, self.options.batch_rows * BORDERS.window_batches))
-            if not window:
+            came: Iterator[Reply] = iter(())
+            if is_open and (writer is None or writer.wants_more):
+                window = list(islice(waiting, self.options.batch_rows * BORDERS.window_batches))
+                is_open = bool(window)
+                if window:
+                    writer = writer or self._writer(emit)
+                    came = self._take_in(window, writer, asked, cancel)
+            elif writer is None or writer.is_idle:
                 return
-            self._load()
-            ready: list[tuple[Asked, Generation]] = []
-            scored: list[tuple[Request, list[ScoringTarget]]] = []
-            for request in window:
-                try:
-                    require(self, needed_by(request))
-                    if request.kind == "score":
-                        scored.append((request, self._targets(request)))
-                    else:
-                        ready.append(self._generation(request))
-                except (TemplateRefused, UsageError, Unscorable) as refusal:
-                    yield Reply(request.id, "error", cost_usd=0.0, error=str(refusal))
-            for reply in chain(self._write(ready, cancel), self._score(scored, cancel)):
+            else:
+                came = iter([self._reply(asked.pop(row), row, row.elapsed_s) for row in writer.step()])
+            for reply in came:
                 yield reply
                 done += reply.status != "error"
                 emit(Progressed("student", done, 0, "replies"))
 
-    def _write(self, asked: Sequence[tuple[Asked, Generation]], cancel: Cancel) -> Iterator[Reply]:
-        """Replies to requests to write, the shortest prompts first; what a cancel cut is left out."""
-        decoder = self._load()
-        yield from (self._too_long(one) for one, row in asked if row.max_tokens <= 0)
-        for batch in self._batches([pair for pair in asked if pair[1].max_tokens > 0]):
-            began = time.monotonic()
-            decoder.run([row for _, row in batch], cancel)
-            elapsed_s = (time.monotonic() - began) / len(batch)
-            for one, row in batch:
-                if row.finish:
-                    yield self._reply(one, row, elapsed_s)
-            if cancel.is_set():
-                return
+    def _take_in(self, window: Sequence[Request], writer: BatchDecoder, asked: dict[Generation, Asked],
+                 cancel: Cancel) -> Iterator[Reply]:
+        """Hand what is to be written to `writer`; replies to the rest: scored, or refused."""
+        scored: list[tuple[Request, list[ScoringTarget]]] = []
+        rows: list[Generation] = []
+        for request in window:
+            try:
+                require(self, needed_by(request))
+                if request.kind == "score":
+                    scored.append((request, self._targets(request)))
+                    continue
+                one, row = self._generation(request)
+            except (TemplateRefused, UsageError, Unscorable) as refusal:
+                yield Reply(request.id, "error", cost_usd=0.0, error=str(refusal))
+                continue
+            if row.max_tokens > 0:
+                rows.append(row)
+                asked[row] = one
+            else:
+                yield self._too_long(one)
+        writer.add(rows)
+        yield from self._score(scored, cancel)
 
     def _score(self, asked: Sequence[tuple[Request, list[ScoringTarget]]], cancel: Cancel) -> Iterator[Reply]:
         """Replies to requests to score. With a window, prefixes that only begin alike are read apart: the padding
         between what they share and what they do not would count in the window."""
         if not asked or cancel.is_set():
             return
-        model = self._load().model
+        model = self.model
         from localdistill.engines._scoring import BatchScorer
 
         scorer = BatchScorer(model)
@@ -114,20 +118,34 @@ class TransformersEngine(StudentEngine):
                                   self.options.max_batch_tokens, branches=self.folder.window is None)
 
     def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
-        self._load().run([self._generation_of(asked)], cancel, on_token)
+        writer = self._writer(silent, on_token)
+        writer.add([self._generation_of(asked)])
+        while not writer.is_idle and not cancel.is_set():
+            writer.step()
 
     def close(self) -> None:
         """Free the model."""
-        self._decoder = None
+        self._model = None
 
-    def _load(self) -> BatchDecoder:
-        if self._decoder is not None:
-            return self._decoder
+    def _writer(self, emit: Emit, on_token: Callable[[Generation], None] | None = None) -> BatchDecoder:
+        """Writes rows with the student, which it loads."""
+        model = self.model
+        from localdistill.engines._decoding import BatchDecoder
+
+        return BatchDecoder(model, self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens,
+                            lambda text: emit(Warned(text)), on_token)
+
+    @property
+    def model(self) -> Any:
+        """The student in torch, loaded when it is first asked for."""
+        if self._model is None:
+            self._model = self._loaded()
+        return self._model
+
+    def _loaded(self) -> Any:
         from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device, pick_dtype
 
         torch = import_torch()
-        from localdistill.engines._decoding import BatchDecoder
-
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         device = pick_device(self.options.device)
@@ -146,8 +164,7 @@ class TransformersEngine(StudentEngine):
                     for name, weight in model.named_parameters():
                         weight.copy_(adapter.apply(name, weight))
             model = model.to(device=device, dtype=dtype)
-        self._decoder = BatchDecoder(model, self.tokenizer.decode)
-        return self._decoder
+        return model
 
     def _generation(self, request: Request) -> tuple[Asked, Generation]:
         """The row to generate."""
@@ -162,19 +179,3 @@ class TransformersEngine(StudentEngine):
         sampling, generator = asked.request.sampling, torch.Generator().manual_seed(asked.seed)
         return Generation(asked.ids, asked.room, frozenset(self.tokenizer.stop_token_ids), sampling.temperature,
                           sampling.top_p, sampling.top_k, generator, sampling.stop, asked.request.top_logprobs)
-
-    def _batches(self, ready: Sequence[tuple[Asked, Generation]]) -> Iterator[list[tuple[Asked, Generation]]]:
-        """`ready` sorted by prompt length and cut so that no batch can outgrow its limits."""
-        batch: list[tuple[Asked, Generation]] = []
-        longest = 0
-        for item in sorted(ready, key=lambda entry: len(entry[1].prompt_ids)):
-            row = item[1]
-            peak = max(longest, len(row.prompt_ids) + row.max_tokens)
-            full = len(batch) >= self.options.batch_rows or peak * (len(batch) + 1) > self.options.max_batch_tokens
-            if batch and full:
-                yield batch
-                batch, peak = [], len(row.prompt_ids) + row.max_tokens
-            batch.append(item)
-            longest = peak
-        if batch:
-            yield batch

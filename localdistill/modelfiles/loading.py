@@ -97,6 +97,17 @@ def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that an allocation failed, on a GPU or on the CPU."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text
+                                                or "can't allocate memory" in text)
+
+
 def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device,
                       quantization: Literal["none", "nf4"] = "none") -> Any:
     """The frozen model of `folder` on `device` in evaluation mode; linear layers in NF4 when asked.

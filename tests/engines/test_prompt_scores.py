@@ -48,7 +48,7 @@ def listed(holder: TransformersEngine, prompts: list[list[int]], top: int) -> li
     """Choices as vLLM makes them of `prompt_logprobs`, the last first: the order is for `index` to say."""
     choices = []
     for index, ids in enumerate(prompts):
-        rows = holder._load().model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        rows = holder.model(torch.tensor([ids])).logits[0].log_softmax(-1)
         places: list[Any] = [None]
         for token, row in zip(ids[1:], rows):
             kept = {*row.topk(top).indices.tolist(), token}
@@ -62,7 +62,7 @@ def echoed(holder: TransformersEngine, prompts: list[list[int]], top: int) -> li
     """Choices of `echo` with `logprobs`: the prompt and the one token that was written behind it."""
     choices = []
     for index, ids in enumerate(prompts):
-        rows = holder._load().model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        rows = holder.model(torch.tensor([ids])).logits[0].log_softmax(-1)
         values = [float(row[token]) for token, row in zip(ids[1:], rows)]
         texts = [holder.tokenizer.decode([token]) for token in [*ids, 3]]
         choices.append({"index": index, "text": "x", "finish_reason": "length", "logprobs": {

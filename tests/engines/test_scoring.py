@@ -114,7 +114,7 @@ def assert_close(ours: tuple[TokenScores, ...], theirs: list[TokenScores] | tupl
 @pytest.mark.parametrize("top", [0, 5])
 def test_scores_are_those_of_a_plain_forward_pass(engine: TransformersEngine, student: Path, top: int) -> None:
     requests = asked(top)
-    found, model = replies(engine, requests), engine._load().model
+    found, model = replies(engine, requests), engine.model
     for request in requests:
         reply = found[request.id]
         assert reply.status == "complete" and not (reply.raw or reply.answer or reply.scores)
@@ -132,7 +132,7 @@ def test_the_native_engines_agree_on_the_same_weights(engine: TransformersEngine
     for request in requests:
         assert_close(ours[request.id].continuations, theirs[request.id].continuations, 0.02)
         assert ours[request.id].usage == theirs[request.id].usage
-        assert_close(ours[request.id].continuations, plain(engine._load().model, student, request), 0.02)
+        assert_close(ours[request.id].continuations, plain(engine.model, student, request), 0.02)
 
 
 @pytest.mark.parametrize("options", [{"batch_rows": 1}, {"batch_rows": 3}, {"max_batch_tokens": 300}])
@@ -164,7 +164,7 @@ def test_pieces_of_long_continuations_find_the_same(engine: TransformersEngine, 
 
 def test_what_is_shared_is_read_once(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, ...]] = []
-    model = engine._load().model
+    model = engine.model
     forward = type(model).forward
 
     def watched(self: Any, *args: Any, **inputs: Any) -> Any:
@@ -253,7 +253,7 @@ def test_a_window_is_heeded(tmp_path: Path) -> None:
     student = tiny_model(tmp_path / "m", "mistral", seed=3, initializer_range=0.3, sliding_window=24)
     made = engine_of(student)
     requests = asked(2)
-    found, model = replies(made, requests), made._load().model
+    found, model = replies(made, requests), made.model
     for request in requests:
         assert_close(found[request.id].continuations, plain(model, student, request), 2e-5)
     wide = tiny_model(tmp_path / "wide", "mistral", seed=3, initializer_range=0.3, sliding_window=None)
@@ -273,7 +273,7 @@ def test_an_adapter_counts(student: Path, tmp_path: Path, quantization: str) -> 
         job(student, tmp_path / "out", random_rows(8), tag_token_ids=(398, 399)), silent, Cancel())
     made = engine_of(student, adapter=str(tmp_path / "out" / "adapter"), quantization=quantization)
     requests = asked(2)
-    found, model = replies(made, requests), made._load().model
+    found, model = replies(made, requests), made.model
     for request in requests:
         # The quantized product rounds to bfloat16 on its own, and differently for every shape of a batch.
         assert_close(found[request.id].continuations, plain(model, student, request),

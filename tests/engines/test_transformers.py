@@ -68,9 +68,8 @@ def test_it_stops_at_what_the_template_writes_after_a_turn_though_no_file_says_s
 def test_greedy_text_is_the_one_of_the_library(student: Path) -> None:
     made = engine(student)
     reply = answers(made, requests()[1:2])["r1"]
-    decoder = made._load()
     ids = torch.tensor([made.tokenizer.encode_prompt(made._generation(requests()[1])[0].prompt)])
-    theirs = decoder.model.generate(ids, max_new_tokens=29, do_sample=False, eos_token_id=2, pad_token_id=0)
+    theirs = made.model.generate(ids, max_new_tokens=29, do_sample=False, eos_token_id=2, pad_token_id=0)
     written = theirs[0, ids.shape[1]:].tolist()
     assert reply.raw == made.tokenizer.decode([token for token in written if token != 2])
 
@@ -87,15 +86,14 @@ def test_length_and_stop_are_told_apart(student: Path) -> None:
 
 def test_finished_rows_leave_the_batch(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine(student)
-    decoder = made._load()
     widths: list[int] = []
-    forward = type(decoder.model).forward
+    forward = type(made.model).forward
 
     def watched(model: Any, *args: Any, **inputs: Any) -> Any:
         widths.append(len(inputs["input_ids"]))
         return forward(model, *args, **inputs)
 
-    monkeypatch.setattr(type(decoder.model), "forward", watched)
+    monkeypatch.setattr(type(made.model), "forward", watched)
     asked = [Request(f"r{n}", (Message("user", "Wait"),), Sampling(max_tokens=n + 1, seed=n)) for n in range(16)]
     replies = answers(made, asked)
     assert all(replies[f"r{n}"].usage.completion_tokens <= n + 1 for n in range(16))
@@ -105,26 +103,17 @@ def test_finished_rows_leave_the_batch(student: Path, monkeypatch: pytest.Monkey
 
 
 def test_thinking_is_split_also_when_the_template_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localdistill.engines import _decoding
+
     made = engine(tiny_model(tmp_path / "m", hidden=32, chat_template=OPENING_TEMPLATE))
-    decoder = made._load()
     script = made.tokenizer.encode("12 - 5 = 7\n</think>\n\nThe answer is 7.<|im_end|>")
-    monkeypatch.setattr(decoder, "_take", _writer(decoder, script))
+    monkeypatch.setattr(_decoding, "pick_tokens", lambda logits, rows: [script[len(row.written)] for row in rows])
     reply = answers(made, [Request("r", (Message("user", "?"),), Sampling(max_tokens=60))])["r"]
     assert (reply.reasoning, reply.answer, reply.status) == ("12 - 5 = 7", "The answer is 7.", "complete")
     assert reply.finish_reason == "stop" and reply.usage.completion_tokens == len(script)
     assert 0 < reply.usage.reasoning_tokens < len(script)
     short = answers(made, [Request("r", (Message("user", "?"),), Sampling(max_tokens=4))])["r"]
     assert short.status == "length" and short.answer == ""
-
-
-def _writer(decoder: Any, script: list[int]) -> Any:
-    def take(rows: Any, logits: Any, on_token: Any) -> list[int]:
-        for row in rows:
-            if not row.finish:
-                decoder._accept(row, script[len(row.written)])
-        return [0] * len(rows)
-
-    return take
 
 
 def test_streaming_writes_the_same_text_in_pieces(student: Path) -> None:
@@ -203,13 +192,13 @@ def test_an_adapter_of_nf4_training_answers_beside_quantized_weights(tmp_path: P
     update = AdapterFolder.open(adapter, folder)
     reference = engine(student)
     with torch.no_grad():
-        for name, weight in reference._load().model.named_parameters():
+        for name, weight in reference.model.named_parameters():
             held = quantized.get_parameter(name)
             plain = dequantize_4bit(held.data, held.quant_state) if hasattr(held, "quant_state") else held
             weight.copy_(update.apply(name, plain.float()))
     ids = torch.tensor([[5, 17, 398, 42, 7, 399, 30]])
     with torch.no_grad():
-        beside, wanted, folded = (made._load().model(ids).logits for made in (ours, reference, merged))
+        beside, wanted, folded = (made.model(ids).logits for made in (ours, reference, merged))
     # The quantized product itself is rounded to bfloat16; merging into the stored weights is another model.
     ours_off, folded_off = ((logits - wanted).abs().mean() for logits in (beside, folded))
     assert ours_off < 0.05 * wanted.abs().mean() and ours_off < 0.2 * folded_off, (ours_off, folded_off)
@@ -229,7 +218,7 @@ def test_building_and_closing_load_nothing() -> None:
 def test_closing_frees_the_model_and_the_next_question_loads_it_again(student: Path) -> None:
     made = engine(student)
     before = answers(made, requests()[:1])["r0"].raw
-    first = weakref.ref(made._load().model)
+    first = weakref.ref(made.model)
     made.close()
     gc.collect()
     assert first() is None

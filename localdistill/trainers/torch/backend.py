@@ -18,7 +18,7 @@ from localdistill.core.records import Reply, Request
 from localdistill.modelfiles.adapter import AdapterFolder, write_adapter
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.modelfiles.loading import device_name, load_causal_model, pick_device
+from localdistill.modelfiles.loading import device_name, is_out_of_memory, load_causal_model, pick_device
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.job import TrainingJob
@@ -222,15 +222,6 @@ class TorchBackend:
         write_adapter(folder, {name: value.detach() for name, value in self.trained.items()},
                       rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
                       tags=self.tags, tied=self.folder.tied_embeddings)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` means that an allocation failed, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text
-                                                or "can't allocate memory" in text)
 
 
 def _optimizer(trained: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

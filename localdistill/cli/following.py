@@ -20,10 +20,13 @@ from localdistill import (
     StageStarted,
     Warned,
     duration_text,
+    estimate_text,
 )
 from localdistill.cli import output
 
 QUIET_EVERY_S = 5.0
+LEAST_SEEN_S = 10.0
+"""So long work is watched before anything is said of its end."""
 
 
 def sentence(event: Event) -> str | None:
@@ -55,8 +58,8 @@ def sentence(event: Event) -> str | None:
     return None
 
 
-def progress(data: dict[str, Any]) -> str:
-    """The status of a run as one line."""
+def progress(data: dict[str, Any], left_s: float | None = None) -> str:
+    """The status of a run as one line. left_s: how long the work under way may still take."""
     total, done = data.get("total") or 0, data.get("done") or 0
     text = "  " + ": ".join(filter(None, (str(data.get("stage") or ""), str(data.get("label") or ""))))
     if total:
@@ -66,7 +69,25 @@ def progress(data: dict[str, Any]) -> str:
         for k, v in (data.get("counters") or {}).items()
         if v
     }
-    return text + (f"  {output.counts(extra)}" if extra else "")
+    text += f"  {output.counts(extra)}" if extra else ""
+    return text + (f"  about {estimate_text(left_s)} left" if left_s is not None else "")
+
+
+class TimeLeft:
+    """How long the work under way may still take, by how far it came since it was first seen."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._first = self._began = 0.0
+
+    def after(self, label: str, done: float, total: float, now_s: float) -> float | None:
+        """In seconds; None where that cannot be told yet. now_s: on any clock."""
+        if label != self._label or done < self._first:
+            self._label, self._first, self._began = label, done, now_s
+        came, took = done - self._first, now_s - self._began
+        if not total or came <= 0 or took < LEAST_SEEN_S:
+            return None
+        return max(0.0, total - done) * took / came
 
 
 class Watcher:
@@ -78,6 +99,7 @@ class Watcher:
         self._passing = output.Passing()
         self._line = ""
         self._said_at = time.monotonic()
+        self._time_left = TimeLeft()
 
     def fact(self, event: Event, is_past: bool = False) -> None:
         """Print one fact. is_past: it was written before anybody watched."""
@@ -102,7 +124,9 @@ class Watcher:
         """Rewrite the progress line; where there is no terminal, print it every few seconds."""
         if self.as_json or not data.get("label"):
             return
-        line = progress(data)
+        left_s = self._time_left.after(str(data["label"]), data.get("done") or 0, data.get("total") or 0,
+                                       time.monotonic())
+        line = progress(data, left_s)
         if self.live:
             self._passing.show(line)
         elif time.monotonic() - self._said_at > QUIET_EVERY_S and line != self._line:

@@ -4,7 +4,7 @@ an engine before it sends."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Request
@@ -29,6 +29,15 @@ _WITHOUT: Mapping[Capability, tuple[str, str]] = {
     "json_schema": ("keep to a JSON schema", "say it in the prompt, or use another engine"),
 }
 """What is missing, in words, and what to do then."""
+
+
+@runtime_checkable
+class Computing(Protocol):
+    """Of an engine that computes a model itself."""
+
+    def computes_with(self) -> Mapping[str, str]:
+        """What decides its numbers beside the model's files, in words: `dtype`, `device`, `weights` (how they are
+        held), `template` (the beginning of its hash). Loads the model where that is needed to know."""
 
 
 class Able(Protocol):

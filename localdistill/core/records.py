@@ -37,6 +37,12 @@ def content_id(kind: str, *parts: Any) -> str:
     return _hashed(json.dumps([kind, *parts], sort_keys=True, ensure_ascii=False, separators=(",", ":")))
 
 
+def item_request_id(place: int, prompt_id: str, number: int = 0, sample: int = 0) -> str:
+    """The id under which an evaluation asks about an item. place: of the item among the task's; number: of the request
+    among those of one sample."""
+    return content_id("item", place, prompt_id, *([number, "sample", sample] if sample else [number] if number else []))
+
+
 def _hashed(text: str) -> str:
     return "b2:" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

@@ -17,7 +17,7 @@ from localdistill.core.errors import OutOfMemory
 from localdistill.core.records import TokenScores
 from localdistill.engines._continuations import Ids, families
 from localdistill.engines._picking import pick_tokens
-from localdistill.engines._slots import Beginning, Reading, SlotCache, Step, slot_attention
+from localdistill.engines._slots import DecodeStep, Prefill, SharedPrefix, SlotCache, slot_attention
 from localdistill.modelfiles.loading import is_out_of_memory
 
 TAIL_TOKENS = 48
@@ -32,7 +32,7 @@ _ROOM = 256
 class Generation:
     """One row: what is asked of it, and what it wrote so far."""
 
-    prompt_ids: list[int]
+    prompt_ids: Sequence[int]
     max_tokens: int
     stop_ids: frozenset[int]
     temperature: float = 0.0
@@ -49,7 +49,7 @@ class Generation:
     finish: Literal["", "stop", "length"] = ""
     elapsed_s: float = 0.0
     """Its share of the time of every step that it was part of."""
-    beginning: Beginning | None = None
+    beginning: SharedPrefix | None = None
     """What it shares with others."""
 
     @property
@@ -121,9 +121,9 @@ class BatchDecoder:
         for prompts, common in found:
             members = {ids: by_prompt[ids] for ids in prompts}
             shares = common > 0 and sum(map(len, members.values())) >= _FEWEST_SHARING
-            self._queue(members, Beginning(prompts[0][:common]) if shares else None)
+            self._queue(members, SharedPrefix(prompts[0][:common]) if shares else None)
 
-    def _queue(self, members: dict[Ids, list[Generation]], beginning: Beginning | None) -> None:
+    def _queue(self, members: dict[Ids, list[Generation]], beginning: SharedPrefix | None) -> None:
         for ids in sorted(members, key=len):
             for row in members[ids]:
                 row.beginning = beginning
@@ -237,20 +237,20 @@ class BatchDecoder:
             joining.append(row)
         return joining, read
 
-    def _read_beginning(self, beginning: Beginning) -> None:
+    def _read_beginning(self, beginning: SharedPrefix) -> None:
         if not beginning.is_read:
             device = self.model.device
-            work = Reading(torch.zeros(1, dtype=torch.long, device=device), None, beginning)
+            work = Prefill(torch.zeros(1, dtype=torch.long, device=device), None, beginning)
             self._forward([list(beginning.ids)], [0], work)
             beginning.is_read = True
 
     def _read(self, rows: Sequence[Generation], places: Sequence[int]) -> None:
         """Read all but the last token of each row into its slot."""
         if rows:
-            work = Reading(torch.tensor(places, device=self.model.device), rows[0].beginning)
+            work = Prefill(torch.tensor(places, device=self.model.device), rows[0].beginning)
             self._forward([row.own[:-1] for row in rows], [row.before for row in rows], work)
 
-    def _forward(self, pieces: Sequence[Sequence[int]], begin: Sequence[int], work: Reading) -> None:
+    def _forward(self, pieces: Sequence[Sequence[int]], begin: Sequence[int], work: Prefill) -> None:
         """The body over `pieces`, padded behind: what stands there is masked until it is written over."""
         longest, device = max(map(len, pieces)), self.model.device
         ids = torch.zeros(len(pieces), longest, dtype=torch.long)
@@ -268,16 +268,16 @@ class BatchDecoder:
         tokens = [row.written[-1] if row.written else row.prompt_ids[-1] for row in self._live]
         lengths = torch.tensor([row.size - 1 for row in self._live], device=device)
         before = torch.tensor([row.before for row in self._live], device=device)
-        work = Step(lengths, max(row.size for row in self._live), before, list(self._groups(device)))
+        work = DecodeStep(lengths, max(row.size for row in self._live), before, list(self._groups(device)))
         output = self.model(
             input_ids=torch.tensor(tokens, device=device).unsqueeze(1), position_ids=(before + lengths).unsqueeze(1),
             use_cache=False, slots=self._slots, work=work)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _groups(self, device: torch.device) -> Iterator[tuple[Beginning, torch.Tensor | None]]:
+    def _groups(self, device: torch.device) -> Iterator[tuple[SharedPrefix, torch.Tensor | None]]:
         """The beginnings of live rows, each with its rows; None for all."""
-        found: dict[Beginning, list[int]] = {}
+        found: dict[SharedPrefix, list[int]] = {}
         for place, row in enumerate(self._live):
             if row.beginning is not None:
                 found.setdefault(row.beginning, []).append(place)

@@ -49,13 +49,13 @@ def _drawn(scores: torch.Tensor, draws: torch.Tensor, top_p: float, top_k: int) 
         top_k = size
     shares = scores.softmax(-1) if top_k == size else None
     look = min(top_k, _FIRST_LOOK) if shares is not None else top_k
-    best = scores.topk(look, dim=-1)
-    if shares is not None and look < size and bool((shares.gather(-1, best.indices).sum(-1) < top_p).any()):
-        best = scores.sort(dim=-1, descending=True)
-    kept = best.values.softmax(-1) if shares is None else shares.gather(-1, best.indices)
+    best, indices = scores.topk(look, dim=-1)
+    if shares is not None and look < size and bool((shares.gather(-1, indices).sum(-1) < top_p).any()):
+        best, indices = scores.sort(dim=-1, descending=True)
+    kept = best.softmax(-1) if shares is None else shares.gather(-1, indices)
     # The token that crosses top_p stays, so at least one always does.
     kept = kept.masked_fill(kept.cumsum(-1) - kept >= top_p, 0.0)
-    return best.indices.gather(-1, _inverted(kept, draws).unsqueeze(-1)).squeeze(-1)
+    return indices.gather(-1, _inverted(kept, draws).unsqueeze(-1)).squeeze(-1)
 
 
 def _inverted(shares: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

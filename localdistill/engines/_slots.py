@@ -20,7 +20,7 @@ Tensors = dict[int, torch.Tensor]
 
 
 @dataclass(eq=False)
-class Beginning:
+class SharedPrefix:
     """Tokens at the start of several rows, and their keys and values (heads, P, width) once they were read."""
 
     ids: tuple[int, ...]
@@ -30,19 +30,19 @@ class Beginning:
 
 
 @dataclass
-class Reading:
+class Prefill:
     """One forward pass that reads the T next tokens of rows whose slots are empty, all behind one beginning; or, with
     `into`, that beginning itself, in one row."""
 
     slots: torch.Tensor
     """(n,): where each row lies."""
-    behind: Beginning | None
-    into: Beginning | None = None
+    behind: SharedPrefix | None
+    into: SharedPrefix | None = None
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
 
 
 @dataclass
-class Step:
+class DecodeStep:
     """One forward pass that adds one token to each of the first n slots."""
 
     lengths: torch.Tensor
@@ -51,7 +51,7 @@ class Step:
     """The most that a slot holds, with the new one."""
     before: torch.Tensor
     """(n,): tokens of each row's beginning."""
-    groups: Sequence[tuple[Beginning, torch.Tensor | None]]
+    groups: Sequence[tuple[SharedPrefix, torch.Tensor | None]]
     """The beginnings of the rows, and which rows begin with each; None for all."""
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
@@ -94,11 +94,11 @@ class SlotCache:
             for tensor in held.values():
                 tensor[target, :, :tokens] = tensor[source, :, :tokens]
 
-    def attend(self, work: Reading | Step, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-               scaling: float, window: int | None, cap: float | None) -> torch.Tensor:
+    def attend(self, work: Prefill | DecodeStep, layer: int, query: torch.Tensor, key: torch.Tensor,
+               value: torch.Tensor, scaling: float, window: int | None, cap: float | None) -> torch.Tensor:
         """The output of attention (n, T, heads, width) for query (n, heads, T, width) and new key and value (n, kv
         heads, T, width), which are kept."""
-        if isinstance(work, Reading):
+        if isinstance(work, Prefill):
             return self._read(work, layer, query, key, value, scaling, window, cap).transpose(1, 2)
         return self._step(work, layer, query, key, value, scaling, window, cap).unsqueeze(1)
 
@@ -108,7 +108,7 @@ class SlotCache:
             self._keys[layer], self._values[layer] = like.new_zeros(shape), like.new_zeros(shape)
         return self._keys[layer], self._values[layer]
 
-    def _read(self, work: Reading, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    def _read(self, work: Prefill, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
               scaling: float, window: int | None, cap: float | None) -> torch.Tensor:
         if work.into is not None:
             work.into.keys[layer], work.into.values[layer] = key[0].contiguous(), value[0].contiguous()
@@ -126,14 +126,14 @@ class SlotCache:
             grouped = query.shape[1] != key.shape[1]
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None,
                                                   scale=scaling, enable_gqa=grouped)
-        heads = query.unflatten(1, (key.shape[1], -1))
+        heads = query.reshape(len(query), key.shape[1], -1, *query.shape[2:])
         scores = heads @ (key * scaling).unsqueeze(2).transpose(-1, -2)
         scores = torch.tanh(scores.float() / cap) * cap
         seen = mask if mask is not None else _seen(query.shape[2], key.shape[2], None, query.device)
         shares = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(value.dtype)
         return (shares @ value.unsqueeze(2)).flatten(1, 2)
 
-    def _step(self, work: Step, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    def _step(self, work: DecodeStep, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
               scaling: float, window: int | None, cap: float | None) -> torch.Tensor:
         """One softmax over two products: with what each row holds alone, and with what rows share."""
         keys, values = self._held(layer, key)
@@ -150,7 +150,7 @@ class SlotCache:
         for beginning, chosen in work.groups:
             asked = by_head if chosen is None else by_head[:, chosen]
             found = asked.flatten(1, 2) @ beginning.keys[layer].transpose(-1, -2)
-            found = found.unflatten(1, (-1, own.shape[2])).transpose(0, 1)
+            found = found.view(kv_heads, -1, own.shape[2], found.shape[-1]).transpose(0, 1)
             if chosen is None:
                 scores[..., :before] = found
             else:
@@ -165,7 +165,7 @@ class SlotCache:
             taken = shares[..., :len(beginning.ids)]
             taken = (taken if chosen is None else taken[chosen]).transpose(0, 1)
             found = taken.flatten(1, 2) @ beginning.values[layer]
-            found = found.unflatten(1, (-1, own.shape[2])).transpose(0, 1)
+            found = found.view(kv_heads, -1, own.shape[2], found.shape[-1]).transpose(0, 1)
             if chosen is None:
                 output += found
             else:
@@ -188,7 +188,7 @@ def _causal(new: int, all_: int, window: int | None, device: torch.device) -> to
     return _seen(new, all_, window, device)
 
 
-def _visible(work: Step, window: int | None) -> torch.Tensor:
+def _visible(work: DecodeStep, window: int | None) -> torch.Tensor:
     """(n, 1, 1, P + L): which scores do not count; beginnings are padded behind, slots too."""
     device = work.lengths.device
     shared, own = torch.arange(work.widest, device=device), torch.arange(work.longest, device=device)
@@ -202,7 +202,7 @@ def _visible(work: Step, window: int | None) -> torch.Tensor:
 
 def _attention(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
                scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None,
-               slots: SlotCache | None = None, work: Reading | Step | None = None, **_: Any) -> tuple[Any, None]:
+               slots: SlotCache | None = None, work: Prefill | DecodeStep | None = None, **_: Any) -> tuple[Any, None]:
     """What transformers calls instead of its own attention. Shapes as of `SlotCache.attend`."""
     assert slots is not None and work is not None, "forward passes under this name bring their slots"
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

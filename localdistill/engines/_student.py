@@ -3,6 +3,7 @@ how a request becomes a row to write or targets to score, and how a written row 
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 import time
@@ -26,6 +27,9 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
+
+_DIGITS = 12
+"""Of the hash of a template, for people."""
 
 
 class StudentOptions(BaseOptions):
@@ -113,14 +117,28 @@ class StudentEngine(ABC):
         """See `Engine.greedy_by`."""
         return request.sampling.greedy_by
 
+    @property
+    def template(self) -> ChatTemplate:
+        """The student's chat template."""
+        if self._template is None:
+            self._template = ChatTemplate.from_folder(Path(self.folder.path))
+        return self._template
+
+    def computes_with(self) -> Mapping[str, str]:
+        """See `core.capabilities.Computing`."""
+        digest = hashlib.sha256(self.template.source.encode()).hexdigest()[:_DIGITS]
+        return {**self._arithmetic(), "template": digest}
+
+    @abstractmethod
+    def _arithmetic(self) -> Mapping[str, str]:
+        """Arithmetic, device and how weights are held."""
+
     # ---- questions
 
     def _prompt(self, request: Request) -> tuple[str, list[int]]:
         """The rendered prompt, or the raw text, and its tokens."""
-        if self._template is None:
-            self._template = ChatTemplate.from_folder(Path(self.folder.path))
         text = request.text
-        prompt = self._template.prompt(request.messages, request.thinks) if text is None else text
+        prompt = self.template.prompt(request.messages, request.thinks) if text is None else text
         return prompt, self.tokenizer.encode_prompt(prompt)
 
     def _asked(self, request: Request) -> Asked:

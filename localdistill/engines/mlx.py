@@ -5,7 +5,7 @@ making room for the next. Must not train or download."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,6 +152,10 @@ class MlxEngine(StudentEngine):
         from localdistill.modelfiles.mlx_decoding import MlxDecoder
 
         return MlxDecoder(self._load(), self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens)
+
+    def _arithmetic(self) -> Mapping[str, str]:
+        held = "as stored" if self.options.quantization == "none" else self.options.quantization
+        return {"dtype": mlx_dtype(self.options.dtype), "device": "mlx", "weights": held}
 
     def _load(self) -> Any:
         """The model, compared with transformers before its first answer."""

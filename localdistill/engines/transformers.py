@@ -3,7 +3,7 @@ the stage that asks, batches continuously, and stops only at stop tokens. Must n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,6 +123,15 @@ class TransformersEngine(StudentEngine):
         while not writer.is_idle and not cancel.is_set():
             writer.step()
 
+    def _arithmetic(self) -> Mapping[str, str]:
+        from localdistill.modelfiles.loading import device_name, import_torch, pick_device, pick_dtype
+
+        import_torch()
+        device = pick_device(self.options.device)
+        dtype = str(pick_dtype(self.options.dtype, device)).removeprefix("torch.")
+        held = "nf4" if self.options.quantization == "nf4" else "as stored"
+        return {"dtype": dtype, "device": device_name(device), "weights": held}
+
     def close(self) -> None:
         """Free the model."""
         self._model = None
@@ -153,17 +162,11 @@ class TransformersEngine(StudentEngine):
         adapter = self.adapter()
         if adapter is not None:
             adapter.require_fitted_to("")
-        if self.options.quantization == "nf4":
-            model = load_causal_model(self.folder, dtype, device, "nf4")
-            if adapter is not None:
-                adapter.attach(model)
-        else:
-            model = load_causal_model(self.folder, torch.float32 if adapter else dtype, torch.device("cpu"))
-            if adapter is not None:
-                with torch.no_grad():
-                    for name, weight in model.named_parameters():
-                        weight.copy_(adapter.apply(name, weight))
-            model = model.to(device=device, dtype=dtype)
+        model = load_causal_model(self.folder, dtype, device, self.options.quantization)
+        if adapter is not None and self.options.quantization == "nf4":
+            adapter.attach(model)
+        elif adapter is not None:
+            adapter.merge_into(model, self.folder)
         return model
 
     def _generation(self, request: Request) -> tuple[Asked, Generation]:

@@ -159,6 +159,17 @@ class AdapterFolder:
         merged[[self.token_ids[place] - first for place in here]] = rows[here].to(weight.dtype)
         return merged
 
+    def merge_into(self, model: Any, student: ModelFolder) -> None:
+        """Put this adapter into the weights of a loaded `model` of `student`. Each weight is made in float32 of the one
+        that is stored, one at a time, and rounded once to what the model holds: as if all had been in float32."""
+        import torch
+
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                layer = name.removesuffix(".weight")
+                if layer in self.layers or self.rows(layer) is not None:
+                    path, info = student.tensors[name]
+                    weight.copy_(self.apply(name, read_tensor(path, info).float()))
 
     def attach(self, model: Any) -> None:
         """Add this adapter to a loaded `model` beside its weights, which stay as they are. Needed where they are

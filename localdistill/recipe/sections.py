@@ -130,6 +130,37 @@ class TrainSection(Options):
     """Trainings per arm; a verdict on formats needs at least 3."""
 
 
+class SamplingSection(Options):
+    """How replies to items are drawn."""
+
+    temperature: float = Field(0.0, ge=0)
+    """0 takes the likeliest token each time."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Smallest set of tokens with at least this probability; 1 keeps all."""
+    top_k: int = Field(0, ge=0)
+    """So many likeliest tokens; 0 keeps all."""
+    samples: int = Field(1, ge=1, le=1024)
+    """Replies to each item. From 2 on, the score card tells the chance in items and in replies apart, and says pass@k;
+    for pass@k it takes 2k."""
+    seed: int = 0
+    """Of the sampler; every contestant draws with the same."""
+
+    @model_validator(mode="after")
+    def _draws(self) -> SamplingSection:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"{self.samples} samples at temperature 0 are {self.samples} times the same reply: give "
+                             "a temperature, or leave samples out")
+        return self
+
+    def told(self) -> str:
+        """In words."""
+        if self.temperature == 0:
+            return "greedy, one reply to each item"
+        cuts = [f"top_p {self.top_p:g}"] * (self.top_p < 1) + [f"top_k {self.top_k}"] * (self.top_k > 0)
+        replies = "one reply" if self.samples == 1 else f"{self.samples} replies"
+        return ", ".join([f"temperature {self.temperature:g}", *cuts, f"{replies} to each item, seed {self.seed}"])
+
+
 class EvaluateSection(Options):
     """How the base and every arm are measured."""
 
@@ -138,6 +169,8 @@ class EvaluateSection(Options):
     the first grader."""
     max_tokens: int = Field(1024, ge=1)
     """One cap on new tokens for every contestant."""
+    sampling: SamplingSection | None = None
+    """How replies are drawn; unset asks as each task says, once and greedily where it says nothing."""
     guard_margin: float = Field(GUARD_MARGIN, ge=0, le=1)
     """How much of a guard's score an arm may lose, 0 to 1, and still be called harmless: the whole interval of its
     difference from the base must lie above minus this."""

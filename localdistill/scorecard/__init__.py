@@ -8,6 +8,7 @@ from localdistill.scorecard.card import (
     Flip,
     ItemResult,
     MetricMean,
+    SampleResult,
     ScoreCard,
     ScoreCards,
     ScoreRow,
@@ -25,6 +26,6 @@ from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
     "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "MetricMean",
-    "ScoreCard", "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_forms_card",
-    "build_score_card", "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
+    "SampleResult", "ScoreCard", "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card",
+    "build_forms_card", "build_score_card", "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
 ]

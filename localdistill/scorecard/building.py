@@ -26,19 +26,24 @@ from localdistill.scorecard.card import (
     ScoreRow,
     Verdict,
 )
+from localdistill.scorecard.sampling import by_difficulty, difficulties, error_parts, majorities_at, passed_at
 from localdistill.scorecard.statistics import (
     Interval,
     SeedVariance,
     compare_over_seeds,
     detectable_difference,
+    detectable_mean_difference,
     holm,
     mcnemar_exact,
     mean_difference_interval,
     mean_interval_over_seeds,
     paired_difference_interval,
     pooled_seed_variance,
+    sign_flip_p,
     wilson_interval,
 )
+from localdistill.texts.loops import is_looping
+from localdistill.texts.repeats import tokens_of
 
 ALPHA = 0.05
 SEEDS_FOR_FORMATS = 3
@@ -53,9 +58,10 @@ _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a 
 
 def build_score_card(contestants: Sequence[ContestantResult], base: str, task: str, grader: str,
                      is_guard: bool = False, metrics: Mapping[str, str] | None = None,
-                     margin: float = GUARD_MARGIN) -> ScoreCard:
+                     margin: float = GUARD_MARGIN, sampler: str = "") -> ScoreCard:
     """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
-    metrics: what each means; margin: what may be lost of the score, 0..1, where the task is a guard.
+    metrics: what each means; margin: what may be lost of the score, 0..1, where the task is a guard; sampler: how
+    replies were drawn, in words.
 
     Raises LocalDistillError when they did not answer the same items in the same order.
     """
@@ -65,7 +71,8 @@ def build_score_card(contestants: Sequence[ContestantResult], base: str, task: s
     seeds = min((len(group) for group in trained.values()), default=0)
     ranked = [name for name, group in trained.items() if not any(member.stopped_early for member in group)]
     spread = pooled_seed_variance([[_mean(member) for member in trained[name]] for name in ranked])
-    rows = tuple(_row(group, SeedVariance(0.0, 0) if name == base else spread) for name, group in arms.items())
+    bins = difficulties(arms[base][0].items) if base in arms else {}
+    rows = tuple(_row(group, SeedVariance(0.0, 0) if name == base else spread, bins) for name, group in arms.items())
     families: dict[FamilyName, list[tuple[str, str]]] = {
         "base": [(name, base) for name in ranked] if base in arms else [],
         "arms": list(combinations(ranked, 2)),
@@ -74,7 +81,7 @@ def build_score_card(contestants: Sequence[ContestantResult], base: str, task: s
                    for comparison in _compare_family(family, pairs, arms, base, spread)]
     items = len(contestants[0].items) if contestants else 0
     return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds),
-                     metrics=_meanings(rows, metrics), margin=margin)
+                     metrics=_meanings(rows, metrics), margin=margin, sampler=sampler)
 
 
 def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str, grader: str, is_guard: bool,
@@ -140,27 +147,37 @@ def _is_binary(group: Sequence[ContestantResult]) -> bool:
     return all(item.score in (0.0, 1.0) for member in group for item in member.items)
 
 
-def _row(group: Sequence[ContestantResult], spread: SeedVariance) -> ScoreRow:
-    replies = [item for member in group for item in member.items]
-    finished = [item for item in replies if item.finished]
-    score, count = fmean(item.score for item in replies), len(group[0].items)
+def _row(group: Sequence[ContestantResult], spread: SeedVariance, bins: Mapping[str, str] | None = None) -> ScoreRow:
+    items = [item for member in group for item in member.items]
+    replies = [reply for item in items for reply in item.replies]
+    finished = [reply for reply in replies if reply.finished]
+    score, count = fmean(item.score for item in items), len(group[0].items)
     if len(group) == 1 and _is_binary(group):
         interval = wilson_interval(score * count, count)
     else:
         interval = mean_interval_over_seeds(_scores(group), spread)
+    errors = error_parts(group[0].items) if len(group) == 1 else None
+    extracts = any(reply.extracted for reply in replies)
     return ScoreRow(
         name=group[0].name, format=group[0].format, thinks=group[0].thinks,
         seeds=tuple(member.seed for member in group), items=count, score=score,
         interval=(interval.low, interval.high), seed_scores=tuple(_mean(member) for member in group),
         finished_share=len(finished) / len(replies),
-        limit_share=sum(item.hit_limit for item in replies) / len(replies),
-        score_finished=fmean(item.score for item in finished) if finished else None,
-        mean_answer_tokens=fmean(item.answer_tokens for item in replies),
+        limit_share=sum(reply.hit_limit for reply in replies) / len(replies),
+        score_finished=fmean(reply.score for reply in finished) if finished else None,
+        mean_answer_tokens=fmean(reply.answer_tokens for reply in replies),
         trained_tokens=round(fmean(member.trained_tokens for member in group)),
         stopped_early="; ".join(dict.fromkeys(m.stopped_early for m in group if m.stopped_early)),
-        categories=_categories(replies, len(group)),
-        metrics=_metrics(replies),
-        undecided=sum(bool(item.undecided) for item in replies),
+        categories=_categories(items, len(group)),
+        metrics=_metrics(items),
+        undecided=sum(bool(item.undecided) for item in items),
+        samples=len(replies) // len(items),
+        error_items=errors[0] if errors else None, error_samples=errors[1] if errors else None,
+        pass_at=passed_at(items), majority_at=majorities_at(items),
+        difficulty=by_difficulty([member.items for member in group], bins or {}),
+        loops=sum(is_looping(tokens_of(reply.output)) for reply in replies),
+        unextracted=sum(not reply.extracted for reply in finished) if extracts else None,
+        served=group[0].served,
     )
 
 
@@ -222,15 +239,15 @@ def _one_seed(first: list[ContestantResult], second: list[ContestantResult], won
               lost: int) -> tuple[float, Interval, float, float, str]:
     pairs = [(a.score, b.score) for a, b in zip(first[0].items, second[0].items, strict=True)]
     difference = fmean(a - b for a, b in pairs)
+    share = round((won + lost) / len(pairs), 3)
     if _is_binary([*first, *second]):
         both = sum(a == b == 1.0 for a, b in pairs)
         interval = paired_difference_interval(both, won, lost, len(pairs) - both - won - lost)
-        method = "exact McNemar test, Newcombe interval"
-    else:
-        interval = mean_difference_interval([a - b for a, b in pairs])
-        method = "exact sign test of right and wrong, t interval"
-    share = round((won + lost) / len(pairs), 3)
-    return difference, interval, mcnemar_exact(won, lost), detectable_difference(len(pairs), share), method
+        return (difference, interval, mcnemar_exact(won, lost), detectable_difference(len(pairs), share),
+                "exact McNemar test, Newcombe interval")
+    differences = [a - b for a, b in pairs]
+    return (difference, mean_difference_interval(differences), sign_flip_p(differences),
+            detectable_mean_difference(differences), "paired permutation test, t interval")
 
 
 def _same_text(first: ContestantResult, second: ContestantResult) -> int:

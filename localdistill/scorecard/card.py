@@ -19,18 +19,30 @@ GUARD_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
+class SampleResult:
+    """One reply to one item; the fields as of `ItemResult`."""
+
+    score: float
+    finished: bool
+    hit_limit: bool
+    answer_tokens: int
+    extracted: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
 class ItemResult:
-    """One model's reply to one item."""
+    """One model's reply to one item, or what several replies came to together."""
 
     prompt_id: str
     score: float
-    """0..1."""
+    """0..1; the mean of several replies."""
     finished: bool
-    """The reply ended by itself."""
+    """The reply ended by itself; all of several did."""
     hit_limit: bool
-    """The reply was cut at the token limit."""
+    """The reply was cut at the token limit; one of several was."""
     answer_tokens: int
-    """New tokens, reasoning included."""
+    """New tokens, reasoning included; the mean of several replies."""
     extracted: str = ""
     """What the grader took for the answer."""
     output: str = ""
@@ -42,6 +54,14 @@ class ItemResult:
     """What the task measured beside the score, by name."""
     undecided: str = ""
     """Why nobody could say whether it is right; it counts as wrong."""
+    samples: tuple[SampleResult, ...] = ()
+    """The replies one by one, where there are several; `output` and `extracted` are then of the first."""
+
+    @property
+    def replies(self) -> tuple[SampleResult, ...]:
+        """Every reply, also where it is one."""
+        return self.samples or (SampleResult(self.score, self.finished, self.hit_limit, self.answer_tokens,
+                                             self.extracted, self.output),)
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,8 @@ class ContestantResult:
     stopped_early: str
     """Why training stopped before its last step; empty when it did not."""
     items: tuple[ItemResult, ...]
+    served: Mapping[str, str] = field(default_factory=dict)
+    """What made its answers: engine, arithmetic, how weights are held, template."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,16 @@ class MetricMean:
     mean: float
     items: int
     """That have a value."""
+
+
+@dataclass(frozen=True)
+class AtK:
+    """A share at k replies to each item."""
+
+    k: int
+    share: float
+    is_sure: bool
+    """There are at least 2k replies to each item; with fewer the estimate rests on few subsets that overlap."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +132,23 @@ class ScoreRow:
     metrics: tuple[MetricMean, ...] = ()
     undecided: int = 0
     """Items that nobody could judge, over all seeds: they count as wrong."""
+    samples: int = 1
+    """Replies to each item."""
+    error_items: float | None = None
+    """Standard error of the score from the choice of items; None where items have one reply, or several seeds do."""
+    error_samples: float | None = None
+    """The same from the chance in the replies."""
+    pass_at: tuple[AtK, ...] = ()
+    majority_at: tuple[AtK, ...] = ()
+    difficulty: tuple[CategoryScore, ...] = ()
+    """Scores by how often the base gets an item right; empty where it has too few replies."""
+    loops: int | None = None
+    """Replies that end in one block of tokens again and again, over all seeds."""
+    unextracted: int | None = None
+    """Replies that ended by themselves and from which no answer could be taken, over all seeds; None where the grader
+    takes none out."""
+    served: Mapping[str, str] = field(default_factory=dict)
+    """What made the answers: engine, arithmetic, how weights are held, template; empty in older cards."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +208,8 @@ class ScoreCard:
     """What each metric of the rows means."""
     margin: float = GUARD_MARGIN
     """What may be lost of the score, 0..1, where the task is a guard; cards of older versions say nothing of it."""
+    sampler: str = ""
+    """How replies were drawn, in words; cards of older versions say nothing of it."""
 
     def row(self, name: str) -> ScoreRow:
         """The line of one model. Raises KeyError."""
@@ -201,7 +252,11 @@ def items_from_text(text: str, where: str) -> tuple[ItemResult, ...]:
     something else."""
     try:
         rows = [json.loads(line) for line in text.splitlines()]
-        return tuple(ItemResult(**{"category" if key == "group" else key: value for key, value in row.items()})
+        return tuple(_item_of({"category" if key == "group" else key: value for key, value in row.items()})
                      for row in rows)
     except (ValueError, TypeError, AttributeError) as error:
         raise LocalDistillError(f"{where} is damaged: {error}", "") from error
+
+
+def _item_of(row: Mapping[str, Any]) -> ItemResult:
+    return ItemResult(**{**row, "samples": tuple(SampleResult(**one) for one in row.get("samples", ()))})

@@ -17,6 +17,7 @@ _NORMAL = NormalDist()
 _BISECTIONS = 60
 _SEARCH_STEPS = 18
 _TAIL_SDS = 6.0
+_MOST_PARTS, _GRID = 64, 4000
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,49 @@ def mcnemar_exact(won: int, lost: int) -> float:
     discordant = won + lost
     tail = sum(math.comb(discordant, wins) for wins in range(min(won, lost) + 1))
     return float(min(Fraction(1), Fraction(2 * tail, 2**discordant)))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p value of the paired permutation test on the sum of `differences`: were each as likely to have the
+    other sign (Fisher 1935), how often would the sum be at least as large?
+
+    The distribution is summed up over a grid of sums. It is exact where differences are multiples of one step, as means
+    of replies are; else they are rounded to a grid of about 4,000 sums.
+    """
+    sizes = [abs(value) for value in differences if value != 0]
+    if not sizes:
+        return 1.0
+    step = _step_of(sizes)
+    steps = [round(size / step) for size in sizes]
+    reached = abs(sum(round(value / step) for value in differences))
+    sums = [1.0]
+    for size in filter(None, steps):
+        flipped = [0.0] * size
+        sums = [0.5 * (one + other) for one, other in zip(sums + flipped, flipped + sums)]
+    total, least = sum(steps), 0.0
+    # Place k holds the chance that a sum of k steps was turned positive: the sum is then 2k - total.
+    for place, chance in enumerate(sums):
+        if abs(2 * place - total) >= reached:
+            least += chance
+    return min(1.0, least)
+
+
+def _step_of(sizes: Sequence[float]) -> float:
+    """What all `sizes` are multiples of, where that is one of 1, 1/2 ... 1/64; else a fine enough one."""
+    for parts in range(1, _MOST_PARTS + 1):
+        if all(abs(size * parts - round(size * parts)) < 1e-9 for size in sizes):
+            return 1 / parts
+    return sum(sizes) / _GRID
+
+
+def detectable_mean_difference(differences: Sequence[float], power: float = 0.8, alpha: float = 0.05) -> float:
+    """Smallest true mean difference that a t test on as many pairs with this spread finds with probability `power`;
+    1.0 when there are too few."""
+    if len(differences) < 2:
+        return 1.0
+    degrees = len(differences) - 1
+    error = math.sqrt(variance(differences) / len(differences))
+    return min(1.0, (t_quantile(1 - alpha / 2, degrees) + t_quantile(power, degrees)) * error)
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:

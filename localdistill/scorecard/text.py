@@ -3,9 +3,9 @@ model outputs are never printed here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from localdistill.scorecard.card import Comparison, ScoreCard, ScoreRow
+from localdistill.scorecard.card import AtK, Comparison, ScoreCard, ScoreRow
 from localdistill.scorecard.paper import cut, markdown_table, p_text, percent, points, signed, table, wrapped
 
 _CATEGORIES_PER_TABLE = 8
@@ -18,6 +18,8 @@ def to_text(card: ScoreCard) -> str:
     """The card as plain text of at most 100 columns."""
     lines = [*wrapped(_title(card)), "", *table(_HEAD, [_cells(row) for row in card.rows])]
     lines += _notes(card)
+    for title, head, rows in sampling_tables(card):
+        lines += ["", f"{title}:", *table(head, rows)]
     if any(row.categories for row in card.rows) and not card.forms_of:
         lines += ["", "score by category:", *_category_tables(card)]
     if card.metrics:
@@ -29,7 +31,8 @@ def to_text(card: ScoreCard) -> str:
             lines += ["", title]
             for entry in found:
                 lines += wrapped(_sentence(entry) + _same_text(card, entry), "  ", "    ")
-    lines += ["", *wrapped(card.scope), *wrapped(_explanation(card))]
+    lines += ["", *wrapped(card.scope), *wrapped(_explanation(card)), *(row for one in made_by(card)
+                                                                        for row in wrapped(one))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -37,6 +40,8 @@ def to_markdown(card: ScoreCard) -> str:
     """The card as Markdown."""
     lines = [f"**{_title(card)}**", "", *markdown_table(_HEAD, [_cells(row) for row in card.rows])]
     lines += ["", *_notes(card)] if _notes(card) else []
+    for title, head, cells in sampling_tables(card):
+        lines += ["", f"{title}:".capitalize(), "", *markdown_table(head, cells)]
     if any(row.categories for row in card.rows) and not card.forms_of:
         names = _category_names(card)
         rows = [(row.name, *_category_cells(row, names)) for row in card.rows]
@@ -50,7 +55,7 @@ def to_markdown(card: ScoreCard) -> str:
         if found:
             head = ("pair", "difference", "95 % interval", "p (Holm)", "won / lost", "could be seen", "verdict")
             lines += ["", title, "", *markdown_table(head, [_comparison_cells(entry) for entry in found])]
-    lines += ["", card.scope, "", _explanation(card)]
+    lines += ["", card.scope, "", _explanation(card), *(row for one in made_by(card) for row in ("", one))]
     return "\n".join(lines) + "\n"
 
 
@@ -76,7 +81,55 @@ def _notes(card: ScoreCard) -> list[str]:
                for row in card.rows if row.stopped_early]
     undecided = [f"{row.name}: {row.undecided} of its {row.items * len(row.seeds)} items could not be judged, and "
                  "count as wrong" for row in card.rows if row.undecided]
-    return [line for text in (*stopped, *undecided) for line in wrapped(text)]
+    counted = [f"{row.name}: {said}" for row in card.rows if (said := _odd_replies(row))]
+    return [line for text in (*stopped, *undecided, *counted) for line in wrapped(text)]
+
+
+def _odd_replies(row: ScoreRow) -> str:
+    """Replies that went round in circles, or ended without an answer that could be read; empty where none did."""
+    replies = row.items * row.samples * len(row.seeds)
+    said = [f"{row.loops} of {replies} replies go round in circles"] if row.loops else []
+    said += [f"{row.unextracted} ended without an answer that could be taken out"] if row.unextracted else []
+    return ", ".join(said)
+
+
+def sampling_tables(card: ScoreCard) -> Iterator[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """Title, head and cells of what several replies to each item say; nothing where there is one."""
+    rows = [row for row in card.rows if row.pass_at]
+    if rows:
+        head = ["model", *(f"pass@{one.k}" for one in rows[0].pass_at),
+                *(f"maj@{one.k}" for one in rows[0].majority_at), "± items", "± replies"]
+        yield (f"over {rows[0].samples} replies to each item (in brackets: fewer than 2k, so only a hint)", head,
+               [(row.name, *(_at(one) for one in (*row.pass_at, *row.majority_at)), *_errors(row)) for row in rows])
+    names = list(dict.fromkeys(one.category for row in card.rows for one in row.difficulty))
+    if names:
+        yield ("score by how often the base gets an item right (chance alone moves the outer groups inwards)",
+               ["model", *names], [(row.name, *_difficulty_cells(row, names)) for row in card.rows])
+
+
+def _at(one: AtK) -> str:
+    return percent(one.share) if one.is_sure else f"({percent(one.share)})"
+
+
+def _errors(row: ScoreRow) -> tuple[str, str]:
+    items, replies = ("-" if one is None else points(one) for one in (row.error_items, row.error_samples))
+    return items, replies
+
+
+def _difficulty_cells(row: ScoreRow, names: Sequence[str]) -> list[str]:
+    found = {one.category: f"{percent(one.score)} of {one.items}" for one in row.difficulty}
+    return [found.get(name, "-") for name in names]
+
+
+def made_by(card: ScoreCard) -> list[str]:
+    """Sampler, engine, arithmetic, holding and template, in a sentence for all rows or one for each kind of them."""
+    told = [f"Sampler: {card.sampler}."] if card.sampler else []
+    groups: dict[str, list[str]] = {}
+    for row in card.rows:
+        groups.setdefault(", ".join(f"{key} {value}" for key, value in row.served.items()), []).append(row.name)
+    everyone = len(groups) == 1
+    return told + [f"Answered with {how}" + ("." if everyone else f": {', '.join(names)}.")
+                   for how, names in groups.items() if how]
 
 
 def _sentence(entry: Comparison) -> str:

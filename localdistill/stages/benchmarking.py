@@ -3,32 +3,40 @@ and the answers are an artifact, so that no model answers twice. Shared by evalu
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from localdistill.core.capabilities import Computing
 from localdistill.core.errors import LocalDistillError
-from localdistill.core.events import Emit, Progressed, Warned, stamped
+from localdistill.core.events import Emit, Noted, Progressed, Warned, stamped
 from localdistill.core.means import Means
-from localdistill.core.records import Prompt
+from localdistill.core.records import Prompt, Reply
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
 from localdistill.recipe import Member
+from localdistill.recipe.sections import SamplingSection
+from localdistill.safety.bounded_json import read_table
 from localdistill.safety.files import atomic_write_text
 from localdistill.scorecard import ContestantResult, ItemResult
 from localdistill.scorecard.card import items_from_text, items_to_text
 from localdistill.stages.context import StageContext
 from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, replies_to_text, scorer_of, take_replies
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
+from localdistill.stages.reply_journal import ReplyJournal
 from localdistill.tasks.base import Given, Task
-from localdistill.workspace.folder import Artifact
+from localdistill.workspace.folder import SCRATCH, Artifact
 
 VERSION = 2
 REPLIES_VERSION = 1
 MOST_REASONS = 3
-_ITEMS, _REPLIES = "items.jsonl", "replies.jsonl"
+_ITEMS, _REPLIES, _SERVED, _JOURNAL = "items.jsonl", "replies.jsonl", "served.json", "replies.journal"
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,14 @@ class Bench:
         """What each metric of its items means."""
         of_grader = GRADERS.load(self.task.grader).metrics if self.task.grader else {}
         return {**of_grader, **self.task.metrics}
+
+    def sampler(self, section: SamplingSection | None) -> str:
+        """How replies are drawn, in words: as the recipe says, or else the task."""
+        if section is not None:
+            return section.told()
+        asked = self.task.requests(self.prompts[0], Given(1, None)) if self.prompts else ()
+        warm = sorted({request.sampling.temperature for request in asked if request.kind == "generate"} - {0.0})
+        return f"temperature {warm[-1]:g}, as the task says" if warm else SamplingSection().told()
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class Contestant:
         return stamped(emit, arm=self.name if trained else "", seed=self.seed if trained else None,
                        contestant=self.form or self.name)
 
-    def result(self, items: tuple[ItemResult, ...], name: str = "") -> ContestantResult:
+    def result(self, measured: MeasuredAnswers, name: str = "") -> ContestantResult:
         """What it answered, for a score card; under `name` where that is given."""
         return ContestantResult(
             name=name or self.form or self.name,
@@ -93,7 +109,8 @@ class Contestant:
             thinks=bool(self.thinks),
             trained_tokens=self.adapter.result.trained_tokens if self.adapter and not self.form else 0,
             stopped_early=self.adapter.result.stopped_early if self.adapter else "",
-            items=items,
+            items=measured.items,
+            served=measured.served,
         )
 
 
@@ -110,6 +127,35 @@ class Serving:
     """The engine's options that decide what it answers, without places."""
     inputs: Sequence[str]
     """Digests of the files that answer."""
+
+
+@dataclass(frozen=True)
+class MeasuredAnswers:
+    """What one contestant answered on one benchmark."""
+
+    answers: str
+    """Digest of the artifact."""
+    items: tuple[ItemResult, ...]
+    served: Mapping[str, str]
+    """What made the answers; empty where an older version wrote them."""
+
+
+@dataclass(frozen=True)
+class AnsweringPace:
+    """How fast the replies of one measurement came, for plans: of those that were asked for at one go."""
+
+    student: str
+    """As the recipe names it."""
+    task: str
+    replies: int
+    new_tokens: int
+    elapsed_s: float
+    """With the loading of the model and the grading."""
+
+    @classmethod
+    def of(cls, student: str, task: str, replies: Sequence[Reply], elapsed_s: float) -> AnsweringPace:
+        """Of these replies."""
+        return cls(student, task, len(replies), sum(reply.usage.completion_tokens or 0 for reply in replies), elapsed_s)
 
 
 def benches(context: StageContext, warns: bool = True) -> list[Bench]:
@@ -153,8 +199,8 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
 
 
 def measure(context: StageContext, bench: Bench, contestant: Contestant,
-            serving: Serving) -> tuple[str, tuple[ItemResult, ...]]:
-    """The contestant's results, from their artifact or measured now, and that artifact's digest."""
+            serving: Serving) -> MeasuredAnswers:
+    """The contestant's results, from their artifact or measured now."""
     label = f"{bench.task.name}: {contestant.label}"
     means = Means(emit=contestant.tells(context.emit), cancel=context.cancel)
     with scorer_of(context, bench.task, means) as scorer:
@@ -163,17 +209,35 @@ def measure(context: StageContext, bench: Bench, contestant: Contestant,
         digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
 
         def build(staging: Path) -> None:
-            atomic_write_text(staging / _ITEMS, items_to_text(work.results()))
+            atomic_write_text(staging / _ITEMS, items_to_text(work.results(staging)))
 
         artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build, emit=means.emit)
     results = items_of(artifact)
     _say_unanswered(context, contestant, label, results)
-    return digest, results
+    return MeasuredAnswers(digest, results, served_of(artifact))
 
 
 def items_of(answers: Artifact) -> tuple[ItemResult, ...]:
     """The results that an artifact of answers holds. LocalDistillError when it holds something else."""
     return items_from_text(answers.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {answers.digest}")
+
+
+def served_of(answers: Artifact) -> Mapping[str, str]:
+    """What made the answers of an artifact; empty where an older version wrote them."""
+    if _SERVED not in answers.manifest["files"]:
+        return {}
+    said = read_table(answers.file(_SERVED)).get("served")
+    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
+
+
+def pace_of(answers: Artifact) -> AnsweringPace | None:
+    """How fast they came; None where that was not written down."""
+    if _SERVED not in answers.manifest["files"]:
+        return None
+    try:
+        return AnsweringPace(**read_table(answers.file(_SERVED))["pace"])
+    except (KeyError, TypeError):
+        return None
 
 
 def _say_unanswered(context: StageContext, contestant: Contestant, label: str, results: Sequence[ItemResult]) -> None:
@@ -223,17 +287,24 @@ class _Measurement:
             "max_tokens": self.given.max_tokens,
             "thinks": self.contestant.thinks,
             "engine": dict(self.serving.told),
+            **({"sampling": self.sampling.model_dump(mode="json")} if self.sampling else {}),
         }
 
-    def results(self) -> list[ItemResult]:
+    @property
+    def sampling(self) -> SamplingSection | None:
+        """How replies are drawn; None as the task says."""
+        assert self.context.recipe.evaluate is not None
+        return self.context.recipe.evaluate.sampling
+
+    def results(self, folder: Path) -> list[ItemResult]:
         """Ask, and score: each item as its replies come; or, by a grader that asks an engine, all of them once the
-        student has answered and is gone."""
-        items = [OpenItem(place, prompt, self.bench.task.requests(prompt, self.given))
+        student has answered and is gone. What made the answers is left in `folder`."""
+        items = [OpenItem(place, prompt, self.bench.task.requests(prompt, self.given), self.sampling)
                  for place, prompt in enumerate(self.bench.prompts)]
         if not self.scorer.asks:
-            self._tell(self.scorer.score(item, who) for item, who in self._answered(items))
+            self._tell(self.scorer.score(item, who) for item, who in self._answered(items, folder))
         else:
-            who = self._kept_replies(items)
+            who = self._kept_replies(items, folder)
             self._tell(self.scorer.score_all(items, who, self.label))
         results = [item.result for item in items if item.result is not None]
         if results and all(result.error for result in results):
@@ -248,25 +319,39 @@ class _Measurement:
             right += result.score
             emit(Progressed(self.label, done, len(self.bench.prompts), "items", {"right": right}))
 
-    def _answered(self, items: Sequence[OpenItem]) -> Iterator[tuple[OpenItem, Answerer]]:
-        """The items as they have all their replies."""
-        context, done = self.context, 0
-        item_of = {request_id: item for item in items for request_id in item.requests}
-        asked = (request for item in items for request in item.requests.values())
+    def _answered(self, items: Sequence[OpenItem], folder: Path) -> Iterator[tuple[OpenItem, Answerer]]:
+        """The items as they have all their replies. Those that a killed measurement left are not asked for again."""
+        context, emit, done = self.context, self.contestant.tells(self.context.emit), 0
+        requests = {request_id: item for item in items for request_id in item.requests}
+        began = time.monotonic()
         with context.engine(self.serving.engine) as engine:
             who = Answerer.of(engine)
-            for reply in engine.answer(asked, self.contestant.tells(context.emit), context.cancel):
-                item = item_of[reply.request_id]
-                item.replies[reply.request_id] = reply
-                if item.is_answered:
-                    done += 1
-                    yield item, who
+            with closing(ReplyJournal(folder / SCRATCH[0] / _JOURNAL, who.engine, who.model)) as journal:
+                known = journal.known(requests)
+                if known:
+                    emit(Noted(f"{self.label}: {len(known):,} of {len(requests):,} replies are there from before"))
+                left = [item.requests[request_id] for request_id, item in requests.items() if request_id not in known]
+                asked = engine.answer(left, emit, context.cancel) if left else ()
+                for reply in chain(known.values(), asked):
+                    if reply.request_id not in known:
+                        journal.keep(reply)
+                    item = requests[reply.request_id]
+                    item.replies[reply.request_id] = reply
+                    if item.is_answered:
+                        done += 1
+                        yield item, who
+            served = {"engine": who.engine, **(engine.computes_with() if isinstance(engine, Computing) else {})}
         context.cancel.check()
         if done < len(items):
             what = f"{self.label} answered only {done} of {len(items)} items"
             raise LocalDistillError(what, f"localdistill resume {context.run.id} asks again")
+        student = context.recipe.student
+        pace = AnsweringPace.of(student.model if student else "", self.bench.task.name, [
+            reply for item in items for reply in item.replies.values() if reply.request_id not in known],
+            time.monotonic() - began)
+        atomic_write_text(folder / _SERVED, json.dumps({"served": served, "pace": asdict(pace)}, indent=1))
 
-    def _kept_replies(self, items: Sequence[OpenItem]) -> Answerer:
+    def _kept_replies(self, items: Sequence[OpenItem], folder: Path) -> Answerer:
         """The replies to all items, from their artifact or asked for now: whatever becomes of the judge, the student
         answers once."""
         context, emit, inputs = self.context, self.contestant.tells(self.context.emit), list(self.serving.inputs)
@@ -274,11 +359,13 @@ class _Measurement:
 
         def build(staging: Path) -> None:
             said: list[Answerer] = []
-            for _, who in self._answered(items):
+            for _, who in self._answered(items, staging):
                 said.append(who)
                 emit(Progressed(f"{self.label}, replies", len(said), len(items), "items"))
             atomic_write_text(staging / _REPLIES, replies_to_text(items, said[0]))
 
         artifact = context.make(("replies", digest, self.label), {"inputs": inputs}, build, emit=emit)
+        if _SERVED in artifact.manifest["files"]:
+            atomic_write_text(folder / _SERVED, artifact.file(_SERVED).read_text())
         text = artifact.file(_REPLIES).read_text()
         return take_replies(text, items, f"{_REPLIES} of the replies {digest}")

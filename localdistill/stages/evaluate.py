@@ -9,8 +9,8 @@ from pathlib import Path
 from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
-from localdistill.scorecard import ItemResult, ScoreCard, ScoreCards, build_score_card, choose_arm, to_markdown, to_text
-from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, benches, measure
+from localdistill.scorecard import ScoreCard, ScoreCards, build_score_card, choose_arm, to_markdown, to_text
+from localdistill.stages.benchmarking import BASE, Bench, Contestant, MeasuredAnswers, Serving, benches, measure
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import (
     SCORECARD_FILE,
@@ -34,12 +34,12 @@ def run(context: StageContext) -> None:
     for bench in benches(context):
         results = []
         for contestant in field:
-            digest, items = answers_of(context, bench, contestant)
-            answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, digest))
-            results.append(contestant.result(items))
+            measured = answers_of(context, bench, contestant)
+            answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, measured.answers))
+            results.append(contestant.result(measured))
         task = bench.task
         card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
-                                section.guard_margin)
+                                section.guard_margin, bench.sampler(section.sampling))
         cards.append(card)
         context.emit(Noted(to_text(card)))
     digest = _write(context, cards, [one.answers for one in answers])
@@ -56,8 +56,8 @@ def contestants(context: StageContext) -> list[Contestant]:
     return [BASE, *(Contestant(name, arms[name], adapter) for name, found in adapters.items() for adapter in found)]
 
 
-def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> tuple[str, tuple[ItemResult, ...]]:
-    """The digest and the results of one contestant, which answers as it was trained: as its trainer says."""
+def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> MeasuredAnswers:
+    """The results of one contestant, which answers as it was trained: as its trainer says."""
     adapter = contestant.adapter.adapter if contestant.adapter else ""
     trained = context.artifact("adapter", adapter).path if adapter else None
     inputs = [adapter, ModelFolder.open(context.student).digest()]

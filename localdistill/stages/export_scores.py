@@ -60,12 +60,12 @@ class FormsMeasurer:
         return MeasuredForms(tuple(self.cards), tuple(self.beside), tuple(self.answers), tuple(self.failures))
 
     def _card(self, bench: Bench, files: Sequence[Path]) -> ScoreCard:
-        digest, items = answers_of(self._context, bench, self._contestant)
-        self.answers.append(digest)
-        forms = [self._contestant.result(items, TRAINED)]
+        measured = answers_of(self._context, bench, self._contestant)
+        self.answers.append(measured.answers)
+        forms = [self._contestant.result(measured, TRAINED)]
         for form, serving in (self._merged_form(), *(self._file_form(bench, file) for file in files)):
             try:
-                digest, items = measure(self._context, bench, form, serving)
+                measured = measure(self._context, bench, form, serving)
             except (Cancelled, BudgetReached, PartialResult):
                 raise
             except LocalDistillError as error:
@@ -73,14 +73,14 @@ class FormsMeasurer:
                 form.tells(self._context.emit)(Warned(
                     f"{form.label} was not measured on {bench.task.name}: {error.message}", error.hint))
                 continue
-            self.answers.append(digest)
-            forms.append(form.result(items))
+            self.answers.append(measured.answers)
+            forms.append(form.result(measured))
         task, of = bench.task, self._contestant
         whole = f"arm '{of.label}'" if of.adapter else "the base"
         if of.adapter:
-            _, items = answers_of(self._context, bench, BASE)
-            self.beside.append(build_beside_card(forms, BASE.result(items), task.name, bench.judged_by, task.is_guard,
-                                                 whole, bench.metrics))
+            base = BASE.result(answers_of(self._context, bench, BASE))
+            self.beside.append(build_beside_card(forms, base, task.name, bench.judged_by, task.is_guard, whole,
+                                                 bench.metrics))
         return build_forms_card(forms, TRAINED, task.name, bench.judged_by, task.is_guard, whole, bench.metrics)
 
     def _as(self, form: str) -> Contestant:

@@ -14,15 +14,16 @@ from statistics import fmean
 from localdistill.core.errors import BudgetReached, EngineUnavailable, LocalDistillError, PartialResult
 from localdistill.core.means import Means
 from localdistill.core.options import Member
-from localdistill.core.records import Fact, Prompt, Reply, Request, Trace, content_id, trace_of
+from localdistill.core.records import Fact, Prompt, Reply, Request, Trace, item_request_id, trace_of
 from localdistill.engines.base import Engine
 from localdistill.graders import GRADERS
-from localdistill.scorecard import ItemResult
+from localdistill.recipe.sections import SamplingSection
+from localdistill.scorecard import ItemResult, SampleResult
 from localdistill.stages.context import StageContext
 from localdistill.stages.fact_makers import Saying, sayings_of
 from localdistill.stages.questions import Questions, with_way_on
 from localdistill.store.replies import reply_of
-from localdistill.tasks.base import Judge, Task
+from localdistill.tasks.base import Judge, Scored, Task
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Answerer:
 class OpenItem:
     """One item while it is answered."""
 
-    def __init__(self, place: int, prompt: Prompt, requests: Sequence[Request]) -> None:
+    def __init__(self, place: int, prompt: Prompt, requests: Sequence[Request],
+                 drawn: SamplingSection | None = None) -> None:
         self.prompt = prompt
-        named = (replace(request, id=content_id("item", place, prompt.id, *([number] if number else [])))
-                 for number, request in enumerate(requests))
-        self.requests = {request.id: request for request in named}
+        self.samples = [[_drawn(request, drawn, place, prompt, number, sample) for number, request in
+                         enumerate(requests)] for sample in range(_samples(requests, drawn))]
+        """The requests of each sample: what the task asks, once for every reply that is wanted."""
+        self.requests = {request.id: request for sample in self.samples for request in sample}
         self.replies: dict[str, Reply] = {}
         self.facts: dict[str, Fact] = {}
         """What the grader says of each reply."""
@@ -59,6 +62,22 @@ class OpenItem:
     def trace(self, reply: Reply, who: Answerer) -> Trace:
         """A reply as graders see it."""
         return trace_of(reply, self.requests[reply.request_id], self.prompt, who.engine, who.model)
+
+
+def _samples(requests: Sequence[Request], drawn: SamplingSection | None) -> int:
+    """How often a task's requests are asked; likelihoods come out the same each time."""
+    return drawn.samples if drawn and any(request.kind == "generate" for request in requests) else 1
+
+
+def _drawn(request: Request, drawn: SamplingSection | None, place: int, prompt: Prompt, number: int,
+           sample: int) -> Request:
+    """A request of one sample under the id that it is asked by."""
+    named = replace(request, id=item_request_id(place, prompt.id, number, sample))
+    if drawn is None or request.kind != "generate":
+        return named
+    sampling = replace(request.sampling, temperature=drawn.temperature, top_p=drawn.top_p, top_k=drawn.top_k,
+                       seed=drawn.seed)
+    return replace(named, sampling=sampling, sample_index=sample)
 
 
 class TaskScorer:
@@ -153,21 +172,37 @@ def scorer_of(context: StageContext, task: Task, means: Means) -> Iterator[TaskS
 
 def result_of(task: Task, item: OpenItem, judge: Judge) -> ItemResult:
     """What an item with all its replies came to."""
+    scored = [(task.score(item.prompt, replies, judge), replies) for replies in
+              ([item.replies[request.id] for request in sample] for sample in item.samples)]
+    results = [_sample(said, replies) for said, replies in scored]
     replies = [item.replies[request_id] for request_id in item.requests]
-    scored = task.score(item.prompt, replies, judge)
     failed = [reply for reply in replies if reply.status == "error"]
+    names = dict.fromkeys(name for said, _ in scored for name in said.metrics)
     return ItemResult(
         prompt_id=item.prompt.id,
-        score=scored.score,
+        score=fmean(one.score for one in results),
+        finished=all(one.finished for one in results),
+        hit_limit=any(one.hit_limit for one in results),
+        answer_tokens=round(fmean(one.answer_tokens for one in results)),
+        extracted=results[0].extracted,
+        output=results[0].output,
+        category=task.category(item.prompt),
+        error=(failed[0].error or "no reply") if len(failed) == len(replies) else "",
+        metrics={name: fmean(said.metrics[name] for said, _ in scored if name in said.metrics) for name in names},
+        undecided=next((said.undecided for said, _ in scored if said.undecided), ""),
+        samples=tuple(results) if len(results) > 1 else (),
+    )
+
+
+def _sample(said: Scored, replies: Sequence[Reply]) -> SampleResult:
+    """What the replies of one sample came to."""
+    return SampleResult(
+        score=said.score,
         finished=all(reply.continuations or reply.finish_reason == "stop" for reply in replies),
         hit_limit=any(reply.finish_reason == "length" for reply in replies),
         answer_tokens=round(fmean(reply.usage.completion_tokens for reply in replies)),
-        extracted=scored.extracted,
+        extracted=said.extracted,
         output="\n".join(map(_told, replies)),
-        category=task.category(item.prompt),
-        error=(failed[0].error or "no reply") if len(failed) == len(replies) else "",
-        metrics=scored.metrics,
-        undecided=scored.undecided,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel, Emit, Progressed, silent
-from localdistill.core.records import content_id
+from localdistill.core.records import item_request_id
 from localdistill.core.seals import sealed, unsealed
 from localdistill.safety.closing import edit_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text, partial_file
@@ -37,7 +37,7 @@ RECORD = "forgotten.json"
 _KINDS_WITH_ITEMS = ("answers", "scorecard", "export")
 """Artifacts that hold outputs of models beside the ids of prompts."""
 _NAMES = tuple(part.name for part in dataclasses.fields(Names))
-_MOST_SAMPLES = 64
+_MOST_REQUESTS = 64
 _MOST_NEEDLES, _NEEDLE_CHARS, _LEAST_CHARS = 200, 60, 16
 _NOT_SEARCHED = (".gguf", ".safetensors", ".duckdb", ".wal")
 _MOST_HASHES = 2_000_000
@@ -191,6 +191,9 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
             _remove_dataset(workspace, digest)
         for artifact in workspace.list_artifacts():
             _edit_artifact(artifact, names)
+        for kind in ("answers", "replies"):  # half a measurement keeps replies until it is whole; it begins anew
+            for half in (workspace.artifacts / kind).glob(".building-*"):
+                shutil.rmtree(half, ignore_errors=True)
     rebuild_store(workspace, emit, is_kept=False)
     for path in _older_stores(workspace):
         path.unlink(missing_ok=True)
@@ -313,8 +316,9 @@ def _edit_artifact(artifact: Artifact, names: Names) -> None:
     for path, values in list(_documents(artifact)):
         for record in _records(values):
             if record["prompt_id"] in gone:
-                record.update({key: "" for key, value in record.items()
-                               if isinstance(value, str) and key not in ("prompt_id", "category", "group", "name")})
+                for part in (record, *record.get("samples", ())):
+                    part.update({key: "" for key, value in part.items()
+                                 if isinstance(value, str) and key not in ("prompt_id", "category", "group", "name")})
         indent = 1 if path.suffix == ".json" else None
         text = "".join(json.dumps(value, indent=indent, ensure_ascii=True) + "\n" for value in values)
         atomic_write_bytes(path, text.encode())
@@ -328,20 +332,21 @@ def _questions_about_items(workspace: Workspace, names: Names) -> list[str]:
         if artifact.kind == "answers":
             for _, values in _documents(artifact):
                 found += [one for place, record in enumerate(_records(values)) if record["prompt_id"] in gone
-                          for one in _item_ids(place, record["prompt_id"])]
+                          for one in _item_ids(place, record["prompt_id"], len(record.get("samples", ())) or 1)]
     return list(dict.fromkeys(found))
 
 
-def _item_ids(place: int, prompt: str) -> list[str]:
-    """See `stages.item_replies.OpenItem`."""
-    return [content_id("item", place, prompt, *([number] if number else [])) for number in range(_MOST_SAMPLES)]
+def _item_ids(place: int, prompt: str, samples: int) -> list[str]:
+    """All that an evaluation may have called its questions about one item."""
+    return [item_request_id(place, prompt, number, sample) for number in range(_MOST_REQUESTS)
+            for sample in range(samples)]
 
 
 def _holds_reply(artifact: Artifact, names: Names) -> bool:
     ids = {row.get("request_id") for _, values in _documents(artifact) for row in values if isinstance(row, dict)}
     if len(ids) * len(names.prompts) > _MOST_HASHES:
         return True
-    return any(content_id("item", place, prompt) in ids for prompt in names.prompts for place in range(len(ids)))
+    return any(item_request_id(place, prompt) in ids for prompt in names.prompts for place in range(len(ids)))
 
 
 # ---- looking for what is left

@@ -31,8 +31,8 @@ def made(student: Path, **options: Any) -> TransformersEngine:
 
 
 def asked(shots: str, most: int, ends: Sequence[str] = ENDS, **sampling: Any) -> list[Request]:
-    return [Request(f"r{place}", (Message("user", shots + end),), Sampling(max_tokens=4 + most * (place % 3), **sampling))
-            for place, end in enumerate(ends)]
+    return [Request(f"r{place}", (Message("user", shots + end),),
+                    Sampling(max_tokens=4 + most * (place % 3), **sampling)) for place, end in enumerate(ends)]
 
 
 def replies(engine: TransformersEngine, requests: list[Request], emit: Callable[[Event], None] = silent,
@@ -75,19 +75,18 @@ def fed(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> list[tup
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES.values(), ids=lambda kind: kind.model_type)
-@pytest.mark.parametrize("shots", ["", SHOTS], ids=["alone", "shared"])
-def test_every_kind_of_student_writes_what_the_library_writes_row_by_row(kind: Architecture, shots: str,
-                                                                         tmp_path: Path) -> None:
+def test_every_kind_of_student_writes_what_the_library_writes_row_by_row(kind: Architecture, tmp_path: Path) -> None:
     engine = made(tiny_of(kind, tmp_path / "m"), batch_rows=3)
-    requests = asked(shots, 9)
-    found = replies(engine, requests)
-    assert [differing(engine, request, found[request.id].raw) for request in requests] == [""] * len(requests)
-    assert len({reply.raw for reply in found.values()}) > 3
+    for shots in ("", SHOTS):
+        requests = asked(shots, 7, ENDS[:5])
+        found = replies(engine, requests)
+        assert [differing(engine, request, found[request.id].raw) for request in requests] == [""] * len(requests)
+        assert len({reply.raw for reply in found.values()}) > 3
 
 
 @pytest.mark.parametrize("shots", ["", SHOTS], ids=["alone", "shared"])
 def test_any_number_of_rows_at_once_writes_the_same(student: Path, shots: str) -> None:
-    requests = asked(shots, 11, [f"{end} {number}" for end in ENDS for number in range(3)])
+    requests = asked(shots, 7, [f"{end} {number}" for end in ENDS[:4] for number in range(4)])
     single = texts(made(student, batch_rows=1), requests)
     for rows in (3, 16):
         assert texts(made(student, batch_rows=rows), requests) == single
@@ -212,7 +211,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(sampling: dict[str,
     order = torch.tensor([3, 1, 4, 0, 2])
     logits = torch.full((5,), -torch.inf)
     logits[order] = torch.tensor([.4, .3, .2, .1, 0]).log()
-    rows = rows_of(4000, **sampling)
+    rows = rows_of(2000, **sampling)
     counts = Counter(pick_tokens(logits.expand(len(rows), -1), rows))
     shares = [counts[int(token)] / len(rows) for token in order]
     assert shares == pytest.approx(kept, abs=0.03)
@@ -225,8 +224,8 @@ def test_a_nucleus_wider_than_the_first_look_is_the_one_of_the_whole_vocabulary(
     logits = torch.linspace(0, 1, 3000)[torch.randperm(3000, generator=torch.Generator().manual_seed(1))]
     shares, order = logits.softmax(-1).sort(descending=True)
     nucleus = set(order[:int((shares.cumsum(-1) < 0.9).sum()) + 1].tolist())
-    drawn = set(pick_tokens(logits.expand(4000, -1), rows_of(4000, top_p=0.9)))
-    assert drawn <= nucleus and len(drawn) > 1500
+    drawn = set(pick_tokens(logits.expand(2500, -1), rows_of(2500, top_p=0.9)))
+    assert drawn <= nucleus and len(drawn) > 1200
 
 
 def test_what_a_row_draws_does_not_depend_on_its_neighbours() -> None:

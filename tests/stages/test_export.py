@@ -308,15 +308,15 @@ def test_damaged_answers_are_never_counted_but_asked_again(
     _, asked = measurer(context, tmp_path, monkeypatch, Student(""))
     [bench] = benches(context)
     base = BASE
-    digest, items = answers_of(context, bench, base)
-    path = context.workspace.artifacts / "answers" / digest.removeprefix("b2:") / "items.jsonl"
+    once = answers_of(context, bench, base)
+    path = context.workspace.artifacts / "answers" / once.answers.removeprefix("b2:") / "items.jsonl"
     path.write_text(path.read_text().replace('"score": 0.0', '"score": 1.0'))
-    assert answers_of(context, bench, base) == (digest, items) and len(asked) == 2
+    assert answers_of(context, bench, base) == once and len(asked) == 2
     (warned,) = [e.text for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert warned.startswith("the answers 'jsonl: base' is damaged (items.jsonl is not what was written)")
     assert '"score": 1.0' in next((tmp_path / "damaged").glob("answers-*/items.jsonl")).read_text()
     (path.parent / "notes.txt").write_text("mine")
-    assert answers_of(context, bench, base) == (digest, items) and len(asked) == 2
+    assert answers_of(context, bench, base) == once and len(asked) == 2
     said = [e.text for e in context.heard if isinstance(e, Warned)][-1]  # type: ignore[attr-defined]
     assert said.startswith("no stage wrote notes.txt in artifacts/answers/") and (path.parent / "notes.txt").exists()
 
@@ -392,7 +392,7 @@ def test_replies_that_did_not_end_by_themselves_are_not_finished(
 
     engines_are(monkeypatch, lambda member: Ending("1"))
     [bench] = benches(context)
-    _, items = answers_of(context, bench, BASE)
+    items = answers_of(context, bench, BASE).items
     assert [(item.finished, item.hit_limit) for item in items] == [(True, False), (False, True), (False, False)]
 
 
@@ -408,7 +408,7 @@ def test_items_without_an_answer_are_said_and_a_task_without_any_is_an_error(
 
     engines_are(monkeypatch, lambda member: Strict("1"))
     [bench] = benches(context)
-    _, items = answers_of(context, bench, BASE)
+    items = answers_of(context, bench, BASE).items
     warned = [e for e in context.heard if isinstance(e, Warned)]  # type: ignore[attr-defined]
     assert len(items) == 3 and "2 of 3 items got no reply" in warned[0].text
     assert "2 x not like this" in warned[0].text

@@ -131,7 +131,7 @@ def chain(tmp_path: Path, judging: CountingServer) -> Chain:
 def evaluated(chain: Chain) -> tuple[ItemResult, ...]:
     context = chain.context()
     [bench] = benches(context)
-    return answers_of(context, bench, BASE)[1]
+    return answers_of(context, bench, BASE).items
 
 
 def test_its_samples_hold(tmp_path: Path) -> None:

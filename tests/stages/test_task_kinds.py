@@ -52,7 +52,7 @@ def evaluated(folder: Path, task: str, more: str = "",
 
     def answers() -> Any:
         [bench] = benches(context)
-        return answers_of(context, bench, BASE)[1]
+        return answers_of(context, bench, BASE).items
 
     return context, answers
 

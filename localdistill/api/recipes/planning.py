@@ -11,6 +11,7 @@ from pathlib import Path
 from localdistill.api.recipes.quoting import PlanLine, quote
 from localdistill.api.recipes.quoting_members import quote_augmentation, quote_members
 from localdistill.augmentations import AUGMENTATIONS
+from localdistill.core.durations import estimate_text
 from localdistill.core.errors import InputError, ModelFileError, nearest
 from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
@@ -22,6 +23,7 @@ from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
+from localdistill.stages.benchmarking import AnsweringPace, pace_of
 from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_member, build_tasks, build_trainer
 from localdistill.stages.holdout import HeldOut, Holdout
@@ -53,7 +55,7 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
-    lines += _evaluating(recipe, tasks)
+    lines += _evaluating(workspace, recipe, tasks)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
         warnings.append("less than 2 GB of disk is free")
@@ -164,7 +166,8 @@ def _items(task: Task) -> Sequence[Prompt]:
         return ()
 
 
-def _evaluating(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
+def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
+    paces = _paces(workspace, recipe) if tasks else []
     for task in tasks:
         assert recipe.evaluate is not None
         count, models = len(_items(task)), _contestants(recipe)
@@ -172,13 +175,43 @@ def _evaluating(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
             yield PlanLine("evaluate", f"{task.name}: its items are fetched when the run starts, before anything is "
                                        "asked; localdistill prefetch RECIPE does it now")
             continue
+        drawn = recipe.evaluate.sampling
         seen = detectable_difference(count, discordant_share=0.25)
         yield PlanLine(
             "evaluate",
-            f"{task.name}: {count:,} items x {models} models, at most {recipe.evaluate.max_tokens:,} new tokens each",
+            f"{task.name}: {count:,} items x {models} models"
+            + (f" x {drawn.samples} replies" if drawn and drawn.samples > 1 else "")
+            + f", at most {recipe.evaluate.max_tokens:,} new tokens each",
         )
+        yield PlanLine("time", f"{task.name}: {_answering_time(recipe, task, paces)}")
         yield PlanLine(
             "detects",
             f"{task.name}: a difference of {100 * seen:.1f} points or more (80 % power, paired, "
             "when a quarter of the items differ)",
         )
+
+
+def _paces(workspace: Workspace, recipe: Recipe) -> list[AnsweringPace]:
+    """How fast this student answered before, in this workspace, the latest first."""
+    answers = [artifact for artifact in workspace.list_artifacts() if artifact.kind == "answers"]
+    answers.sort(key=lambda artifact: float(artifact.manifest.get("made_at", 0)), reverse=True)
+    found = [pace for artifact in answers if (pace := pace_of(artifact))]
+    return [pace for pace in found
+            if recipe.student and pace.student == recipe.student.model and pace.new_tokens and pace.elapsed_s > 0]
+
+
+def _answering_time(recipe: Recipe, task: Task, paces: Sequence[AnsweringPace]) -> str:
+    """What all models take for a task, by the latest measurement of this student."""
+    assert recipe.evaluate is not None
+    if not paces:
+        return "unknown until this student has answered something here"
+    own = next((pace for pace in paces if pace.task == task.name), None)
+    measured = own or paces[0]
+    length = min(measured.new_tokens / measured.replies, recipe.evaluate.max_tokens)
+    prompts, drawn = task.prompts(), recipe.evaluate.sampling
+    replies = sum(len(task.requests(prompt, Given(1, None))) for prompt in prompts[:1]) * len(prompts) \
+        * (drawn.samples if drawn else 1) * _contestants(recipe)
+    rate = measured.new_tokens / measured.elapsed_s
+    of = "there" if own else f"on {measured.task}"
+    return (f"about {estimate_text(replies * length / rate)} for all models, at the {rate:,.0f} tokens per second and "
+            f"{length:,.0f} tokens a reply that this student came to {of}")

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from localdistill.core.secrets import HIDDEN, looks_like_key
     from localdistill.core.stages import STAGES, Stage
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
-    from localdistill.interchange.hub import is_hub_address
+    from localdistill.hub.names import is_hub_address
     from localdistill.interchange.unpacking import MOST_UNFOLD
     from localdistill.keys.access import keys_path
     from localdistill.modelfiles.shipped import recipe_file, shipped_path, shipped_recipes

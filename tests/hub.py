@@ -26,6 +26,8 @@ class Repository:
     licence: str = "apache-2.0"
     gated: bool = False
     branches: tuple[str, ...] = ("main",)
+    known: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Commit -> its files, of every one that was asked for: they stay."""
 
     @property
     def commit(self) -> str:
@@ -47,6 +49,8 @@ class StandIn:
     """Method and path of every request."""
     cut: dict[str, int] = field(default_factory=dict)
     """File -> after so many bytes the connection breaks, once."""
+    fails: dict[str, int] = field(default_factory=dict)
+    """File -> the status of every reply to who fetches it; "" is for everything."""
     held: dict[str, threading.Event] = field(default_factory=dict)
     """File -> its second half comes once this is set."""
 
@@ -77,7 +81,9 @@ def _handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
             parts = path.strip("/").split("/")
-            if parts[0] == "api" and parts[1] in KINDS:
+            if status := hub.fails.get(parts[-1], hub.fails.get("", 0)):
+                self._error(status, "")
+            elif parts[0] == "api" and parts[1] in KINDS:
                 self._info(KINDS[parts[1]], parts[2:], has_body)
             elif "resolve" in parts:
                 at = parts.index("resolve")
@@ -89,7 +95,7 @@ def _handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             found = hub.repositories.get(name)
             if found is None:
                 self._error(404, "RepoNotFound")
-            elif revision not in (*found.branches, found.commit):
+            elif revision not in (*found.branches, found.commit, *found.known):
                 self._error(404, "RevisionNotFound")
             elif found.gated:
                 self._error(403, "GatedRepo")
@@ -102,10 +108,12 @@ def _handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             found = self._known(name, "/".join(rest[1:]) if rest[:1] in (["revision"], ["tree"]) else "main")
             if found is None:
                 return
+            commit = rest[1] if rest[1:] and rest[1] in found.known else found.commit
+            found.known.setdefault(commit, dict(found.files))
             listed = [{"rfilename": file, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
-                      for file, data in found.files.items()]
+                      for file, data in found.known[commit].items()]
             told: object = {
-                "_id": "1", "id": name.removeprefix("datasets/"), "sha": found.commit, "private": False, "gated": False,
+                "_id": "1", "id": name.removeprefix("datasets/"), "sha": commit, "private": False, "gated": False,
                 "tags": [], "downloads": 0, "likes": 0, "siblings": listed, "cardData": {"license": found.licence}}
             if rest[:1] == ["tree"]:
                 told = [{"type": "file", "path": one["rfilename"], "size": one["size"], "oid": one["blobId"]}
@@ -116,11 +124,13 @@ def _handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             found = self._known(name, revision)
             if found is None:
                 return
-            if file not in found.files:
+            files = found.known.get(revision, found.files)
+            if file not in files:
                 self._error(404, "EntryNotFound")
                 return
-            data = found.files[file]
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": found.commit,
+            data = files[file]
+            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"',
+                       "X-Repo-Commit": revision if revision in found.known else found.commit,
                        "Content-Type": "application/octet-stream"}
             self._send(data, headers, has_body, hub.cut.pop(file, None) if has_body else None)
 
@@ -145,7 +155,8 @@ def _handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
 
         def _error(self, code: int, kind: str) -> None:
             self.send_response(code)
-            self.send_header("X-Error-Code", kind)
+            if kind:
+                self.send_header("X-Error-Code", kind)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

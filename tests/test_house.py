@@ -49,7 +49,7 @@ HEAVY = (
     "textual",
 )
 
-FLOOR = ("safety", "texts", "templates", "modelfiles", "keys", "providers", "spending", "scorecard")
+FLOOR = ("safety", "texts", "templates", "hub", "modelfiles", "keys", "providers", "spending", "scorecard")
 FLOORS = (
     ("core",),
     FLOOR,

@@ -55,6 +55,11 @@ class Jobs:
         """Asked inside `work` that takes long: True once nobody waits for its result."""
         return get_current_worker().is_cancelled
 
+    def say(self, show: Callable[[T], None], what: T) -> None:
+        """Called inside `work` that takes long: `show(what)` in the event loop, unless nobody waits any more."""
+        if not self.asked_to_stop():
+            self._app.call_from_thread(self._hand_over, show, what)
+
     def _hand_over(self, done: Callable[[T], None], result: T) -> None:
         """`done(result)`, in the event loop. The thread that waits for it would end with an error there, unheard."""
         try:

@@ -43,6 +43,9 @@ class Work(Protocol):
     def asked_to_stop(self) -> bool:
         """Asked inside `work` that takes long: True once nobody waits for its result."""
 
+    def say(self, show: Callable[[T], None], what: T) -> None:
+        """Called inside `work` that takes long: `show(what)` in the event loop, unless nobody waits any more."""
+
 
 @runtime_checkable
 class Ui(Protocol):

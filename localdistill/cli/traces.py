@@ -104,7 +104,9 @@ def _sources(files: list[str], place: Workspace | None, as_json: bool) -> Iterat
     """Each file with what stores it; of a data set of the hub, one after another as they are fetched. Nothing stores
     where there is no place, and of such a data set only the first is looked at."""
     from localdistill import import_file, is_hub_address, open_hub_import
+    from localdistill.cli.following import Watcher
 
+    watcher = Watcher(as_json)
     for text in files:
         if not is_hub_address(text):
             yield Path(text), None if place is None else partial(import_file, place)
@@ -112,7 +114,8 @@ def _sources(files: list[str], place: Workspace | None, as_json: bool) -> Iterat
         found = open_hub_import(place, text)
         if not as_json:
             output.talk(found.said)
-        for file, path in found.fetched(lambda told: None if as_json else output.talk(told)):
+        for file, path in found.fetched(watcher.event):
+            watcher.clear()
             yield path, None if place is None else partial(found.take, file)
             if place is None:
                 break

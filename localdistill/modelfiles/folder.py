@@ -13,7 +13,8 @@ from typing import Any
 
 from localdistill.core.errors import ModelFileError, nearest
 from localdistill.core.events import Cancel, silent
-from localdistill.modelfiles import hub
+from localdistill.hub.models import cached, fetch
+from localdistill.hub.names import SCHEME
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.config_claims import EMBEDDING, HEAD, shown, wrong_claim, wrong_value
 from localdistill.modelfiles.tensors import MOST_TENSORS, TensorInfo, read_header, same_bytes
@@ -306,11 +307,11 @@ def resolve_model(source: str, base: Path | None = None, fetches: bool = True, w
         from localdistill.modelfiles.shipped import shipped_path
 
         return shipped_path(source.removeprefix("shipped:"))
-    if source.startswith(hub.SCHEME):
-        found = hub.cached(source, weights)
+    if source.startswith(SCHEME):
+        found = cached(source, weights)
         if found is None and not fetches:
             raise ModelFileError(f"{source} is not on this machine yet")
-        return (found or hub.fetch(source, silent, Cancel(), weights)).path
+        return (found or fetch(source, silent, Cancel(), weights)).path
     folder = (base or Path()) / Path(source).expanduser()
     if not folder.is_dir():
         raise ModelFileError(f"there is no model folder at {folder}",

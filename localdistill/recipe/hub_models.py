@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localdistill.interchange.hub import PREFIX
-from localdistill.modelfiles.hub import in_hub
+from localdistill.hub.names import DATASETS, in_hub
 from localdistill.recipe.reading import dump_recipe, read_resolved
 from localdistill.recipe.sections import Recipe
 from localdistill.tasks import TASKS
@@ -42,7 +41,7 @@ def hub_data(recipe: Recipe) -> list[str]:
     """The addresses of the files in data sets of the hub that its benchmarks are read from, each once."""
     tasks = recipe.evaluate.tasks if recipe.evaluate else ()
     named = (str(task.options.get(key) or "") for task in tasks for key in TASKS.load(task.use).Options.file_fields())
-    return list(dict.fromkeys(name for name in named if name.startswith(PREFIX)))
+    return list(dict.fromkeys(name for name in named if name.startswith(DATASETS)))
 
 
 def with_models(recipe: Recipe, names: Mapping[str, str]) -> Recipe:

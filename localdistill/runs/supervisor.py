@@ -28,7 +28,7 @@ from localdistill.core.events import (
     event_from_json,
 )
 from localdistill.core.stages import STAGES
-from localdistill.modelfiles.hub import SECRETS
+from localdistill.hub.client import SECRETS
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory

@@ -18,12 +18,13 @@ from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
-from localdistill.interchange import hub
+from localdistill.hub import datasets
+from localdistill.hub.models import fetch
+from localdistill.hub.names import DATASETS, HubName, in_hub
 from localdistill.labels import LABELS
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.gguf_files import open_gguf
 from localdistill.modelfiles.hardware import Hardware, look_at_hardware
-from localdistill.modelfiles.hub import HubName, fetch
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.dotted_keys import key_of
@@ -45,7 +46,6 @@ from localdistill.workspace.hub_pins import keep_pins, pins
 from localdistill.workspace.run_folder import HUB
 
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
-_IN_HUB = "hf://"
 
 
 def check_recipe(recipe: Recipe, base: Path, stages: Sequence[str] = (), hardware: Hardware | None = None,
@@ -79,9 +79,9 @@ def check_at_start(context: StageContext) -> None:
     if not uses and not data:
         return
     for name in data:
-        if hub.here(name) is None:
+        if datasets.here(name) is None:
             context.note(f"{name} is fetched before anything is asked")
-            hub.bring(name, context.cancel)
+            datasets.bring(name, context.emit, context.cancel)
     known, found = pins(context.workspace), dict[str, str]()
     for use in uses:
         context.note(f"{use.source} is fetched, unless it is here, and looked at before anything is asked")
@@ -156,16 +156,16 @@ def _files(look: _Look) -> Iterator[Problem]:
 
 
 def _file(key: str, name: str, base: Path) -> Iterator[Problem]:
-    if name.startswith(hub.PREFIX):
-        problems = list(_found(key, partial(hub.here, name)))
+    if name.startswith(DATASETS):
+        problems = list(_found(key, partial(datasets.here, name)))
         yield from problems or _absent(key, name)
-    elif name and not name.startswith(_IN_HUB):
+    elif name and not in_hub(name):
         yield from _found(key, partial(_require_file, name, base))
 
 
 def _absent(key: str, name: str) -> Iterator[Problem]:
     """That a file of the hub is not here."""
-    if hub.here(name) is None:
+    if datasets.here(name) is None:
         text = f"{name} is not here; it is fetched when the run starts, before anything is asked"
         yield Problem(key, text, "warning", "localdistill prefetch RECIPE fetches it now")
 
@@ -214,7 +214,7 @@ def _student(look: _Look) -> Iterator[Problem]:
         return
     key, student = "student.model", look.recipe.student
     assert student is not None
-    if look.student is None and look.source.startswith(_IN_HUB):
+    if look.student is None and in_hub(look.source):
         text = f"{look.source} is not here; it is fetched and looked at when the run starts, before anything is asked"
         yield Problem(key, text, "warning")
         return

@@ -17,7 +17,8 @@ from localdistill.core.records import Fact, Prompt, Reply, Trace
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine, Metered
-from localdistill.interchange import hub
+from localdistill.hub import datasets
+from localdistill.hub.names import DATASETS, in_hub
 from localdistill.interchange.files import read_prompts
 from localdistill.interchange.raw_rows import rows_of
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
@@ -62,9 +63,9 @@ def build_member(family: Family, member: Member, base: Path, **passed: Any) -> A
 
 def _placed(name: str, base: Path) -> str:
     """Where the file is that an option names; what lies in the hub alone keeps its name."""
-    if name.startswith(hub.PREFIX):
-        return str(hub.here(name) or name)
-    return name if name.startswith("hf://") else str(resolve_path(name, base))
+    if name.startswith(DATASETS):
+        return str(datasets.here(name) or name)
+    return name if in_hub(name) else str(resolve_path(name, base))
 
 
 def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:

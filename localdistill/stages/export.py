@@ -18,6 +18,7 @@ from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
+from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.gguf_files import is_model_file
 from localdistill.modelfiles.trained import TrainedModel, TrainedRow
@@ -199,7 +200,7 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
     """What the model card says; nothing in it names a path, a user or a host."""
     assert context.recipe.student is not None
     model = context.recipe.student.model
-    public = model if model.startswith(("shipped:", "hf://")) else ModelFolder.open(context.student).architecture
+    public = model if model.startswith("shipped:") or in_hub(model) else ModelFolder.open(context.student).architecture
     facts = contestant.dataset.facts if contestant.dataset else None
     card: dict[str, Any] = {
         "base_model": public,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from localdistill.core.errors import LocalDistillError, ModelFileError
-from localdistill.modelfiles.hub import HubName
+from localdistill.hub.names import HubName
 from localdistill.recipe.hub_models import hub_uses, with_models
 from localdistill.recipe.sections import Recipe
 from localdistill.safety.files import atomic_write_text

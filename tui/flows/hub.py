@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from localdistill import ImportReport, open_hub_import
+from localdistill import Cancel, Event, ImportReport, Progressed, open_hub_import, size_text
 from tui.text import line
 from tui.ui import Ui
 from tui.widgets.dialogs import ReportDialog
@@ -18,9 +18,11 @@ def import_from_hub(ui: Ui) -> None:
         report = ReportDialog("From the hub", waiting="fetching and reading ...")
 
         def work() -> tuple[str, list[ImportReport]]:
-            found = open_hub_import(ui.workspace, values["address"].strip())
+            cancel = Cancel(ui.jobs.asked_to_stop)
+            found = open_hub_import(ui.workspace, values["address"].strip(), cancel)
             said = found.said
-            return said, [found.take(file, path) for file, path in found.fetched()]
+            return said, [found.take(file, path)
+                          for file, path in found.fetched(lambda event: show_fetching(ui, report, event), cancel)]
 
         def begin() -> None:
             ui.push_screen(report)
@@ -32,6 +34,13 @@ def import_from_hub(ui: Ui) -> None:
         Field("address", "address", "hf://datasets/", "hf://datasets/ORGANISATION/NAME, with @REVISION, and /FILE or "
                                                       "/FOLDER for less than all", is_needed=True)], typed,
         "The files of rows are fetched one after another; what came in is kept when the network ends."))
+
+
+def show_fetching(ui: Ui, report: ReportDialog, event: Event) -> None:
+    """How much of a file has come, where the report will stand. Called inside the work."""
+    if isinstance(event, Progressed) and event.unit == "bytes":
+        of = f" of {size_text(event.total)}" if event.total else ""
+        ui.jobs.say(report.wait, f"{line(event.label, 80)}: {size_text(event.done)}{of}")
 
 
 def _told(said: str, reports: list[ImportReport]) -> list[tuple[str, str]]:

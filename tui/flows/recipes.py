@@ -10,6 +10,7 @@ from pathlib import Path
 from localdistill import (
     Cancel,
     ChangedElsewhere,
+    Event,
     LocalDistillError,
     Noted,
     Plan,
@@ -23,6 +24,7 @@ from localdistill import (
     recipe_from_store,
 )
 from tui.flows.asking import plan_rows
+from tui.flows.hub import show_fetching
 from tui.text import line, safe
 from tui.ui import Ui
 from tui.widgets.dialogs import ChoiceDialog, ReportDialog, Way
@@ -87,10 +89,14 @@ def fetch_models(ui: Ui, path: Path, text: str | None) -> None:
     ui.push_screen(report)
     said: list[tuple[str, str]] = []
 
+    def hear(event: Event) -> None:
+        if isinstance(event, Noted):
+            said.append(("", event.text))
+        show_fetching(ui, report, event)
+
     def work() -> list[tuple[str, str]]:
         recipe = load_recipe(path) if text is None else parse_recipe(text, path.name)
-        found = prefetch(ui.workspace, recipe, emit=lambda event: said.extend(
-            [("", event.text)] if isinstance(event, Noted) else []), cancel=Cancel(ui.jobs.asked_to_stop))
+        found = prefetch(ui.workspace, recipe, emit=hear, cancel=Cancel(ui.jobs.asked_to_stop))
         rows = [(line(one.model.source, 60), one.what) for one in found]
         return [*said, *rows] or [("", "this recipe names no model of the hub: there is nothing to fetch")]
 

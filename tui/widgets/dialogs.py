@@ -200,6 +200,11 @@ class ReportDialog(Dialog[None]):
         self.query_one("#report", Facts).show(self._rows)
         self.query_one("#report-scroll").focus()
 
+    def wait(self, text: str) -> None:
+        """Say what is being waited for now."""
+        for shown_now in self.query("#report-waiting").results(Static):
+            shown_now.update(_waiting(text))
+
     def fill(self, rows: Iterable[tuple[str, str]]) -> None:
         """The report is there. Harmless before the window stands, and after it was closed."""
         self._rows = list(rows)

@@ -10,8 +10,8 @@ from pathlib import Path
 from localdistill.api.models.exports import model_to_chat
 from localdistill.core.errors import LocalDistillError, ModelFileError, UsageError, nearest
 from localdistill.engines import ENGINES
+from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.hub import in_hub
 from localdistill.recipe import Member, Recipe
 from localdistill.stages.context import build_trainer
 from localdistill.stages.outputs import ArmAdapter, FormatOutput, TrainOutput, read_output

@@ -13,17 +13,16 @@ from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Continuation, Message, Request, TokenScores
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Engine
+from localdistill.hub.names import in_hub
 from localdistill.recipe import Member
 from localdistill.stages.context import build_member
 from localdistill.workspace.folder import Workspace, check_file
-
-_ELSEWHERE = ("shipped:", "hf://")
 
 
 def scorer_of(workspace: Workspace, name: str = "last", adapter: str = "") -> Member:
     """The engine that holds the model which `name` means: a model folder, `shipped:NAME` or `hf://organisation/name`,
     where an `adapter` may be added; else what `model_to_chat` finds. UsageError when there is none."""
-    if name.startswith(_ELSEWHERE) or Path(name).is_dir():
+    if name.startswith("shipped:") or in_hub(name) or Path(name).is_dir():
         return Member(use="transformers", options={"model": name, "adapter": adapter})
     if adapter:
         raise UsageError("an adapter belongs to a model folder, not to a GGUF file",

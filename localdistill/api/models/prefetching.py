@@ -8,9 +8,10 @@ from pathlib import Path
 
 from localdistill.core.disk import size_text
 from localdistill.core.events import Cancel, Emit, silent
-from localdistill.interchange import hub
+from localdistill.hub import datasets
+from localdistill.hub.models import HubModel, fetch
+from localdistill.hub.names import HubName
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.hub import HubModel, HubName, fetch
 from localdistill.recipe import Recipe
 from localdistill.recipe.hub_models import HubUse, hub_data, hub_uses
 from localdistill.workspace.folder import Workspace
@@ -40,7 +41,7 @@ def prefetch(workspace: Workspace, recipe: Recipe, newest: bool = False, emit: E
         found.append(Prefetched(model, _what(use, model.path)))
         keep_pins(workspace, {use.source: HubName.of(use.source).at(model.commit)})
     for name in hub_data(recipe):
-        path = hub.bring(name, cancel or Cancel(), newest)
+        path = datasets.bring(name, emit, cancel or Cancel(), newest)
         commit = path.parts[path.parts.index("snapshots") + 1]
         found.append(Prefetched(HubModel(name, path, commit), f"file of a benchmark, {size_text(path.stat().st_size)}"))
     return found

@@ -15,6 +15,7 @@ from localdistill.core.durations import estimate_text
 from localdistill.core.errors import InputError, ModelFileError, nearest
 from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
+from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
 from localdistill.recipe import Recipe, advice_on
@@ -119,11 +120,10 @@ def _suffixes_of_nobody(one: AskedSet, prompts: Sequence[Prompt]) -> Iterator[st
 def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str]) -> Iterator[PlanLine]:
     assert recipe.student is not None
     source = recipe.student.model
-    in_hub = source.startswith("hf://")
     try:
         folder = ModelFolder.open(resolve_model(source, base, fetches=False))
     except ModelFileError:
-        if not in_hub:
+        if not in_hub(source):
             raise
         yield PlanLine("student", f"{source}: fetched when the run starts, before anything is asked; localdistill "
                                   "prefetch RECIPE does it now, and says its size and licence")

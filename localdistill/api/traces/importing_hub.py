@@ -4,15 +4,18 @@ early goes on with what is missing of the same one."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.api.traces.importing import ImportReport, Origin, import_file
 from localdistill.core.disk import size_text
 from localdistill.core.errors import InputError, PartialResult
+from localdistill.core.events import Cancel, Emit, Noted, silent
 from localdistill.core.records import content_id
-from localdistill.interchange.hub import HubAddress, HubDataset, HubFile, fetch, look_up
+from localdistill.hub.client import Hub
+from localdistill.hub.datasets import HubDataset, HubFile, fetch, look_up
+from localdistill.hub.names import HubAddress
 from localdistill.interchange.unpacking import MOST_UNFOLD
 from localdistill.safety.files import atomic_write_text, free_bytes
 from localdistill.workspace.folder import Workspace
@@ -45,23 +48,27 @@ class HubImport:
         return (f"{data.repository} at {data.revision[:12]}: {len(data.files):,} files of rows{before}, {size} to fetch"
                 f"{more}; licence {data.licence or 'not stated'}")
 
-    def fetched(self, emit: Callable[[str], None] = lambda text: None) -> Iterator[tuple[HubFile, Path]]:
+    def fetched(self, emit: Emit = silent, cancel: Cancel | None = None) -> Iterator[tuple[HubFile, Path]]:
         """The files that have not come in yet, each on this machine. PartialResult says what is kept when the hub
-        cannot be reached; InputError when the disk has not the room."""
-        for file in self.dataset.files:
-            if file.name in self.done:
-                continue
-            room = free_bytes(self.workspace.root if self.workspace else Path())
-            if (file.size_bytes or 0) + _LEAVE_BYTES > room:
-                raise InputError(f"{file.name} has {size_text(file.size_bytes or 0)}, and {size_text(room)} are free",
-                                 "free some disk, or name fewer files")
-            emit(f"fetching {file.name} ({size_text(file.size_bytes or 0)})")
-            try:
-                yield file, fetch(self.dataset, file)
-            except PartialResult as error:
-                kept = f"{len(self.done):,} of {len(self.dataset.files):,} files are imported and kept"
-                raise PartialResult(f"{error.message}; {kept}",
-                                    f"localdistill import {self.address} goes on with the rest. {error.hint}") from None
+        cannot be reached; InputError when the disk has not the room; Cancelled, in the middle of a file too."""
+        with Hub() as hub:
+            for file in self.dataset.files:
+                if file.name not in self.done:
+                    yield file, self._fetched(hub, file, emit, cancel)
+
+    def _fetched(self, hub: Hub, file: HubFile, emit: Emit, cancel: Cancel | None) -> Path:
+        size = file.size_bytes or 0
+        room = free_bytes(self.workspace.root if self.workspace else Path())
+        if size + _LEAVE_BYTES > room:
+            raise InputError(f"{file.name} has {size_text(size)}, and {size_text(room)} are free",
+                             "free some disk, or name fewer files")
+        emit(Noted(f"fetching {file.name} ({size_text(size)})"))
+        try:
+            return fetch(hub, self.dataset, file, emit, cancel)
+        except PartialResult as error:
+            kept = f"{len(self.done):,} of {len(self.dataset.files):,} files are imported and kept"
+            raise PartialResult(f"{error.message}; {kept}",
+                                f"localdistill import {self.address} goes on with the rest. {error.hint}") from None
 
     def take(self, file: HubFile, path: Path, layout: str = "auto", columns: Mapping[str, str] | None = None,
              unfold: float = MOST_UNFOLD, is_copied: bool = True) -> ImportReport:
@@ -85,9 +92,9 @@ class HubImport:
                                                  "done": sorted(self.done)}) + "\n")
 
 
-def open_hub_import(workspace: Workspace | None, address: str) -> HubImport:
+def open_hub_import(workspace: Workspace | None, address: str, cancel: Cancel | None = None) -> HubImport:
     """Look a data set up. What an import of the same address left when it ended early counts: its revision, and the
-    files that came in. The errors of `hub.look_up`."""
+    files that came in. The errors of `look_up`."""
     parsed, note, done = HubAddress.parse(address), None, set[str]()
     if workspace is not None:
         key = content_id("hub", address).removeprefix("b2:")[:16]
@@ -95,7 +102,8 @@ def open_hub_import(workspace: Workspace | None, address: str) -> HubImport:
         revision, done = _read(note)
         if revision:
             parsed = HubAddress(parsed.repository, revision, parsed.path)
-    dataset = look_up(parsed)
+    with Hub() as hub:
+        dataset = look_up(hub, parsed, cancel)
     return HubImport(workspace, address, dataset, done & {file.name for file in dataset.files}, note)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.exporters.base import ExportJob
+from localdistill.hub.names import HubName, in_hub
 from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ScoreCard
 from localdistill.templates.marks import OURS
@@ -63,8 +64,8 @@ def _front_matter(job: ExportJob) -> list[str]:
     base = str(job.card.get("base_model", ""))
     lines = ["library_name: gguf", "pipeline_tag: text-generation", "tags:", "- gguf", "- localdistill",
              "- distillation"]
-    if base.startswith("hf://"):
-        lines.insert(0, f"base_model: {_yaml(scrub(base.removeprefix('hf://').partition('@')[0]))}")
+    if in_hub(base):
+        lines.insert(0, f"base_model: {_yaml(scrub(HubName.of(base).repository))}")
     elif base:
         lines.insert(0, f"base_model: {_yaml(scrub(base))}")
     if len(licences) == 1:

@@ -13,8 +13,9 @@ import pytest
 
 from localdistill.core.errors import Cancelled, ModelFileError
 from localdistill.core.events import Cancel, Event, Noted, Progressed, silent
+from localdistill.hub.models import cached, fetch, lacking
+from localdistill.hub.names import HubName, in_hub
 from localdistill.modelfiles.folder import resolve_model
-from localdistill.modelfiles.hub import HubName, cached, fetch, in_hub, lacking
 from localdistill.safety.children import child_environment, go_offline, is_offline_by_choice
 from tests.hub import Repository, StandIn, stand_in
 

@@ -1,10 +1,15 @@
-"""The process that talks to the hub: `python -m localdistill.modelfiles.hub_child`, started by `hub.py` only. It lists
-one revision of a model, fetches the files that are asked for and not here, and tells how far it is; or fetches one file
-of a data set. It may use the network, and nothing else of ours does on behalf of models; nothing that it fetches is
-opened here."""
+"""The process that talks to the hub: `python -m localdistill.hub.child`, started by `client.py` only. It lists one
+revision of a model or data set, fetches what is asked for and not here, and tells how far it is. It may use the
+network, and nothing else of ours talks to the hub; nothing that it fetches is opened here but lists of shards.
+
+One request after another, by its `act`: "model" (with `weights`), "dataset", "file" (of a data set). It tells
+`{"done", "total"}` in bytes, what a model is (`found`), and at the end a line with `is_last`, or one with `problem`:
+gated, revision, repository, entry, http (`status`), disk, network (`text`), and for models pickles, gguf, nothing
+(`name`), absent, index, room (`needed`, `free`)."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import time
@@ -22,35 +27,31 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def main() -> None:
-    """Do what the one line that comes asks for."""
+    """Do what each line that comes asks for."""
     pipe = serve()
-    asked = next(iter(pipe))
-    try:
-        pipe.write(_fetch_file(asked) if asked.get("file") else _fetch(pipe, asked))
-    except Exception as error:
-        pipe.write(_problem(error))
+    for asked in pipe:
+        try:
+            pipe.write({**_ACTS[asked["act"]](pipe, asked), "is_last": True})
+        except Exception as error:
+            pipe.write(_problem(error))
+
+
+_KINDS = {"GatedRepoError": "gated", "RevisionNotFoundError": "revision", "RepositoryNotFoundError": "repository",
+          "HFValidationError": "repository", "RemoteEntryNotFoundError": "entry"}
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
 
 
 class _Failed(Exception):
-    """What is wrong, as `hub.py` tells it: a kind and its figures."""
+    """What is wrong, as `client.py` is told it: a kind and its figures."""
 
     def __init__(self, kind: str, **figures: Any) -> None:
         super().__init__(kind)
         self.told = {"problem": kind, **figures}
 
 
-def _fetch_file(asked: dict[str, Any]) -> dict[str, Any]:
-    """One file of a data set."""
-    from huggingface_hub import hf_hub_download
-
-    path = hf_hub_download(asked["repository"], asked["file"], repo_type="dataset", revision=asked["revision"] or None,
-                           cache_dir=asked["cache"], endpoint=asked["endpoint"])
-    return {"path": path}
-
-
-def _fetch(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
+def _model(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
+    """A whole model, in one revision."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.utils import tqdm
 
     api = HfApi(endpoint=asked["endpoint"])
     info = api.model_info(asked["repository"], revision=asked["revision"] or None, files_metadata=True)
@@ -62,19 +63,8 @@ def _fetch(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
                 "endpoint": asked["endpoint"]}
 
     def fetch(name: str, told: Callable[[int], None] = lambda count: None) -> None:
-        class Bar(tqdm):  # type: ignore[misc]
-            """Tells of bytes instead of drawing."""
-
-            def __init__(self, *more: Any, **of: Any) -> None:
-                super().__init__(*more, **{**of, "disable": True})
-
-            def update(self, n: float | None = 1) -> bool | None:
-                """So many more came."""
-                told(int(n or 0))
-                return None
-
         damaged = (snapshot / name).exists() and (snapshot / name).stat().st_size != sizes[name]
-        hf_hub_download(filename=name, tqdm_class=Bar, force_download=damaged, **settings)
+        hf_hub_download(filename=name, tqdm_class=_bar(told), force_download=damaged, **settings)
 
     names = [name for name in sizes if "/" not in name and (name.endswith(_SMALL) or name in _OTHERS)]
     if asked["weights"]:
@@ -82,9 +72,8 @@ def _fetch(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
     missing = [name for name in names
                if not (snapshot / name).exists() or (snapshot / name).stat().st_size != sizes[name]]
     total = sum(sizes[name] for name in missing)
-    card = info.card_data.to_dict() if info.card_data is not None else {}
     pipe.write({"found": str(info.sha), "size_bytes": sum(sizes[name] for name in names), "missing_bytes": total,
-                "licence": card.get("license_name") or card.get("license") or "", "removed_bytes": removed})
+                "licence": _licence(info), "removed_bytes": removed})
     _require_room(place, total)
     progress = _Progress(pipe, total)
     for name in missing:
@@ -92,6 +81,54 @@ def _fetch(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
         progress.whole(sizes[name])
     _keep_ref(place, asked["revision"], str(info.sha))
     return {"path": str(snapshot), "commit": str(info.sha)}
+
+
+def _dataset(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
+    """Which files a data set has, in one revision."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=asked["endpoint"]).dataset_info(asked["repository"], revision=asked["revision"] or None,
+                                                          files_metadata=True)
+    return {"commit": str(info.sha or ""), "licence": _licence(info),
+            "files": {str(one.rfilename): one.size for one in info.siblings or ()}}
+
+
+def _file(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
+    """One file of a data set."""
+    from huggingface_hub import hf_hub_download
+
+    progress = _Progress(pipe, asked["size_bytes"])
+    return {"path": hf_hub_download(
+        asked["repository"], asked["name"], repo_type="dataset", revision=asked["revision"] or None, cache_dir=asked["cache"],
+        endpoint=asked["endpoint"], tqdm_class=_bar(progress.add))}
+
+
+_ACTS = {"model": _model, "dataset": _dataset, "file": _file}
+
+
+def _licence(info: Any) -> str:
+    """As the card says it; empty where it does not."""
+    card = info.card_data.to_dict() if info.card_data is not None else {}
+    stated = card.get("license_name") or card.get("license") or ""
+    return stated if isinstance(stated, str) else ", ".join(map(str, stated))
+
+
+def _bar(told: Callable[[int], None]) -> type:
+    """What the library takes for a progress bar, which tells of bytes instead of drawing."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """Tells of bytes."""
+
+        def __init__(self, *more: Any, **of: Any) -> None:
+            super().__init__(*more, **{**of, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """So many more came."""
+            told(int(n or 0))
+            return None
+
+    return Bar
 
 
 def _weights(sizes: dict[str, int], shards: Callable[[], list[str]]) -> list[str]:
@@ -185,11 +222,16 @@ def _problem(error: Exception) -> dict[str, Any]:
     if isinstance(error, _Failed):
         return error.told
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    for kind in ("GatedRepoError", "RevisionNotFoundError", "RepositoryNotFoundError", "RemoteEntryNotFoundError"):
+    text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
+    for kind, name in _KINDS.items():
         if kind in kinds:
-            return {"problem": kind}
-    text = next(iter(str(error).splitlines()), "")
-    return {"problem": "network", "text": f"{type(error).__name__}: {text}"[:300]}
+            return {"problem": name, "text": text}
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if "HfHubHTTPError" in kinds and status is not None:
+        return {"problem": "http", "status": status, "text": text}
+    if isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno in _OF_THE_DISK:
+        return {"problem": "disk", "text": error.strerror or text}
+    return {"problem": "network", "text": text}
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from localdistill.api.traces.verdicts import SetVerdicts, verdicts_of
     from localdistill.api.traces.showing import render_trace, sample_traces
     from localdistill.core.disk import size_text
-    from localdistill.core.durations import duration_text, estimate_text
+    from localdistill.core.durations import clock_time, duration_text, estimate_text
     from localdistill.core.errors import (  # fmt: skip
         Cancelled, DiskFull, EngineError, InputError, LocalDistillError, ModelFileError, PartialResult, RecipeError,
         StoreLocked, UsageError, nearest, refuse_keys,

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, Unpack
@@ -55,6 +55,8 @@ def _everywhere() -> tuple[Command, ...]:
         Command("theme.change", "change: theme", "", "app.change_theme"),
         Command("runs.on_battery", "battery: pause on it, or go on", "run", "app.toggle_battery", "",
                 "Whether runs that are started or resumed here wait for mains power while the machine has none."),
+        Command("runs.end_by", "end races by: a time of day", "run", "app.ask_end_by", "",
+                "By when a race of several seeds that is started or resumed here ends, with as many as fit."),
         Command("app.quit", "quit: localdistill", "", "app.quit", "ctrl+q", "Runs go on without it."),
     )
 
@@ -84,6 +86,7 @@ class LocalDistillApp(App[None]):
         self.used_at = 0.0
         """When a key or the mouse was used last, on the monotonic clock."""
         self.on_battery: Literal["go", "pause"] | None = None
+        self.end_by = ""
         """What runs that are started or resumed here do on battery; None: they go on, as they were told before."""
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
@@ -238,7 +241,8 @@ class LocalDistillApp(App[None]):
             if questions := open_terms(recipe, self.workspace):
                 return questions
             return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until,
-                         named=typed_again(name, settings), on_battery=self.on_battery or "go")
+                         named=typed_again(name, settings), on_battery=self.on_battery or "go",
+                         end_by=self._end())
 
         def refused(error: LocalDistillError) -> None:
             self._starts = False
@@ -271,7 +275,32 @@ class LocalDistillApp(App[None]):
         """Continue a run and follow it; `arm` is what it exports from now on."""
         from localdistill import resume
 
-        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery), self.follow_run)
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery, self._end()),
+                     self.follow_run)
+
+    def _end(self) -> float | None:
+        """When races that start now are to end."""
+        from localdistill import clock_time
+
+        return clock_time(self.end_by) if self.end_by else None
+
+    def action_ask_end_by(self) -> None:
+        """Ask for the time, and keep it for the runs to come."""
+        from localdistill import clock_time
+        from tui.widgets.text_dialog import Field, TextDialog
+
+        def typed(values: Mapping[str, str]) -> None:
+            text = values["time"].strip()
+            if text:
+                clock_time(text)
+            self.end_by = text
+            self.notify(f"races end by {line(text)}, with as many seeds as fit" if text else
+                        "races train all their seeds", markup=False)
+
+        self.push_screen(TextDialog("End races by a time of day", [
+            Field("time", "time", self.end_by, "07:00, or 2026-12-01 07:00; empty: all seeds are trained")], typed,
+            "Of a race of several seeds that is started or resumed here as many are trained as fit, each measured "
+            "before the next begins."))
 
     def action_toggle_battery(self) -> None:
         """Let runs wait for mains power from now on, or let them work on."""

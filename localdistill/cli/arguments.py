@@ -41,6 +41,15 @@ OnBatteryOption = Annotated[
         "goes on by itself with mains power. `go`, as without it: it works on.",
     ),
 ]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        help="07:00, or a date with it: a race of several seeds ends by then, with as many of them as fit, each "
+        "measured before the next begins; `resume` trains the rest.",
+    ),
+]
 AcceptTermsOption = Annotated[
     list[str] | None,
     typer.Option(

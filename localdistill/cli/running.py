@@ -22,6 +22,7 @@ from localdistill.cli.arguments import (
     SeedsOption,
     SetOption,
     UnfinishedRunArgument,
+    UntilOption,
     WorkspaceOption,
     accept_terms,
     read_recipe,
@@ -71,6 +72,7 @@ def start_and_watch(
     detach: bool,
     as_json: bool,
     on_battery: Literal["go", "pause"] | None,
+    end_by: str | None,
 ) -> None:
     """Start a run of a recipe up to a stage, and watch it unless it is detached."""
     from localdistill import start, typed_again
@@ -80,11 +82,23 @@ def start_and_watch(
     accept_terms(recipe, place, accepted or [])
     changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
     folder = start(place, recipe, text, base, until, named=typed_again(name, changes),
-                   on_battery=on_battery or "go")
+                   on_battery=on_battery or "go", end_by=_end_of(end_by, recipe))
     if detach:
         _say_started(folder, as_json)
         return
     _watch(folder, place, as_json)
+
+
+def _end_of(text: str | None, recipe: Any) -> float | None:
+    """When a race is to end. UsageError where the recipe is none."""
+    from localdistill import UsageError, clock_time
+
+    if text is None:
+        return None
+    if recipe.train is None or recipe.evaluate is None or recipe.train.seeds < 2:
+        raise UsageError("only a race of several seeds can be told when to end: here each arm is trained once",
+                         "--seeds 5 --until 07:00")
+    return clock_time(text)
 
 
 def _say_started(folder: Any, as_json: bool) -> None:
@@ -136,13 +150,14 @@ def _stage_command(stage: str) -> Any:
         max_usd: MaxUsdOption = None,
         accept_terms: AcceptTermsOption = None,
         on_battery: OnBatteryOption = None,
+        end_by: UntilOption = None,
         workspace: WorkspaceOption = None,
         detach: DetachOption = False,
         as_json: JsonOption = False,
     ) -> None:
         cap = [] if max_usd is None else [f"max_usd={max_usd}"]
         start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json,
-                        on_battery)
+                        on_battery, end_by)
 
     return command
 
@@ -248,15 +263,18 @@ def resume(
         str, typer.Option("--arm", help="Export this arm (or base, or best), whatever the recipe says.")
     ] = "",
     on_battery: OnBatteryOption = None,
+    end_by: UntilOption = None,
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Continue a run."""
     from localdistill import resume as go_on
+    from localdistill import run_to
 
     place = workspace_of(workspace)
-    folder = go_on(place, run_id, max_usd, spent, arm, on_battery)
+    end = _end_of(end_by, run_to("resume", place, run_id).recipe()) if end_by else None
+    folder = go_on(place, run_id, max_usd, spent, arm, on_battery, end)
     if detach:
         _say_started(folder, as_json)
     else:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+from localdistill.core.errors import UsageError
+
 
 def duration_text(seconds: float) -> str:
     """A measured one: `4.2 s`, `3 min 07 s` or `2 h 05 min`."""
@@ -16,3 +20,20 @@ def estimate_text(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def clock_time(text: str, now: datetime | None = None) -> float:
+    """The time that `07:00` (the next one) or `2026-12-01 07:00` means, in seconds since the epoch. UsageError for
+    another form, and for a time that is past."""
+    now = now or datetime.now()
+    try:
+        if len(text) <= 5:
+            of_day = datetime.strptime(text, "%H:%M").time()
+            found = datetime.combine(now.date(), of_day)
+            return (found if found > now else found + timedelta(days=1)).timestamp()
+        found = datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        raise UsageError(f"'{text}' is no time of day", "for example 07:00, or 2026-12-01 07:00") from None
+    if found <= now:
+        raise UsageError(f"{text} is past", "for example 07:00, which is the next one")
+    return found.timestamp()

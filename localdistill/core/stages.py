@@ -3,6 +3,7 @@ leaves is typed in `stages.outputs`, and its work is the module of its name in `
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -36,3 +37,26 @@ STAGES = (
     Stage("export", "Merge the chosen arm and write its files.", ("export",),
           ("select", "format", "train", "evaluate"), True),
 )
+
+RACE = ("train", "evaluate")
+"""Stages that take turns where every arm is trained more than once: after each seed all that is there is measured, so
+that early answers come early. What one leg has done the next finds done."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One process of a run."""
+
+    stage: str
+    seeds: int
+    """Trainings per arm that it goes up to."""
+
+
+def legs(stages: Sequence[str], seeds: int) -> Iterator[Leg]:
+    """The processes of a run of these stages, in their order; `seeds` trainings per arm are planned."""
+    takes_turns = all(stage in stages for stage in RACE)
+    for stage in stages:
+        if stage == RACE[0] and takes_turns:
+            yield from (Leg(one, count) for count in range(1, seeds + 1) for one in RACE)
+        elif stage != RACE[1] or not takes_turns:
+            yield Leg(stage, seeds)

@@ -78,7 +78,7 @@ MEMBERS = (
     Place(("filter",), FILTERS),
     Place(("arm", EACH, "filter"), FILTERS),
     Place(("arm", EACH, "objective"), OBJECTIVES),
-    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds"})),
+    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds", "looks"})),
     Place(("train", "objective"), OBJECTIVES),
     Place(("evaluate", "task", "grader", "of"), GRADERS),
     Place(("evaluate", "task", "grader"), GRADERS),

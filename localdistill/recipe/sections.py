@@ -128,6 +128,15 @@ class TrainSection(Options):
     """`epochs`: equal epochs and steps for all arms. `tokens`: equal trained tokens."""
     seeds: int = Field(1, ge=1, le=32)
     """Trainings per arm; a verdict on formats needs at least 3."""
+    looks: bool = False
+    """Look at the scores after the third seed and each one after it, and train an arm no further whose verdict is
+    clear; the error of all looks together stays what it is for one."""
+
+    @model_validator(mode="after")
+    def _has_something_to_look_at(self) -> TrainSection:
+        if self.looks and self.seeds <= 3:
+            raise ValueError("looks come after the third seed and later ones: set seeds to 4 or more")
+        return self
 
 
 class SamplingSection(Options):

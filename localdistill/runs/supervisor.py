@@ -27,12 +27,13 @@ from localdistill.core.events import (
     Warned,
     event_from_json,
 )
-from localdistill.core.stages import STAGES
+from localdistill.core.stages import STAGES, Leg, legs
 from localdistill.hub.client import SECRETS
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory
 from localdistill.runs.power import Power
+from localdistill.runs.race_time import in_time
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.facts_file import fact_line
 from localdistill.workspace.run_folder import AFTER_DEATH, EVENTS, EVENTS_FD_VARIABLE, RunFolder
@@ -173,8 +174,10 @@ class Supervisor:
             recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))
             self._say_what_powers(recorder)
             code = 0
-            for stage in self.stages:
-                code = self._stage(stage, recorder)
+            planned = self.recipe.train.seeds if self.recipe.train else 1
+            for leg in in_time(legs(self.stages, planned), self.run.request().get("until"), recorder.take,
+                               f"localdistill resume {self.run.id}"):
+                code = self._stage(leg, recorder)
                 if code:
                     break
             state = {0: "finished", 130: "cancelled", 3: "partial", 4: "paused"}.get(code, "failed")
@@ -192,10 +195,10 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.child.pid, signal.SIGKILL)
 
-    def _stage(self, stage: str, recorder: Recorder) -> int:
+    def _stage(self, leg: Leg, recorder: Recorder) -> int:
         """Run one stage, in as many children as it takes: one that stopped for want of mains power goes on when that is
         back, one whose memory ran out begins again with less; its exit code."""
-        deaths = 0
+        deaths, stage = 0, leg.stage
         while True:
             self._wait_for_power(stage, recorder)
             if self.run.cancel_asked():
@@ -204,7 +207,7 @@ class Supervisor:
             recorder.take(StageStarted(stage))
             recorder.flush(force=True)
             logged = self.run.log.stat().st_size if self.run.log.exists() else 0
-            code, told = self._child(stage, recorder, AFTER_DEATH if deaths else "")
+            code, told = self._child(stage, recorder, str(leg.seeds), AFTER_DEATH if deaths else "")
             if code and self.stop_now:
                 recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
                 return 130

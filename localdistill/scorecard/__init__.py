@@ -20,6 +20,7 @@ from localdistill.scorecard.model_selection import (
     Standing,
     cautions,
     choose_arm,
+    is_settled,
     standings_of,
 )
 from localdistill.scorecard.text import to_markdown, to_text
@@ -27,5 +28,6 @@ from localdistill.scorecard.text import to_markdown, to_text
 __all__ = [
     "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "Flip", "ItemResult", "MetricMean",
     "SampleResult", "ScoreCard", "ScoreCards", "ScoreRow", "Standing", "Verdict", "build_beside_card",
-    "build_forms_card", "build_score_card", "cautions", "choose_arm", "standings_of", "to_markdown", "to_text",
+    "build_forms_card", "build_score_card", "cautions", "choose_arm", "is_settled", "standings_of", "to_markdown",
+    "to_text",
 ]

@@ -26,6 +26,7 @@ from localdistill.scorecard.card import (
     ScoreRow,
     Verdict,
 )
+from localdistill.scorecard.looks import FIRST_LOOK, look_at, look_levels
 from localdistill.scorecard.sampling import by_difficulty, difficulties, error_parts, majorities_at, passed_at
 from localdistill.scorecard.statistics import (
     Interval,
@@ -58,10 +59,11 @@ _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a 
 
 def build_score_card(contestants: Sequence[ContestantResult], base: str, task: str, grader: str,
                      is_guard: bool = False, metrics: Mapping[str, str] | None = None,
-                     margin: float = GUARD_MARGIN, sampler: str = "") -> ScoreCard:
+                     margin: float = GUARD_MARGIN, sampler: str = "", looks_until: int = 0) -> ScoreCard:
     """Compare `contestants`, of which `base` is the untrained one (it may be absent: then arms are only paired).
     metrics: what each means; margin: what may be lost of the score, 0..1, where the task is a guard; sampler: how
-    replies were drawn, in words.
+    replies were drawn, in words. looks_until: the seeds per arm of a race that is looked at on its way (see `looks`),
+    in which arms may have fewer than others; 0 where it is looked at once.
 
     Raises LocalDistillError when they did not answer the same items in the same order.
     """
@@ -79,8 +81,12 @@ def build_score_card(contestants: Sequence[ContestantResult], base: str, task: s
     }
     comparisons = [comparison for family, pairs in families.items()
                    for comparison in _compare_family(family, pairs, arms, base, spread)]
+    scope = _scope(seeds)
+    if looks_until and base in arms:
+        comparisons = _looked_at(comparisons, arms, base, looks_until)
+        scope = _scope_of_looks([len(trained[name]) for name in ranked], looks_until)
     items = len(contestants[0].items) if contestants else 0
-    return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), _scope(seeds),
+    return ScoreCard(task, grader, base, is_guard, items, seeds, rows, tuple(comparisons), scope,
                      metrics=_meanings(rows, metrics), margin=margin, sampler=sampler)
 
 
@@ -117,6 +123,40 @@ def _scope(seeds: int) -> str:
     count = {0: "No trained model", 1: "One seed per arm"}.get(seeds, "Two seeds per arm")
     return (f"{count}: a verdict speaks of these trained models only, not of their formats; training again with "
             f"another seed may turn it. A verdict on formats needs {SEEDS_FOR_FORMATS} seeds.")
+
+
+def _looked_at(comparisons: Sequence[Comparison], arms: Mapping[str, list[ContestantResult]], base: str,
+               planned: int) -> list[Comparison]:
+    """The same comparisons, with the verdicts of the looks. Pairs of arms are compared once, when the race is over."""
+    asked = {one.first: _scores(arms[one.first]) for one in comparisons if one.family == "base"}
+    found = look_at(asked, _scores(arms[base]), planned, ALPHA)
+    is_over = all(look.sign or look.seeds == planned for look in found.values())
+    scale = ALPHA / look_levels(planned, ALPHA)[planned]
+    said = []
+    for one in comparisons:
+        if one.family == "base":
+            look = found[one.first]
+            verdict: Verdict = "better" if look.sign > 0 else "worse" if look.sign < 0 else "cannot tell"
+            said.append(dataclasses.replace(one, p_adjusted=look.p_adjusted, verdict=verdict))
+        else:
+            p = min(1.0, one.p_adjusted * scale) if is_over else 1.0
+            said.append(dataclasses.replace(one, p_adjusted=p, verdict=one.verdict if p < ALPHA else "cannot tell"))
+    return said
+
+
+def _scope_of_looks(seeds: Sequence[int], planned: int) -> str:
+    """What the verdicts of a race with looks speak of, and what the looks saved."""
+    levels = look_levels(planned, ALPHA)
+    newest = max(seeds, default=0)
+    parts = ", ".join(f"{count} at {100 * level:.2g} %" for count, level in levels.items())
+    begin = f"{newest} of {planned} seeds per arm. Looks after seeds {parts}, which add up to {100 * ALPHA:g} %: "
+    if newest < min(FIRST_LOOK, planned):
+        return begin + "no verdict yet."
+    saved = sum(planned - count for count in seeds) if newest == planned else 0
+    return begin + (
+        "the verdicts speak of the formats, with the variance of items and the variance between seeds (pooled over "
+        "arms) both counted; the interval is that of all seeds, alone." + (
+            f" {saved} of {planned * len(seeds)} trainings were not needed." if saved else ""))
 
 
 def _by_name(contestants: Sequence[ContestantResult]) -> dict[str, list[ContestantResult]]:

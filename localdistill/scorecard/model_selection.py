@@ -108,6 +108,15 @@ def choose_arm(cards: Sequence[ScoreCard]) -> Choice:
     return Choice(best.arm, _reason(best, good, target), candidates)
 
 
+def is_settled(cards: Sequence[ScoreCard], arm: str) -> bool:
+    """Whether more seeds of `arm` would decide nothing: it is worse on a target, or every target is decided, and every
+    guard shown to hold or to be lost."""
+    standings = standings_of(cards, arm)
+    targets, guards = ([one for one in standings if one.is_guard == wanted] for wanted in (False, True))
+    return any(one.verdict == "worse" for one in targets) or (
+        all(one.verdict == "better" for one in targets) and all(one.holds or one.verdict == "worse" for one in guards))
+
+
 def standings_of(cards: Sequence[ScoreCard], arm: str) -> tuple[Standing, ...]:
     """How `arm` stands against the base on every task."""
     return tuple(_standing(card, arm) for card in cards)

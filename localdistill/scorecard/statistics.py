@@ -238,28 +238,51 @@ class SeedComparison:
     """Smallest true difference found with 80 % probability at 5 %."""
 
 
+@dataclass(frozen=True)
+class SeedDifference:
+    """A difference of two arms and its standard error, with items and seeds both counted as chance."""
+
+    difference: float
+    error: float
+    degrees: float
+    """Of freedom, by Satterthwaite 1946."""
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, by Student's t."""
+        if self.error == 0:
+            return 1.0 if self.difference == 0 else 0.0
+        return 2 * (1 - t_cdf(abs(self.difference) / self.error, self.degrees))
+
+
+def difference_over_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], seeds: SeedVariance,
+                          second_is_trained: bool = True) -> SeedDifference:
+    """The difference of two arms on the same items; `first[s][i]` is the score of seed s on item i.
+
+    Its variance is that of the items' mean differences over n, plus `seeds.value` per seed of each trained side (a base
+    without training has none). Noise of one seed on one item is in both parts, so the result is slightly conservative.
+    """
+    differences = [sum(mine) / len(first) - sum(other) / len(second)
+                   for mine, other in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)]
+    count, difference = len(differences), math.fsum(differences) / len(differences)
+    squares = math.fsum((one - difference) ** 2 for one in differences)
+    from_items = squares / (count - 1) / count if count > 1 else 0.0
+    from_seeds = seeds.value * (1 / len(first) + (1 / len(second) if second_is_trained else 0.0))
+    total = from_items + from_seeds
+    parts = from_items**2 / max(1, count - 1) + (from_seeds**2 / seeds.degrees if seeds.degrees else 0.0)
+    return SeedDifference(difference, math.sqrt(total), total**2 / parts if parts else math.inf)
+
+
 def compare_over_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], seeds: SeedVariance,
                        second_is_trained: bool = True, confidence: float = 0.95) -> SeedComparison:
-    """Compare two arms on the same items; `first[s][i]` is the score of seed s on item i.
-
-    The variance of the difference is that of the items' mean differences over n, plus `seeds.value` per seed of each
-    trained side (a base without training has none); its degrees of freedom follow Satterthwaite 1946. Noise of one
-    seed on one item is in both parts, so the result is slightly conservative.
-    """
-    differences = [fmean(seed[item] for seed in first) - fmean(seed[item] for seed in second)
-                   for item in range(len(first[0]))]
-    from_items = variance(differences) / len(differences) if len(differences) > 1 else 0.0
-    from_seeds = seeds.value * (1 / len(first) + (1 / len(second) if second_is_trained else 0.0))
-    difference, total = fmean(differences), from_items + from_seeds
-    if total == 0:
-        return SeedComparison(difference, Interval(difference, difference), 1.0 if difference == 0 else 0.0, 0.0)
-    parts = from_items**2 / max(1, len(differences) - 1) + (from_seeds**2 / seeds.degrees if seeds.degrees else 0.0)
-    degrees, error = total**2 / parts, math.sqrt(total)
-    critical = t_quantile(0.5 + confidence / 2, degrees)
-    p_value = 2 * (1 - t_cdf(abs(difference) / error, degrees))
-    detectable = (t_quantile(0.975, degrees) + t_quantile(0.8, degrees)) * error
-    reach = critical * error
-    return SeedComparison(difference, Interval(difference - reach, difference + reach), p_value, detectable)
+    """Compare two arms on the same items; see `difference_over_seeds`."""
+    found = difference_over_seeds(first, second, seeds, second_is_trained)
+    difference, error = found.difference, found.error
+    if error == 0:
+        return SeedComparison(difference, Interval(difference, difference), found.p_value, 0.0)
+    detectable = (t_quantile(0.975, found.degrees) + t_quantile(0.8, found.degrees)) * error
+    reach = t_quantile(0.5 + confidence / 2, found.degrees) * error
+    return SeedComparison(difference, Interval(difference - reach, difference + reach), found.p_value, detectable)
 
 
 def mean_interval_over_seeds(scores: Sequence[Sequence[float]], seeds: SeedVariance,

@@ -1,6 +1,6 @@
-"""The process of one stage: `python -m localdistill.stages RUN_FOLDER STAGE [after-death]`. Started by the supervisor
-only; its events go to the pipe named by LOCALDISTILL_EVENTS_FD, everything else that it or a library says goes to the
-log."""
+"""The process of one stage: `python -m localdistill.stages RUN_FOLDER STAGE SEEDS [after-death]`. Started by the
+supervisor only; its events go to the pipe named by LOCALDISTILL_EVENTS_FD, everything else that it or a library says
+goes to the log."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def main() -> int:
     try:
         context = StageContext(
             workspace, run, run.recipe(), Store(workspace.store_path), stamped(pipe.emit, stage),
-            Cancel(run.stop_asked), died_for_memory=AFTER_DEATH in sys.argv[3:],
+            Cancel(run.stop_asked), died_for_memory=AFTER_DEATH in sys.argv[4:],
+            seeds=int(sys.argv[3]),
         )
         workspace.emit = context.emit
         context.take_in_journals()

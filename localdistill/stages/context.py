@@ -96,6 +96,8 @@ class StageContext:
     """Stays true as long as the stage found everything done before."""
     died_for_memory: bool = False
     """The process of this stage before this one was ended by the system, most likely for want of memory."""
+    seeds: int = 0
+    """Trainings per arm that this leg of a race goes up to; 0: all of them."""
     _writer: JournalledWriter | None = field(default=None, init=False)
 
     @cached_property

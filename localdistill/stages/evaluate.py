@@ -9,7 +9,15 @@ from pathlib import Path
 from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
-from localdistill.scorecard import ScoreCard, ScoreCards, build_score_card, choose_arm, to_markdown, to_text
+from localdistill.scorecard import (
+    ScoreCard,
+    ScoreCards,
+    build_score_card,
+    choose_arm,
+    is_settled,
+    to_markdown,
+    to_text,
+)
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, MeasuredAnswers, Serving, benches, measure
 from localdistill.stages.context import StageContext
 from localdistill.stages.outputs import (
@@ -21,6 +29,7 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
+from localdistill.stages.train import settled_arms, starts_first
 from localdistill.trainers.job import Served
 
 VERSION = 1
@@ -28,8 +37,9 @@ VERSION = 1
 
 def run(context: StageContext) -> None:
     """Leave the score card of every task, and the arm that may be exported unasked."""
-    section, field = context.recipe.evaluate, contestants(context)
+    section, train, field = context.recipe.evaluate, context.recipe.train, contestants(context)
     assert section is not None
+    planned = train.seeds if train is not None and train.looks else 0
     cards, answers = [], list[AnswersMade]()
     for bench in benches(context):
         results = []
@@ -39,14 +49,32 @@ def run(context: StageContext) -> None:
             results.append(contestant.result(measured))
         task = bench.task
         card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
-                                section.guard_margin, bench.sampler(section.sampling))
+                                section.guard_margin, bench.sampler(section.sampling), planned)
         cards.append(card)
         context.emit(Noted(to_text(card)))
     digest = _write(context, cards, [one.answers for one in answers])
     choice = choose_arm(cards)
     if choice.candidates:
         context.note(f"best: {'' if choice.arm else 'none, '}{choice.reason}")
-    write_output(context.run, EvaluateOutput(digest, choice.arm, tuple(answers)))
+    settled = _settled(context, cards) if planned else {}
+    write_output(context.run, EvaluateOutput(digest, choice.arm, tuple(answers), settled))
+
+
+def _settled(context: StageContext, cards: Sequence[ScoreCard]) -> dict[str, int]:
+    """Arm -> after how many seeds it needs no more: what was so before this leg stays so. An arm from which an open one
+    starts is trained on with it."""
+    assert context.recipe.train is not None
+    seeds = context.seeds or context.recipe.train.seeds
+    before = {arm: count for arm, count in settled_arms(context).items() if count < seeds}
+    now = {arm.name for arm in context.recipe.arms if arm.name in before or is_settled(cards, arm.name)}
+    for arm in reversed(starts_first(context.recipe.arms)):
+        if arm.name not in now:
+            now.discard(arm.start)
+    found = {name: before.get(name, seeds) for name in now}
+    new = sorted(found.keys() - before.keys())
+    if new and seeds < context.recipe.train.seeds:
+        context.note(f"settled after {seeds} seeds, and trained no further: {', '.join(new)}")
+    return found
 
 
 def contestants(context: StageContext) -> list[Contestant]:

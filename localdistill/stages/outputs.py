@@ -248,6 +248,8 @@ class EvaluateOutput(StageOutput):
     """Empty where there is none."""
     answers: tuple[AnswersMade, ...] = ()
     """Behind the score card; empty in runs of versions that did not say it."""
+    settled: Mapping[str, int] = field(default_factory=dict)
+    """Arm -> after how many seeds of a race with looks it needed no more."""
 
     def digests(self) -> set[str]:
         """The score card."""

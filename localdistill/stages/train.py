@@ -13,7 +13,16 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.learning import arm_objective, objective_of
-from localdistill.stages.outputs import ArmAdapter, ArmDataset, FormatOutput, TrainOutput, read_output, write_output
+from localdistill.stages.outputs import (
+    ArmAdapter,
+    ArmDataset,
+    EvaluateOutput,
+    FormatOutput,
+    TrainOutput,
+    has_output,
+    read_output,
+    write_output,
+)
 from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import TrainingResult
 from localdistill.workspace.folder import Artifact
@@ -36,14 +45,17 @@ class ArmTraining:
 
 
 def run(context: StageContext) -> None:
-    """Leave the digest of one adapter per arm and seed."""
+    """Leave the digest of one adapter per arm and seed, as far as this leg of a race goes and an arm is not settled."""
     assert context.recipe.train is not None
     arms = read_output(context.run, FormatOutput).arms
     sections = starts_first(context.recipe.arms)
     fewest = min(arm.facts.trained_tokens for arm in arms.values())
     adapters: dict[str, tuple[ArmAdapter, ...]] = dict.fromkeys(arms, ())
-    for index in range(context.recipe.train.seeds):
+    settled = settled_arms(context)
+    for index in range(context.seeds or context.recipe.train.seeds):
         for section in sections:
+            if index >= settled.get(section.name, index + 1):
+                continue
             context.cancel.check()
             start = adapters[section.start][index] if section.start else None
             arm = arms[section.name]
@@ -51,6 +63,14 @@ def run(context: StageContext) -> None:
                                    _epochs(context, section, arm.facts.trained_tokens, fewest))
             adapters[section.name] += (_train_arm(context, training),)
     write_output(context.run, TrainOutput(adapters))
+
+
+def settled_arms(context: StageContext) -> Mapping[str, int]:
+    """Arm -> after how many seeds it needed no more, as the evaluation before this leg said."""
+    assert context.recipe.train is not None
+    if not context.recipe.train.looks or not has_output(context.run, EvaluateOutput.stage):
+        return {}
+    return read_output(context.run, EvaluateOutput).settled
 
 
 def starts_first(arms: Sequence[ArmSection]) -> list[ArmSection]:

@@ -17,13 +17,18 @@ from localdistill import (
     RunFolder,
     UsageError,
     Workspace,
+    cancel,
     clock_time,
     load_recipe,
     parse_recipe,
     plan_training,
     recipe_file,
+    resume,
+    start,
+    wait,
 )
-from localdistill.core.events import Event, Noted, Warned, silent
+from localdistill.api.runs.results import cards_of
+from localdistill.core.events import Event, Noted, StageFinished, Warned, silent
 from localdistill.core.stages import Leg, legs
 from localdistill.runs.race_time import in_time
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_score_card, is_settled
@@ -244,3 +249,37 @@ def test_looks_need_seeds_to_look_at_and_the_plan_says_what_they_may_save(tmp_pa
     recipe = load_recipe(recipe_file("pantry"), ['prompts.files=["gone.jsonl"]', "train.seeds=5", "train.looks=true"])
     training = next(line.text for line in plan_training(recipe, tmp_path).lines if line.label == "training")
     assert "4 arms x 5 seeds = 20 trainings" in training and "at best 12 trainings" in training
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_race_that_is_stopped_and_resumed_ends_with_the_card_of_one_that_was_not(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    source = recipe_file("pantry")
+    recipe = load_recipe(source, [
+        "prompts.limit=48", "train.epochs=0.5", "train.seeds=4", "train.looks=true", "evaluate.task.pantry.limit=20",
+        "evaluate.task.pantry_guard.limit=10"])
+    seen: list[Event] = []
+    place = Workspace(tmp_path)
+    run = start(place, recipe, source.read_text(), source.parent, "evaluate")
+
+    def watched(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, StageFinished) and event.stage == "evaluate" and not cancelled:
+            cancelled.append(run.id)
+            cancel(place, run.id)
+
+    cancelled: list[str] = []
+    assert wait(run, [watched]).state == "cancelled"
+    early = read_output(run, EvaluateOutput)
+    assert {one.seed for one in early.answers if one.contestant != "base"} == {recipe.seed}, "early answers come early"
+    again: list[Event] = []
+    assert wait(resume(place, run.id), [again.append]).state == "finished", run.log.read_text()[-3000:]
+    found = read_output(run, EvaluateOutput)
+    seeds = {arm.name: sorted(one.seed for one in found.answers if one.contestant == arm.name and one.task == "pantry")
+             for arm in recipe.arms}
+    for name, there in seeds.items():
+        assert there == list(range(recipe.seed, recipe.seed + found.settled.get(name, 4))), name
+    assert set(early.answers) <= set(found.answers), "what was answered is not answered again"
+    target = next(one for one in cards_of(place, run) if one.task == "pantry")
+    assert "of 4 seeds per arm. Looks after seeds 3 at" in target.scope

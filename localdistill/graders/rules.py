@@ -65,4 +65,4 @@ class RuleName(str, Enum):  # noqa: UP042  (a StrEnum takes no second value)
     UNREADABLE = "unreadable", "neither this rule book nor math-verify can read the passage"
     # Why nothing can be said.
     BAD_REFERENCE = "bad_reference", "the reference is empty, or algebra cannot read it and the answer is another text"
-    NO_VERDICT = "no_verdict", "judging took too long or ended in an error: nothing is known of the answer"
+    NO_VERDICT = "no_verdict", "judging took too long or broke off: nothing is known of the answer"

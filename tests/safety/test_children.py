@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -110,7 +111,11 @@ def test_a_key_that_was_looked_for_is_held_back_however_it_is_called(
 
 def environments() -> list[dict[str, str]]:
     """Of every process that this one has started and that still runs."""
-    return [child.environ() for child in psutil.Process().children(recursive=True)]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile, or is a zombie, which has none
+            found.append(child.environ())
+    return found
 
 
 def test_no_child_of_any_part_sees_a_key(secrets: dict[str, str]) -> None:

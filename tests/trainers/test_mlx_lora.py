@@ -422,12 +422,12 @@ from localdistill.trainers.mlx import steps
 from tests.trainers.rows import job, random_pairs
 from tests.trainers.test_mlx_lora import trainer
 left, forward = int(sys.argv[1]), steps.MlxStepper.forward
-def counted(*given):
+def counted(*given, **more):
     global left
     left -= 1
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
-    return forward(*given)
+    return forward(*given, **more)
 steps.MlxStepper.forward = counted
 given = job(Path({str(student)!r}), Path({str(tmp_path / "b")!r}), random_pairs(10), objective=DpoObjective())
 trainer(**{options!r}).train(given, silent, Cancel())

@@ -13,7 +13,7 @@ from localdistill.safety.journal import read
 from tests.helpers import collecting_recipe, counting_server, write_questions
 from tests.tui.terminal import Terminal
 
-COUNT = 60
+COUNT = 400
 
 
 @contextmanager

@@ -24,8 +24,8 @@ def test_a_member_of_every_kind_and_a_column_cost_one_file_and_one_line(tmp_path
     *members, column = widened(root)
     assert len(members) == len(ADDITIONS)
     for said in members:
-        assert len(re.findall(r"\| +\d+", said)) == 2 and re.search(r"__init__\.py \| +1 \+\n", said), said
-    assert re.findall(r"(\w+\.py) \| (\d+)", column) == [("records.py", "2"), ("schema.py", "1")], column
+        assert len(re.findall(r"\| +\d+", said)) == 2 and re.search(r"__init__\.py +\| +1 \+\n", said), said
+    assert re.findall(r"(\w+\.py) +\| +(\d+)", column) == [("records.py", "2"), ("schema.py", "1")], column
     ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow",
                           *(f"tests/{name}" for name in OWED)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
                          capture_output=True, text=True)

@@ -163,7 +163,7 @@ async def test_the_training_rows_of_the_arm_in_front_go_out_to_a_file(tmp_path: 
         app.screen.query_one("#field-file", Input).value = str(tmp_path / "rows.jsonl")
         app.screen.query_one("#field-layout", Input).value = "tokens"
         await pilot.press(*["enter"] * 5)
-        await shows(pilot, app, "did you mean 'short'")
+        await shows(pilot, app, "has no arm 'shor'; did you mean")
         assert not (tmp_path / "rows.jsonl").exists()
         await pilot.press("escape", "x")
         await shows(pilot, app, "Export the training rows of an arm")
@@ -180,4 +180,4 @@ async def test_without_datasets_there_are_no_training_rows_to_write() -> None:
     async with app.run_test(size=(100, 40)) as pilot:
         await shows(pilot, app, "No traces yet")
         await pilot.press("x")
-        await shows(pilot, app, "no training rows to write")
+        await until(pilot, lambda: any("no training rows to write" in note.message for note in app._notifications))

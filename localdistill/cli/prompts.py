@@ -98,4 +98,4 @@ def make(
     if not as_json:
         output.talk(f"wrote {recipe}; the answers: localdistill run {recipe}")
     cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-    running.start_and_watch(str(recipe), cap, None, accepted, workspace, "augment", detach, as_json, None)
+    running.start_and_watch(str(recipe), cap, None, accepted, workspace, "augment", detach, as_json, None, None)

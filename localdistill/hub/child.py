@@ -99,8 +99,8 @@ def _file(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
 
     progress = _Progress(pipe, asked["size_bytes"])
     return {"path": hf_hub_download(
-        asked["repository"], asked["name"], repo_type="dataset", revision=asked["revision"] or None, cache_dir=asked["cache"],
-        endpoint=asked["endpoint"], tqdm_class=_bar(progress.add))}
+        asked["repository"], asked["name"], repo_type="dataset", revision=asked["revision"] or None,
+        cache_dir=asked["cache"], endpoint=asked["endpoint"], tqdm_class=_bar(progress.add))}
 
 
 _ACTS = {"model": _model, "dataset": _dataset, "file": _file}

@@ -130,7 +130,7 @@ def test_the_files_of_benchmarks_are_fetched_once_and_read_without_the_hub(
         told = [line.text for line in make_plan(Workspace(folder), recipe, folder).lines if line.label == "evaluate"]
         assert len(told) == 1 and "prefetch RECIPE" in told[0] and not hub.asked
         refused = CliRunner().invoke(cli, command)
-        assert refused.exit_code == 1 and "the hub has no data set acme/sums" in str(refused.exception)
+        assert refused.exit_code == 1 and "there is no data set 'acme/sums' on the hub" in str(refused.exception)
         commit = hub.holds("datasets/acme/sums", folder / "sums").commit
         done = CliRunner().invoke(cli, command)
         assert done.exit_code == 0 and f"{address}  file of a benchmark" in done.stdout

@@ -159,7 +159,7 @@ def test_scores_are_those_of_a_plain_forward_pass(tmp_path: Path, student: Path,
     try:
         for prompt in task.prompts():
             asked, scored = scored_by(engine, task, prompt)
-            values = compared_by_hand(engine._load().model, student, task, prompt, asked)
+            values = compared_by_hand(engine.model, student, task, prompt, asked)
             right = values.pop("ABCD".index(str(prompt.reference)))
             assert scored.metrics["margin"] == pytest.approx(right - max(values), abs=1e-3)
             assert scored.score == float(right > max(values)) and not scored.undecided

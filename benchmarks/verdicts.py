@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.made_answers import CHOICE_FORMS, HOSTILE, references_of, right_answers, wrong_answers
+from benchmarks.read_verdicts import OURS, READ
 from localdistill.core.means import Means
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders import GRADERS
@@ -142,7 +143,13 @@ def report(name: str, cases: Sequence[Case], facts: Sequence[Fact], show: int) -
     for what, pairs in (("ACCEPTED", accepted), ("REJECTED", rejected)):
         for one, fact in pairs[:show]:
             machine.say(f"  {what} {one.name}: reference {one.prompt.reference!r}, answer {one.answer[-160:]!r}\n"
-                        f"      {fact.reason} (took {fact.extracted!r}) {one.told}")
+                        f"      {fact.reason} (took {fact.extracted!r}) {one.told}"
+                        + (f"\n      read: {READ[one.name]}" if one.name in READ else ""))
+    if known := [one.name for one, _ in accepted + rejected if one.name in READ]:
+        ours = sum(name in OURS for name in known)
+        machine.say(f"  {len(known)} of {len(accepted) + len(rejected)} were read and are named: {len(known) - ours} are "
+                    f"right answers that both published graders miss, {ours} of {len(cases)} "
+                    f"({ours / len(cases):.2%}) follow a rule of ours")
 
 
 def clock_of(references: Sequence[tuple[str, str]]) -> list[Case]:

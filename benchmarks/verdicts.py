@@ -147,8 +147,8 @@ def report(name: str, cases: Sequence[Case], facts: Sequence[Fact], show: int) -
                         + (f"\n      read: {READ[one.name]}" if one.name in READ else ""))
     if known := [one.name for one, _ in accepted + rejected if one.name in READ]:
         ours = sum(name in OURS for name in known)
-        machine.say(f"  {len(known)} of {len(accepted) + len(rejected)} were read and are named: {len(known) - ours} are "
-                    f"right answers that both published graders miss, {ours} of {len(cases)} "
+        machine.say(f"  {len(known)} of {len(accepted) + len(rejected)} were read and are named: {len(known) - ours} "
+                    f"are right answers that both published graders miss, {ours} of {len(cases)} "
                     f"({ours / len(cases):.2%}) follow a rule of ours")
 
 

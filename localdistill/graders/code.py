@@ -25,7 +25,7 @@ class CodeGrader(JudgesTraces):
     """The `code` grader, for Python. Safe to call from several threads."""
 
     name = "code"
-    version = 1
+    version = 2
     metrics: ClassVar[Mapping[str, str]] = {
         "passed": "share of the tests that passed, 0 to 1",
         "tests": "how many tests there were",

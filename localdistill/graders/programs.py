@@ -114,11 +114,28 @@ def _continued(text: str, given: str, names: Sequence[str], what: str) -> Progra
     """The body of the function that the question began."""
     if not given or not names or not text.strip():
         return None
-    for body in (text, textwrap.indent(textwrap.dedent(text), "    ")):
+    for body in _bodies(text, _indent_in(given)):
         whole = _longest(f"{given.rstrip()}\n{body}", len(given.rstrip().splitlines()) + 1)
         if whole and _does_more(whole, given):
             return Program(whole, f"{what} goes on from the question")
     return None
+
+
+def _bodies(text: str, indent: str) -> Iterator[str]:
+    """A body as it stands; with the blanks before its first line that went with those around the answer, where
+    the lines behind it still have theirs; and written from the margin on."""
+    yield text
+    first, _, rest = text.lstrip("\n").partition("\n")
+    if first.strip() and not first[0].isspace() and rest.lstrip("\n")[:1].isspace():
+        yield f"{indent}{first}\n{rest}"
+    yield textwrap.indent(textwrap.dedent(text), indent)
+
+
+def _indent_in(given: str) -> str:
+    """How far the body of the last function of the question stands from the margin."""
+    tree = _parsed(given)
+    last = [node for node in tree.body if isinstance(node, ast.FunctionDef)][-1:] if tree is not None else []
+    return " " * last[0].body[0].col_offset if last and last[0].body[0].lineno > last[0].lineno else "    "
 
 
 def _does_more(whole: str, given: str) -> bool:
@@ -129,7 +146,8 @@ def _does_more(whole: str, given: str) -> bool:
     last = next((node for node in reversed(before.body) if isinstance(node, ast.FunctionDef)), None)
     grown = next((node for node in after.body if isinstance(node, ast.FunctionDef) and last is not None
                   and node.name == last.name), None)
-    return grown is not None and last is not None and len(grown.body) > len(last.body)
+    strays = any(isinstance(node, ast.Return) for node in after.body)  # lines that belong to it stand outside
+    return grown is not None and last is not None and len(grown.body) > len(last.body) and not strays
 
 
 def _readable(text: str, is_closed: bool) -> str | None:

@@ -56,6 +56,22 @@ def test_the_rest_of_a_function_goes_on_from_the_question(answer: str) -> None:
     assert value(answer, f"Complete this.\n```python\n{HEAD}```") == 8
 
 
+@pytest.mark.parametrize("answer", [
+    "for i in range(n):\n        if i > 9:\n            return 0\n\n    return 2 * n",
+    "for i in range(n):\n        if i > 9:\n            return 0\n\n    return 2 * n\n\ndef other(): return 1",
+    "if n > 9:\n    return 0\nreturn 2 * n",
+    "if n < 9:\n    return 2 * n",
+    "m = n\nif m < 9:\n    return 2 * n",
+    "m = n\n    return m + n",
+    "while n > 9:\n    n = 1\nelse:\n    return 2 * n",
+])
+def test_blanks_that_a_first_line_has_lost_do_not_move_the_lines_behind_it(answer: str) -> None:
+    assert value(answer, HEAD) == 8
+    assert value(f"```python\n{answer}\n```", HEAD) == 8
+    two = HEAD.replace('    """', '  """')
+    assert value(answer.replace("        ", "~~").replace("    ", "  ").replace("~~", "    "), two) == 8
+
+
 def test_what_the_question_gives_stands_before_the_answer() -> None:
     question = "def half(n): return n / 2\n\ndef twice(n):\n    '''Undo half.'''\n"
     assert value("```python\ndef twice(n): return half(4 * n)\n```", question) == 8

@@ -9,14 +9,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from localdistill import InputError, StoreLocked, Workspace, import_file, missing_traces, open_store, survey
 from localdistill.core.borders import BORDERS
+from localdistill.core.records import Fact, Prompt, Trace
 from localdistill.interchange import unpacking
-from localdistill.store.keeper import Keeper
+from localdistill.store.keeper import Added, Keeper
 from localdistill.workspace.imports import begun, unfinished
 from tests.helpers import REPO
 
@@ -26,13 +28,16 @@ from pathlib import Path
 from localdistill import Workspace, import_file
 from localdistill.core.borders import BORDERS
 from localdistill.store.keeper import Keeper
-BORDERS.imported_rows, calls, add = 10, [], Keeper.add_traces
-def add_traces(store, traces):
-    calls.append(1)
-    if len(calls) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return add(store, traces)
-Keeper.add_traces = add_traces
+BORDERS.imported_rows, calls, prepared = 10, [], Keeper.prepared
+def prepare(keeper, *records):
+    store = prepared(keeper, *records)
+    def killed():
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return store()
+    return killed
+Keeper.prepared = prepare
 import_file(Workspace(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -100,18 +105,17 @@ def test_reasons_and_unused_columns_are_not_kept_without_end(tmp_path: Path) -> 
 def test_long_rows_are_held_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BORDERS, "imported_chars", 100)
     held: list[int] = []
-    add = Keeper.add_prompts
-    monkeypatch.setattr(Keeper, "add_prompts", lambda self, prompts: add(self, _counted(prompts, held)))
+    prepared = Keeper.prepared
+
+    def counted(keeper: Keeper, prompts: list[Prompt], traces: list[Trace], facts: list[Fact]) -> Callable[[], Added]:
+        held.append(len(prompts))
+        return prepared(keeper, prompts, traces, facts)
+
+    monkeypatch.setattr(Keeper, "prepared", counted)
     path = tmp_path / "rows.csv"
     path.write_text("instruction,output\n" + "\n".join(f"{'long ' * 9}{n},{n}" for n in range(6)))
     assert import_file(Workspace(tmp_path / "w"), path).new_prompts == 6
     assert held == [3, 3]
-
-
-def _counted(items: object, held: list[int]) -> list[object]:
-    found = list(items)  # type: ignore[call-overload]
-    held.append(len(found))
-    return found
 
 
 def test_a_bomb_is_refused_with_the_option_that_allows_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

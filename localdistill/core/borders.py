@@ -54,9 +54,10 @@ class Borders:
     """Rows of a Parquet file, read at once; fewer where they are long."""
     parquet_bytes: int = 16 << 20
     """What those rows may take, as they lie in the file's pages."""
-    imported_rows: int = 1000
-    """Rows of a file that are held until they are stored; fewer where they are long."""
-    imported_chars: int = 4 << 20
+    imported_rows: int = 2048
+    """Rows of a file that are held until they are stored, as many as the store keeps together (with half of them each
+    is compressed twice); fewer where they are long."""
+    imported_chars: int = 5 << 20
     """Their text."""
     group_rows: int = 64
     """Rows of a group in a Parquet file of log-probabilities."""

@@ -185,6 +185,15 @@ def request_id(engine: str, model: str, messages: tuple[Message, ...], sampling:
                       sampling_key(sampling), sample_index, thinks)
 
 
+def imported_id(messages: tuple[Message, ...], said: str | tuple[str, str], source: str,
+                calls: tuple[ToolCall, ...] = ()) -> str:
+    """Identity of an imported trace: exact messages, the reply as one text or as reasoning and answer, where it is
+    from, and the tools that it calls. What `content_id` makes of these, several times faster."""
+    reply = encode_basestring(said) if isinstance(said, str) else f"[{','.join(map(encode_basestring, said))}]"
+    called = f",{json.dumps(list(calls), sort_keys=True, ensure_ascii=False, separators=(',', ':'))}" if calls else ""
+    return _hashed(f'["imported",[{turns_json(messages)}],{reply},{encode_basestring(source)}{called}]')
+
+
 @dataclass(frozen=True)
 class Usage:
     """Token counts of one reply; `estimated` when the server did not say and we counted."""

@@ -19,6 +19,7 @@ from localdistill.interchange.base import ReadOnly
 from localdistill.interchange.conversation import DEFINED, defined_in, prompt_and_answer, read_turns, with_tools
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.known_sets import AnswerColumns, ColumnMap, known_set, value_at
+from localdistill.interchange.row import is_stated, peeked
 from localdistill.interchange.rows import (
     VERDICTS,
     RowPlace,
@@ -26,7 +27,6 @@ from localdistill.interchange.rows import (
     answer_of,
     imported_trace,
     need_user,
-    peeked,
     reason_in,
     verdict_of,
 )
@@ -48,7 +48,6 @@ from localdistill.interchange.usual import (
     SYSTEM,
     TESTS,
     is_short,
-    is_stated,
     lettered,
     text_of,
 )

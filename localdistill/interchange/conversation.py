@@ -11,16 +11,8 @@ from typing import Any
 
 from localdistill.core.messages import Message, Role, ToolCall, ToolDefinition
 from localdistill.interchange.imported import Imported
-from localdistill.interchange.rows import (
-    RowPlace,
-    SplitReply,
-    answer_of,
-    imported,
-    need_user,
-    peeked,
-    prompt_of,
-    reason_in,
-)
+from localdistill.interchange.row import having, is_stated, peeked
+from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, prompt_of, reason_in
 from localdistill.interchange.turn_forms import SPEAKERS
 from localdistill.interchange.usual import (
     ANSWER,
@@ -30,7 +22,6 @@ from localdistill.interchange.usual import (
     SYSTEM,
     first,
     is_short,
-    is_stated,
     text_of,
 )
 from localdistill.templates.marks import begins_with_mark
@@ -108,9 +99,10 @@ def read_turns(turns: Sequence[object], place: RowPlace) -> list[Turn]:
     read: list[Turn] = []
     thought = ""
     for turn in turns:
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, (dict, Mapping)):
             raise place.error("a turn is not an object")
-        read += results_in(turn)
+        if isinstance(turn.get("content"), list):
+            read += results_in(turn)
         one, is_thought = _turn(turn, place)
         if one is None:
             continue
@@ -133,9 +125,11 @@ def read_turns(turns: Sequence[object], place: RowPlace) -> list[Turn]:
 def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     """A turn, and whether it is only the reasoning of the next one; None for one that held nothing but results of
     tools."""
-    speaker = next((turn[name] for name in SPEAKERS if turn.get(name) is not None), None)
+    speaker = turn.get(SPEAKERS[0])
+    if speaker is None:
+        speaker = next((turn[name] for name in SPEAKERS if turn.get(name) is not None), None)
     name = speaker.strip().lower() if isinstance(speaker, str) else ""
-    said = next((turn[key] for key in _SAYINGS if key in turn), None)
+    said = turn[_SAYINGS[0]] if _SAYINGS[0] in turn else next((turn[key] for key in _SAYINGS if key in turn), None)
     if name in RESULTS:
         return _result(turn, said, name, place), False
     is_thought = name in THOUGHTS or turn.get("channel") in _THOUGHT_CHANNELS
@@ -143,14 +137,21 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     if role is None:
         raise place.error(f"the role {speaker!r} is not known", f"known roles: {', '.join((*ROLES, 'tool'))}")
     info = turn.get("info")
-    one = Turn(role, "", None, info if isinstance(info, Mapping) else {}, turn)
+    one = Turn(role, "", None, info if isinstance(info, Mapping) else _NO_INFO, turn)
     if name in CALLERS and not turn.get("tool_calls"):
         one.only_calls = True
         one.beside, one.calls = _calls_of_text(turn if said is None else said, place)
         return one, False
-    if isinstance(said, str) and not turn.keys() - _PLAIN:  # by far the most usual
-        one.text = said
-        return one, is_thought
+    if isinstance(said, str):
+        beside = turn.keys() - _PLAIN
+        if not beside:  # by far the most usual
+            one.text = said
+            return one, is_thought
+        if len(beside) == 1 and role == "assistant" and not is_thought:  # and an answer whose reasoning stands apart
+            (field,) = beside
+            if field in _NAMED and isinstance(thought := turn[field], str):
+                one.text, one.beside = said, thought
+                return one, False
     if isinstance(said, list):
         rest = [part for part in said if not _is_result(part)]
         if said and not rest:
@@ -169,6 +170,9 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     return one, is_thought
 
 
+_NO_INFO: Mapping[str, Any] = {}
+_NAMED = ("reasoning_content", "reasoning", "thinking", "thinking_content")
+"""Fields that, being there, say that nothing was thought where they are empty."""
 _PLAIN = frozenset({*SPEAKERS, *_SAYINGS, "info", "channel", "loss_weight", "weight", "train", "name"})
 
 
@@ -222,10 +226,10 @@ def _readable(calls: Iterable[ToolCall | None], place: RowPlace) -> tuple[ToolCa
     return tuple(call for call in found if call is not None)
 
 
-def defined_in(row: Mapping[str, Any], place: RowPlace, names: Sequence[str] = DEFINED) -> tuple[ToolDefinition, ...]:
+def defined_in(row: Mapping[str, Any], place: RowPlace, names: tuple[str, ...] = DEFINED) -> tuple[ToolDefinition, ...]:
     """The tools that a row defines beside its turns. InputError for a column that holds something else."""
-    for name in names:
-        if name in row and is_stated(row.get(name)):
+    for name in having(row, names):
+        if is_stated(row.get(name)):
             found = definitions_in(row.get(name))
             if found is None:
                 raise place.error(f"'{name}' holds no definitions of tools",
@@ -255,8 +259,7 @@ def _take_pieces(one: Turn, turn: Mapping[str, Any], place: RowPlace) -> None:
         else:
             texts.append(text)
     one.text = "".join(texts)
-    named = [key for key in ("reasoning_content", "reasoning", "thinking", "thinking_content") if
-             isinstance(turn.get(key), str)]
+    named = [key for key in _NAMED if isinstance(turn.get(key), str)]
     if len(fields) == 1:
         (one.beside,) = fields.values()
     elif fields:
@@ -287,7 +290,7 @@ def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: Ro
     messages, last = prompt_and_answer(talk, place)
     answer = _with_thought(last.answer, row) if last else _answer_beside(row)
     messages = with_tools(messages, defined_in(row, place))
-    prompt = prompt_of(need_user(messages, place), row, place.source, place, _reference(row, talk, last is not None),
+    prompt = prompt_of(messages, row, place.source, place, _reference(row, talk, last is not None),
                        _stated(talk, "test_case"))
     info = last.info if last else {}
     reason = reason_in(last.row, info, row) if last else reason_in(row)
@@ -307,7 +310,7 @@ def _with_thought(answer: SplitReply, row: Mapping[str, Any]) -> SplitReply:
     """The answer of the turns with reasoning that stands in a column beside them, where they hold none."""
     if answer.reasoning or answer.is_cut:
         return answer
-    column = next((name for name in REASONING if name in row and isinstance(text := peeked(row, name), str)
+    column = next((name for name in having(row, REASONING) if isinstance(text := peeked(row, name), str)
                    and text.strip() and text.strip().lower() not in NO_REASONING), "")
     return replace(answer, reasoning=str(row.get(column)).strip(), raw="") if column else answer
 
@@ -323,4 +326,7 @@ def _answer_beside(row: Mapping[str, Any]) -> SplitReply | None:
 
 def _stated(turns: Sequence[Turn], key: str) -> str | None:
     """The first text under `key` in what files state of single turns."""
-    return next((turn.info[key] for turn in turns if isinstance(turn.info.get(key), str)), None)
+    for turn in turns:
+        if turn.info and isinstance(text := turn.info.get(key), str):
+            return text
+    return None

@@ -18,7 +18,7 @@ from localdistill.interchange.columns import ColumnsLayout, guess, is_usual
 from localdistill.interchange.imported import Imported
 from localdistill.interchange.known_sets import ColumnMap, known_set
 from localdistill.interchange.raw_rows import rows_of
-from localdistill.interchange.rows import Row
+from localdistill.interchange.row import Row
 from localdistill.interchange.unpacking import MOST_UNFOLD
 
 MOST_REASONS = 50
@@ -54,7 +54,9 @@ class FileReading:
     def took(self, unused: Iterable[str]) -> None:
         """Count a row that was used, and its columns that were not."""
         self.rows += 1
-        self.unused.update(name for name in unused if name in self.unused or len(self.unused) < MOST_REASONS)
+        for name in unused:
+            if name in self.unused or len(self.unused) < MOST_REASONS:
+                self.unused[name] += 1
 
 
 def read_file(path: Path | str, layout: str | None = None, columns: ColumnMap | None = None,

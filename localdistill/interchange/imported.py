@@ -63,7 +63,9 @@ def in_batches(rows: Iterable[Imported]) -> Iterator[list[Imported]]:
 
 
 def _chars(row: Imported) -> int:
-    texts = [message.content for message in row.prompt.messages]
-    beside = sum(len(str(message.beside)) for message in row.prompt.messages if message.beside)
-    return beside + sum(map(len, texts)) + sum(
-        len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer) for answer in row.answers)
+    chars = 0
+    for message in row.prompt.messages:
+        chars += len(message.content) + (len(str(beside)) if (beside := message.beside) else 0)
+    for answer in row.answers:
+        chars += len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
+    return chars

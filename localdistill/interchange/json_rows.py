@@ -169,7 +169,8 @@ def _decoded(line: bytes, place: RowPlace) -> Any:
         raise place.error("is nested too deeply") from error
     except ValueError as error:
         raise place.error(f"is not JSON ({error})", "each line must be one JSON object") from error
-    return checked(value, place, b"\\" in line and rb"\ud" in line.lower())
+    return checked(value, place, b"\\" in line and rb"\ud" in line.lower(),
+                   line.count(b"{") + line.count(b"[") > MOST_DEPTH)
 
 
 def require_few(line: bytes, place: RowPlace) -> None:
@@ -178,9 +179,9 @@ def require_few(line: bytes, place: RowPlace) -> None:
         raise place.error(f"holds some {count:,} values; {MOST_ROW_VALUES:,} are taken")
 
 
-def checked(value: Any, place: RowPlace, has_escapes: bool) -> Any:
+def checked(value: Any, place: RowPlace, has_escapes: bool, may_be_deep: bool = True) -> Any:
     """`value` without half surrogate pairs. InputError when it is nested too deeply."""
-    if not is_within(value):
+    if may_be_deep and not is_within(value):
         raise place.error(f"is nested more than {MOST_DEPTH} deep")
     return without_lone_surrogates(value) if has_escapes else value
 

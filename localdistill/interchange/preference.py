@@ -18,9 +18,10 @@ from localdistill.interchange.base import Reasoning, Writing
 from localdistill.interchange.conversation import Turn, defined_in, prompt_and_answer, read_turns, with_tools
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.losses import FIRST_RAW, OF_ANSWERS, OF_ASKING, SPACE
+from localdistill.interchange.row import is_stated
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported_trace, prompt_of
 from localdistill.interchange.turn_forms import turns_in
-from localdistill.interchange.usual import MODEL, QUESTION, SYSTEM, first, is_stated, text_of
+from localdistill.interchange.usual import MODEL, QUESTION, SYSTEM, first, text_of
 from localdistill.interchange.written import PROMPT_COLUMNS, TOOL_TURN, TURN, answer_turn, prompt_keys, turn_of
 
 _SIDES = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"), ("preferred", "dispreferred"),

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from localdistill.core.errors import InputError
-from localdistill.core.messages import ToolCall, turn_key
-from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, content_id
+from localdistill.core.messages import ToolCall
+from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, imported_id
 from localdistill.interchange.imported import Answer, Imported
-from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, is_stated, reference_in
+from localdistill.interchange.row import having, peeked
+from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, reference_in
 from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
 from localdistill.templates.marks import begins_with_mark
 
 ENGINE = "imported"
 _REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
+_ANY_REASON = frozenset(_REASONS)
 
 
 VERDICTS = ("label", "correct", "is_correct", "verified", "is_verified", "correctness", "desirable", "is_desirable",
@@ -47,42 +49,6 @@ class RowPlace:
     def error(self, what: str, hint: str = "correct this row or leave it out") -> InputError:
         """The error `what` about this row."""
         return InputError(f"{self.source}, row {self.number}: {what[:_REASON_CHARS]}", hint)
-
-
-class Row(Mapping[str, Any]):
-    """A row of a file that remembers which of its columns were asked for, so that those that nobody used are named."""
-
-    __slots__ = ("_values", "used")
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-        self.used: set[str] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self.used.add(key)
-        return self._values[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As of a mapping; faster than the inherited one, which is called for every column of every row."""
-        self.used.add(key)
-        return self._values.get(key, default)
-
-    def peek(self, key: str) -> Any:
-        """What stands in a column, which stays unused."""
-        return self._values.get(key)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def unused(self) -> list[str]:
-        """Columns that hold something and were not asked for."""
-        return [key for key, value in self._values.items() if key not in self.used and is_stated(value)]
 
 
 @dataclass(frozen=True)
@@ -146,7 +112,7 @@ def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] |
 
 def reason_in(*places: Mapping[str, Any]) -> str | None:
     """The finish reason that the first of `places` states, of the one reply that they are about."""
-    values = [place.get(key) for place in places for key in _REASONS]
+    values = [place.get(key) for place in places if not _ANY_REASON.isdisjoint(place) for key in _REASONS]
     alone = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     return next((reason for value in alone if (reason := named_end(value))), None)
 
@@ -163,6 +129,9 @@ def status_of(answer: SplitReply, reason: str | None = None) -> Status:
     return "reasoning_only" if answer.reasoning.strip() else "empty"
 
 
+_STATUSES, _KINDS = get_args(Status), get_args(TraceKind)
+
+
 def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, row: Mapping[str, Any],
                    place: RowPlace, reason: str | None = None) -> Trace:
     """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide),
@@ -170,12 +139,10 @@ def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, 
     kind = "raw" if answer.reasoning else "none"
     source = optional_text(row, "trace_source", place) or source
     return Trace(
-        id=content_id("imported", [*map(turn_key, prompt.messages)],
-                      answer.raw or [answer.reasoning, answer.text], source,
-                      *([list(answer.calls)] if answer.calls else [])),
+        id=imported_id(prompt.messages, answer.raw or (answer.reasoning, answer.text), source, answer.calls),
         prompt_id=prompt.id, engine=ENGINE, model=model, reasoning=answer.reasoning, answer=answer.text,
-        status=_one_of(row, "status", status_of(answer, reason), get_args(Status), place),
-        trace_kind=_one_of(row, "trace_kind", kind, get_args(TraceKind), place), raw=answer.raw,
+        status=_one_of(row, "status", status_of(answer, reason), _STATUSES, place),
+        trace_kind=_one_of(row, "trace_kind", kind, _KINDS, place), raw=answer.raw,
         finish_reason=reason or "", source=source, terms=optional_text(row, "terms", place) or "",
         tool_calls=answer.calls,
     )
@@ -191,19 +158,14 @@ def imported(prompt: Prompt, answer: SplitReply | None, row: Mapping[str, Any], 
     return Imported(prompt, (judged(trace, row),))
 
 
-def judged(trace: Trace, row: Mapping[str, Any], columns: Sequence[str] = VERDICTS) -> Answer:
+def judged(trace: Trace, row: Mapping[str, Any], columns: tuple[str, ...] = VERDICTS) -> Answer:
     """The answer `trace`, with the verdict that the first of `columns` states. One that holds something else is not
     used, and so it is named."""
-    for column in columns:
-        if column in row and (right := verdict_of(peeked(row, column))) is not None:
+    for column in having(row, columns):
+        if (right := verdict_of(peeked(row, column))) is not None:
             row.get(column)
             return Answer(trace, right, column)
     return Answer(trace)
-
-
-def peeked(row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column that may turn out to be of no use."""
-    return row.peek(column) if isinstance(row, Row) else row.get(column)
 
 
 def verdict_of(value: object) -> bool | None:

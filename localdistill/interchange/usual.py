@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from localdistill.interchange.row import having, is_stated
 
 REFERENCE = ("reference", "reference_answer", "ground_truth", "expected_answer", "gold_answer", "gold", "gt",
              "final_answer", "correct_answer", "expected", "answer_key")
@@ -37,18 +38,13 @@ LONGEST_REFERENCE = 200
 """A text of more characters, or of several lines, is a response and nothing to compare with."""
 
 
-def is_stated(value: object) -> bool:
-    """False for what stands for nothing: null, NaN, an empty text, list or object."""
-    return not (value is None or value in ("", [], {}) or (isinstance(value, float) and math.isnan(value)))
-
-
 def text_of(value: object) -> str | None:
     """A value of a column as text: numbers and lists as JSON, a list of one text as that; None where it holds
     nothing."""
+    if isinstance(value, str):
+        return value or None
     if not is_stated(value):
         return None
-    if isinstance(value, str):
-        return value
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0] or None
     return json.dumps(value, ensure_ascii=False, default=str)
@@ -67,9 +63,12 @@ def lettered(options: object) -> list[str]:
     return [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
 
 
-def first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
+def first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The text of the first of these columns that holds something."""
-    return next((text for name in names if name in row and (text := text_of(row.get(name))) is not None), None)
+    for name in having(row, names):
+        if (text := text_of(row.get(name))) is not None:
+            return text
+    return None
 
 
 def is_short(text: str) -> bool:

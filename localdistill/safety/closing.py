@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from localdistill.safety.files import publish, sync_folder
-from localdistill.safety.frames import FAST, FrameWriter, copy_of, frames, text_of, write_frame
+from localdistill.safety.frames import FAST, SMALL, FrameWriter, copy_of, frames, text_of, write_frame
 from localdistill.safety.journal import GOES_ON, base_of, closed_part, decode, encode, line_of, opened_part
 
 Edit = Callable[[dict[str, Any] | None], Mapping[str, Any] | None]
@@ -18,7 +18,7 @@ Edit = Callable[[dict[str, Any] | None], Mapping[str, Any] | None]
 in it, or None for nothing. What cannot be read stays when anything comes out."""
 
 
-def close_lines(path: Path) -> None:
+def close_lines(path: Path, level: int = SMALL) -> None:
     """Move the open part of a journal into its closed part. Nobody may append meanwhile; a reader may read. After a
     crash it can be done again."""
     with ExitStack() as stack:
@@ -27,7 +27,7 @@ def close_lines(path: Path) -> None:
             return
         base, skipped = base_of(path, opened)
         closed = stack.enter_context(open(closed_part(path), "ab"))
-        writer = FrameWriter(closed, base, _cut_behind(closed, closed_part(path), base))
+        writer = FrameWriter(closed, base, _cut_behind(closed, closed_part(path), base), level)
         opened.seek(skipped)
         for line in opened:
             writer.add(line if line.endswith(b"\n") else line + b"\n")

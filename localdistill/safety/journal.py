@@ -27,7 +27,7 @@ from localdistill.safety.frames import Reading, frames, lines, text_of
 SYNC_WITHIN_S = 0.05
 CLOSED = ".zst"
 """Ending of a closed part."""
-_DUMP = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_DUMP = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 GOES_ON = "goes_on_at"
 """The key of the first line of an open part behind a closed one."""
 

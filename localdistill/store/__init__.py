@@ -2,8 +2,9 @@
 that knows the database."""
 
 from localdistill.store.journals import CatchUp, Lack
+from localdistill.store.keeper import Added
 from localdistill.store.selections import Selection
 from localdistill.store.store import Store, StoreCounts, StoredTraces
 from localdistill.store.view import SearchHit
 
-__all__ = ["CatchUp", "Lack", "SearchHit", "Selection", "Store", "StoreCounts", "StoredTraces"]
+__all__ = ["Added", "CatchUp", "Lack", "SearchHit", "Selection", "Store", "StoreCounts", "StoredTraces"]

@@ -97,10 +97,6 @@ VIEW_COLUMNS = tuple(VIEW)
 LONG_COLUMNS = tuple(name for name, column in VIEW.items() if column.kind.is_long)
 """The columns of `trace_view` whose texts may be long."""
 _ASKED = frozenset({*_OF_PROMPTS, "source"})
-_JOINED = frozenset({"labels", *_DECIDED, *_MARKED, *_ASKED})
-"""Those that cost a join when they are named."""
-_SQL_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "labels": "MAP(VARCHAR, VARCHAR)", "bool": "BOOLEAN",
-              "texts": "VARCHAR[]"}
 
 
 @dataclass(frozen=True)
@@ -188,12 +184,11 @@ def view_sql(facts: FactView, windowed: bool = True, named: Collection[str] = VI
     """The query behind `trace_view`, with `seq` in front.
 
     `windowed` limits it to `seq BETWEEN $low AND $high`; the prompts of those traces are all `BETWEEN $first AND $last`
-    (without that, the texts of all prompts are decoded for every window). Columns that cost a join are NULL, and those
-    of facts left out, unless they are `named`.
+    (without that, the texts of all prompts are decoded for every window). Only columns that are `named` are there: each
+    costs time to plan, some a join, and there are many windows.
     """
     said = {name: column for name, column in facts.columns.items() if name in named}
-    columns = {name: column.sql if name in named or name not in _JOINED
-               else f"NULL::{_SQL_TYPES[column.kind.arrow]}" for name, column in VIEW.items()}
+    columns = {name: column.sql for name, column in VIEW.items() if name in named}
     columns |= {name: _said_where(name, column) for name, column in said.items()}
     of_traces = {name: sql for name, sql in {**_DECIDED, **_MARKED}.items() if name in named}
     of_traces |= {name: column.sql for name, column in said.items() if column.of_traces}
@@ -213,7 +208,7 @@ def view_sql(facts: FactView, windowed: bool = True, named: Collection[str] = VI
     if "labels" in named:
         joins.append(f"LEFT JOIN ({_labels(windows[1])}) l ON l.prompt_seq = t.prompt_seq")
     return f"""
-        SELECT t.seq, {", ".join(f"{sql} AS {name}" for name, sql in columns.items())}
+        SELECT {", ".join(("t.seq", *(f"{sql} AS {name}" for name, sql in columns.items())))}
         FROM traces t
         {" ".join(joins)}
         {traces}"""

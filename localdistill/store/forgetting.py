@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError
 from localdistill.core.records import Prompt, Trace
-from localdistill.store.rows import moment, prompt_row, restored, storable
+from localdistill.store.rows import MESSAGES, moment, restored, storable
 from localdistill.store.writing import asked_name, forgotten_ids, incoming_ids
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Names:
             return False
         if isinstance(record, Trace):
             return record.id in self.all or record.prompt_id in self.all
-        return record.id in self.all or asked_name(prompt_row(record, moment(0))["messages"]) in self.all
+        return record.id in self.all or asked_name(MESSAGES.store(record.messages)) in self.all
 
     def without(self, line: Line | None) -> Line | None:
         """A line of a journal without them: None where nothing of it is left. A line that cannot be read may be about

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localdistill.safety import journal
 from localdistill.safety.frames import Reading
@@ -33,7 +33,7 @@ from localdistill.store.places import (
     tail_of,
 )
 from localdistill.store.session import Sessions, transaction
-from localdistill.store.writing import upsert_facts
+from localdistill.store.writing import Said, subjects_of, upsert_facts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -180,7 +180,7 @@ def _take_in(sessions: Sessions, sources: Sequence[_Source], sums: Counter[str],
              tick: Callable[[int], None]) -> bool:
     """Store what is new in some journals. False where another process takes it in meanwhile: then one must look
     again."""
-    by_key, before, unplaced = {one.key: one for one in sources}, remembered(sessions.path), list[dict[str, Any]]()
+    by_key, before, unplaced = {one.key: one for one in sources}, remembered(sessions.path), list[Said]()
     with closing(_parts(sources, unread)) as parts:
         for part, ends, closed in parts:
             moves = {key: (by_key[key].place, by_key[key].after(end, closed)) for key, end in ends.items()}
@@ -259,6 +259,6 @@ def _where(place: Place | None) -> tuple[int, str]:
     return (place.read_bytes, place.tail) if place else (0, "")
 
 
-def _place_facts(con: DuckDBPyConnection, facts: list[dict[str, Any]]) -> None:
+def _place_facts(con: DuckDBPyConnection, facts: list[Said]) -> None:
     with transaction(con):
-        upsert_facts(con, facts, keep_newer=True)
+        upsert_facts(con, facts, subjects_of(con, (fact for fact, _ in facts)), keep_newer=True)

@@ -1,9 +1,10 @@
 """Prompts, traces and facts as lines of a journal hold them, and back, also from lines of older versions. Follows the
-tables of fields in `store.rows`."""
+tables of fields in `store.rows`; what a field holds by default is not written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from localdistill.core.records import Fact, Prompt, Trace, Usage
@@ -41,7 +42,7 @@ def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
 def trace_to_json(trace: Trace) -> dict[str, object]:
     """The trace as a journal holds it."""
     data = {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
-    if (raw := packed_raw(trace)) is not trace.raw:
+    if trace.raw and (raw := packed_raw(trace)) is not trace.raw:
         data["packed_raw"] = raw
         del data["raw"]
     return data
@@ -91,8 +92,24 @@ def _fact_of_grade(data: Mapping[str, Any], trace: Trace) -> Fact:
                 float(old["score"]), old["score"] >= 1, reason=old["reason"], extracted=old["extracted"])
 
 
-def _dumped(record: object, columns: Mapping[str, Kind]) -> dict[str, object]:
-    return {name: kind.dump(getattr(record, name)) for name, kind in columns.items()}
+def _dumped(record: Prompt | Trace | Usage | Fact, columns: Mapping[str, Kind]) -> dict[str, object]:
+    """The fields that hold something else than they do by default; the others come back as that."""
+    usual = _BY_DEFAULT[type(record)]
+    return {name: columns[name].dump(value) for name, value in vars(record).items()
+            if name in columns and value is not (by_default := usual.get(name, _NOTHING)) and value != by_default}
+
+
+_NOTHING = object()
+
+
+def _by_default(record: type[Prompt | Trace | Usage | Fact]) -> Mapping[str, object]:
+    defaults = {field.name: field.default_factory() if field.default_factory is not MISSING else field.default
+                for field in fields(record)}
+    return {name: value for name, value in defaults.items() if value is not MISSING}
+
+
+_BY_DEFAULT = {record: _by_default(record) for record in (Prompt, Trace, Usage, Fact)}
+"""What the fields of each record hold by default."""
 
 
 def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
-from functools import partial
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +15,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError
 from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, FactKey, Prompt, Trace
-from localdistill.safety.frames import Reading
+from localdistill.safety.frames import FAST, SMALL, Reading
 from localdistill.safety.journal import decode, encode, parts_of, read_lines
 from localdistill.store import selections
 from localdistill.store.columns import within
@@ -30,14 +29,15 @@ from localdistill.store.lines import (
     adoption_line,
     carry_out,
     columns_line,
-    fact_rows,
     facts_line,
+    in_turn,
     prompt_line,
     trace_line,
 )
 from localdistill.store.own_journal import OwnJournal
-from localdistill.store.rows import FACT_COLUMNS, fact_of, fact_row, moment, prompt_row, storable, trace_row
+from localdistill.store.rows import FACT_COLUMNS, fact_of, moment, storable
 from localdistill.store.session import Sessions, transaction
+from localdistill.store.tables import prompt_table, trace_table
 from localdistill.store.writing import (
     TableName,
     batched,
@@ -47,18 +47,16 @@ from localdistill.store.writing import (
     new_columns,
     new_rows,
     seqs_of,
+    subjects_of,
     upsert_facts,
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-Record = TypeVar("Record", Prompt, Trace)
 T = TypeVar("T")
-Row = dict[str, Any]
 _NAME_CHARS = 100
-_LATER = moment(0)
-"""In place of the time at which a row is stored, until it is."""
 
 
 def own_path(store: Path) -> Path:
@@ -66,16 +64,27 @@ def own_path(store: Path) -> Path:
     return store.parent / "journals" / f"{store.stem}.jsonl"
 
 
+@dataclass(frozen=True)
+class Added:
+    """How many were new."""
+
+    prompts: int
+    traces: int
+
+
 class Keeper:
     """Stores what it is given, journalled first."""
 
-    def __init__(self, sessions: Sessions, journal: Path) -> None:
+    def __init__(self, sessions: Sessions, journal: Path, level: int = SMALL) -> None:
+        """level: of zstd, by which the journal is compressed."""
         self.journal = journal
         """The journal that is written."""
         self._sessions = sessions
-        self._own = OwnJournal(sessions.path, journal)
+        self._own = OwnJournal(sessions.path, journal, level)
         self._uncopied = ""
         """The file whose prompts and traces are journalled by their ids only; empty where they are whole."""
+        self._expects_new = True
+        """What was added last held something new."""
         self._is_covered = False
 
     @contextmanager
@@ -87,7 +96,7 @@ class Keeper:
             into._uncopied = file
             yield into
             return
-        into = Keeper(self._sessions, _free_name(self.journal.parent / "imports", file))
+        into = Keeper(self._sessions, _free_name(self.journal.parent / "imports", file), FAST)
         try:
             yield into
         finally:
@@ -95,47 +104,56 @@ class Keeper:
 
     def add_prompts(self, prompts: Iterable[Prompt]) -> int:
         """Store prompts that are new; returns how many were."""
-        return self._add("prompts", prompts, prompt_row, prompt_line, insert_prompts)
+        return sum(self.add(prompts=batch).prompts for batch in batched(prompts))
 
     def add_traces(self, traces: Iterable[Trace]) -> int:
         """Store traces that are new; returns how many were. A trace may come before its prompt."""
-        return self._add("traces", traces, trace_row, trace_line, insert_traces)
-
-    def _add(self, name: TableName, records: Iterable[Record], row_of: Callable[[Record, datetime], Row],
-             line_of: Callable[[Record], Line], insert: Callable[[DuckDBPyConnection, list[Row]], None]) -> int:
-        lines: dict[str, bytes] = {}
-
-        def work(con: DuckDBPyConnection, batch: list[tuple[Record, Row]]) -> int:
-            at, new = self._own.moment(con), new_rows(con, name, [row for _, row in batch])
-            given = {} if lines else {row["id"]: record for record, row in batch}
-            said = [lines[row["id"]] if lines else encode(line_of(given[row["id"]])) for row in new]
-            uncopied = uncopied_line(self._uncopied, [row["id"] for row in new])
-            with transaction(con), self._own.writing(con, at, [encode(uncopied)] if self._uncopied and new else said):
-                insert(con, [{**row, "created_at": moment(at)} for row in new])
-                if self._uncopied:
-                    carry_out(con, uncopied)
-            return len(new)
-
-        added, last = 0, 1
-        for batch in batched((record, row_of(record, _LATER)) for record in records):
-            is_ahead = last and not self._uncopied  # what is new most likely is written before the session
-            lines = {row["id"]: encode(line_of(record)) for record, row in batch} if is_ahead else {}
-            last = self._run(partial(work, batch=batch))
-            added += last
-        return added
+        return sum(self.add(traces=batch).traces for batch in batched(traces))
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
         """Store facts; a second one of the same member, version and variant replaces the first. StoreError for an
         unknown trace or prompt."""
+        for batch in batched(facts):
+            self.add(facts=batch)
 
-        def work(con: DuckDBPyConnection, batch: list[Fact]) -> None:
-            _require_known(con, {storable(fact.subject_id) for fact in batch})
+    def add(self, prompts: Sequence[Prompt] = (), traces: Sequence[Trace] = (), facts: Sequence[Fact] = ()) -> Added:
+        """The same of all three in one session, which should be as much as one can write."""
+        return self.prepared(prompts, traces, facts)()
+
+    def prepared(self, prompts: Sequence[Prompt], traces: Sequence[Trace],
+                 facts: Sequence[Fact]) -> Callable[[], Added]:
+        """What `add` does, all of it done that needs no session: another thread may do the rest."""
+        kinds: tuple[tuple[Sequence[Any], Callable[[Any], Line]], ...] = ((prompts, prompt_line), (traces, trace_line))
+        tables: dict[TableName, pa.Table | None] = {"prompts": prompt_table(prompts) if prompts else None,
+                                                    "traces": trace_table(traces) if traces else None}
+        is_ahead = self._expects_new and not self._uncopied  # what is new most likely is written before the session
+        ahead = [[encode(line_of(one)) for one in records] for records, line_of in kinds] if is_ahead else None
+        said = [encode(facts_line(facts))] if facts else []
+
+        def work(con: DuckDBPyConnection) -> Added:
             at = self._own.moment(con)
-            with transaction(con), self._own.writing(con, at, [encode(facts_line(batch))], len(batch)):
-                upsert_facts(con, fact_rows(batch, moment(at)))
+            new = [new_rows(con, name, data) for name, data in tables.items()]
+            subjects = subjects_of(con, facts, *new)
+            if lost := sorted(fact.subject_id for fact in facts if subjects.lacks(storable(fact.subject_id))):
+                raise StoreError(f"a fact is of {lost[0]}, which is not stored", "store the trace or prompt first")
+            uncopied = [one for part in new for one in part.ids] if self._uncopied else []
+            lines = [encode(uncopied_line(self._uncopied, uncopied))] if uncopied else [] if self._uncopied else [
+                ahead[kind][place] if ahead else encode(line_of(records[place]))
+                for kind, (records, line_of) in enumerate(kinds) for place in new[kind].places]
+            with transaction(con), self._own.writing(con, at, [*lines, *said], max(1, len(facts))):
+                insert_prompts(con, new[0], moment(at))
+                insert_traces(con, new[1], moment(at), new[0])
+                if uncopied:
+                    carry_out(con, uncopied_line(self._uncopied, uncopied))
+                upsert_facts(con, in_turn(facts, moment(at)), subjects)
+            return Added(*(len(part.places) for part in new))
 
-        for batch in batched((fact, fact_row(fact, _LATER)) for fact in facts):
-            self._run(partial(work, batch=[fact for fact, _ in batch]))
+        def store() -> Added:
+            added = self._run(work)
+            self._expects_new = bool(added.prompts or added.traces or not (prompts or traces))
+            return added
+
+        return store
 
     def change_fact(self, trace_id: str, key: FactKey,
                     change: Callable[[Fact | None], Fact]) -> tuple[Fact | None, Fact]:
@@ -150,7 +168,7 @@ class Keeper:
             if (after := change(before)) != before:
                 at = self._own.moment(con)
                 with transaction(con), self._own.writing(con, at, [encode(facts_line([after]))]):
-                    upsert_facts(con, fact_rows([after], moment(at)))
+                    upsert_facts(con, [(after, moment(at))], subjects_of(con, [after]))
             return before, after
 
         return self._run(work)

@@ -23,14 +23,17 @@ from localdistill.store.json_forms import (
     trace_to_json,
 )
 from localdistill.store.replies import reply_row
-from localdistill.store.rows import fact_row, moment, prompt_row, size_of, trace_row
+from localdistill.store.rows import moment
+from localdistill.store.tables import prompt_table, require_storable, size_of, trace_table
 from localdistill.store.writing import (
+    Said,
     adopt_traces,
     insert_prompts,
     insert_replies,
     insert_traces,
     know_fact_columns,
     new_rows,
+    subjects_of,
     upsert_facts,
 )
 
@@ -105,22 +108,22 @@ class PartStored:
 
     traces: list[str]
     """The ids that were new."""
-    unplaced: list[dict[str, Any]]
+    unplaced: list[Said]
     """Facts of what is not stored."""
 
 
 @dataclass
 class Part:
-    """Some lines, as the rows that they come to."""
+    """Some lines, as the records that they hold with the times when they were said."""
 
-    prompts: list[dict[str, Any]] = field(default_factory=list)
-    traces: list[dict[str, Any]] = field(default_factory=list)
-    facts: list[dict[str, Any]] = field(default_factory=list)
+    prompts: list[tuple[Prompt, datetime]] = field(default_factory=list)
+    traces: list[tuple[Trace, datetime]] = field(default_factory=list)
+    facts: list[Said] = field(default_factory=list)
     replies: list[dict[str, Any]] = field(default_factory=list)
     """To questions of members."""
     later: list[Line] = field(default_factory=list)
     size: int = 0
-    """Bytes of text, about."""
+    """Characters of text, about."""
 
     def take(self, line: Line, said_at: float | None = None) -> str:
         """Add one line that was said at a time; the id of the trace that it holds, else nothing. Raises one of DAMAGED
@@ -129,25 +132,24 @@ class Part:
         if "trace" in line:
             trace = trace_from_json(line["trace"])
             facts = facts_beside(line, trace)
-            self._add(self.traces, trace_row(trace, at))
-            self._add_facts(facts, at)
+            require_storable(trace)
+            self.traces.append((trace, at))
+            self.facts += in_turn(facts, at)
+            self.size += size_of(trace)
             return trace.id
         if kind == "prompt":
-            self._add(self.prompts, prompt_row(prompt_from_json(line["prompt"]), at))
+            prompt = prompt_from_json(line["prompt"])
+            require_storable(prompt)
+            self.prompts.append((prompt, at))
+            self.size += size_of(prompt)
         elif "reply" in line:
-            self._add(self.replies, reply_row(line, at))
+            self.replies.append(row := reply_row(line, at))
+            self.size += len(row["reply"])
         elif "facts" in line:
-            self._add_facts([fact_from_json(data) for data in line["facts"]], at)
+            self.facts += in_turn([fact_from_json(data) for data in line["facts"]], at)
         elif kind in _LATER:
             self.later.append({**line, "at": said_at})
         return ""
-
-    def _add(self, rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
-        rows.append(row)
-        self.size += size_of(row)
-
-    def _add_facts(self, facts: Iterable[Fact], at: datetime) -> None:
-        self.facts += fact_rows(facts, at)
 
     @property
     def is_full(self) -> bool:
@@ -156,18 +158,20 @@ class Part:
         return rows >= BORDERS.batch_rows or self.size >= BORDERS.batch_bytes or bool(self.later)
 
     def store(self, con: DuckDBPyConnection) -> PartStored:
-        """Store the rows and do the rest, in a transaction of the caller. What is there stays; of two facts of one
+        """Store the records and do the rest, in a transaction of the caller. What is there stays; of two facts of one
         member the newer one does."""
-        insert_prompts(con, new_rows(con, "prompts", self.prompts))
-        traces = new_rows(con, "traces", self.traces)
-        insert_traces(con, traces)
+        prompts = new_rows(con, "prompts", prompt_table([one for one, _ in self.prompts]) if self.prompts else None)
+        insert_prompts(con, prompts, [self.prompts[place][1] for place in prompts.places])
+        traces = new_rows(con, "traces", trace_table([one for one, _ in self.traces]) if self.traces else None)
+        insert_traces(con, traces, [self.traces[place][1] for place in traces.places], prompts)
         insert_replies(con, self.replies)
-        unplaced = upsert_facts(con, self.facts, keep_newer=True)
+        unplaced = upsert_facts(con, self.facts, subjects_of(con, (fact for fact, _ in self.facts), prompts, traces),
+                                keep_newer=True)
         for line in self.later:
             carry_out(con, line)
-        return PartStored([row["id"] for row in traces], unplaced)
+        return PartStored(list(traces.ids), unplaced)
 
 
-def fact_rows(facts: Iterable[Fact], at: datetime) -> list[dict[str, Any]]:
-    """The rows of facts that were said one after the other, from `at` on: which of them was the last stays known."""
-    return [fact_row(fact, at + timedelta(microseconds=place)) for place, fact in enumerate(facts)]
+def in_turn(facts: Iterable[Fact], at: datetime) -> list[Said]:
+    """Facts that were said one after the other, from `at` on: which of them was the last stays known."""
+    return [(fact, at + timedelta(microseconds=place)) for place, fact in enumerate(facts)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from localdistill.core.borders import BORDERS
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import sync_folder
+from localdistill.safety.frames import SMALL
 from localdistill.safety.journal import begin_lines, encode, sizes, write_lines
 from localdistill.store.lines import moment_line
 from localdistill.store.places import Place, key_of, move_place, place_of, remember, tail_of
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class OwnJournal:
     """One journal that sessions on the store at `store` append to."""
 
-    def __init__(self, store: Path, path: Path) -> None:
-        self.path, self._store = path, store
+    def __init__(self, store: Path, path: Path, level: int = SMALL) -> None:
+        """level: of zstd, when a part of it is closed."""
+        self.path, self._store, self._level = path, store, level
         self._key = key_of(store, path)
 
     def moment(self, con: DuckDBPyConnection) -> float:
@@ -71,5 +73,5 @@ class OwnJournal:
         """Close the open part, where the store has read all of it."""
         place = place_of(con, self._key)
         if place and sizes(self.path)[1] and sizes(self.path) == (place.closed_bytes, place.open_bytes):
-            close_lines(self.path)
+            close_lines(self.path, self._level)
             move_place(con, self._key, place.with_sizes(*sizes(self.path)))

@@ -14,9 +14,10 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.messages import Message, is_beside, message_of, turn_key
+from localdistill.core.messages import Message, is_beside, message_of, turn_key, turns_json
 from localdistill.core.records import Fact, Prompt, Trace, Usage
 from localdistill.store.raw_text import packed, unpacked
 
@@ -103,6 +104,13 @@ def _are_messages(value: object) -> bool:
         for turn in value)
 
 
+def _messages_cell(turns: Sequence[Message]) -> str:
+    """The JSON of their keys; by far the most are two texts each, and for those that is made in half the time."""
+    if any([turn.beside for turn in turns]):
+        return _json([*map(turn_key, turns)])
+    return storable(f"[{turns_json(turns)}]")
+
+
 def _message(role: Any, content: str, beside: Mapping[str, Any] | None = None) -> Message:
     return message_of(role, content, beside) if beside else Message(role, content)
 
@@ -112,11 +120,11 @@ LONG_TEXT = replace(TEXT, is_long=True)
 INTEGER = Kind("int64", lambda value: value, lambda cell: cell or 0, _is_whole)
 FLAG = Kind("bool", lambda value: value, bool, lambda value: isinstance(value, bool))
 NUMBER = Kind("double", float, lambda cell: cell or 0.0, is_number)
-MAPPING = Kind("string", lambda value: _json(dict(value)), lambda cell: json.loads(restored(cell)),
+MAPPING = Kind("string", lambda value: _json(dict(value)) if value else "{}", lambda cell: json.loads(restored(cell)),
                lambda value: isinstance(value, dict), dict, is_long=True)
 MESSAGES = Kind(
     "string",
-    lambda value: _json([*map(turn_key, value)]),
+    _messages_cell,
     lambda cell: tuple(_message(*turn) for turn in json.loads(restored(cell))),
     _are_messages,
     lambda value: [{"role": turn.role, "content": turn.content, **turn.beside} for turn in value],
@@ -125,7 +133,8 @@ MESSAGES = Kind(
     is_long=True,
 )
 OBJECTS = Kind(
-    "string", lambda value: _json(list(value)), lambda cell: tuple(json.loads(restored(cell or "[]"))),
+    "string", lambda value: _json(list(value)) if value else "[]",
+    lambda cell: tuple(json.loads(restored(cell or "[]"))),
     lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value), list, tuple, is_long=True,
 )
 MOMENT = Kind("time", lambda value: value, lambda cell: cell, lambda value: False)
@@ -173,16 +182,16 @@ USAGE_FIELDS = _fields_of(Usage)
 FACT_FIELDS = _fields_of(Fact, long=("reason", "extracted"), without=("value",))
 """Of a fact, without its value, which is a number or a text and has a column for each."""
 
-_USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}
+USAGE_COLUMNS = {name: "usage_estimated" if name == "estimated" else name for name in USAGE_FIELDS}
 
 PROMPT_TABLE: Mapping[str, Kind] = {"id": TEXT, **PROMPT_FIELDS, "question": LONG_TEXT, "created_at": MOMENT}
 TRACE_TABLE: Mapping[str, Kind] = {
-    **TRACE_FIELDS, **{_USAGE_COLUMNS[name]: kind for name, kind in USAGE_FIELDS.items()}, "created_at": MOMENT,
+    **TRACE_FIELDS, **{USAGE_COLUMNS[name]: kind for name, kind in USAGE_FIELDS.items()}, "created_at": MOMENT,
 }  # fmt: skip
-_FACT_COLUMNS = {name: "member" if name == "by" else name for name in FACT_FIELDS}
+FACT_COLUMN_OF = {name: "member" if name == "by" else name for name in FACT_FIELDS}
 """`by` is a word of SQL."""
 FACT_TABLE: Mapping[str, Kind] = {
-    **{_FACT_COLUMNS[name]: kind for name, kind in FACT_FIELDS.items()},
+    **{FACT_COLUMN_OF[name]: kind for name, kind in FACT_FIELDS.items()},
     "number": _or_none(NUMBER), "text": _or_none(TEXT), "created_at": MOMENT,
 }  # fmt: skip
 
@@ -204,18 +213,8 @@ def moment(at: float | None = None) -> datetime:
     return (datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)).replace(tzinfo=None)
 
 
-def _stored(record: object, columns: Mapping[str, Kind]) -> dict[str, Any]:
-    return {name: kind.store(getattr(record, name)) for name, kind in columns.items()}
-
-
 def _restored(cells: Sequence[object], columns: Mapping[str, Kind]) -> dict[str, Any]:
     return {name: kind.restore(cell) for (name, kind), cell in zip(columns.items(), cells, strict=True)}
-
-
-def prompt_row(prompt: Prompt, at: datetime) -> dict[str, Any]:
-    """The columns `PROMPT_TABLE` of a prompt that was stored `at` a time."""
-    question = storable(prompt.question)
-    return {"id": prompt.id, **_stored(prompt, PROMPT_FIELDS), "question": question, "created_at": at}
 
 
 def prompt_of(row: Sequence[object]) -> Prompt:
@@ -227,15 +226,6 @@ def named(prompt: Prompt, identity: str) -> Prompt:
     """The prompt under the id that it is stored by."""
     prompt.__dict__["_id"] = identity  # what `Prompt.id` would compute: the stored name stays the name
     return prompt
-
-
-def trace_row(trace: Trace, at: datetime) -> dict[str, Any]:
-    """The columns `TRACE_TABLE` of a trace that was stored `at` a time."""
-    usage = {_USAGE_COLUMNS[name]: cell for name, cell in _stored(trace.usage, USAGE_FIELDS).items()}
-    row = {**_stored(trace, TRACE_FIELDS), **usage, "created_at": at}
-    is_plain = all(row[name] is getattr(trace, name) for name in PACKED)  # the common case: nothing to escape
-    row["raw"] = packed_raw(trace) if is_plain else packed(row["raw"], row["reasoning"], row["answer"])
-    return row
 
 
 def packed_raw(trace: Trace) -> str:
@@ -259,15 +249,6 @@ def restored_cells(names: Sequence[str], cells: Sequence[object]) -> dict[str, A
     return _restored(cells, {name: TRACE_TABLE[name] for name in names})
 
 
-def fact_row(fact: Fact, at: datetime) -> dict[str, Any]:
-    """The columns `FACT_TABLE` of a fact that was said `at` a time."""
-    value = fact.value
-    number, text = (None, storable(value)) if isinstance(value, str) else (value, None)
-    said = {_FACT_COLUMNS[name]: cell for name, cell in _stored(fact, FACT_FIELDS).items()}
-    return {**said, "number": None if number is None else float(number), "text": text,
-            "created_at": at}
-
-
 def fact_of(row: Sequence[Any]) -> Fact:
     """The fact of the columns `FACT_COLUMNS`."""
     *cells, number, text = row
@@ -278,15 +259,14 @@ def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Tab
     """An Arrow table of rows."""
     import pyarrow as pa
 
-    kinds = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(),
-             "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string()), "texts": pa.list_(pa.string()),
-             "metrics": pa.map_(pa.string(), pa.float64())}  # fmt: skip
-    return pa.Table.from_pylist(list(rows), pa.schema([(name, kinds[kind]) for name, kind in types.items()]))
+    return pa.Table.from_pylist(list(rows), pa.schema([(name, arrow_type(kind)) for name, kind in types.items()]))
 
 
-_LARGE = ("messages", "original", "metadata", "reasoning", "answer", "raw", "asked", "reason", "reply", "tool_calls")
+@cache
+def arrow_type(name: str) -> pa.DataType:
+    """The type of a column, by the name that `Kind.arrow` has for it."""
+    import pyarrow as pa
 
-
-def size_of(row: Mapping[str, Any]) -> int:
-    """About how many bytes of text a row holds, without short names."""
-    return sum(len(row.get(name) or "") for name in _LARGE)
+    return {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(),
+            "time": pa.timestamp("us"), "labels": pa.map_(pa.string(), pa.string()), "texts": pa.list_(pa.string()),
+            "metrics": pa.map_(pa.string(), pa.float64())}[name]  # fmt: skip

@@ -6,12 +6,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.records import content_id
-from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE, size_of, table, types_of
+from localdistill.core.records import Fact, Prompt, Trace, content_id
+from localdistill.store.rows import FACT_TABLE, PROMPT_TABLE, TRACE_TABLE, storable, table
 from localdistill.store.session import first_row
+from localdistill.store.tables import at_times, fact_table, size_of, with_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,13 +36,16 @@ def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def batched(pairs: Iterable[tuple[T, dict[str, Any]]]) -> Iterator[list[tuple[T, dict[str, Any]]]]:
-    """Records with their rows in batches that one short session can write."""
-    batch: list[tuple[T, dict[str, Any]]] = []
+Record = TypeVar("Record", Prompt, Trace, Fact)
+
+
+def batched(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in batches that one short session can write."""
+    batch: list[Record] = []
     size = 0
-    for record, row in pairs:
-        batch.append((record, row))
-        size += size_of(row)
+    for record in records:
+        batch.append(record)
+        size += size_of(record)
         if len(batch) >= BORDERS.batch_rows or size >= BORDERS.batch_bytes:
             yield batch
             batch, size = [], 0
@@ -78,19 +84,40 @@ def last_seq(con: DuckDBPyConnection, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def new_rows(con: DuckDBPyConnection, name: TableName, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class NewRows:
+    """What is new among records."""
+
+    data: pa.Table | None = None
+    """With the place in the stored order; None where there were no records."""
+    places: Sequence[int] = ()
+    """Which of the records, in order."""
+    ids: Sequence[str] = ()
+    """Of those."""
+    seqs: Mapping[str, int] = field(default_factory=dict)
+    """Where each record stands in the stored order, by id, also of those that were there; none that is forgotten."""
+
+
+def new_rows(con: DuckDBPyConnection, name: TableName, data: pa.Table | None) -> NewRows:
     """The rows whose id is not stored, each id once, numbered behind the last stored row; without those that were
     forgotten on purpose."""
-    if not rows:
-        return []
-    with incoming_ids(con, [row["id"] for row in rows]):
-        known = {r[0] for r in con.execute(f"SELECT id FROM {name} SEMI JOIN incoming USING (id)").fetchall()}
-    new: dict[str, dict[str, Any]] = {}
-    barred = forgotten_ids(con)
-    for row in rows:
-        if row["id"] not in known and not (barred and _names(name, row) & barred):
-            new.setdefault(row["id"], row)
-    return [{"seq": seq, **row} for seq, row in enumerate(new.values(), start=1 + last_seq(con, name))]
+    import pyarrow as pa
+
+    if data is None:
+        return NewRows()
+    ids = data["id"].to_pylist()
+    seqs, barred, places = seqs_of(con, name, ids), forgotten_ids(con), list[int]()
+    others = data["messages" if name == "prompts" else "prompt_id"].to_pylist() if barred else ids
+    end = last_seq(con, name)
+    for place, one in enumerate(ids):
+        about = others[place] if name == "traces" or not barred else asked_name(others[place])
+        if one in seqs or one in barred or about in barred:
+            continue
+        places.append(place)
+        seqs[one] = end = end + 1
+    new = [ids[place] for place in places]
+    rows = data if len(new) == len(ids) else data.take(pa.array(places, pa.int64()))
+    return NewRows(with_numbers(rows, "seq", [seqs[one] for one in new]), places, new, seqs)
 
 
 def forgotten_ids(con: DuckDBPyConnection) -> set[str]:
@@ -103,32 +130,31 @@ def asked_name(messages: str) -> str:
     return content_id("messages", messages)
 
 
-def _names(name: TableName, row: Mapping[str, Any]) -> set[str]:
-    return {row["id"], asked_name(row["messages"]) if name == "prompts" else row["prompt_id"]}
+Times = datetime | Sequence[datetime]
+"""When all of some rows were stored, or each of them."""
 
 
-def insert_prompts(con: DuckDBPyConnection, new: Sequence[dict[str, Any]]) -> None:
+def insert_prompts(con: DuckDBPyConnection, new: NewRows, created: Times) -> None:
     """Add rows that are new. Traces that waited for their prompt find it."""
-    if not new:
+    if new.data is None or not new.places:
         return
-    types = {"seq": "int64", **types_of(PROMPT_TABLE)}
-    with incoming(con, table(new, types)):
-        con.execute(f"INSERT INTO prompts ({', '.join(types)}) SELECT {', '.join(types)} FROM incoming ORDER BY seq")
+    columns = ", ".join(("seq", *PROMPT_TABLE))
+    with incoming(con, at_times(new.data, created)):
+        con.execute(f"INSERT INTO prompts ({columns}) SELECT {columns} FROM incoming ORDER BY seq")
         con.execute("UPDATE traces SET prompt_seq = incoming.seq FROM incoming "
                     "WHERE traces.prompt_seq IS NULL AND traces.prompt_id = incoming.id")
 
 
-def insert_traces(con: DuckDBPyConnection, new: Sequence[dict[str, Any]]) -> None:
-    """Add rows that are new."""
-    if not new:
+def insert_traces(con: DuckDBPyConnection, new: NewRows, created: Times, prompts: NewRows | None = None) -> None:
+    """Add rows that are new. prompts: of which it is known where they stand; others are looked for."""
+    if new.data is None or not new.places:
         return
-    types = {"seq": "int64", **types_of(TRACE_TABLE)}
-    with incoming(con, table(new, types)):
-        con.execute(
-            f"INSERT INTO traces ({', '.join(types)}, prompt_seq) "
-            f"SELECT {', '.join('i.' + name for name in types)}, p.seq "
-            "FROM incoming i LEFT JOIN prompts p ON p.id = i.prompt_id ORDER BY i.seq"
-        )
+    ids, placed = new.data["prompt_id"].to_pylist(), dict(prompts.seqs if prompts else {})
+    if others := [one for one in dict.fromkeys(ids) if one not in placed]:
+        placed |= seqs_of(con, "prompts", others)
+    columns = ", ".join(("seq", "prompt_seq", *TRACE_TABLE))
+    with incoming(con, with_numbers(at_times(new.data, created), "prompt_seq", [placed.get(one) for one in ids])):
+        con.execute(f"INSERT INTO traces ({columns}) SELECT {columns} FROM incoming ORDER BY seq")
 
 
 def adopt_traces(con: DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -141,7 +167,6 @@ def adopt_traces(con: DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> 
             )
 
 
-_FACT_TYPES = {"trace_seq": "int64", "prompt_seq": "int64", **types_of(FACT_TABLE)}
 _COLUMN_TYPES = {"member": "string", "version": "int64", "variant": "string", "kind": "string", "metric": "string",
                  "is_text": "bool", "of_prompts": "bool"}
 
@@ -152,45 +177,89 @@ def seqs_of(con: DuckDBPyConnection, name: str, ids: Sequence[str]) -> dict[str,
         return dict(con.execute(f"SELECT id, seq FROM {name} SEMI JOIN incoming USING (id)").fetchall())
 
 
-def upsert_facts(con: DuckDBPyConnection, rows: Sequence[dict[str, Any]],
-                 keep_newer: bool = False) -> list[dict[str, Any]]:
+Said = tuple[Fact, datetime]
+"""A fact, and when it was said."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Where traces and prompts that facts are about stand in the stored order, by id."""
+
+    traces: Mapping[str, int]
+    prompts: Mapping[str, int]
+    fresh_from: int | None = None
+    """From this trace on nobody has said anything yet; None where that is not known."""
+
+    def lacks(self, identity: str) -> bool:
+        """It is not stored."""
+        return identity not in self.traces and identity not in self.prompts
+
+
+def subjects_of(con: DuckDBPyConnection, facts: Iterable[Fact], prompts: NewRows = NewRows(),
+                traces: NewRows = NewRows()) -> Subjects:
+    """Where what these facts are about is stored, or will be once the new prompts and traces are."""
+    ids = list(dict.fromkeys(storable(fact.subject_id) for fact in facts))
+    found = {one: traces.seqs[one] for one in ids if one in traces.seqs}
+    if left := [one for one in ids if one not in found]:
+        found |= seqs_of(con, "traces", left)
+    others = [one for one in ids if one not in found]
+    asked = {one: prompts.seqs[one] for one in others if one in prompts.seqs}
+    if left := [one for one in others if one not in asked]:
+        asked |= seqs_of(con, "prompts", left)
+    return Subjects(found, asked, traces.seqs[traces.ids[0]] if traces.ids else None)
+
+
+def upsert_facts(con: DuckDBPyConnection, said: Sequence[Said], subjects: Subjects,
+                 keep_newer: bool = False) -> list[Said]:
     """Add facts; of two of the same member, version and variant the second replaces the first, and with `keep_newer`
     the newer one stays. Returns those of traces and prompts that are not stored."""
-    if not rows:
-        return []
-    latest = {(row["subject_id"], row["member"], row["version"], row["variant"]): row for row in rows}
-    ids = list(dict.fromkeys(row["subject_id"] for row in latest.values()))
-    traces = seqs_of(con, "traces", ids)
-    others = [i for i in ids if i not in traces]
-    prompts = seqs_of(con, "prompts", others) if others else {}
-    placed = [{"trace_seq": traces.get(row["subject_id"]), **row,
-               "prompt_seq": None if row["subject_id"] in traces else prompts[row["subject_id"]]}
-              for row in latest.values() if row["subject_id"] in traces or row["subject_id"] in prompts]
-    unplaced = [row for row in latest.values() if row["subject_id"] not in traces and row["subject_id"] not in prompts]
+    latest: dict[tuple[str, str, int, str], tuple[Fact, datetime, int | None, int | None]] = {}
+    unplaced = dict[tuple[str, str, int, str], Said]()
+    for fact, at in said:
+        identity = storable(fact.subject_id)
+        key = (identity, fact.by, fact.version, fact.variant)
+        if subjects.lacks(identity):
+            unplaced[key] = (fact, at)
+        else:
+            trace = subjects.traces.get(identity)
+            latest[key] = (fact, at, trace, None if trace is not None else subjects.prompts[identity])
+    placed = sorted(latest.values(), key=lambda one: (one[2] or 0, one[3] or 0))
     if not placed:
-        return unplaced
-    placed.sort(key=lambda row: (row["trace_seq"] or 0, row["prompt_seq"] or 0))
-    with incoming(con, table(placed, _FACT_TYPES)):
-        for place in ("trace_seq", "prompt_seq"):
-            if seqs := [row[place] for row in placed if row[place] is not None]:
+        return list(unplaced.values())
+    facts, created, *places = map(list, zip(*placed, strict=True))
+    data = fact_table(facts, created)
+    for name, seqs in zip(_PLACES, places, strict=True):
+        data = with_numbers(data, name, seqs)
+    is_fresh = subjects.fresh_from is not None and all(seq is not None and seq >= subjects.fresh_from
+                                                       for seq in places[0])
+    with incoming(con, data):
+        for name, seqs in zip(_PLACES, places, strict=True):
+            if not is_fresh and (stated := [seq for seq in seqs if seq is not None]):
                 con.execute(
-                    f"DELETE FROM facts USING incoming i WHERE facts.{place} BETWEEN ? AND ? "
-                    f"AND facts.{place} = i.{place} AND {_SAME_FACT}"
-                    + (" AND facts.created_at <= i.created_at" if keep_newer else ""), [min(seqs), max(seqs)],
+                    f"DELETE FROM facts USING incoming i WHERE facts.{name} BETWEEN ? AND ? "
+                    f"AND facts.{name} = i.{name} AND {_SAME_FACT}"
+                    + (" AND facts.created_at <= i.created_at" if keep_newer else ""), [min(stated), max(stated)],
                 )
-        columns = ", ".join(_FACT_TYPES)
+        columns = ", ".join((*_PLACES, *FACT_TABLE))
         con.execute(f"INSERT INTO facts ({columns}) SELECT {columns} FROM incoming i"
                     + (f" WHERE NOT EXISTS (FROM facts WHERE facts.trace_seq IS NOT DISTINCT FROM i.trace_seq "
                        f"AND facts.prompt_seq IS NOT DISTINCT FROM i.prompt_seq AND {_SAME_FACT})"
-                       if keep_newer and _has_newer(con) else ""))
-    know_fact_columns(con, [
-        {**row, "metric": metric, "is_text": not metric and row["text"] is not None,
-         "of_prompts": row["trace_seq"] is None}
-        for row in placed for metric in ("", *(name for name, _ in row["metrics"]))])
-    return unplaced
+                       if keep_newer and not is_fresh and _has_newer(con) else ""))
+    _know_columns_of(con, facts, places[0])
+    return list(unplaced.values())
 
 
+_PLACES = ("trace_seq", "prompt_seq")
 _SAME_FACT = "facts.member = i.member AND facts.version = i.version AND facts.variant = i.variant"
+
+
+def _know_columns_of(con: DuckDBPyConnection, facts: Sequence[Fact], traces: Sequence[int | None]) -> None:
+    names = {(fact.by, fact.version, fact.variant, fact.kind, isinstance(fact.value, str), seq is None,
+              tuple(fact.metrics)) for fact, seq in zip(facts, traces, strict=True)}
+    know_fact_columns(con, [
+        {"member": storable(by), "version": version, "variant": storable(variant), "kind": kind,
+         "metric": storable(metric), "is_text": is_text and not metric, "of_prompts": of_prompts}
+        for by, version, variant, kind, is_text, of_prompts, metrics in names for metric in ("", *metrics)])
 
 
 def _has_newer(con: DuckDBPyConnection) -> bool:

@@ -167,10 +167,12 @@ def test_rows_that_are_only_in_the_log_are_found(tmp_path: Path) -> None:
     script = (
         "import os, sys\nsys.path.insert(0, sys.argv[2])\n"
         "from tests.store.test_store import trace_number\nfrom localdistill.store import Store\n"
-        "from localdistill.store.session import transaction\nfrom localdistill.store.rows import moment, trace_row\n"
+        "from localdistill.store.session import transaction\nfrom localdistill.store.rows import moment\n"
+        "from localdistill.store.tables import trace_table\n"
         "from localdistill.store.writing import insert_traces, new_rows\n"
         "def work(con):\n    with transaction(con):\n"
-        "        insert_traces(con, new_rows(con, 'traces', [trace_row(trace_number(9), moment())]))\n"
+        "        table = trace_table([trace_number(9)])\n"
+        "        insert_traces(con, new_rows(con, 'traces', table), moment())\n"
         "    os._exit(9)\n"
         "Store(sys.argv[1])._sessions.run(work)\n"
     )

@@ -86,6 +86,31 @@ def test_every_field_comes_back(tmp_path: Path, records: tuple[Prompt, Trace, Fa
     assert (seen.prompt, seen.trace, seen.facts) == (prompt, trace, (fact,))
 
 
+def test_records_that_are_stored_together_keep_what_each_of_them_says(
+        tmp_path: Path, records: tuple[Prompt, Trace, Fact]) -> None:
+    """Columns are stored as a whole: one where all say the same, where none says anything, and where some do."""
+    prompt, trace, fact = records
+    other = replace(made(Trace, count(400)), id="b2:other", engine=trace.engine)
+    bare = [Trace(f"b2:bare{n}", "b2:none", "e", "m", "", "") for n in range(3)]
+    prompts = [prompt, Prompt((Message("user", "?"),)), Prompt((Message("user", "?"),), reference="1")]
+    facts = [fact, Fact(other.id, "tokens", value=3.0, kind="label"), Fact(other.id, "language", value="de"),
+             Fact(bare[0].id, "exact", value=0.0, passed=False, metrics={"near": 0.5}), Fact(bare[1].id, "exact")]
+    for number, traces in enumerate(([trace, *bare, other], [*bare, trace, other])):
+        store = Store(tmp_path / f"{number}.duckdb")
+        store.add(prompts, traces, facts)
+        assert (list(store.prompts()), list(store.traces())) == (prompts, traces)
+        found = store.facts([one.id for one in traces])
+        assert [one for some in found.values() for one in some] == [
+            one for some in traces for one in sorted(facts, key=lambda said: said.by) if one.subject_id == some.id]
+
+
+def test_a_line_holds_no_field_that_is_as_it_is_by_default() -> None:
+    trace = Trace("b2:1", "b2:2", "e", "m", "r", "a", raw="<think>r</think>a", sample_index=0, cost_usd=0.0)
+    line = trace_to_json(trace)
+    assert line.keys() == {"id", "prompt_id", "engine", "model", "reasoning", "answer", "raw", "cost_usd", "usage"}
+    assert line["usage"] == {} and trace_from_json(line) == trace
+
+
 def test_every_field_comes_back_by_way_of_the_journal(tmp_path: Path, records: tuple[Prompt, Trace, Fact]) -> None:
     _, trace, fact = records
     run, store = RunFolder(tmp_path / "runs" / "r-1"), Store(tmp_path / "s.duckdb")

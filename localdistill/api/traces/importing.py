@@ -4,11 +4,12 @@ listed and left out, and the rest comes in; what nothing was made of is named.""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from localdistill.core.behind import one_behind
 from localdistill.core.errors import InputError
 from localdistill.core.messages import call_name, tools_of
 from localdistill.core.records import Prompt
@@ -18,6 +19,7 @@ from localdistill.interchange.imported import Imported, in_batches
 from localdistill.interchange.known_sets import ColumnMap
 from localdistill.interchange.unpacking import MOST_UNFOLD
 from localdistill.stages.row_files import answers_not_barred
+from localdistill.store import Added
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.imports import begun
@@ -146,20 +148,27 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     said = _said(path, name, stated, unfold)
     origin = origin or Origin(path.name)
     rows = read_file(path, name, stated, reading, unfold, origin.name)
-    with begun(workspace, path, origin.address) as progress, store.importing(path.name, is_copied) as into:
+    with (begun(workspace, path, origin.address) as progress, store.importing(path.name, is_copied) as into,
+          one_behind() as behind):
         for batch, broke_off in _batches(rows):
             ended = broke_off
-            sums["prompts"] += into.add_prompts(origin.licensed(item.prompt) for item in batch)
+            if not batch:
+                break
             answers = answers_not_barred(batch, barred)
-            sums["traces"] += into.add_traces(answer.trace for answer in answers)
             facts = [fact for answer in answers if (fact := answer.fact) is not None]
-            into.add_facts(facts)
+            store_them = into.prepared([origin.licensed(item.prompt) for item in batch],
+                                       [answer.trace for answer in answers], facts)
             sums["verdicts"] += len(facts)
-            sums["forgotten"] += sum(barred.bars(item.prompt) for item in batch)
+            sums["forgotten"] += sum(barred.bars(item.prompt) for item in batch) if barred.all else 0
             marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
             ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
-            sums["rows"] += len(batch)
-            progress(sums["rows"])
+
+            def keep(store_them: Callable[[], Added] = store_them, many: int = len(batch)) -> None:
+                added = store_them()
+                sums.update({"prompts": added.prompts, "traces": added.traces, "rows": many})
+                progress(sums["rows"])
+
+            behind(keep)
     if not reading.rows:
         raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
                                    f"{path.name} holds no rows"), "look at the rows with --preview")

@@ -40,7 +40,15 @@ class ExportJob:
     @property
     def used_tokens(self) -> int:
         """The longest text that the student was trained on, from the card; 0 when it does not say."""
-        stated = self.card.get("num_ctx")
+        return self._stated("num_ctx")
+
+    @property
+    def evaluated_tokens(self) -> int:
+        """The longest prompt and reply that an evaluation may come to, from the card; 0 when it does not say."""
+        return self._stated("evaluated_tokens")
+
+    def _stated(self, key: str) -> int:
+        stated = self.card.get(key)
         return stated if isinstance(stated, int) and stated > 0 else 0
 
 

@@ -1,5 +1,6 @@
-"""Writes an Ollama Modelfile beside an exported GGUF. It names no TEMPLATE: Ollama reads the chat template from the
-file, and a guessed one is the usual reason for gibberish. Text that could add instructions is refused."""
+"""Writes an Ollama Modelfile beside an exported GGUF, with a TEMPLATE that was proved to render what was trained. A
+guessed one is the usual reason for gibberish: where none is proved, none is written, and the version of Ollama is named
+that reads the file's own. Text that could add instructions is refused."""
 
 from __future__ import annotations
 
@@ -10,14 +11,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from localdistill.core.errors import InputError
-from localdistill.core.events import Cancel, Emit, Noted
+from localdistill.core.errors import InputError, TemplateRefused
+from localdistill.core.events import Cancel, Emit, Noted, Warned
+from localdistill.core.messages import Message
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import licences_of
+from localdistill.exporters.ollama_parts.go_template import KNOWS_THINKING, READS_JINJA, GoTemplate, go_template
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.templates import ChatTemplate
 
 _PREFERRED = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q4_K_S", "Q4_0", "F16", "BF16", "F32")
 _DEFAULT_CONTEXT = 4096
@@ -34,12 +38,12 @@ class OllamaExporter:
         quant: str = ""
         """File type to serve, for example Q8_0; empty takes the smallest good one that is there."""
         num_ctx: int = Field(0, ge=0)
-        """Context length in tokens, at most the model's own. 0 takes the length that the student was trained with, or
-        4096 where that is unknown (Ollama's own default is short)."""
+        """Context length in tokens, at most the model's own. 0 takes the longest text that the student was trained on
+        or measured with, or 4096 where that is unknown (Ollama's own default is short)."""
         stop: tuple[str, ...] = ()
         """Further stop strings beside the model's end-of-turn tokens."""
-        temperature: float | None = Field(None, ge=0, le=2)
-        """Sampling temperature; absent leaves Ollama's default, 0 is greedy."""
+        temperature: float = Field(0.0, ge=0, le=2)
+        """Sampling temperature; 0 is greedy, as students are measured."""
         system: str = ""
         """System message; empty writes none."""
 
@@ -48,6 +52,7 @@ class OllamaExporter:
         """Students and the files that must come of them."""
         return (
             ExporterSample(given=["NAME-F16.gguf", "NAME-Q8_0.gguf"], made={"Modelfile": "FROM ./NAME-Q8_0.gguf\n"}),
+            ExporterSample(given=["NAME-F16.gguf"], made={"Modelfile": 'TEMPLATE """{{- $before := "begin" }}'}),
             ExporterSample(given=["NAME-F16.gguf"], made={"Modelfile": 'SYSTEM "Be brief."'},
                            options={"quant": "F16", "system": "Be brief."}),
             ExporterSample(refused="there is no NAME-Q4_K_M.gguf"),
@@ -57,23 +62,36 @@ class OllamaExporter:
         self.options = options
 
     def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
-        """A Modelfile can be written for every student."""
+        """Refuse a system message for a student whose chat template takes none."""
+        if not self.options.system:
+            return
+        try:
+            ask = [Message("system", self.options.system), Message("user", "?")]
+            ChatTemplate.from_folder(student).prompt(ask, thinks)
+        except TemplateRefused as refusal:
+            raise InputError(f"the student takes no system message: {refusal.reason}",
+                             "leave `system` of the exporter away") from None
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write Modelfile. Raises InputError when the GGUF is missing or a value cannot be written safely."""
         cancel.check()
         weights = self._weights(job)
-        folder = ModelFolder.open(job.merged)
-        tokenizer = StudentTokenizer(job.merged)
+        folder, tokenizer = ModelFolder.open(job.merged), StudentTokenizer(job.merged)
         stops = [text for token in tokenizer.stop_token_ids if (text := tokenizer.token(token))]
         context = min(folder.gguf_context_length,
-                      self.options.num_ctx or job.used_tokens or _DEFAULT_CONTEXT)
+                      self.options.num_ctx or max(job.used_tokens, job.evaluated_tokens) or _DEFAULT_CONTEXT)
+        lead = "".join(tokenizer.token(token) or "" for token in tokenizer.leading_ids)
+        template = go_template(ChatTemplate.from_folder(job.merged), job.thinks, lead)
         text = modelfile(weights.name, context, list(dict.fromkeys([*stops, *self.options.stop])),
-                         self.options.temperature, self.options.system, ", ".join(licences_of(job.card)))
+                         self.options.temperature, self.options.system, ", ".join(licences_of(job.card)), template)
         target = job.output / "Modelfile"
         partial = job.output / "Modelfile.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, target)
+        if template is None:
+            emit(Warned("Modelfile has no TEMPLATE: none was found that renders what was trained. Ollama "
+                        f"{READS_JINJA} or later renders the chat template in the file",
+                        "earlier versions ask without a chat format"))
         emit(Noted(f"wrote Modelfile for {weights.name}: ollama create {job.name.lower()} -f Modelfile"))
         return [target]
 
@@ -87,24 +105,34 @@ class OllamaExporter:
                          "list the gguf exporter before ollama, with this quant")
 
 
-def modelfile(weights: str, num_ctx: int, stops: list[str], temperature: float | None = None, system: str = "",
-              licence: str = "") -> str:
+def modelfile(weights: str, num_ctx: int, stops: list[str], temperature: float = 0.0, system: str = "",
+              licence: str = "", template: GoTemplate | None = None) -> str:
     """The Modelfile's text. `weights` is a file name in the same folder. Raises InputError for text that could not be
     read back as one value."""
     if "/" in weights or "\\" in weights or _breaks(weights):
         raise InputError(f"'{weights!r}' is not a plain file name")
-    lines = [f"FROM ./{weights}", f"PARAMETER num_ctx {num_ctx}"]
-    if temperature is not None:
-        lines.append(f"PARAMETER temperature {temperature:g}")
+    lines = [*_preamble(template), f"FROM ./{weights}", f"PARAMETER num_ctx {num_ctx}",
+             f"PARAMETER temperature {temperature:g}", "PARAMETER repeat_penalty 1"]
     for stop in stops:
         if _breaks(stop) or not stop:
             raise InputError(f"the stop string {stop!r} is empty or holds a line break, which a Modelfile cannot say")
         lines.append(f"PARAMETER stop {_quoted(stop)}")
+    if template is not None:
+        lines.append(f'TEMPLATE """{template.text}"""')
     if system:
         lines.append(f"SYSTEM {_quoted(system)}")
     if licence:
         lines.append(f"LICENSE {_quoted(licence)}")
     return "\n".join(lines) + "\n"
+
+
+def _preamble(template: GoTemplate | None) -> list[str]:
+    """Which version of Ollama it takes, as remarks: the instruction for it is unknown to earlier ones."""
+    if template is None:
+        return [f"# Needs Ollama {READS_JINJA} or later, which renders the chat template in the GGUF file.",
+                "# No TEMPLATE was found that renders what was trained."]
+    version = [f"# Needs Ollama {KNOWS_THINKING} or later."] if template.names_thinking else []
+    return ["# TEMPLATE was compared with the chat template of the training, and rendered the same prompts.", *version]
 
 
 def _breaks(text: str) -> bool:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from localdistill.core.errors import InputError
-from localdistill.core.events import Cancel, silent
+from localdistill.core.events import Cancel, Emit, Event, Warned, silent
+from localdistill.core.messages import Message
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.ollama import OllamaExporter, modelfile
-from tests.tiny_models import edit_json, tiny_model
+from localdistill.exporters.ollama_parts.go_template import go_template
+from localdistill.templates import ChatTemplate
+from tests.tiny_models import PLAIN_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
 pytest.importorskip("tokenizers")
 
@@ -22,9 +25,14 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("merged"), "llama")
 
 
-def export(merged: Path, output: Path, card: dict[str, Any] | None = None, **options: Any) -> str:
-    job = ExportJob(merged, output, "Student", False, card or {})
-    [path] = OllamaExporter(OllamaExporter.Options.model_validate(options)).export(job, silent, Cancel())
+SAMPLED = [("PARAMETER temperature", "0"), ("PARAMETER repeat_penalty", "1")]
+"""What Ollama would add by itself otherwise."""
+
+
+def export(merged: Path, output: Path, card: dict[str, Any] | None = None, thinks: bool = False, emit: Emit = silent,
+           **options: Any) -> str:
+    job = ExportJob(merged, output, "Student", thinks, card or {})
+    [path] = OllamaExporter(OllamaExporter.Options.model_validate(options)).export(job, emit, Cancel())
     assert path.name == "Modelfile" and not list(output.glob("*.partial"))
     return path.read_text()
 
@@ -40,23 +48,62 @@ def test_it_names_the_smallest_good_file_and_the_models_stop_tokens(merged: Path
     for quant in ("F16", "Q8_0"):
         (tmp_path / f"Student-{quant}.gguf").write_bytes(b"")
     text = export(merged, tmp_path, {"licences": ["MIT"]})
-    assert parsed(text) == [("FROM", "./Student-Q8_0.gguf"), ("PARAMETER num_ctx", "512"),
-                            ("PARAMETER stop", "<|im_end|>"), ("LICENSE", "MIT")]
-    assert "TEMPLATE" not in text and str(tmp_path) not in text
+    assert [pair for pair in parsed(text) if pair[0] != "TEMPLATE"] == [
+        ("FROM", "./Student-Q8_0.gguf"), ("PARAMETER num_ctx", "512"), *SAMPLED, ("PARAMETER stop", "<|im_end|>"),
+        ("LICENSE", "MIT")]
+    assert str(tmp_path) not in text
+
+
+def template_in(text: str) -> str:
+    """What stands between the quotes of TEMPLATE; empty where there is none."""
+    return "".join(value for name, value in parsed(text) if name == "TEMPLATE")
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+def test_it_holds_the_template_that_renders_what_was_trained(merged: Path, tmp_path: Path, thinks: bool) -> None:
+    (tmp_path / "Student-F16.gguf").write_bytes(b"")
+    text = export(merged, tmp_path, thinks=thinks)
+    wanted = go_template(ChatTemplate.from_folder(merged), thinks, "")
+    assert wanted is not None and template_in(text) == wanted.text
+    ask = [Message("user", "?")]
+    assert wanted.render(ask) == ChatTemplate.from_folder(merged).prompt(ask, thinks)
+    assert ("</think>" in wanted.render(ask)) is not thinks
+    assert ("Ollama 0.9 or later" in text) is thinks, "earlier ones know no thoughts"
+
+
+def test_a_template_that_cannot_be_said_is_left_out_and_the_version_is_named(tmp_path: Path) -> None:
+    counted = PLAIN_TEMPLATE.replace("['role'] }}", "['role'] }} {{ loop.index }}")
+    student = tiny_model(tmp_path / "m", chat_template=counted)
+    (tmp_path / "Student-F16.gguf").write_bytes(b"")
+    told: list[Event] = []
+    text = export(student, tmp_path, emit=told.append)
+    assert template_in(text) == "" and "Needs Ollama 0.30 or later" in text
+    [warning] = [event for event in told if isinstance(event, Warned)]
+    assert "no TEMPLATE" in warning.text and "0.30" in warning.text
+
+
+def test_a_system_message_is_refused_early_where_the_student_takes_none(tmp_path: Path) -> None:
+    students = [tiny_model(tmp_path / name, chat_template=source) for name, source in (
+        ("strict", STRICT_TEMPLATE), ("plain", PLAIN_TEMPLATE))]
+    exporter = OllamaExporter(OllamaExporter.Options(system="Be brief."))
+    exporter.check(students[1], False, 64)
+    with pytest.raises(InputError, match="takes no instructions"):
+        exporter.check(students[0], False, 64)
 
 
 def test_options_are_written(merged: Path, tmp_path: Path) -> None:
     (tmp_path / "Student-F16.gguf").write_bytes(b"")
-    text = export(merged, tmp_path, quant="F16", num_ctx=128, stop=["User:", "<|im_end|>"], temperature=0.0,
+    text = export(merged, tmp_path, quant="F16", num_ctx=128, stop=["User:", "<|im_end|>"], temperature=0.7,
                   system='Say "yes".\nThen stop.')
-    assert parsed(text) == [
-        ("FROM", "./Student-F16.gguf"), ("PARAMETER num_ctx", "128"), ("PARAMETER temperature", "0"),
+    assert [pair for pair in parsed(text) if pair[0] != "TEMPLATE"] == [
+        ("FROM", "./Student-F16.gguf"), ("PARAMETER num_ctx", "128"), ("PARAMETER temperature", "0.7"), SAMPLED[1],
         ("PARAMETER stop", "<|im_end|>"), ("PARAMETER stop", "User:"), ("SYSTEM", 'Say "yes".\nThen stop.')]
 
 
 def test_the_context_is_that_of_training_and_never_beyond_the_model(merged: Path, tmp_path: Path) -> None:
     (tmp_path / "Student-F16.gguf").write_bytes(b"")
     assert "num_ctx 256" in export(merged, tmp_path, {"num_ctx": 256})
+    assert "num_ctx 300" in export(merged, tmp_path, {"num_ctx": 256, "evaluated_tokens": 300})
     assert "num_ctx 512" in export(merged, tmp_path, num_ctx=100_000)
 
 
@@ -66,8 +113,8 @@ def test_all_that_ends_generation_is_a_stop_line_and_a_window_bounds_the_context
         edit_json(student / name, eos_token_id=0)
     edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
     (tmp_path / "Student-F16.gguf").write_bytes(b"")
-    assert parsed(export(student, tmp_path, num_ctx=400))[1:] == [
-        ("PARAMETER num_ctx", "100"), ("PARAMETER stop", "<|im_end|>"), ("PARAMETER stop", "<|endoftext|>")]
+    said = parsed(export(student, tmp_path, num_ctx=400))
+    assert [value for name, value in said if name.endswith(("ctx", "stop"))] == ["100", "<|im_end|>", "<|endoftext|>"]
 
 
 def test_without_a_file_it_says_what_to_do(merged: Path, tmp_path: Path) -> None:

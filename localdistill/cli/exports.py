@@ -51,12 +51,15 @@ def _show(made: Any) -> None:
     if hint := _HINTS.get(made.state):
         output.data(f"  {hint.format(run=made.run)}")
     for file in made.files:
-        output.data(f"  {file.quant:<7} {size_text(file.size_bytes):>9}  {file.path}")
+        output.data(f"  {file.quant:<7} {size_text(file.size_bytes):>9}{_precision(file)}  {file.path}")
         output.data(f"          sha256 {file.sha256}")
     for item in made.gate:
         output.data(f"  {'[x]' if item.passed else '[!]'} {item.name:<14} {item.detail}")
     _show_scores(made)
-    for text in (*made.cautions, *made.not_measured, *made.unknown):
+    if made.choice:
+        output.data(f"  {made.choice.sentence}")
+    doubts = (*made.choice.worse, *made.choice.unclear) if made.choice else ()
+    for text in (*made.cautions, *doubts, *made.not_measured, *made.unknown):
         output.data(f"  ! {text}")
     if made.files:
         output.data(f"  terms: {made.terms or 'none known to apply'} {', '.join(made.terms_of)}".rstrip())
@@ -78,7 +81,15 @@ def _show_scores(made: Any) -> None:
             f"  {100 * score.base_difference:+.1f} against the base, {score.base_verdict}")
         to_trained = "" if score.difference is None else (
             f"  {100 * score.difference:+.1f} against the trained model, {score.verdict}")
-        output.data(f"  {score.task:<22} {score.form:<8} {_percent(score.score)}{to_base}{to_trained}")
+        replies = "" if score.answer_tokens is None else f"  {score.answer_tokens:.0f} tokens"
+        replies += f", {score.loops} in circles" if score.loops else ""
+        output.data(f"  {score.task:<22} {score.form:<8} {_percent(score.score)}{to_base}{to_trained}{replies}")
+
+
+def _precision(file: Any) -> str:
+    """Bits for each weight and the divergence from the 16-bit file, where they are known."""
+    bits = "" if file.bits_per_weight is None else f"  {file.bits_per_weight:5.2f} bits"
+    return bits if file.kl is None else f"{bits}, KL {file.kl:.2g}"
 
 
 def _percent(share: float | None) -> str:

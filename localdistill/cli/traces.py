@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Take = Callable[[Path, str, dict[str, str], float, bool], ImportReport]
     """Stores the rows of a file: layout, columns, how far it may unfold, and whether a copy is kept."""
 
+_THINKS = {True: "yes", False: "no", None: "as told"}
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -226,7 +228,7 @@ def datasets(run: RunArgument = "last", workspace: WorkspaceOption = None, as_js
         ["arm", "format", "thinks", "rows", "prompts", "groups", "wrong", "median", "longest", "limit",
          "trained tokens", "left out"],
         [
-            (one.arm, one.format, "yes" if one.thinks else "no", len(one.lengths), one.prompts or "", one.groups or "",
+            (one.arm, one.format, _THINKS[one.thinks], len(one.lengths), one.prompts or "", one.groups or "",
              one.wrong or "", one.median, one.longest, one.limit, one.trained_tokens,
              output.counts(one.left_out) or "nothing")
             for one in shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -11,10 +11,18 @@ from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.samples import ExporterSample
 from localdistill.modelfiles.trained import TrainedModel
-from localdistill.scorecard import ScoreCard
+from localdistill.scorecard import FileChoice, ScoreCard
 
-Measure = Callable[[Sequence[Path]], Sequence[ScoreCard]]
-"""Runs exported files on the recipe's benchmarks: a card per benchmark, each file against the model as trained."""
+
+class Measure(Protocol):
+    """Runs exported files on the recipe's benchmarks."""
+
+    @property
+    def choice(self) -> FileChoice | None:
+        """Which of the files that were measured last should be taken; None before that."""
+
+    def __call__(self, files: Sequence[Path]) -> Sequence[ScoreCard]:
+        """A card per benchmark, each file against the model as trained."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,9 @@ class ExportJob:
     """Folder to fill; every file appears under its final name only when it is complete and verified."""
     name: str
     """Base name of the files."""
-    thinks: bool
+    thinks: bool | None
+    """Whether it was trained to think before it answers; None for what was trained to do as it is told, and for the
+    base alone: the switch of its chat template stays open."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the model card: base model, arm, format, data, scores, licences."""
     measure: Measure | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,11 +20,14 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
+from localdistill.exporters.gguf_parts.corpus import PROMPTS
+from localdistill.exporters.gguf_parts.divergence import Divergence, divergences
 from localdistill.exporters.gguf_parts.holding import holding_of
 from localdistill.exporters.gguf_parts.quantizer import quantize
+from localdistill.exporters.gguf_parts.reference import Reference
 from localdistill.exporters.gguf_parts.writer import FileType, TooLarge, convert_to_gguf, require_convertible
 from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
-from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
+from localdistill.exporters.parity_report import PARITY_FILE, FileFigures, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.safety.files import writing
 from localdistill.scorecard import ScoreCard
@@ -89,8 +93,7 @@ class GgufExporter:
                 if {"F16", kind} & set(self.options.quants):
                     os.replace(source, job.output / f"{job.name}-{kind}.gguf")
                     written.insert(0, job.output / f"{job.name}-{kind}.gguf")
-                for file in written:
-                    emit(Noted(holding_of(file, file.stem.removeprefix(f"{job.name}-")).sentence(file.name)))
+                report = self._figured(job, report, written, source, emit, cancel)
                 measured = job.measure(written) if job.measure and self.options.measure else ()
                 beside = self._write_beside(job, written, report, measured)
         except BaseException:
@@ -153,6 +156,39 @@ class GgufExporter:
             _remove(written)
             raise
         return written
+
+    def _figured(self, job: ExportJob, report: ParityReport, files: list[Path], source: Path, emit: Emit,
+                 cancel: Cancel) -> ParityReport:
+        """The report with figures of the written files, kept. A divergence that cannot be computed costs no file."""
+        kinds = {file: file.stem.removeprefix(f"{job.name}-") for file in files}
+        smaller = {file.name: file for file, kind in kinds.items() if kind not in ("F32", "F16", "BF16")}
+        found: dict[str, Divergence] = {}
+        if smaller:
+            whole = source if source.is_file() else files[0]
+            emit(Progressed("comparing the files with the 16-bit one", 0, len(smaller), "files"))
+            try:
+                for name, divergence in divergences(whole, smaller, self._texts(job), cancel):
+                    found[name] = divergence
+                    emit(Measured(f"KL of {kinds[smaller[name]]}", divergence.kl))
+            except LocalDistillError as error:
+                cancel.check()
+                emit(Warned(f"how far the files are from the 16-bit one is not known: {error.message}", error.hint))
+        figures = []
+        for file, kind in kinds.items():
+            holding, beside = holding_of(file, kind), found.get(file.name)
+            kl, top1 = (beside.kl, beside.top1) if beside else (None, None)
+            figures.append(FileFigures(file.name, holding.bits_per_weight, kl, top1))
+            emit(Noted("; ".join(filter(None, (holding.sentence(file.name), figures[-1].sentence)))))
+        report = replace(report, files=tuple(figures))
+        report.write(job.output / PARITY_FILE)
+        return report
+
+    def _texts(self, job: ExportJob) -> list[Sequence[int]]:
+        """Token ids on which files are compared: training rows, else the prompts of the gate."""
+        if job.trained is not None and job.trained.rows:
+            return [row.ids for row in job.trained.rows]
+        reference = Reference(job.merged, job.thinks)
+        return [reference.encode_prompt(reference.render(text)) for text in self.options.parity_prompts or PROMPTS]
 
     def _write_beside(self, job: ExportJob, files: list[Path], report: ParityReport,
                       measured: Sequence[ScoreCard]) -> list[Path]:

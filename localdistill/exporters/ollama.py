@@ -36,7 +36,8 @@ class OllamaExporter:
         """What the Modelfile says."""
 
         quant: str = ""
-        """File type to serve, for example Q8_0; empty takes the smallest good one that is there."""
+        """File type to serve, for example Q8_0; empty takes the one that the measurement of the files recommends, else
+        the smallest usual one that is there."""
         num_ctx: int = Field(0, ge=0)
         """Context length in tokens, at most the model's own. 0 takes the longest text that the student was trained on
         or measured with, or 4096 where that is unknown (Ollama's own default is short)."""
@@ -81,7 +82,7 @@ class OllamaExporter:
         context = min(folder.gguf_context_length,
                       self.options.num_ctx or max(job.used_tokens, job.evaluated_tokens) or _DEFAULT_CONTEXT)
         lead = "".join(tokenizer.token(token) or "" for token in tokenizer.leading_ids)
-        template = go_template(ChatTemplate.from_folder(job.merged), job.thinks, lead)
+        template = go_template(ChatTemplate.from_folder(job.merged), job.thinks, lead, job.adapter is not None)
         text = modelfile(weights.name, context, list(dict.fromkeys([*stops, *self.options.stop])),
                          self.options.temperature, self.options.system, ", ".join(licences_of(job.card)), template)
         target = job.output / "Modelfile"
@@ -96,7 +97,9 @@ class OllamaExporter:
         return [target]
 
     def _weights(self, job: ExportJob) -> Path:
-        wanted = [self.options.quant] if self.options.quant else list(_PREFERRED)
+        choice = job.measure.choice if job.measure else None
+        best = [choice.form] if choice and choice.form else []
+        wanted = [self.options.quant] if self.options.quant else [*best, *_PREFERRED]
         for quant in wanted:
             file = job.output / f"{job.name}-{quant}.gguf"
             if file.is_file():

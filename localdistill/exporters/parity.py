@@ -13,6 +13,7 @@ from typing import Any
 
 from localdistill.core.events import Cancel
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
+from localdistill.exporters.gguf_parts.divergence import log_probabilities
 from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
 from localdistill.exporters.gguf_parts.reference import GreedyText, Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
@@ -85,8 +86,8 @@ def _token_ids(texts: Sequence[str], wanted: Sequence[Sequence[int]], served: Se
 
 def _template(reference: Reference, thinks: bool | None, served: Mapping[str, Any], questions: Sequence[str],
               rendered: Sequence[str]) -> ParityItem:
-    """The stored bytes, and that they render the prompts of training, and a second turn, without any switch (unless
-    `thinks` is open) and with the names of tokens that llama.cpp reads from the file."""
+    """The stored bytes, and that they render the prompts of training, and a second turn, without any switch (where
+    `thinks` is open, with it too) and with the names of tokens that llama.cpp reads from the file."""
     stored, names = served["template"], (served["bos_text"], served["eos_text"])
     if stored is None or stored.encode() != serving_template(reference.folder, thinks).encode():
         return ParityItem("chat_template", False, 1, 0, "the stored template is not the serving template")
@@ -95,6 +96,9 @@ def _template(reference: Reference, thinks: bool | None, served: Mapping[str, An
     wanted = [*rendered, reference.render(*two_turns)]
     wrong = sum(reference.render_stored(stored, *names, *talk) != text
                 for talk, text in zip(talks, wanted, strict=True))
+    for way in (True, False) if thinks is None else ():
+        wanted.append(reference.render(*two_turns, thinks=way))
+        wrong += reference.render_stored(stored, *names, *two_turns, thinks=way) != wanted[-1]
     return ParityItem("chat_template", wrong == 0, wrong, 0,
                       f"byte-equal; {len(wanted) - wrong} of {len(wanted)} prompts render as in training")
 
@@ -155,8 +159,8 @@ def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops:
         divergence = error = 0.0
         for number, prompt in enumerate(prompts):
             cancel.check()
-            here = _log_probabilities(reference.logits(prompt))
-            there = _log_probabilities(np.load(folder / f"{number}.npy"))[:, :here.shape[1]]
+            here = log_probabilities(reference.logits(prompt))
+            there = log_probabilities(np.load(folder / f"{number}.npy"))[:, :here.shape[1]]
             positions += len(prompt)
             agreed += int((here.argmax(-1) == there.argmax(-1)).sum())
             divergence += float((np.exp(here) * (here - there)).sum())
@@ -173,14 +177,6 @@ def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops:
                    f"top-two margins are off by at most {error:.2g} nats"),
         *_greedy(reference, written, served["greedy"], error),
     ]
-
-
-def _log_probabilities(logits: Any) -> Any:
-    import numpy as np
-
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
 
 
 def _greedy(reference: Reference, written: Sequence[GreedyText], served: Sequence[Sequence[int]],

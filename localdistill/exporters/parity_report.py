@@ -25,12 +25,32 @@ class ParityItem:
 
 
 @dataclass(frozen=True)
+class FileFigures:
+    """What was measured of one written file, beside the 16-bit one that it was made from."""
+
+    name: str
+    bits_per_weight: float
+    kl: float | None = None
+    """Mean KL divergence in nats from the 16-bit file; None for that one, and where it could not be computed."""
+    top1: float | None = None
+    """Share of positions with the same first token."""
+
+    @property
+    def sentence(self) -> str:
+        """The divergence in words; empty where there is none."""
+        return "" if self.kl is None or self.top1 is None else (
+            f"mean KL {self.kl:.2g} nats from the 16-bit file, {self.top1:.1%} of first tokens the same")
+
+
+@dataclass(frozen=True)
 class ParityReport(Stored):
     """All checks that ran, in order. Checks on logits do not run when the vocabulary differs."""
 
     items: tuple[ParityItem, ...]
     compute: str
     """Precision of the transformers side."""
+    files: tuple[FileFigures, ...] = ()
+    """What came of the export; empty before, and in reports of older versions."""
 
     @property
     def passed(self) -> bool:

@@ -197,6 +197,9 @@ class ExportSection(Options):
     """Name of an arm, `base`, or `best`: the arm with the highest score on the first task that is no guard, of those
     that are better than the base there, worse on no other target, and lose no more than `evaluate.guard_margin` on any
     guard; where there is none, nothing is exported."""
+    tolerance: float = Field(GUARD_MARGIN, ge=0, le=1)
+    """How much of a score a quantized file may lose, 0 to 1, and still be recommended: on every task the whole interval
+    of its difference from the 16-bit file must lie above minus this."""
     to: tuple[Member, ...] = ()
     """Exporters in order, at least one."""
 

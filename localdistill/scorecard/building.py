@@ -53,6 +53,8 @@ FLIPS_KEPT = 50
 
 _FORMS_SCOPE = ("Forms of one trained model, each against the model as it was trained: a verdict speaks of this form "
                 "of this model.")
+_FILES_SCOPE = ("Files of one trained model, each against the one that they were made from: a verdict speaks of this "
+                "file of this model.")
 _BESIDE_SCOPE = ("Forms of one trained model, each against the untrained one: a verdict speaks of this form of this "
                  "model.")
 
@@ -101,6 +103,13 @@ def build_forms_card(forms: Sequence[ContestantResult], trained: str, task: str,
     comparisons = tuple(_compare_family("base", pairs, arms, trained, still))
     return ScoreCard(task, grader, trained, is_guard, len(forms[0].items), 1, rows, comparisons, _FORMS_SCOPE, forms_of,
                      _meanings(rows, metrics))
+
+
+def build_files_card(files: Sequence[ContestantResult], source: str, task: str, grader: str, is_guard: bool,
+                     forms_of: str, metrics: Mapping[str, str] | None = None) -> ScoreCard:
+    """Compare exported files with the one named `source` that they were quantized from, as `build_forms_card` does."""
+    made = build_forms_card(files, source, task, grader, is_guard, forms_of, metrics)
+    return dataclasses.replace(made, scope=_FILES_SCOPE)
 
 
 def build_beside_card(forms: Sequence[ContestantResult], base: ContestantResult, task: str, grader: str, is_guard: bool,

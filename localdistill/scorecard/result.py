@@ -73,6 +73,8 @@ class Result:
     spent_usd: float | None = None
     """By the whole run; None where that is not known."""
     next: Advice | None = None
+    files: tuple[str, ...] = ()
+    """Which exported file to take, then what speaks against others; empty where none was measured."""
 
 
 def result_of_cards(cards: Sequence[ScoreCard], training_s: Mapping[str, float] | None = None, run: str = "",

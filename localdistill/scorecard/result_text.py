@@ -18,6 +18,7 @@ def result_to_text(result: Result) -> str:
         for columns in _fitting(result):
             lines += ["", *table(*columns)]
         lines += ["", *(row for text in result_notes(result) for row in wrapped(text))]
+    lines += ["", *(row for text in result.files for row in wrapped(text))] if result.files else []
     if result.next is not None:
         lines += ["", *wrapped(f"next: {result.next.text}", "", "  ")]
         lines += [f"  localdistill {result.next.command}"] if result.next.command else []
@@ -30,6 +31,7 @@ def result_to_markdown(result: Result) -> str:
     if result.rows:
         lines += ["", *markdown_table(result_head(result), [result_cells(result, row) for row in result.rows])]
         lines += ["", *(f"- {text}" for text in result_notes(result))]
+    lines += ["", *(f"- {text}" for text in result.files)] if result.files else []
     if result.next is not None:
         command = f": `localdistill {result.next.command}`" if result.next.command else ""
         lines += ["", f"Next: {result.next.text}{command}"]

@@ -91,7 +91,8 @@ class Contestant:
 
     @property
     def thinks(self) -> bool | None:
-        """Whether it was trained to think; None for the base, whose template decides."""
+        """Whether it was trained to think; None for the base and for what was trained to do both, whose template
+        decides."""
         return self.dataset.facts.thinks if self.dataset else None
 
     def tells(self, emit: Emit) -> Emit:
@@ -106,7 +107,7 @@ class Contestant:
             name=name or self.form or self.name,
             seed=self.seed,
             format=self.dataset.facts.title if self.dataset else "",
-            thinks=bool(self.thinks),
+            thinks=self.dataset is not None and self.thinks is not False,
             trained_tokens=self.adapter.result.trained_tokens if self.adapter and not self.form else 0,
             stopped_early=self.adapter.result.stopped_early if self.adapter else "",
             items=measured.items,

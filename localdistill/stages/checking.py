@@ -35,10 +35,10 @@ from localdistill.recipe.problems import Problem
 from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
 from localdistill.stages.filter_checks import filter_problems
-from localdistill.stages.first_rows import first_rows
+from localdistill.stages.first_rows import first_rows, untold_arms
 from localdistill.stages.holdout import HeldOut, looks_into_store
 from localdistill.stages.learning import objective_of, why_unlearnable
-from localdistill.stages.tokenizing import format_of
+from localdistill.stages.tokenizing import format_of, way_to_think
 from localdistill.store import Store
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import check_file
@@ -233,21 +233,25 @@ def _student(look: _Look) -> Iterator[Problem]:
                                   f"this student cannot be exported by {placed.member.use}: ")
 
 
-def _ways_to_think(recipe: Recipe, base: Path) -> set[bool]:
+def _ways_to_think(recipe: Recipe, base: Path) -> set[bool | None]:
     """Whether what may be exported thinks."""
     assert recipe.export is not None
     arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    parts = [part for arm in arms for part in arm.parts]
-    return {format_of(part.member, base).thinks for part in parts} or {False}
+    return {way_to_think(format_of(part.member, base) for part in arm.parts) for arm in arms} or {False}
 
 
 def _rows(look: _Look) -> Iterator[Problem]:
-    """The student's template and tokenizer make a row of the first prompt, and of one with tools, in every arm."""
+    """The student's template and tokenizer make a row of the first prompt, and of one with tools, in every arm, and an
+    arm that is trained to think and not to can be told which."""
     if look.student is None or "format" not in look.stages:
         return
     try:
         for arm, what in first_rows(look.recipe, look.base, look.student):
             yield Problem(key_of("arm", arm), what, "warning")
+        for arm in untold_arms(look.recipe, look.base, look.student):
+            yield Problem(key_of("arm", arm), "it is trained to think and to answer at once, and the student's chat "
+                          "template asks for both in the same way: nobody can tell it which", "warning",
+                          "make two arms of it, or take a student whose template has a thinking switch")
     except MissingExtra as missing:
         yield Problem("student.model", f"its template was not tried: {missing.message}", "warning", missing.hint)
     except LocalDistillError as error:

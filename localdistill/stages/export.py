@@ -6,8 +6,10 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,10 @@ from localdistill.stages.outputs import (
 from localdistill.trainers.report import REPORT_FILE, TrainingReport
 from localdistill.workspace.folder import Artifact
 
-VERSION = 3
+VERSION = 4
 TERMS_ORDER = ("prohibited", "unknown", "conditional", "allowed", "")
 """Classes of terms of use, the strictest first."""
+_LIBRARIES = ("torch", "transformers", "peft", "mlx-lm", "llama-cpp-python")
 _COMPARED_ROWS, _COMPARED_TOKENS = 8, 512
 """Training rows on which the merged model is compared with the trained one, and the longest that are taken."""
 
@@ -78,10 +81,12 @@ def run(context: StageContext) -> None:
         arm=arm,
         seed=contestant.seed,
         files=tuple(files),
-        thinks=bool(contestant.thinks),
+        thinks=contestant.thinks,
         terms=_terms(context, contestant),
         standings=tuple(standings),
-        measured=tuple(summary_of(*pair) for pair in zip_longest(measured.cards, measured.beside_base)),
+        measured=tuple(summary_of(card, beside, measured.loops.get(card.task))
+                       for card, beside in zip_longest(measured.cards, measured.beside_base)),
+        choice=measured.choice,
         not_measured=measured.not_measured,
         answers=measured.answers,
     ))
@@ -125,7 +130,8 @@ def _artifact(context: StageContext, contestant: Contestant, card: dict[str, Any
     """The export's folder, made unless it is there and whole."""
     section = context.recipe.export
     assert section is not None
-    spec = {"to": [m.model_dump(mode="json") for m in section.to], "name": context.recipe.name, "arm": contestant.name}
+    spec = {"to": [m.model_dump(mode="json") for m in section.to], "name": context.recipe.name, "arm": contestant.name,
+            "tolerance": section.tolerance}
     scored = read_output(context.run, EvaluateOutput).scorecard if context.recipe.evaluate else ""
     inputs = [_adapter(contestant), ModelFolder.open(context.student).digest(), scored]
     digest = context.workspace.artifact_digest("export", VERSION, spec, inputs)
@@ -150,7 +156,8 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
     name = f"{context.recipe.name}-{contestant.name}".replace("_", "-")
     measurer = FormsMeasurer(context, contestant, merged, name) if context.recipe.evaluate else None
     trained = _trained(context, contestant) if contestant.adapter else None
-    job = ExportJob(merged, staging, name, bool(contestant.thinks), card, measurer, trained,
+    card = {**card, "evaluated_tokens": measurer.longest_text} if measurer else card
+    job = ExportJob(merged, staging, name, contestant.thinks, card, measurer, trained,
                     None if output is None else output / "adapter")
     (staging / PARITY_FILE).unlink(missing_ok=True)
     written: list[Path] = []
@@ -209,10 +216,14 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
         "format": facts.format if facts else "",
         "rewrite": facts.rewrite if facts else "",
         "rows": facts.rows if facts else 0,
-        "thinks": bool(contestant.thinks),
+        "thinks": "as it is told" if contestant.thinks is None else contestant.thinks,
         "rests_on": _rests_on(context, contestant),
         "trained_tokens": contestant.adapter.result.trained_tokens if contestant.adapter else 0,
+        "seed": contestant.seed if contestant.adapter else "",
+        "dataset": contestant.dataset.dataset if contestant.dataset else "",
+        "student": ModelFolder.open(context.student).digest(),
         "localdistill": __version__,
+        "libraries": ", ".join(_libraries()),
         "licences": context.store.licences(context.run.ids("select")),
         "terms_of_use": dataclasses.asdict(_terms(context, contestant)),
         "num_ctx": context.recipe.student.max_tokens,
@@ -220,6 +231,13 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
     if context.recipe.evaluate:
         card["scorecard"] = [one.to_json() for one in cards]
     return card
+
+
+def _libraries() -> Iterator[str]:
+    """Those that had a part in it, with their versions."""
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            yield f"{name} {version(name)}"
 
 
 def _rests_on(context: StageContext, contestant: Contestant) -> str:

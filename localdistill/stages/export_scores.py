@@ -3,8 +3,9 @@ beside the answers of the model as it was trained. Files are measured here, neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,26 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.recipe import Member
 from localdistill.safety.files import sha256_file
-from localdistill.scorecard import ScoreCard, build_beside_card, build_forms_card, to_text
+from localdistill.scorecard import (
+    ContestantResult,
+    FileChoice,
+    ScoreCard,
+    build_beside_card,
+    build_files_card,
+    build_forms_card,
+    choose_file,
+    to_text,
+)
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, benches, measure
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of, serving_of
 from localdistill.stages.outputs import FormSummary, MeasuredForms, TaskSummary
+from localdistill.texts.loops import is_looping
+from localdistill.texts.repeats import tokens_of
 
 TRAINED, MERGED = "trained", "merged"
+_WHOLE = ("F16", "BF16")
+"""Files that others are quantized from."""
 _TEMPLATE_TOKENS = 64
 """Room for what a chat template writes around one message."""
 
@@ -39,6 +53,12 @@ class FormsMeasurer:
         """The same answers beside those of the untrained student; empty where that is what is exported."""
         self.answers: list[str] = []
         """Digests of the answers behind the cards."""
+        self.beside_source: list[ScoreCard] = []
+        """The files' answers beside those of the 16-bit one."""
+        self.loops: dict[str, dict[str, int]] = {}
+        """Task -> form -> replies that ended in a circle."""
+        self.choice: FileChoice | None = None
+        """Which file to take; None before anything was measured."""
         self.failures: list[str] = []
         """Task, form and reason of everything that could not be run."""
 
@@ -46,18 +66,36 @@ class FormsMeasurer:
         """One card per benchmark: the trained model, the merged weights, and each of `files`. A form that cannot be
         run is warned of and left out."""
         self.cards, self.beside, self.answers, self.failures = [], [], [], []
-        for bench in benches(self._context, warns=False):
+        self.beside_source, self.loops = [], {}
+        for bench in self._benches:
             card = self._card(bench, files)
             self.cards.append(card)
             self._context.emit(Noted(to_text(card)))
             for row in card.rows:
                 emit = self._as(row.name).tells(self._context.emit)
                 emit(Measured(f"score of {card.task}", row.score, contestant=row.name))
+        self._choose(files)
         return self.cards
+
+    def _choose(self, files: Sequence[Path]) -> None:
+        """Which file to take, said with what speaks against the others."""
+        assert self._context.recipe.export is not None
+        sizes = {self._form(file): file.stat().st_size for file in files}
+        self.choice = choose_file(self.beside_source, sizes, self._context.recipe.export.tolerance)
+        if self.choice is None:
+            return
+        for text in (self.choice.sentence, *self.choice.unclear):
+            self._context.emit(Noted(text))
+        for text in self.choice.worse:
+            self._context.emit(Warned(text))
+
+    def _form(self, file: Path) -> str:
+        return file.stem.removeprefix(f"{self._name}-")
 
     def measured(self) -> MeasuredForms:
         """Everything that was measured."""
-        return MeasuredForms(tuple(self.cards), tuple(self.beside), tuple(self.answers), tuple(self.failures))
+        return MeasuredForms(tuple(self.cards), tuple(self.beside), tuple(self.answers), tuple(self.failures),
+                             tuple(self.beside_source), self.loops, self.choice)
 
     def _card(self, bench: Bench, files: Sequence[Path]) -> ScoreCard:
         measured = answers_of(self._context, bench, self._contestant)
@@ -76,11 +114,17 @@ class FormsMeasurer:
             self.answers.append(measured.answers)
             forms.append(form.result(measured))
         task, of = bench.task, self._contestant
+        self.loops[task.name] = {form.name: sum(is_looping(tokens_of(item.output)) for item in form.items)
+                                 for form in forms}
         whole = f"arm '{of.label}'" if of.adapter else "the base"
         if of.adapter:
             base = BASE.result(answers_of(self._context, bench, BASE))
             self.beside.append(build_beside_card(forms, base, task.name, bench.judged_by, task.is_guard, whole,
                                                  bench.metrics))
+        compared = _files_with_source(forms)
+        if len(compared) > 1:
+            self.beside_source.append(build_files_card(compared, compared[0].name, task.name, bench.judged_by,
+                                                       task.is_guard, whole, bench.metrics))
         return build_forms_card(forms, TRAINED, task.name, bench.judged_by, task.is_guard, whole, bench.metrics)
 
     def _as(self, form: str) -> Contestant:
@@ -93,8 +137,17 @@ class FormsMeasurer:
     def _file_form(self, bench: Bench, file: Path) -> tuple[Contestant, Serving]:
         told: dict[str, Any] = {"use": "llama_cpp", "context_tokens": self._context_tokens(bench)}
         options = {"model": str(file), "context_tokens": told["context_tokens"]}
-        return self._as(file.stem.removeprefix(f"{self._name}-")), Serving(
+        return self._as(self._form(file)), Serving(
             Member(use="llama_cpp", options=options), told, [sha256_file(file)])
+
+    @cached_property
+    def _benches(self) -> list[Bench]:
+        return benches(self._context, warns=False)
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that the longest prompt of any benchmark and its reply may take."""
+        return max(map(self._context_tokens, self._benches), default=0)
 
     def _context_tokens(self, bench: Bench) -> int:
         """Tokens that the longest prompt and its reply may take, so that a reply ends at the same cap everywhere."""
@@ -105,14 +158,24 @@ class FormsMeasurer:
         return min(ModelFolder.open(self._merged).context_length, wanted)
 
 
-def summary_of(card: ScoreCard, beside: ScoreCard | None = None) -> TaskSummary:
+def _files_with_source(forms: Sequence[ContestantResult]) -> list[ContestantResult]:
+    """What the files were made from, and they: the 16-bit file, else the merged model, else the model as it was
+    trained."""
+    by_name = {form.name: form for form in forms}
+    source = next(by_name[name] for name in (*_WHOLE, MERGED, TRAINED) if name in by_name)
+    return [source, *(form for form in forms if form is not source and form.name not in (TRAINED, MERGED))]
+
+
+def summary_of(card: ScoreCard, beside: ScoreCard | None = None,
+               loops: Mapping[str, int] | None = None) -> TaskSummary:
     """What a program wants of a card: one entry per form, without texts of models; `beside` holds the same forms
-    against the untrained student."""
+    against the untrained student, `loops` how many replies of each ended in a circle."""
     against = {entry.first: entry for entry in card.comparisons}
     to_base = {entry.first: entry for entry in beside.comparisons} if beside else {}
     forms = []
     for row in card.rows:
-        form = FormSummary(row.name, row.score, row.interval)
+        form = FormSummary(row.name, row.score, row.interval, answer_tokens=row.mean_answer_tokens,
+                           loops=(loops or {}).get(row.name))
         if entry := against.get(row.name):
             form = replace(form, difference=entry.difference, difference_interval=entry.interval, won=entry.won,
                            lost=entry.lost, same_text=entry.same_text, p_value=entry.p_adjusted, verdict=entry.verdict)

@@ -13,7 +13,8 @@ from localdistill.core.records import Candidate, Example, Message, Prompt, Skip,
 from localdistill.recipe import Recipe
 from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.row_files import read_section
-from localdistill.stages.tokenizing import TraceTokenizer, format_of
+from localdistill.stages.tokenizing import TraceTokenizer, format_of, way_to_think
+from localdistill.templates import ChatTemplate
 
 MOST_LOOKED = 50
 """Rows of a file that are looked through for a conversation with tools."""
@@ -34,6 +35,16 @@ def first_rows(recipe: Recipe, base: Path, student: Path) -> Iterator[tuple[str,
                 if len(reasons) == len(rows):
                     why = reasons[0] if reasons else f"the format {part.format} makes none"
                     yield arm.name, f"{which} makes no row: {why}"
+
+
+def untold_arms(recipe: Recipe, base: Path, student: Path) -> Iterator[str]:
+    """Arms that are trained to think and not to, by a template that asks for both in the same way. Raises
+    ModelFileError for one that cannot be read or asks nothing."""
+    mixed = [arm.name for arm in recipe.arms
+             if way_to_think(format_of(part.member, base) for part in arm.parts) is None]
+    ask, template = [Message("user", "?")], ChatTemplate.from_folder(student) if mixed else None
+    if template is not None and template.prompt(ask, True) == template.prompt(ask, False):
+        yield from mixed
 
 
 def trains_on_reasoning(recipe: Recipe, trace_set: str, base: Path) -> bool:

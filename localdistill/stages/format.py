@@ -33,7 +33,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.stages.sets import ArmPart, arm_parts
-from localdistill.stages.tokenizing import TraceTokenizer
+from localdistill.stages.tokenizing import TraceTokenizer, way_to_think
 from localdistill.templates.marks import OURS
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ class ArmRows:
         return [skip for part in self.parts for skip in part.skips]
 
     @property
-    def thinks(self) -> bool:
-        """Whether any of its rows teaches the student to think: it is then asked to."""
-        return any(part.format.thinks for part in self.parts)
+    def thinks(self) -> bool | None:
+        """Whether its rows teach the student to think; None where some do and some do not."""
+        return way_to_think(part.format for part in self.parts)
 
 
 def run(context: StageContext) -> None:
@@ -208,7 +208,7 @@ class _ArmDataset:
             longest=lengths[-1],
             median_tokens=lengths[len(lengths) // 2],
             stop_token_id=self.rows[0].input_ids[-1],
-            tag_token_ids=_tag_ids(tokenizer) if self.arm.thinks else (),
+            tag_token_ids=() if self.arm.thinks is False else _tag_ids(tokenizer),
             left_out=_left_out(self.arm.skips),
             prompts=self.prompts,
             several=self.match.several,

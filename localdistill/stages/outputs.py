@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.records import FactScope
 from localdistill.core.stored import Stored
-from localdistill.scorecard import ScoreCard, Standing
+from localdistill.scorecard import FileChoice, ScoreCard, Standing
 from localdistill.scorecard.card import older_card
 from localdistill.trainers.report import TrainingResult
 from localdistill.workspace.run_folder import RunFolder
@@ -137,7 +137,9 @@ class DatasetFacts(Stored):
     arm: str
     format: str
     """Name and version."""
-    thinks: bool
+    thinks: bool | None
+    """Whether its rows teach to think before answering; None where some do and some do not: the student does as it is
+    told, and by itself as its chat template does."""
     rows: int
     trained_tokens: int
     tokens: int
@@ -286,6 +288,10 @@ class FormSummary:
     """To the untrained student; None where that was not measured."""
     base_interval: tuple[float, float] | None = None
     base_verdict: str = ""
+    answer_tokens: float | None = None
+    """Mean reply, reasoning included; None in runs of versions that did not record it, as below."""
+    loops: int | None = None
+    """Replies that ended in a circle."""
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,8 @@ class ExportOutput(StageOutput):
     arm: str = ""
     seed: int | None = None
     files: tuple[str, ...] = ()
-    thinks: bool = False
+    thinks: bool | None = False
+    """As `DatasetFacts.thinks`; None for the base too."""
     terms: TermsOfUse = TermsOfUse("", ())
     standings: tuple[Standing, ...] | None = None
     """Against the base, per task; None in runs of versions that did not record it."""
@@ -321,6 +328,8 @@ class ExportOutput(StageOutput):
     """Task, form and reason of everything that could not be run."""
     answers: tuple[str, ...] = ()
     """Digests of the answers behind `measured`."""
+    choice: FileChoice | None = None
+    """Which file to take; None where nothing was measured."""
     why_nothing: tuple[str, ...] = ()
     """Why nothing was exported, then how each arm stands."""
     commands: tuple[str, ...] = ()
@@ -342,6 +351,11 @@ class MeasuredForms(Stored):
     """The same answers against the untrained student; empty where that is what is exported."""
     answers: tuple[str, ...] = ()
     not_measured: tuple[str, ...] = ()
+    beside_source: tuple[ScoreCard, ...] = ()
+    """The files' answers against those of the 16-bit one, or of the merged model where there is no such file."""
+    loops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Task -> form -> replies that ended in a circle."""
+    choice: FileChoice | None = None
 
     @classmethod
     def from_older(cls, data: Any, version: int) -> Any:

@@ -3,7 +3,7 @@ whoever shows a trace as training text shows the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from localdistill.core.records import Candidate, Example, Prompt, Skip
@@ -20,6 +20,12 @@ def format_of(member: Member, base: Path) -> Format:
     """The format of a part of an arm, with its options."""
     made: Format = build_member(FORMATS, member, base)
     return made
+
+
+def way_to_think(formats: Iterable[Format]) -> bool | None:
+    """Whether rows of these formats teach to think; None where some do and some do not."""
+    ways = {one.thinks for one in formats}
+    return ways.pop() if len(ways) == 1 else None
 
 
 class TraceTokenizer:

@@ -14,14 +14,14 @@ import pyarrow.parquet as parquet
 import pytest
 
 from localdistill.core.errors import Cancelled, EngineError, LocalDistillError
-from localdistill.core.events import Cancel, Emit, Warned
+from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.records import Prompt, Reply, Request
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.exporters.base import ExportJob
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.recipe import Member
-from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card
+from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card, choose_file
 from localdistill.stages import export, export_scores
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, benches
 from localdistill.stages.context import StageContext
@@ -423,3 +423,25 @@ def test_the_context_holds_the_longest_question_and_its_answer(context: StageCon
     longer = dataclasses.replace(bench, prompts=[Prompt(bench.prompts[0].messages * 3)])
     assert isinstance(bench, Bench) and short < made._context_tokens(longer) <= 512
     assert export_scores.MERGED == "merged"
+
+
+def test_the_file_to_take_is_chosen_beside_the_sixteen_bit_one(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"r-base-{kind}.gguf" for kind in ("F16", "Q8_0")]
+    for file, size in zip(files, (40, 20), strict=True):
+        file.write_bytes(b"w" * size)
+    made, _ = measurer(context, tmp_path, monkeypatch, Student("The answer is 2. " * 60))
+    made(files)
+    kept = made.measured()
+    assert kept.choice is not None and (kept.choice.form, kept.choice.against) == ("F16", "F16"), "3 items tell nothing"
+    assert kept.choice.unclear and not kept.choice.worse
+    chosen = choose_file(kept.beside_source, {"F16": 40, "Q8_0": 20}, 1.0)
+    assert chosen is not None and chosen.form == "Q8_0"
+    assert [card.base for card in kept.beside_source] == ["F16"]
+    assert [entry.same_text for entry in kept.beside_source[0].comparisons] == [3]
+    assert kept.loops == {"jsonl": {"trained": 0, "merged": 0, "F16": 3, "Q8_0": 3}}
+    summary = export_scores.summary_of(kept.cards[0], None, kept.loops["jsonl"])
+    assert [form.loops for form in summary.forms] == [0, 0, 3, 3]
+    heard = [e.text for e in context.heard if isinstance(e, Noted)]  # type: ignore[attr-defined]
+    assert kept.choice.sentence in heard

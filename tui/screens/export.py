@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Cancel, Exported, FormScore, Standing, exports_of
+from localdistill import Cancel, Exported, ExportedFile, FormScore, Standing, exports_of
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
@@ -217,7 +217,7 @@ def _about(made: Exported) -> Content:
     mark, style = _STATES[made.state]
     parts = [shown(line(made.run), "bold"), shown(f"  {mark}", style)]
     if made.arm:
-        thinks = "thinks first" if made.thinks else "answers at once"
+        thinks = {True: "thinks first", False: "answers at once", None: "thinks as it is told"}[made.thinks]
         parts.append(shown(f"  arm {line(made.arm)}, {thinks}", "$foreground-muted"))
     if made.state in _WHY:
         parts.append(shown(f"\n\n{_WHY[made.state]}"))
@@ -233,10 +233,21 @@ def _files(made: Exported) -> Content:
     parts = [shown("\nfiles", "bold"), shown("  with their SHA-256", "$foreground-muted")]
     for file in made.files:
         parts += [shown(f"\n  {line(file.quant):<7}", "bold"), shown(f"{_size(file.size_bytes):>9}  "),
-                  shown(line(file.path.name)), shown(f"\n  {line(file.sha256)}", "$foreground-muted")]
+                  shown(line(file.path.name)), shown(_precision(file), "$foreground-muted"),
+                  shown(f"\n  {line(file.sha256)}", "$foreground-muted")]
+    if made.choice:
+        parts.append(shown(f"\n\n{line(made.choice.sentence, 400)}", "bold"))
+        parts += [shown(f"\n! {line(text, 400)}", "$warning") for text in made.choice.worse]
+        parts += [shown(f"\n  {line(text, 400)}", "$foreground-muted") for text in made.choice.unclear]
     parts += [shown("\n\nuse them", "bold"), shown(f"  in {made.folder}  (the folder is copied too)",
                                                     "$foreground-muted")]
     return joined(*parts)
+
+
+def _precision(file: ExportedFile) -> str:
+    """Bits for each weight and the divergence from the 16-bit file, where they are known."""
+    bits = "" if file.bits_per_weight is None else f"  {file.bits_per_weight:.2f} bits"
+    return bits if file.kl is None else f"{bits}, KL {file.kl:.2g}"
 
 
 def _terms(made: Exported) -> Content:

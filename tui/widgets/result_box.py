@@ -32,15 +32,16 @@ class ResultBox(Drawn):
             self.redraw()
 
     def drawn(self, width: int) -> Content:
-        """The sentence, the table as far as it fits, the next step."""
+        """The sentence, the table as far as it fits, or which file to take and the next step."""
         result = self._result
         if result is None:
             return Content("")
         mark, style = _MARKS[result.outcome]
         parts = [shown(f"{mark} ", f"bold {style}"), shown(line(result.sentence, 800), "bold")]
         if self._has_rows:
-            parts += _rows(result, width) if result.rows else []
-        elif result.next is not None:
+            return joined(*parts, *(_rows(result, width) if result.rows else ()))
+        parts += [shown(f"\n{line(text, 400)}", _MUTED) for text in result.files]
+        if result.next is not None:
             parts.append(shown(f"\nnext: {line(result.next.text, 400)}", _MUTED))
             if result.next.command:
                 parts.append(shown(f"\n      localdistill {line(result.next.command, 200)}", _MUTED))

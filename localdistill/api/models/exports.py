@@ -15,7 +15,7 @@ from localdistill.core.events import Cancel
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.gguf_files import is_model_file
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.scorecard import Standing, cautions
+from localdistill.scorecard import FileChoice, Standing, cautions
 from localdistill.stages.outputs import ExportOutput, is_due, read_output
 from localdistill.workspace.folder import Artifact, Workspace, check_file
 from localdistill.workspace.forgetting import made_of_forgotten
@@ -39,6 +39,12 @@ class ExportedFile:
     size_bytes: int
     sha256: str
     """64 hexadecimal digits, as written in the manifest."""
+    bits_per_weight: float | None = None
+    """None where an older version did not record it, as below."""
+    kl: float | None = None
+    """Mean KL divergence from the 16-bit file in nats; None of that one too."""
+    top1: float | None = None
+    """Share of positions whose first token is that of the 16-bit file."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,10 @@ class FormScore:
     base_difference: float | None = None
     """To the untrained student; None where that was not measured."""
     base_verdict: str = ""
+    answer_tokens: float | None = None
+    """Mean reply, reasoning included."""
+    loops: int | None = None
+    """Replies that ended in a circle."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,15 @@ class Exported:
     arm: str = ""
     digest: str = ""
     folder: Path | None = None
-    thinks: bool = False
+    thinks: bool | None = False
+    """None: as it is told."""
     files: tuple[ExportedFile, ...] = ()
     gate: tuple[GateItem, ...] = ()
     compute: str = ""
     """Precision of the model that the gate compared with."""
     scores: tuple[FormScore, ...] = ()
+    choice: FileChoice | None = None
+    """Which file to take, and why; None where nothing was measured."""
     not_measured: tuple[str, ...] = ()
     terms: str = ""
     """Strictest class of the teachers' terms of use; empty when none is known to apply."""
@@ -230,7 +243,7 @@ def _exported(workspace: Workspace, folder: RunFolder, look: Look) -> Exported:
         return Exported(folder.id, "nothing", why=made.why_nothing, commands=commands, arms=arms,
                         unknown=tuple(unknown))
     found = Exported(
-        folder.id, "gone", made.arm, made.export, thinks=made.thinks, scores=tuple(_scores(made)),
+        folder.id, "gone", made.arm, made.export, thinks=made.thinks, scores=tuple(_scores(made)), choice=made.choice,
         not_measured=made.not_measured, terms=made.terms.strictest, terms_of=made.terms.providers,
         licences=_licences(workspace, folder, unknown), standings=made.standings or (),
         cautions=(*_cautions(made, folder.id), *_forgotten(workspace, made.export)), arms=arms, unknown=tuple(unknown))
@@ -246,9 +259,9 @@ def _without_doubtful_scores(workspace: Workspace, found: Exported, artifact: Ar
     if look is None:
         return found
     if found.state == "damaged":
-        return replace(found, scores=(), standings=())
+        return replace(found, scores=(), standings=(), choice=None)
     why = next(workspace.damaged_sources(artifact, look, answers), "")
-    return replace(found, scores=(), standings=(), unknown=(
+    return replace(found, scores=(), standings=(), choice=None, unknown=(
         *found.unknown, f"its scores are not shown: {why}, and they were measured on that; "
                         f"localdistill resume {found.run} makes it again")) if why else found
 
@@ -258,15 +271,15 @@ def _looked_at(found: Exported, artifact: Artifact, look: Look) -> Exported:
     damage = artifact.damage(look) if look else "" if artifact.is_whole() else artifact.damage()
     if damage:
         return replace(found, state="damaged", folder=artifact.path, why=(damage,))
-    files = tuple(_files(artifact))
+    report = _report(artifact.path)
+    files = tuple(_files(artifact, report))
     if not files:
         return Exported(found.run, "nothing", why=("its exporters wrote no model file",), arms=found.arms)
-    report = _report(artifact.path)
     unknown = [f"{PARITY_FILE} cannot be read"] if report is None else []
     unknown += [f"{name} lies in the folder and is no part of the export" for name in artifact.strangers()]
     return replace(found, state="whole" if look else "unchecked", folder=artifact.path, files=files,
                    gate=_gate(report), compute=report.compute if report else "", unknown=(*found.unknown, *unknown),
-                   commands=tuple(_commands(artifact, files)))
+                   commands=tuple(_commands(artifact, files, found.choice)))
 
 
 def _artifact(workspace: Workspace, digest: str) -> Artifact | None:
@@ -300,13 +313,15 @@ def _forgotten(workspace: Workspace, digest: str) -> tuple[str, ...]:
     return (f"it was trained or measured on what was forgotten here on {day}",) if day else ()
 
 
-def _files(artifact: Artifact) -> Iterator[ExportedFile]:
+def _files(artifact: Artifact, report: ParityReport | None) -> Iterator[ExportedFile]:
     """The model files, largest first."""
     names = [name for name in artifact.manifest["files"] if name.endswith(_SUFFIX)]
     sizes = {name: int(artifact.manifest["files"][name]["size_bytes"]) for name in names}
     for name in sorted(names, key=lambda name: -sizes[name]):
         sha256 = str(artifact.manifest["files"][name]["sha256"]).removeprefix("sha256:")
-        yield ExportedFile(artifact.path / name, name.removesuffix(_SUFFIX).rpartition("-")[2], sizes[name], sha256)
+        figures = next((one for one in report.files if one.name == name), None) if report else None
+        yield ExportedFile(artifact.path / name, name.removesuffix(_SUFFIX).rpartition("-")[2], sizes[name], sha256,
+                           *((figures.bits_per_weight, figures.kl, figures.top1) if figures else ()))
 
 
 def _gate(report: ParityReport | None) -> tuple[GateItem, ...]:
@@ -326,7 +341,8 @@ def _scores(made: ExportOutput) -> Iterator[FormScore]:
     for task in made.measured:
         for form in task.forms:
             yield FormScore(task.task, form.form, form.score, form.interval, form.difference, form.same_text,
-                            task.items, form.verdict, form.base_difference, form.base_verdict)
+                            task.items, form.verdict, form.base_difference, form.base_verdict, form.answer_tokens,
+                            form.loops)
 
 
 def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:
@@ -340,12 +356,14 @@ def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tu
         return ()
 
 
-def _commands(artifact: Artifact, files: Sequence[ExportedFile]) -> Iterator[tuple[str, str]]:
-    """One command per use, with the file that is the best trade: Q8_0 where there is one."""
+def _commands(artifact: Artifact, files: Sequence[ExportedFile],
+              choice: FileChoice | None) -> Iterator[tuple[str, str]]:
+    """One command per use, with the file that is recommended; where none is, Q8_0 if there is one."""
     models = [file for file in files if is_model_file(file.path.name)]
     if not models:
         return
-    best = min(models, key=lambda file: (file.quant != "Q8_0", file.size_bytes))
+    wanted = choice.form if choice and choice.form else "Q8_0"
+    best = min(models, key=lambda file: (file.quant != wanted, file.quant != "Q8_0", file.size_bytes))
     name = shlex.quote(best.path.name)
     yield "talk", f"localdistill chat {name}"
     if _MODELFILE in artifact.manifest["files"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from localdistill.api.runs.budgets import budget_of
@@ -40,11 +41,11 @@ def cards_of(workspace: Workspace, folder: RunFolder) -> tuple[ScoreCard, ...]:
 
 def result_of(folder: RunFolder, cards: Sequence[ScoreCard]) -> Result:
     """What the cards of a run amount to, beside what the run cost."""
-    budget = budget_of(folder)
-    return result_of_cards(
-        cards, _training_s(folder), folder.id,
-        _recipe(folder),
-        _exported(folder), None if budget.problem else budget.spent_usd)
+    budget, made = budget_of(folder), _exported(folder)
+    found = result_of_cards(cards, _training_s(folder), folder.id, _recipe(folder), len(made.files) if made else 0,
+                            None if budget.problem else budget.spent_usd)
+    choice = made.choice if made else None
+    return replace(found, files=(choice.sentence, *choice.worse)) if choice else found
 
 
 def _recipe(folder: RunFolder) -> str:
@@ -64,9 +65,9 @@ def _training_s(folder: RunFolder) -> dict[str, float]:
     return {arm: fmean(one.result.elapsed_s for one in found) for arm, found in adapters.items() if found}
 
 
-def _exported(folder: RunFolder) -> int:
-    """How many files the run wrote."""
+def _exported(folder: RunFolder) -> ExportOutput | None:
+    """What the run exported; None where it did not."""
     try:
-        return len(read_output(folder, ExportOutput).files)
+        return read_output(folder, ExportOutput)
     except LocalDistillError:
-        return 0
+        return None

@@ -20,7 +20,8 @@ class DatasetShape:
     arm: str
     format: str
     """Name and version."""
-    thinks: bool
+    thinks: bool | None
+    """None where some rows teach to think and some do not."""
     rewrite: str
     digest: str
     limit: int

@@ -33,7 +33,8 @@ def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
                measured: Sequence[ScoreCard] = ()) -> str:
     """The text of README.md: front matter, facts, scores, what the files themselves scored, files, how to run."""
     lines = ["---", *_front_matter(job), "---", "", f"# {job.name}", ""]
-    thinking = f"It thinks inside `{OURS.opening}` tags before it answers." if job.thinks else "It answers directly."
+    thinking = {True: f"It thinks inside `{OURS.opening}` tags before it answers.", False: "It answers directly.",
+                None: "It thinks or answers directly as its chat template is told."}[job.thinks]
     lines += ["A student distilled from the reasoning of a larger model with localdistill. " + thinking, ""]
     rows = [(key, value) for key, value in _flat(job.card) if value not in ("", None)]
     if rows:

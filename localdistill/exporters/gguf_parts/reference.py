@@ -96,14 +96,15 @@ class Reference:
         """Token ids of a rendered prompt, as in training."""
         return self._tokenizer.encode_prompt(text)
 
-    def render(self, *turns: str) -> str:
-        """`turns`, of a user and an assistant by turns, ready for generation, as in training."""
-        return self._template.prompt(_talk(turns), self._thinks)
+    def render(self, *turns: str, thinks: bool | None = None) -> str:
+        """`turns`, of a user and an assistant by turns, ready for generation, as in training; told to think or not
+        where `thinks` says so."""
+        return self._template.prompt(_talk(turns), self._thinks if thinks is None else thinks)
 
-    def render_stored(self, source: str, bos: str, eos: str, *turns: str) -> str:
-        """The same with the template text `source`, as a program renders it that knows no switches and takes `bos` and
-        `eos` from the file."""
-        return ChatTemplate(source, bos, eos, origin="the template in the GGUF").prompt(_talk(turns))
+    def render_stored(self, source: str, bos: str, eos: str, *turns: str, thinks: bool | None = None) -> str:
+        """The same with the template text `source`, as a program renders it that sets no switch but `thinks`, and takes
+        `bos` and `eos` from the file."""
+        return ChatTemplate(source, bos, eos, origin="the template in the GGUF").prompt(_talk(turns), thinks)
 
     def token_text(self, token: int) -> str:
         """The token as it is written in the vocabulary."""

@@ -22,6 +22,7 @@ from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.tokenizer_claims import read_tokenizer
 from localdistill.safety.bounded_json import read_table
 from localdistill.templates import ChatTemplate
+from localdistill.templates.marks import MARKS, OURS, marks_in
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
@@ -72,10 +73,13 @@ def serving_template(folder: ModelFolder, thinks: bool | None) -> str:
 
     A program that serves the file does not know whether the student was trained to think, and some switch thinking on
     by themselves. `thinks` None leaves the switch alone. A BOS or EOS that the template names and the folder does not
-    have is fixed as nothing: llama.cpp would write some token in its place.
+    have is fixed as nothing: llama.cpp would write some token in its place. Ollama takes a model for one that thinks by
+    the marks in its template: where it has none, a remark holds those of a student that thinks.
     """
     template = ChatTemplate.from_folder(folder.path)
     source = template.source
+    if thinks and not source.startswith("\n") and not {mark.opening for mark in MARKS} & set(marks_in(source)):
+        source = f"{{# {OURS.opening}{OURS.closing} #}}{source}"
     for name, text in (("bos_token", template.bos), ("eos_token", template.eos)):
         if not text and name in template.source:
             source = f'{{%- set {name} = "" -%}}{source}'

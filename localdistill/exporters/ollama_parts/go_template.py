@@ -47,15 +47,18 @@ class GoTemplate:
         return self.forms[thinks].render(messages)
 
 
-def go_template(template: ChatTemplate, thinks: bool | None, lead: str) -> GoTemplate | None:
+def go_template(template: ChatTemplate, thinks: bool | None, lead: str, is_trained: bool = True) -> GoTemplate | None:
     """The template of a student that `thinks` (None: as it is told) for Ollama; None where no form was proved.
 
-    `lead`: what the file lets be put before every prompt (a BOS, or nothing), so that the template must not."""
+    `lead`: what the file lets be put before every prompt (a BOS, or nothing), so that the template must not.
+    `is_trained`: it was trained to think where it `thinks`, so that it does even where its template says nothing of
+    that."""
     ways = {way: find_form(_renderer(template, way if thinks is None else thinks, lead)) for way in (True, False)}
     forms = {way: form for way, form in ways.items() if form is not None}
     if len(forms) < len(ways) or not _alike(*forms.values()):
         return None
-    text = "\n".join(_Writer(forms, _marks(template) if thinks is not False else None).lines())
+    may_think = thinks is not False and (is_trained or bool(hits(template.source)))
+    text = "\n".join(_Writer(forms, _marks(template) if may_think else None).lines())
     return None if '"""' in text else GoTemplate(text, forms)
 
 

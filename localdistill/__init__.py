@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from localdistill.api.models.exports import (  # fmt: skip
         ChatFile, Exported, ExportedFile, FormScore, GateItem, chat_files, exports_of, model_to_chat,
     )
+    from localdistill.api.models.lm_studio import copy_to_lm_studio
     from localdistill.api.models.likelihood import score_continuations, scorer_of
     from localdistill.api.models.students import (  # fmt: skip
         StudentKind, StudentReport, StudentStep, examine_student, student_kinds,

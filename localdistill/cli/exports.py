@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from localdistill import size_text
+from localdistill import UsageError, size_text
 from localdistill.cli import output
 from localdistill.cli.arguments import JsonOption, WorkspaceOption, workspace_of
 
@@ -20,12 +21,23 @@ def register(app: typer.Typer) -> None:
 
 def exports(
     run: Annotated[str, typer.Argument(help="A run's id; `last` is the newest. Without it: all runs.")] = "",
+    lm_studio: Annotated[bool, typer.Option("--lm-studio", help="Copy the recommended file to where LM Studio finds "
+                                            "it.")] = False,
+    quant: Annotated[str, typer.Option(help="With --lm-studio: another file, for example Q8_0.")] = "",
+    into: Annotated[Path | None, typer.Option(help="With --lm-studio: its folder of models, where it is not the "
+                                                 "usual one.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what runs exported."""
-    from localdistill import exports_of
+    """Show what runs exported, or copy it to LM Studio."""
+    from localdistill import copy_to_lm_studio, exports_of
 
+    if lm_studio:
+        output.data(str(copy_to_lm_studio(workspace_of(workspace), run or "last", quant, into)))
+        output.talk("LM Studio lists it under My Models, as localdistill")
+        return
+    if quant or into:
+        raise UsageError("--quant and --into belong to --lm-studio", "localdistill exports RUN --lm-studio")
     found = exports_of(workspace_of(workspace), run)
     if as_json:
         output.data_json([dataclasses.asdict(made) | {"gate_passed": made.gate_passed} for made in found])

@@ -5,6 +5,7 @@ from localdistill.core.registry import Family
 
 EXPORTERS = Family("exporter", __name__, {
     "adapter_gguf": "AdapterGgufExporter",
+    "folder": "FolderExporter",
     "gguf": "GgufExporter",
     "ollama": "OllamaExporter",
 })

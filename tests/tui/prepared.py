@@ -34,7 +34,7 @@ from localdistill.core.events import (
     Warned,
     stamped,
 )
-from localdistill.exporters.parity_report import ParityItem, ParityReport
+from localdistill.exporters.parity_report import FileFigures, ParityItem, ParityReport
 from localdistill.runs.supervisor import Recorder
 from localdistill.scorecard import (
     ContestantResult,
@@ -42,8 +42,10 @@ from localdistill.scorecard import (
     ScoreCard,
     ScoreCards,
     build_beside_card,
+    build_files_card,
     build_forms_card,
     build_score_card,
+    choose_file,
     standings_of,
 )
 from localdistill.scorecard.card import items_to_text
@@ -233,9 +235,9 @@ def _evaluate(workspace: Workspace, run: RunFolder) -> tuple[str, list[Task]]:
     return digest, tasks
 
 
-def _forms(tasks: Sequence[Task]) -> tuple[list[ScoreCard], list[ScoreCard]]:
-    """Against the trained model, and against the base."""
-    cards, beside = [], []
+def _forms(tasks: Sequence[Task]) -> tuple[list[ScoreCard], list[ScoreCard], list[ScoreCard]]:
+    """Against the trained model, against the base, and files against the 16-bit one."""
+    cards, beside, files = [], [], []
     for task in tasks:
         share = 0.88 if task.is_guard else 0.62
         forms = [ContestantResult(form, 0, "full_trace", True, 0, "",
@@ -244,7 +246,8 @@ def _forms(tasks: Sequence[Task]) -> tuple[list[ScoreCard], list[ScoreCard]]:
         what = (task.name, task.grader, task.is_guard, "arm 'full_trace'")
         cards.append(build_forms_card(forms, "trained", *what))
         beside.append(build_beside_card(forms, _base(task), *what))
-    return cards, beside
+        files.append(build_files_card(forms[2:], "F16", *what))
+    return cards, beside, files
 
 
 GATE = (("token_ids", 0, 0, "1000 strings, all equal"),
@@ -276,17 +279,21 @@ def parity(failed: str = "") -> ParityReport:
 
 def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
     """What the export stage leaves, with model files that hold zeros. Its digest."""
-    cards, beside = _forms(tasks)
-    files = {f"garden-full-trace-{quant}.gguf": bytes(size) for quant, size in
-             (("F16", 5_946_816), ("Q8_0", 3_184_000), ("Q4_K_M", 1_878_912))}
+    cards, beside, beside_source = _forms(tasks)
+    sizes = {"F16": 5_946_816, "Q8_0": 3_184_000, "Q4_K_M": 1_878_912}
+    files = {f"garden-full-trace-{quant}.gguf": bytes(size) for quant, size in sizes.items()}
+    figures = tuple(FileFigures(f"garden-full-trace-{quant}.gguf", *rest) for quant, *rest in (
+        ("F16", 16.5, None, None), ("Q8_0", 8.83, 0.00012, 0.993), ("Q4_K_M", 5.21, 0.031, 0.951)))
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     digest = _artifact(workspace, "export", "full_trace", {
         **files, "SHA256SUMS": sums.encode(), "README.md": b"# garden\n",
-        "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n", "parity.json": parity().to_bytes(),
+        "Modelfile": b"FROM ./garden-full-trace-Q4_K_M.gguf\n",
+        "parity.json": replace(parity(), files=figures).to_bytes(),
         "measured.json": MeasuredForms(tuple(cards), tuple(beside)).to_bytes()})
     write_output(run, ExportOutput(
         digest, "full_trace", 0, tuple(sorted(files)), True, TermsOfUse("conditional", ("gardener (conditional)",)),
-        standings_of(_contest(tasks), "full_trace"), tuple(summary_of(*pair) for pair in zip(cards, beside))))
+        standings_of(_contest(tasks), "full_trace"),
+        tuple(summary_of(*pair) for pair in zip(cards, beside)), choice=choose_file(beside_source, sizes, 0.05)))
     return digest
 
 

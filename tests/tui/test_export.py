@@ -62,8 +62,13 @@ def test_an_export_is_told_whole(exported: Path) -> None:
     assert len(made.gate) == 10 and {item.name for item in made.gate} >= {"token_ids", "kl", "greedy"}
     assert {score.form for score in made.scores} == {"trained", "merged", "F16", "Q8_0", "Q4_K_M"}
     assert made.terms == "conditional" and made.unknown == ()
+    assert [(file.quant, file.bits_per_weight, file.kl) for file in made.files] == [
+        ("F16", 16.5, None), ("Q8_0", 8.83, 0.00012), ("Q4_K_M", 5.21, 0.031)]
+    assert made.choice is not None and made.choice.against == "F16"
     commands = dict(made.commands)
     assert commands["talk"] == "localdistill chat garden-full-trace-Q8_0.gguf"
+    assert commands["LM Studio"] == "lms import --copy garden-full-trace-Q8_0.gguf"
+    assert commands["terminal"] == "llama-cli -m garden-full-trace-Q8_0.gguf --jinja -cnv"
     assert commands["Ollama"] == "ollama create garden-full-trace -f Modelfile"
     assert made.anywhere("x").startswith("cd ") and str(made.folder) in made.anywhere("x")
 

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Cancel, Exported, ExportedFile, FormScore, Standing, exports_of
+from localdistill import Cancel, Exported, ExportedFile, FormScore, Standing, copy_to_lm_studio, exports_of
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
@@ -56,6 +56,8 @@ class ExportPage(Page):
         Command("export.arm", "arm: export one all the same", "resume", "screen.pick_arm", "a",
                 "Resumes the run of this export, which exports the arm that you name, whatever the score card says.",
                 word="arm"),
+        Command("export.studio", "LM Studio: copy there", "exports --lm-studio", "screen.copy_to_studio", "l",
+                "Copies the recommended file to where LM Studio finds it.", in_footer=False),
         Command("export.refresh", "look again: exports", "exports", "screen.refresh_exports", "ctrl+r",
                 in_footer=False),
     )
@@ -186,6 +188,17 @@ class ExportPage(Page):
         focused = self.focused if isinstance(self.focused, CopyLine) else next(iter(self.query(CopyLine)), None)
         if focused is not None:
             focused.action_copy()
+
+    def action_copy_to_studio(self) -> None:
+        """Copy the recommended file to where LM Studio finds it."""
+        made = self._made
+        if made is None or not made.for_chat:
+            self.notify("there is no file to copy yet", markup=False)
+            return
+        run, workspace, jobs = made.run, self.ui.workspace, self.ui.jobs
+        self.notify("copying to LM Studio ...", markup=False)
+        jobs.do(lambda: copy_to_lm_studio(workspace, run, cancel=Cancel(jobs.asked_to_stop)),
+                lambda place: self.notify(f"copied: {place}", markup=False), group="export-copy")
 
     def action_pick_arm(self) -> None:
         """Ask which arm the run of this export is to export."""

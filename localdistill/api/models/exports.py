@@ -26,7 +26,7 @@ ExportState = Literal["whole", "unchecked", "damaged", "gone", "refused", "nothi
 Look = Callable[[], None] | None
 """Called again and again while files are compared with their checksums; None compares nothing."""
 _SUFFIX = ".gguf"
-_MODELFILE, _SUMS = "Modelfile", "SHA256SUMS"
+_MODELFILE, _SUMS, _CONFIG = "Modelfile", "SHA256SUMS", "/config.json"
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _looked_at(found: Exported, artifact: Artifact, look: Look) -> Exported:
         return replace(found, state="damaged", folder=artifact.path, why=(damage,))
     report = _report(artifact.path)
     files = tuple(_files(artifact, report))
-    if not files:
+    if not files and not _folders(artifact):
         return Exported(found.run, "nothing", why=("its exporters wrote no model file",), arms=found.arms)
     unknown = [f"{PARITY_FILE} cannot be read"] if report is None else []
     unknown += [f"{name} lies in the folder and is no part of the export" for name in artifact.strangers()]
@@ -324,6 +324,11 @@ def _files(artifact: Artifact, report: ParityReport | None) -> Iterator[Exported
                            *((figures.bits_per_weight, figures.kl, figures.top1) if figures else ()))
 
 
+def _folders(artifact: Artifact) -> list[str]:
+    """Folders of models in the layout of the hub."""
+    return sorted(name.removesuffix(_CONFIG) for name in artifact.manifest["files"] if name.endswith(_CONFIG))
+
+
 def _gate(report: ParityReport | None) -> tuple[GateItem, ...]:
     return tuple(GateItem(item.name, item.passed, item.figure, item.threshold, item.detail)
                  for item in (report.items if report else ()))
@@ -359,6 +364,8 @@ def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tu
 def _commands(artifact: Artifact, files: Sequence[ExportedFile],
               choice: FileChoice | None) -> Iterator[tuple[str, str]]:
     """One command per use, with the file that is recommended; where none is, Q8_0 if there is one."""
+    for name in _folders(artifact):
+        yield "folder", f"localdistill chat {shlex.quote(name)}"
     models = [file for file in files if is_model_file(file.path.name)]
     if not models:
         return
@@ -370,6 +377,11 @@ def _commands(artifact: Artifact, files: Sequence[ExportedFile],
         model = shlex.quote(best.path.name.removesuffix(f"-{best.quant}{_SUFFIX}").lower())
         yield "Ollama", f"ollama create {model} -f Modelfile"
     yield "serve", f"llama-server -m {name} --jinja"
+    yield "terminal", f"llama-cli -m {name} --jinja -cnv"
+    for file in files:
+        if not is_model_file(file.path.name):
+            yield "adapter", f"llama-server -m BASE.gguf --lora {shlex.quote(file.path.name)} --jinja"
+    yield "LM Studio", f"lms import --copy {name}"
     if _SUMS in artifact.manifest["files"]:
         yield "check", f"sha256sum -c {_SUMS}"
 

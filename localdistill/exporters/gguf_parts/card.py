@@ -30,9 +30,10 @@ def licences_of(card: Mapping[str, Any]) -> list[str]:
 
 
 def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
-               measured: Sequence[ScoreCard] = ()) -> str:
-    """The text of README.md: front matter, facts, scores, what the files themselves scored, files, how to run."""
-    lines = ["---", *_front_matter(job), "---", "", f"# {job.name}", ""]
+               measured: Sequence[ScoreCard] = (), library: str = "gguf") -> str:
+    """The text of README.md: front matter, facts, scores, what the files themselves scored, files, how to run them with
+    the `library` that reads them."""
+    lines = ["---", *_front_matter(job, library), "---", "", f"# {job.name}", ""]
     thinking = {True: f"It thinks inside `{OURS.opening}` tags before it answers.", False: "It answers directly.",
                 None: "It thinks or answers directly as its chat template is told."}[job.thinks]
     lines += ["A student distilled from the reasoning of a larger model with localdistill. " + thinking, ""]
@@ -42,12 +43,15 @@ def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
         lines += [*(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows), ""]
     lines += _scores(job.card.get("scorecard"))
     lines += _measured(measured)
-    lines += ["## Checked", "", "The 16-bit file was compared with the merged model before anything was written; "
-              "quantized files are smaller and may answer differently.", ""]
-    lines += [f"- {item['name']}: {_cell(item['detail'])}" for item in parity.get("items", [])]
-    lines += ["", "## Files and commands", ""]
+    choice = job.measure.choice if job.measure and measured else None
+    lines += [*(f"- {_cell(text)}" for text in (choice.sentence, *choice.worse, *choice.unclear)), ""] if choice else []
+    if parity.get("items"):
+        lines += ["## Checked", "", "The 16-bit file was compared with the merged model before anything was written; "
+                  "quantized files are smaller and may answer differently.", ""]
+        lines += [*(f"- {item['name']}: {_cell(item['detail'])}" for item in parity["items"]), ""]
+    lines += ["## Files and commands", ""]
     lines += [f"- `{file.name}` ({file.stat().st_size / 1e6:.1f} MB)" for file in files]
-    lines += ["", "```", *_commands(job, files), "```", ""]
+    lines += ["", "```", *(_commands(job, files) if library == "gguf" else _loading(job)), "```", ""]
     return "\n".join(lines)
 
 
@@ -60,10 +64,10 @@ def checksums(files: Sequence[Path]) -> str:
     return "".join(lines)
 
 
-def _front_matter(job: ExportJob) -> list[str]:
+def _front_matter(job: ExportJob, library: str) -> list[str]:
     licences = licences_of(job.card)
     base = str(job.card.get("base_model", ""))
-    lines = ["library_name: gguf", "pipeline_tag: text-generation", "tags:", "- gguf", "- localdistill",
+    lines = [f"library_name: {library}", "pipeline_tag: text-generation", "tags:", f"- {library}", "- localdistill",
              "- distillation"]
     if in_hub(base):
         lines.insert(0, f"base_model: {_yaml(scrub(HubName.of(base).repository))}")
@@ -133,12 +137,17 @@ def _measured(cards: Sequence[ScoreCard]) -> list[str]:
             "| --- | --- | --- | --- | --- | --- | --- |", *lines, ""]
 
 
+def _loading(job: ExportJob) -> list[str]:
+    return ["sha256sum -c SHA256SUMS", f"localdistill chat {job.name}-hf   # in the folder above", "vllm serve ."]
+
+
 def _commands(job: ExportJob, files: Sequence[Path]) -> list[str]:
     smallest = min(files, key=lambda file: file.stat().st_size).name
     return [
         "sha256sum -c SHA256SUMS",
         f"localdistill chat {smallest}",
-        f"llama-cli -m {smallest} -cnv",
+        f"llama-cli -m {smallest} --jinja -cnv",
+        f"llama-server -m {smallest} --jinja",
         f"ollama create {job.name.lower()} -f Modelfile   # when the export holds a Modelfile",
         f"lms import --copy {smallest}",
     ]

@@ -47,6 +47,8 @@ class Conversation:
     def __init__(self, model: Path | ChatTarget, label: str) -> None:
         """model: a GGUF file, or whom `chat_target` found."""
         self.model, self.label = model, label
+        self.told: bool | None = None
+        """Whether it is told to think; None: it does as it was trained, or as its template says."""
         self.exchanges: tuple[ChatExchange, ...] = ()
         self._memory: list[Message] = []
         self._model: _Model | None = None
@@ -116,6 +118,7 @@ class Conversation:
         try:
             with model.session() as session:
                 session.messages = list(self._memory)
+                session.thinks = model.thinks if self.told is None else self.told
                 exchange = self._stream(session, show(replace(exchange, state="writing")), show)
                 if self.exchanges[mine:]:
                     self._memory = session.messages
@@ -159,6 +162,8 @@ class _Model:
         self._stack = ExitStack()
         self._session: ChatSession | None = None
         self._is_used = self._stopped = self._ended = False
+        self.thinks: bool | None = None
+        """What the session does by itself."""
 
     @property
     def is_loaded(self) -> bool:
@@ -175,6 +180,7 @@ class _Model:
             if self._session is None:
                 cancel = Cancel(lambda: self._ended or (self._stopped and self._session is None))
                 self._session = self._stack.enter_context(open_chat(self._of, cancel=cancel))
+                self.thinks = self._session.thinks
             yield self._session
         finally:
             with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,10 @@ def chat(
     ] = "",
     question: Annotated[str, typer.Option("--ask", help="Ask one question, print the answer and leave.")] = "",
     thinking: Annotated[bool, typer.Option("--thinking", help="Show thinking instead of folding it.")] = False,
+    think: Annotated[
+        bool | None, typer.Option("--think/--no-think", help="Tell it to think first, or not to; by itself it does as "
+                                  "it was trained, or as its chat template says.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Upper limit of new tokens in one answer.")] = 1024,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     context_tokens: Annotated[
@@ -67,6 +72,8 @@ def chat(
         return chat_target(place, name, student, engine, context_tokens, chat_template)
 
     targets = [found(name) for name in (model, beside) if name]
+    if think is not None:
+        targets = [replace(target, thinks=think) for target in targets]
     for target in targets:
         if target.asks:
             output.talk(f"note: every question goes to {', '.join(filter(None, target.asks)) or 'a server'}, which may "

@@ -34,9 +34,9 @@ class FolderExporter:
     def samples(cls) -> Sequence[ExporterSample]:
         """Students and the files that must come of them."""
         return (
-            ExporterSample(made={"NAME-hf/README.md": "library_name: transformers", "NAME-hf/config.json": "hidden_size",
-                                 "NAME-hf/SHA256SUMS": "model.safetensors",
-                                 f"NAME-hf/{_TEMPLATE}": "set enable_thinking = false"}),
+            ExporterSample(made={
+                "NAME-hf/README.md": "library_name: transformers", "NAME-hf/config.json": "hidden_size",
+                "NAME-hf/SHA256SUMS": "model.safetensors", f"NAME-hf/{_TEMPLATE}": "set enable_thinking = false"}),
         )
 
     def __init__(self, options: Options) -> None:

@@ -27,6 +27,7 @@ from tui.widgets.copy_line import copyable
 
 WIDE = 100
 """Columns from which two conversations stand side by side."""
+_TOLD = {None: "", True: " told to think ", False: " told not to think "}
 _SIDES = ("a", "b")
 _TYPED = "or a file, RUN:ARM, RUN:base, a folder of a student or adapter, shipped:NAME, hf://organisation/name"
 _NOTE = ("What a run trained is asked as it was measured: pantry-1:full_trace; what it was made of is pantry-1:base. "
@@ -52,6 +53,9 @@ class ChatPage(Page):
         Command("chat.stop", "stop: answer", "chat", "screen.stop_or_leave", "escape",
                 "Ends the answer that is being written and keeps what is there; else leaves the line."),
         Command("chat.thinking", "think: shown or folded", "chat", "screen.fold", "ctrl+t", "Shows or folds thinking."),
+        Command("chat.told", "tell: to think or not", "chat --think", "screen.tell", "ctrl+g",
+                "Tells the model to think from the next question on, then not to, then leaves it to itself.",
+                in_footer=False),
         Command("chat.copy", "copy: answer", "chat", "screen.copy_answer", "ctrl+y", "Copies the newest answer."),
         Command("chat.choose", "file: choose", "chat", "screen.choose_file", "ctrl+o",
                 "Talks to another model; a new conversation."),
@@ -186,6 +190,7 @@ class ChatPage(Page):
             idle = "" if conversation.is_loaded else "not loaded"
             doing = conversation.exchanges[-1].state if conversation.is_busy else idle
             parts.append(shown(f" {doing} ", "$success" if conversation.is_busy else "$foreground-muted"))
+            parts.append(shown(_TOLD[conversation.told], "$foreground-muted"))
         return joined(*parts)
 
     def _nothing(self, number: int) -> Content:
@@ -250,6 +255,13 @@ class ChatPage(Page):
         """Show thinking or fold it."""
         self._unfolded = not self._unfolded
         self._draw()
+
+    def action_tell(self) -> None:
+        """Tell the chosen side to think, not to, or neither."""
+        if self._conversations:
+            conversation = self._conversations[self._side]
+            conversation.told = {None: True, True: False, False: None}[conversation.told]
+            self._draw()
 
     def action_copy_answer(self) -> None:
         """Copy the newest answer of the chosen side, made safe for a terminal it may be pasted into."""

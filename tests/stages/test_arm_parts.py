@@ -97,7 +97,8 @@ def test_signed_rows_go_with_an_objective_of_single_rows(tmp_path: Path) -> None
     assert Counter(row["sign"] for row in rows_of(context, "answers")) == {1: 4, -1: 4}
 
 
-def in_parts(monkeypatch: pytest.MonkeyPatch, context: StageContext, *parts: tuple[str, str, float | None]) -> None:
+def in_parts(monkeypatch: pytest.MonkeyPatch, context: StageContext, *parts: tuple[str, str, float | None],
+             formats: tuple[str, ...] = ("answer_only", "answer_only")) -> None:
     """Let the arm `answers` have these parts: name, teacher, share. The arm `original` stays as it is."""
     ids = tuple(context.run.ids("select"))
 
@@ -105,7 +106,8 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, context: StageContext, *parts: tup
         if section.name != "answers":
             return (ArmPart(section.name, ids, Member(use="original")),)
         own = {teacher: tuple(one for one in ids if one.startswith(teacher)) for _, teacher, _ in parts}
-        return tuple(ArmPart(name, own[teacher], Member(use="answer_only"), share) for name, teacher, share in parts)
+        return tuple(ArmPart(name, own[teacher], Member(use=form), share)
+                     for (name, teacher, share), form in zip(parts, formats, strict=True))
 
     monkeypatch.setattr(formatting, "arm_parts", made)
 
@@ -155,3 +157,16 @@ def test_a_format_is_given_what_is_said_of_a_trace_and_of_its_prompt(tmp_path: P
     assert found[0].facts == {"exact": 1.0, "tokens": 9.0, "tokens_answer": 4.0, "tries": 2.0}
     [(_, scoped)] = candidates(context.store, context.run.ids("select"), [("tokens", 1, "")])
     assert scoped[0].passed is None and scoped[0].facts == {"tokens": 9.0, "tokens_answer": 4.0}
+
+
+@pytest.mark.parametrize(("formats", "thinks"), [
+    (("answer_only", "answer_only"), False), (("full_trace", "full_trace"), True),
+    (("full_trace", "answer_only"), None)])
+def test_an_arm_whose_parts_think_and_do_not_does_as_it_is_told(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: tuple[str, str], thinks: bool | None) -> None:
+    context = staged(tmp_path, [(prompt_of(n), 2) for n in range(2)], CHAT_TEMPLATE)
+    in_parts(monkeypatch, context, ("one", "teacher0", None), ("two", "teacher1", None), formats=formats)
+    formatting.run(context)
+    assert facts(context, "answers").thinks is thinks
+    shape = next(one for one in dataset_shapes(context.workspace, context.run) if one.arm == "answers")
+    assert shape.thinks is thinks

@@ -36,7 +36,7 @@ from localdistill.formats.preference import PreferenceFormat
 from localdistill.stages.outputs import CollectOutput, write_output
 from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
-from tests.tiny_models import CORPUS, edit_json, tiny_model
+from tests.tiny_models import CHAT_TEMPLATE, CORPUS, PLAIN_TEMPLATE, edit_json, tiny_model
 from tests.toys import listed
 
 RECIPE = """
@@ -331,3 +331,14 @@ def test_what_stands_in_for_answers_serves_formats_of_right_ones_too(
     text = RECIPE.replace("full_trace", "likeliest").replace(
         'use = "torch_lora"', 'use = "torch_lora"\nobjective = { use = "dpo" }')
     assert check_recipe(parse_recipe(text), folder, ("format",)) == []
+
+
+@pytest.mark.parametrize(("template", "is_warned"), [(CHAT_TEMPLATE, False), (PLAIN_TEMPLATE, True)])
+def test_an_arm_that_thinks_and_does_not_is_warned_of_where_nobody_can_tell_it_which(
+        folder: Path, template: str, is_warned: bool) -> None:
+    tiny_model(folder / "student", "llama", hidden=32, chat_template=template)
+    text = RECIPE.replace('format = "full_trace"', 'parts = [{ format = "full_trace" }, { format = "answer_only" }]')
+    found = check_recipe(parse_recipe(text), folder, ("format",))
+    assert [(problem.key, problem.kind) for problem in found] == [("arm.full", "warning")] * is_warned
+    assert all("nobody can tell it which" in problem.text for problem in found)
+    assert check_recipe(parse_recipe(RECIPE), folder, ("format",)) == []

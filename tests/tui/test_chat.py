@@ -444,3 +444,43 @@ def test_two_sides_have_one_history(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             side.begin(question)(lambda: None)
     assert [side.exchanges[1].answer for side in sides] == ["a after 2", "b after 2"]
     assert sides[1]._memory[:2] == ["one", "a after 0"]
+
+
+class Noting:
+    """A session that notes whether it is told to think."""
+
+    def __init__(self) -> None:
+        self.thinks: bool | None = True
+        self.messages: list[Any] = []
+        self.last: Reply | None = None
+        self.ending = ""
+        self.told: list[bool | None] = []
+
+    def stream(self, text: str) -> Iterator[ChatPiece]:
+        self.told.append(self.thinks)
+        self.last = Reply("r", "complete", answer="yes")
+        yield ChatPiece("yes", False)
+
+
+@piloted
+async def test_a_model_is_told_to_think_or_not_and_then_left_to_itself(
+    app: LocalDistillApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Noting()
+
+    @contextmanager
+    def opened(model: object, **given: object) -> Iterator[Noting]:
+        yield session
+
+    monkeypatch.setattr(tui.conversation, "open_chat", opened)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: page_of(app)._conversations)
+        heads = []
+        for count in range(1, 5):
+            await ask(pilot, f"question {count}")
+            await until(pilot, lambda count=count: len(session.told) == count and not page_of(
+                app)._conversations[0].is_busy)
+            heads.append(str(app.screen.query_one("#head-a", Static).content))
+            await pilot.press("ctrl+g")
+    assert session.told == [True, True, False, True], "by itself it does as it was trained"
+    assert ["told to think" in heads[1], "told not to think" in heads[2], "told" in heads[3]] == [True, True, False]

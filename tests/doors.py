@@ -36,7 +36,7 @@ from localdistill.core.samples import (
     TrainerSample,
     answers,
 )
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.job import ExportJob
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_file, read_prompts
 from localdistill.interchange.raw_rows import rows_of

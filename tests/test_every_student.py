@@ -12,8 +12,8 @@ import pytest
 
 from localdistill.core.errors import Cancelled
 from localdistill.core.events import Cancel, Event, silent
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter
+from localdistill.exporters.job import ExportJob
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.trained import TrainedRow, logprobs_of

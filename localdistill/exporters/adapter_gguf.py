@@ -12,9 +12,9 @@ from localdistill.core.errors import InputError, MissingExtra
 from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
 from localdistill.exporters.gguf_parts.writer import rotated
+from localdistill.exporters.job import ExportJob
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.gguf_files import ADAPTER_SUFFIX

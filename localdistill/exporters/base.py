@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.samples import ExporterSample
-from localdistill.modelfiles.trained import TrainedModel
-from localdistill.scorecard import FileChoice, ScoreCard
-
-
-class Measure(Protocol):
-    """Runs exported files on the recipe's benchmarks."""
-
-    @property
-    def choice(self) -> FileChoice | None:
-        """Which of the files that were measured last should be taken; None before that."""
-
-    def __call__(self, files: Sequence[Path]) -> Sequence[ScoreCard]:
-        """A card per benchmark, each file against the model as trained."""
-
-
-@dataclass(frozen=True)
-class ExportJob:
-    """What is exported. Nothing written may hold an absolute path, a user, a host or a private address."""
-
-    merged: Path
-    """Folder of the merged model: config.json, safetensors, tokenizer, chat template."""
-    output: Path
-    """Folder to fill; every file appears under its final name only when it is complete and verified."""
-    name: str
-    """Base name of the files."""
-    thinks: bool | None
-    """Whether it was trained to think before it answers; None for what was trained to do as it is told, and for the
-    base alone: the switch of its chat template stays open."""
-    card: Mapping[str, Any] = field(default_factory=dict)
-    """Facts for the model card: base model, arm, format, data, scores, licences."""
-    measure: Measure | None = None
-    """How files are measured; None when there is nothing to measure them on."""
-    trained: TrainedModel | None = None
-    """What the merged model was made of; None when it is the base alone."""
-    adapter: Path | None = None
-    """Folder of the adapter that was merged; None when the model is the base alone."""
-
-    @property
-    def used_tokens(self) -> int:
-        """The longest text that the student was trained on, from the card; 0 when it does not say."""
-        return self._stated("num_ctx")
-
-    @property
-    def evaluated_tokens(self) -> int:
-        """The longest prompt and reply that an evaluation may come to, from the card; 0 when it does not say."""
-        return self._stated("evaluated_tokens")
-
-    def _stated(self, key: str) -> int:
-        stated = self.card.get(key)
-        return stated if isinstance(stated, int) and stated > 0 else 0
+from localdistill.exporters.job import ExportJob
 
 
 class Exporter(Protocol):

@@ -13,9 +13,9 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Emit, Noted
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, model_card
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
+from localdistill.exporters.job import ExportJob
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.safety.files import atomic_write_text, writing
 

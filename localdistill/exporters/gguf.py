@@ -18,7 +18,6 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Emit, Measured, Noted, Progressed, Warned
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import checksums, licences_of, model_card
 from localdistill.exporters.gguf_parts.corpus import PROMPTS
 from localdistill.exporters.gguf_parts.divergence import Divergence, divergences
@@ -26,6 +25,7 @@ from localdistill.exporters.gguf_parts.holding import holding_of
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.reference import Reference
 from localdistill.exporters.gguf_parts.writer import FileType, TooLarge, convert_to_gguf, require_convertible
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
 from localdistill.exporters.parity_report import PARITY_FILE, FileFigures, ParityReport
 from localdistill.modelfiles.folder import ModelFolder

@@ -16,8 +16,8 @@ from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.messages import Message
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.card import licences_of
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.ollama_parts.go_template import KNOWS_THINKING, READS_JINJA, GoTemplate, go_template
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer

@@ -18,7 +18,7 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
 from localdistill.core.version import __version__
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder

@@ -152,10 +152,10 @@ class FormsMeasurer:
     def _context_tokens(self, bench: Bench) -> int:
         """Tokens that the longest prompt and its reply may take, so that a reply ends at the same cap everywhere."""
         assert self._context.recipe.evaluate is not None
-        count = StudentTokenizer(self._merged).count
+        count = StudentTokenizer(self._context.student).count
         longest = max(sum(count(m.counted) + _TEMPLATE_TOKENS for m in p.messages) for p in bench.prompts)
         wanted = longest + _TEMPLATE_TOKENS + self._context.recipe.evaluate.max_tokens
-        return min(ModelFolder.open(self._merged).context_length, wanted)
+        return min(ModelFolder.open(self._context.student).context_length, wanted)
 
 
 def _files_with_source(forms: Sequence[ContestantResult]) -> list[ContestantResult]:

@@ -11,8 +11,8 @@ import pytest
 from localdistill.core.errors import InputError
 from localdistill.core.events import Cancel, silent
 from localdistill.exporters.adapter_gguf import AdapterGgufExporter
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
+from localdistill.exporters.job import ExportJob
 from localdistill.modelfiles.adapter import write_adapter
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.trainers.merge import merge

@@ -18,7 +18,6 @@ from localdistill.core.errors import Cancelled, LocalDistillError, ModelFileErro
 from localdistill.core.events import Cancel, Event, Noted, Warned, silent
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters import gguf as exporter_module
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter, convert_to_gguf
 from localdistill.exporters.gguf_parts import llama_client as child
 from localdistill.exporters.gguf_parts import quantizer
@@ -29,10 +28,18 @@ from localdistill.exporters.gguf_parts.tokenizer_kinds import (
     detect_pre_tokenizer,
 )
 from localdistill.exporters.gguf_parts.vocabulary import STOPS_BY_NAME
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.safety.scrubbing import scrub
-from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_forms_card
+from localdistill.scorecard import (
+    ContestantResult,
+    FileChoice,
+    FileStanding,
+    ItemResult,
+    ScoreCard,
+    build_forms_card,
+)
 from tests.helpers import files_of_at_most
 from tests.tiny_models import CHAT_TEMPLATE, PLAIN_TEMPLATE, edit_json, tiny_model
 
@@ -415,39 +422,47 @@ def measured_card() -> ScoreCard:
     return build_forms_card(forms, "trained", "stories|odd", "exact", False, "arm 'a'")
 
 
-def test_files_are_measured_when_they_are_complete_and_the_card_shows_it(merged: Path, tmp_path: Path) -> None:
-    seen: list[list[str]] = []
+class Measured:
+    """Notes what it is asked to measure."""
 
-    def measure(files: Sequence[Path]) -> list[ScoreCard]:
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.choice: FileChoice | None = None
+
+    def __call__(self, files: Sequence[Path]) -> list[ScoreCard]:
         assert all(read_header(file).tensors for file in files)
-        seen.append([file.name for file in files])
+        self.seen.append([file.name for file in files])
+        self.choice = FileChoice("Q8_0", "F16", 0.05, (FileStanding("Q8_0", 1_000_000, "good", "stories +0.0"),))
         return [measured_card()]
 
+
+def test_files_are_measured_when_they_are_complete_and_the_card_shows_it(merged: Path, tmp_path: Path) -> None:
+    measure = Measured()
     job = dataclasses.replace(job_of(merged, tmp_path), measure=measure)
     export(job, "F16", "Q8_0")
-    assert seen == [["student-F16.gguf", "student-Q8_0.gguf"]]
+    assert measure.seen == [["student-F16.gguf", "student-Q8_0.gguf"]]
     lines = (tmp_path / "README.md").read_text().splitlines()
     assert any(line.startswith("| stories\\|odd | Q8_0 | 40.0% |") and "| 0 / 2 | 8 of 10 | cannot tell (-20.0 points"
                in line for line in lines), lines
     assert any(line.startswith("| stories\\|odd | trained | 60.0% |") for line in lines)
+    assert "- Take Q8_0 (1.0 MB): the smallest file that stays within 5 points of F16 (stories +0.0)." in lines
 
 
 def test_measuring_can_be_switched_off(merged: Path, tmp_path: Path) -> None:
-    def measure(files: Sequence[Path]) -> list[ScoreCard]:
-        raise AssertionError("nobody asked")
-
+    measure = Measured()
     job = dataclasses.replace(job_of(merged, tmp_path), measure=measure)
     options = GgufExporter.Options.model_validate({"quants": ("F16",), "greedy_tokens": 4, "measure": False})
     GgufExporter(options).export(job, silent, Cancel())
-    assert "The files themselves" not in (tmp_path / "README.md").read_text()
+    assert measure.seen == [] and "The files themselves" not in (tmp_path / "README.md").read_text()
 
 
 def test_a_cancel_while_measuring_leaves_nothing(merged: Path, tmp_path: Path) -> None:
-    def measure(files: Sequence[Path]) -> list[ScoreCard]:
-        raise Cancelled("cancelled")
+    class Stopped(Measured):
+        def __call__(self, files: Sequence[Path]) -> list[ScoreCard]:
+            raise Cancelled("cancelled")
 
     with pytest.raises(Cancelled):
-        export(dataclasses.replace(job_of(merged, tmp_path), measure=measure), "F16", "Q8_0")
+        export(dataclasses.replace(job_of(merged, tmp_path), measure=Stopped()), "F16", "Q8_0")
     assert models_in(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from localdistill.core.errors import InputError
 from localdistill.core.events import Cancel, Emit, Event, Warned, silent
 from localdistill.core.messages import Message
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.ollama import OllamaExporter, modelfile
 from localdistill.exporters.ollama_parts.go_template import go_template
 from localdistill.templates import ChatTemplate

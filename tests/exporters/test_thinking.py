@@ -15,8 +15,8 @@ from localdistill.core.events import Cancel, silent
 from localdistill.core.options import Member
 from localdistill.core.records import Candidate, Message, Prompt, Request, Sampling, Skip, Trace
 from localdistill.engines import ENGINES
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.ollama import OllamaExporter
 from localdistill.exporters.ollama_parts.go_template import go_template
 from localdistill.stages.context import build_member

@@ -165,7 +165,11 @@ def test_a_format_is_given_what_is_said_of_a_trace_and_of_its_prompt(tmp_path: P
 def test_an_arm_whose_parts_think_and_do_not_does_as_it_is_told(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: tuple[str, str], thinks: bool | None) -> None:
     context = staged(tmp_path, [(prompt_of(n), 2) for n in range(2)], CHAT_TEMPLATE)
-    in_parts(monkeypatch, context, ("one", "teacher0", None), ("two", "teacher1", None), formats=formats)
+    thought = [replace(trace_of(prompt_of(n), f"thinker{of}"), reasoning="Hm.", trace_kind="raw")
+               for n in range(2) for of in range(2)]
+    context.store.add_traces(thought)
+    context.run.write_ids("select", [*context.run.ids("select"), *(trace.id for trace in thought)])
+    in_parts(monkeypatch, context, ("one", "thinker0", None), ("two", "thinker1", None), formats=formats)
     formatting.run(context)
     assert facts(context, "answers").thinks is thinks
     shape = next(one for one in dataset_shapes(context.workspace, context.run) if one.arm == "answers")

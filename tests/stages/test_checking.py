@@ -29,8 +29,8 @@ from localdistill import (
 from localdistill.core.errors import LocalDistillError, RecipeError
 from localdistill.core.events import Cancel, Warned, silent
 from localdistill.core.records import Candidate, Example, Prompt, Skip, TokenCounter
-from localdistill.exporters.base import ExportJob
 from localdistill.exporters.gguf import GgufExporter
+from localdistill.exporters.job import ExportJob
 from localdistill.formats import FORMATS
 from localdistill.formats.preference import PreferenceFormat
 from localdistill.stages.outputs import CollectOutput, write_output

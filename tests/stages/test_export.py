@@ -18,7 +18,7 @@ from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.records import Prompt, Reply, Request
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.job import ExportJob
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.recipe import Member
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, ScoreCards, build_score_card, choose_file

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from localdistill.exporters.base import ExportJob
+from localdistill.exporters.job import ExportJob
 from localdistill.hub.names import HubName, in_hub
 from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ScoreCard

@@ -293,7 +293,7 @@ def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
     write_output(run, ExportOutput(
         digest, "full_trace", 0, tuple(sorted(files)), True, TermsOfUse("conditional", ("gardener (conditional)",)),
         standings_of(_contest(tasks), "full_trace"),
-        tuple(summary_of(*pair) for pair in zip(cards, beside)), choice=choose_file(beside_source, sizes, 0.05)))
+        tuple(summary_of(*pair) for pair in zip(cards, beside)), choice=choose_file(beside_source, sizes, 0.08)))
     return digest
 
 

@@ -64,7 +64,7 @@ def test_an_export_is_told_whole(exported: Path) -> None:
     assert made.terms == "conditional" and made.unknown == ()
     assert [(file.quant, file.bits_per_weight, file.kl) for file in made.files] == [
         ("F16", 16.5, None), ("Q8_0", 8.83, 0.00012), ("Q4_K_M", 5.21, 0.031)]
-    assert made.choice is not None and made.choice.against == "F16"
+    assert made.choice is not None and (made.choice.form, made.choice.against) == ("Q8_0", "F16")
     commands = dict(made.commands)
     assert commands["talk"] == "localdistill chat garden-full-trace-Q8_0.gguf"
     assert commands["LM Studio"] == "lms import --copy garden-full-trace-Q8_0.gguf"
@@ -244,7 +244,8 @@ def test_an_adapter_is_listed_and_nobody_is_sent_to_talk_to_it(tmp_path: Path) -
     (made,) = exports_of(Workspace(root))
     assert [file.path.name for file in made.files][-1] == "garden-full-trace-lora.gguf"
     assert {file.quant for file in made.for_chat} == {"F16", "Q4_K_M"}
-    assert not any("lora" in command for _, command in made.commands)
+    told = {command for what, command in made.commands if "lora" in command}
+    assert told == {"llama-server -m BASE.gguf --lora garden-full-trace-lora.gguf --jinja"}
 
 
 def test_what_an_older_run_did_not_record_is_said(tmp_path: Path) -> None:
@@ -303,7 +304,8 @@ async def test_the_screen_shows_the_guard_beside_the_base(exported: Path) -> Non
 async def test_the_screen_shows_it_copies_commands_and_opens_chat(exported: Path) -> None:
     app = LocalDistillApp(exported, start="export")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: len(app.screen.query(CopyLine)) == 4)
+        await until(pilot, lambda: len(app.screen.query(CopyLine)) == 6)
+        assert "8.83 bits, KL 0.00012" in text_of(app, "#files") and "Take Q8_0 (3.2 MB)" in text_of(app, "#files")
         assert "5.9 MB" in text_of(app, "#files") and "passed" in text_of(app, "#gate")
         assert "allowed under conditions (gardener (conditional))" in text_of(app, "#terms")
         assert "same text" in text_of(app, "#scores")
@@ -318,6 +320,20 @@ async def test_the_screen_shows_it_copies_commands_and_opens_chat(exported: Path
         page: Any = app.screen
         await until(pilot, lambda: page._conversations)
         assert page._conversations[0].model.name == "garden-full-trace-Q8_0.gguf"
+
+
+@piloted
+async def test_the_recommended_file_goes_to_lm_studio(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".lmstudio").mkdir()
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    app = LocalDistillApp(exported, start="export")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query(CopyLine))
+        await pilot.press("l")
+        place = tmp_path / ".lmstudio/models/localdistill/garden-full-trace/garden-full-trace-Q8_0.gguf"
+        await until(pilot, place.is_file)
 
 
 @piloted

@@ -53,7 +53,7 @@ class ChatPage(Page):
         Command("chat.stop", "stop: answer", "chat", "screen.stop_or_leave", "escape",
                 "Ends the answer that is being written and keeps what is there; else leaves the line."),
         Command("chat.thinking", "think: shown or folded", "chat", "screen.fold", "ctrl+t", "Shows or folds thinking."),
-        Command("chat.told", "tell: to think or not", "chat --think", "screen.tell", "ctrl+g",
+        Command("chat.told", "tell: to think or not", "chat", "screen.tell", "ctrl+g",
                 "Tells the model to think from the next question on, then not to, then leaves it to itself.",
                 in_footer=False),
         Command("chat.copy", "copy: answer", "chat", "screen.copy_answer", "ctrl+y", "Copies the newest answer."),

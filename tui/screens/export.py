@@ -16,7 +16,7 @@ from localdistill import Cancel, Exported, ExportedFile, FormScore, Standing, co
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
-from tui.text import joined, line, shown
+from tui.text import joined, line, safe, shown
 from tui.widgets.choose import Choose
 from tui.widgets.copy_line import CopyLine
 from tui.widgets.recipe_picker import recipes_of
@@ -56,7 +56,7 @@ class ExportPage(Page):
         Command("export.arm", "arm: export one all the same", "resume", "screen.pick_arm", "a",
                 "Resumes the run of this export, which exports the arm that you name, whatever the score card says.",
                 word="arm"),
-        Command("export.studio", "LM Studio: copy there", "exports --lm-studio", "screen.copy_to_studio", "l",
+        Command("export.studio", "LM Studio: copy there", "exports", "screen.copy_to_studio", "l",
                 "Copies the recommended file to where LM Studio finds it.", in_footer=False),
         Command("export.refresh", "look again: exports", "exports", "screen.refresh_exports", "ctrl+r",
                 in_footer=False),
@@ -198,7 +198,7 @@ class ExportPage(Page):
         run, workspace, jobs = made.run, self.ui.workspace, self.ui.jobs
         self.notify("copying to LM Studio ...", markup=False)
         jobs.do(lambda: copy_to_lm_studio(workspace, run, cancel=Cancel(jobs.asked_to_stop)),
-                lambda place: self.notify(f"copied: {place}", markup=False), group="export-copy")
+                lambda place: self.notify(safe(f"copied: {place}"), markup=False), group="export-copy")
 
     def action_pick_arm(self) -> None:
         """Ask which arm the run of this export is to export."""

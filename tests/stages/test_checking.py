@@ -333,11 +333,14 @@ def test_what_stands_in_for_answers_serves_formats_of_right_ones_too(
     assert check_recipe(parse_recipe(text), folder, ("format",)) == []
 
 
-@pytest.mark.parametrize(("template", "is_warned"), [(CHAT_TEMPLATE, False), (PLAIN_TEMPLATE, True)])
+@pytest.mark.parametrize(("template", "is_warned"), [(CHAT_TEMPLATE, False), (PLAIN_TEMPLATE, True)],
+                         ids=["a switch", "none"])
 def test_an_arm_that_thinks_and_does_not_is_warned_of_where_nobody_can_tell_it_which(
         folder: Path, template: str, is_warned: bool) -> None:
     tiny_model(folder / "student", "llama", hidden=32, chat_template=template)
-    text = RECIPE.replace('format = "full_trace"', 'parts = [{ format = "full_trace" }, { format = "answer_only" }]')
+    text = RECIPE.replace('[[arm]]\nname = "full"\nformat = "full_trace"\n', """[arm.full]
+parts = [{ format = "full_trace" }, { format = "answer_only" }]
+""")
     found = check_recipe(parse_recipe(text), folder, ("format",))
     assert [(problem.key, problem.kind) for problem in found] == [("arm.full", "warning")] * is_warned
     assert all("nobody can tell it which" in problem.text for problem in found)

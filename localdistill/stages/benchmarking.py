@@ -49,8 +49,8 @@ class Bench:
 
     @property
     def judged_by(self) -> str:
-        """The grader, or the rule, for people."""
-        return self.task.grader or self.task.rule
+        """The rule, or the grader, for people."""
+        return self.task.rule or self.task.grader
 
     @property
     def metrics(self) -> Mapping[str, str]:

@@ -172,9 +172,9 @@ def scorer_of(context: StageContext, task: Task, means: Means) -> Iterator[TaskS
 
 def result_of(task: Task, item: OpenItem, judge: Judge) -> ItemResult:
     """What an item with all its replies came to."""
-    scored = [(task.score(item.prompt, replies, judge), replies) for replies in
-              ([item.replies[request.id] for request in sample] for sample in item.samples)]
-    results = [_sample(said, replies) for said, replies in scored]
+    answered = [(sample, [item.replies[request.id] for request in sample]) for sample in item.samples]
+    scored = [(task.score(item.prompt, replies, judge), replies) for _, replies in answered]
+    results = [_sample(said, requests, replies) for (said, _), (requests, replies) in zip(scored, answered)]
     replies = [item.replies[request_id] for request_id in item.requests]
     failed = [reply for reply in replies if reply.status == "error"]
     names = dict.fromkeys(name for said, _ in scored for name in said.metrics)
@@ -194,7 +194,7 @@ def result_of(task: Task, item: OpenItem, judge: Judge) -> ItemResult:
     )
 
 
-def _sample(said: Scored, replies: Sequence[Reply]) -> SampleResult:
+def _sample(said: Scored, requests: Sequence[Request], replies: Sequence[Reply]) -> SampleResult:
     """What the replies of one sample came to."""
     return SampleResult(
         score=said.score,
@@ -202,13 +202,14 @@ def _sample(said: Scored, replies: Sequence[Reply]) -> SampleResult:
         hit_limit=any(reply.finish_reason == "length" for reply in replies),
         answer_tokens=round(fmean(reply.usage.completion_tokens for reply in replies)),
         extracted=said.extracted,
-        output="\n".join(map(_told, replies)),
+        output="\n".join(map(_told, requests, replies)),
     )
 
 
-def _told(reply: Reply) -> str:
-    """What came, as text."""
-    return "\n".join(f"{scores.total:.4f}" for scores in reply.continuations) or reply.raw
+def _told(request: Request, reply: Reply) -> str:
+    """What came, as text: of continuations what each is worth, in nats."""
+    return "\n".join(f"{scores.total:.4f} {one.text}".rstrip() for one, scores in zip(
+        request.continuations, reply.continuations)) or reply.raw
 
 
 def replies_to_text(items: Iterable[OpenItem], who: Answerer) -> str:

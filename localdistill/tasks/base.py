@@ -41,9 +41,9 @@ class Task(Protocol):
     """Raised when a score could change: kept answers then no longer count."""
     grader: str
     grader_options: Mapping[str, object]
-    """Who judges its replies, empty for a `rule` of its own. An engine that the task's options name is handed on."""
+    """Who judges its replies, empty for a `rule` alone. An engine that the task's options name is handed on."""
     rule: str
-    """What the score goes by where there is no grader, in a few words."""
+    """What the score goes by, in a few words, where that is not what the grader says."""
     metrics: Mapping[str, str]
     """Name of each metric and what it means, with its unit, beside those of its grader."""
     is_guard: ClassVar[bool]

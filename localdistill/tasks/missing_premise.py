@@ -55,6 +55,7 @@ class MissingPremiseTask(RowTask):
 
     name = "missing_premise"
     grader = "math"
+    rule = "whether it says that a premise is missing"
     is_guard = True
     metrics: Mapping[str, str] = {
         "abstained": "1 where it says that a premise is missing, and one is (abstain rate).",
@@ -108,7 +109,8 @@ class MissingPremiseTask(RowTask):
                 metrics["twin_right"] = float(right)
             if missing.usage.completion_tokens and whole.usage.completion_tokens:
                 metrics["token_ratio"] = missing.usage.completion_tokens / whole.usage.completion_tokens
-        return Scored(float(told_apart), "a premise is missing" if abstained else "", metrics)
+        said = "an answer" if not abstained else f"a premise is missing{'' if told_apart else ', of the whole one too'}"
+        return Scored(float(told_apart), said if missing.answer.strip() else "", metrics)
 
     def _twin(self, prompt: Prompt) -> Prompt | None:
         """The whole question, where there is one."""

@@ -79,7 +79,7 @@ def test_an_item_by_likelihood_needs_no_grader_and_writes_nothing(tmp_path: Path
     items = answers()
     assert len(items) == 3 and all(item.finished and not item.hit_limit and item.answer_tokens == 0 for item in items)
     for item in items:
-        first, second = map(float, item.output.splitlines())
+        first, second = (float(line.split()[0]) for line in item.output.splitlines())
         assert item.score == float(first > second) and item.metrics["margin"] == pytest.approx(first - second, abs=1e-3)
     evaluate.run(context)
     [card] = score_card(context.workspace, context.run.id).cards
@@ -95,7 +95,9 @@ def test_choices_by_likelihood_say_so_on_the_card_and_are_not_scored_again(
     items = answers()
     assert {item.category for item in items} == {"sums"} and all(item.extracted[:3] in ("A. ", "B. ") for item in items)
     for row, item in zip(CHOICES, items):
-        each = [float(said) / len(text) for said, text in zip(item.output.splitlines(), row["choices"], strict=True)]
+        said = [line.split(" ", 1) for line in item.output.splitlines()]
+        assert [text for _, text in said] == row["choices"]
+        each = [float(total) / len(text) for total, text in said]
         right = "AB".index(row["answer"])
         assert item.score == item.metrics["by_length"] == float(each[right] > each[1 - right])
     evaluate.run(context)

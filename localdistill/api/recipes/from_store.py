@@ -30,6 +30,9 @@ max_tokens = 2048
 [[evaluate.task]]
 use = "holdout"          # what is set aside above
 grader = "math"
+
+[[evaluate.task]]
+use = "everyday"         # a guard that ships: what must not get worse
 """
 
 

@@ -181,13 +181,13 @@ def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task]) -> 
             continue
         drawn = recipe.evaluate.sampling
         seen = detectable_difference(count, discordant_share=0.25)
-        yield PlanLine(
-            "evaluate",
-            f"{task.name}: {count:,} items x {models} models"
-            + (f" x {drawn.samples} replies" if drawn and drawn.samples > 1 else "")
-            + f", at most {recipe.evaluate.max_tokens:,} new tokens each",
-        )
-        yield PlanLine("time", f"{task.name}: {_answering_time(recipe, task, paces)}")
+        asked = f"{task.name}: {count:,} items x {models} models"
+        if all(request.kind == "score" for request in task.requests(_items(task)[0], Given(1, None))):
+            yield PlanLine("evaluate", f"{asked}, scored, with nothing written")
+        else:
+            yield PlanLine("evaluate", asked + (f" x {drawn.samples} replies" if drawn and drawn.samples > 1 else "")
+                           + f", at most {recipe.evaluate.max_tokens:,} new tokens each")
+            yield PlanLine("time", f"{task.name}: {_answering_time(recipe, task, paces)}")
         yield PlanLine(
             "detects",
             f"{task.name}: a difference of {100 * seen:.1f} points or more (80 % power, paired, "

@@ -4,6 +4,7 @@ the files it names, and journalled writes of traces."""
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,10 +70,16 @@ def _placed(name: str, base: Path) -> str:
 
 
 def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:
-    """The benchmarks of `recipe`. held: what it sets aside, where the caller has that already."""
+    """The benchmarks of `recipe`; one that is named several times, with other options, is called by number. held: what
+    it sets aside, where the caller has that already."""
     members = recipe.evaluate.tasks if recipe.evaluate else ()
     source = ItemSource(read_prompts, rows_of, held or HeldOut(recipe, base))
-    return [build_member(TASKS, member, base, source=source) for member in members]
+    tasks: list[Task] = [build_member(TASKS, member, base, source=source) for member in members]
+    named = Counter(task.name for task in tasks)
+    for name in (name for name, count in named.items() if count > 1):
+        for number, task in enumerate((one for one in tasks if one.name == name), start=1):
+            task.name = f"{name} {number}"
+    return tasks
 
 
 def build_trainer(recipe: Recipe, base: Path) -> Trainer:

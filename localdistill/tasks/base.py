@@ -36,7 +36,7 @@ class Task(Protocol):
     """A benchmark. Built as `Member(options, source)` with the `items.ItemSource` that its items come from."""
 
     Options: ClassVar[type[Options]]
-    name: ClassVar[str]
+    name: str
     version: ClassVar[int]
     """Raised when a score could change: kept answers then no longer count."""
     grader: str

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localdistill import score_card, to_text
+from localdistill import run_items, score_card, to_text
 from localdistill.core.records import Request, Sampling
 from localdistill.stages import evaluate
 from localdistill.stages.benchmarking import BASE, benches
@@ -106,6 +106,17 @@ def test_choices_by_likelihood_say_so_on_the_card_and_are_not_scored_again(
     monkeypatch.setattr(MmluTask, "score", None)
     monkeypatch.setattr("localdistill.engines.transformers.TransformersEngine.answer", None)
     assert answers() == items
+
+
+def test_a_benchmark_that_is_asked_in_two_ways_has_two_cards(tmp_path: Path) -> None:
+    twice = 'by = "likelihood"\n[[evaluate.task]]\nuse = "mmlu"\npath = "items.jsonl"\nlimit = 2'
+    context, _ = evaluated(tmp_path, "mmlu", twice, CHOICES)
+    evaluate.run(context)
+    cards = score_card(context.workspace, context.run.id).cards
+    assert [(card.task, card.grader, card.items) for card in cards] == [
+        ("mmlu 1", "likelihood of the options' letters, as it is", 3), ("mmlu 2", "choice", 2)]
+    named = {(one.task, len(one.output.splitlines())) for one in run_items(context.workspace, context.run.id, "mmlu 1")}
+    assert named == {("mmlu 1", 2)}
 
 
 def test_choices_by_likelihood_are_refused_in_one_line_where_the_engine_gives_none(

@@ -30,6 +30,7 @@ from benchmarks.read_verdicts import OURS, READ
 from localdistill.core.means import Means
 from localdistill.core.records import Fact, Message, Prompt, Trace
 from localdistill.graders import GRADERS
+from localdistill.graders.math import MathGrader
 from localdistill.templates import split_thinking
 
 
@@ -162,15 +163,34 @@ def clock_of(references: Sequence[tuple[str, str]]) -> list[Case]:
     return cases
 
 
+class Watched(MathGrader):
+    """Adds up how long its processes are at work."""
+
+    busy_s = 0.0
+
+    def grade(self, prompt: Prompt, trace: Trace) -> Fact:
+        """See MathGrader."""
+        begun = time.perf_counter()
+        try:
+            return super().grade(prompt, trace)
+        finally:
+            self.busy_s += time.perf_counter() - begun
+
+
 def race(cases: Sequence[Case], limit_s: float) -> None:
-    """The same answers on one process and on two, in the order A B B A."""
+    """The same answers on one process and on two, in the order A B B A; before it, how many of two are at work at a
+    time, which other programs on the machine change little."""
     def judging(children: int) -> list[Fact]:
         return judged("math", {"children": children, "timeout_s": limit_s}, cases)
 
-    facts = judging(2)
+    watched, begun = Watched(Watched.Options(children=2, timeout_s=limit_s)), time.perf_counter()
+    traces = [Trace(str(number), one.prompt.id, "", "", "", one.answer) for number, one in enumerate(cases)]
+    facts = list(watched.facts(zip((one.prompt for one in cases), traces), Means()))
+    at_work = watched.busy_s / (time.perf_counter() - begun)
+    watched.close()
     stopped = sum("no_verdict" in fact.reason for fact in facts)
     machine.say(f"  {len(cases)} answers, {stopped} stopped by the clock of {limit_s:g} s; "
-                f"{sum(bool(fact.passed) for fact in facts)} right")
+                f"{sum(bool(fact.passed) for fact in facts)} right; {at_work:.2f} of two processes at work at a time")
     found = machine.compare(lambda: judging(1), lambda: judging(2), 1)
     machine.say(f"clock: two processes are {found.ratio():.2f} times as fast as one; target 1.7")
 

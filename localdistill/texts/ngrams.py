@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 _WORD = re.compile(r"\w+|[^\w\s]")
 _FACTOR, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 """Odd numbers without a pattern: of the golden ratio, and of a mixing function for 64 bits."""
-_MOST_PIECES = 500_000
+_MOST_PIECES, _LONGEST_PIECE = 500_000, 64
 
 
 class _NumbersByPiece(dict[str, tuple[int, ...]]):
@@ -23,10 +23,12 @@ class _NumbersByPiece(dict[str, tuple[int, ...]]):
         self._mask = mask_numbers
 
     def __missing__(self, piece: str) -> tuple[int, ...]:
-        if len(self) >= _MOST_PIECES:
-            self.clear()
         words = _WORD.findall(piece)
-        self[piece] = found = tuple(_number("#" if self._mask and word.isdigit() else word) for word in words)
+        found = tuple(_number("#" if self._mask and word.isdigit() else word) for word in words)
+        if len(piece) <= _LONGEST_PIECE:  # longer ones hardly come again
+            if len(self) >= _MOST_PIECES:
+                self.clear()
+            self[piece] = found
         return found
 
 

@@ -61,3 +61,9 @@ def test_numbers_count_as_equal_where_asked() -> None:
     texts = ["A hen lays 3 eggs in 7 days", "A hen lays 5 eggs in 9 days"]
     assert list(NearTexts(0.9, 2).look_through(texts)) == [None, None]
     assert list(NearTexts(0.9, 2, mask_numbers=True).look_through(texts)) == [None, (0, 1.0)]
+
+
+def test_texts_without_blanks_are_cut_at_marks() -> None:
+    long = ",".join(WORDS)
+    first, second, third = NearTexts(0.9, 3).look_through([long, f"{long},w0", "w0,w1"])
+    assert first is third is None and second == (0, pytest.approx(1, abs=0.01))

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from localdistill.core.errors import InputError, TemplateRefused
 from localdistill.core.events import Cancel, Emit, Noted, Warned
@@ -47,6 +47,12 @@ class OllamaExporter:
         """Sampling temperature; 0 is greedy, as students are measured."""
         system: str = ""
         """System message; empty writes none."""
+
+        @field_validator("temperature", mode="before")
+        @classmethod
+        def _older(cls, value: Any) -> Any:
+            """Runs of versions that had no temperature of their own hold none."""
+            return 0.0 if value is None else value
 
     @classmethod
     def samples(cls) -> Sequence[ExporterSample]:

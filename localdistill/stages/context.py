@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdistill.core.errors import LocalDistillError, StoreError, UsageError
+from pydantic import ValidationError
+
+from localdistill.core.errors import LocalDistillError, RecipeError, StoreError, UsageError
 from localdistill.core.events import ArtifactWritten, Cancel, Emit, Measured, Noted, Warned
 from localdistill.core.records import Fact, Prompt, Reply, Trace
 from localdistill.core.registry import Family
@@ -59,7 +61,14 @@ def build_member(family: Family, member: Member, base: Path, **passed: Any) -> A
     for key in cls.Options.file_fields():
         if options.get(key):
             options[key] = _placed(options[key], base)
-    return cls(cls.Options.model_validate(options), **passed)
+    try:
+        checked = cls.Options.model_validate(options)
+    except ValidationError as error:  # options of a recipe are checked when it is read; those of a run were then
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        raise RecipeError(f"{family.noun} '{member.use}': {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}",
+                          "the run was begun by another version of localdistill: start it anew, what is done is not "
+                          "done again") from None
+    return cls(checked, **passed)
 
 
 def _placed(name: str, base: Path) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from localdistill.core.errors import InputError
+from localdistill.core.errors import InputError, RecipeError
 from localdistill.core.events import Cancel, Emit, Event, Warned, silent
 from localdistill.core.messages import Message
+from localdistill.exporters import EXPORTERS
 from localdistill.exporters.job import ExportJob
 from localdistill.exporters.ollama import OllamaExporter, modelfile
 from localdistill.exporters.ollama_parts.go_template import go_template
+from localdistill.recipe import Member
+from localdistill.stages.context import build_member
 from localdistill.templates import ChatTemplate
 from tests.tiny_models import PLAIN_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
 
@@ -139,3 +142,14 @@ def test_the_file_must_lie_beside_it() -> None:
     for name in ("../x.gguf", "/x.gguf", "a\\b", "x\nSYSTEM y"):
         with pytest.raises(InputError):
             modelfile(name, 1, [])
+
+
+def test_a_run_of_a_version_that_left_the_temperature_to_ollama_goes_on() -> None:
+    assert OllamaExporter.Options.model_validate({"temperature": None}).temperature == 0.0
+    assert OllamaExporter.Options.model_validate({"temperature": 0.7}).temperature == 0.7
+
+
+def test_options_of_a_run_that_another_version_began_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="exporter 'ollama': num_ctx: ") as told:
+        build_member(EXPORTERS, Member(use="ollama", options={"num_ctx": -1}), tmp_path)
+    assert "another version" in told.value.hint

@@ -47,10 +47,9 @@ def test_the_582_test_questions_are_flagged_and_the_recipe_leaves_them_out(tmp_p
     warnings: list[Event] = []
     workspace = Workspace(tmp_path)
     context = StageContext(workspace, run, run.recipe(), Store(workspace.store_path), warnings.append, Cancel())
-    (task,) = context.tasks()
-    assert len(task.prompts()) == 1319
-    [bench] = benches(context)
-    assert len(bench.prompts) == 737
+    task, guard = context.tasks()
+    assert len(task.prompts()) == 1319 and guard.is_guard
+    assert [len(bench.prompts) for bench in benches(context)] == [737, len(guard.prompts())]
     assert [e.text for e in warnings if isinstance(e, Warned)] == [
         "582 of 1319 items of 'gsm8k' are among the prompts to train on; they are left out"
     ]
@@ -77,6 +76,7 @@ def test_the_whole_chain_on_100_million_parameters(tmp_path: Path) -> None:
         "train.batch_rows=2",
         "evaluate.max_tokens=8",
         "evaluate.task.gsm8k.limit=16",
+        "evaluate.task.everyday.limit=4",
         'export.arm="full_trace"',
         'export.to.gguf.quants=["F16", "Q8_0"]',
     )

@@ -229,6 +229,7 @@ def test_a_student_that_does_not_fit_is_not_loaded_again_and_again(tmp_path: Pat
 @pytest.mark.parametrize(("code", "log", "for_memory"), [
     (-9, b"", True), (-6, b"... Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)", True),
     (-6, b"terminate called after throwing an instance of 'std::bad_alloc'", True), (-6, b"assertion failed", False),
+    (127, b"cannot allocate memory for thread-local data: ABORT", True), (127, b"not found", False),
     (-11, b"out of memory", False), (1, b"out of memory", False),
 ])
 def test_deaths_of_memory_are_told_from_others(code: int, log: bytes, for_memory: bool) -> None:

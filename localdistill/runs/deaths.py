@@ -17,7 +17,8 @@ def ended_for_memory(code: int, log: bytes) -> bool:
     of ours ended. log: what it and its libraries wrote last.
 
     A kill that nobody asked for is the kernel's of Linux, or the memory pressure of macOS; an abort is one of Metal's
-    or of an allocator's where the log says so. """
+    or of an allocator's where the log says so; with 127 the dynamic linker ends a process that has no room for another
+    thread."""
     if code == -signal.SIGKILL:
         return True
-    return code == -signal.SIGABRT and _LAST_WORDS.search(log) is not None
+    return code in (-signal.SIGABRT, 127) and _LAST_WORDS.search(log) is not None

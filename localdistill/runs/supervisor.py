@@ -216,7 +216,7 @@ class Supervisor:
             if told or not code:
                 return code if code >= 0 else 1
             if stage not in GIVES_WAY or deaths == MOST_DEATHS or not ended_for_memory(code, self._log_since(logged)):
-                return self._died(stage, code, recorder)
+                return self._died(stage, code, recorder, logged)
             deaths += 1
             recorder.take(Warned(f"the system ended the process of '{stage}', most likely for want of memory: it is "
                                  "started again, one rung lower", "end other programs that take memory", stage=stage))
@@ -247,11 +247,14 @@ class Supervisor:
         told = self._listen(os.fdopen(events, "rb"), os.fdopen(said, "rb"), stage, recorder, log)
         return self.child.wait(), told
 
-    def _died(self, stage: str, code: int, recorder: Recorder) -> int:
+    def _died(self, stage: str, code: int, recorder: Recorder, logged: int) -> int:
         """Say that the process of a stage ended without a word."""
         why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        recorder.take(Failed(stage, f"the process of the stage '{stage}' {why}",
-                             f"see {self.run.log.name} in the run's folder; localdistill resume {self.run.id}", 1))
+        is_memory = ended_for_memory(code, self._log_since(logged))
+        recorder.take(Failed(stage, f"the process of the stage '{stage}' {why}"
+                                    f"{', most likely for want of memory' if is_memory else ''}",
+                             f"{'end other programs that take memory; ' if is_memory else ''}see {self.run.log.name} "
+                             f"in the run's folder; localdistill resume {self.run.id}", 1))
         return 1
 
     def _log_since(self, place: int) -> bytes:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localdistill.core.disk import disk_full
-from localdistill.core.errors import StoreError, StoreLocked, StoreReadOnly
+from localdistill.core.errors import LocalDistillError, OutOfMemory, StoreError, StoreLocked, StoreReadOnly
 
 LOCKED = ("Could not set lock",)
 """What DuckDB says of a file that another process has open."""
 FORBIDDEN = ("Permission denied", "Read-only file system", "Operation not permitted", "in read-only mode")
 """What it says where nobody may write."""
+_NO_MEMORY = ("bad allocation", "bad_alloc")
 _FULL = ("No space left", "isk quota")
 _DAMAGED = ("not a valid DuckDB", "Corrupt", "checksum", "Could not read enough bytes", "Is a directory")
 """What it says of a file that is cut off, overwritten or something else."""
@@ -31,7 +32,7 @@ def says(error: BaseException, texts: Sequence[str]) -> bool:
     return any(text in str(error) for text in texts)
 
 
-def explained(path: Path, error: Exception) -> StoreError:
+def explained(path: Path, error: Exception) -> LocalDistillError:
     """The error of ours for an error of the database on the file `path`."""
     import duckdb
 
@@ -39,6 +40,9 @@ def explained(path: Path, error: Exception) -> StoreError:
     if says(error, _FULL):
         full = disk_full(path, errno.EDQUOT if "quota" in text else errno.ENOSPC)
         return StoreError(full.message, f"{full.hint}; nothing that was acknowledged is lost")
+    if isinstance(error, duckdb.OutOfMemoryException) or says(error, _NO_MEMORY):
+        return OutOfMemory(f"memory ran out while {path.name} was open: {text}",
+                           "close other programs, or raise a limit (ulimit -v); what was stored before is kept")
     if is_forbidden(error):
         return only_readable(path, "cannot be written")
     senseless = (duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)

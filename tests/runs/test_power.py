@@ -16,6 +16,7 @@ import pytest
 
 from localdistill import Store, Workspace, parse_recipe, start, survey, wait
 from localdistill.core.events import Failed, Noted, StageStarted, Warned
+from localdistill.core.stages import Leg
 from localdistill.runs.deaths import MOST_DEATHS
 from localdistill.runs.power import Power
 from localdistill.runs.supervisor import Recorder, Supervisor, computes_here
@@ -125,8 +126,8 @@ class Dying(Supervisor):
 def test_a_training_that_the_system_ends_is_started_again_with_less(tmp_path: Path) -> None:
     run = a_run(tmp_path, collecting_recipe(Path("q.jsonl"), "http://127.0.0.1:1/v1"))
     supervisor = Dying(run, [-9, -9, 0])
-    assert supervisor._stage("train", Recorder(run, "collecting")) == 0
-    assert supervisor.told == [(), ("after-death",), ("after-death",)]
+    assert supervisor._stage(Leg("train", 1), Recorder(run, "collecting")) == 0
+    assert supervisor.told == [("1",), ("1", "after-death"), ("1", "after-death")]
     assert len([text for text in said(run, Warned) if "one rung lower" in text]) == 2 and not said(run, Failed)
     assert sum(isinstance(event, StageStarted) for event, _ in run.events()) == 3
 
@@ -137,9 +138,10 @@ def test_a_stage_that_cannot_give_way_or_died_of_something_else_fails(tmp_path: 
                                                                       tries: int) -> None:
     run = a_run(tmp_path, collecting_recipe(Path("q.jsonl"), "http://127.0.0.1:1/v1"))
     supervisor = Dying(run, [*codes])
-    assert supervisor._stage(stage, Recorder(run, "collecting")) == 1
+    assert supervisor._stage(Leg(stage, 1), Recorder(run, "collecting")) == 1
     assert len(supervisor.told) == tries
-    assert f"the process of the stage '{stage}' was killed by signal {-codes[-1]}" in said(run, Failed)
+    why = ", most likely for want of memory" if codes[-1] == -9 else ""
+    assert f"the process of the stage '{stage}' was killed by signal {-codes[-1]}{why}" in said(run, Failed)
 
 
 @pytest.mark.slow

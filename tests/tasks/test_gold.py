@@ -34,7 +34,8 @@ def task_of(name: str, **options: Any) -> Any:
 def scores(task: Any, says: Says) -> Counter[float]:
     """How often each score is given where every item is answered so: one text, or one to each of its requests."""
     cls = GRADERS.load(task.grader)
-    grader = cls(cls.Options.model_validate(dict(task.grader_options)))
+    patient = {"timeout_s": 60.0} if "timeout_s" in cls.Options.model_fields else {}  # however busy the machine is
+    grader = cls(cls.Options.model_validate({**task.grader_options, **patient}))
 
     def judge(prompt: Prompt, reply: Reply) -> Fact:
         [fact] = grader.facts([(prompt, Trace("t", prompt.id, "", "", "", reply.answer))], Means())
@@ -140,6 +141,7 @@ REAL = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data (../shared/data) is not on this machine")
 @pytest.mark.parametrize("name", REAL)
 def test_right_answers_to_real_items_all_count_and_wrong_ones_never(name: str) -> None:
@@ -152,6 +154,7 @@ def test_right_answers_to_real_items_all_count_and_wrong_ones_never(name: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data (../shared/data) is not on this machine")
 def test_stored_replies_to_bbh_have_the_accuracies_that_were_published_for_all_27_kinds() -> None:
     task = task_of("bbh", path=str(DATA / "bbh"))

@@ -9,12 +9,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from localdistill import RunFolder, Workspace, parse_recipe, saved_selections, start, wait
+from localdistill import RunFolder, SetVerdicts, Workspace, parse_recipe, saved_selections, start, wait
 from tests.tui.chain import QUESTIONS, doubling, empty, hostile
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
 from tui.app import LocalDistillApp
 from tui.widgets.paged_table import PagedTable
+from tui.widgets.waterfall import verdict_rows
 
 
 async def shows(pilot: Pilot[None], app: LocalDistillApp, text: str) -> str:
@@ -159,6 +160,12 @@ async def test_the_table_of_verdicts_opens() -> None:
         await pilot.press("b")
         text = await shows(pilot, app, f"{QUESTIONS - 5} right")
         assert "5 wrong, 0 undecided" in text
+
+
+def test_means_of_metrics_stand_apart_from_the_counts() -> None:
+    [(label, text)] = verdict_rows([SetVerdicts("read", "code@2", 4, 3, 1, 0, {"passed": 0.75, "tests": 2.0})])
+    assert label == "read, code@2" and text.endswith("0 undecided of 4; means: passed 0.75, tests 2")
+    assert verdict_rows([SetVerdicts("read", "math@3", 1, 1, 0, 0, {})])[0][1].endswith("of 1")
 
 
 @piloted

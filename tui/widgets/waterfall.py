@@ -42,8 +42,8 @@ def verdict_rows(found: Sequence[SetVerdicts]) -> list[tuple[str, str]]:
     for one in found:
         share = "" if one.share is None else f" ({one.share:.1%})"
         counts = f"{one.right:,} right{share}, {one.wrong:,} wrong, {one.undecided:,} undecided of {one.traces:,}"
-        means = "".join(f"\n{name} {mean:.4g}" for name, mean in one.metrics.items())
-        rows.append((f"{one.trace_set}, {one.grader}", f"{counts}{means}"))
+        means = ", ".join(f"{name} {mean:.4g}" for name, mean in one.metrics.items())
+        rows.append((f"{one.trace_set}, {one.grader}", f"{counts}; means: {means}" if means else counts))
     return rows or [("nothing", "no grader of this run has judged anything yet")]
 
 

@@ -81,11 +81,16 @@ def make_student(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
     """A random Qwen2 with a byte-level tokenizer, whose numbers are large enough to prefer some tokens clearly."""
     import torch
     import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     folder.mkdir()
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # As the class of this kind splits texts: the peer's loader puts that in place of what a file says.
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<|endoftext|>"], show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
@@ -115,7 +120,7 @@ def prompts_of(rows: Sequence[dict[str, str]], count: int) -> list[str]:
 def lengths_of(count: int, cap: int, same: bool) -> list[int]:
     """New tokens of each reply."""
     draw, scale = random.Random(0), cap / CAP
-    return [cap if same else max(20, min(cap, round(draw.lognormvariate(5.53, 0.45) * scale))) for _ in range(count)]
+    return [cap if same else max(cap // 20, min(cap, round(draw.lognormvariate(5.53, 0.45) * scale))) for _ in range(count)]
 
 
 def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], float]:

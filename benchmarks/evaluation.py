@@ -120,7 +120,8 @@ def prompts_of(rows: Sequence[dict[str, str]], count: int) -> list[str]:
 def lengths_of(count: int, cap: int, same: bool) -> list[int]:
     """New tokens of each reply."""
     draw, scale = random.Random(0), cap / CAP
-    return [cap if same else max(cap // 20, min(cap, round(draw.lognormvariate(5.53, 0.45) * scale))) for _ in range(count)]
+    drawn = (round(draw.lognormvariate(5.53, 0.45) * scale) for _ in range(count))
+    return [cap if same else max(cap // 20, min(cap, one)) for one in drawn]
 
 
 def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], float]:

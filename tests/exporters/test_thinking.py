@@ -34,6 +34,8 @@ pytest.importorskip("llama_cpp")
 QUESTIONS = ("How many apples?", "What is the total?")
 LIMITS = Sampling(max_tokens=60)
 THOUGHT, ANSWER = "12 - 5 = 7.", "The answer is 7."
+EPOCHS = {True: 40, False: 40, None: 100}
+"""In which it learns them by heart."""
 FORMATS = {True: ("full_trace",), False: ("answer_only",), None: ("full_trace", "answer_only")}
 WAYS = pytest.mark.parametrize("thinks", [True, False, None], ids=["to think", "not to think", "both"])
 
@@ -54,7 +56,7 @@ def made(folder: Path, kind: str, template: str, thinks: bool | None) -> Made:
     """A tiny student of `kind` that learned two answers by heart."""
     base = tiny_of(KINDS[kind], folder / "base")
     (base / "chat_template.jinja").write_text(template, encoding="utf-8")
-    tokens, rows = TraceTokenizer(base, 400), list[dict[str, Any]]()
+    tokens, rows = TraceTokenizer(base, 200), list[dict[str, Any]]()
     for place, question in enumerate(QUESTIONS):
         prompt = Prompt((Message("user", question),))
         trace = Candidate(Trace(f"t{place}", prompt.id, "", "", THOUGHT, ANSWER, trace_kind="raw"), True)
@@ -63,9 +65,9 @@ def made(folder: Path, kind: str, template: str, thinks: bool | None) -> Made:
                 assert not isinstance(row, Skip), row
                 rows.append({"row_id": f"{form}{place}", "input_ids": list(row.input_ids), "sign": 1, "group": "",
                              "weights": list(row.weights)})
-    trainer(epochs=40, learning_rate=2e-2, rank=16, alpha=32).train(job(base, folder / "out", rows), silent, Cancel())
+    trainer(epochs=EPOCHS[thinks], learning_rate=2e-2, rank=16, alpha=32).train(job(base, folder / "out", rows), silent, Cancel())
     merged = merge(base, folder / "out" / "adapter", folder / "merged")
-    export = ExportJob(merged.path, folder / "gguf", "student", thinks, {"num_ctx": 400},
+    export = ExportJob(merged.path, folder / "gguf", "student", thinks, {"num_ctx": 200},
                        adapter=folder / "out" / "adapter")
     options = GgufExporter.Options(quants=("F16",), greedy_tokens=4, parity_prompts=QUESTIONS)
     files = GgufExporter(options).export(export, silent, Cancel())

@@ -65,7 +65,8 @@ def made(folder: Path, kind: str, template: str, thinks: bool | None) -> Made:
                 assert not isinstance(row, Skip), row
                 rows.append({"row_id": f"{form}{place}", "input_ids": list(row.input_ids), "sign": 1, "group": "",
                              "weights": list(row.weights)})
-    trainer(epochs=EPOCHS[thinks], learning_rate=2e-2, rank=16, alpha=32).train(job(base, folder / "out", rows), silent, Cancel())
+    learner = trainer(epochs=EPOCHS[thinks], learning_rate=2e-2, rank=16, alpha=32)
+    learner.train(job(base, folder / "out", rows), silent, Cancel())
     merged = merge(base, folder / "out" / "adapter", folder / "merged")
     export = ExportJob(merged.path, folder / "gguf", "student", thinks, {"num_ctx": 200},
                        adapter=folder / "out" / "adapter")

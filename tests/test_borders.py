@@ -29,7 +29,7 @@ NO_PARTS = {
     ("safety/frames.py", "_HEADER_BYTES"), ("safety/frames.py", "_WINDOW"), ("safety/frames.py", "_UNPACKED"),
     ("safety/secrets.py", "SHORTEST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
     ("stages/first_rows.py", "MOST_LOOKED"), ("scorecard/result_text.py", "_OTHERS_PER_TABLE"),
-    ("jail/lines.py", "_CHUNK"),
+    ("jail/lines.py", "_CHUNK"), ("texts/ngrams.py", "_MOST_PIECES"), ("texts/near.py", "_PERMUTATIONS_PER_BAND"),
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from localdistill.core.capabilities import CAPABILITIES, needed_by, require
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import RecipeError, UsageError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.options import Options
 from localdistill.core.records import Continuation, Message, Request, Sampling
@@ -136,7 +136,7 @@ def test_an_engine_says_what_it_can_and_is_not_asked_for_the_rest(name: str, tmp
         here = asked_at(ENGINES.load(name), "http://127.0.0.1:9/v1") if sample.served else {}
         try:
             engine = build_member(ENGINES, Member(use=name, options={**sample.options, **here}), tmp_path)
-        except ValueError:  # options that must be refused
+        except RecipeError:  # options that must be refused
             continue
         can = engine.can()
         assert can and can <= {*CAPABILITIES}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localdistill.api.models.exports import Exported, ExportedFile, exports_of
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
 from localdistill.modelfiles.gguf_files import is_model_file
@@ -18,7 +19,6 @@ PUBLISHER = "localdistill"
 _FOLDERS = (".lmstudio/models", ".cache/lm-studio/models")
 """Where it keeps models, below a home: now, and in older versions."""
 _POINTER = ".lmstudio-home-pointer"
-_CHUNK_BYTES = 1 << 22
 
 
 def lm_studio_models(home: Path | None = None) -> Path:
@@ -82,6 +82,6 @@ def _file(workspace: Workspace, run: str, quant: str, cancel: Cancel) -> tuple[E
 
 def _copy(source: Path, target: Path, tick: Callable[[], None]) -> None:
     with source.open("rb") as whole, target.open("wb") as copy:
-        while chunk := whole.read(_CHUNK_BYTES):
+        while chunk := whole.read(BORDERS.file_bytes):
             tick()
             copy.write(chunk)

@@ -55,7 +55,7 @@ def test_only_columns_that_a_condition_names_are_read() -> None:
         ("(SELECT count(*) FROM traces) > 0", "cannot be used"),
         ("trace_id IN (SELECT trace_id FROM trace_view)", "cannot be used"),
         ("(SELECT count(*) FROM '{store}') > 0", "cannot be used"),
-        ("length(repeat('x', 2000000000)) > 1", "memory|brought the database down|cannot be used"),
+        ("length(repeat('x', 2000000000)) > 1", "memory|brought the database down|cannot be used|took longer"),
         ("len(list_transform(range(800000000), lambda x: x::VARCHAR)) > 1", "memory|brought the database down"),
     ],
 )

@@ -58,7 +58,8 @@ EXPORT = ExportOutput(
     "b2:e", "one", 3, ("r-one-F16.gguf",), True, TermsOfUse("unknown", ("a (unknown)",)),
     (Standing("sums", False, "better", 0.1, 0.5, 0.4, (0.1, 0.7)), Standing("talk", True, "not compared", why="why")),
     (TaskSummary("sums", False, 4, "trained", (FormSummary("trained", 0.5, (0.1, 0.9)), FORM), 0.1),), ("sums: F16",),
-    ("b2:a",), FileChoice("Q8_0", "F16", 0.05, (FileStanding("Q8_0", 10, "good", "sums +0.0"),)), ("none",), ("resume",))
+    ("b2:a",), FileChoice("Q8_0", "F16", 0.05, (FileStanding("Q8_0", 10, "good", "sums +0.0"),)), ("none",),
+    ("resume",))
 SELECTED = Selected("s", 3, 2, {"verified": 1})
 LEFT: tuple[StageOutput, ...] = (
     AugmentOutput(2, {"rephrase": {"kept": 2, "gate 'facts': no": 1}}, 0.25),

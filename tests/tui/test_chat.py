@@ -268,6 +268,7 @@ class SlowSession:
         self.last: Reply | None = None
         self.stopped = False
         self.ending = "stopped"
+        self.thinks: bool | None = None
 
     def stop(self) -> None:
         self.stopped = True
@@ -446,14 +447,12 @@ def test_two_sides_have_one_history(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sides[1]._memory[:2] == ["one", "a after 0"]
 
 
-class Noting:
+class Noting(SlowSession):
     """A session that notes whether it is told to think."""
 
     def __init__(self) -> None:
-        self.thinks: bool | None = True
-        self.messages: list[Any] = []
-        self.last: Reply | None = None
-        self.ending = ""
+        super().__init__()
+        self.thinks, self.ending = True, ""
         self.told: list[bool | None] = []
 
     def stream(self, text: str) -> Iterator[ChatPiece]:

@@ -63,8 +63,9 @@ async def test_runs_that_are_started_and_resumed_here_wait_for_power_once_that_w
         asked.append(on_battery)
         return run
 
-    def resumed(*given: object) -> RunFolder:
-        asked.append(given[-1])  # type: ignore[arg-type]
+    def resumed(workspace: object, run_id: str, max_usd: object, spent: object, arm: object, on_battery: str,
+                end_by: object) -> RunFolder:
+        asked.append(on_battery)
         return run
 
     monkeypatch.setattr(localdistill, "start", started)

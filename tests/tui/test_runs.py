@@ -146,6 +146,7 @@ async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_pat
         assert "1 runs: younger than 7 days" in screen_text(app)
         await pilot.press("enter")
         await until(pilot, lambda: "Goes:" in screen_text(app))
+        await pilot.pause(0.3)  # what is typed before a window could be seen is no answer to it
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("n")
@@ -154,6 +155,7 @@ async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_pat
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
         await pilot.press("enter")
         await until(pilot, lambda: "Goes:" in screen_text(app))
+        await pilot.pause(0.3)  # what is typed before a window could be seen is no answer to it
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")

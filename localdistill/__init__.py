@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     from localdistill.core.judgements import Judgement, judgement_among
     from localdistill.core.records import Fact, Message, Prompt, Reply, Span, TokenScores, Trace
     from localdistill.core.secrets import HIDDEN, looks_like_key
-    from localdistill.core.stages import STAGES, Stage
+    from localdistill.core.stages import STAGES, Stage, is_race
     from localdistill.engines.wire.probe_report import Probe, RateLimit, compare
     from localdistill.hub.names import is_hub_address
     from localdistill.interchange.unpacking import MOST_UNFOLD

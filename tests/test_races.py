@@ -28,9 +28,9 @@ from localdistill import (
     wait,
 )
 from localdistill.api.runs.results import cards_of
-from localdistill.core.events import Event, Noted, StageFinished, Warned, silent
-from localdistill.core.stages import Leg, legs
-from localdistill.runs.race_time import in_time
+from localdistill.core.events import ArtifactWritten, Event, Noted, StageFinished, Warned, silent
+from localdistill.core.stages import Leg, is_race, legs
+from localdistill.runs.race_time import FreshSeeds, in_time
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_score_card, is_settled
 from localdistill.scorecard.looks import look_at, look_levels
 from localdistill.stages import train
@@ -162,13 +162,37 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("end_in_s", "trained"), [(None, 5), (1e6, 5), (10.0, 1), (350.0, 3), (0.0, 1)])
-def test_a_race_that_is_to_end_trains_as_many_seeds_as_fit_and_exports(end_in_s: float | None, trained: int) -> None:
-    clock, told = Clock(), list[Event]()
-    until, ran = None if end_in_s is None else clock() + end_in_s, list[Leg]()
-    for leg in in_time(legs(STAGES, 5), until, told.append, "localdistill resume race-1", clock):
+def race_until(end_in_s: float, already: int = 0) -> tuple[list[Leg], list[Event]]:
+    """The legs that run of a race of five seeds, of which so many were there already; and what is said."""
+    clock, told, fresh = Clock(), list[Event](), FreshSeeds()
+    until, ran = clock() + end_in_s, list[Leg]()
+    for leg in in_time(legs(STAGES, 5), until, told.append, "localdistill resume race-1", fresh.newest_is, clock):
         ran.append(leg)
-        clock.now += {"train": 90.0, "evaluate": 10.0}.get(leg.stage, 1.0)
+        is_there = leg.seeds <= already
+        if leg.stage == "train":
+            for seed in range(leg.seeds):
+                fresh.take(ArtifactWritten("adapter", "a", reused=is_there or seed < leg.seeds - 1, seed=seed))
+        clock.now += 2.0 if is_there else {"train": 90.0, "evaluate": 10.0}.get(leg.stage, 1.0)
+    return ran, told
+
+
+def test_a_race_has_several_seeds_and_measures_them() -> None:
+    assert is_race(STAGES, 2) and not is_race(STAGES, 1)
+    assert not is_race(("format", "train"), 5) and not is_race(("select", "evaluate"), 5)
+
+
+def test_of_a_race_that_is_resumed_only_what_is_trained_now_is_measured() -> None:
+    ran, told = race_until(150.0, already=2)
+    assert max(leg.seeds for leg in ran if leg.stage == "train") == 3, "nothing was known before the third"
+    assert [event.text for event in told if isinstance(event, Warned)] == [
+        f"3 seeds of every arm are trained: another one takes 1 min 40 s, as measured, and would not end by "
+        f"{datetime.fromtimestamp(1_000_150).strftime('%H:%M')}"]
+    assert [leg.stage for leg in ran][-1] == "export"
+
+
+@pytest.mark.parametrize(("end_in_s", "trained"), [(1e6, 5), (10.0, 1), (350.0, 3), (0.0, 1)])
+def test_a_race_that_is_to_end_trains_as_many_seeds_as_fit_and_exports(end_in_s: float, trained: int) -> None:
+    ran, told = race_until(end_in_s)
     assert max(leg.seeds for leg in ran if leg.stage == "train") == trained == sum(leg.stage == "train" for leg in ran)
     assert [leg.stage for leg in ran].count("evaluate") == trained and ran[-1].stage == "export"
     warned = [event for event in told if isinstance(event, Warned)]

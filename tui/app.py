@@ -242,7 +242,7 @@ class LocalDistillApp(App[None]):
                 return questions
             return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until,
                          named=typed_again(name, settings), on_battery=self.on_battery or "go",
-                         end_by=self._end())
+                         end_by=self.end_of_races())
 
         def refused(error: LocalDistillError) -> None:
             self._starts = False
@@ -275,11 +275,12 @@ class LocalDistillApp(App[None]):
         """Continue a run and follow it; `arm` is what it exports from now on."""
         from localdistill import resume
 
-        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery, self._end()),
+        self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery,
+                                    self.end_of_races()),
                      self.follow_run)
 
-    def _end(self) -> float | None:
-        """When races that start now are to end."""
+    def end_of_races(self) -> float | None:
+        """When races that start now are to end, in seconds since the epoch; None: when all their seeds are trained."""
         from localdistill import clock_time
 
         return clock_time(self.end_by) if self.end_by else None

@@ -71,6 +71,10 @@ class Ui(Protocol):
     def on_battery(self) -> Literal["go", "pause"] | None:
         """What runs that are started or resumed here do on battery."""
 
+    def end_of_races(self) -> float | None:
+        """When races that are started or resumed here are to end, in seconds since the epoch; None: when all their
+        seeds are trained. UsageError when that time is past."""
+
     # ---- what is seen
 
     def go(self, name: str, **what: Unpack[Wanted]) -> None:

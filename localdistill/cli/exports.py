@@ -73,7 +73,7 @@ def _show(made: Any) -> None:
     doubts = (*made.choice.worse, *made.choice.unclear) if made.choice else ()
     for text in (*made.cautions, *doubts, *made.not_measured, *made.unknown):
         output.data(f"  ! {text}")
-    if made.files:
+    if made.folder:
         output.data(f"  terms: {made.terms or 'none known to apply'} {', '.join(made.terms_of)}".rstrip())
         output.data(f"  licences: {', '.join(made.licences) or 'none stated'}")
     for what, command in made.commands:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -82,20 +83,20 @@ def start_and_watch(
     accept_terms(recipe, place, accepted or [])
     changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
     folder = start(place, recipe, text, base, until, named=typed_again(name, changes),
-                   on_battery=on_battery or "go", end_by=_end_of(end_by, recipe))
+                   on_battery=on_battery or "go", end_by=_end_of(end_by, recipe, recipe.stages(until)))
     if detach:
         _say_started(folder, as_json)
         return
     _watch(folder, place, as_json)
 
 
-def _end_of(text: str | None, recipe: Any) -> float | None:
-    """When a race is to end. UsageError where the recipe is none."""
-    from localdistill import UsageError, clock_time
+def _end_of(text: str | None, recipe: Any, stages: Sequence[str]) -> float | None:
+    """When a race is to end. UsageError where a run of these stages is none."""
+    from localdistill import UsageError, clock_time, is_race
 
     if text is None:
         return None
-    if recipe.train is None or recipe.evaluate is None or recipe.train.seeds < 2:
+    if recipe.train is None or not is_race(stages, recipe.train.seeds):
         raise UsageError("only a race of several seeds can be told when to end: here each arm is trained once",
                          "--seeds 5 --until 07:00")
     return clock_time(text)
@@ -273,7 +274,8 @@ def resume(
     from localdistill import run_to
 
     place = workspace_of(workspace)
-    end = _end_of(end_by, run_to("resume", place, run_id).recipe()) if end_by else None
+    run = run_to("resume", place, run_id)
+    end = _end_of(end_by, run.recipe(), run.request()["stages"]) if end_by else None
     folder = go_on(place, run_id, max_usd, spent, arm, on_battery, end)
     if detach:
         _say_started(folder, as_json)

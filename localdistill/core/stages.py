@@ -52,9 +52,14 @@ class Leg:
     """Trainings per arm that it goes up to."""
 
 
+def is_race(stages: Sequence[str], seeds: int) -> bool:
+    """Whether a run of these stages, with so many trainings per arm, measures after each seed."""
+    return seeds > 1 and all(stage in stages for stage in RACE)
+
+
 def legs(stages: Sequence[str], seeds: int) -> Iterator[Leg]:
     """The processes of a run of these stages, in their order; `seeds` trainings per arm are planned."""
-    takes_turns = all(stage in stages for stage in RACE)
+    takes_turns = is_race(stages, seeds)
     for stage in stages:
         if stage == RACE[0] and takes_turns:
             yield from (Leg(one, count) for count in range(1, seeds + 1) for one in RACE)

@@ -49,6 +49,8 @@ class FolderExporter:
         """Write the folder. Raises DiskFull or LocalDistillError when the disk refuses; no folder is left then."""
         folder, target = ModelFolder.open(job.merged), job.output / f"{job.name}-hf"
         partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(target, ignore_errors=True)  # of an export that was ended after it was written
+        shutil.rmtree(partial, ignore_errors=True)
         try:
             with writing(partial, "the folder of the model"):
                 partial.mkdir(parents=True)

@@ -339,7 +339,11 @@ class Recipe(Options):
             return tuple(dict.fromkeys(engine for source in one.from_ for engine in self.engines_of(source)))
         return one.ask if isinstance(one, AskedSet) else ()
 
-    def stages(self) -> tuple[str, ...]:
-        """The stages that this recipe runs, in order."""
-        return tuple(stage.name for stage in STAGES
-                     if not stage.sections or any(getattr(self, name) for name in stage.sections))
+    def stages(self, until: str = "") -> tuple[str, ...]:
+        """The stages that this recipe runs, in order, up to the one named. UsageError when it has none of that name."""
+        found = tuple(stage.name for stage in STAGES
+                      if not stage.sections or any(getattr(self, name) for name in stage.sections))
+        if until and until not in found:
+            raise UsageError(f"this recipe has no stage '{until}'{nearest(until, found)}",
+                             f"it has: {', '.join(found)}")
+        return found[: found.index(until) + 1] if until else found

@@ -50,13 +50,7 @@ def start(
     from localdistill.workspace.terms import require
 
     require(recipe, workspace)
-    stages = recipe.stages()
-    if until:
-        if until not in stages:
-            raise UsageError(
-                f"this recipe has no stage '{until}'{nearest(until, stages)}", f"it has: {', '.join(stages)}"
-            )
-        stages = stages[: stages.index(until) + 1]
+    stages = recipe.stages(until)
     close_journals(workspace)
     recipe = pinned(workspace, recipe)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
@@ -86,9 +80,7 @@ def resume(
     run = run_to("resume", workspace, run_id)
     with run.hold() as lock:  # from here on nobody else starts it, or changes what it was asked for
         _prepare(workspace, run, max_usd, spent_usd, arm)
-        if on_battery is not None:
-            run.amend_request(on_battery=on_battery)
-        run.amend_request(until=end_by)
+        run.amend_request(until=end_by, **({"on_battery": on_battery} if on_battery is not None else {}))
         process = _launch(run, workspace, lock)
     _wait_for(run, process)
     return run

@@ -6,25 +6,44 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from localdistill.core.durations import duration_text
-from localdistill.core.events import Event, Noted, Warned
+from localdistill.core.events import ArtifactWritten, Event, Noted, Warned
 from localdistill.core.stages import RACE, Leg
 
 
-def in_time(legs: Iterable[Leg], until: float | None, tell: Callable[[Event], None], go_on: str,
+class FreshSeeds:
+    """Which seeds were trained here from their start. Of one that was there already, even in part, as in a race that
+    is resumed, the time it took says nothing of what another one takes."""
+
+    def __init__(self) -> None:
+        self._reused: dict[int, bool] = {}
+
+    def take(self, event: ArtifactWritten) -> None:
+        """An artifact is there."""
+        if event.artifact_kind == "adapter" and event.seed is not None:
+            self._reused[event.seed] = self._reused.get(event.seed, False) or event.reused
+
+    def newest_is(self) -> bool:
+        """Whether the newest seed is one of them."""
+        return bool(self._reused) and not self._reused[max(self._reused)]
+
+
+def in_time(legs: Iterable[Leg], until: float, tell: Callable[[Event], None], go_on: str, is_fresh: Callable[[], bool],
             clock: Callable[[], float] = time.time) -> Iterator[Leg]:
-    """The legs of a run, each taken once the one before has ended. Of a race those of another seed are left out, and
-    that is said, when one more would not end by `until` (seconds since the epoch) if it took as long as the longest so
-    far; None takes all. The first seed always runs: nothing is known before it.
-    go_on: the command that runs the rest."""
+    """The legs of a race, each taken once the one before has ended; those of another seed are left out, and that is
+    said, when one more would not end by `until` (seconds since the epoch) if it took as long as the longest so far.
+    The first seed that is not there already always runs: nothing is known before it.
+
+    go_on: the command that runs the rest. is_fresh: whether the seed of the legs before was trained in them.
+    """
     began, longest_s, is_over = clock(), 0.0, False
     for leg in legs:
         if leg.stage == RACE[0]:
             now = clock()
-            if leg.seeds > 1 and not is_over:
+            if leg.seeds > 1 and is_fresh():
                 longest_s = max(longest_s, now - began)
-                is_over = until is not None and now + longest_s > until
-                if until is not None:
-                    tell(_said(leg.seeds - 1, longest_s, until, now, go_on if is_over else ""))
+            if longest_s and not is_over:
+                is_over = now + longest_s > until
+                tell(_said(leg.seeds - 1, longest_s, until, now, go_on if is_over else ""))
             began = now
         if not (is_over and leg.stage in RACE):
             yield leg
@@ -36,5 +55,5 @@ def _said(seeds: int, took_s: float, until: float, now: float, go_on: str) -> Ev
     if go_on:
         return Warned(f"{seeds} seeds of every arm are trained: another one takes {took}, as measured, and would "
                       f"not end by {end}", go_on, stage=RACE[0])
-    fit = (until - now) // took_s if took_s else 0
-    return Noted(f"a seed of all arms takes {took}, as measured: {fit:.0f} more fit until {end}", stage=RACE[0])
+    return Noted(f"a seed of all arms takes {took}, as measured: {(until - now) // took_s:.0f} more fit until {end}",
+                 stage=RACE[0])

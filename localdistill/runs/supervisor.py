@@ -11,11 +11,13 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.events import (
+    ArtifactWritten,
     Event,
     Failed,
     Noted,
@@ -27,13 +29,13 @@ from localdistill.core.events import (
     Warned,
     event_from_json,
 )
-from localdistill.core.stages import STAGES, Leg, legs
+from localdistill.core.stages import STAGES, Leg, is_race, legs
 from localdistill.hub.client import SECRETS
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory
 from localdistill.runs.power import Power
-from localdistill.runs.race_time import in_time
+from localdistill.runs.race_time import FreshSeeds, in_time
 from localdistill.safety.children import NOTHING, Process, start_module
 from localdistill.workspace.facts_file import fact_line
 from localdistill.workspace.run_folder import AFTER_DEATH, EVENTS, EVENTS_FD_VARIABLE, RunFolder
@@ -51,13 +53,17 @@ _LAST_BYTES = 8192
 _WITHOUT_STUDENT = frozenset(stage.name for stage in STAGES if not stage.uses_student)
 
 
-def secrets_of(recipe: Recipe, stage: str = "") -> set[str]:
+def secrets_of(recipe: Recipe, stage: str = "", fetches: bool = False) -> set[str]:
     """The environment variables with secrets that the process of `stage` may have: keys of the engines that it asks,
-    and what loads its models from the hub. With an empty `stage`, those of all."""
+    and what loads its models from the hub. With an empty `stage`, those of all. fetches: whether it brings whatever the
+    recipe names of the hub, as the first stage of a run does."""
+    from localdistill.recipe.hub_models import hub_data, hub_uses
     from localdistill.workspace.terms import engines_in, who_answers
 
     mine = [(use, options) for asks, _, use, options in engines_in(recipe) if stage in ("", asks)]
     names = {name for use, options in mine for name in who_answers(use, options).key_names}
+    if fetches or not stage:
+        return names | set(SECRETS) if hub_uses(recipe) or hub_data(recipe) else names
     models = [str(options) for _, options in mine]
     if recipe.student and stage not in _WITHOUT_STUDENT:
         models.append(recipe.student.model)
@@ -85,6 +91,7 @@ class Recorder:
     def __init__(self, run: RunFolder, recipe: str) -> None:
         self.run = run
         self.status: dict[str, Any] = {"state": "running", "recipe": recipe, "pid": os.getpid(), "stage": ""}
+        self.seeds = FreshSeeds()
         self._written_at = 0.0
         self._dirty = True
         self._file = open(run.path / EVENTS, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
@@ -124,6 +131,8 @@ class Recorder:
                 )
             case Streamed():
                 self.status.update(tail=event.text[-2000:], tail_answer=event.answer[-2000:], tail_of=event.who)
+            case ArtifactWritten():
+                self.seeds.take(event)
             case Failed():
                 self.status.update(message=event.text, hint=event.hint, exit_code=event.exit_code)
         self._dirty = True
@@ -155,6 +164,7 @@ class Supervisor:
         self.recipe = run.recipe()
         request = run.request()
         self.stages: list[str] = list(request["stages"])
+        self.until: float | None = request.get("until")
         self.power = power or Power("pause" if request.get("on_battery") == "pause" else "go")
         self.child: Process | None = None
         self.stop_now = False
@@ -174,9 +184,7 @@ class Supervisor:
             recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))
             self._say_what_powers(recorder)
             code = 0
-            planned = self.recipe.train.seeds if self.recipe.train else 1
-            for leg in in_time(legs(self.stages, planned), self.run.request().get("until"), recorder.take,
-                               f"localdistill resume {self.run.id}"):
+            for leg in self._legs(recorder):
                 code = self._stage(leg, recorder)
                 if code:
                     break
@@ -186,6 +194,15 @@ class Supervisor:
             recorder.take(RunFinished(state, time.monotonic() - started, code))
             recorder.flush(force=True)
         return code
+
+    def _legs(self, recorder: Recorder) -> Iterator[Leg]:
+        """Those of the run; of a race that is to end by some time, those that fit."""
+        seeds = self.recipe.train.seeds if self.recipe.train else 1
+        found = legs(self.stages, seeds)
+        if self.until is None or not is_race(self.stages, seeds):
+            return found
+        return in_time(found, self.until, recorder.take, f"localdistill resume {self.run.id}",
+                       recorder.seeds.newest_is)
 
     def _stop(self, *_: object) -> None:
         """A second request to stop: end the child at once."""
@@ -215,8 +232,9 @@ class Supervisor:
                 continue  # it stands still for want of mains power
             if told or not code:
                 return code if code >= 0 else 1
-            if stage not in GIVES_WAY or deaths == MOST_DEATHS or not ended_for_memory(code, self._log_since(logged)):
-                return self._died(stage, code, recorder, logged)
+            for_memory = ended_for_memory(code, self._log_since(logged))
+            if stage not in GIVES_WAY or deaths == MOST_DEATHS or not for_memory:
+                return self._died(stage, code, recorder, for_memory)
             deaths += 1
             recorder.take(Warned(f"the system ended the process of '{stage}', most likely for want of memory: it is "
                                  "started again, one rung lower", "end other programs that take memory", stage=stage))
@@ -225,7 +243,7 @@ class Supervisor:
         """Run one stage in a child: its exit code, and whether it said why it failed."""
         events, write_fd = os.pipe()
         said, say_fd = os.pipe()
-        secrets = secrets_of(self.recipe, stage)
+        secrets = secrets_of(self.recipe, stage, fetches=stage == self.stages[0])
         self.child = start_module(
             "localdistill.stages",
             str(self.run.path),
@@ -247,13 +265,12 @@ class Supervisor:
         told = self._listen(os.fdopen(events, "rb"), os.fdopen(said, "rb"), stage, recorder, log)
         return self.child.wait(), told
 
-    def _died(self, stage: str, code: int, recorder: Recorder, logged: int) -> int:
+    def _died(self, stage: str, code: int, recorder: Recorder, for_memory: bool) -> int:
         """Say that the process of a stage ended without a word."""
         why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        is_memory = ended_for_memory(code, self._log_since(logged))
         recorder.take(Failed(stage, f"the process of the stage '{stage}' {why}"
-                                    f"{', most likely for want of memory' if is_memory else ''}",
-                             f"{'end other programs that take memory; ' if is_memory else ''}see {self.run.log.name} "
+                                    f"{', most likely for want of memory' if for_memory else ''}",
+                             f"{'end other programs that take memory; ' if for_memory else ''}see {self.run.log.name} "
                              f"in the run's folder; localdistill resume {self.run.id}", 1))
         return 1
 

@@ -72,7 +72,8 @@ def run(context: StageContext) -> None:
     card = _card(context, contestant, cards)
     artifact = _artifact(context, contestant, card)
     files = sorted(filter(is_model_file, artifact.manifest["files"]))
-    context.note(f"arm '{arm}': " + ", ".join(files))
+    folders = sorted({name.partition("/")[0] for name in artifact.manifest["files"] if "/" in name})
+    context.note(f"arm '{arm}': " + ", ".join([*files, *folders]))
     measured = MeasuredForms(())
     if MEASURED_FILE in artifact.manifest["files"]:
         measured = MeasuredForms.from_bytes(artifact.file(MEASURED_FILE).read_bytes(), f"{MEASURED_FILE} of the export")

@@ -13,6 +13,7 @@ import pytest
 from localdistill import Store, Workspace, cancel, list_runs, parse_recipe, resume, start, wait
 from localdistill.core.errors import UsageError
 from localdistill.core.events import Failed
+from localdistill.hub.client import SECRETS
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.journal import read
 from localdistill.stages.outputs import Selected, SelectOutput, read_output
@@ -98,6 +99,16 @@ def test_a_run_holds_the_keys_of_its_own_engines_and_of_nobody_else(
     assert not any("SOMEBODYS_API_KEY" in environment for environment in seen)
     recipe = parse_recipe(text)
     assert [secrets_of(recipe, stage) for stage in ("collect", "grade", "select")] == [{"MINE"}, set(), set()]
+
+
+def test_the_stage_that_fetches_what_lies_in_the_hub_gets_its_key(tmp_path: Path) -> None:
+    asks = collecting_recipe(write_questions(tmp_path / "q.jsonl", 1), "http://localhost:1/v1")
+    named = asks + '\n[student]\nmodel = "hf://org/name"\n'
+    measured = asks + '\n[student]\nmodel = "m"\n[[evaluate.task]]\nuse = "arc"\npath = "hf://datasets/o/n/f.jsonl"\n'
+    for recipe in map(parse_recipe, (named, measured)):
+        assert secrets_of(recipe) >= set(SECRETS) <= secrets_of(recipe, "collect", fetches=True)
+        assert not set(SECRETS) & secrets_of(recipe, "collect"), "who fetches nothing has no key of the hub"
+    assert not set(SECRETS) & secrets_of(parse_recipe(asks), "collect", fetches=True)
 
 
 def test_cancel_stops_at_a_safe_point_and_resume_finishes(tmp_path: Path) -> None:

@@ -266,3 +266,5 @@ def test_the_plan_says_what_the_judge_will_take(chain: Chain, judging: CountingS
     assert "unknown until it was asked" in said()
     evaluated(chain)
     assert "about $0.12 ($0.12 to $0.12) if each is asked about once" in said()
+    chain.recipe += "[evaluate.sampling]\ntemperature = 0.8\nsamples = 4\n"
+    assert f"at most {ITEMS * 4 * 4} answers" in said() and "about $0.48" in said()

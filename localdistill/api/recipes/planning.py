@@ -100,8 +100,7 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdo
         if isinstance(imported, ImportedSet):
             sizes[imported.name] = count = sum(1 for _ in read_section(imported, base))
             yield PlanLine("traces", f"{count:,} rows to import into the set {imported.name}")
-    replies = [len(items) * len(task.requests(items[0], Given(1, None))) * _contestants(recipe) if items else 0
-               for task, items in ((task, _items(task)) for task in tasks)]
+    replies = [_replies_to(recipe, task) for task in tasks]
     yield from quote_members(workspace, recipe, base, sizes, replies, warnings)
     if recipe.max_usd is not None:
         yield PlanLine("cap", f"${recipe.max_usd:.2f}: the run pauses before a call that could pass it")
@@ -170,6 +169,13 @@ def _items(task: Task) -> Sequence[Prompt]:
         return ()
 
 
+def _replies_to(recipe: Recipe, task: Task) -> int:
+    """How many replies all contestants give to the items of a task; 0 where they are not here yet."""
+    items, drawn = _items(task), recipe.evaluate.sampling if recipe.evaluate else None
+    each = len(task.requests(items[0], Given(1, None))) if items else 0
+    return len(items) * each * (drawn.samples if drawn else 1) * _contestants(recipe)
+
+
 def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
     paces = _paces(workspace, recipe) if tasks else []
     for task in tasks:
@@ -212,10 +218,8 @@ def _answering_time(recipe: Recipe, task: Task, paces: Sequence[AnsweringPace]) 
     own = next((pace for pace in paces if pace.task == task.name), None)
     measured = own or paces[0]
     length = min(measured.new_tokens / measured.replies, recipe.evaluate.max_tokens)
-    prompts, drawn = task.prompts(), recipe.evaluate.sampling
-    replies = sum(len(task.requests(prompt, Given(1, None))) for prompt in prompts[:1]) * len(prompts) \
-        * (drawn.samples if drawn else 1) * _contestants(recipe)
     rate = measured.new_tokens / measured.elapsed_s
+    left_s = _replies_to(recipe, task) * length / rate
     of = "there" if own else f"on {measured.task}"
-    return (f"about {estimate_text(replies * length / rate)} for all models, at the {rate:,.0f} tokens per second and "
+    return (f"about {estimate_text(left_s)} for all models, at the {rate:,.0f} tokens per second and "
             f"{length:,.0f} tokens a reply that this student came to {of}")

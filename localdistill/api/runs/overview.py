@@ -174,7 +174,9 @@ def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None
     elif status.state != "finished":
         steps.append(NextStep(f"{run.id} is {status.state}: go on", f"resume {run.id}"))
     elif has_output(run, "export"):
-        steps.append(NextStep("talk to what came out", f"chat {run.id}") if read_output(run, ExportOutput).files else
+        made = read_output(run, ExportOutput)
+        steps.append(NextStep("talk to what came out", f"chat {run.id}") if made.files else
+                     NextStep("see what came out", f"exports {run.id}") if made.export else
                      NextStep("nothing was good enough to export: see why", f"exports {run.id}"))
     steps.append(NextStep("look at the traces", "traces"))
     steps.append(NextStep("examine this machine", "doctor"))

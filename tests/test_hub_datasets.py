@@ -16,6 +16,7 @@ from localdistill import Cancel, InputError, PartialResult, Store, Workspace, li
 from localdistill.cli.app import app as cli
 from localdistill.core.errors import Cancelled
 from localdistill.core.events import Event, Progressed
+from localdistill.hub.datasets import bring, commit_of, here
 from tests.hub import Repository, StandIn, stand_in
 
 pytest.importorskip("huggingface_hub")
@@ -122,6 +123,21 @@ def test_a_large_file_says_how_far_it_is_and_can_be_stopped_in_its_middle(tmp_pa
     hub.held.pop("a.jsonl").set()
     file, path = next(found.fetched())
     assert file.name == "data/a.jsonl" and path.read_bytes() == large
+
+
+def test_one_file_is_brought_below_whatever_folders_and_tells_how_far_it_is_though_nobody_said_its_size(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in(monkeypatch, tmp_path / "snapshots" / "home") as hub:
+        files = {"data/a.jsonl": rows(0, 20_000), "snapshots/b.jsonl": b"{}"}
+        commit = hub.repositories.setdefault("datasets/org/sums", Repository(files)).commit
+        events: list[Event] = []
+        for name, data in files.items():
+            address = f"hf://datasets/org/sums/{name}"
+            path = bring(address, events.append)
+            assert path.read_bytes() == data and here(address) == path and commit_of(address, path) == commit
+    told = [event for event in events if isinstance(event, Progressed) and event.label == "fetching data/a.jsonl"]
+    size = len(files["data/a.jsonl"])
+    assert {event.total for event in told} == {size} and told[-1].done == size
 
 
 def test_a_revision_that_is_not_there_is_named(tmp_path: Path, hub: StandIn) -> None:

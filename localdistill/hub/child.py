@@ -62,9 +62,9 @@ def _model(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
     settings = {"repo_id": asked["repository"], "revision": str(info.sha), "cache_dir": asked["cache"],
                 "endpoint": asked["endpoint"]}
 
-    def fetch(name: str, told: Callable[[int], None] = lambda count: None) -> None:
+    def fetch(name: str, progress: _Progress | None = None) -> None:
         damaged = (snapshot / name).exists() and (snapshot / name).stat().st_size != sizes[name]
-        hf_hub_download(filename=name, tqdm_class=_bar(told), force_download=damaged, **settings)
+        hf_hub_download(filename=name, tqdm_class=_bar(progress), force_download=damaged, **settings)
 
     names = [name for name in sizes if "/" not in name and (name.endswith(_SMALL) or name in _OTHERS)]
     if asked["weights"]:
@@ -77,7 +77,7 @@ def _model(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
     _require_room(place, total)
     progress = _Progress(pipe, total)
     for name in missing:
-        fetch(name, progress.add)
+        fetch(name, progress)
         progress.whole(sizes[name])
     _keep_ref(place, asked["revision"], str(info.sha))
     return {"path": str(snapshot), "commit": str(info.sha)}
@@ -100,7 +100,7 @@ def _file(pipe: JsonPipe, asked: dict[str, Any]) -> dict[str, Any]:
     progress = _Progress(pipe, asked["size_bytes"])
     return {"path": hf_hub_download(
         asked["repository"], asked["name"], repo_type="dataset", revision=asked["revision"] or None,
-        cache_dir=asked["cache"], endpoint=asked["endpoint"], tqdm_class=_bar(progress.add))}
+        cache_dir=asked["cache"], endpoint=asked["endpoint"], tqdm_class=_bar(progress))}
 
 
 _ACTS = {"model": _model, "dataset": _dataset, "file": _file}
@@ -113,7 +113,7 @@ def _licence(info: Any) -> str:
     return stated if isinstance(stated, str) else ", ".join(map(str, stated))
 
 
-def _bar(told: Callable[[int], None]) -> type:
+def _bar(progress: _Progress | None) -> type:
     """What the library takes for a progress bar, which tells of bytes instead of drawing."""
     from huggingface_hub.utils import tqdm
 
@@ -122,10 +122,13 @@ def _bar(told: Callable[[int], None]) -> type:
 
         def __init__(self, *more: Any, **of: Any) -> None:
             super().__init__(*more, **{**of, "disable": True})
+            if progress is not None:
+                progress.sized(int(of.get("total") or 0))
 
         def update(self, n: float | None = 1) -> bool | None:
             """So many more came."""
-            told(int(n or 0))
+            if progress is not None:
+                progress.add(int(n or 0))
             return None
 
     return Bar
@@ -163,8 +166,13 @@ class _Progress:
     """How much of it all is here, told now and then."""
 
     def __init__(self, pipe: JsonPipe, total: int) -> None:
+        """total: 0 where nobody knows it before the first byte comes."""
         self._pipe, self._total, self._told_at = pipe, total, 0.0
         self._done = self._before = 0
+
+    def sized(self, total: int) -> None:
+        """The hub says how much there is of what comes now: the whole, where that is not known."""
+        self._total = self._total or total
 
     def whole(self, size: int) -> None:
         """A file is here, be it that its content was here before."""
@@ -175,7 +183,7 @@ class _Progress:
         """So many bytes came."""
         self._done += count
         now = time.monotonic()
-        if now - self._told_at >= TELL_EVERY_S or self._done >= self._total:
+        if now - self._told_at >= TELL_EVERY_S or 0 < self._total <= self._done:
             self._told_at = now
             self._pipe.write({"done": self._done, "total": self._total})
 

@@ -7,10 +7,11 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from localdistill.core.errors import MissingExtra
 from localdistill.core.events import Cancel, Emit, Progressed
+from localdistill.hub.names import is_commit
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, is_offline_by_choice
 
 ENDPOINT = "https://huggingface.co"
@@ -40,6 +41,19 @@ def cache_folder() -> Path:
         return Path(stated).expanduser()
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     return Path(home).expanduser() / "hub"
+
+
+def snapshot(kind: Literal["models", "datasets"], repository: str, revision: str) -> Path | None:
+    """The folder in the cache that a revision means; a branch what it meant when it was fetched last, empty the newest.
+    None where there is none."""
+    place, commit = cache_folder() / f"{kind}--{repository.replace('/', '--')}", revision
+    if not is_commit(commit):
+        try:
+            commit = (place / "refs" / (commit or "main")).read_text().strip()
+        except (OSError, ValueError):
+            return None
+    folder = place / "snapshots" / commit
+    return folder if is_commit(commit) and folder.is_dir() else None
 
 
 class Hub:

@@ -10,8 +10,8 @@ from typing import Any
 
 from localdistill.core.errors import InputError, LocalDistillError, PartialResult
 from localdistill.core.events import Cancel, Emit, silent
-from localdistill.hub.client import Hub, HubProblem, cache_folder
-from localdistill.hub.names import DATASETS, HubAddress, is_commit
+from localdistill.hub.client import Hub, HubProblem, snapshot
+from localdistill.hub.names import DATASETS, HubAddress
 
 ENDINGS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _PACKED = (".gz", ".zst", ".zstd")
@@ -71,7 +71,11 @@ def look_up(hub: Hub, address: HubAddress, cancel: Cancel | None = None) -> HubD
 def fetch(hub: Hub, dataset: HubDataset, file: HubFile, emit: Emit = silent, cancel: Cancel | None = None) -> Path:
     """The file on this machine; fetched unless it is here. InputError when it is not given out, PartialResult when the
     hub cannot be reached, Cancelled."""
-    told = _asked(hub, {"act": "file", "repository": dataset.repository, "revision": dataset.revision,
+    return _fetch(hub, dataset.repository, dataset.revision, file, emit, cancel)
+
+
+def _fetch(hub: Hub, repository: str, revision: str, file: HubFile, emit: Emit, cancel: Cancel | None) -> Path:
+    told = _asked(hub, {"act": "file", "repository": repository, "revision": revision,
                         "name": file.name, "size_bytes": file.size_bytes or 0}, emit, cancel, file.name)
     return Path(told["path"])
 
@@ -80,15 +84,9 @@ def here(text: str) -> Path | None:
     """The one file that an address names, where it is on this machine: in the revision that it names, or what that
     meant when it was fetched last. InputError for an address that names no single file."""
     address = _of_one_file(text)
-    place = cache_folder() / f"datasets--{address.repository.replace('/', '--')}"
-    commit = address.revision
-    if not is_commit(commit):
-        try:
-            commit = (place / "refs" / (commit or "main")).read_text().strip()
-        except (OSError, ValueError):
-            return None
-    file = place / "snapshots" / commit / address.path
-    return file if is_commit(commit) and file.is_file() else None
+    folder = snapshot("datasets", address.repository, address.revision)
+    file = folder / address.path if folder is not None else None
+    return file if file is not None and file.is_file() else None
 
 
 def bring(text: str, emit: Emit = silent, cancel: Cancel | None = None, newest: bool = False) -> Path:
@@ -98,7 +96,12 @@ def bring(text: str, emit: Emit = silent, cancel: Cancel | None = None, newest: 
     if not newest and (found := here(text)):
         return found
     with Hub() as hub:
-        return fetch(hub, HubDataset(address.repository, address.revision, ()), HubFile(address.path), emit, cancel)
+        return _fetch(hub, address.repository, address.revision, HubFile(address.path), emit, cancel)
+
+
+def commit_of(text: str, path: Path) -> str:
+    """The revision that the file at `path` is of, which `here` or `bring` found for this address."""
+    return path.parents[_of_one_file(text).path.count("/")].name
 
 
 def _of_one_file(text: str) -> HubAddress:

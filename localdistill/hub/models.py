@@ -10,8 +10,8 @@ from typing import Any
 from localdistill.core.disk import size_text
 from localdistill.core.errors import LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel, Emit, Noted
-from localdistill.hub.client import ENDPOINT, Hub, HubProblem, cache_folder
-from localdistill.hub.names import HubName, is_commit
+from localdistill.hub.client import ENDPOINT, Hub, HubProblem, snapshot
+from localdistill.hub.names import HubName
 from localdistill.safety.bounded_json import TENSORS, read_table
 
 _AFRESH = "check the name and the network; a gated model needs a login; or give the path of a folder you already have"
@@ -126,16 +126,7 @@ def _refusal(name: HubName, problem: HubProblem, half: str) -> LocalDistillError
 
 
 def _snapshot(name: HubName) -> Path | None:
-    """The folder in the cache that the revision means; None where there is none."""
-    place = cache_folder() / f"models--{name.repository.replace('/', '--')}"
-    commit = name.revision
-    if not name.is_pinned:
-        try:
-            commit = (place / "refs" / (name.revision or "main")).read_text().strip()
-        except (OSError, ValueError):
-            commit = ""
-    folder = place / "snapshots" / commit
-    return folder if is_commit(commit) and folder.is_dir() else None
+    return snapshot("models", name.repository, name.revision)
 
 
 def _half(name: HubName, weights: bool) -> str:

@@ -42,8 +42,8 @@ def prefetch(workspace: Workspace, recipe: Recipe, newest: bool = False, emit: E
         keep_pins(workspace, {use.source: HubName.of(use.source).at(model.commit)})
     for name in hub_data(recipe):
         path = datasets.bring(name, emit, cancel or Cancel(), newest)
-        commit = path.parts[path.parts.index("snapshots") + 1]
-        found.append(Prefetched(HubModel(name, path, commit), f"file of a benchmark, {size_text(path.stat().st_size)}"))
+        model = HubModel(name, path, datasets.commit_of(name, path))
+        found.append(Prefetched(model, f"file of a benchmark, {size_text(path.stat().st_size)}"))
     return found
 
 

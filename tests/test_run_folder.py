@@ -32,3 +32,9 @@ def test_any_status_file_reads_as_a_status(tmp_path: Path, text: str) -> None:
     run = folder(tmp_path, status=text)
     status = run.status()
     assert (status.alive, status.updated_at) == (False, run.started_at()) and isinstance(status.state, str)
+
+
+def test_a_status_larger_than_what_is_read_at_once_is_read_whole(tmp_path: Path) -> None:
+    run, tail = folder(tmp_path), "x" * 150_000
+    run.write_status({"state": "finished", "tail": tail})
+    assert run.status().data["tail"] == tail and not run.status().problem

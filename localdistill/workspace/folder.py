@@ -36,6 +36,8 @@ from localdistill.safety.scratch import remove_scratch
 from localdistill.workspace.run_folder import RUN_JOURNAL
 
 MARKER = "localdistill.toml"
+BUILDING = ".building-"
+"""Before the name of an artifact: the folder that it is built in."""
 SCRATCH = ("checkpoints",)
 """Folders that only help to resume; they are removed before an artifact is published."""
 KEPT = "journals"
@@ -255,7 +257,7 @@ class Workspace:
         if (found := self.artifact(kind, digest)) is not None:
             return found, True
         final = self._folder(kind, digest)
-        staging = final.with_name(f".building-{final.name}")
+        staging = final.with_name(f"{BUILDING}{final.name}")
         final.parent.mkdir(parents=True, exist_ok=True)
         with self._turn(final):
             if (found := self.artifact(kind, digest)) is not None:

@@ -26,7 +26,7 @@ from localdistill.safety.journal import CLOSED, read_lines, sizes
 from localdistill.safety.manifest import write_manifest
 from localdistill.store import Store
 from localdistill.store.forgetting import Names, datasets_with, names_of, replies_about, texts_of
-from localdistill.workspace.folder import FORGETTING, Artifact, Workspace
+from localdistill.workspace.folder import BUILDING, FORGETTING, Artifact, Workspace
 from localdistill.workspace.logprobs import write_table
 from localdistill.workspace.rebuilding import rebuild_store
 from localdistill.workspace.recovery import open_store
@@ -192,7 +192,7 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
         for artifact in workspace.list_artifacts():
             _edit_artifact(artifact, names)
         for kind in ("answers", "replies"):  # half a measurement keeps replies until it is whole; it begins anew
-            for half in (workspace.artifacts / kind).glob(".building-*"):
+            for half in (workspace.artifacts / kind).glob(f"{BUILDING}*"):
                 shutil.rmtree(half, ignore_errors=True)
     rebuild_store(workspace, emit, is_kept=False)
     for path in _older_stores(workspace):

@@ -12,19 +12,18 @@ from pathlib import Path
 from localdistill.safety.files import folder_bytes
 from localdistill.safety.journal import parts_of
 from localdistill.safety.manifest import MANIFEST
-from localdistill.workspace.folder import Workspace
+from localdistill.workspace.folder import BUILDING, Workspace
 from localdistill.workspace.logprobs import FOLDER as LOGPROBS
 from localdistill.workspace.run_folder import REQUEST, STAGES, START_TIMEOUT_S, RunFolder, RunStatus, is_held
 from localdistill.workspace.run_listing import RunListing
 
 _OLD_S = 3600.0
 """A file that somebody writes was changed within this time."""
-BUILDING = ".building-"
 PARTIAL = ".partial"
 _FOLDERS = frozenset({STAGES, LOGPROBS})
 """Those in the folder of a run."""
 _Names = dict[str, list[str]]
-"""Run -> what is in its folder. There may be very many runs: each is listed once."""
+"""Folder of a run -> what is in it. There may be very many runs: each is listed once, and paths are texts."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,9 @@ def leftovers(workspace: Workspace, runs: Sequence[RunStatus] | None = None) -> 
     if runs is None:
         runs = RunListing(workspace.runs).look()
     open_run = next((run.run_id for run in runs if run.state not in ("finished", "starting")), "")
-    names = {name: _names_in(f"{workspace.runs}/{name}") for name in sorted(_names_in(str(workspace.runs)))}
-    found = [*_of_artifacts(workspace, open_run), *_of_runs(workspace, names)]
+    top = str(workspace.runs)
+    names = {(folder := f"{top}/{name}"): _names_in(folder) for name in sorted(_names_in(top))}
+    found = [*_of_artifacts(workspace, open_run), *_of_runs(names)]
     if not any(run.alive for run in runs):
         found += [Leftover(path, "half a file") for path in _half_files(workspace, names)]
     return found
@@ -69,18 +69,14 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
             yield Leftover(folder, f"rest of {_with_article(folder.parent.name)}")
 
 
-def _of_runs(workspace: Workspace, names: _Names) -> Iterator[Leftover]:
+def _of_runs(names: _Names) -> Iterator[Leftover]:
     """Folders of runs that were never begun, or whose removal was interrupted."""
-    for name, held in names.items():
-        folder = workspace.runs / name
-        if REQUEST in held or not folder.is_dir():
-            continue
-        run = RunFolder(folder)
+    for run in (RunFolder(path) for path, held in names.items() if REQUEST not in held and os.path.isdir(path)):
         if run.is_alive():
             continue
         replies = any(part.exists() for journal in (run.journal, run.quarantine) for part in parts_of(journal))
-        if time.time() - folder.stat().st_mtime > START_TIMEOUT_S:
-            yield Leftover(folder, "rest of a run", "it holds replies" if replies else "")
+        if time.time() - run.path.stat().st_mtime > START_TIMEOUT_S:
+            yield Leftover(run.path, "rest of a run", "it holds replies" if replies else "")
 
 
 def _half_files(workspace: Workspace, names: _Names) -> Iterator[Path]:
@@ -90,7 +86,7 @@ def _half_files(workspace: Workspace, names: _Names) -> Iterator[Path]:
     for pattern in patterns:
         yield from (path for path in sorted(workspace.root.glob(pattern)) if _is_old(path))
     for run, held in names.items():
-        yield from (path for path in _half_files_of(f"{workspace.runs}/{run}", held) if _is_old(path))
+        yield from (path for path in _half_files_of(run, held) if _is_old(path))
 
 
 def _half_files_of(run: str, held: list[str]) -> Iterator[Path]:

@@ -59,6 +59,8 @@ AFTER_DEATH = "after-death"
 START_TIMEOUT_S = 30.0
 """Within this time after its folder was made, a run has a process."""
 _TRIES, _MOMENT_S = 5, 0.01
+_SMALL_BYTES = 1 << 16
+"""Of a small file, read at once: most are no larger."""
 _FOLDER = re.compile(r"(?!\.)[^/\0]+")
 """The name of a folder here, not a way to somewhere else."""
 
@@ -87,11 +89,15 @@ class RunStatus:
 class RunFolder:
     """One run's folder."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.id = path.name
-        """The run's name: its folder's."""
+    def __init__(self, path: Path | str) -> None:
         self._text = os.fspath(path)
+        self.id = os.path.basename(self._text)
+        """The run's name: its folder's."""
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder. A listing of thousands of runs does without: a `Path` takes longer than the file behind it."""
+        return Path(self._text)
 
     @classmethod
     def create(cls, runs: Path, recipe: Recipe, text: str, request: Mapping[str, Any]) -> RunFolder:
@@ -181,9 +187,15 @@ class RunFolder:
         return 0.0
 
     def _read(self, name: str) -> bytes:
-        """A small file. Listings read those of thousands of runs: paths as text take a third of the time."""
-        with open(f"{self._text}/{name}", "rb", buffering=0) as file:
-            return file.read()
+        """A small file. Listings read those of thousands of runs: so it takes half as long as by a file object."""
+        handle = os.open(f"{self._text}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = part = os.read(handle, _SMALL_BYTES)
+            while len(part) == _SMALL_BYTES:
+                data += (part := os.read(handle, _SMALL_BYTES))
+            return data
+        finally:
+            os.close(handle)
 
     def is_alive(self) -> bool:
         """True while a supervisor holds the lock."""

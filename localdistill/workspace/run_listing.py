@@ -20,21 +20,21 @@ class RunListing:
     def look(self) -> tuple[RunStatus, ...]:
         """The status of every run, as `RunFolder.status` says it, in the order of `list_runs`: oldest first."""
         known, self._known = self._known, {}
-        found = [status for name in _names(self._runs) if (status := self._status(name, known.get(name))) is not None]
+        top = str(self._runs)
+        found = [status for name in _names(self._runs)
+                 if (status := self._status(f"{top}/{name}", known.get(f"{top}/{name}"))) is not None]
         return tuple(sorted(found, key=lambda status: (status.started_at, len(status.run_id), status.run_id)))
 
-    def _status(self, name: str, before: tuple[Stamp | None, Stamp | None, RunStatus] | None
-                ) -> RunStatus | None:
-        """Of the run in the folder `name`; None when it is none."""
-        path = f"{self._runs}/{name}"
+    def _status(self, path: str, before: tuple[Stamp | None, Stamp | None, RunStatus] | None) -> RunStatus | None:
+        """Of the run in the folder at `path`; None when it is none."""
         request, said = stamp_of(f"{path}/{REQUEST}"), stamp_of(f"{path}/{STATUS}")  # later changes are seen next time
         if before is None or before[:2] != (request, said) or is_held(f"{path}/{LOCK}"):
             if request is None and not is_run(path):
                 return None
-            before = (request, said, RunFolder(self._runs / name).status())
+            before = (request, said, RunFolder(path).status())
         status = before[2]
         if status.data and not status.alive:  # others may change without a change of these files
-            self._known[name] = before
+            self._known[path] = before
         return status
 
 

@@ -85,8 +85,9 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
 def _result(workspace: Workspace, runs: Sequence[RunStatus]) -> tuple[Result | None, str, str]:
     """The result of the newest run that was evaluated, its id, and why there is none although it was. There may be very
     many runs that were not."""
+    top = str(workspace.runs)
     for run in reversed(runs):
-        if os.path.lexists(f"{workspace.runs}/{run.run_id}/{STAGES_FOLDER}/{EvaluateOutput.stage}.json"):
+        if os.path.lexists(f"{top}/{run.run_id}/{STAGES_FOLDER}/{EvaluateOutput.stage}.json"):
             try:
                 return run_result(workspace, run.run_id), run.run_id, ""
             except LocalDistillError as error:

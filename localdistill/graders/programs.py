@@ -133,21 +133,23 @@ def _bodies(text: str, indent: str) -> Iterator[str]:
 
 def _indent_in(given: str) -> str:
     """How far the body of the last function of the question stands from the margin."""
-    tree = _parsed(given)
-    last = [node for node in tree.body if isinstance(node, ast.FunctionDef)][-1:] if tree is not None else []
-    return " " * last[0].body[0].col_offset if last and last[0].body[0].lineno > last[0].lineno else "    "
+    last = _last_function(given)
+    return " " * last.body[0].col_offset if last and last.body[0].lineno > last.lineno else "    "
+
+
+def _last_function(text: str) -> ast.FunctionDef | None:
+    tree = _parsed(text)
+    return next((node for node in reversed(tree.body) if isinstance(node, ast.FunctionDef)), None) if tree else None
 
 
 def _does_more(whole: str, given: str) -> bool:
     """Whether the last function of the question has got a body."""
-    after, before = _parsed(whole), _parsed(given)
-    if after is None or before is None:
+    after, last = _parsed(whole), _last_function(given)
+    if after is None or last is None:
         return False
-    last = next((node for node in reversed(before.body) if isinstance(node, ast.FunctionDef)), None)
-    grown = next((node for node in after.body if isinstance(node, ast.FunctionDef) and last is not None
-                  and node.name == last.name), None)
+    grown = next((node for node in after.body if isinstance(node, ast.FunctionDef) and node.name == last.name), None)
     strays = any(isinstance(node, ast.Return) for node in after.body)  # lines that belong to it stand outside
-    return grown is not None and last is not None and len(grown.body) > len(last.body) and not strays
+    return grown is not None and len(grown.body) > len(last.body) and not strays
 
 
 def _readable(text: str, is_closed: bool) -> str | None:

@@ -22,8 +22,6 @@ from localdistill.templates.marks import begins_with_mark
 
 ENGINE = "imported"
 _REASONS = ("finish_reason", "stop_reason", "done_reason", "finish_reasons")
-_ANY_REASON = frozenset(_REASONS)
-
 
 VERDICTS = ("label", "correct", "is_correct", "verified", "is_verified", "correctness", "desirable", "is_desirable",
             "accepted", "is_accepted", "passed")
@@ -112,7 +110,7 @@ def answer_of(text: str, reasoning: str | None = None, stored: tuple[str, str] |
 
 def reason_in(*places: Mapping[str, Any]) -> str | None:
     """The finish reason that the first of `places` states, of the one reply that they are about."""
-    values = [place.get(key) for place in places if not _ANY_REASON.isdisjoint(place) for key in _REASONS]
+    values = [place.get(key) for place in places for key in having(place, _REASONS)]
     alone = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     return next((reason for value in alone if (reason := named_end(value))), None)
 
@@ -190,17 +188,17 @@ def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str
               reference: str | None = None, tests: str | None = None) -> Prompt:
     """The prompt of a row: what its own keys say, else what its turns said, else columns of the usual names."""
     own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)
-    stated = {key: optional_text(row, key, place) for key in ("original", "licence")}
+    original, licence = optional_text(row, "original", place), optional_text(row, "licence", place)
     metadata = _metadata(row)
     if "document" not in metadata and (document := first(row, DOCUMENT)):
         metadata["document"] = document
     return Prompt(
         messages=need_user(messages, place),
         reference=next((text for text in (own_reference, reference) if text is not None), reference_in(row)),
-        original=stated["original"] if stated["original"] is not None else first(row, ORIGINAL),
+        original=original if original is not None else first(row, ORIGINAL),
         tests=own_tests if own_tests is not None else tests if tests is not None else first(row, TESTS),
         source=first(row, SOURCE) or source,
-        licence=stated["licence"] or first(row, LICENCE) or "",
+        licence=licence or first(row, LICENCE) or "",
         metadata=metadata,
     )
 

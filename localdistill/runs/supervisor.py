@@ -31,6 +31,7 @@ from localdistill.core.events import (
 )
 from localdistill.core.stages import STAGES, Leg, is_race, legs
 from localdistill.hub.client import SECRETS
+from localdistill.hub.names import SCHEME
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory
@@ -67,7 +68,7 @@ def secrets_of(recipe: Recipe, stage: str = "", fetches: bool = False) -> set[st
     models = [str(options) for _, options in mine]
     if recipe.student and stage not in _WITHOUT_STUDENT:
         models.append(recipe.student.model)
-    return names | set(SECRETS) if any("hf://" in model for model in models) else names
+    return names | set(SECRETS) if any(SCHEME in model for model in models) else names
 
 
 def computes_here(recipe: Recipe, stage: str) -> bool:

@@ -157,15 +157,19 @@ def _files(look: _Look) -> Iterator[Problem]:
 
 def _file(key: str, name: str, base: Path) -> Iterator[Problem]:
     if name.startswith(DATASETS):
-        problems = list(_found(key, partial(datasets.here, name)))
-        yield from problems or _absent(key, name)
+        yield from _data_file(key, name)
     elif name and not in_hub(name):
         yield from _found(key, partial(_require_file, name, base))
 
 
-def _absent(key: str, name: str) -> Iterator[Problem]:
-    """That a file of the hub is not here."""
-    if datasets.here(name) is None:
+def _data_file(key: str, name: str) -> Iterator[Problem]:
+    """An address names a file of the hub, and that it is not here, where it is not."""
+    try:
+        is_here = datasets.here(name) is not None
+    except LocalDistillError as error:
+        yield Problem(key, error.message, hint=error.hint)
+        return
+    if not is_here:
         text = f"{name} is not here; it is fetched when the run starts, before anything is asked"
         yield Problem(key, text, "warning", "localdistill prefetch RECIPE fetches it now")
 

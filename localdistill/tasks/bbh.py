@@ -16,7 +16,7 @@ from localdistill.core.options import FileName
 from localdistill.core.records import Prompt
 from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ItemSource
-from localdistill.tasks.rows import ItemRow, RowTask, rows_in
+from localdistill.tasks.rows import ItemRow, RowTask
 
 _LETTER, _YES_OR_NO = "the letter of the right option in parentheses, as in (B)", "Yes or No"
 _FORMS: Mapping[str, str] = {
@@ -78,10 +78,7 @@ class BbhTask(RowTask):
         """A puzzle and its target; the kind is the name of the file."""
         return row.prompt(row.text("input"), row.text("target"), category=Path(row.file).stem)
 
-    def _items_of(self, source: ItemSource) -> Sequence[Prompt]:
-        return self.some([self.item(row) for path in self._files() for row in rows_in(source, path)])
-
-    def _files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[Path]:
         """One file; or those of a folder that are named like a kind of puzzle, by name. InputError without any."""
         if not self.path.is_dir():
             yield self.path

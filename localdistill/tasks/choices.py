@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from localdistill.core.options import FileName
-from localdistill.core.records import Continuation, Message, Prompt, Reply, Request, Sampling
+from localdistill.core.records import Continuation, Message, Prompt, Reply, Request
 from localdistill.tasks.base import Given, Judge, Scored
 from localdistill.tasks.items import FileTask, ItemOptions, ItemSource
 from localdistill.tasks.rows import ItemRow, RowTask, rows_in
@@ -129,14 +129,17 @@ class ChoiceTask(RowTask):
         alike = [one for one in others if self.category(one) == self.category(prompt)]
         return (alike or others)[:self.own.shots]
 
+    def turns(self, prompt: Prompt) -> tuple[Message, ...]:
+        """The examples, each with its answer, then the item."""
+        return tuple(turn for one in (*self._shown(prompt), prompt) for turn in self._turns(one))[:-1]
+
     def requests(self, prompt: Prompt, given: Given) -> Sequence[Request]:
         """A question to answer; or one whose options are scored, with the scores of the same options behind no question
         where they are compared by that. Nothing is thought then: an option stands where the answer begins."""
-        turns = [turn for one in (*self._shown(prompt), prompt) for turn in self._turns(one)][:-1]
         if not self._likelihood:
-            return [Request("", tuple(turns), Sampling(max_tokens=given.max_tokens, stop=self.stop), 0, given.thinks)]
+            return super().requests(prompt, given)
         ends = tuple(Continuation(text) for text in self._compared(prompt))
-        asked = [Request("", tuple(turns), thinks=False, continuations=ends)]
+        asked = [Request("", self.turns(prompt), thinks=False, continuations=ends)]
         if self.own.normalised == "unconditional":
             asked.append(Request("unconditional", (FROM_NOTHING,), thinks=False, continuations=ends))
         return asked

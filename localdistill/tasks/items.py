@@ -18,6 +18,7 @@ from pydantic import Field
 from localdistill.core.errors import InputError, UsageError
 from localdistill.core.options import FileName, Member, Options
 from localdistill.core.records import Fact, Message, Prompt, Reply, Request, Sampling
+from localdistill.hub.names import SCHEME
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.tasks.base import Given, Judge, Scored
 
@@ -140,7 +141,7 @@ class FileTask:
 
     def placed(self, name: str) -> Path:
         """Where a file is that an option names. InputError where it is in the hub alone."""
-        if name.startswith("hf://"):
+        if name.startswith(SCHEME):
             raise InputError(f"{name} is not on this machine", "localdistill prefetch RECIPE fetches it")
         return resolve_path(name, Path.cwd())
 

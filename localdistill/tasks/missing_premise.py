@@ -94,18 +94,17 @@ class MissingPremiseTask(RowTask):
 
     def score(self, prompt: Prompt, replies: Sequence[Reply], judge: Judge) -> Scored:
         """1 where it tells the question from its twin."""
-        missing, *others = replies
+        missing, whole = replies[0], replies[-1]
         text, twin = f"{missing.reasoning}\n\n{missing.answer}".strip(), self._twin(prompt)
         abstained, doubt = abstains(missing.answer), first_doubt(text)
         metrics = {"abstained": float(abstained), "doubted": float(doubt is not None)}
         if doubt is not None:
             metrics["first_doubt"] = doubt
         told_apart = abstained
-        for whole in others if twin else ():
+        if twin is not None:
             told_apart &= not abstains(whole.answer)
             metrics["twin_abstained"] = float(abstains(whole.answer))
-            right = judge(twin, whole).passed if twin else None
-            if right is not None:
+            if (right := judge(twin, whole).passed) is not None:
                 metrics["twin_right"] = float(right)
             if missing.usage.completion_tokens and whole.usage.completion_tokens:
                 metrics["token_ratio"] = missing.usage.completion_tokens / whole.usage.completion_tokens

@@ -4,7 +4,7 @@ and needs no layout."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,5 +65,10 @@ class RowTask(FileTask):
         """The item of a row; None where the row is none. InputError for a row without what it needs."""
         raise NotImplementedError
 
+    def files(self) -> Iterable[Path]:
+        """Where the rows are, in their order. InputError where there is no such file."""
+        return (self.path,)
+
     def _items_of(self, source: ItemSource) -> Sequence[Prompt]:
-        return self.some([item for row in rows_in(source, self.path) if (item := self.item(row)) is not None])
+        rows = (row for path in self.files() for row in rows_in(source, path))
+        return self.some([item for row in rows if (item := self.item(row)) is not None])

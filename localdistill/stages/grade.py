@@ -6,10 +6,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from localdistill.core.errors import BudgetReached, EngineUnavailable
 from localdistill.core.events import Counted, Emit, Progressed
-from localdistill.core.facts import MADE_ANEW, FactMaker
+from localdistill.core.facts import MADE_ANEW
 from localdistill.core.records import Fact, FactScope, Prompt, Trace
 from localdistill.recipe.trace_sets import HowAsked
 from localdistill.stages.context import StageContext
@@ -59,38 +60,23 @@ def _say(context: StageContext, questions: Questions, saying: Saying, ids: Seque
     if not open_ids:
         return
     means = questions.means_of(maker.name, saying.options, maker.needs, scope, open_ids)
-    pairs = _Applicable(maker, context.pairs(open_ids))
+    pairs = (pair for pair in context.pairs(open_ids) if maker.applies(pair[0]))
+    if (first := next(pairs, None)) is None:
+        if maker.kind == "grade":
+            context.warn(f"{maker.name} has nothing to judge in {len(open_ids):,} traces: their prompts lack what it "
+                         "compares with", "`localdistill show TRACE` shows a prompt; another grader may apply to it")
+        return
     counts = Counter[str]()
     before = context.store.facts(list(subjects), [saying.key]) if MADE_ANEW & maker.needs else {}
     with _Written(context, before) as written:
-        for done, fact in enumerate(saying.facts(_checked(context, pairs), means), start=1):
+        for done, fact in enumerate(saying.facts(_checked(context, chain([first], pairs)), means), start=1):
             written.add(fact)
             counts[_told(fact)] += 1
             if done % SHOW_EVERY == 0:
                 emit(Progressed(maker.name, done, len(open_ids), f"{maker.about}s"))
     emit(Progressed(maker.name, counts.total(), counts.total(), f"{maker.about}s"))
-    if not counts and maker.kind == "grade" and not pairs.has_any():
-        context.warn(f"{maker.name} has nothing to judge in {len(open_ids):,} traces: their prompts lack what it "
-                     "compares with", "`localdistill show TRACE` shows a prompt; another grader may apply to it")
     if counts:
         emit(Counted(label, dict(counts) if len(counts) <= MOST_VALUES else {"labelled": counts.total()}))
-
-
-class _Applicable:
-    """The pairs of which a maker has something to say, in passing."""
-
-    def __init__(self, maker: FactMaker, pairs: Iterable[tuple[Prompt, Trace]]) -> None:
-        self._found = (pair for pair in pairs if maker.applies(pair[0]))
-        self._had_one = False
-
-    def __iter__(self) -> Iterator[tuple[Prompt, Trace]]:
-        for pair in self._found:
-            self._had_one = True
-            yield pair
-
-    def has_any(self) -> bool:
-        """Whether there was one, or would have been one more."""
-        return self._had_one or next(self._found, None) is not None
 
 
 def _subjects(context: StageContext, ids: Sequence[str]) -> Mapping[str, list[str]]:

@@ -48,11 +48,10 @@ class Names:
 
     def bars(self, record: Prompt | Trace) -> bool:
         """Whether this prompt or trace is forgotten."""
-        if not self.all:
-            return False
-        if isinstance(record, Trace):
-            return record.id in self.all or record.prompt_id in self.all
-        return record.id in self.all or asked_name(MESSAGES.store(record.messages)) in self.all
+        if not self.all or record.id in self.all:
+            return bool(self.all)
+        other = record.prompt_id if isinstance(record, Trace) else asked_name(MESSAGES.store(record.messages))
+        return other in self.all
 
     def without(self, line: Line | None) -> Line | None:
         """A line of a journal without them: None where nothing of it is left. A line that cannot be read may be about

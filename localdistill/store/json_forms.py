@@ -33,10 +33,9 @@ def prompt_to_json(prompt: Prompt) -> dict[str, object]:
 
 def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
     """The prompt that `prompt_to_json` made `data` of; the errors of `trace_from_json`."""
-    rest = {name: value for name, value in data.items() if name != "id"}
     if not is_text(data["id"]):
         raise ValueError("id holds no text")
-    return named(Prompt(**_checked(rest, PROMPT_FIELDS)), data["id"])
+    return named(Prompt(**_checked(data, PROMPT_FIELDS, "id")), data["id"])
 
 
 def trace_to_json(trace: Trace) -> dict[str, object]:
@@ -52,10 +51,9 @@ def trace_from_json(data: Mapping[str, Any]) -> Trace:
     """The trace that `trace_to_json` made `data` of, today or when a trace had fewer fields. TypeError, KeyError or
     ValueError when it is not one, or holds what cannot be stored."""
     usage = _checked(data["usage"], USAGE_FIELDS)
-    rest = {name: value for name, value in data.items() if name not in ("usage", "packed_raw")}
     if "packed_raw" in data:
-        rest["raw"] = unpacked(data["packed_raw"], data["reasoning"], data["answer"])
-    return Trace(**_checked(rest, TRACE_FIELDS), usage=Usage(**usage))
+        data = {**data, "raw": unpacked(data["packed_raw"], data["reasoning"], data["answer"])}
+    return Trace(**_checked(data, TRACE_FIELDS, "usage", "packed_raw"), usage=Usage(**usage))
 
 
 def fact_to_json(fact: Fact) -> dict[str, object]:
@@ -65,11 +63,10 @@ def fact_to_json(fact: Fact) -> dict[str, object]:
 
 def fact_from_json(data: Mapping[str, Any]) -> Fact:
     """The fact that `fact_to_json` made `data` of; the same errors."""
-    rest = {name: value for name, value in data.items() if name != "value"}
     value = data.get("value")
     if not (value is None or is_text(value) or is_number(value)):
         raise ValueError(f"value holds a {type(value).__name__}")
-    return Fact(**_checked(rest, FACT_FIELDS), value=value)
+    return Fact(**_checked(data, FACT_FIELDS, "value"), value=value)
 
 
 def facts_beside(record: Mapping[str, Any], trace: Trace) -> list[Fact]:
@@ -112,8 +109,10 @@ _BY_DEFAULT = {record: _by_default(record) for record in (Prompt, Trace, Usage, 
 """What the fields of each record hold by default."""
 
 
-def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
-    for name, value in data.items():
+def _checked(data: Mapping[str, Any], columns: Mapping[str, Kind], *others: str) -> dict[str, Any]:
+    """The fields of a record; what `others` hold is read by somebody else."""
+    found = {name: value for name, value in data.items() if name not in others}
+    for name, value in found.items():
         if not columns[name].accepts(value):
             raise ValueError(f"{name} holds a {type(value).__name__}")
-    return {name: columns[name].load(value) for name, value in data.items()}
+    return {name: columns[name].load(value) for name, value in found.items()}

@@ -39,6 +39,7 @@ from localdistill.store.rows import FACT_COLUMNS, fact_of, moment, storable
 from localdistill.store.session import Sessions, transaction
 from localdistill.store.tables import prompt_table, trace_table
 from localdistill.store.writing import (
+    Subjects,
     TableName,
     batched,
     chunked,
@@ -134,8 +135,7 @@ class Keeper:
             at = self._own.moment(con)
             new = [new_rows(con, name, data) for name, data in tables.items()]
             subjects = subjects_of(con, facts, *new)
-            if lost := sorted(fact.subject_id for fact in facts if subjects.lacks(storable(fact.subject_id))):
-                raise StoreError(f"a fact is of {lost[0]}, which is not stored", "store the trace or prompt first")
+            _require_known(subjects, [fact.subject_id for fact in facts])
             uncopied = [one for part in new for one in part.ids] if self._uncopied else []
             lines = [encode(uncopied_line(self._uncopied, uncopied))] if uncopied else [] if self._uncopied else [
                 ahead[kind][place] if ahead else encode(line_of(records[place]))
@@ -161,14 +161,15 @@ class Keeper:
         in between; returns both. StoreError for an unknown trace."""
 
         def work(con: DuckDBPyConnection) -> tuple[Fact | None, Fact]:
-            _require_known(con, {storable(trace_id)})
-            rows = con.execute(f"SELECT {', '.join(FACT_COLUMNS)} FROM facts WHERE {within([key])} AND trace_seq = "
-                               "(SELECT seq FROM traces WHERE id = ?)", [storable(trace_id)]).fetchall()
+            known = Subjects(seqs_of(con, "traces", [storable(trace_id)]), {})
+            _require_known(known, [trace_id])
+            rows = con.execute(f"SELECT {', '.join(FACT_COLUMNS)} FROM facts WHERE {within([key])} AND trace_seq = ?",
+                               [*known.traces.values()]).fetchall()
             before = fact_of(rows[0]) if rows else None
             if (after := change(before)) != before:
                 at = self._own.moment(con)
                 with transaction(con), self._own.writing(con, at, [encode(facts_line([after]))]):
-                    upsert_facts(con, [(after, moment(at))], subjects_of(con, [after]))
+                    upsert_facts(con, [(after, moment(at))], known)
             return before, after
 
         return self._run(work)
@@ -201,9 +202,11 @@ class Keeper:
         """Save a list of traces under a name, with what made it and how many each filter removed; returns its id.
         Saving the same again makes it the newest of its name."""
         identity = selections.identity_of(name, definition, kept_ids)
-        if self._sessions.run(lambda con: selections.is_newest(con, identity, name, removed)):
+        is_newest, is_saved = self._sessions.run(lambda con: (selections.is_newest(con, identity, name, removed),
+                                                              selections.is_saved(con, identity)))
+        if is_newest:
             return identity
-        if not self._sessions.run(lambda con: selections.is_saved(con, identity)):
+        if not is_saved:
             for line in selections.selected_lines(identity, kept_ids):
                 self._say(line)
         self._say(selections.selection_line(identity, name, definition, removed))
@@ -258,7 +261,6 @@ def _free_name(folder: Path, file: str) -> Path:
     return next(path for path in paths if not any(part.exists() for part in parts_of(path)))
 
 
-def _require_known(con: DuckDBPyConnection, ids: set[str]) -> None:
-    left = ids - seqs_of(con, "traces", list(ids)).keys()
-    if left and (lost := sorted(left - seqs_of(con, "prompts", list(left)).keys())):
+def _require_known(subjects: Subjects, ids: Iterable[str]) -> None:
+    if lost := sorted(one for one in ids if subjects.lacks(storable(one))):
         raise StoreError(f"a fact is of {lost[0]}, which is not stored", "store the trace or prompt first")

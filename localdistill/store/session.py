@@ -66,7 +66,8 @@ class Sessions:
     def run(self, work: Callable[[DuckDBPyConnection], T]) -> T:
         """The result of `work(connection)` in a session of its own. `work` must leave no open transaction or result and
         must be repeatable: after an error that invalidates the database it runs again on a newly opened one.
-        StoreLocked when the file stays busy, StoreError when it cannot be read or written."""
+        StoreLocked when the file stays busy, StoreError (StoreReadOnly among them) when it cannot be read or written,
+        OutOfMemory."""
         import duckdb
 
         deadline = time.monotonic() + self.wait_s

@@ -87,8 +87,9 @@ class Store(Keeper):
     """The store of one workspace: a DuckDB file that is created on first use, and a journal beside it of all that is
     stored directly.
 
-    Every method may raise StoreLocked when another process keeps the file longer than `wait_s` seconds, and StoreError
-    when the file is damaged, from a newer version, or the disk is full.
+    Every method may raise StoreLocked when another process keeps the file longer than `wait_s` seconds, StoreError
+    when the file is damaged, from a newer version, or the disk is full (StoreReadOnly where nobody may write), and
+    OutOfMemory, which says nothing against the file.
     """
 
     def __init__(self, path: Path | str, wait_s: float = WAIT_S, journal: Path | None = None) -> None:

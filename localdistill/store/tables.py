@@ -97,7 +97,7 @@ def size_of(record: Prompt | Trace | Fact) -> int:
 
 
 def _size_of_turns(turns: Sequence[Message]) -> int:
-    return sum([len(turn.content) + (len(str(turn.beside)) if turn.beside else 0) for turn in turns])
+    return sum([len(turn.counted) for turn in turns])
 
 
 def require_storable(record: Prompt | Trace) -> None:

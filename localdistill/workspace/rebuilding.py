@@ -55,7 +55,8 @@ class Rebuilt:
 
 
 def check_store(workspace: Workspace, emit: Emit = silent, cancel: Cancel | None = None) -> StoreCheck:
-    """Read the whole store and all journals, and compare them. Changes nothing but takes in what is new."""
+    """Read the whole store and all journals, and compare them. Changes nothing but takes in what is new. OutOfMemory
+    where memory, and not the store, was the matter."""
     store = Store(workspace.store_path)
     if not store.path.exists() and not workspace.journals():
         return StoreCheck((), 0)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Case:
         """Whether the training rendering thinks: by itself a student of both kinds does."""
         return self.told is not False if self.thinks is None else self.thinks
 
+    @cached_property
     def template(self) -> GoTemplate:
         """For Ollama."""
         made = go_template(template_of(self.name), self.thinks, BOS)
@@ -64,7 +66,7 @@ def rendered_by_go(cases: Sequence[Case], talks: Sequence[Sequence[Message]], fo
     subprocess.run([program, "build", "-o", str(folder / "render"), PROGRAM.name], cwd=PROGRAM.parent, check=True,
                    env={"PATH": str(Path(program).parent), "HOME": str(folder), "GOCACHE": str(folder / "cache"),
                         "GO111MODULE": "off", "CGO_ENABLED": "0"})
-    asked = [{"Template": case.template().text, "Think": bool(case.told), "IsThinkSet": case.told is not None,
+    asked = [{"Template": case.template.text, "Think": bool(case.told), "IsThinkSet": case.told is not None,
               "Messages": [{"Role": one.role, "Content": one.content, "Thinking": one.reasoning} for one in talk]}
              for case in cases for talk in talks]
     made = json.loads(subprocess.run([folder / "render"], input=json.dumps(asked), capture_output=True, text=True,
@@ -72,7 +74,7 @@ def rendered_by_go(cases: Sequence[Case], talks: Sequence[Sequence[Message]], fo
     found = {}
     for number, case in enumerate(cases):
         own = made[number * len(talks):(number + 1) * len(talks)]
-        found[case.key] = {"template": digest(case.template()), "marks": own[0]["marks"],
+        found[case.key] = {"template": digest(case.template), "marks": own[0]["marks"],
                            "texts": [None if one["error"] else one["text"] for one in own]}
     return found
 

@@ -37,7 +37,7 @@ def trained(case: Case, talk: list[Message]) -> str | None:
 
 def ours(case: Case, talk: list[Message]) -> str | None:
     try:
-        return case.template().render(talk, case.way)
+        return case.template.render(talk, case.way)
     except TemplateRefused:
         return None
 
@@ -45,7 +45,7 @@ def ours(case: Case, talk: list[Message]) -> str | None:
 @EVERY
 def test_go_and_we_render_what_was_trained(case: Case, stored: dict[str, dict[str, object]]) -> None:
     found = stored[case.key]
-    assert found["template"] == digest(case.template()), "it changed: python -m tests.exporters.ollama_go renders anew"
+    assert found["template"] == digest(case.template), "it changed: python -m tests.exporters.ollama_go renders anew"
     assert found["texts"] == [trained(case, talk) for talk in TALKS] == [ours(case, talk) for talk in TALKS]
 
 

@@ -33,4 +33,4 @@ def assert_harmless(app: App[object]) -> str:
             assert style is None or not style.link
             assert style is None or "@click" not in (style.meta or {}) or "evil" not in str(style.meta)
             assert segment.control is None
-    return "\n".join(strip.text for strip in strips)
+    return screen_text(app)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.helpers import REPO
 from tests.tui.driving import until
+from tests.tui.hostile import screen_text
 from tui.app import LocalDistillApp
 
 SIZE = (140, 45)
@@ -21,8 +22,7 @@ async def take(workspace: Path, folder: Path) -> None:
     for screen, shown in SCREENS.items():
         app = LocalDistillApp(workspace, start=screen)
         async with app.run_test(size=SIZE) as pilot:
-            await until(pilot, lambda shown=shown, app=app: shown in "\n".join(  # type: ignore[misc]
-                strip.text for strip in app.screen._compositor.render_strips()))
+            await until(pilot, lambda shown=shown, app=app: shown in screen_text(app))  # type: ignore[misc]
             await pilot.pause(1.5)
             app.save_screenshot(f"{screen}.svg", str(folder))
 

@@ -98,7 +98,7 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
     """Runs and artifacts with what keeps them: a run that lives, that a resume would continue, that holds what the
     store does not, or that is young; an artifact that a kept run, or another kept artifact, refers to, or may refer to
     where the run's record cannot be read. Nothing keeps what was set aside as damaged. Takes in the journals of all
-    runs first."""
+    runs first; a store that cannot be read keeps all runs with replies, memory that ran out is raised."""
     items, used, unread = list[PruneItem](), dict[str, str](), ""
     now, only_here = time.time(), _only_here(workspace)
     for run in list_runs(workspace.runs):

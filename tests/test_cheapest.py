@@ -46,6 +46,12 @@ def test_a_loss_on_a_guard_counts_as_on_a_target() -> None:
     assert made.form == "Q8_0" and made.worse[0].startswith("Q6_K got worse: rules -10.0")
 
 
+def test_a_loss_that_may_be_just_what_is_allowed_is_not_below_it() -> None:
+    measured = card({"F16": SAME, "Q6_K": range(102)})
+    low = measured.comparisons[0].interval[0]
+    assert [choice(measured, tolerance=allowed).form for allowed in (-low, -low + 1e-9)] == ["F16", "Q6_K"]
+
+
 def test_what_cannot_be_told_is_not_recommended() -> None:
     made = choice(card(GOOD), tolerance=0.015)
     assert made.form == "Q8_0"

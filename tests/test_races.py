@@ -142,6 +142,15 @@ def test_the_card_says_where_the_race_stands_and_what_the_looks_saved() -> None:
         assert (one.p_adjusted < 0.05) == (one.verdict != "cannot tell")
 
 
+def test_pairs_are_compared_when_the_last_seed_is_there_though_an_arm_was_settled_elsewhere_before() -> None:
+    rights = {"base": [40], "clear": [130] * 5, "harmful": [42] * 3}
+    over = card(rights, 5)
+    assert verdicts(over) == ["better", "cannot tell"] and verdicts(over, "arms") == ["better"]
+    assert "2 of 10 trainings were not needed" in over.scope
+    before = card({**rights, "clear": [130] * 4}, 5)
+    assert verdicts(before, "arms") == ["cannot tell"]
+
+
 def test_an_arm_is_settled_when_more_seeds_would_decide_nothing() -> None:
     rights = {"base": [100], "good": [180] * 3, "bad": [20] * 3, "open": [101] * 3}
     target = card(rights, 5)
@@ -268,7 +277,7 @@ def test_an_arm_from_which_an_open_one_starts_is_trained_on_with_it(race: Any, m
 
 
 def test_looks_need_seeds_to_look_at_and_the_plan_says_what_they_may_save(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="looks come after the third seed"):
+    with pytest.raises(UsageError, match="looks come after 3 seeds"):
         parse_recipe(RECIPE.replace("seeds = 5", "seeds = 3"), "race.toml")
     recipe = load_recipe(recipe_file("pantry"), ['prompts.files=["gone.jsonl"]', "train.seeds=5", "train.looks=true"])
     training = next(line.text for line in plan_training(recipe, tmp_path).lines if line.label == "training")

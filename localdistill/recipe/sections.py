@@ -28,7 +28,7 @@ from localdistill.recipe.trace_sets import (
     TraceSet,
     without_name,
 )
-from localdistill.scorecard.card import GUARD_MARGIN
+from localdistill.scorecard.card import GUARD_MARGIN, SEEDS_FOR_FORMATS
 
 
 def _tables_by_name(value: Any) -> Any:
@@ -134,8 +134,9 @@ class TrainSection(Options):
 
     @model_validator(mode="after")
     def _has_something_to_look_at(self) -> TrainSection:
-        if self.looks and self.seeds <= 3:
-            raise ValueError("looks come after the third seed and later ones: set seeds to 4 or more")
+        if self.looks and self.seeds <= SEEDS_FOR_FORMATS:
+            raise ValueError(f"looks come after {SEEDS_FOR_FORMATS} seeds and each one more: set seeds to "
+                             f"{SEEDS_FOR_FORMATS + 1} or more")
         return self
 
 
@@ -199,7 +200,7 @@ class ExportSection(Options):
     guard; where there is none, nothing is exported."""
     tolerance: float = Field(GUARD_MARGIN, ge=0, le=1)
     """How much of a score a quantized file may lose, 0 to 1, and still be recommended: on every task the whole interval
-    of its difference from the 16-bit file must lie above minus this."""
+    of its difference from the 16-bit file must lie above minus this. At 0 only a file that got better is."""
     to: tuple[Member, ...] = ()
     """Exporters in order, at least one."""
 

@@ -2,6 +2,8 @@
 
 from localdistill.scorecard.building import build_beside_card, build_files_card, build_forms_card, build_score_card
 from localdistill.scorecard.card import (
+    RIGHT,
+    SEEDS_FOR_FORMATS,
     CategoryScore,
     Comparison,
     ContestantResult,
@@ -27,8 +29,8 @@ from localdistill.scorecard.model_selection import (
 from localdistill.scorecard.text import to_markdown, to_text
 
 __all__ = [
-    "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult", "FileChoice", "FileStanding", "Flip",
-    "ItemResult", "MetricMean", "SampleResult", "ScoreCard", "ScoreCards", "ScoreRow", "Standing", "Verdict",
-    "build_beside_card", "build_files_card", "build_forms_card", "build_score_card", "cautions", "choose_arm",
-    "choose_file", "is_settled", "standings_of", "to_markdown", "to_text",
+    "RIGHT", "SEEDS_FOR_FORMATS", "ArmStanding", "CategoryScore", "Choice", "Comparison", "ContestantResult",
+    "FileChoice", "FileStanding", "Flip", "ItemResult", "MetricMean", "SampleResult", "ScoreCard", "ScoreCards",
+    "ScoreRow", "Standing", "Verdict", "build_beside_card", "build_files_card", "build_forms_card", "build_score_card",
+    "cautions", "choose_arm", "choose_file", "is_settled", "standings_of", "to_markdown", "to_text",
 ]

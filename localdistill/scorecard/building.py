@@ -15,6 +15,8 @@ from statistics import fmean
 from localdistill.core.errors import LocalDistillError
 from localdistill.scorecard.card import (
     GUARD_MARGIN,
+    RIGHT,
+    SEEDS_FOR_FORMATS,
     CategoryScore,
     Comparison,
     ContestantResult,
@@ -26,7 +28,7 @@ from localdistill.scorecard.card import (
     ScoreRow,
     Verdict,
 )
-from localdistill.scorecard.looks import FIRST_LOOK, look_at, look_levels
+from localdistill.scorecard.looks import look_at, look_levels
 from localdistill.scorecard.sampling import by_difficulty, difficulties, error_parts, majorities_at, passed_at
 from localdistill.scorecard.statistics import (
     Interval,
@@ -47,7 +49,6 @@ from localdistill.texts.loops import is_looping
 from localdistill.texts.repeats import tokens_of
 
 ALPHA = 0.05
-SEEDS_FOR_FORMATS = 3
 FLIPS_KEPT = 50
 """Flips stored per direction and comparison; the counts are always complete."""
 
@@ -116,13 +117,8 @@ def build_beside_card(forms: Sequence[ContestantResult], base: ContestantResult,
                       forms_of: str, metrics: Mapping[str, str] | None = None) -> ScoreCard:
     """Compare the forms of one model with the untrained `base`, on the same items; Holm over the forms. What a user
     gets is a form: this says whether it is still better than what the training began with."""
-    _require_same_items([base, *forms])
-    arms, still = _by_name([base, *forms]), SeedVariance(0.0, 0)
-    rows = tuple(_row(group, still) for group in arms.values())
-    pairs = [(name, base.name) for name in arms if name != base.name]
-    comparisons = tuple(_compare_family("base", pairs, arms, base.name, still))
-    return ScoreCard(task, grader, base.name, is_guard, len(base.items), 1, rows, comparisons, _BESIDE_SCOPE, forms_of,
-                     _meanings(rows, metrics))
+    made = build_forms_card([base, *forms], base.name, task, grader, is_guard, forms_of, metrics)
+    return dataclasses.replace(made, scope=_BESIDE_SCOPE)
 
 
 def _scope(seeds: int) -> str:
@@ -139,7 +135,7 @@ def _looked_at(comparisons: Sequence[Comparison], arms: Mapping[str, list[Contes
     """The same comparisons, with the verdicts of the looks. Pairs of arms are compared once, when the race is over."""
     asked = {one.first: _scores(arms[one.first]) for one in comparisons if one.family == "base"}
     found = look_at(asked, _scores(arms[base]), planned, ALPHA)
-    is_over = all(look.sign or look.seeds == planned for look in found.values())
+    is_over = max(map(len, asked.values()), default=0) == planned or all(look.sign for look in found.values())
     scale = ALPHA / look_levels(planned, ALPHA)[planned]
     said = []
     for one in comparisons:
@@ -159,7 +155,7 @@ def _scope_of_looks(seeds: Sequence[int], planned: int) -> str:
     newest = max(seeds, default=0)
     parts = ", ".join(f"{count} at {100 * level:.2g} %" for count, level in levels.items())
     begin = f"{newest} of {planned} seeds per arm. Looks after seeds {parts}, which add up to {100 * ALPHA:g} %: "
-    if newest < min(FIRST_LOOK, planned):
+    if newest < min(SEEDS_FOR_FORMATS, planned):
         return begin + "no verdict yet."
     saved = sum(planned - count for count in seeds) if newest == planned else 0
     return begin + (
@@ -306,6 +302,6 @@ def _same_text(first: ContestantResult, second: ContestantResult) -> int:
 def _flips(first: list[ContestantResult], second: list[ContestantResult]) -> Iterator[tuple[int, Flip]]:
     """Items that most seeds of one side get right and most of the other do not, with the outputs of the first seeds."""
     for place, (one, two) in enumerate(zip(first[0].items, second[0].items, strict=True)):
-        left, right = (fmean(member.items[place].score for member in side) >= 0.5 for side in (first, second))
+        left, right = (fmean(member.items[place].score for member in side) >= RIGHT for side in (first, second))
         if left != right:
             yield (1 if left else -1), Flip(one.prompt_id, one.output, two.output, one.extracted, two.extracted)

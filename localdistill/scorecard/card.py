@@ -16,6 +16,10 @@ Verdict = Literal["better", "worse", "cannot tell"]
 FamilyName = Literal["base", "arms"]
 GUARD_MARGIN = 0.05
 """How much of a guard's score may be lost, where nobody said it."""
+RIGHT = 0.5
+"""From this score on a reply, or an item, counts as right."""
+SEEDS_FOR_FORMATS = 3
+"""With so many seeds the variance between them can be estimated, and a verdict may speak of a format."""
 
 
 @dataclass(frozen=True)

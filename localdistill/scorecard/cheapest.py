@@ -82,7 +82,7 @@ def _standing(form: str, size_bytes: int, cards: Sequence[ScoreCard], tolerance:
         return FileStanding(form, size_bytes, "reference", "")
     found = {card.task: entry for card in cards for entry in card.comparisons if entry.first == form}
     worse = {task: entry for task, entry in found.items() if entry.verdict == "worse"}
-    unclear = {task: entry for task, entry in found.items() if entry.interval[0] < -tolerance}
+    unclear = {task: entry for task, entry in found.items() if entry.interval[0] <= -tolerance}
     missing = [card.task for card in cards if card.task not in found]
     if worse:
         return FileStanding(form, size_bytes, "worse", _said(worse))

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from localdistill.scorecard.card import SEEDS_FOR_FORMATS
 from localdistill.scorecard.statistics import (
     SeedVariance,
     difference_over_seeds,
@@ -24,8 +25,6 @@ from localdistill.scorecard.statistics import (
     t_cdf,
 )
 
-FIRST_LOOK = 3
-"""Seeds."""
 Arm = TypeVar("Arm", bound=Hashable)
 Scores = Sequence[Sequence[float]]
 """[seed][item], each 0..1."""
@@ -47,7 +46,7 @@ class Look:
 def look_levels(planned: int, alpha: float) -> dict[int, float]:
     """Seeds after which there is a look -> the part of `alpha` that it spends. The last one comes after `planned`, be
     they fewer than three."""
-    points = [*range(FIRST_LOOK, planned + 1)] or [planned]
+    points = [*range(SEEDS_FOR_FORMATS, planned + 1)] or [planned]
     spent, levels = 0.0, dict[int, float]()
     for seeds in points:
         reached = 2 * (1 - t_cdf(normal_quantile(1 - alpha / 2) / math.sqrt(seeds / planned), math.inf))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from localdistill.scorecard.building import SEEDS_FOR_FORMATS
-from localdistill.scorecard.card import ScoreCard
+from localdistill.scorecard.card import SEEDS_FOR_FORMATS, ScoreCard
 from localdistill.scorecard.model_selection import ArmStanding, Standing, choose_arm, standings_of
 from localdistill.scorecard.paper import signed
 

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean, variance
 
-from localdistill.scorecard.card import AtK, CategoryScore, ItemResult, SampleResult
+from localdistill.scorecard.card import RIGHT, AtK, CategoryScore, ItemResult, SampleResult
 
-RIGHT = 0.5
-"""A reply with at least this score counts as right."""
 FEWEST_FOR_BINS = 4
 """With fewer replies of the base, how hard an item is to it is mostly luck."""
 _DRAWS = 500

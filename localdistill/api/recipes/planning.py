@@ -22,7 +22,7 @@ from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
-from localdistill.scorecard.looks import FIRST_LOOK
+from localdistill.scorecard import SEEDS_FOR_FORMATS
 from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.asking import unique
 from localdistill.stages.benchmarking import AnsweringPace, pace_of
@@ -134,7 +134,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         seeds = recipe.train.seeds
         race = "" if seeds < 2 or not recipe.evaluate else "; all arms are measured after each seed" + (
             f", looked at from the third on, and an arm whose verdict is clear is trained no further (at best "
-            f"{len(recipe.arms) * FIRST_LOOK} trainings)" if recipe.train.looks else "")
+            f"{len(recipe.arms) * SEEDS_FOR_FORMATS} trainings)" if recipe.train.looks else "")
         yield PlanLine("training",
                        f"{len(recipe.arms)} arms x {seeds} seeds = {count} trainings, one at a time{race}")
         trainer = build_trainer(recipe, base)

@@ -12,7 +12,7 @@ from typing import Literal
 from localdistill.api.runs.scores import items_asked
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.filters.overlap import ngrams_of, words_of
-from localdistill.scorecard import ItemResult
+from localdistill.scorecard import RIGHT, ItemResult
 from localdistill.stages.benchmarking import items_of
 from localdistill.stages.outputs import AnswersMade, EvaluateOutput, read_output
 from localdistill.texts.loops import is_looping
@@ -23,8 +23,6 @@ from localdistill.workspace.recovery import open_store
 from localdistill.workspace.run_folder import RunFolder
 
 Cause = Literal["right", "wrong", "cut", "loop", "format", "refusal", "no reply", "not judged"]
-RIGHT = 0.5
-"""From this score on an item counts as right."""
 _NEAR_NGRAM = 3
 
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 import torch
@@ -17,7 +17,7 @@ from localdistill.core.errors import OutOfMemory
 from localdistill.core.records import TokenScores
 from localdistill.engines._continuations import Ids, families
 from localdistill.engines._picking import pick_tokens
-from localdistill.engines._slots import DecodeStep, Prefill, SharedPrefix, SlotCache, slot_attention
+from localdistill.engines._slots import DecodeStep, Prefill, SharedPrefix, SlotCache, slot_attention, whole_grains
 from localdistill.modelfiles.loading import is_out_of_memory
 
 TAIL_TOKENS = 48
@@ -79,6 +79,16 @@ def token_scores(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> TokenS
         tuple(tokens.tolist()), tuple(chosen.squeeze(-1).tolist()), tuple(map(tuple, best.indices.tolist())),
         tuple(map(tuple, (best.values - offset).tolist())),
     )
+
+
+def padded(rows: Sequence[Sequence[int]], left: bool = False) -> torch.Tensor:
+    """`rows` as one table (B, T); -1 fills the shorter ones, in front or behind."""
+    longest = max(map(len, rows))
+    table = torch.full((len(rows), longest), -1, dtype=torch.long)
+    for place, row in enumerate(rows):
+        begin = longest - len(row) if left else 0
+        table[place, begin:begin + len(row)] = torch.tensor(row, dtype=torch.long)
+    return table
 
 
 class BatchDecoder:
@@ -143,7 +153,7 @@ class BatchDecoder:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = str(error)
+                reason = next(filter(None, str(error).splitlines()), type(error).__name__)
             if not reason:
                 break
             # Out here nothing holds the frames of what failed, and their tensors, any more.
@@ -152,10 +162,10 @@ class BatchDecoder:
             return self._take(logits, began)
 
     def _give_way(self, reason: str) -> None:
-        """Go on with half as many rows; those that were under way are read again."""
-        rows = len(self._live) or min(self._slots.rows, len(self._waiting))
+        """Go on with half as many slots, however few of them are in use; rows that were under way are read again."""
+        rows = self._slots.rows
         if rows <= 1:
-            raise OutOfMemory(f"memory ran out while one reply was written: {reason.splitlines()[0]}",
+            raise OutOfMemory(f"memory ran out while one reply was written: {reason}",
                               "take a smaller dtype or quantization for the student, or a smaller max_tokens")
         self.most_rows = rows // 2
         self._waiting.extendleft(reversed(self._live))
@@ -163,7 +173,7 @@ class BatchDecoder:
         self._slots.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._warn(f"memory ran out with {rows} replies at once; going on with {self.most_rows}")
+        self._warn(f"memory ran out with room for {rows} replies at once; going on with {self.most_rows}")
 
     # ---- room
 
@@ -178,7 +188,7 @@ class BatchDecoder:
         if needed > capacity or (nexts and slots.rows < self.most_rows and 2 * (wanted + _ROOM) < capacity):
             most = max(row.size - len(row.written) + row.max_tokens for row in (*self._live, *self._waiting))
             grown = capacity * 3 // 2 if needed > capacity else 0
-            capacity = max(needed, min(most, max(wanted + _ROOM, grown)))
+            capacity = whole_grains(max(needed, min(most, max(wanted + _ROOM, grown))))
         shared = sum(len(beginning.ids) for beginning in {row.beginning for row in self._live if row.beginning})
         rows = min(self.most_rows, max(1, (self._most_tokens - shared) // capacity), len(live) + len(self._waiting))
         if capacity == slots.capacity and rows <= slots.rows:
@@ -205,37 +215,39 @@ class BatchDecoder:
     def _admit(self) -> None:
         """Rows that wait join while there is room. Those whose prompt another one holds copy it."""
         while self._waiting and len(self._live) < self._slots.rows and self._waiting[0].size <= self._slots.capacity:
-            joining, read = self._joining()
+            joining, holders = self._joining()
             first = len(self._live)
             if joining[0].beginning is not None:
                 self._read_beginning(joining[0].beginning)
+            read = [place for place, holder in enumerate(holders) if holder == first + place]
             self._read([joining[place] for place in read], [first + place for place in read])
-            holders = [*self._live, *joining]
-            for place, row in enumerate(joining):
-                if place not in read and row.size > 1:
-                    source = next(at for at, other in enumerate(holders[:first + place]) if _asks_the_same(other, row))
-                    self._slots.copy(source, first + place, row.size - 1)
+            for place, holder in enumerate(holders):
+                if holder is not None and holder != first + place:
+                    self._slots.copy(holder, first + place, joining[place].size - 1)
             for row in joining:
                 self._waiting.popleft()
                 self._live.append(row)
 
-    def _joining(self) -> tuple[list[Generation], list[int]]:
-        """The next rows with one beginning that are read together, and the places of those that nobody holds yet."""
-        room, beginning = self._slots.rows - len(self._live), self._waiting[0].beginning
+    def _joining(self) -> tuple[list[Generation], list[int | None]]:
+        """The next rows with one beginning that are read together, and the slot of each that holds first what it has to
+        read: its own where nobody else does, None where it has nothing to read."""
+        first, beginning = len(self._live), self._waiting[0].beginning
         joining: list[Generation] = []
-        read: list[int] = []
-        longest = 0
-        for row in self._waiting:
-            known = row.size == 1 or any(_asks_the_same(other, row) for other in (*self._live, *joining))
-            padded = max(longest, row.size - 1) * (len(read) + 1)
-            if (len(joining) == room or row.beginning is not beginning or row.size > self._slots.capacity
-                    or (not known and read and padded > BORDERS.read_tokens)):
+        holders: list[int | None] = []
+        read = longest = 0
+        for row in islice(self._waiting, self._slots.rows - first):
+            if row.beginning is not beginning or row.size > self._slots.capacity:
                 break
-            if not known:
-                read.append(len(joining))
-                longest = max(longest, row.size - 1)
+            own = first + len(joining)
+            holder = None if row.size == 1 else next(
+                (place for place, other in enumerate(chain(self._live, joining)) if _asks_the_same(other, row)), own)
+            if holder == own:
+                if read and max(longest, row.size - 1) * (read + 1) > BORDERS.read_tokens:
+                    break
+                read, longest = read + 1, max(longest, row.size - 1)
             joining.append(row)
-        return joining, read
+            holders.append(holder)
+        return joining, holders
 
     def _read_beginning(self, beginning: SharedPrefix) -> None:
         if not beginning.is_read:
@@ -252,11 +264,8 @@ class BatchDecoder:
 
     def _forward(self, pieces: Sequence[Sequence[int]], begin: Sequence[int], work: Prefill) -> None:
         """The body over `pieces`, padded behind: what stands there is masked until it is written over."""
-        longest, device = max(map(len, pieces)), self.model.device
-        ids = torch.zeros(len(pieces), longest, dtype=torch.long)
-        for place, piece in enumerate(pieces):
-            ids[place, :len(piece)] = torch.tensor(piece)
-        positions = torch.tensor(begin).unsqueeze(1) + torch.arange(longest)
+        ids, device = padded(pieces).clamp(min=0), self.model.device
+        positions = torch.tensor(begin).unsqueeze(1) + torch.arange(ids.shape[1])
         self.model.model(input_ids=ids.to(device), position_ids=positions.to(device), use_cache=False,
                          slots=self._slots, work=work)
 

@@ -13,7 +13,7 @@ import torch
 from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
 from localdistill.engines._continuations import Ids, ScoringBatch
-from localdistill.engines._decoding import token_scores
+from localdistill.engines._decoding import padded, token_scores
 from localdistill.engines._student import joined
 
 
@@ -49,7 +49,7 @@ class BatchScorer:
                 cache, mask = _taken(cache, index), mask[index]
             places = list(range(live))
             pieces = [target.ids[begin:min(begin + step, len(target.ids) - 1)] for target in rows[:live]]
-            logits, mask = self._read(_padded(pieces, left=False), mask, cache, 0)
+            logits, mask = self._read(padded(pieces), mask, cache, 0)
             for place, piece in enumerate(pieces):
                 wanted = torch.tensor(rows[place].ids[begin + 1:begin + 1 + len(piece)])
                 found[place].append(token_scores(logits[place, :len(piece)], wanted, rows[place].top))
@@ -72,7 +72,7 @@ class BatchScorer:
                 self._beginning, self._kept = beginning, kept
             cache = _taken(self._kept, torch.zeros(len(prefixes), dtype=torch.long, device=device))
             mask = torch.ones(len(prefixes), common, dtype=torch.long)
-        ids = _padded([prefix[common:] for prefix in prefixes], left=True)
+        ids = padded([prefix[common:] for prefix in prefixes], left=True)
         logits, mask = self._read(ids, mask, cache, 1)
         return logits[:, -1], cache, mask
 
@@ -86,16 +86,6 @@ class BatchScorer:
         output = self.model(input_ids=ids.clamp(min=0), attention_mask=mask, position_ids=positions,
                             past_key_values=cache, use_cache=True, logits_to_keep=keep)
         return output.logits, mask
-
-
-def _padded(rows: Sequence[Ids], left: bool) -> torch.Tensor:
-    """`rows` as one table (B, T); -1 fills the shorter ones, in front or behind."""
-    longest = max(map(len, rows))
-    table = torch.full((len(rows), longest), -1, dtype=torch.long)
-    for place, row in enumerate(rows):
-        begin = longest - len(row) if left else 0
-        table[place, begin:begin + len(row)] = torch.tensor(row, dtype=torch.long)
-    return table
 
 
 def _taken(cache: Any, places: torch.Tensor) -> Any:

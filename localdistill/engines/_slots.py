@@ -54,11 +54,19 @@ class DecodeStep:
     groups: Sequence[tuple[SharedPrefix, torch.Tensor | None]]
     """The beginnings of the rows, and which rows begin with each; None for all."""
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+    rows: torch.Tensor = field(init=False)
+    """(n,): 0, 1, 2 ..."""
+    widest: int = field(init=False)
+    """Tokens of the longest beginning."""
 
-    @property
-    def widest(self) -> int:
-        """Tokens of the longest beginning."""
-        return max((len(beginning.ids) for beginning, _ in self.groups), default=0)
+    def __post_init__(self) -> None:
+        self.rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        self.widest = max((len(beginning.ids) for beginning, _ in self.groups), default=0)
+
+
+def whole_grains(tokens: int) -> int:
+    """The capacity of a slot for so many tokens."""
+    return -(-tokens // _GRAIN) * _GRAIN
 
 
 class SlotCache:
@@ -73,15 +81,15 @@ class SlotCache:
         self._values: Tensors = {}
 
     def shape(self, rows: int, capacity: int, kept: int, longest: int) -> None:
-        """Make room for `rows` of at most `capacity` tokens; the first `kept` slots keep their first `longest`."""
-        capacity = -(-capacity // _GRAIN) * _GRAIN
+        """Make room for `rows` of at most `capacity` tokens; the first `kept` slots keep their first `longest`. Where
+        memory runs out on the way, the slots can only be cleared."""
+        self.rows, self.capacity = rows, capacity
         for held in (self._keys, self._values):
             for layer, old in held.items():
                 new = old.new_zeros(rows, old.shape[1], capacity, old.shape[3])
                 new[:kept, :, :longest] = old[:kept, :, :longest]
                 held[layer] = new
                 del old
-        self.rows, self.capacity = rows, capacity
 
     def clear(self) -> None:
         """Free all slots."""
@@ -138,8 +146,7 @@ class SlotCache:
         """One softmax over two products: with what each row holds alone, and with what rows share."""
         keys, values = self._held(layer, key)
         n, kv_heads, _, width = key.shape
-        rows = torch.arange(n, device=key.device)
-        keys[rows, :, work.lengths], values[rows, :, work.lengths] = key[:, :, 0], value[:, :, 0]
+        keys[work.rows, :, work.lengths], values[work.rows, :, work.lengths] = key[:, :, 0], value[:, :, 0]
         keys, values = keys[:n, :, :work.longest], values[:n, :, :work.longest]
         queries = (query * scaling).view(n, kv_heads, -1, width)
         own = queries @ keys.transpose(-1, -2)

@@ -42,7 +42,8 @@ class StudentOptions(BaseOptions):
     batch_rows: int = Field(32, ge=1)
     """Prompts answered at once at most."""
     max_batch_tokens: int = Field(32768, ge=1)
-    """Tokens (prompts and the longest replies allowed) that a batch may come to hold; bounds the memory."""
+    """Tokens that rows may hold at once, padded to the longest of them; bounds the memory. A single row may be
+    longer."""
 
 
 class WrittenRow(Protocol):
@@ -126,7 +127,7 @@ class StudentEngine(ABC):
 
     def computes_with(self) -> Mapping[str, str]:
         """See `core.capabilities.Computing`."""
-        digest = hashlib.sha256(self.template.source.encode()).hexdigest()[:_DIGITS]
+        digest = hashlib.sha256(self.template.source.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
         return {**self._arithmetic(), "template": digest}
 
     @abstractmethod

@@ -168,8 +168,60 @@ def test_memory_that_runs_out_halves_the_rows_and_goes_on(student: Path, monkeyp
     found = replies(engine, asked("", 9), said.append)
     assert {key: reply.raw for key, reply in found.items()} == wanted
     warned = [event.text for event in said if isinstance(event, Warned)]
-    assert warned == ["memory ran out with 6 replies at once; going on with 3",
-                      "memory ran out with 3 replies at once; going on with 1"]
+    assert warned == ["memory ran out with room for 6 replies at once; going on with 3",
+                      "memory ran out with room for 3 replies at once; going on with 1"]
+
+
+def test_memory_that_runs_out_without_a_word_is_noticed_too(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = made(student)
+    wanted = texts(engine, asked("", 9))
+    forward, failed = type(engine.model).forward, list[int]()
+
+    def small(model: Any, *args: Any, **inputs: Any) -> Any:
+        if len(inputs["input_ids"]) > 3:
+            failed.append(len(inputs["input_ids"]))
+            raise MemoryError
+        return forward(model, *args, **inputs)
+
+    monkeypatch.setattr(type(engine.model), "forward", small)
+    assert texts(engine, asked("", 9)) == wanted and failed == [6]
+
+
+def test_memory_that_runs_out_while_others_wait_for_the_only_row_gives_their_room_up(
+        student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = made(student)
+    requests = [*asked("", 9, ENDS[2:3]), *(Request(f"s{one.id}", one.messages, one.sampling)
+                                            for one in asked(SHOTS, 9))]
+    wanted = texts(engine, requests)
+    forward, said = type(engine.model.model).forward, list[Event]()
+
+    def once(model: Any, *args: Any, **inputs: Any) -> Any:
+        if inputs["input_ids"].shape[1] > 50 and not said:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(model, *args, **inputs)
+
+    monkeypatch.setattr(type(engine.model.model), "forward", once)
+    found = replies(engine, requests, lambda event: said.append(event) if isinstance(event, Warned) else None)
+    assert {key: reply.raw for key, reply in found.items()} == wanted
+    assert [event.text for event in said if isinstance(event, Warned)] == [
+        "memory ran out with room for 7 replies at once; going on with 3"]
+
+
+def test_slots_never_hold_more_than_was_allowed(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localdistill.engines._slots import SlotCache
+
+    shaped, shape = list[tuple[int, int]](), SlotCache.shape
+
+    def watched(slots: SlotCache, *room: int) -> None:
+        shape(slots, *room)
+        shaped.append((slots.rows, slots.capacity))
+
+    monkeypatch.setattr(SlotCache, "shape", watched)
+    requests = [Request(f"r{n}", (Message("user", f"12 - {n} = 7 " * 6),), Sampling(max_tokens=8)) for n in range(9)]
+    for most in (150, 230, 310):
+        del shaped[:]
+        replies(made(student, max_batch_tokens=most), requests)
+        assert shaped and all(rows == 1 or rows * capacity <= most for rows, capacity in shaped), (most, shaped)
 
 
 def test_where_not_even_one_row_fits_that_is_said(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,16 @@ def test_what_the_template_refuses_is_an_error_of_that_request_alone(tmp_path: P
         next(made.stream(refused, Cancel()))
 
 
+def test_half_a_character_in_a_template_is_part_of_what_tells_it_from_others(tmp_path: Path) -> None:
+    student = tiny_model(tmp_path / "m", hidden=32)
+    (student / "chat_template.jinja").unlink()
+    said = []
+    for half in "\ud83d\ud83e":
+        edit_json(student / "tokenizer_config.json", chat_template=half + OPENING_TEMPLATE)
+        said.append(engine(student).computes_with()["template"])
+    assert len(set(said)) == 2
+
+
 def test_it_stops_at_what_the_template_writes_after_a_turn_though_no_file_says_so(tmp_path: Path) -> None:
     student = tiny_model(tmp_path / "m", hidden=32)
     for name in ("generation_config.json", "config.json"):

@@ -85,7 +85,7 @@ def run(context: StageContext) -> None:
         thinks=contestant.thinks,
         terms=_terms(context, contestant),
         standings=tuple(standings),
-        measured=tuple(summary_of(card, beside, measured.loops.get(card.task))
+        measured=tuple(summary_of(card, beside)
                        for card, beside in zip_longest(measured.cards, measured.beside_base)),
         choice=measured.choice,
         not_measured=measured.not_measured,

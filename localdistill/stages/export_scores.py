@@ -3,7 +3,7 @@ beside the answers of the model as it was trained. Files are measured here, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,6 @@ from localdistill.stages.benchmarking import BASE, Bench, Contestant, Serving, b
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of, serving_of
 from localdistill.stages.outputs import FormSummary, MeasuredForms, TaskSummary
-from localdistill.texts.loops import is_looping
-from localdistill.texts.repeats import tokens_of
 
 TRAINED, MERGED = "trained", "merged"
 _WHOLE = ("F16", "BF16")
@@ -55,8 +53,6 @@ class FormsMeasurer:
         """Digests of the answers behind the cards."""
         self.beside_source: list[ScoreCard] = []
         """The files' answers beside those of the 16-bit one."""
-        self.loops: dict[str, dict[str, int]] = {}
-        """Task -> form -> replies that ended in a circle."""
         self.choice: FileChoice | None = None
         """Which file to take; None before anything was measured."""
         self.failures: list[str] = []
@@ -66,7 +62,7 @@ class FormsMeasurer:
         """One card per benchmark: the trained model, the merged weights, and each of `files`. A form that cannot be
         run is warned of and left out."""
         self.cards, self.beside, self.answers, self.failures = [], [], [], []
-        self.beside_source, self.loops = [], {}
+        self.beside_source = []
         for bench in self._benches:
             card = self._card(bench, files)
             self.cards.append(card)
@@ -95,7 +91,7 @@ class FormsMeasurer:
     def measured(self) -> MeasuredForms:
         """Everything that was measured."""
         return MeasuredForms(tuple(self.cards), tuple(self.beside), tuple(self.answers), tuple(self.failures),
-                             tuple(self.beside_source), self.loops, self.choice)
+                             tuple(self.beside_source), self.choice)
 
     def _card(self, bench: Bench, files: Sequence[Path]) -> ScoreCard:
         measured = answers_of(self._context, bench, self._contestant)
@@ -114,8 +110,6 @@ class FormsMeasurer:
             self.answers.append(measured.answers)
             forms.append(form.result(measured))
         task, of = bench.task, self._contestant
-        self.loops[task.name] = {form.name: sum(is_looping(tokens_of(item.output)) for item in form.items)
-                                 for form in forms}
         whole = f"arm '{of.label}'" if of.adapter else "the base"
         if of.adapter:
             base = BASE.result(answers_of(self._context, bench, BASE))
@@ -166,16 +160,15 @@ def _files_with_source(forms: Sequence[ContestantResult]) -> list[ContestantResu
     return [source, *(form for form in forms if form is not source and form.name not in (TRAINED, MERGED))]
 
 
-def summary_of(card: ScoreCard, beside: ScoreCard | None = None,
-               loops: Mapping[str, int] | None = None) -> TaskSummary:
+def summary_of(card: ScoreCard, beside: ScoreCard | None = None) -> TaskSummary:
     """What a program wants of a card: one entry per form, without texts of models; `beside` holds the same forms
-    against the untrained student, `loops` how many replies of each ended in a circle."""
+    against the untrained student."""
     against = {entry.first: entry for entry in card.comparisons}
     to_base = {entry.first: entry for entry in beside.comparisons} if beside else {}
     forms = []
     for row in card.rows:
         form = FormSummary(row.name, row.score, row.interval, answer_tokens=row.mean_answer_tokens,
-                           loops=(loops or {}).get(row.name))
+                           loops=row.loops)
         if entry := against.get(row.name):
             form = replace(form, difference=entry.difference, difference_interval=entry.interval, won=entry.won,
                            lost=entry.lost, same_text=entry.same_text, p_value=entry.p_adjusted, verdict=entry.verdict)

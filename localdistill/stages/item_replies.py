@@ -172,12 +172,12 @@ def scorer_of(context: StageContext, task: Task, means: Means) -> Iterator[TaskS
 
 def result_of(task: Task, item: OpenItem, judge: Judge) -> ItemResult:
     """What an item with all its replies came to."""
-    answered = [(sample, [item.replies[request.id] for request in sample]) for sample in item.samples]
-    scored = [(task.score(item.prompt, replies, judge), replies) for _, replies in answered]
-    results = [_sample(said, requests, replies) for (said, _), (requests, replies) in zip(scored, answered)]
+    answered = [[item.replies[request.id] for request in sample] for sample in item.samples]
+    scored = [task.score(item.prompt, replies, judge) for replies in answered]
+    results = list(map(_sample, scored, item.samples, answered))
     replies = [item.replies[request_id] for request_id in item.requests]
     failed = [reply for reply in replies if reply.status == "error"]
-    names = dict.fromkeys(name for said, _ in scored for name in said.metrics)
+    names = dict.fromkeys(name for said in scored for name in said.metrics)
     return ItemResult(
         prompt_id=item.prompt.id,
         score=fmean(one.score for one in results),
@@ -188,8 +188,8 @@ def result_of(task: Task, item: OpenItem, judge: Judge) -> ItemResult:
         output=results[0].output,
         category=task.category(item.prompt),
         error=(failed[0].error or "no reply") if len(failed) == len(replies) else "",
-        metrics={name: fmean(said.metrics[name] for said, _ in scored if name in said.metrics) for name in names},
-        undecided=next((said.undecided for said, _ in scored if said.undecided), ""),
+        metrics={name: fmean(said.metrics[name] for said in scored if name in said.metrics) for name in names},
+        undecided=next((said.undecided for said in scored if said.undecided), ""),
         samples=tuple(results) if len(results) > 1 else (),
     )
 

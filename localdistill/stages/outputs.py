@@ -353,8 +353,6 @@ class MeasuredForms(Stored):
     not_measured: tuple[str, ...] = ()
     beside_source: tuple[ScoreCard, ...] = ()
     """The files' answers against those of the 16-bit one, or of the merged model where there is no such file."""
-    loops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Task -> form -> replies that ended in a circle."""
     choice: FileChoice | None = None
 
     @classmethod

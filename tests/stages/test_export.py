@@ -440,8 +440,7 @@ def test_the_file_to_take_is_chosen_beside_the_sixteen_bit_one(
     assert chosen is not None and chosen.form == "Q8_0"
     assert [card.base for card in kept.beside_source] == ["F16"]
     assert [entry.same_text for entry in kept.beside_source[0].comparisons] == [3]
-    assert kept.loops == {"jsonl": {"trained": 0, "merged": 0, "F16": 3, "Q8_0": 3}}
-    summary = export_scores.summary_of(kept.cards[0], None, kept.loops["jsonl"])
+    summary = export_scores.summary_of(kept.cards[0])
     assert [form.loops for form in summary.forms] == [0, 0, 3, 3]
     heard = [e.text for e in context.heard if isinstance(e, Noted)]  # type: ignore[attr-defined]
     assert kept.choice.sentence in heard

@@ -15,7 +15,7 @@ from localdistill import UsageError, Workspace, compare_runs
 from localdistill.cli import main
 from localdistill.scorecard import ItemResult
 from localdistill.scorecard.card import items_to_text
-from localdistill.stages.benchmarking import items_of
+from localdistill.stages.answers import items_of
 from localdistill.stages.outputs import AnswersMade, EvaluateOutput, read_output, write_output
 from localdistill.workspace.run_folder import RunFolder
 from tests.tui.garden import copied

@@ -3,12 +3,12 @@ and the answers are an artifact, so that no model answers twice. Shared by evalu
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,26 @@ from localdistill.core.capabilities import Computing
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Emit, Noted, Progressed, Warned, stamped
 from localdistill.core.means import Means
-from localdistill.core.records import Prompt, Reply
+from localdistill.core.records import Prompt
 from localdistill.filters.overlap import contaminated
 from localdistill.graders import GRADERS
 from localdistill.recipe import Member
 from localdistill.recipe.sections import SamplingSection
-from localdistill.safety.bounded_json import read_table
-from localdistill.safety.files import atomic_write_text
+from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 from localdistill.scorecard import ContestantResult, ItemResult
-from localdistill.scorecard.card import items_from_text, items_to_text
+from localdistill.scorecard.card import items_to_text
+from localdistill.stages.answers import ITEMS_FILE, SERVED_FILE, AnsweringPace, ServedAnswers, items_of, served_of
 from localdistill.stages.context import StageContext
 from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, replies_to_text, scorer_of, take_replies
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
 from localdistill.stages.reply_journal import ReplyJournal
 from localdistill.tasks.base import Given, Task
-from localdistill.workspace.folder import SCRATCH, Artifact
+from localdistill.workspace.folder import SCRATCH
 
 VERSION = 2
 REPLIES_VERSION = 1
 MOST_REASONS = 3
-_ITEMS, _REPLIES, _SERVED, _JOURNAL = "items.jsonl", "replies.jsonl", "served.json", "replies.journal"
+_REPLIES, _JOURNAL = "replies.jsonl", "replies.journal"
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,24 @@ class Bench:
         of_grader = GRADERS.load(self.task.grader).metrics if self.task.grader else {}
         return {**of_grader, **self.task.metrics}
 
+    def sampling(self, section: SamplingSection | None) -> SamplingSection | None:
+        """What a recipe says of drawing, as far as it concerns this task: likelihoods are not drawn."""
+        return section if self._temperatures else None
+
     def sampler(self, section: SamplingSection | None) -> str:
         """How replies are drawn, in words: as the recipe says, or else the task."""
+        if not self._temperatures:
+            return "none, nothing is written"
         if section is not None:
             return section.told()
+        warmest = max(self._temperatures)
+        return f"temperature {warmest:g}, as the task says" if warmest else SamplingSection().told()
+
+    @cached_property
+    def _temperatures(self) -> set[float]:
+        """Of the replies that the task asks to be written, by its first item; empty where it asks for none."""
         asked = self.task.requests(self.prompts[0], Given(1, None)) if self.prompts else ()
-        warm = sorted({request.sampling.temperature for request in asked if request.kind == "generate"} - {0.0})
-        return f"temperature {warm[-1]:g}, as the task says" if warm else SamplingSection().told()
+        return {request.sampling.temperature for request in asked if request.kind == "generate"}
 
 
 @dataclass(frozen=True)
@@ -141,24 +152,6 @@ class MeasuredAnswers:
     """What made the answers; empty where an older version wrote them."""
 
 
-@dataclass(frozen=True)
-class AnsweringPace:
-    """How fast the replies of one measurement came, for plans: of those that were asked for at one go."""
-
-    student: str
-    """As the recipe names it."""
-    task: str
-    replies: int
-    new_tokens: int
-    elapsed_s: float
-    """With the loading of the model and the grading."""
-
-    @classmethod
-    def of(cls, student: str, task: str, replies: Sequence[Reply], elapsed_s: float) -> AnsweringPace:
-        """Of these replies."""
-        return cls(student, task, len(replies), sum(reply.usage.completion_tokens or 0 for reply in replies), elapsed_s)
-
-
 def benches(context: StageContext, warns: bool = True) -> list[Bench]:
     """The benchmarks of the recipe with their clean items. `warns` says whether to speak of what is left out."""
     section = context.recipe.evaluate
@@ -210,35 +203,12 @@ def measure(context: StageContext, bench: Bench, contestant: Contestant,
         digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
 
         def build(staging: Path) -> None:
-            atomic_write_text(staging / _ITEMS, items_to_text(work.results(staging)))
+            atomic_write_text(staging / ITEMS_FILE, items_to_text(work.results(staging)))
 
         artifact = context.make(("answers", digest, label), {"inputs": list(serving.inputs)}, build, emit=means.emit)
     results = items_of(artifact)
     _say_unanswered(context, contestant, label, results)
-    return MeasuredAnswers(digest, results, served_of(artifact))
-
-
-def items_of(answers: Artifact) -> tuple[ItemResult, ...]:
-    """The results that an artifact of answers holds. LocalDistillError when it holds something else."""
-    return items_from_text(answers.file(_ITEMS).read_text(), f"{_ITEMS} of the answers {answers.digest}")
-
-
-def served_of(answers: Artifact) -> Mapping[str, str]:
-    """What made the answers of an artifact; empty where an older version wrote them."""
-    if _SERVED not in answers.manifest["files"]:
-        return {}
-    said = read_table(answers.file(_SERVED)).get("served")
-    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
-
-
-def pace_of(answers: Artifact) -> AnsweringPace | None:
-    """How fast they came; None where that was not written down."""
-    if _SERVED not in answers.manifest["files"]:
-        return None
-    try:
-        return AnsweringPace(**read_table(answers.file(_SERVED))["pace"])
-    except (KeyError, TypeError):
-        return None
+    return MeasuredAnswers(digest, results, served_of(artifact).served)
 
 
 def _say_unanswered(context: StageContext, contestant: Contestant, label: str, results: Sequence[ItemResult]) -> None:
@@ -293,9 +263,9 @@ class _Measurement:
 
     @property
     def sampling(self) -> SamplingSection | None:
-        """How replies are drawn; None as the task says."""
+        """How replies are drawn; None as the task says, and where nothing is drawn."""
         assert self.context.recipe.evaluate is not None
-        return self.context.recipe.evaluate.sampling
+        return self.bench.sampling(self.context.recipe.evaluate.sampling)
 
     def results(self, folder: Path) -> list[ItemResult]:
         """Ask, and score: each item as its replies come; or, by a grader that asks an engine, all of them once the
@@ -350,7 +320,7 @@ class _Measurement:
         pace = AnsweringPace.of(student.model if student else "", self.bench.task.name, [
             reply for item in items for reply in item.replies.values() if reply.request_id not in known],
             time.monotonic() - began)
-        atomic_write_text(folder / _SERVED, json.dumps({"served": served, "pace": asdict(pace)}, indent=1))
+        atomic_write_bytes(folder / SERVED_FILE, ServedAnswers(served, pace).to_bytes())
 
     def _kept_replies(self, items: Sequence[OpenItem], folder: Path) -> Answerer:
         """The replies to all items, from their artifact or asked for now: whatever becomes of the judge, the student
@@ -366,7 +336,7 @@ class _Measurement:
             atomic_write_text(staging / _REPLIES, replies_to_text(items, said[0]))
 
         artifact = context.make(("replies", digest, self.label), {"inputs": inputs}, build, emit=emit)
-        if _SERVED in artifact.manifest["files"]:
-            atomic_write_text(folder / _SERVED, artifact.file(_SERVED).read_text())
+        if SERVED_FILE in artifact.manifest["files"]:
+            atomic_write_bytes(folder / SERVED_FILE, artifact.file(SERVED_FILE).read_bytes())
         text = artifact.file(_REPLIES).read_text()
         return take_replies(text, items, f"{_REPLIES} of the replies {digest}")

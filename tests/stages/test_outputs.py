@@ -15,6 +15,7 @@ from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCards, Standing, build_score_card
 from localdistill.scorecard.cheapest import FileChoice, FileStanding
 from localdistill.stages import STAGE_MODULES
+from localdistill.stages.answers import AnsweringPace, ServedAnswers
 from localdistill.stages.outputs import (
     OUTPUTS,
     ArmAdapter,
@@ -72,7 +73,8 @@ LEFT: tuple[StageOutput, ...] = (
 KEPT: tuple[Stored, ...] = (
     *LEFT, FACTS, RESULT,
     TrainingReport("torch_lora", "one", 0, "sha256:s", "sft", {"rank": 4}, RESULT, HeldBase("nf4", "x")),
-    ParityReport((ParityItem("kl", False, 0.5, 0.1, "far"),), "float32"))
+    ParityReport((ParityItem("kl", False, 0.5, 0.1, "far"),), "float32"),
+    ServedAnswers({"engine": "transformers"}, AnsweringPace("student", "sums", 3, 30, 0.5)))
 
 
 @pytest.fixture

@@ -11,15 +11,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localdistill import Workspace, make_plan
 from localdistill.core.errors import RecipeError
 from localdistill.core.events import Cancel, Emit, Noted
 from localdistill.core.options import Member
-from localdistill.core.records import Reply, Request
+from localdistill.core.records import Reply, Request, Usage
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
 from localdistill.recipe import parse_recipe
@@ -179,6 +181,27 @@ def test_the_card_says_how_replies_were_drawn_and_what_several_of_them_say(chain
     for name in ("scorecard.txt", "scorecard.md"):
         text = artifact.file(name).read_text()
         assert all(word in text for word in ("pass@2", "maj@4", "± replies", card.sampler, "dtype float32"))
+
+
+def test_a_plan_says_how_long_answering_takes_and_which_measurement_it_cannot_go_by(
+        chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = Student.reply
+    monkeypatch.setattr(Student, "reply", lambda self, request: replace(reply(self, request), usage=Usage(3, 7)))
+
+    def plan() -> tuple[str, list[str]]:
+        made = make_plan(Workspace(chain.root), parse_recipe(chain.recipe), chain.root)
+        [time] = [line.text for line in made.lines if line.label == "time"]
+        return time, [text for text in made.warnings if "served.json" in text]
+
+    unknown = ("jsonl: unknown until this student has answered something here", [])
+    assert plan() == unknown
+    measured(chain)
+    time, warnings = plan()
+    assert "7 tokens a reply that this student came to there" in time and not warnings
+    [file] = chain.root.rglob("served.json")
+    file.write_text(file.read_text().replace("7", "8", 1))
+    time, [warning] = plan()
+    assert time == unknown[0] and "is damaged: served.json" in warning and warning.endswith("is not known")
 
 
 def test_what_is_forgotten_is_in_no_sample_and_in_no_half_measurement(chain: Chain,

@@ -16,6 +16,7 @@ from localdistill.stages.benchmarking import BASE, benches
 from localdistill.stages.checking import check_recipe
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
+from localdistill.stages.outputs import EvaluateOutput, read_output
 from localdistill.tasks import TASKS
 from localdistill.tasks.base import Scored
 from localdistill.tasks.mmlu import MmluTask
@@ -106,6 +107,18 @@ def test_choices_by_likelihood_say_so_on_the_card_and_are_not_scored_again(
     monkeypatch.setattr(MmluTask, "score", None)
     monkeypatch.setattr("localdistill.engines.transformers.TransformersEngine.answer", None)
     assert answers() == items
+
+
+def test_what_a_recipe_says_of_drawing_does_not_concern_likelihoods(tmp_path: Path) -> None:
+    by = 'by = "likelihood"\n'
+    made = []
+    for drawn in ("", "[evaluate.sampling]\ntemperature = 0.7\nsamples = 4\n"):
+        context, _ = evaluated(tmp_path, "mmlu", by + drawn, CHOICES)
+        evaluate.run(context)
+        [card] = score_card(context.workspace, context.run.id).cards
+        assert card.sampler == "none, nothing is written"
+        made.append(read_output(context.run, EvaluateOutput).answers)
+    assert made[0] == made[1] and made[0][0].answers
 
 
 def test_a_benchmark_that_is_asked_in_two_ways_has_two_cards(tmp_path: Path) -> None:

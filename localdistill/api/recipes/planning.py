@@ -12,7 +12,7 @@ from localdistill.api.recipes.quoting import PlanLine, quote
 from localdistill.api.recipes.quoting_members import quote_augmentation, quote_members
 from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.durations import estimate_text
-from localdistill.core.errors import InputError, ModelFileError, nearest
+from localdistill.core.errors import InputError, LocalDistillError, ModelFileError, nearest
 from localdistill.core.prompt_kinds import kind_of
 from localdistill.core.records import Prompt
 from localdistill.hub.names import in_hub
@@ -24,8 +24,8 @@ from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
 from localdistill.scorecard import SEEDS_FOR_FORMATS
 from localdistill.scorecard.statistics import detectable_difference
+from localdistill.stages.answers import AnsweringPace, served_of
 from localdistill.stages.asking import unique
-from localdistill.stages.benchmarking import AnsweringPace, pace_of
 from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_member, build_tasks, build_trainer
 from localdistill.stages.holdout import HeldOut, Holdout
@@ -57,7 +57,7 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
-    lines += _evaluating(workspace, recipe, tasks)
+    lines += _evaluating(workspace, recipe, tasks, warnings)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
         warnings.append("less than 2 GB of disk is free")
@@ -176,8 +176,9 @@ def _replies_to(recipe: Recipe, task: Task) -> int:
     return len(items) * each * (drawn.samples if drawn else 1) * _contestants(recipe)
 
 
-def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task]) -> Iterator[PlanLine]:
-    paces = _paces(workspace, recipe) if tasks else []
+def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task],
+                warnings: list[str]) -> Iterator[PlanLine]:
+    paces = _paces(workspace, recipe, warnings) if tasks else []
     for task in tasks:
         assert recipe.evaluate is not None
         count, models = len(_items(task)), _contestants(recipe)
@@ -201,13 +202,20 @@ def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task]) -> 
         )
 
 
-def _paces(workspace: Workspace, recipe: Recipe) -> list[AnsweringPace]:
+def _paces(workspace: Workspace, recipe: Recipe, warnings: list[str]) -> list[AnsweringPace]:
     """How fast this student answered before, in this workspace, the latest first."""
     answers = [artifact for artifact in workspace.list_artifacts() if artifact.kind == "answers"]
     answers.sort(key=lambda artifact: float(artifact.manifest.get("made_at", 0)), reverse=True)
-    found = [pace for artifact in answers if (pace := pace_of(artifact))]
-    return [pace for pace in found
-            if recipe.student and pace.student == recipe.student.model and pace.new_tokens and pace.elapsed_s > 0]
+    found = []
+    for artifact in answers:
+        try:
+            pace = served_of(artifact).pace
+        except LocalDistillError as error:
+            warnings.append(f"{error.message}; how fast its replies came is not known")
+            continue
+        if pace and recipe.student and pace.student == recipe.student.model and pace.new_tokens and pace.elapsed_s > 0:
+            found.append(pace)
+    return found
 
 
 def _answering_time(recipe: Recipe, task: Task, paces: Sequence[AnsweringPace]) -> str:

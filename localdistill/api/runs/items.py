@@ -13,7 +13,7 @@ from localdistill.api.runs.scores import items_asked
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
 from localdistill.filters.overlap import ngrams_of, words_of
 from localdistill.scorecard import RIGHT, ItemResult
-from localdistill.stages.benchmarking import items_of
+from localdistill.stages.answers import items_of
 from localdistill.stages.outputs import AnswersMade, EvaluateOutput, read_output
 from localdistill.texts.loops import is_looping
 from localdistill.texts.refusals import is_refusal

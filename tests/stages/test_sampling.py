@@ -186,7 +186,7 @@ def test_the_card_says_how_replies_were_drawn_and_what_several_of_them_say(chain
 def test_a_plan_says_how_long_answering_takes_and_which_measurement_it_cannot_go_by(
         chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     reply = Student.reply
-    monkeypatch.setattr(Student, "reply", lambda self, request: replace(reply(self, request), usage=Usage(3, 7)))
+    monkeypatch.setattr(Student, "reply", lambda self, request: replace(reply(self, request), usage=Usage(3, 4)))
 
     def plan() -> tuple[str, list[str]]:
         made = make_plan(Workspace(chain.root), parse_recipe(chain.recipe), chain.root)
@@ -197,9 +197,9 @@ def test_a_plan_says_how_long_answering_takes_and_which_measurement_it_cannot_go
     assert plan() == unknown
     measured(chain)
     time, warnings = plan()
-    assert "7 tokens a reply that this student came to there" in time and not warnings
+    assert "4 tokens a reply that this student came to there" in time and not warnings
     [file] = chain.root.rglob("served.json")
-    file.write_text(file.read_text().replace("7", "8", 1))
+    file.write_text(file.read_text().replace("jsonl", "jsonk"))
     time, [warning] = plan()
     assert time == unknown[0] and "is damaged: served.json" in warning and warning.endswith("is not known")
 

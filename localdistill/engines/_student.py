@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -27,6 +27,9 @@ from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.providers import THIS_MACHINE, Who
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
+
+if TYPE_CHECKING:
+    from localdistill.engines.base import Engine
 
 _DIGITS = 12
 """Of the hash of a template, for people."""
@@ -78,6 +81,10 @@ class StudentEngine(ABC):
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
+        self._base: Any = None
+        """The base as it was loaded, on which the adapter is put; None before the first answer."""
+        self._model: Any = None
+        """What answers: the base with the adapter on."""
         self.last_reply: Reply | None = None
         """The reply that the last `stream` amounted to."""
 
@@ -108,6 +115,41 @@ class StudentEngine(ABC):
     def adapter(self) -> AdapterFolder | None:
         """The checked adapter, where one is added. Raises ModelFileError."""
         return AdapterFolder.open(self._student.adapter, self.folder) if self._student.adapter else None
+
+    def take_over(self, other: Engine) -> bool:
+        """See `engines.base.Sharing`."""
+        if (not isinstance(other, type(self)) or other._student.model != self._student.model
+                or other._arithmetic() != self._arithmetic()):
+            return False
+        self._folder, self._template, self._tokenizer = other._folder, other._template, other._tokenizer
+        self._base, other._base = other._base, None
+        other.close()
+        return True
+
+    def close(self) -> None:
+        """Free the model."""
+        self._base = self._model = None
+
+    @property
+    def model(self) -> Any:
+        """The student with its adapter, loaded when it is first asked for."""
+        if self._model is None:
+            adapter = self.adapter()
+            if adapter is not None:
+                adapter.require_fitted_to(self._held_as())
+            if self._base is None:
+                self._base = self._loaded()
+            self._model = self._base.put_on(adapter)
+        return self._model
+
+    @abstractmethod
+    def _loaded(self) -> Any:
+        """The base, loaded: something with `put_on`, which puts an adapter on (None: takes it off) and gives the
+        model."""
+
+    def _held_as(self) -> str:
+        """How the weights are held, where an adapter may have been fitted to them alone."""
+        return ""
 
     def identity(self) -> str:
         """`sha256:...` of the student, `+sha256:...` of the adapter."""

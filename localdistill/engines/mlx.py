@@ -21,6 +21,7 @@ from localdistill.modelfiles.mlx_held import is_held, load_held
 from localdistill.modelfiles.mlx_models import MlxDtype, held_as, load_mlx_model, mlx_dtype
 
 if TYPE_CHECKING:
+    from localdistill.modelfiles.mlx_adapter import AdaptedMlxModel
     from localdistill.modelfiles.mlx_decoding import MlxRow
 
 SCORED_AT_ONCE = 8
@@ -57,7 +58,6 @@ class MlxEngine(StudentEngine):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.options = options
-        self._model: Any = None
 
     @property
     def context_length(self) -> int:
@@ -66,7 +66,7 @@ class MlxEngine(StudentEngine):
 
     def identity(self) -> str:
         """As of every student, and how its layers are held."""
-        held = held_as(self.folder, self.options.quantization)
+        held = self._held_as()
         return super().identity() + (f"+{held}" if held else "")
 
     def can(self) -> frozenset[Capability]:
@@ -136,7 +136,7 @@ class MlxEngine(StudentEngine):
             return
         from localdistill.engines._mlx_scoring import MlxScorer
 
-        scorer = MlxScorer(self._load(), self.folder.tied_embeddings, self.folder.kind.logit_cap(self.folder.config))
+        scorer = MlxScorer(self.model, self.folder.tied_embeddings, self.folder.kind.logit_cap(self.folder.config))
         yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
                                   self.options.max_batch_tokens, branches=True)
 
@@ -144,45 +144,29 @@ class MlxEngine(StudentEngine):
         for _ in self._decoder().run([self._row(asked)], cancel, on_token):
             pass
 
-    def close(self) -> None:
-        """Free the model."""
-        self._model = None
-
     def _decoder(self) -> Any:
         from localdistill.modelfiles.mlx_decoding import MlxDecoder
 
-        return MlxDecoder(self._load(), self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens)
+        return MlxDecoder(self.model, self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens)
 
     def _arithmetic(self) -> Mapping[str, str]:
         held = "as stored" if self.options.quantization == "none" else self.options.quantization
         return {"dtype": mlx_dtype(self.options.dtype), "device": "mlx", "weights": held}
 
-    def _load(self) -> Any:
-        """The model, compared with transformers before its first answer."""
-        if self._model is not None:
-            return self._model
+    def _held_as(self) -> str:
+        return held_as(self.folder, self.options.quantization)
+
+    def _loaded(self) -> AdaptedMlxModel:
+        """The base, compared with transformers before its first answer."""
         from localdistill.modelfiles.mlx_checking import require_same_logits
 
         require_same_logits(self.folder)
-        adapter, holding = self.adapter(), self.options.quantization
-        if adapter is not None:
-            adapter.require_fitted_to(held_as(self.folder, holding))
-        dtype: MlxDtype = mlx_dtype(self.options.dtype)
-        if adapter is None:
-            self._model = self._base(dtype)
-            return self._model
-        from localdistill.modelfiles.mlx_adapter import attach_adapter, in_dtype, merge_adapter
+        from localdistill.modelfiles.mlx_adapter import AdaptedMlxModel
 
-        if holding == "none":
-            model = load_mlx_model(self.folder, "float32")
-            merge_adapter(model, adapter)
-            self._model = in_dtype(model, dtype)
-        else:
-            self._model = self._base(dtype)
-            attach_adapter(self._model, adapter)
-        return self._model
+        dtype = mlx_dtype(self.options.dtype)
+        return AdaptedMlxModel(self._bare(dtype), self.folder, dtype, merges=self.options.quantization == "none")
 
-    def _base(self, dtype: MlxDtype) -> Any:
+    def _bare(self, dtype: MlxDtype) -> Any:
         """The student without an adapter."""
         holding, kept = self.options.quantization, self.options.held
         if kept and holding != "none" and is_held(self.folder, holding, dtype, Path(kept)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from localdistill.engines._student import Asked, StudentEngine, StudentOptions, 
 
 if TYPE_CHECKING:
     from localdistill.engines._decoding import BatchDecoder, Generation
+    from localdistill.modelfiles.adapted import AdaptedModel
 
 
 class TransformersEngine(StudentEngine):
@@ -54,7 +55,6 @@ class TransformersEngine(StudentEngine):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.options = options
-        self._model: Any = None
 
     def can(self) -> frozenset[Capability]:
         """See `Engine.can`."""
@@ -132,10 +132,6 @@ class TransformersEngine(StudentEngine):
         held = "nf4" if self.options.quantization == "nf4" else "as stored"
         return {"dtype": dtype, "device": device_name(device), "weights": held}
 
-    def close(self) -> None:
-        """Free the model."""
-        self._model = None
-
     def _writer(self, emit: Emit, on_token: Callable[[Generation], None] | None = None) -> BatchDecoder:
         """Writes rows with the student, which it loads."""
         model = self.model
@@ -144,30 +140,16 @@ class TransformersEngine(StudentEngine):
         return BatchDecoder(model, self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens,
                             lambda text: emit(Warned(text)), on_token)
 
-    @property
-    def model(self) -> Any:
-        """The student in torch, loaded when it is first asked for."""
-        if self._model is None:
-            self._model = self._loaded()
-        return self._model
-
-    def _loaded(self) -> Any:
+    def _loaded(self) -> AdaptedModel:
+        from localdistill.modelfiles.adapted import AdaptedModel
         from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device, pick_dtype
 
         torch = import_torch()
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        device = pick_device(self.options.device)
-        dtype = pick_dtype(self.options.dtype, device)
-        adapter = self.adapter()
-        if adapter is not None:
-            adapter.require_fitted_to("")
-        model = load_causal_model(self.folder, dtype, device, self.options.quantization)
-        if adapter is not None and self.options.quantization == "nf4":
-            adapter.attach(model)
-        elif adapter is not None:
-            adapter.merge_into(model, self.folder)
-        return model
+        device, quantization = pick_device(self.options.device), self.options.quantization
+        model = load_causal_model(self.folder, pick_dtype(self.options.dtype, device), device, quantization)
+        return AdaptedModel(model, self.folder, merges=quantization == "none")
 
     def _generation(self, request: Request) -> tuple[Asked, Generation]:
         """The row to generate."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +128,12 @@ class AdapterFolder:
         matches = (_LAYER.fullmatch(name) for name in self.tensors)
         return frozenset(match["layer"] for match in matches if match)
 
+    @cached_property
+    def weights(self) -> frozenset[str]:
+        """Names of the weights that it changes where it is merged."""
+        rows = filter(None, map(_ROWS.fullmatch, self.tensors))
+        return frozenset(f"{layer}.weight" for layer in (*self.layers, *(match["layer"] for match in rows)))
+
     def _tensor(self, name: str) -> torch.Tensor:
         import torch
 
@@ -159,31 +166,30 @@ class AdapterFolder:
         merged[[self.token_ids[place] - first for place in here]] = rows[here].to(weight.dtype)
         return merged
 
-    def merge_into(self, model: Any, student: ModelFolder) -> None:
-        """Put this adapter into the weights of a loaded `model` of `student`. Each weight is made in float32 of the one
-        that is stored, one at a time, and rounded once to what the model holds: as if all had been in float32."""
-        import torch
-
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                layer = name.removesuffix(".weight")
-                if layer in self.layers or self.rows(layer) is not None:
-                    path, info = student.tensors[name]
-                    weight.copy_(self.apply(name, read_tensor(path, info).float()))
-
-    def attach(self, model: Any) -> None:
+    def attach(self, model: Any) -> ExitStack:
         """Add this adapter to a loaded `model` beside its weights, which stay as they are. Needed where they are
-        quantized: the update was fitted to them like that. Trained rows are set in the embeddings, which never are."""
-        import torch
-
-        for layer in sorted(self.layers):
-            down, up = self.factors(layer)
-            model.get_submodule(layer).register_forward_hook(_update_of(down, up * self.scaling))
-        with torch.no_grad():
+        quantized: the update was fitted to them like that. Trained rows are set in the embeddings, which never are.
+        Closing what comes back takes all of it off again, bit for bit."""
+        with ExitStack() as taken_off:
+            for layer in sorted(self.layers):
+                down, up = self.factors(layer)
+                taken_off.callback(model.get_submodule(layer).register_forward_hook(
+                    _update_of(down, up * self.scaling)).remove)
             for layer in ("model.embed_tokens", "lm_head"):
-                if self.rows(layer) is not None:
+                rows, places = self.rows(layer), list(self.token_ids)
+                if rows is not None:
                     weight = model.get_submodule(layer).weight
-                    weight.copy_(self.apply(f"{layer}.weight", weight.cpu()))
+                    taken_off.callback(_set_rows, weight, places, weight[places].clone())
+                    _set_rows(weight, places, rows)
+            return taken_off.pop_all()
+
+
+def _set_rows(weight: torch.Tensor, places: list[int], rows: torch.Tensor) -> None:
+    """Write rows (n, H) into weight (V, H)."""
+    import torch
+
+    with torch.no_grad():
+        weight[places] = rows.to(weight.device, weight.dtype)
 
 
 def _update_of(down: torch.Tensor, up: torch.Tensor) -> Any:

@@ -3,12 +3,15 @@ those that are held as they are stored. Imports mlx: import it only where a mode
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import mlx.core as mx
 from mlx import nn
 
 from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.mlx_models import MlxDtype, stored_weights
 
 
 class UpdatedLinear(nn.Module):
@@ -23,44 +26,76 @@ class UpdatedLinear(nn.Module):
         return self.base(x) + (x @ self.down.astype(x.dtype).T) @ self.up.astype(x.dtype).T
 
 
-def attach_adapter(model: Any, adapter: AdapterFolder) -> None:
+class AdaptedMlxModel:
+    """A base that is loaded once, and the adapters that are put on it one after the other. What it computes with one is
+    bit for bit what a fresh copy of the base would, and without any what the bare base does."""
+
+    def __init__(self, model: Any, folder: ModelFolder, dtype: MlxDtype, merges: bool) -> None:
+        """merges: adapters go into the weights, held in `dtype` as they are stored; else they stay beside them."""
+        self.model = model
+        self._folder, self._dtype, self._merges = folder, getattr(mx, dtype), merges
+        self._merged: frozenset[str] = frozenset()
+        """Weights that may hold something else than what is stored."""
+        self._beside = ExitStack()
+        """Takes off again what was put beside the weights."""
+
+    def put_on(self, adapter: AdapterFolder | None) -> Any:
+        """The model with this adapter and no other; without any where it is None. After an error it has to be put on
+        again, or another one."""
+        self._beside.close()
+        if self._merges:
+            self._merge(adapter)
+        elif adapter is not None:
+            self._beside = attach_adapter(self.model, adapter)
+        return self.model
+
+    def _merge(self, adapter: AdapterFolder | None) -> None:
+        """Each weight that changes is made in float32 of the one that is stored, one at a time, and rounded once."""
+        changed = frozenset() if adapter is None else adapter.weights
+        self._merged, before = self._merged | changed, self._merged
+        stored = stored_weights(self._folder) if self._merged else {}
+        for name in sorted(self._merged):
+            layer = name.removesuffix(".weight")
+            if layer == "lm_head" and self._folder.tied_embeddings:
+                continue
+            parent, leaf = _place(self.model, layer)
+            weight = stored.pop(name).astype(mx.float32)
+            if adapter is not None and layer in adapter.layers:
+                down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))
+                weight = weight + adapter.scaling * (up @ down)
+            elif adapter is not None and (rows := adapter.rows(layer)) is not None:
+                weight[mx.array(list(adapter.token_ids))] = mx.array(rows.numpy())
+            owner = getattr(parent, leaf)
+            owner.weight = weight.astype(self._dtype)
+            mx.eval(owner.weight)
+        self._merged -= before - changed
+
+
+def attach_adapter(model: Any, adapter: AdapterFolder) -> ExitStack:
     """Put the adapter beside the weights of `model`; trained rows are set in its embeddings, which are never
-    quantized."""
-    for layer in sorted(adapter.layers):
-        down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))
-        parent, leaf = _place(model, layer)
-        setattr(parent, leaf, UpdatedLinear(getattr(parent, leaf), down, up * adapter.scaling))
-    _set_rows(model, adapter)
+    quantized. Closing what comes back takes all of it off again, bit for bit."""
+    with ExitStack() as taken_off:
+        for layer in sorted(adapter.layers):
+            down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))
+            parent, leaf = _place(model, layer)
+            bare = getattr(parent, leaf)
+            taken_off.callback(setattr, parent, leaf, bare)
+            setattr(parent, leaf, UpdatedLinear(bare, down, up * adapter.scaling))
+        places = mx.array(list(adapter.token_ids))
+        for layer, owner in (("model.embed_tokens", model.model.embed_tokens), ("lm_head", model.get("lm_head"))):
+            rows = adapter.rows(layer)
+            if rows is not None and owner is not None:
+                taken_off.callback(_set_rows, owner, places, owner.weight[places])
+                _set_rows(owner, places, mx.array(rows.numpy()))
+        return taken_off.pop_all()
 
 
-def merge_adapter(model: Any, adapter: AdapterFolder) -> None:
-    """Add the adapter to the weights of `model`, which are not quantized, in float32."""
-    for layer in sorted(adapter.layers):
-        down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))
-        parent, leaf = _place(model, layer)
-        linear = getattr(parent, leaf)
-        linear.weight = (linear.weight.astype(mx.float32) + adapter.scaling * (up @ down)).astype(linear.weight.dtype)
-        mx.eval(linear.weight)
-    _set_rows(model, adapter)
-
-
-def in_dtype(model: Any, dtype: str) -> Any:
-    """`model` with its weights in `dtype`."""
-    model.set_dtype(getattr(mx, dtype))
-    mx.eval(model.parameters(), model(mx.array([[0]])))
-    return model
-
-
-def _set_rows(model: Any, adapter: AdapterFolder) -> None:
-    places = mx.array(list(adapter.token_ids))
-    owners = {"model.embed_tokens": model.model.embed_tokens, "lm_head": model.get("lm_head")}
-    for layer, owner in owners.items():
-        rows = adapter.rows(layer)
-        if rows is not None and owner is not None:
-            weight = mx.array(owner.weight)
-            weight[places] = mx.array(rows.numpy()).astype(weight.dtype)
-            owner.weight = weight
-            mx.eval(weight)
+def _set_rows(owner: Any, places: mx.array, rows: mx.array) -> None:
+    """Write rows (n, H) into the weight of an embedding or a head."""
+    weight = mx.array(owner.weight)
+    weight[places] = rows.astype(weight.dtype)
+    owner.weight = weight
+    mx.eval(weight)
 
 
 def _place(model: Any, layer: str) -> tuple[Any, str]:

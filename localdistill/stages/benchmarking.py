@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -29,6 +29,7 @@ from localdistill.stages.answers import ITEMS_FILE, SERVED_FILE, AnsweringPace, 
 from localdistill.stages.context import StageContext
 from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, replies_to_text, scorer_of, take_replies
 from localdistill.stages.outputs import ArmAdapter, ArmDataset
+from localdistill.stages.relay import EngineRelay
 from localdistill.stages.reply_journal import ReplyJournal
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import SCRATCH
@@ -192,13 +193,16 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
     return clean
 
 
-def measure(context: StageContext, bench: Bench, contestant: Contestant,
-            serving: Serving) -> MeasuredAnswers:
-    """The contestant's results, from their artifact or measured now."""
+def measure(context: StageContext, bench: Bench, contestant: Contestant, serving: Serving,
+            relay: EngineRelay | None = None) -> MeasuredAnswers:
+    """The contestant's results, from their artifact or measured now. relay: whose engines follow each other, where the
+    next contestant may go on with what this one loads."""
     label = f"{bench.task.name}: {contestant.label}"
     means = Means(emit=contestant.tells(context.emit), cancel=context.cancel)
-    with scorer_of(context, bench.task, means) as scorer:
-        work = _Measurement(context, bench, contestant, serving, scorer, label)
+    with ExitStack() as stack:
+        scorer = stack.enter_context(scorer_of(context, bench.task, means))
+        relay = relay or stack.enter_context(closing(EngineRelay(context)))
+        work = _Measurement(context, bench, contestant, serving, scorer, label, relay)
         spec = {**work.spec, "grader": scorer.grader}
         digest = context.workspace.artifact_digest("answers", VERSION, spec, serving.inputs)
 
@@ -240,6 +244,7 @@ class _Measurement:
     serving: Serving
     scorer: TaskScorer
     label: str
+    relay: EngineRelay
 
     @property
     def given(self) -> Given:
@@ -276,6 +281,7 @@ class _Measurement:
             self._tell(self.scorer.score(item, who) for item, who in self._answered(items, folder))
         else:
             who = self._kept_replies(items, folder)
+            self.relay.close()
             self._tell(self.scorer.score_all(items, who, self.label))
         results = [item.result for item in items if item.result is not None]
         if results and all(result.error for result in results):
@@ -295,7 +301,7 @@ class _Measurement:
         context, emit, done = self.context, self.contestant.tells(self.context.emit), 0
         requests = {request_id: item for item in items for request_id in item.requests}
         began = time.monotonic()
-        with context.engine(self.serving.engine) as engine:
+        with self.relay.engine(self.serving.engine) as engine:
             who = Answerer.of(engine)
             with closing(ReplyJournal(folder / SCRATCH[0] / _JOURNAL, who.engine, who.model)) as journal:
                 known = journal.known(requests)

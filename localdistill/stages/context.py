@@ -131,8 +131,16 @@ class StageContext:
 
     @contextmanager
     def engine(self, member: Member) -> Iterator[Engine]:
-        """An engine, closed at the end. One whose answers cost money writes into the run's ledger of calls; UsageError
-        when there is a cap and nobody knows the price."""
+        """An engine, closed at the end. See `open_engine`."""
+        engine = self.open_engine(member)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    def open_engine(self, member: Member) -> Engine:
+        """An engine, which the caller closes. One whose answers cost money writes into the run's ledger of calls;
+        UsageError when there is a cap and nobody knows the price."""
         engine: Engine = self.member(ENGINES, member)
         price = engine.price() if isinstance(engine, Metered) else None
         if self.cap_usd is not None and price is None and who_answers(member.use, member.options).costs:
@@ -143,10 +151,7 @@ class StageContext:
         if isinstance(engine, Metered):
             engine.ledger = self.ledger
             engine.folder = self.workspace.batches
-        try:
-            yield engine
-        finally:
-            engine.close()
+        return engine
 
     @cached_property
     def cap_usd(self) -> float | None:

@@ -4,6 +4,8 @@ compares them in pairs. Nothing here knows what an arm is called."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from localdistill.core.events import Noted
@@ -26,9 +28,11 @@ from localdistill.stages.outputs import (
     EvaluateOutput,
     FormatOutput,
     TrainOutput,
+    has_output,
     read_output,
     write_output,
 )
+from localdistill.stages.relay import EngineRelay
 from localdistill.stages.train import settled_arms, starts_first
 from localdistill.trainers.job import Served
 
@@ -41,17 +45,18 @@ def run(context: StageContext) -> None:
     assert section is not None
     planned = train.seeds if train is not None and train.looks else 0
     cards, answers = [], list[AnswersMade]()
-    for bench in benches(context):
-        results = []
-        for contestant in field:
-            measured = answers_of(context, bench, contestant)
-            answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, measured.answers))
-            results.append(contestant.result(measured))
-        task = bench.task
-        card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
-                                section.guard_margin, bench.sampler(section.sampling), planned)
-        cards.append(card)
-        context.emit(Noted(to_text(card)))
+    with closing(EngineRelay(context)) as relay:
+        for bench in benches(context):
+            results = []
+            for contestant in field:
+                measured = answers_of(context, bench, contestant, relay)
+                answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, measured.answers))
+                results.append(contestant.result(measured))
+            task = bench.task
+            card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
+                                    section.guard_margin, bench.sampler(section.sampling), planned)
+            cards.append(card)
+            context.emit(Noted(to_text(card)))
     digest = _write(context, cards, [one.answers for one in answers])
     choice = choose_arm(cards)
     if choice.candidates:
@@ -84,14 +89,32 @@ def contestants(context: StageContext) -> list[Contestant]:
     return [BASE, *(Contestant(name, arms[name], adapter) for name, found in adapters.items() for adapter in found)]
 
 
-def answers_of(context: StageContext, bench: Bench, contestant: Contestant) -> MeasuredAnswers:
-    """The results of one contestant, which answers as it was trained: as its trainer says."""
+def answers_of(context: StageContext, bench: Bench, contestant: Contestant,
+               relay: EngineRelay | None = None) -> MeasuredAnswers:
+    """The results of one contestant, which answers as it was trained: as its trainer says. The base is held as its arms
+    were. relay: see `measure`."""
     adapter = contestant.adapter.adapter if contestant.adapter else ""
-    trained = context.artifact("adapter", adapter).path if adapter else None
+    served = _served(context, adapter)
+    if not adapter and (arm := _some_adapter(context)):
+        served = replace(served, options=_served(context, arm).options)
     inputs = [adapter, ModelFolder.open(context.student).digest()]
+    return measure(context, bench, contestant, serving_of(context, served, inputs), relay)
+
+
+def _served(context: StageContext, adapter: str) -> Served:
+    """How the base is run, with the adapter of this digest where there is one."""
+    trained = context.artifact("adapter", adapter).path if adapter else None
     held = context.held_base
-    served = context.trainer.served(context.student, trained, held.path if held else None)
-    return measure(context, bench, contestant, serving_of(context, served, inputs))
+    return context.trainer.served(context.student, trained, held.path if held else None)
+
+
+def _some_adapter(context: StageContext) -> str:
+    """Digest of one that the run trained; all of them were fitted to a base that is held alike. Empty where there is
+    none."""
+    if context.recipe.train is None or not has_output(context.run, TrainOutput.stage):
+        return ""
+    trained = read_output(context.run, TrainOutput).adapters.values()
+    return next((one.adapter for found in trained for one in found), "")
 
 
 def serving_of(context: StageContext, served: Served, inputs: Sequence[str], final: bool = False) -> Serving:

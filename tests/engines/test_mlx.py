@@ -16,6 +16,7 @@ from localdistill.core.records import Continuation, Message, Reply, Request, Sam
 from localdistill.engines.mlx import MlxEngine
 from localdistill.engines.transformers import TransformersEngine
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.mlx_models import MlxDtype, MlxHolding
 from tests.engines.test_scoring import asked, assert_close
 from tests.engines.test_transformers import requests
 from tests.tiny_models import STRICT_TEMPLATE, tiny_model
@@ -76,6 +77,64 @@ def test_greedy_texts_are_those_of_torch(student: Path, adapter: Path, with_adap
     for key, reply in ours.items():
         assert (reply.usage, reply.status) == (theirs[key].usage, theirs[key].status), key
     assert mlx(student, **added).identity() == in_torch(student, **added).identity()
+
+
+@pytest.mark.parametrize(("dtype", "quantization"), [("float32", "none"), ("bfloat16", "none"), ("float32", "4bit")])
+def test_adapters_are_put_on_one_base_in_mlx_and_taken_off_bit_for_bit(
+        student: Path, adapter: Path, tmp_path: Path, dtype: MlxDtype, quantization: MlxHolding) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.mlx_adapter import AdaptedMlxModel
+    from localdistill.modelfiles.mlx_models import load_mlx_model
+    from tests.modelfiles.test_adapted import tagged
+
+    folder = ModelFolder.open(student)
+    every, few = AdapterFolder.open(adapter, folder), tagged(folder, tmp_path / "few")
+
+    def loaded() -> AdaptedMlxModel:
+        return AdaptedMlxModel(load_mlx_model(folder, dtype, quantization), folder, dtype, quantization == "none")
+
+    def computed(model: Any) -> tuple[dict[str, bytes], bytes]:
+        kept = {name: bytes(memoryview(mx.view(weight, mx.uint8))) for name, weight in tree_flatten(model.parameters())}
+        return kept, bytes(memoryview(mx.view(model(mx.array([[5, 17, 3, 42, 99]])), mx.uint8)))
+
+    held, alone = loaded(), {id(one): computed(loaded().put_on(one)) for one in (every, few, None)}
+    for one in (every, few, None, few, every, None):
+        assert computed(held.put_on(one)) == alone[id(one)]
+    assert len({logits for _, logits in alone.values()}) == 3
+
+
+def test_what_is_merged_in_mlx_is_rounded_once(student: Path, adapter: Path) -> None:
+    import mlx.core as mx
+
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.tensors import read_tensor
+
+    folder = ModelFolder.open(student)
+    update, model = AdapterFolder.open(adapter, folder), mlx(student, adapter=str(adapter), dtype="bfloat16").model
+    layer = model.model.layers[0].self_attn.q_proj
+    name = "model.layers.0.self_attn.q_proj.weight"
+    wanted = update.apply(name, read_tensor(*folder.tensors[name]).float()).numpy()
+    assert layer.weight.dtype == mx.bfloat16
+    assert np.allclose(np.array(layer.weight.astype(mx.float32)), wanted, rtol=2**-8, atol=0)
+
+
+def test_engines_over_one_base_in_mlx_load_it_once(student: Path, adapter: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [answers(mlx(student, adapter=place), requests()[:3]) for place in ("", str(adapter))]
+    bare, loads = MlxEngine._bare, list[str]()
+    monkeypatch.setattr(MlxEngine, "_bare", lambda self, dtype: (loads.append(dtype), bare(self, dtype))[1])
+    before = mlx(student)
+    for place, texts in zip(("", str(adapter), ""), (*wanted, wanted[0])):
+        made = mlx(student, adapter=place)
+        assert made.take_over(before)
+        assert {key: reply.raw for key, reply in answers(made, requests()[:3]).items()} == {
+            key: reply.raw for key, reply in texts.items()}
+        before = made
+    assert len(loads) == 1 and not mlx(student, quantization="4bit").take_over(before)
+    assert not before.take_over(in_torch(student))
 
 
 @pytest.mark.slow

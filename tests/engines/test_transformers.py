@@ -16,7 +16,7 @@ from localdistill.core.errors import EngineError
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.engines.transformers import TransformersEngine
-from tests.tiny_models import OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_model
+from tests.tiny_models import OPENING_TEMPLATE, STRICT_TEMPLATE, edit_json, tiny_adapter, tiny_model
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -176,6 +176,40 @@ def test_an_adapter_answers_as_the_merged_model_and_has_its_own_identity(student
     assert {key: reply.raw for key, reply in ours.items()} == {key: reply.raw for key, reply in theirs.items()}
     assert ours["r0"].raw != answers(engine(student), requests())["r0"].raw
     assert tuned.identity().startswith(engine(student).identity() + "+sha256:")
+
+
+def test_engines_over_one_base_load_it_once_and_answer_as_those_that_load_it_alone(
+        student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localdistill.modelfiles import loading
+
+    four, two = (str(tiny_adapter(student, tmp_path / str(rank), rank)) for rank in (4, 2))
+    places = ["", four, two, ""]
+    alone = [engine(student, adapter=place) for place in places]
+    wanted = [({key: reply.raw for key, reply in answers(made, requests()[:3]).items()}, made.identity())
+              for made in alone]
+    loads, load = list[Path](), loading.load_causal_model
+    monkeypatch.setattr(loading, "load_causal_model", lambda *how: (loads.append(how[0].path), load(*how))[1])
+    before, found = engine(student), []
+    for place in places:
+        made = engine(student, adapter=place)
+        assert made.take_over(before)
+        found.append(({key: reply.raw for key, reply in answers(made, requests()[:3]).items()}, made.identity()))
+        before = made
+    assert found == wanted and len(loads) == 1
+    assert found[0] == found[3] and len({str(one) for one in found}) == 3
+
+
+def test_an_engine_over_another_base_takes_nothing_over(student: Path, tmp_path: Path) -> None:
+    before = engine(student)
+    wanted = answers(before, requests()[:1])["r0"].raw
+    for other in (engine(tiny_model(tmp_path / "m", hidden=32)), engine(student, dtype="bfloat16")):
+        assert not other.take_over(before) and other._base is None
+    assert not before.take_over(OtherEngine())  # type: ignore[arg-type]
+    assert answers(before, requests()[:1])["r0"].raw == wanted
+
+
+class OtherEngine:
+    """Of another kind."""
 
 
 def test_an_adapter_of_nf4_training_answers_beside_quantized_weights(tmp_path: Path) -> None:

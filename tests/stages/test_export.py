@@ -357,7 +357,7 @@ def test_a_file_that_cannot_be_run_is_said_to_be_so_and_the_rest_is_measured(
     ({"quantization": "none", "dtype": "bfloat16"}, {}),
     ({}, {}),
 ])
-def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
+def test_an_adapter_and_its_base_answer_on_the_weights_that_it_was_trained_on(
     context: StageContext, monkeypatch: pytest.MonkeyPatch, held: dict[str, str], expected: dict[str, str]
 ) -> None:
     def build(staging: Path) -> None:
@@ -375,9 +375,11 @@ def test_an_adapter_answers_on_the_weights_that_it_was_trained_on(
 
     engines_are(monkeypatch, engine)
     [bench] = benches(context)
-    answers_of(context, bench, Contestant("one", dataset(), adapter(made.digest)))
-    found = {key: value for key, value in asked[-1].options.items() if key not in ("model", "adapter")}
-    assert found == expected
+    trained(context)
+    for contestant in (Contestant("one", dataset(), adapter(made.digest)), BASE):
+        answers_of(context, bench, contestant)
+        found = {key: value for key, value in asked[-1].options.items() if key not in ("model", "adapter")}
+        assert found == expected and ("adapter" in asked[-1].options) is (contestant is not BASE)
 
 
 def test_replies_that_did_not_end_by_themselves_are_not_finished(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from localdistill.stages.checking import check_recipe
 from localdistill.stages.context import StageContext
 from localdistill.stages.evaluate import answers_of
 from localdistill.stages.export_scores import FormsMeasurer
+from localdistill.stages.relay import EngineRelay
 from localdistill.tasks import TASKS
 from localdistill.tasks.items import FileTask
 from localdistill.workspace.terms import engines_in, terms_in
@@ -146,6 +148,17 @@ def test_a_judge_scores_the_items_and_is_asked_once(chain: Chain, judging: Count
     assert set(judging.asked.values()) == {1} and judging.asked.total() == ITEMS == Student.asked
     assert chain.context().store.counts().replies == ITEMS, "the judge's replies are kept like a teacher's"
     assert evaluated(chain) == items and judging.asked.total() == ITEMS == Student.asked
+
+
+def test_a_judge_is_asked_once_the_student_is_gone_whoever_comes_next(
+        chain: Chain, judging: CountingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, seen = list[Student](), list[int]()
+    monkeypatch.setattr(Student, "close", lambda self: closed.append(self))
+    judging.broken = lambda number: bool(seen.append(len(closed)))  # type: ignore[func-returns-value]
+    context = chain.context()
+    with closing(EngineRelay(context)) as relay:
+        answers_of(context, benches(context)[0], BASE, relay)
+        assert seen == [1] * ITEMS
 
 
 def test_another_judge_gives_other_answers_of_the_same_replies(chain: Chain, judging: CountingServer) -> None:

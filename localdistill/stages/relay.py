@@ -1,0 +1,39 @@
+"""The engines of contestants that answer one after the other in one process: each goes on with the base that the one
+before it loaded, so that a base is loaded once and adapters are put on and taken off. Holds the weights of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from localdistill.engines.base import Engine, Sharing
+from localdistill.recipe import Member
+from localdistill.stages.context import StageContext
+
+
+class EngineRelay:
+    """Opens engines, and keeps the last one open for the next to take over from. Close it before anything else wants
+    the memory: the next engine then loads anew."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._last: Engine | None = None
+
+    @contextmanager
+    def engine(self, member: Member) -> Iterator[Engine]:
+        """See `StageContext.open_engine`. One that fails is closed at once."""
+        engine = self._context.open_engine(member)
+        if self._last is not None and not (isinstance(engine, Sharing) and engine.take_over(self._last)):
+            self._last.close()
+        self._last = engine
+        try:
+            yield engine
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free what the last engine holds. Harmless to call twice."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.close()

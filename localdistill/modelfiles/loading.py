@@ -134,7 +134,18 @@ def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.dev
         # Files may hold the head a second time, which is then loaded as another weight with the same values.
         model.lm_head.weight = model.model.embed_tokens.weight
     model.requires_grad_(False)
+    if quantization == "nf4":
+        _never_pack(model)
     return (model if quantization == "nf4" else model.to(device)).eval()
+
+
+def _never_pack(model: Any) -> None:
+    """Let NF4 layers compute on every CPU as they do in training. For CPUs that multiply in bfloat16 bitsandbytes packs
+    the weights of a model that only answers another way: it computes other figures then than those that were trained,
+    and refuses layers whose width is no multiple of 32."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _nf4(transformers: Any, dtype: torch.dtype) -> Any:

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from localdistill.core.errors import Cancelled, InputError, LocalDistillError
 from localdistill.core.events import Cancel, Event, Measured, Warned, silent
 from localdistill.core.losses import ListedLogprobs, Loss, Slope
+from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.loading import load_causal_model
 from localdistill.objectives.sft import SftObjective
 from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.torch_lora import TorchLoraTrainer
@@ -333,3 +335,16 @@ def test_nf4_trains_on_a_cpu(student: Path, tmp_path: Path) -> None:
     result = trainer(quantization="nf4", epochs=10).train(
         job(folder, tmp_path / "out", random_rows(8, longest=12)), events.append, Cancel())
     assert result.steps == 20 and result.final_loss < losses(events)[0]
+
+
+def test_nf4_weights_compute_alike_on_every_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a CPU multiplies in bfloat16 the library computes other figures in evaluation, and not for all widths."""
+    library = pytest.importorskip("bitsandbytes").nn.modules
+    folder = ModelFolder.open(tiny_model(tmp_path / "student", hidden=48))
+    found = []
+    for multiplies in (False, True):
+        monkeypatch.setattr(library, "has_avx512bf16", lambda multiplies=multiplies: multiplies)
+        model = load_causal_model(folder, torch.float32, torch.device("cpu"), "nf4")
+        with torch.no_grad():
+            found.append(model(torch.tensor([[5, 17, 42, 7]])).logits)
+    assert torch.equal(*found)

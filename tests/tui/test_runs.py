@@ -135,6 +135,12 @@ async def test_verifying_shows_what_is_damaged_above_what_is_whole(tmp_path: Pat
         assert "export " in screen_text(app) and "resume garden-1" in screen_text(app)
 
 
+def is_offered(app: LocalDistillApp) -> bool:
+    """Whether a window offers ways to go on, and enter would take one."""
+    return isinstance(app.focused, OptionList) and isinstance(app.screen, ChoiceDialog) \
+        and app.focused.highlighted is not None
+
+
 @piloted
 async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_path: Path) -> None:
     workspace = collected(tmp_path)
@@ -142,20 +148,18 @@ async def test_pruning_shows_what_would_go_and_asks_before_anything_goes(tmp_pat
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: stands(app, "collecting-1"))
         await pilot.press("d")
-        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog) and "Nothing would go" in screen_text(app))
+        await until(pilot, lambda: "Nothing would go" in screen_text(app) and is_offered(app))
         assert "1 runs: younger than 7 days" in screen_text(app)
         await pilot.press("enter")
-        await until(pilot, lambda: "Goes:" in screen_text(app))
-        await pilot.pause(0.3)  # what is typed before a window could be seen is no answer to it
+        await until(pilot, lambda: "Goes:" in screen_text(app) and is_offered(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("n")
         assert len(list_runs(workspace.runs)) == 1, "no means no"
         await pilot.press("d")
-        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        await until(pilot, lambda: is_offered(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "Goes:" in screen_text(app))
-        await pilot.pause(0.3)  # what is typed before a window could be seen is no answer to it
+        await until(pilot, lambda: "Goes:" in screen_text(app) and is_offered(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")

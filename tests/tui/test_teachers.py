@@ -179,6 +179,7 @@ async def test_a_quote_narrows_down_after_some_prompts_were_asked(tmp_path: Path
             await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert "money: at most $" in screen_text(app) and not server.asked
             await pilot.press("y")
+            await until(pilot, lambda: isinstance(app.screen, TeachersPage))
             await until(pilot, lambda: "from 5 replies" in facts(app), 60)
             assert sum(server.asked.values()) == 5 and "5 answers are stored" in facts(app)
             await until(pilot, lambda: "mine-1: $0.0001 spent" in text_of(app, "#budget"))

@@ -118,6 +118,27 @@ def test_long_rows_are_held_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert held == [3, 3]
 
 
+def test_copies_of_a_row_bring_nothing_but_another_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BORDERS, "imported_rows", 2)
+    monkeypatch.setattr(BORDERS, "recent_names", 4)
+    place, path, given = Workspace(tmp_path / "w"), file_of(tmp_path, 6), list[int]()
+    rows = [{**json.loads(line), "verified": True} for line in path.read_text().splitlines()]
+    turned = [{**row, "verified": False} for row in rows]
+    path.write_text("\n".join(map(json.dumps, [*rows, *rows, turned[0], *rows[1:], turned[5], rows[5]])))
+    prepared = Keeper.prepared
+
+    def counted(keeper: Keeper, prompts: list[Prompt], traces: list[Trace], facts: list[Fact]) -> Callable[[], Added]:
+        given.append(len(traces))
+        return prepared(keeper, prompts, traces, facts)
+
+    monkeypatch.setattr(Keeper, "prepared", counted)
+    report = import_file(place, path)
+    assert (report.rows, report.new_traces, report.verdicts) == (20, 6, 20) and sum(given) < 20
+    store = open_store(place)
+    ids = [trace.id for trace in store.traces()]
+    assert [store.verdicts(ids)[one] for one in ids] == [False, True, True, True, True, True]
+
+
 def test_a_bomb_is_refused_with_the_option_that_allows_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "_ALWAYS_BYTES", 2 << 20)
     place, path = Workspace(tmp_path / "w"), tmp_path / "rows.jsonl.gz"

@@ -152,6 +152,23 @@ def test_closing_moves_no_offset_and_any_zstd_tool_unpacks_it(tmp_path: Path, sm
         path, ends[-1], 20_000)[-50:]
 
 
+def test_a_closing_that_knows_what_is_closed_writes_the_same_as_one_that_looks(
+        tmp_path: Path, small_frames: None) -> None:
+    looking, knowing = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    known = None
+    for start in range(0, 30, 10):
+        for path in (looking, knowing):
+            written(path, range(start, start + 10))
+        close_lines(looking)
+        known = close_lines(knowing, known=known)
+    assert closed_part(looking).read_bytes() == closed_part(knowing).read_bytes()
+    with closed_part(knowing).open("ab") as file:
+        file.write(b"half a frame")
+    written(knowing, range(30, 40))
+    close_lines(knowing, known=known)
+    assert numbers_in(knowing) == list(range(40))
+
+
 @pytest.mark.parametrize("left", range(1, 5))
 def test_a_closing_that_was_interrupted_loses_and_doubles_nothing(
     tmp_path: Path, small_frames: None, left: int, monkeypatch: pytest.MonkeyPatch

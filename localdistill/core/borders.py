@@ -59,6 +59,8 @@ class Borders:
     is compressed twice); fewer where they are long."""
     imported_chars: int = 5 << 20
     """Their text."""
+    recent_names: int = 16_384
+    """Prompts, and answers, of a file that are remembered, at least, so that copies of them are passed over."""
     group_rows: int = 64
     """Rows of a group in a Parquet file of log-probabilities."""
     logprob_values: int = 4_000_000

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from json import dumps
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -88,12 +88,18 @@ def turn_key(message: Message) -> list[Any]:
     return [message.role, message.content, beside] if beside else [message.role, message.content]
 
 
+def text_json(text: str) -> str:
+    """`text` as JSON, what is not ASCII as it is. Of ASCII the encoder that escapes everything else makes the same in
+    less than half the time, but for the one character that it escapes besides."""
+    return encode_basestring_ascii(text) if text.isascii() and "\x7f" not in text else encode_basestring(text)
+
+
 def turns_json(messages: Iterable[Message]) -> str:
     """The JSON of their keys without the outer brackets, as `content_id` would make it, several times faster: ids are
     made for every prompt of a file."""
-    return ",".join(
-        f"[{encode_basestring(m.role)},{encode_basestring(m.content)}{f',{_dumped(beside)}' if beside else ''}]"
-        for m in messages for beside in (m.beside,))
+    return ",".join([
+        f"[{text_json(m.role)},{text_json(m.content)}{f',{_dumped(beside)}' if beside else ''}]"
+        for m in messages for beside in (m.beside,)])
 
 
 def _dumped(value: object) -> str:

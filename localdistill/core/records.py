@@ -11,14 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from json.encoder import encode_basestring
 from typing import Any, Literal
 
 from localdistill.core.messages import Message as Message
 from localdistill.core.messages import Role as Role
 from localdistill.core.messages import ToolCall as ToolCall
 from localdistill.core.messages import ToolDefinition as ToolDefinition
-from localdistill.core.messages import call_text, turn_key, turns_json
+from localdistill.core.messages import call_text, text_json, turn_key, turns_json
 
 Status = Literal[
     "complete", "length", "refusal", "filtered", "empty", "reasoning_only", "truncated", "looping", "error"
@@ -70,7 +69,7 @@ class Prompt:
         return known
 
     def _content_id(self) -> str:
-        reference, tests = ("null" if text is None else encode_basestring(text)
+        reference, tests = ("null" if text is None else text_json(text)
                             for text in (self.reference, self.tests))
         return _hashed(f'["prompt",[{turns_json(self.messages)}],{reference},{tests}]')
 
@@ -189,9 +188,9 @@ def imported_id(messages: tuple[Message, ...], said: str | tuple[str, str], sour
                 calls: tuple[ToolCall, ...] = ()) -> str:
     """Identity of an imported trace: exact messages, the reply as one text or as reasoning and answer, where it is
     from, and the tools that it calls. What `content_id` makes of these, several times faster."""
-    reply = encode_basestring(said) if isinstance(said, str) else f"[{','.join(map(encode_basestring, said))}]"
+    reply = text_json(said) if isinstance(said, str) else f"[{','.join(map(text_json, said))}]"
     called = f",{json.dumps(list(calls), sort_keys=True, ensure_ascii=False, separators=(',', ':'))}" if calls else ""
-    return _hashed(f'["imported",[{turns_json(messages)}],{reply},{encode_basestring(source)}{called}]')
+    return _hashed(f'["imported",[{turns_json(messages)}],{reply},{text_json(source)}{called}]')
 
 
 @dataclass(frozen=True)

@@ -48,16 +48,51 @@ class Imported:
             answer.trace.tool_calls for answer in self.answers)
 
 
+class Lately:
+    """What was said lately, each thing of its own name: files hold copies, and a copy brings nothing."""
+
+    def __init__(self) -> None:
+        self._new: dict[str, object] = {}
+        self._old: dict[str, object] = {}
+
+    def knows(self, name: str, said: object = None) -> bool:
+        """Whether just this was said of `name` last; now it is."""
+        known = self._new.get(name, _NOTHING)
+        if known is _NOTHING:
+            known = self._old.get(name, _NOTHING)
+        elif known == said:
+            return True
+        self._new[name] = said
+        if len(self._new) >= BORDERS.recent_names:
+            self._old, self._new = self._new, {}
+        return bool(known == said)
+
+
+_NOTHING = object()
+
+
+def without_copies(rows: Iterable[Imported]) -> Iterator[Imported]:
+    """Rows that bring something that no row brought lately, a prompt, an answer, or another verdict on one; of their
+    answers those that do."""
+    prompts, answers = Lately(), Lately()
+    for row in rows:
+        is_known = prompts.knows(row.prompt.id)
+        new = [one for one in row.answers if not answers.knows(one.trace.id, (one.right, one.said_by))]
+        if new or not is_known:
+            yield row if len(new) == len(row.answers) else Imported(row.prompt, tuple(new))
+
+
 def in_batches(rows: Iterable[Imported]) -> Iterator[list[Imported]]:
-    """Rows in lists that are stored together: so many, or so much text, whichever comes first."""
+    """Rows in lists that are stored together: so many, or so many answers, or so much text, whichever comes first."""
     batch: list[Imported] = []
-    chars = 0
+    chars = answers = 0
     for row in rows:
         batch.append(row)
         chars += _chars(row)
-        if len(batch) >= BORDERS.imported_rows or chars >= BORDERS.imported_chars:
+        answers += len(row.answers)
+        if max(len(batch), answers) >= BORDERS.imported_rows or chars >= BORDERS.imported_chars:
             yield batch
-            batch, chars = [], 0
+            batch, chars, answers = [], 0, 0
     if batch:
         yield batch
 

@@ -10,32 +10,44 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from localdistill.safety.files import publish, sync_folder
-from localdistill.safety.frames import FAST, SMALL, FrameWriter, copy_of, frames, text_of, write_frame
-from localdistill.safety.journal import GOES_ON, base_of, closed_part, decode, encode, line_of, opened_part
+from localdistill.safety.frames import FAST, SMALL, ClosedEnd, FrameWriter, copy_of, frames, text_of, write_frame
+from localdistill.safety.journal import (
+    GOES_ON,
+    base_of,
+    closed_part,
+    decode,
+    encode,
+    goes_on,
+    line_of,
+    opened_part,
+)
 
 Edit = Callable[[dict[str, Any] | None], Mapping[str, Any] | None]
 """A record in, or None for lines that cannot be read; out comes what is to stand there instead: the same, one with less
 in it, or None for nothing. What cannot be read stays when anything comes out."""
 
 
-def close_lines(path: Path, level: int = SMALL) -> None:
-    """Move the open part of a journal into its closed part. Nobody may append meanwhile; a reader may read. After a
-    crash it can be done again."""
+def close_lines(path: Path, level: int = SMALL, known: ClosedEnd | None = None) -> ClosedEnd | None:
+    """Move the open part of a journal into its closed part; returns what that holds now, None where nothing was open.
+    Nobody may append meanwhile; a reader may read. After a crash it can be done again. known: what the closed part
+    held when it was closed last."""
     with ExitStack() as stack:
         opened = opened_part(path, stack)
         if opened is None:
-            return
-        base, skipped = base_of(path, opened)
+            return None
         closed = stack.enter_context(open(closed_part(path), "ab"))
-        writer = FrameWriter(closed, base, _cut_behind(closed, closed_part(path), base), level)
-        opened.seek(skipped)
-        for line in opened:
-            writer.add(line if line.endswith(b"\n") else line + b"\n")
-        writer.flush()
+        if known is not None and known.size_bytes == closed.tell() and goes_on(opened) == known.offset:
+            base, lines = known.offset, known.lines
+        else:
+            base, skipped = base_of(path, opened)
+            lines = _cut_behind(closed, closed_part(path), base)
+            opened.seek(skipped)
+        now = FrameWriter(closed, base, lines, level).copy(opened)
         closed.flush()
         os.fsync(closed.fileno())
     sync_folder(path.parent)
     path.unlink()
+    return now
 
 
 def _cut_behind(closed: BinaryIO, path: Path, base: int) -> int:

@@ -64,6 +64,16 @@ class Frame:
         return self.place + self.packed
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedEnd:
+    """What a file of frames holds, so that nobody needs to look through it."""
+
+    size_bytes: int
+    offset: int
+    """Behind its last line."""
+    lines: int
+
+
 def frames(file: BinaryIO, reading: Reading | None = None) -> Iterator[Frame]:
     """The frames whose header can be read, in the order of the file; nothing is unpacked. What stands behind the last
     one counts as one lost line in `reading`: how many it was, nobody knows."""
@@ -181,10 +191,22 @@ class FrameWriter:
     def flush(self) -> None:
         """End the frame. What was added is in the file, not yet synced."""
         if self._held:
-            write_frame(self._file, b"".join(self._held), self._start, self._line, len(self._held), self._level)
-            self._start += self._size
-            self._line += len(self._held)
+            self._write(b"".join(self._held))
             self._held, self._size = [], 0
+
+    def copy(self, file: BinaryIO) -> ClosedEnd:
+        """Add the rest of a file of lines, the last one with an end, and end the frame; returns what the file that is
+        written holds now."""
+        while text := file.read(BORDERS.frame_bytes):
+            text += b"" if text.endswith(b"\n") else file.readline()
+            self._write(text if text.endswith(b"\n") else text + b"\n")
+        return ClosedEnd(self._file.tell(), self._start, self._line)
+
+    def _write(self, text: bytes) -> None:
+        lines = text.count(b"\n")
+        write_frame(self._file, text, self._start, self._line, lines, self._level)
+        self._start += len(text)
+        self._line += lines
 
 
 def write_frame(file: BinaryIO, text: bytes, start: int, first_line: int, lines: int, level: int = SMALL) -> None:

@@ -27,14 +27,15 @@ from localdistill.safety.frames import Reading, frames, lines, text_of
 SYNC_WITHIN_S = 0.05
 CLOSED = ".zst"
 """Ending of a closed part."""
-_DUMP = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+as_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+"""A value as lines hold it."""
 GOES_ON = "goes_on_at"
 """The key of the first line of an open part behind a closed one."""
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """One line: the CRC-32 of the JSON in hex, a space, the JSON. Lone surrogates survive as escapes."""
-    return line_of(_DUMP(dict(record)).encode("ascii"))
+    return line_of(as_json(dict(record)).encode("ascii"))
 
 
 def line_of(body: bytes) -> bytes:
@@ -140,12 +141,13 @@ class JournalWriter:
                 self._file.close()
 
 
-def begin_lines(path: Path, file: BinaryIO) -> None:
+def begin_lines(path: Path, file: BinaryIO, end: int | None = None) -> None:
     """Let the next line of an open part, which is open for appending, stand on its own: one that begins says where it
-    goes on, and half a line that a killed writer left gets its end."""
+    goes on, and half a line that a killed writer left gets its end. end: the offset behind all lines, where that is
+    known."""
     if not os.fstat(file.fileno()).st_size:
         if closed_part(path).exists():
-            file.write(encode({GOES_ON: _closed_end(path)}))
+            file.write(encode({GOES_ON: _closed_end(path) if end is None else end}))
         return
     with open(path, "rb") as handle:
         handle.seek(-1, os.SEEK_END)
@@ -229,14 +231,18 @@ def opened_part(path: Path, stack: ExitStack) -> BinaryIO | None:
 def base_of(path: Path, opened: BinaryIO) -> tuple[int, int]:
     """The offset of the first line of an open part, and the place where that line begins. A closing that was
     interrupted may have left the same lines in both parts: then the open part counts."""
-    opened.seek(0)
-    first = opened.readline()
-    said = (decode(first[:-1]) or {}).get(GOES_ON)
-    base, skipped = (said, len(first)) if isinstance(said, int) else (0, 0)
+    base, skipped = (said, opened.tell()) if (said := goes_on(opened)) is not None else (0, 0)
     end = _closed_end(path)
     if end <= base or _holds_same(path, opened, base, skipped):
         return base, skipped
     return end, skipped
+
+
+def goes_on(opened: BinaryIO) -> int | None:
+    """The offset that the first line of an open part names, which is read; None where it names none."""
+    opened.seek(0)
+    said = (decode(opened.readline()[:-1]) or {}).get(GOES_ON)
+    return said if isinstance(said, int) else None
 
 
 def _holds_same(path: Path, opened: BinaryIO, base: int, skipped: int) -> bool:

@@ -28,7 +28,7 @@ from localdistill.store.rows import (
 
 def prompt_to_json(prompt: Prompt) -> dict[str, object]:
     """The prompt as a journal holds it."""
-    return {"id": prompt.id, **_dumped(prompt, PROMPT_FIELDS)}
+    return {"id": prompt.id, **dumped(prompt, PROMPT_FIELDS)}
 
 
 def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
@@ -40,7 +40,7 @@ def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
 
 def trace_to_json(trace: Trace) -> dict[str, object]:
     """The trace as a journal holds it."""
-    data = {**_dumped(trace, TRACE_FIELDS), "usage": _dumped(trace.usage, USAGE_FIELDS)}
+    data = {**dumped(trace, TRACE_FIELDS), "usage": dumped(trace.usage, USAGE_FIELDS)}
     if trace.raw and (raw := packed_raw(trace)) is not trace.raw:
         data["packed_raw"] = raw
         del data["raw"]
@@ -58,7 +58,7 @@ def trace_from_json(data: Mapping[str, Any]) -> Trace:
 
 def fact_to_json(fact: Fact) -> dict[str, object]:
     """The fact as a journal holds it."""
-    return {**_dumped(fact, FACT_FIELDS), "value": fact.value}
+    return {**dumped(fact, FACT_FIELDS), "value": fact.value}
 
 
 def fact_from_json(data: Mapping[str, Any]) -> Fact:
@@ -89,9 +89,9 @@ def _fact_of_grade(data: Mapping[str, Any], trace: Trace) -> Fact:
                 float(old["score"]), old["score"] >= 1, reason=old["reason"], extracted=old["extracted"])
 
 
-def _dumped(record: Prompt | Trace | Usage | Fact, columns: Mapping[str, Kind]) -> dict[str, object]:
-    """The fields that hold something else than they do by default; the others come back as that."""
-    usual = _BY_DEFAULT[type(record)]
+def dumped(record: Prompt | Trace | Usage | Fact, columns: Mapping[str, Kind]) -> dict[str, object]:
+    """The fields of a record that hold something else than they do by default; the others come back as that."""
+    usual = BY_DEFAULT[type(record)]
     return {name: columns[name].dump(value) for name, value in vars(record).items()
             if name in columns and value is not (by_default := usual.get(name, _NOTHING)) and value != by_default}
 
@@ -105,7 +105,7 @@ def _by_default(record: type[Prompt | Trace | Usage | Fact]) -> Mapping[str, obj
     return {name: value for name, value in defaults.items() if value is not MISSING}
 
 
-_BY_DEFAULT = {record: _by_default(record) for record in (Prompt, Trace, Usage, Fact)}
+BY_DEFAULT = {record: _by_default(record) for record in (Prompt, Trace, Usage, Fact)}
 """What the fields of each record hold by default."""
 
 

@@ -29,11 +29,9 @@ from localdistill.store.lines import (
     adoption_line,
     carry_out,
     columns_line,
-    facts_line,
     in_turn,
-    prompt_line,
-    trace_line,
 )
+from localdistill.store.many_lines import facts_line, prompt_lines, trace_lines
 from localdistill.store.own_journal import OwnJournal
 from localdistill.store.rows import FACT_COLUMNS, fact_of, moment, storable
 from localdistill.store.session import Sessions, transaction
@@ -124,12 +122,13 @@ class Keeper:
     def prepared(self, prompts: Sequence[Prompt], traces: Sequence[Trace],
                  facts: Sequence[Fact]) -> Callable[[], Added]:
         """What `add` does, all of it done that needs no session: another thread may do the rest."""
-        kinds: tuple[tuple[Sequence[Any], Callable[[Any], Line]], ...] = ((prompts, prompt_line), (traces, trace_line))
+        kinds: tuple[tuple[Sequence[Any], Callable[[Any], list[bytes]]], ...] = (
+            (prompts, prompt_lines), (traces, trace_lines))
         tables: dict[TableName, pa.Table | None] = {"prompts": prompt_table(prompts) if prompts else None,
                                                     "traces": trace_table(traces) if traces else None}
         is_ahead = self._expects_new and not self._uncopied  # what is new most likely is written before the session
-        ahead = [[encode(line_of(one)) for one in records] for records, line_of in kinds] if is_ahead else None
-        said = [encode(facts_line(facts))] if facts else []
+        ahead = [lines_of(records) if records else [] for records, lines_of in kinds] if is_ahead else None
+        said = [facts_line(facts)] if facts else []
 
         def work(con: DuckDBPyConnection) -> Added:
             at = self._own.moment(con)
@@ -137,9 +136,13 @@ class Keeper:
             subjects = subjects_of(con, facts, *new)
             _require_known(subjects, [fact.subject_id for fact in facts])
             uncopied = [one for part in new for one in part.ids] if self._uncopied else []
-            lines = [encode(uncopied_line(self._uncopied, uncopied))] if uncopied else [] if self._uncopied else [
-                ahead[kind][place] if ahead else encode(line_of(records[place]))
-                for kind, (records, line_of) in enumerate(kinds) for place in new[kind].places]
+            lines = [encode(uncopied_line(self._uncopied, uncopied))] if uncopied else []
+            for kind, (records, lines_of) in enumerate(() if self._uncopied else kinds):
+                places = new[kind].places
+                if ahead is not None:
+                    lines += [ahead[kind][place] for place in places]
+                elif places:
+                    lines += lines_of([records[place] for place in places])
             with transaction(con), self._own.writing(con, at, [*lines, *said], max(1, len(facts))):
                 insert_prompts(con, new[0], moment(at))
                 insert_traces(con, new[1], moment(at), new[0])
@@ -168,7 +171,7 @@ class Keeper:
             before = fact_of(rows[0]) if rows else None
             if (after := change(before)) != before:
                 at = self._own.moment(con)
-                with transaction(con), self._own.writing(con, at, [encode(facts_line([after]))]):
+                with transaction(con), self._own.writing(con, at, [facts_line([after])]):
                     upsert_facts(con, [(after, moment(at))], known)
             return before, after
 
@@ -246,10 +249,8 @@ class Keeper:
         self.cover()
 
         def session(con: DuckDBPyConnection) -> T:
-            result = work(con)
-            self._own.remember(con)
-            self._own.close_when_large(con)
-            return result
+            with self._own.session():
+                return work(con)
 
         return self._sessions.run(session)
 

@@ -83,9 +83,11 @@ def follow_journal(con: DuckDBPyConnection, store: Path, old: Path, new: Path) -
         remember(store, {key_now: place.read_bytes}, gone=key)
 
 
-def tail_of(path: Path, end: int) -> str:
-    """A fingerprint of what the journal holds just before `end`."""
-    return hashlib.blake2b(bytes_before(path, end, TAIL_BYTES), digest_size=16).hexdigest()
+def tail_of(path: Path, end: int, newest: bytes = b"") -> str:
+    """A fingerprint of what the journal holds just before `end`. newest: the last bytes of that; few of them are not
+    enough."""
+    last = newest[-TAIL_BYTES:] if len(newest) >= TAIL_BYTES else bytes_before(path, end, TAIL_BYTES)
+    return hashlib.blake2b(last, digest_size=16).hexdigest()
 
 
 def start_of(place: Place | None, path: Path) -> int:

@@ -255,6 +255,13 @@ def fact_of(row: Sequence[Any]) -> Fact:
     return Fact(**_restored(cells, FACT_FIELDS), value=number if text is None else restored(text))
 
 
+def are_alike(values: Sequence[object]) -> bool:
+    """Whether the values of a field are one and the same in all records, as those of most fields are. False also where
+    that would take long to find out."""
+    first = values[0]
+    return values.count(first) == len(values) if isinstance(first, str) else len(set(map(id, values))) == 1
+
+
 def table(rows: Iterable[Mapping[str, Any]], types: Mapping[str, str]) -> pa.Table:
     """An Arrow table of rows."""
     import pyarrow as pa

@@ -24,6 +24,7 @@ from localdistill.store.rows import (
     USAGE_COLUMNS,
     USAGE_FIELDS,
     Kind,
+    are_alike,
     arrow_type,
     packed_raw,
     storable,
@@ -121,7 +122,7 @@ def _column(kind: Kind, values: list[Any]) -> pa.Array:
     import pyarrow as pa
 
     first, many = values[0], len(values)
-    is_one = values.count(first) == many if isinstance(first, str) else len(set(map(id, values))) == 1
+    is_one = are_alike(values)
     if is_one and kind.arrow != METRICS.arrow:
         return pa.repeat(pa.scalar(kind.store(first), arrow_type(kind.arrow)), many)
     return _array(kind, [kind.store(first)] * many if is_one else list(map(kind.store, values)))

@@ -4,7 +4,7 @@ listed and left out, and the rest comes in; what nothing was made of is named.""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -15,11 +15,12 @@ from localdistill.core.messages import call_name, tools_of
 from localdistill.core.records import Prompt
 from localdistill.interchange.columns import column_map
 from localdistill.interchange.files import FileReading, looks_like, read_file
-from localdistill.interchange.imported import Imported, in_batches
+from localdistill.interchange.imported import Imported, in_batches, without_copies
 from localdistill.interchange.known_sets import ColumnMap
 from localdistill.interchange.unpacking import MOST_UNFOLD
 from localdistill.stages.row_files import answers_not_barred
 from localdistill.store import Added
+from localdistill.store.forgetting import Names
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.imports import begun
@@ -142,40 +143,35 @@ def import_file(workspace: Workspace, path: Path, layout: str = "auto",
     """
     stated = column_map(columns) if columns else None
     name = "columns" if stated else looks_like(path, unfold).require_sure(path) if layout == "auto" else layout
-    reading, sums, marks, ends = FileReading(), Counter[str](), Counter[str](), Counter[str]()
+    reading, sums = FileReading(), Counter[str]()
     store, ended = open_store(workspace), ""
-    barred = store.barred()
     said = _said(path, name, stated, unfold)
-    origin = origin or Origin(path.name)
-    rows = read_file(path, name, stated, reading, unfold, origin.name)
+    origin, seen = origin or Origin(path.name), _Seen(store.barred())
+    rows = seen.rows(item for _, item in read_file(path, name, stated, reading, unfold, origin.name))
     with (begun(workspace, path, origin.address) as progress, store.importing(path.name, is_copied) as into,
           one_behind() as behind):
         for batch, broke_off in _batches(rows):
             ended = broke_off
             if not batch:
                 break
-            answers = answers_not_barred(batch, barred)
-            facts = [fact for answer in answers if (fact := answer.fact) is not None]
+            answers = [answer for item in batch for answer in item.answers]
             store_them = into.prepared([origin.licensed(item.prompt) for item in batch],
-                                       [answer.trace for answer in answers], facts)
-            sums["verdicts"] += len(facts)
-            sums["forgotten"] += sum(barred.bars(item.prompt) for item in batch) if barred.all else 0
-            marks.update(mark for answer in answers if (mark := unknown_mark(answer.trace.answer)))
-            ends.update(answer.trace.status for answer in answers if answer.trace.status != "complete")
+                                       [answer.trace for answer in answers],
+                                       [fact for answer in answers if (fact := answer.fact) is not None])
 
-            def keep(store_them: Callable[[], Added] = store_them, many: int = len(batch)) -> None:
+            def keep(store_them: Callable[[], Added] = store_them, many: int = reading.rows) -> None:
                 added = store_them()
-                sums.update({"prompts": added.prompts, "traces": added.traces, "rows": many})
-                progress(sums["rows"])
+                sums.update({"prompts": added.prompts, "traces": added.traces})
+                progress(many)
 
             behind(keep)
     if not reading.rows:
         raise InputError(ended or (f"no row can be used: {reading.examples[0]}" if reading.examples else
                                    f"{path.name} holds no rows"), "look at the rows with --preview")
-    note = _note(ends, marks, sums["forgotten"])
+    note = _note(seen.ends, seen.marks, seen.forgotten)
     return ImportReport(origin.name, name, reading.rows, sums["prompts"], sums["traces"], note,
-                        dict(marks.most_common()), reading.left_out, dict(reading.reasons.most_common()),
-                        tuple(reading.examples), dict(reading.unused.most_common()), sums["verdicts"], said, ended)
+                        dict(seen.marks.most_common()), reading.left_out, dict(reading.reasons.most_common()),
+                        tuple(reading.examples), dict(reading.unused.most_common()), seen.verdicts, said, ended)
 
 
 def _said(path: Path, layout: str, stated: ColumnMap | None, unfold: float) -> str:
@@ -185,14 +181,50 @@ def _said(path: Path, layout: str, stated: ColumnMap | None, unfold: float) -> s
     return columns.said() if columns else ""
 
 
-def _batches(rows: Iterator[tuple[int, Imported]]) -> Iterator[tuple[list[Imported], str]]:
+@dataclass
+class _Seen:
+    """What the rows of a file were like, copies among them included."""
+
+    barred: Names
+    verdicts: int = 0
+    forgotten: int = 0
+    marks: Counter[str] = field(default_factory=Counter)
+    """What looks like a mark of reasoning and is none that we know."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """How answers ended that are not complete."""
+
+    def rows(self, rows: Iterable[Imported]) -> Iterator[Imported]:
+        """The rows, looked at, without what was forgotten here and what came lately."""
+        return without_copies(map(self._look, self._not_barred(rows)))
+
+    def _not_barred(self, rows: Iterable[Imported]) -> Iterable[Imported]:
+        if not self.barred.all:
+            yield from rows
+            return
+        for row in rows:
+            if self.barred.bars(row.prompt):
+                self.forgotten += 1
+            else:
+                yield Imported(row.prompt, tuple(answers_not_barred([row], self.barred)))
+
+    def _look(self, row: Imported) -> Imported:
+        for answer in row.answers:
+            self.verdicts += answer.right is not None
+            if answer.trace.status != "complete":
+                self.ends[answer.trace.status] += 1
+            if mark := unknown_mark(answer.trace.answer):
+                self.marks[mark] += 1
+        return row
+
+
+def _batches(rows: Iterator[Imported]) -> Iterator[tuple[list[Imported], str]]:
     """Rows that are stored together, and at the end why the file ended early, where it did."""
     ended = ""
 
     def items() -> Iterator[Imported]:
         nonlocal ended
         try:
-            yield from (item for _, item in rows)
+            yield from rows
         except InputError as error:
             ended = f"{error.message}; {error.hint}"
 

@@ -37,4 +37,4 @@ def test_any_status_file_reads_as_a_status(tmp_path: Path, text: str) -> None:
 def test_a_status_larger_than_what_is_read_at_once_is_read_whole(tmp_path: Path) -> None:
     run, tail = folder(tmp_path), "x" * 150_000
     run.write_status({"state": "finished", "tail": tail})
-    assert run.status().data["tail"] == tail and not run.status().problem
+    assert run.status().data["tail"] == tail

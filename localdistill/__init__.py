@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     )
     from localdistill.recipe.problems import Problem
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, typed_again, wait
+    from localdistill.safety.address_limit import in_a_copy
     from localdistill.safety.secrets import without_secrets
     from localdistill.safety.text import display_safe, json_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_markdown, to_text

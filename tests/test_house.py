@@ -220,7 +220,8 @@ DOOR = "localdistill/safety/children.py"
 STARTERS = {"subprocess", "multiprocessing"}
 STARTING = re.compile(r"(os\.(fork|forkpty|system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*)"
                       r"|pty\.(fork|spawn)|.*\.?create_subprocess_\w+|.*\.subprocess_(exec|shell)|.*\.?ProcessPoolExecutor)")
-MAY_START = {"localdistill/runs/supervisor.py": {"os.fork"}, "localdistill/safety/jail/keeper.py": {"os.fork"}}
+MAY_START = {"localdistill/runs/supervisor.py": {"os.fork"}, "localdistill/safety/jail/keeper.py": {"os.fork"},
+             "localdistill/safety/address_limit.py": {"os.fork"}}
 """The supervisor leaves its parent by forking itself, and the keeper of a jail makes its inmate so: their environments
 are the ones that they were started with."""
 

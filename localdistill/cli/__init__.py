@@ -7,8 +7,8 @@ import signal
 import sys
 
 _SMALL_POOL = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""Arrow's own pool reserves a gigabyte of addresses: where those are limited (`ulimit -v`), an import needs 2.5 GB with
-it, and 1.5 without."""
+"""Arrow's own pool reserves a gigabyte of addresses: where those are limited (`ulimit -v`), an import needs 1.6 GB with
+it, and 0.6 without."""
 
 
 def main() -> None:

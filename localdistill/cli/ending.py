@@ -22,6 +22,7 @@ from localdistill import (
     LocalDistillError,
     UsageError,
     explain,
+    in_a_copy,
     looks_like_key,
     refuse_keys,
     without_secrets,
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         output.open_streams()
         _quieten()
-        return _ended(lambda: _command(arguments), as_json, hidden)
+        return _ended(lambda: in_a_copy(lambda: _command(arguments)), as_json, hidden)
     except output.PipeClosed:
         output.give_up(1, 2)
         return output.CLOSED_PIPE

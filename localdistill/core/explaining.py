@@ -101,8 +101,8 @@ def _kind(error: OSError) -> type[LocalDistillError]:
 
 def _out_of_memory(text: str) -> OutOfMemory:
     return OutOfMemory("memory ran out" + (f": {text}" if text else ""),
-                       "close other programs, or ask for less at once (a smaller model, batch or context); what was "
-                       "finished is kept")
+                       "close other programs, raise a limit (ulimit -v), or ask for less at once (a smaller model, "
+                       "batch or context); what was finished is kept")
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,22 @@ def test_the_ui_asks_for_a_terminal(tmp_path: Path) -> None:
 def test_an_interruption_is_said_in_a_sentence(tmp_path: Path) -> None:
     ended = run(["runs"], tmp_path, before="tests.boundary.conditions:interrupt_listing")
     assert ended.code == 130 and faults(130, ended.out, ended.err, False) == []
+
+
+def test_a_library_that_ends_a_command_under_a_limit_is_told_and_a_killer_is_obeyed(tmp_path: Path) -> None:
+    ended = run(["runs", "--json"], tmp_path, before="tests.boundary.conditions:end_listing_by_a_library")
+    assert ended.code == 1 and "error: memory ran out, and a library ended the command" in ended.text
+    assert "ulimit -v; it is 68.7 GB" in ended.text and faults(1, ended.out, ended.err, True) == []
+    assert run(["runs"], tmp_path, before="tests.boundary.conditions:kill_listing").code == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS limits no addresses")
+@pytest.mark.parametrize("limit_kb", [350_000, 450_000])
+def test_an_import_for_which_memory_is_too_small_ends_in_a_sentence(tmp_path: Path, limit_kb: int) -> None:
+    (tmp_path / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "1 + 1?"}]}\n' * 3000)
+    ended = shell(f"ulimit -v {limit_kb}; $L import a.jsonl", tmp_path)
+    assert ended.returncode == 1 and faults(1, ended.stdout, ended.stderr, False) == []
+    assert b"error: memory ran out" in ended.stderr and b"ulimit -v" in ended.stderr
 
 
 @pytest.mark.parametrize(("number", "said"), [

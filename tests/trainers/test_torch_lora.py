@@ -21,6 +21,7 @@ from localdistill.core.losses import ListedLogprobs, Loss, Slope
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.objectives.sft import SftObjective
+from localdistill.safety.children import child_environment
 from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import tiny_model
@@ -168,7 +169,7 @@ def test_a_killed_training_resumes_to_the_same_losses(student: Path, tmp_path: P
     trainer(epochs=4, dropout=0.1).train(job(student, tmp_path / "a", random_rows(40)), straight.append, Cancel())
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", KILLED, str(student), str(tmp_path / "b")], cwd=root, check=False,
-                          capture_output=True, text=True, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"})
+                          capture_output=True, text=True, env=child_environment())
     assert done.returncode == -9, done.stderr
     before = [float.fromhex(line.split()[1]) for line in done.stdout.splitlines()]
     newest = tmp_path / "b" / "checkpoints" / "step-00000020"

@@ -954,19 +954,51 @@ def shipped(seed: int = 20) -> dict[str, list[Row]]:
 
 def write_shipped(folder: Path, seed: int = 20) -> dict[str, list[Row]]:
     """Write prompts.jsonl, eval.jsonl and guard.jsonl into ``folder``."""
-    files = shipped(seed)
+    return _write(folder, shipped(seed))
+
+
+def _write(folder: Path, files: dict[str, list[Row]]) -> dict[str, list[Row]]:
     for name, rows in files.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     return files
 
 
+MOST_GUARDS = 500
+"""The smallest family of guard prompts has no more words to make new ones of."""
+
+
+def fresh(count: int, seed: int = 20) -> dict[str, list[Row]]:
+    """``count`` new evaluation stories, a fifth for each number of steps, and a third as many new guard prompts, at most
+    ``MOST_GUARDS``; nothing of them ships."""
+    files = shipped(seed)
+    taken = {row["messages"][0]["content"] for rows in files.values() for row in rows}
+    guards = _guard_rows(random.Random(seed + 6), min(count // 3, MOST_GUARDS), "guard", set(taken))
+    stories: list[Row] = []
+    for step in range(1, MAX_STEPS + 1):
+        rng = random.Random(seed + 10 * step + 5)
+        wanted = count * step // MAX_STEPS
+        while len(stories) < wanted:
+            story = make_story(rng, step, "eval")
+            if story.text not in taken:
+                taken.add(story.text)
+                stories.append(story_row(story, plain_answer(rng, story, None), "eval"))
+    return {"stories": stories, "guards": guards}
+
+
 def main() -> None:
-    """Command line: rewrite the shipped files and print the overlap between prompts and evaluation."""
+    """Command line: rewrite the shipped files and print the overlap between prompts and evaluation; or write new items
+    beside them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the three files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the files")
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--fresh", type=int, default=0, metavar="N",
+                        help="write only N new stories (stories.jsonl) and N / 3 guard prompts (guards.jsonl)")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.fresh:
+        print(json.dumps({name: len(rows) for name, rows in _write(args.out, fresh(args.fresh, args.seed)).items()}))
+        return
     files = write_shipped(args.out, args.seed)
     texts = {name: [row["messages"][0]["content"] for row in rows] for name, rows in files.items()}
     shared = overlap(texts["prompts"], texts["eval"])

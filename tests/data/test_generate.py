@@ -54,6 +54,16 @@ def test_shipped_files_are_what_the_generator_writes(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (PANTRY / f"{name}.jsonl").read_bytes()
 
 
+def test_new_items_are_of_the_same_world_and_none_of_them_ships() -> None:
+    made = world.fresh(25)
+    assert Counter(row["metadata"].get("steps") for row in made["stories"]) == {steps: 5 for steps in range(1, 6)}
+    texts = [row["messages"][0]["content"] for rows in made.values() for row in rows]
+    shipped = {text for name in ("prompts", "eval", "guard") for text in _texts(name)}
+    assert len(made["guards"]) == 8 and len(set(texts)) == len(texts) == 33 and not shipped & set(texts)
+    assert world.overlap(_texts("prompts"), [row["messages"][0]["content"] for row in made["stories"]]) == 0.0
+    assert made == world.fresh(25)
+
+
 def test_sizes() -> None:
     prompts, evaluation = _rows("prompts"), _rows("eval")
     assert Counter(r["metadata"].get("steps") for r in prompts) == {

@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from localdistill.safety.text import display_safe, json_safe
     from localdistill.scorecard import Comparison, Flip, ScoreCard, ScoreRow, Standing, to_markdown, to_text
     from localdistill.scorecard.result import Advice, Result, ResultRow
+    from localdistill.scorecard.text import kept_notes
     from localdistill.scorecard.result_text import (  # fmt: skip
         result_cells, result_head, result_notes, result_to_markdown, result_to_text,
     )

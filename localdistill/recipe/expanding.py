@@ -13,16 +13,25 @@ Table = dict[str, Any]
 
 
 def measured(data: Table) -> Table:
-    """`data` with what is set aside as its benchmark, where it is to be measured on something and says on nothing: by
-    the first grader of the recipe."""
-    prompts, evaluate, graders = data.get("prompts"), data.get("evaluate"), data.get("grade")
+    """`data` with what is set aside as its benchmark, and as its development items, where there are to be some and it
+    says on what: by the first grader of the recipe."""
+    prompts, evaluate, train = data.get("prompts"), data.get("evaluate"), data.get("train")
     holdout = prompts.get("holdout") if isinstance(prompts, dict) else None
-    is_open = isinstance(evaluate, dict) and not evaluate.get("task")
-    if not (is_open and isinstance(holdout, dict) and holdout.get("test")):
+    if not isinstance(holdout, dict):
         return data
+    if isinstance(evaluate, dict) and not evaluate.get("task") and holdout.get("test"):
+        data = {**data, "evaluate": {**evaluate, "task": [_set_aside(data, {})]}}
+    dev = train.get("dev") if isinstance(train, dict) else None
+    if isinstance(train, dict) and isinstance(dev, dict) and not dev.get("task") and holdout.get("dev"):
+        data = {**data, "train": {**train, "dev": {**dev, "task": _set_aside(data, {"split": "dev"})}}}
+    return data
+
+
+def _set_aside(data: Table, options: Table) -> Table:
+    """The benchmark of prompts that are set aside, judged by the first grader."""
+    graders = data.get("grade")
     first = graders[0] if isinstance(graders, list) and graders and isinstance(graders[0], dict) else None
-    task: Table = {"use": "holdout", **({"grader": dict(first)} if first else {})}
-    return {**data, "evaluate": {**(evaluate or {}), "task": [task]}}
+    return {"use": "holdout", **options, **({"grader": dict(first)} if first else {})}
 
 
 def expanded(data: Mapping[str, Any]) -> tuple[Table, list[tuple[str, str]]]:

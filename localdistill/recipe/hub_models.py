@@ -39,7 +39,7 @@ def hub_uses(recipe: Recipe, student: bool = True) -> list[HubUse]:
 
 def hub_data(recipe: Recipe) -> list[str]:
     """The addresses of the files in data sets of the hub that its benchmarks are read from, each once."""
-    tasks = recipe.evaluate.tasks if recipe.evaluate else ()
+    tasks = (*(recipe.evaluate.tasks if recipe.evaluate else ()), *([recipe.dev_task] if recipe.dev_task else ()))
     named = (str(task.options.get(key) or "") for task in tasks for key in TASKS.load(task.use).Options.file_fields())
     return list(dict.fromkeys(name for name in named if name.startswith(DATASETS)))
 

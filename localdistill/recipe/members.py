@@ -79,6 +79,8 @@ def _of_training(recipe: Recipe) -> Iterator[PlacedMember]:
     if recipe.train is not None:
         yield PlacedMember("train", "train", TRAINERS, Member(use=recipe.train.use, options=recipe.train.options))
         yield PlacedMember("train.objective", "format", OBJECTIVES, recipe.train.objective)
+    if recipe.dev_task is not None:
+        yield from _with_choices(iter([PlacedMember("train.dev.task", "train", TASKS, recipe.dev_task)]))
 
 
 def _listed(family: Family, section: str, stage: str, members: tuple[Member, ...]) -> Iterator[PlacedMember]:

@@ -22,7 +22,7 @@ from localdistill.interchange import LAYOUTS
 from localdistill.recipe.dotted_keys import key_of, key_part, parts_of
 from localdistill.recipe.expanding import expanded, measured
 from localdistill.recipe.references import StatedNames, reference_problems, unknown
-from localdistill.recipe.schema import EACH, MEMBERS, Place
+from localdistill.recipe.schema import EACH, MEMBERS, TASK_PATHS, Place
 from localdistill.recipe.sections import PART_KEYS, ArmSection, CollectSection, EngineSection, Recipe, ShortForm
 from localdistill.recipe.settings import BY_NAME, merge_settings
 from localdistill.recipe.trace_sets import SET_KINDS, RewrittenSet, SetSection
@@ -109,12 +109,12 @@ class _Reader:
                 self._named(f"{label}.layout", table.get("layout", "auto"), LAYOUTS, "auto")
         for label, table in _tables(data, ("evaluate", "engine_options")):
             self._given(label, table, ENGINES.load(_serving(data)).Options, _OF_THE_STAGE)
-        for path in (("grade",), ("evaluate", "task", "grader")):
+        for path in (("grade",), *((*path, "grader") for path in TASK_PATHS)):
             for label, table in _tables(data, path):
                 for number, name in enumerate(_checked(table).get("of", ())):
                     if isinstance(name, str):
                         self._grader_by_name(f"{label}.of[{number}]", name)
-        for label, table in _tables(data, ("evaluate", "task")):
+        for label, table in (found for path in TASK_PATHS for found in _tables(data, path)):
             options = _checked(table)
             if isinstance(grader := options.get("grader", ""), str):
                 self._grader_by_name(f"{label}.grader", grader)

@@ -135,6 +135,44 @@ def _shares(arm: ArmSection) -> Iterator[str]:
         yield "the shares add up to 1, and nothing is left for the part without one"
 
 
+def _tasks(recipe: Recipe) -> Iterator[Problem]:
+    """Sides of the holdout that are asked are there, and what decides on the way is not scored."""
+    dev = recipe.train.dev if recipe.train else None
+    scored = list(enumerate(recipe.evaluate.tasks if recipe.evaluate else ()))
+    named = [(f"evaluate.task[{place}]", task) for place, task in scored]
+    if dev is not None and dev.task is None:
+        yield "train.dev", ("asks nothing: name a task whose items nothing scores, or set prompts aside: [prompts] "
+                            "holdout = { dev = 0.05 }")
+    elif dev is not None and dev.task is not None:
+        named.append(("train.dev.task", dev.task))
+        side = dev.task.options.get("split")
+        for place, task in scored:
+            if task.use == dev.task.use == "holdout" and task.options.get("split") == side:
+                yield "train.dev.task.split", (f"evaluate.task[{place}] scores these prompts, which must not decide "
+                                               "anything before: take the other side")
+    holdout = recipe.prompts.holdout if recipe.prompts else None
+    for key, task in named:
+        side = task.options.get("split")
+        if task.use == "holdout" and side and not (holdout and getattr(holdout, str(side))):
+            yield f"{key}.split", f"nothing is set aside for '{side}': [prompts] holdout = {{ {side} = 0.1 }} does"
+
+
+def _twins(recipe: Recipe) -> Iterator[Problem]:
+    """Twins, and those whose twins they are, are benchmarks of the recipe."""
+    section = recipe.evaluate
+    if section is None or not section.twins:
+        return
+    known = section.task_names
+    for name, twins in section.twins.items():
+        key = key_of("evaluate", "twins", name)
+        if name not in known:
+            yield key, unknown("benchmark", name, known)
+        elif twins not in known:
+            yield key, unknown("benchmark", twins, known)
+        elif twins == name:
+            yield key, "a benchmark is no twin of itself: name one that asks other items"
+
+
 def _results(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
     if "train" in stated.sections and "arm" not in stated.sections:
         yield "", "[train] needs at least one arm in [arm]"
@@ -144,12 +182,8 @@ def _results(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
         yield "", '[export] needs at least one [[export.to]], for example use = "gguf"'
     if recipe.evaluate and not recipe.evaluate.tasks:
         yield "", "[evaluate] needs at least one [[evaluate.task]]"
-    holdout = recipe.prompts.holdout if recipe.prompts else None
-    for place, task in enumerate(recipe.evaluate.tasks if recipe.evaluate else ()):
-        side = task.options.get("split")
-        if task.use == "holdout" and side and not (holdout and getattr(holdout, str(side))):
-            yield f"evaluate.task[{place}].split", (f"nothing is set aside for '{side}': [prompts] holdout = "
-                                                    f"{{ {side} = 0.1 }} does")
+    yield from _tasks(recipe)
+    yield from _twins(recipe)
     known = [*stated.arms, "best", "base"]
     if recipe.export and recipe.export.arm not in known:
         yield "export.arm", unknown("arm", recipe.export.arm, known)

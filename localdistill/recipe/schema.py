@@ -22,6 +22,8 @@ from localdistill.trainers import TRAINERS
 
 EACH = "*"
 """Stands for every name in a path of keys."""
+TASK_PATHS = (("train", "dev", "task"), ("evaluate", "task"))
+"""Where benchmarks stand."""
 FAMILIES = (AUGMENTATIONS, ENGINES, GRADERS, LABELS, FILTERS, REWRITES, FORMATS, TRAINERS, OBJECTIVES, TASKS, EXPORTERS)
 
 
@@ -78,11 +80,10 @@ MEMBERS = (
     Place(("filter",), FILTERS),
     Place(("arm", EACH, "filter"), FILTERS),
     Place(("arm", EACH, "objective"), OBJECTIVES),
-    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds", "looks"})),
+    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds", "looks", "dev"})),
     Place(("train", "objective"), OBJECTIVES),
-    Place(("evaluate", "task", "grader", "of"), GRADERS),
-    Place(("evaluate", "task", "grader"), GRADERS),
-    Place(("evaluate", "task"), TASKS),
+    *(place for path in TASK_PATHS for place in (
+        Place((*path, "grader", "of"), GRADERS), Place((*path, "grader"), GRADERS), Place(path, TASKS))),
     Place(("export", "to"), EXPORTERS),
     Place(("traces", EACH), REWRITES, frozenset({"from", "filter"}), "rewrite", has="from"),
     Place(("arm", EACH), FORMATS, frozenset({"filter", "objective", "start", "epochs"}) | PART_KEYS - {"format"},

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Member, Options
 from localdistill.core.stages import STAGES
+from localdistill.recipe.development import DevSection
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import (
     NAME,
@@ -131,6 +132,9 @@ class TrainSection(Options):
     looks: bool = False
     """Look at the scores after the third seed and each one after it, and train an arm no further whose verdict is
     clear; the error of all looks together stays what it is for one."""
+    dev: DevSection | None = None
+    """Development items, which stop a training and choose its weights. Unset: none are asked, and the last weights
+    count."""
 
     @model_validator(mode="after")
     def _has_something_to_look_at(self) -> TrainSection:
@@ -184,11 +188,23 @@ class EvaluateSection(Options):
     guard_margin: float = Field(GUARD_MARGIN, ge=0, le=1)
     """How much of a guard's score an arm may lose, 0 to 1, and still be called harmless: the whole interval of its
     difference from the base must lie above minus this."""
+    twins: dict[str, str] = Field(default_factory=dict)
+    """Benchmark -> the one that asks twins of its items, fresh or rewritten, which nobody can have seen:
+    `{ gsm8k = "jsonl" }`. What an arm gains on the first and not on its twins may be memory, its own or its teacher's;
+    the score card says so."""
     exclude_contaminated: bool = True
     """Leave out items whose question stands in the training set (they are counted)."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the engine that runs the students, `transformers` after a training in torch, `mlx` after
     one in MLX: batch size, dtype."""
+
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """What its benchmarks are called: a benchmark that is named several times, with other options, by number."""
+        uses = [task.use for task in self.tasks]
+        return tuple(use if uses.count(use) == 1 else f"{use} {uses[:place].count(use) + 1}"
+                     for place, use in enumerate(uses))
 
 
 class ExportSection(Options):
@@ -277,6 +293,11 @@ class Recipe(Options):
     """How they are measured."""
     export: ExportSection | None = None
     """What comes out."""
+
+    @property
+    def dev_task(self) -> Member | None:
+        """The benchmark of the development items; None where there are none."""
+        return self.train.dev.task if self.train and self.train.dev else None
 
     @property
     def asked(self) -> tuple[AskedSet, ...]:

@@ -223,6 +223,7 @@ def _row(group: Sequence[ContestantResult], spread: SeedVariance, bins: Mapping[
         loops=sum(is_looping(tokens_of(reply.output)) for reply in replies),
         unextracted=sum(not reply.extracted for reply in finished) if extracts else None,
         served=group[0].served,
+        kept=tuple(member.kept for member in group if member.kept),
     )
 
 

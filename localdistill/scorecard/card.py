@@ -82,6 +82,8 @@ class ContestantResult:
     items: tuple[ItemResult, ...]
     served: Mapping[str, str] = field(default_factory=dict)
     """What made its answers: engine, arithmetic, how weights are held, template."""
+    kept: str = ""
+    """Which of its weights development items chose, and why; empty where none were asked."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class ScoreRow:
     takes none out."""
     served: Mapping[str, str] = field(default_factory=dict)
     """What made the answers: engine, arithmetic, how weights are held, template; empty in older cards."""
+    kept: tuple[str, ...] = ()
+    """Which weights development items chose, and why, by seed; empty where none were asked."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,8 @@ class ScoreCard:
     """What may be lost of the score, 0..1, where the task is a guard; cards of older versions say nothing of it."""
     sampler: str = ""
     """How replies were drawn, in words; cards of older versions say nothing of it."""
+    leaks: tuple[str, ...] = ()
+    """What of the scores may be memory, in sentences."""
 
     def row(self, name: str) -> ScoreRow:
         """The line of one model. Raises KeyError."""

@@ -39,6 +39,8 @@ class ResultRow:
     stopped_early: str
     training_s: float | None
     """Of one seed, on average; None of the base, and where it is not known."""
+    kept: tuple[str, ...] = ()
+    """Which weights development items chose, and why, by seed; empty where none were asked."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _rows(target: ScoreCard, others: Sequence[ScoreCard], training_s: Mapping[st
         made.append(ResultRow(
             row.name, row.format, row.seeds, row.score, row.interval, row.seed_scores,
             standings[0] if standings else None, standings[1:], row.mean_answer_tokens, row.trained_tokens,
-            row.stopped_early, training_s.get(row.name)))
+            row.stopped_early, training_s.get(row.name), row.kept))
     return made
 
 

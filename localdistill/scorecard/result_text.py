@@ -6,6 +6,7 @@ from localdistill.core.durations import duration_text
 from localdistill.scorecard.model_selection import Standing
 from localdistill.scorecard.paper import WIDTH, markdown_table, p_text, percent, signed, table, wrapped
 from localdistill.scorecard.result import Result, ResultRow
+from localdistill.scorecard.text import kept_notes
 
 _VERDICTS = {"better": "better", "worse": "WORSE", "cannot tell": "cannot tell", "not compared": "not compared"}
 _OTHERS_PER_TABLE = 2
@@ -70,6 +71,7 @@ def result_notes(result: Result) -> list[str]:
     """What must be known beside the table."""
     notes = [f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked"
              for row in result.rows if row.stopped_early]
+    notes += kept_notes(result.rows)
     if any(row.standing is not None and row.standing.p_adjusted is not None for row in result.rows):
         notes.append("Intervals speak of one comparison each; verdicts follow p, adjusted by Holm over all arms.")
     margins = [one.margin for row in result.rows for one in row.others if one.margin is not None]

@@ -3,14 +3,17 @@ model outputs are never printed here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from localdistill.scorecard.card import AtK, Comparison, ScoreCard, ScoreRow
 from localdistill.scorecard.paper import cut, markdown_table, p_text, percent, points, signed, table, wrapped
+from localdistill.scorecard.result import ResultRow
 
 _CATEGORIES_PER_TABLE = 8
 _METRICS_PER_TABLE, _METRIC_WIDTH = 4, 16
 
+DEV_RULE = ("Development items, of which no score counts one, chose these weights by the same rule for every arm: arms "
+            "may differ in steps.")
 _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished", "tokens", "trained")
 
 
@@ -31,8 +34,8 @@ def to_text(card: ScoreCard) -> str:
             lines += ["", title]
             for entry in found:
                 lines += wrapped(_sentence(entry) + _same_text(card, entry), "  ", "    ")
-    lines += ["", *wrapped(card.scope), *wrapped(_explanation(card)), *(row for one in made_by(card)
-                                                                        for row in wrapped(one))]
+    lines += ["", *(row for one in (*card.leaks, card.scope, _explanation(card), *made_by(card))
+                    for row in wrapped(one))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -55,7 +58,8 @@ def to_markdown(card: ScoreCard) -> str:
         if found:
             head = ("pair", "difference", "95 % interval", "p (Holm)", "won / lost", "could be seen", "verdict")
             lines += ["", title, "", *markdown_table(head, [_comparison_cells(entry) for entry in found])]
-    lines += ["", card.scope, "", _explanation(card), *(row for one in made_by(card) for row in ("", one))]
+    told = (*card.leaks, card.scope, _explanation(card), *made_by(card))
+    lines += [row for one in told for row in ("", one)]
     return "\n".join(lines) + "\n"
 
 
@@ -82,7 +86,15 @@ def _notes(card: ScoreCard) -> list[str]:
     undecided = [f"{row.name}: {row.undecided} of its {row.items * len(row.seeds)} items could not be judged, and "
                  "count as wrong" for row in card.rows if row.undecided]
     counted = [f"{row.name}: {said}" for row in card.rows if (said := _odd_replies(row))]
-    return [line for text in (*stopped, *undecided, *counted) for line in wrapped(text)]
+    chosen = [] if card.forms_of else kept_notes(card.rows)
+    return [line for text in (*stopped, *undecided, *counted, *chosen) for line in wrapped(text)]
+
+
+def kept_notes(rows: Iterable[ScoreRow | ResultRow]) -> list[str]:
+    """Which weights development items chose, arm by arm, and that all arms had the same rule."""
+    told = [f"{row.name}{f', seed {seed}' if len(row.seeds) > 1 else ''}: {kept}"
+            for row in rows for seed, kept in zip(row.seeds, row.kept)]
+    return [*told, DEV_RULE] if told else []
 
 
 def _odd_replies(row: ScoreRow) -> str:

@@ -47,6 +47,10 @@ class Bench:
     member: Member
     task: Task
     prompts: Sequence[Prompt]
+    planted: int = 0
+    """Items whose question is among those to train on."""
+    total: int = 0
+    """All items, also those that are left out."""
 
     @property
     def judged_by(self) -> str:
@@ -115,6 +119,7 @@ class Contestant:
 
     def result(self, measured: MeasuredAnswers, name: str = "") -> ContestantResult:
         """What it answered, for a score card; under `name` where that is given."""
+        dev = self.adapter.result.dev if self.adapter else None
         return ContestantResult(
             name=name or self.form or self.name,
             seed=self.seed,
@@ -124,6 +129,7 @@ class Contestant:
             stopped_early=self.adapter.result.stopped_early if self.adapter else "",
             items=measured.items,
             served=measured.served,
+            kept=dev.told() if dev else "",
         )
 
 
@@ -158,7 +164,7 @@ def benches(context: StageContext, warns: bool = True) -> list[Bench]:
     section = context.recipe.evaluate
     members, collected = section.tasks if section else (), collected_questions(context)
     tasks = zip(members, context.tasks(), strict=True)
-    return [Bench(member, task, clean_prompts(context, task, collected, warns)) for member, task in tasks]
+    return [_bench(context, member, task, collected, warns) for member, task in tasks]
 
 
 def collected_questions(context: StageContext) -> set[str]:
@@ -172,13 +178,13 @@ def collected_questions(context: StageContext) -> set[str]:
     return {text for batch in found for text in batch.column("question").to_pylist() if text is not None}
 
 
-def clean_prompts(context: StageContext, task: Task, collected: set[str], warns: bool = True) -> list[Prompt]:
-    """The task's items without those whose question was collected (unless the recipe keeps them)."""
+def _bench(context: StageContext, member: Member, task: Task, collected: set[str], warns: bool) -> Bench:
+    """The benchmark, without the items whose question was collected (unless the recipe keeps them)."""
     assert context.recipe.evaluate is not None
     prompts = list(task.prompts())
     planted = set(contaminated(collected, [prompt.question for prompt in prompts]))
     if not planted:
-        return prompts
+        return Bench(member, task, prompts, 0, len(prompts))
     exclude = context.recipe.evaluate.exclude_contaminated
     if warns or not exclude:
         context.warn(
@@ -190,7 +196,7 @@ def clean_prompts(context: StageContext, task: Task, collected: set[str], warns:
     if not clean:
         what = f"every item of '{task.name}' is among the prompts to train on"
         raise LocalDistillError(what, "evaluate on another task")
-    return clean
+    return Bench(member, task, clean, len(planted), len(prompts))
 
 
 def measure(context: StageContext, bench: Bench, contestant: Contestant, serving: Serving,

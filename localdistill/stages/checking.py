@@ -33,7 +33,8 @@ from localdistill.recipe.hub_models import hub_data, hub_uses
 from localdistill.recipe.members import PlacedMember, members_of
 from localdistill.recipe.problems import Problem
 from localdistill.recipe.trace_sets import ImportedSet
-from localdistill.stages.context import StageContext, build_member, build_tasks, build_trainer
+from localdistill.stages.context import StageContext, build_member, build_task, build_tasks, build_trainer
+from localdistill.stages.development import clean_items, require_rule
 from localdistill.stages.filter_checks import filter_problems
 from localdistill.stages.first_rows import first_rows, untold_arms
 from localdistill.stages.holdout import HeldOut, looks_into_store
@@ -45,6 +46,7 @@ from localdistill.workspace.folder import check_file
 from localdistill.workspace.hub_pins import keep_pins, pins
 from localdistill.workspace.run_folder import HUB
 
+DEV = "train.dev.task"
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
 
@@ -270,13 +272,25 @@ def _items(look: _Look) -> Iterator[Problem]:
     held = HeldOut(look.recipe, look.base, store=look.store)
     problems = list(_found("prompts.holdout", lambda: held.all))
     yield from problems
-    if problems or "evaluate" not in look.stages:
+    if problems:
         return
-    for place, task in enumerate(build_tasks(look.recipe, look.base, held)):
+    tasks = build_tasks(look.recipe, look.base, held)
+    for place, task in enumerate(tasks if "evaluate" in look.stages else ()):
         key = f"evaluate.task.{place}"
         if key not in look.unfit:
             problems = list(_found(key, partial(_require_items, task, look)))
             yield from problems or _unjudged(key, task, look.base)
+    if look.recipe.dev_task is not None and "train" in look.stages and DEV not in look.unfit:
+        task = build_task(look.recipe.dev_task, look.base, held)
+        problems = list(_found(DEV, partial(_require_dev_items, task, tasks, look)))
+        yield from problems or _unjudged(DEV, task, look.base)
+
+
+def _require_dev_items(task: Task, scored: Sequence[Task], look: _Look) -> None:
+    """It can be answered and judged in the middle of a training, and something of it is not scored."""
+    require_rule(task)
+    there = [(place, one) for place, one in enumerate(scored) if f"evaluate.task.{place}" not in look.unfit]
+    clean_items(task.prompts(), [prompt for _, one in there for prompt in one.prompts()], set())
 
 
 def _unjudged(key: str, task: Task, base: Path) -> Iterator[Problem]:

@@ -4,7 +4,6 @@ the files it names, and journalled writes of traces."""
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,14 +80,17 @@ def _placed(name: str, base: Path) -> str:
 def build_tasks(recipe: Recipe, base: Path, held: HeldOut | None = None) -> list[Task]:
     """The benchmarks of `recipe`; one that is named several times, with other options, is called by number. held: what
     it sets aside, where the caller has that already."""
-    members = recipe.evaluate.tasks if recipe.evaluate else ()
-    source = ItemSource(read_prompts, rows_of, held or HeldOut(recipe, base))
-    tasks: list[Task] = [build_member(TASKS, member, base, source=source) for member in members]
-    named = Counter(task.name for task in tasks)
-    for name in (name for name, count in named.items() if count > 1):
-        for number, task in enumerate((one for one in tasks if one.name == name), start=1):
-            task.name = f"{name} {number}"
+    section, held = recipe.evaluate, held or HeldOut(recipe, base)
+    tasks = [build_task(member, base, held) for member in (section.tasks if section else ())]
+    for task, name in zip(tasks, section.task_names if section else ()):
+        task.name = name
     return tasks
+
+
+def build_task(member: Member, base: Path, held: HeldOut) -> Task:
+    """One benchmark. held: what the recipe sets aside."""
+    task: Task = build_member(TASKS, member, base, source=ItemSource(read_prompts, rows_of, held))
+    return task
 
 
 def build_trainer(recipe: Recipe, base: Path) -> Trainer:
@@ -192,6 +194,12 @@ class StageContext:
     @cached_property
     def _held(self) -> HeldOut:
         return HeldOut(self.recipe, self.base, self.run, self.store)
+
+    @cached_property
+    def dev_task(self) -> Task | None:
+        """The benchmark of the development items; None where there are none."""
+        member = self.recipe.dev_task
+        return build_task(member, self.base, self._held) if member is not None else None
 
     @property
     def holdout(self) -> Holdout | None:

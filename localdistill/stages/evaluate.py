@@ -12,6 +12,7 @@ from localdistill.core.events import Noted
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe import Member
 from localdistill.scorecard import (
+    ContestantResult,
     ScoreCard,
     ScoreCards,
     build_score_card,
@@ -22,6 +23,7 @@ from localdistill.scorecard import (
 )
 from localdistill.stages.benchmarking import BASE, Bench, Contestant, MeasuredAnswers, Serving, benches, measure
 from localdistill.stages.context import StageContext
+from localdistill.stages.leaks import leaks_of, teachers_of
 from localdistill.stages.outputs import (
     SCORECARD_FILE,
     AnswersMade,
@@ -44,19 +46,30 @@ def run(context: StageContext) -> None:
     section, train, field = context.recipe.evaluate, context.recipe.train, contestants(context)
     assert section is not None
     planned = train.seeds if train is not None and train.looks else 0
-    cards, answers = [], list[AnswersMade]()
+    answers, found, cards = list[AnswersMade](), dict[str, list[ContestantResult]](), dict[str, ScoreCard]()
+    taught, waiting = teachers_of(context), list[Bench]()
     with closing(EngineRelay(context)) as relay:
         for bench in benches(context):
-            results = []
+            task, results = bench.task, list[ContestantResult]()
             for contestant in field:
                 measured = answers_of(context, bench, contestant, relay)
-                answers.append(AnswersMade(bench.task.name, contestant.name, contestant.seed, measured.answers))
+                answers.append(AnswersMade(task.name, contestant.name, contestant.seed, measured.answers))
                 results.append(contestant.result(measured))
-            task = bench.task
-            card = build_score_card(results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics,
-                                    section.guard_margin, bench.sampler(section.sampling), planned)
-            cards.append(card)
-            context.emit(Noted(to_text(card)))
+            found[task.name] = results
+            cards[task.name] = build_score_card(
+                results, BASE.name, task.name, bench.judged_by, task.is_guard, bench.metrics, section.guard_margin,
+                bench.sampler(section.sampling), planned)
+            waiting.append(bench)
+            for told in [one for one in waiting if section.twins.get(one.task.name, one.task.name) in found]:
+                waiting.remove(told)
+                name, leaks = told.task.name, leaks_of(told, found, section, taught)
+                cards[name] = replace(cards[name], leaks=leaks)
+                context.emit(Noted(to_text(cards[name])))
+    _leave(context, list(cards.values()), answers, planned)
+
+
+def _leave(context: StageContext, cards: Sequence[ScoreCard], answers: Sequence[AnswersMade], planned: int) -> None:
+    """Keep the cards, and say what they choose."""
     digest = _write(context, cards, [one.answers for one in answers])
     choice = choose_arm(cards)
     if choice.candidates:

@@ -12,6 +12,7 @@ from localdistill.core.events import Progressed, stamped
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
+from localdistill.stages.development import Development, development
 from localdistill.stages.learning import arm_objective, objective_of
 from localdistill.stages.outputs import (
     ArmAdapter,
@@ -42,6 +43,8 @@ class ArmTraining:
     """What the arm that it starts from came to with the same seed; None starts from the base."""
     epochs: float | None
     """None leaves it to the trainer's option."""
+    dev: Development | None = None
+    """What it is measured on while it goes on."""
 
 
 def run(context: StageContext) -> None:
@@ -52,16 +55,17 @@ def run(context: StageContext) -> None:
     fewest = min(arm.facts.trained_tokens for arm in arms.values())
     adapters: dict[str, tuple[ArmAdapter, ...]] = dict.fromkeys(arms, ())
     settled = settled_arms(context)
-    for index in range(context.seeds or context.recipe.train.seeds):
-        for section in sections:
-            if index >= settled.get(section.name, index + 1):
-                continue
-            context.cancel.check()
-            start = adapters[section.start][index] if section.start else None
-            arm = arms[section.name]
-            training = ArmTraining(section, arm, context.recipe.seed + index, start,
-                                   _epochs(context, section, arm.facts.trained_tokens, fewest))
-            adapters[section.name] += (_train_arm(context, training),)
+    with development(context) as dev:
+        for index in range(context.seeds or context.recipe.train.seeds):
+            for section in sections:
+                if index >= settled.get(section.name, index + 1):
+                    continue
+                context.cancel.check()
+                start = adapters[section.start][index] if section.start else None
+                arm = arms[section.name]
+                training = ArmTraining(section, arm, context.recipe.seed + index, start,
+                                       _epochs(context, section, arm.facts.trained_tokens, fewest), dev)
+                adapters[section.name] += (_train_arm(context, training),)
     write_output(context.run, TrainOutput(adapters))
 
 
@@ -103,8 +107,9 @@ def _spec(context: StageContext, training: ArmTraining) -> dict[str, Any]:
     if training.epochs is not None:
         options["epochs"] = training.epochs
     objective = arm_objective(section, training.section)
-    return {"trainer": section.use, "options": options, "objective": objective.model_dump(mode="json"),
+    spec = {"trainer": section.use, "options": options, "objective": objective.model_dump(mode="json"),
             "seed": training.seed}
+    return {**spec, "dev": training.dev.spec()} if training.dev else spec
 
 
 def _train_arm(context: StageContext, training: ArmTraining) -> ArmAdapter:
@@ -151,5 +156,6 @@ def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start:
         start_adapter=start.path / "adapter" if start else None,
         held=context.held_base.path if context.held_base else None,
         epochs=training.epochs,
+        dev_items=training.dev.items(training.section.name, facts.thinks) if training.dev else None,
         died_for_memory=context.died_for_memory,
     )

@@ -15,18 +15,16 @@ Judge = Callable[[Prompt, Reply], Fact]
 
 @dataclass(frozen=True)
 class Given:
-    """What every contestant is given alike: the most new tokens of one reply, and whether it is to think (None: as its
-    template decides)."""
+    """What every contestant is given alike: most new tokens of a reply; whether it thinks (None: by its template)."""
     max_tokens: int
     thinks: bool | None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """How the replies to one item were scored: 0..1, and 1 is right."""
+    """How the replies to one item were scored: 0..1, and 1 is right; `extracted` is what was taken for the answer."""
     score: float
     extracted: str = ""
-    """What was taken for the answer."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     undecided: str = ""
     """Why nobody could decide; the item counts as wrong, and that is said."""
@@ -48,6 +46,8 @@ class Task(Protocol):
     """Name of each metric and what it means, with its unit, beside those of its grader."""
     is_guard: ClassVar[bool]
     """True for a task outside the target that must not get worse."""
+    is_published: ClassVar[bool]
+    """Its items stand in the open: a teacher, or the student's base, may have been trained on them."""
 
     @classmethod
     def samples(cls) -> Sequence[TaskSample]:

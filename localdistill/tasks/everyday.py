@@ -21,6 +21,7 @@ class EverydayTask(FileTask):
     """The `everyday` task."""
 
     name = "everyday"
+    is_published = False
     grader = "instructions"
     is_guard = True
     layout = "prompts"

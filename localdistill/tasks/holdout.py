@@ -16,6 +16,7 @@ class HoldoutTask(FileTask):
     """The `holdout` task."""
 
     name = "holdout"
+    is_published = False
 
     class Options(ItemOptions):
         """Options of `holdout`."""

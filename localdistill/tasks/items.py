@@ -75,6 +75,7 @@ class FileTask:
     rule = ""
     metrics: Mapping[str, str] = MappingProxyType({})
     is_guard: bool
+    is_published: ClassVar[bool] = True
     layout = ""
     """Layout of the file; empty finds it out."""
     ask: ClassVar[str] = ""

@@ -13,6 +13,7 @@ class JsonlTask(FileTask):
     """The `jsonl` task."""
 
     name = "jsonl"
+    is_published = False
 
     class Options(FileTask.Options):
         """Options of `jsonl`."""

@@ -19,6 +19,7 @@ class OpenQuestionsTask(FileTask):
     """The `open_questions` task."""
 
     name = "open_questions"
+    is_published = False
     grader = "judge"
 
     class Options(FileTask.Options):

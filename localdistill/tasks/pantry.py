@@ -14,6 +14,7 @@ class PantryTask(FileTask):
     """The `pantry` task."""
 
     name = "pantry"
+    is_published = False
     grader = "exact"
     is_guard = False
     layout = "prompts"

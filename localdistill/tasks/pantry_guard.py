@@ -13,6 +13,7 @@ class PantryGuardTask(FileTask):
     """The `pantry_guard` task."""
 
     name = "pantry_guard"
+    is_published = False
     grader = "instructions"
     is_guard = True
     layout = "prompts"

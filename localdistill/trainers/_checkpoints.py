@@ -39,7 +39,7 @@ class FoundCheckpoints:
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
     """Write `folder/step-N` atomically, the backend's part by `write`, then remove all but the newest two."""
-    partial, final = folder / f"step-{step:08d}.partial", folder / f"step-{step:08d}"
+    partial, final = folder / f"{_name(step)}.partial", folder / _name(step)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / _BACKEND).mkdir(parents=True)
     write(partial / _BACKEND)
@@ -59,10 +59,13 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], write: Ca
     return final
 
 
-def find_checkpoint(folder: Path, fingerprint: str) -> FoundCheckpoints:
-    """The newest checkpoint of the training `fingerprint`, and how many verify that are not of it."""
+def find_checkpoint(folder: Path, fingerprint: str, step: int | None = None) -> FoundCheckpoints:
+    """The newest checkpoint of the training `fingerprint`, or that of `step`, and how many verify that are not of
+    it."""
     others = 0
     for path in _folders(folder):
+        if step is not None and path.name != _name(step):
+            continue
         loaded = _load(path)
         if loaded is None:
             continue
@@ -75,6 +78,10 @@ def find_checkpoint(folder: Path, fingerprint: str) -> FoundCheckpoints:
 def newest_name(folder: Path) -> str:
     """The name of the newest checkpoint in `folder`, whole or not; empty where there is none."""
     return next((path.name for path in _folders(folder)), "")
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localdistill.core.records import Reply, Request
+from localdistill.core.records import Reply, Request, content_id
 from localdistill.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -20,8 +20,20 @@ class DevItems:
 
     requests: Sequence[Request]
     score: Callable[[Sequence[Reply]], Mapping[str, float]]
-    """Name -> figure, of the replies to all of them."""
+    """Name -> figure, of the replies to all of them in the order of the requests; `score` decides, and more is
+    better."""
     every_steps: int
+    patience: int = 0
+    """After so many measurements in a row without a better score the training ends; 0 never ends it."""
+    keeps_best: bool = False
+    """The weights with the best score come out, not the last ones."""
+    count: int = 0
+    """How many items the requests ask."""
+
+    def rule(self) -> dict[str, object]:
+        """What it decides by: another rule makes another training."""
+        asked = content_id("dev items", [asdict(request) for request in self.requests])
+        return {"asked": asked, "every_steps": self.every_steps, "patience": self.patience, "best": self.keeps_best}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from localdistill.safety.files import atomic_write_bytes
 from localdistill.trainers._checkpoints import Checkpoint, find_checkpoint, save_checkpoint
 from localdistill.trainers._columns import StoredColumn, load_column
 from localdistill.trainers._deaths import END_OTHERS, lower_after_deaths
+from localdistill.trainers._development import DevDecisions
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._rows import Dataset, check_rows, read_rows
 from localdistill.trainers._schedule import Schedule
@@ -77,7 +78,7 @@ def _fingerprint(trainer: str, options: LoopOptions, job: TrainingJob, folder: M
     objective = job.objective
     return content_id("training", VERSION, trainer, options.model_dump(exclude=_NOT_TOLD), objective.name,
                       objective.version, objective.options.model_dump(), job.seed, folder.digest(), rows.identity(),
-                      sorted(job.tag_token_ids), start)
+                      sorted(job.tag_token_ids), start, *([job.dev_items.rule()] if job.dev_items else []))
 
 
 class TrainingLoop:
@@ -88,6 +89,7 @@ class TrainingLoop:
         self.options, self.job, self.backend, self.rows = options, job, backend, rows
         self.fingerprint, self.emit, self.cancel = fingerprint, emit, cancel
         self.folder = job.output / "checkpoints"
+        self.dev = DevDecisions(job.dev_items, self.folder / "best", fingerprint) if job.dev_items else None
         self.schedule = Schedule(options, rows, job.seed)
         self.stored: dict[str, StoredColumn] = {}
         self.step = 0
@@ -110,17 +112,28 @@ class TrainingLoop:
             self._restore(checkpoint)
         self.started = self.saved_at = time.monotonic()
         stopped = ""
-        while self.step < self.total and not stopped:
+        while True:
             if self.cancel.is_set():
                 self._save()
                 self.cancel.check()
+            if self._measures_dev_items():
+                continue
+            if stopped or self.step >= self.total or (self.dev and self.dev.is_over):
+                break
             stopped = self._one_step()
-            if not stopped:
-                self._answer_dev_items()
-                if self._save_is_due():
-                    self._save()
+            if not stopped and self._save_is_due():
+                self._save()
+        return self._result(stopped)
+
+    def _result(self, stopped: str) -> TrainingResult:
+        """Of the weights that come out: the last ones, or those that development items chose."""
+        last = self.step
+        if self.dev and (chosen := self.dev.choose(last, self.backend, self.emit, self.job.arm)):
+            self.step, self.loss = int(chosen["step"]), float(chosen["loss"])
+            self.trained_tokens = int(chosen["trained_tokens"])
+        dev = self.dev.outcome(last, self.step) if self.dev else None
         return TrainingResult(self.step, self.schedule.epochs(self.step), self.trained_tokens, self.loss,
-                              self._elapsed_s(), self.backend.peak_bytes(), stopped)
+                              self._elapsed_s(), self.backend.peak_bytes(), stopped, dev)
 
     def _one_step(self) -> str:
         """Do one step; the reason to stop when a number is not finite, in which case the weights stay as they were."""
@@ -223,15 +236,15 @@ class TrainingLoop:
 
     # ---- development items
 
-    def _answer_dev_items(self) -> None:
-        items = self.job.dev_items
-        if items is None or (self.step % items.every_steps and self.step < self.total):
-            return
-        replies = list(self.backend.generate(items.requests, self.cancel))
-        if self.cancel.is_set():
-            return
-        for name, value in items.score(replies).items():
-            self.emit(Measured(f"dev {name}", value, self.step))
+    def _measures_dev_items(self) -> bool:
+        """Measure this step where that is due and was not done; False where there was nothing to do. Weights that may
+        come out are remembered by a checkpoint that knows of them."""
+        if self.dev is None or not self.dev.is_due(self.step, self.total):
+            return False
+        totals = {"loss": self.loss, "trained_tokens": self.trained_tokens}
+        if self.dev.measure(self.step, totals, self.backend, self.emit, self.cancel):
+            self._save()
+        return True
 
     # ---- checkpoints
 
@@ -248,6 +261,7 @@ class TrainingLoop:
         save_checkpoint(self.folder, self.step, {
             "fingerprint": self.fingerprint, "trained_tokens": self.trained_tokens,
             "loss": self.loss, "elapsed_s": self._elapsed_s(), "objective": dict(self.job.objective.state()),
+            **({"dev": self.dev.state()} if self.dev else {}),
         }, self.backend.save)
         self.saved_at = time.monotonic()
         self.emit(Measured("checkpoint", self.saved_at - self.started, self.step))
@@ -257,6 +271,9 @@ class TrainingLoop:
         if found.newest is None and found.of_others:
             self.emit(Warned(f"{self.job.arm}: begins anew: {found.of_others} checkpoints of it were made by another "
                              "version of localdistill or with other rows, and cannot be continued"))
+        if self.dev and found.newest and not self.dev.is_whole(found.newest.state["dev"]):
+            self.emit(Warned(f"{self.job.arm}: begins anew: the weights with its best development score are gone"))
+            return None
         return found.newest
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -265,5 +282,7 @@ class TrainingLoop:
         self.job.objective.restore(dict(state["objective"]))
         self.step, self.loss = checkpoint.step, float(state["loss"])
         self.trained_tokens = int(state["trained_tokens"])
+        if self.dev:
+            self.dev.restore(state["dev"])
         self.elapsed_before_s = float(state["elapsed_s"])
         self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))

@@ -12,6 +12,35 @@ REPORT_FILE = "training.json"
 
 
 @dataclass(frozen=True)
+class DevOutcome:
+    """What development items came to in one training, and what they decided."""
+
+    items: int
+    points: tuple[tuple[int, float], ...]
+    """Step and score, 0..1, of every measurement."""
+    last_step: int
+    """How far it was trained."""
+    kept_step: int
+    """Whose weights came out."""
+    patience: int
+    keep: str
+    """`last` or `best`."""
+    ended: bool
+    """It ended before its last step because there was no better score for long enough."""
+    elapsed_s: float
+    """Of all measurements; part of the time of the training."""
+
+    def told(self) -> str:
+        """Which weights came out and why, in words."""
+        scores = dict(self.points)
+        score = f", development score {100 * scores[self.kept_step]:.1f} %" if self.kept_step in scores else ""
+        of = f" of {self.last_step}" if self.kept_step != self.last_step else ""
+        why = f", ended after {self.patience} measurements without a better one" if self.ended else ""
+        best = f", the best of {len(self.points)} measurements" if self.keep == "best" else ""
+        return f"step {self.kept_step}{of}{score}{best}{why}"
+
+
+@dataclass(frozen=True)
 class TrainingResult(Stored):
     """What happened."""
 
@@ -22,7 +51,10 @@ class TrainingResult(Stored):
     elapsed_s: float
     peak_memory_bytes: int
     stopped_early: str = ""
-    """Why, when it did not reach its last step; such an arm is reported, never ranked."""
+    """Why, when it did not reach its last step; such an arm is reported, never ranked. The rule by which development
+    items end every arm is no reason."""
+    dev: DevOutcome | None = None
+    """What development items decided; steps, tokens and loss are then those of the weights that came out."""
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ def test_development_items_are_answered_and_change_nothing(student: Path, tmp_pa
 
     def score(replies: Sequence[Any]) -> dict[str, float]:
         seen.append([reply.raw for reply in replies])
-        return {"answered": float(len(replies))}
+        return {"score": 0.0, "answered": float(len(replies))}
 
     requests = [Request(f"d{n}", (Message("user", text),), Sampling(max_tokens=6, temperature=0.7))
                 for n, text in enumerate(("12 - 5", "how many apples?"))]

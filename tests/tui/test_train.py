@@ -56,6 +56,25 @@ async def test_g_shows_the_learning_rate_and_l_the_log_where_there_is_no_room_fo
 
 
 @piloted
+async def test_development_scores_are_a_curve_and_a_column_where_there_are_any(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    events = root / "runs/garden-1/events.jsonl"
+    told = [event for event in map(json.loads, events.read_text().splitlines())
+            if event["kind"] == "measured" and event["name"] == "loss" and event["arm"] == "full_trace"]
+    points = [{**told[place], "name": "dev score", "value": value}
+              for place, value in ((9, 0.25), (19, 0.5), (29, 0.375))]
+    events.write_text(events.read_text() + "".join(json.dumps(point) + "\n" for point in points))
+    app = LocalDistillApp(root, start="train")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "37.5, 50.0" in arms(app))
+        assert "dev, best" in arms(app)
+        await pilot.press("g")
+        await until(pilot, lambda: "development score" in text_of(app, "#curve-title"))
+        drawn = {series.name: [value for _, value in series.points] for series in app.screen.query_one(LineChart).lines}
+        assert drawn["full_trace"] == [0.25, 0.5, 0.375] and drawn["answer_only"] == []
+
+
+@piloted
 async def test_an_arm_with_a_hostile_name_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
     root = copied(tmp_path)
     facts = [{"kind": "run_started", "run_id": "garden-1", "recipe": "garden", "stages": ["train"]},

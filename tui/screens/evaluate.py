@@ -18,6 +18,7 @@ from localdistill import (
     ScoreCard,
     Scores,
     flipped,
+    kept_notes,
     result_to_markdown,
     score_card,
 )
@@ -330,6 +331,8 @@ def _rows(card: ScoreCard, width: int) -> Content:
                     "$warning") for row in card.rows if row.stopped_early]
     parts += [shown(f"{line(row.name)}: {row.undecided:,} of its {row.items * len(row.seeds):,} items could not be "
                     "judged, and count as wrong\n", "$warning") for row in card.rows if row.undecided]
+    parts += [shown(f"{line(text)}\n", _MUTED) for text in kept_notes(card.rows)]
+    parts += [shown(f"{line(text)}\n", "$warning") for text in card.leaks]
     return joined(*parts)
 
 

@@ -23,8 +23,9 @@ from tui.widgets.log import SaidLog
 from tui.widgets.progress import WorkLine, duration
 
 STAGE = "train"
-CURVES = (("loss", "loss"), ("learning_rate", "learning rate"), ("grad_norm", "gradient norm"),
-          ("tokens_per_s", "tokens per second"))
+DEV = "dev score"
+CURVES = (("loss", "loss"), (DEV, "development score"), ("learning_rate", "learning rate"),
+          ("grad_norm", "gradient norm"), ("tokens_per_s", "tokens per second"))
 _MUTED = "$foreground-muted"
 
 
@@ -51,7 +52,8 @@ class TrainPage(RunPage):
     ACTIONS = (
         *stage_commands("train", STAGE),
         Command("train.curve", "show: another curve", "attach", "screen.next_curve", "g",
-                "Loss, learning rate, gradient norm, tokens per second.", word="curve"),
+                "Loss, development score where there is one, learning rate, gradient norm, tokens per second.",
+                word="curve"),
         Command("train.log", "show: the log", "attach", "screen.toggle_log", "l",
                 "What training said, in place of the curves where there is no room for both.", word="log"),
     )
@@ -116,8 +118,11 @@ class TrainPage(RunPage):
         self.ui.jobs.do(look, seen, group="train-plan", failed=lambda error: None)
 
     def action_next_curve(self) -> None:
-        """The next measured number."""
+        """The next measured number. Development scores are passed over where nothing measures them."""
         self._curve = (self._curve + 1) % len(CURVES)
+        view = self.ui.state.watched
+        if CURVES[self._curve][0] == DEV and not (view and has_dev(view)):
+            self._curve = (self._curve + 1) % len(CURVES)
         self.show(self.ui.state)
 
     def action_toggle_log(self) -> None:
@@ -142,6 +147,11 @@ def arms_of(view: RunView) -> list[Arm]:
     return arms
 
 
+def has_dev(view: RunView) -> bool:
+    """Development items were answered while something was trained."""
+    return any(curve.stage == STAGE and curve.name == DEV for curve in view.series)
+
+
 def _called(arm: str, seed: int | None) -> str:
     return arm if seed is None else f"{arm}, seed {seed}"
 
@@ -164,17 +174,27 @@ def _arm_table(view: RunView, arms: Sequence[Arm]) -> Content:
     """One line per arm; its letter is the curve's."""
     if not arms:
         return shown("")
-    width = min(30, max(len(arm.title) for arm in arms))
-    parts = [shown(f"  {'arm':<{width}}  {'loss':>8}  {'rate':>8}  {'tokens/s':>8}  {'step':>6}  state\n", _MUTED)]
+    width, dev = min(30, max(len(arm.title) for arm in arms)), has_dev(view)
+    head = f"{'loss':>8}  {'dev, best':>12}" if dev else f"{'loss':>8}  {'rate':>8}"
+    parts = [shown(f"  {'arm':<{width}}  {head}  {'tokens/s':>8}  {'step':>6}  state\n", _MUTED)]
     for index, arm in enumerate(arms):
         loss, rate, speed = (_points(view, arm, name) for name in ("loss", "learning_rate", "tokens_per_s"))
-        cells = (f"{loss[-1][1]:>8.4f}" if loss else f"{'-':>8}", f"{rate[-1][1]:>8.2g}" if rate else f"{'-':>8}",
+        second = _dev_cell(_points(view, arm, DEV)) if dev else f"{rate[-1][1]:>8.2g}" if rate else f"{'-':>8}"
+        cells = (f"{loss[-1][1]:>8.4f}" if loss else f"{'-':>8}", second,
                  f"{speed[-1][1]:>8,.0f}" if speed else f"{'-':>8}", f"{loss[-1][0]:>6,}" if loss else f"{'-':>6}")
         parts.append(shown(LETTERS[index % len(LETTERS)], f"bold {COLOURS[index % len(COLOURS)]}"))
         parts.append(shown(f" {line(arm.title, width):<{width}}  {'  '.join(cells)}  "))
         mark = {"trained": "✓ trained", "trains": "▶ trains", "waits": "· waits"}[arm.state]
         parts.append(shown(mark + "\n", {"trained": "$success", "trains": "$primary"}.get(arm.state, _MUTED)))
     return joined(*parts)
+
+
+def _dev_cell(points: Sequence[tuple[int, float]]) -> str:
+    """The newest development score and the best one, in percent."""
+    if not points:
+        return f"{'-':>12}"
+    newest, best = 100 * points[-1][1], 100 * max(value for _, value in points)
+    return f"{f'{newest:.1f}, {best:.1f}':>12}"
 
 
 def _facts(view: RunView, plan: Plan | None) -> list[tuple[str, str]]:

@@ -27,7 +27,8 @@ from localdistill.scorecard.statistics import detectable_difference
 from localdistill.stages.answers import AnsweringPace, served_of
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_recipe, require_sound
-from localdistill.stages.context import build_member, build_tasks, build_trainer
+from localdistill.stages.context import build_member, build_task, build_tasks, build_trainer
+from localdistill.stages.development import clean_items, most_tokens
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
 from localdistill.tasks.base import Given, Task
@@ -57,6 +58,7 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
+    lines += _development(recipe, base, held, tasks)
     lines += _evaluating(workspace, recipe, tasks, warnings)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
@@ -154,6 +156,27 @@ def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLi
         warnings.append(f"training may need {need / 1e9:.1f} GB, and {have} is free")
     return PlanLine("memory", f"about {need / 1e9:.2g} GB of {have} {place.name} (estimated; measured on the longest "
                               "row before step 1)")
+
+
+def _development(recipe: Recipe, base: Path, held: HeldOut, tasks: Sequence[Task]) -> Iterator[PlanLine]:
+    """What development items ask of every training, and what they decide."""
+    section = recipe.train.dev if recipe.train else None
+    if section is None or recipe.dev_task is None or recipe.train is None:
+        return
+    task = build_task(recipe.dev_task, base, held)
+    if not _items(task):
+        yield PlanLine("development", f"{task.name}: its items are fetched when the run starts")
+        return
+    found = clean_items(task.prompts(), [prompt for one in tasks for prompt in _items(one)], set())
+    most = most_tokens(section, recipe.evaluate)
+    trainings = len(recipe.arms) * recipe.train.seeds
+    ends = f"; {section.patience} measurements without a better score end a training" if section.patience else ""
+    left_out = f" ({found.scored:,} that a benchmark scores are left out)" if found.scored else ""
+    yield PlanLine("development", f"{task.name}: {len(found.prompts):,} items{left_out} at every {section.every_steps} "
+                                  f"steps and at the last, in each of {trainings} trainings; the {section.keep} "
+                                  f"weights come out{ends}")
+    yield PlanLine("costs", f"each measurement at most {len(found.prompts) * most:,} new tokens, beside the training "
+                            "itself; no score counts these items")
 
 
 def _contestants(recipe: Recipe) -> int:

@@ -66,7 +66,8 @@ def _entered(workspace: Workspace, folder: RunFolder) -> dict[str, _Entered]:
     for made, items in answers_of_run(workspace, folder):
         row = cards[made.task].row(made.contestant)
         result = ContestantResult(f"{folder.id}/{made.contestant}", made.seed, row.format, row.thinks,
-                                  row.trained_tokens, row.stopped_early, items)
+                                  row.trained_tokens, row.stopped_early, items,
+                                  kept=dict(zip(row.seeds, row.kept)).get(made.seed, ""))
         found.setdefault(made.task, []).append((made, result))
     return {task: _Entered(folder.id, cards[task], tuple(results)) for task, results in found.items()}
 

@@ -59,10 +59,8 @@ async def test_g_shows_the_learning_rate_and_l_the_log_where_there_is_no_room_fo
 async def test_development_scores_are_a_curve_and_a_column_where_there_are_any(tmp_path: Path) -> None:
     root = copied(tmp_path)
     events = root / "runs/garden-1/events.jsonl"
-    told = [event for event in map(json.loads, events.read_text().splitlines())
-            if event["kind"] == "measured" and event["name"] == "loss" and event["arm"] == "full_trace"]
-    points = [{**told[place], "name": "dev score", "value": value}
-              for place, value in ((9, 0.25), (19, 0.5), (29, 0.375))]
+    points = [{"kind": "measured", **of("full_trace"), "name": "dev score", "value": value, "step": step}
+              for step, value in ((10, 0.25), (20, 0.5), (30, 0.375))]
     events.write_text(events.read_text() + "".join(json.dumps(point) + "\n" for point in points))
     app = LocalDistillApp(root, start="train")
     async with app.run_test(size=(140, 45)) as pilot:

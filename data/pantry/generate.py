@@ -969,8 +969,8 @@ MOST_GUARDS = 500
 
 
 def fresh(count: int, seed: int = 20) -> dict[str, list[Row]]:
-    """``count`` new evaluation stories, a fifth for each number of steps, and a third as many new guard prompts, at most
-    ``MOST_GUARDS``; nothing of them ships."""
+    """``count`` new evaluation stories, a fifth for each number of steps, and a third as many new guard prompts, at
+    most ``MOST_GUARDS``; nothing of them ships."""
     files = shipped(seed)
     taken = {row["messages"][0]["content"] for rows in files.values() for row in rows}
     guards = _guard_rows(random.Random(seed + 6), min(count // 3, MOST_GUARDS), "guard", set(taken))

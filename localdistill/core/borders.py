@@ -63,6 +63,8 @@ class Borders:
     """Prompts, and answers, of a file that are remembered, at least, so that copies of them are passed over."""
     group_rows: int = 64
     """Rows of a group in a Parquet file of log-probabilities."""
+    quantized_bytes: int = 256 << 20
+    """Of the rows of a tensor that are quantized at once."""
     logprob_values: int = 4_000_000
     """Numbers that wait until a file of log-probabilities is written: some 16 MB before compression."""
 
@@ -123,6 +125,10 @@ class Borders:
     logit_rows: int = 16
     weight_values: int = 4_000_000
     """Values of a tensor that export holds at once."""
+    streamed_tokens: int = 2048
+    """Of texts that a model computes together whose weights are read anew for them, padding included."""
+    streamed_bytes: int = 64 << 20
+    """Of logits of such a model that are held at once; at least those of `logit_rows`."""
 
 
 BORDERS = Borders()

@@ -7,24 +7,27 @@ report; what happens to a failed file is the exporter's decision."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
+from localdistill.exporters.gguf_parts.agreement import Agreement, Walk
 from localdistill.exporters.gguf_parts.corpus import PROMPTS, parity_strings
 from localdistill.exporters.gguf_parts.divergence import log_probabilities
-from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
-from localdistill.exporters.gguf_parts.reference import GreedyText, Reference
+from localdistill.exporters.gguf_parts.llama_client import ChildKilled, default_threads, run_llama
+from localdistill.exporters.gguf_parts.reference import Reference
 from localdistill.exporters.gguf_parts.vocabulary import serving_template
 from localdistill.exporters.parity_report import ParityItem, ParityReport
-from localdistill.modelfiles.trained import TrainedModel, logprobs_of
+from localdistill.modelfiles.loading import is_out_of_memory
+from localdistill.modelfiles.trained import TrainedModel, logprobs_streamed
 from localdistill.safety.scratch import scratch_folder
 
 TOP1_AGREEMENT = 0.98
 """Least share of positions where both sides put the same token first."""
-MEAN_KL = {"float32": 1e-3, "bfloat16": 1e-2}
-"""Largest mean KL divergence in nats per position, by the precision that transformers computed in."""
+MEAN_KL = {"F16": 1e-3, "BF16": 1e-2}
+"""Largest mean KL divergence in nats per position, by the type of the file."""
 MARGIN_ERROR = 0.5
 """Largest error of the top-two margin in nats: beyond it, nothing may be excused by numeric error."""
 GREEDY_TOKENS = 32
@@ -33,17 +36,20 @@ TRAINED_ERROR, TRAINED_ERROR_ON_OTHERS = 0.1, 1.0
 """Largest mean difference in nats per trained token between the model as it was trained and the merged one: with the
 base held as it is stored, and otherwise. Merging into stored weights rounds them. NF4 weights are other weights than
 the stored ones: there the difference is said, and only what must be another model is refused."""
+NOT_COMPUTED, _COMPUTE = "not computed", "float32"
+"""How logits were computed."""
 _EARLIER_ANSWER = "I see."
 
 
 def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | None = None,
                  strings: Sequence[str] = (), prompts: Sequence[str] = (),
                  greedy_tokens: int = GREEDY_TOKENS, trained: TrainedModel | None = None,
-                 file_type: str = "F16") -> ParityReport:
+                 file_type: Literal["F16", "BF16"] = "F16") -> ParityReport:
     """Compare the 16-bit file `gguf` with the model folder `merged`, prompted as for a student that `thinks`.
 
     `strings` are tokenized beside the built-in ones; `prompts` (user messages) replace the built-in ones. `trained` is
     the model that was merged, and is compared with what came out. A `file_type` BF16 is allowed the larger error of it.
+    Where memory runs out while logits are computed, the report says so and passes by the other checks.
     """
     reference = Reference(merged, thinks)
     all_texts = parity_strings(reference.added_tokens(), strings)
@@ -61,14 +67,19 @@ def check_parity(merged: Path, gguf: Path, cancel: Cancel, *, thinks: bool | Non
         _stop_tokens(reference, served["stops"]),
     ]
     if not all(item.passed for item in items):
-        return ParityReport(tuple(items), "not computed")
+        return ParityReport(tuple(items), NOT_COMPUTED)
     cancel.check()
-    if trained is not None:
-        items.append(_as_trained(reference, trained, cancel))
-    cut = [ids[-MAX_PROMPT_TOKENS:] for ids in prompt_ids]
-    limit = max(MEAN_KL[reference.compute], MEAN_KL["bfloat16" if file_type == "BF16" else "float32"])
-    items += _computed(reference, gguf, cut, served["stops"], greedy_tokens, limit, cancel)
-    return ParityReport(tuple(items), reference.compute)
+    try:
+        trained_items = [] if trained is None else [_as_trained(reference, trained, cancel)]
+        cut = [ids[-MAX_PROMPT_TOKENS:] for ids in prompt_ids]
+        items += trained_items + _computed(reference, gguf, cut, served["stops"], greedy_tokens, MEAN_KL[file_type],
+                                           cancel)
+    except (ChildKilled, MemoryError, RuntimeError) as error:
+        if not isinstance(error, ChildKilled) and not is_out_of_memory(error):
+            raise
+        items.append(ParityItem("logits", True, 0, 0, "not compared: memory ran out"))
+        return ParityReport(tuple(items), NOT_COMPUTED)
+    return ParityReport(tuple(items), _COMPUTE)
 
 
 def _token_ids(texts: Sequence[str], wanted: Sequence[Sequence[int]], served: Sequence[Sequence[int]],
@@ -135,8 +146,8 @@ def _as_trained(reference: Reference, trained: TrainedModel, cancel: Cancel) -> 
     """What training fitted against what merging made of it, on training rows."""
     import numpy as np
 
-    before = trained.logprobs(trained.rows, reference.compute, cancel)
-    after = [logprobs_of(reference.logits(list(row.ids)), row) for row in trained.rows]
+    before = trained.logprobs(trained.rows, _COMPUTE, cancel)
+    after = logprobs_streamed(reference.model, trained.rows, cancel)
     one, other = np.concatenate(before), np.concatenate(after)
     error, limit = float(np.abs(one - other).mean()), TRAINED_ERROR_ON_OTHERS if trained.held else TRAINED_ERROR
     detail = (f"loss {-one.mean():.3f} as trained, {-other.mean():.3f} merged, on {len(one)} trained tokens of "
@@ -148,51 +159,61 @@ def _as_trained(reference: Reference, trained: TrainedModel, cancel: Cancel) -> 
 
 def _computed(reference: Reference, gguf: Path, prompts: list[list[int]], stops: list[int], greedy_tokens: int,
               limit: float, cancel: Cancel) -> list[ParityItem]:
+    """Logits of the prompts, and the greedy tokens that llama.cpp wrote behind them: what was trained reads prompt and
+    tokens at once, and must choose each of them itself, up to the first that is another."""
     import numpy as np
 
+    found, walks = Agreement(), list[Walk]()
     with scratch_folder(gguf.parent) as folder:
         served = run_llama({"action": "compute", "model": str(gguf), "prompts": prompts, "folder": str(folder),
                             "stops": stops, "greedy_tokens": greedy_tokens,
                             "threads": default_threads(gguf.stat().st_size)},
                            "running the GGUF", cancel)
-        agreed = positions = 0
-        divergence = error = 0.0
-        for number, prompt in enumerate(prompts):
-            cancel.check()
-            here = log_probabilities(reference.logits(prompt))
-            there = log_probabilities(np.load(folder / f"{number}.npy"))[:, :here.shape[1]]
-            positions += len(prompt)
-            agreed += int((here.argmax(-1) == there.argmax(-1)).sum())
-            divergence += float((np.exp(here) * (here - there)).sum())
-            top = np.argpartition(here, -2, axis=-1)[:, -2:]
-            gap = np.take_along_axis(here, top, -1) - np.take_along_axis(there, top, -1)
-            error = max(error, float(np.abs(gap[:, 0] - gap[:, 1]).max()))
-    written = [reference.continue_greedily(prompt, greedy_tokens) for prompt in prompts]
-    kl, share = divergence / positions, agreed / positions
+        whole = [[*prompt, *written] for prompt, written in zip(prompts, served["greedy"], strict=True)]
+        behind = reference.model.hidden(whole, cancel)
+        for number, (prompt, written, hidden) in enumerate(zip(prompts, served["greedy"], behind, strict=True)):
+            there = np.load(folder / f"{number}.npy", mmap_mode="r")
+            walks.append(Walk(len(prompt), written, greedy_tokens))
+            for first, here in _blocks(reference, hidden, cancel):
+                found.add(here[:max(0, len(prompt) - first)], there[first:first + len(here)])
+                walks[-1].see(first, here)
+    kl, share = found.divergence / found.positions, found.agreed / found.positions
     return [
         ParityItem("top1", share >= TOP1_AGREEMENT, share, TOP1_AGREEMENT,
-                   f"{agreed} of {positions} positions agree on the first token"),
-        ParityItem("kl", bool(kl <= limit), kl, limit, f"mean KL {kl:.2g} nats over {positions} positions"),
-        ParityItem("margin_error", bool(error <= MARGIN_ERROR), error, MARGIN_ERROR,
-                   f"top-two margins are off by at most {error:.2g} nats"),
-        *_greedy(reference, written, served["greedy"], error),
+                   f"{found.agreed} of {found.positions} positions agree on the first token"),
+        ParityItem("kl", bool(kl <= limit), kl, limit, f"mean KL {kl:.2g} nats over {found.positions} positions"),
+        ParityItem("margin_error", bool(found.error <= MARGIN_ERROR), found.error, MARGIN_ERROR,
+                   f"top-two margins are off by at most {found.error:.2g} nats"),
+        *_greedy(reference, walks, found.error),
     ]
 
 
-def _greedy(reference: Reference, written: Sequence[GreedyText], served: Sequence[Sequence[int]],
-            error: float) -> list[ParityItem]:
-    wrong, excused, stops = [], 0, []
-    for number, (here, there) in enumerate(zip(written, served, strict=True)):
-        first = next((place for place, (a, b) in enumerate(zip(here.tokens, there)) if a != b), None)
-        if first is not None and here.margins[first] <= error:
-            excused += 1
-        elif first is not None:
-            wrong.append(number)
-        elif len(here.tokens) != len(there) and not reference.is_control(there[-1]):
-            stops.append(number)
-    compared = len(written)
+def _blocks(reference: Reference, hidden: Any, cancel: Cancel) -> Iterator[tuple[int, Any]]:
+    """First position and log-probabilities (T, V) of a few positions at a time."""
+    at_once = reference.model.rows_at_once
+    for first in range(0, len(hidden), at_once):
+        cancel.check()
+        logits = reference.model.logits(hidden[first:first + at_once])
+        for place in range(0, len(logits), BORDERS.logit_rows):
+            yield first + place, log_probabilities(logits[place:place + BORDERS.logit_rows])
+
+
+def _greedy(reference: Reference, walks: Sequence[Walk], error: float) -> list[ParityItem]:
+    wrong = [walk for walk in walks if walk.margin is not None and walk.margin > error]
+    excused = sum(walk.margin is not None and walk.margin <= error for walk in walks)
+    stops = [walk for walk in walks if walk.margin is None and _stops_alone(reference, walk)]
+    compared = len(walks)
     return [
         ParityItem("greedy", not wrong, len(wrong), 0,
                    f"{compared - len(wrong)} of {compared} continuations equal, {excused} of them up to a near tie"),
         ParityItem("stop_place", not stops, len(stops), 0, f"{compared - len(stops)} of {compared} stop alike"),
     ]
+
+
+def _stops_alone(reference: Reference, walk: Walk) -> bool:
+    """Whether one of the two stops, or goes on, where the other does not. llama.cpp may stop at control tokens by
+    their names."""
+    stopped = [token in reference.stop_ids for token in walk.written]
+    if any(stopped[:-1]):
+        return True
+    return walk.ended_early and not stopped[-1] and not reference.is_control(walk.written[-1])

@@ -170,17 +170,24 @@ class AdapterFolder:
         """Add this adapter to a loaded `model` beside its weights, which stay as they are. Needed where they are
         quantized: the update was fitted to them like that. Trained rows are set in the embeddings, which never are.
         Closing what comes back takes all of it off again, bit for bit."""
-        with ExitStack() as taken_off:
-            for layer in sorted(self.layers):
-                down, up = self.factors(layer)
-                taken_off.callback(model.get_submodule(layer).register_forward_hook(
-                    _update_of(down, up * self.scaling)).remove)
+        with self.set_beside(model) as taken_off:
             for layer in ("model.embed_tokens", "lm_head"):
                 rows, places = self.rows(layer), list(self.token_ids)
                 if rows is not None:
                     weight = model.get_submodule(layer).weight
                     taken_off.callback(_set_rows, weight, places, weight[places].clone())
                     _set_rows(weight, places, rows)
+            return taken_off.pop_all()
+
+    def set_beside(self, model: Any, below: str = "") -> ExitStack:
+        """The same for linear layers alone. Where `model` is only the part of the student that is called `below` (with
+        its dot), for those in it."""
+        with ExitStack() as taken_off:
+            for layer in sorted(self.layers):
+                if layer.startswith(below):
+                    down, up = self.factors(layer)
+                    taken_off.callback(model.get_submodule(layer.removeprefix(below)).register_forward_hook(
+                        _update_of(down, up * self.scaling)).remove)
             return taken_off.pop_all()
 
 

@@ -135,9 +135,29 @@ def _same_range(versions: tuple[tuple[str, int, int], ...], start: int, other_st
     return True
 
 
+def stored_dtype(info: TensorInfo) -> torch.dtype:
+    """The type in which a tensor is stored. ModelFileError for one that torch does not have."""
+    import torch
+
+    if info.dtype not in _TORCH_NAMES:
+        raise ModelFileError(f"tensor '{info.name}' has dtype {info.dtype}, which is not supported",
+                             "use the model in float32, float16 or bfloat16")
+    dtype: torch.dtype = getattr(torch, _TORCH_NAMES[info.dtype])
+    return dtype
+
+
 def read_tensor(path: Path, info: TensorInfo) -> torch.Tensor:
     """One tensor of the file that `info` was read from, on the CPU, in its stored dtype."""
     return next(iter(read_pieces(path, info, 0)))[1]
+
+
+def read_rows(path: Path, info: TensorInfo, places: Sequence[int]) -> torch.Tensor:
+    """The rows at `places` of a stored table, in its dtype."""
+    import torch
+
+    size = DTYPE_BYTES.get(info.dtype, 0) * prod(info.shape[1:])
+    return torch.cat([_read(path, TensorInfo(info.name, info.dtype, (1, *info.shape[1:]), info.start + place * size,
+                                             info.start + (place + 1) * size)) for place in places])
 
 
 def read_pieces(path: Path, info: TensorInfo, values: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
@@ -158,15 +178,12 @@ def read_pieces(path: Path, info: TensorInfo, values: int | None = None) -> Iter
 def _read(path: Path, info: TensorInfo) -> torch.Tensor:
     import torch
 
-    if info.dtype not in _TORCH_NAMES:
-        raise ModelFileError(f"tensor '{info.name}' in {path.name} has dtype {info.dtype}, which is not supported",
-                             "use the model in float32, float16 or bfloat16")
+    dtype = stored_dtype(info)
     buffer = bytearray(info.end - info.start)
     with path.open("rb") as file:
         file.seek(info.start)
         if file.readinto(buffer) != len(buffer):
             raise _damaged(path, f"tensor '{info.name}' is cut")
-    dtype = getattr(torch, _TORCH_NAMES[info.dtype])
     if not buffer:
         return torch.empty(info.shape, dtype=dtype)
     return torch.frombuffer(buffer, dtype=dtype).reshape(info.shape)

@@ -13,9 +13,11 @@ import pytest
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, silent
+from localdistill.exporters import parity as parity_module
 from localdistill.exporters.gguf_parts import writer
 from localdistill.exporters.gguf_parts.corpus import STRINGS, parity_strings
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters
+from localdistill.exporters.gguf_parts.llama_client import ChildKilled
 from localdistill.exporters.gguf_parts.vocabulary import StopNames
 from localdistill.exporters.gguf_parts.writer import convert_to_gguf
 from localdistill.exporters.parity import ParityItem, ParityReport, check_parity
@@ -246,6 +248,31 @@ def test_a_model_trained_on_quantized_weights_is_compared_and_named_as_such(tmp_
     item = compared(trained, merge(tmp_path / "student", tmp_path / "out" / "adapter", tmp_path / "merged").path)
     assert item.figure > 1e-4 and item.threshold == 1.0
     assert "trained on NF4 weights, merged into the full ones" in item.detail
+
+
+def test_memory_that_runs_out_while_logits_are_compared_costs_no_file(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_model(tmp_path, "llama")
+    convert_to_gguf(folder, tmp_path / "model.gguf")
+    real = parity_module.run_llama
+
+    def killed(job: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
+        if job["action"] == "compute":
+            raise ChildKilled("no memory")
+        return real(job, what, cancel)
+
+    monkeypatch.setattr(parity_module, "run_llama", killed)
+    report = check_parity(folder, tmp_path / "model.gguf", Cancel())
+    assert report.passed and report.compute == "not computed"
+    assert report.items[-1].detail == "not compared: memory ran out"
+    monkeypatch.setattr(parity_module, "run_llama", real)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a fault of another kind")
+
+    monkeypatch.setattr(parity_module, "_computed", broken)
+    with pytest.raises(RuntimeError, match="another kind"):
+        check_parity(folder, tmp_path / "model.gguf", Cancel())
 
 
 def test_given_strings_and_prompts_are_used(tmp_path: Path) -> None:

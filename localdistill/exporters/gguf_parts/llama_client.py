@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ _QUIET_WAITING = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
 _SMALL_BYTES = 200_000_000
 
 
+class ChildKilled(LocalDistillError):
+    """The system ended llama.cpp's process, as it does when memory runs out."""
+
+
 def run_llama(job: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
     """The result of `job` (see llama_child), whose notes lie beside its files meanwhile. `what` names the work in the
     error. Ends the child on a cancel."""
@@ -30,8 +35,8 @@ def run_llama(job: dict[str, Any], what: str, cancel: Cancel) -> dict[str, Any]:
                                  environment=_QUIET_WAITING, stdin=NOTHING, stdout=log, stderr=log)
             code = _wait(child, cancel)
         if code != 0 or not result_file.is_file():
-            raise LocalDistillError(f"{what} failed: {_ending(code, log_file)}",
-                                    "is there enough memory and disk space?")
+            kind = ChildKilled if code == -signal.SIGKILL else LocalDistillError
+            raise kind(f"{what} failed: {_ending(code, log_file)}", "is there enough memory and disk space?")
         result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         if result.get("code", 0) != 0:
             raise LocalDistillError(f"{what} failed: {_ending(result['code'], log_file)}",

@@ -1,40 +1,23 @@
-"""The transformers side of the parity gate: the merged folder as it was trained. Loads the model only when logits are
-asked for, on the CPU, in float32 where memory allows. Prompts and ids come from the same code as in training."""
+"""The transformers side of the parity gate: the merged folder as it was trained, in float32 on the CPU. Prompts and ids
+come from the same code as in training."""
 
 from __future__ import annotations
 
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localdistill.core.records import Message, Role
 from localdistill.exporters.gguf_parts.tokenizer_kinds import splits_alike, tokenizer_kind
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.loading import load_causal_model
+from localdistill.modelfiles.streamed import StreamedModel
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.modelfiles.tokenizer_claims import read_tokenizer
 from localdistill.templates import ChatTemplate
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-_MEMORY_SHARE = 0.7
-_SMALL_PARAMETERS = 30_000_000
-
-
-@dataclass(frozen=True)
-class GreedyText:
-    """Greedy tokens and, for each, how far the first choice was ahead of the second in nats."""
-
-    tokens: tuple[int, ...]
-    margins: tuple[float, ...]
 
 
 def _talk(turns: Sequence[str]) -> list[Message]:
@@ -61,14 +44,6 @@ class Reference:
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end generation."""
         return self._tokenizer.stop_token_ids
-
-    @cached_property
-    def compute(self) -> str:
-        """float32 when the weights fit into memory that way, else bfloat16."""
-        import psutil
-
-        needed = self.folder.parameter_count * 4
-        return "float32" if needed < psutil.virtual_memory().available * _MEMORY_SHARE else "bfloat16"
 
     def added_tokens(self) -> list[str]:
         """The texts of all added tokens, special ones included."""
@@ -114,48 +89,7 @@ class Reference:
         """True for special tokens, at which llama.cpp may stop by name."""
         return any(added["id"] == token and added.get("special") for added in self._added)
 
-    def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
-        """Logits (T, V) of every position of `ids`."""
-        import torch
-
-        with torch.inference_mode(), self._few_threads():
-            result: npt.NDArray[np.float32] = self._model(torch.tensor([ids])).logits[0].float().numpy()
-        return result
-
-    def continue_greedily(self, ids: list[int], limit: int) -> GreedyText:
-        """At most `limit` greedy tokens after `ids`, ending with the first stop token."""
-        import torch
-
-        tokens: list[int] = []
-        margins: list[float] = []
-        step, cache = torch.tensor([ids]), None
-        with torch.inference_mode(), self._few_threads():
-            while len(tokens) < limit:
-                output = self._model(step, past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
-                best = torch.topk(output.logits[0, -1].float(), 2)
-                tokens.append(int(best.indices[0]))
-                margins.append(float(best.values[0] - best.values[1]))
-                if tokens[-1] in self.stop_ids:
-                    break
-                step = torch.tensor([tokens[-1:]])
-        return GreedyText(tuple(tokens), tuple(margins))
-
-    @contextmanager
-    def _few_threads(self) -> Iterator[None]:
-        """One torch thread for a small model: several would mostly wait for each other."""
-        import torch
-
-        before = torch.get_num_threads()
-        if self.folder.parameter_count < _SMALL_PARAMETERS:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
     @cached_property
-    def _model(self) -> Any:
-        import torch
-
-        return load_causal_model(self.folder, getattr(torch, self.compute), torch.device("cpu"))
+    def model(self) -> StreamedModel:
+        """What computes it, with few of its weights in memory."""
+        return StreamedModel(self.folder)

@@ -36,7 +36,7 @@ from localdistill.core.samples import (
     TrainerSample,
     answers,
 )
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.graders import GRADERS
 from localdistill.interchange.files import read_file, read_prompts
 from localdistill.interchange.raw_rows import rows_of
@@ -154,7 +154,7 @@ def try_exporter(family: Family, name: str, sample: ExporterSample, place: Path)
     for file in sample.given:
         (output / file).write_bytes(b"")
     exporter = built(family, name, sample, place)
-    exporter.check(student, False, 64)
+    exporter.check(ExportPlan(student, False, 64))
     made = exporter.export(ExportJob(student, output, "NAME", False, adapter=tiny_adapter(student, place / "adapter")),
                            silent, Cancel())
     assert {path.relative_to(output).as_posix() for path in made} >= set(sample.made)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from localdistill import Workspace, copy_to_lm_studio, exports_of
+from localdistill import Workspace, copy_to_lm_studio, exports_of, model_to_chat
 from localdistill.api.models import lm_studio
 from localdistill.cli.app import app as cli
 from localdistill.core.errors import LocalDistillError, UsageError
@@ -32,6 +32,25 @@ def test_a_copy_lies_where_lm_studio_looks_and_is_not_made_twice(exported: Works
     assert copy_to_lm_studio(exported, "garden-1", "Q8_0", tmp_path) == place and place.stat().st_mtime_ns == before
     assert copy_to_lm_studio(exported, quant="F16", folder=tmp_path).name == "garden-full-trace-F16.gguf"
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_all_parts_of_a_model_are_copied_and_told_as_one_file(tmp_path: Path) -> None:
+    workspace, run = prepared.begun(tmp_path / "garden")
+    digest = prepared.export(workspace, run, [], parts=2)
+    [made] = exports_of(workspace)
+    assert [(file.quant, file.path.name, len(file.parts), file.size_bytes) for file in made.files][1] == (
+        "Q8_0", "garden-full-trace-Q8_0-00001-of-00002.gguf", 2, 3_184_000)
+    assert ("serve", "llama-server -m garden-full-trace-Q8_0-00001-of-00002.gguf --jinja") in made.commands
+    place = copy_to_lm_studio(workspace, folder=tmp_path / "studio")
+    assert sorted(path.name for path in place.parent.iterdir()) == [path.name for path, _ in made.files[1].parts]
+    assert place.parent.name == "garden-full-trace"
+    place.with_name("garden-full-trace-Q8_0-00002-of-00002.gguf").unlink()
+    assert copy_to_lm_studio(workspace, folder=tmp_path / "studio") == place and len(list(place.parent.iterdir())) == 2
+    assert model_to_chat(workspace) == made.files[1].path
+    second = workspace.find_artifact("export", digest).path / "garden-full-trace-Q8_0-00002-of-00002.gguf"
+    second.write_bytes(b"damaged")
+    with pytest.raises(LocalDistillError, match="is damaged"):
+        model_to_chat(workspace)
 
 
 def test_another_file_in_its_place_is_left_alone(exported: Workspace, tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_a_step_that_does_not_work_says_why_and_what_helps(tmp_path: Path) -> No
     assert {step.what: step for step in examine_student(str(student), max_tokens=64).steps}["export as gguf"].works
 
 
+def test_what_an_export_cannot_hold_of_a_student_that_thinks_is_said(tmp_path: Path) -> None:
+    steps = {step.what: step for step in examine_student(str(tiny_model(tmp_path / "m"))).steps}
+    assert steps["export as adapter_gguf"].works
+    assert "not what learns to think: " in steps["export as adapter_gguf"].text
+    assert "learns to think" not in steps["export as gguf"].text
+
+
 def test_what_is_no_student_is_refused(tmp_path: Path) -> None:
     student = tiny_model(tmp_path / "m")
     edit_json(student / "config.json", architectures=["BertModel"])

@@ -99,8 +99,9 @@ def _show_scores(made: Any) -> None:
 
 
 def _precision(file: Any) -> str:
-    """Bits for each weight and the divergence from the 16-bit file, where they are known."""
+    """Bits for each weight, whether a matrix weighed them, and the divergence from the 16-bit file, where known."""
     bits = "" if file.bits_per_weight is None else f"  {file.bits_per_weight:5.2f} bits"
+    bits += ", imatrix" if file.weighed else ""
     return bits if file.kl is None else f"{bits}, KL {file.kl:.2g}"
 
 

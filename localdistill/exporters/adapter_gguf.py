@@ -14,7 +14,7 @@ from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
 from localdistill.exporters.gguf_parts.hyper_parameters import HyperParameters, read_hyper_parameters
 from localdistill.exporters.gguf_parts.writer import rotated
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.gguf_files import ADAPTER_SUFFIX
@@ -46,9 +46,10 @@ class AdapterGgufExporter:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
-        """Refuse a student whose layers llama.cpp does not know."""
-        read_hyper_parameters(ModelFolder.open(student), used_tokens)
+    def check(self, plan: ExportPlan) -> None:
+        """Refuse a student whose layers llama.cpp does not know, and rows of tokens that are to be trained."""
+        read_hyper_parameters(ModelFolder.open(plan.student), plan.used_tokens)
+        _refuse_rows(plan.trained_rows)
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the adapter. Raises InputError when there is none, or when it holds what such a file cannot."""
@@ -57,9 +58,7 @@ class AdapterGgufExporter:
         folder = ModelFolder.open(job.merged)
         adapter = AdapterFolder.open(job.adapter, folder)
         adapter.require_fitted_to("")
-        if adapter.token_ids:
-            raise InputError(f"the adapter trains the rows of {len(adapter.token_ids)} tokens, which an adapter for "
-                             "llama.cpp cannot hold", "export the merged model with gguf instead")
+        _refuse_rows(len(adapter.token_ids))
         hyper = read_hyper_parameters(folder, job.used_tokens)
         output = job.output / f"{job.name}{ADAPTER_SUFFIX}"
         partial = output.with_name(output.name + ".partial")
@@ -107,3 +106,10 @@ class AdapterGgufExporter:
             down, up = (factor.numpy() for factor in adapter.factors(layer))
             yield f"{target}.lora_a", down.astype(dtype)
             yield f"{target}.lora_b", rotated(up, hyper.rotated_heads(target)).astype(dtype)
+
+
+def _refuse_rows(count: int) -> None:
+    if count:
+        raise InputError(f"training to think trains the rows of {count} tokens, the marks of thinking, which an "
+                         "adapter for llama.cpp cannot hold",
+                         "export the merged model with gguf, or an arm that does not think")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.options import Options
 from localdistill.core.samples import ExporterSample
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 
 
 class Exporter(Protocol):
@@ -17,14 +17,16 @@ class Exporter(Protocol):
 
     Options: ClassVar[type[Options]]
     name: ClassVar[str]
+    options: Any
+    """The options that it was built with."""
 
     @classmethod
     def samples(cls) -> Sequence[ExporterSample]:
         """Students and the files that must come of them."""
 
-    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
-        """Raise ModelFileError when no export of a student trained from the folder `student` could work, as far as its
-        files say before the training. `thinks` and `used_tokens` are as in `ExportJob`."""
+    def check(self, plan: ExportPlan) -> None:
+        """Raise LocalDistillError when no export of what `plan` says could work, as far as that is known before the
+        training."""
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the files and return their paths."""

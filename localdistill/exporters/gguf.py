@@ -22,14 +22,17 @@ from localdistill.exporters.gguf_parts.card import checksums, licences_of, model
 from localdistill.exporters.gguf_parts.corpus import PROMPTS
 from localdistill.exporters.gguf_parts.divergence import Divergence, divergences
 from localdistill.exporters.gguf_parts.holding import holding_of
+from localdistill.exporters.gguf_parts.importance import WEIGHED, ImportanceMatrix, importance_of
 from localdistill.exporters.gguf_parts.quantizer import quantize
 from localdistill.exporters.gguf_parts.reference import Reference
+from localdistill.exporters.gguf_parts.splitting import split_gguf
 from localdistill.exporters.gguf_parts.writer import FileType, TooLarge, convert_to_gguf, require_convertible
-from localdistill.exporters.job import ExportJob
-from localdistill.exporters.parity import GREEDY_TOKENS, check_parity
+from localdistill.exporters.job import ExportJob, ExportPlan
+from localdistill.exporters.parity import GREEDY_TOKENS, NOT_COMPUTED, check_parity
 from localdistill.exporters.parity_report import PARITY_FILE, FileFigures, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.safety.files import writing
+from localdistill.safety.scratch import scratch_folder
 from localdistill.scorecard import ScoreCard
 
 __all__ = ["GgufExporter", "convert_to_gguf"]
@@ -58,6 +61,16 @@ class GgufExporter:
         """User messages for comparing logits and greedy text; empty uses the built-in ones."""
         greedy_tokens: int = Field(GREEDY_TOKENS, ge=1, le=512)
         """Length in tokens of the greedy texts that are compared."""
+        imatrix: bool = False
+        """Let the quantizer round by an importance matrix: how large the values are that each weight is multiplied by,
+        on rows of the training. K-quants and Q4_0 come closer to the 16-bit file, at the same size; it takes as long as
+        reading `imatrix_tokens` tokens."""
+        imatrix_tokens: int = Field(32_768, ge=256)
+        """Tokens of training rows that an importance matrix is measured on, at most."""
+        split_gb: float = Field(0.0, ge=0.0)
+        """Cut files into parts whose tensors take at most so many gigabytes (10^9 bytes), NAME-Q8_0-00001-of-00003.gguf
+        and so on: some places take no larger ones. llama.cpp and LM Studio read them by the first, Ollama does not.
+        0: one file."""
         measure: bool = True
         """Run every written file, and the merged weights, on the recipe's benchmarks and show the scores beside the
         files, each compared with the trained model. Takes as long as evaluating that many models once more."""
@@ -74,9 +87,9 @@ class GgufExporter:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
+    def check(self, plan: ExportPlan) -> None:
         """Refuse a student that GGUF could not say exactly."""
-        require_convertible(student, thinks, used_tokens)
+        require_convertible(plan.student, plan.thinks, plan.used_tokens)
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the files of `job` and return their paths. Raises LocalDistillError when the gate fails, naming the
@@ -86,15 +99,17 @@ class GgufExporter:
         source = job.output / f"{job.name}-16bit.gguf.partial"
         written: list[Path] = []
         try:
-            with writing(source, "the export"):
+            with writing(source, "the export"), scratch_folder(job.output) as scratch:
                 kind = self._convert(job, source, emit, cancel)
                 report = self._gate(job, source, kind, emit, cancel)
-                written += self._others(job, source, kind, emit, cancel)
+                matrix = self._matrix(job, source, scratch, emit, cancel)
+                written += self._others(job, source, kind, matrix, emit, cancel)
                 if {"F16", kind} & set(self.options.quants):
                     os.replace(source, job.output / f"{job.name}-{kind}.gguf")
                     written.insert(0, job.output / f"{job.name}-{kind}.gguf")
-                report = self._figured(job, report, written, source, emit, cancel)
+                report = self._figured(job, report, written, source, matrix, emit, cancel)
                 measured = job.measure(written) if job.measure and self.options.measure else ()
+                written, report = self._split(job, written, report, cancel)
                 beside = self._write_beside(job, written, report, measured)
         except BaseException:
             _remove(written)
@@ -120,7 +135,8 @@ class GgufExporter:
         convert_to_gguf(job.merged, output, kind, name=job.name, thinks=job.thinks, facts=facts,
                         used_tokens=job.used_tokens, tick=_ticker(emit, cancel))
 
-    def _gate(self, job: ExportJob, source: Path, kind: FileType, emit: Emit, cancel: Cancel) -> ParityReport:
+    def _gate(self, job: ExportJob, source: Path, kind: Literal["F16", "BF16"], emit: Emit,
+              cancel: Cancel) -> ParityReport:
         emit(Progressed("comparing the GGUF with the trained model", 0, 0))
         report = check_parity(job.merged, source, cancel, thinks=job.thinks, strings=self.options.parity_strings,
                               prompts=self.options.parity_prompts, greedy_tokens=self.options.greedy_tokens,
@@ -128,8 +144,9 @@ class GgufExporter:
         report.write(job.output / PARITY_FILE)
         for item in report.items:
             emit(Measured(f"parity {item.name}", float(item.figure)))
-        if report.compute == "bfloat16":
-            emit(Warned("memory allowed comparing in bfloat16 only, with a wider threshold for KL"))
+        if report.passed and report.compute == NOT_COMPUTED:
+            emit(Warned("memory ran out before the file's logits were compared with those of the trained model",
+                        "its tokens, template and stops were compared; free some memory and export again for the rest"))
         if job.trained is not None and job.trained.held:
             held = job.trained.held.upper()
             emit(Warned(f"the adapter was trained on {held} weights and is merged into the full ones, which "
@@ -138,7 +155,24 @@ class GgufExporter:
         report.require()
         return report
 
-    def _others(self, job: ExportJob, source: Path, made: FileType, emit: Emit, cancel: Cancel) -> list[Path]:
+    def _matrix(self, job: ExportJob, source: Path, scratch: Path, emit: Emit,
+                cancel: Cancel) -> ImportanceMatrix | None:
+        """The importance matrix that was asked for; files are quantized without one that cannot be measured."""
+        if not self.options.imatrix or not WEIGHED.intersection(self.options.quants):
+            return None
+        emit(Progressed("measuring which weights matter", 0, 0))
+        rows = job.trained.others() if job.trained else ()
+        try:
+            made = importance_of(source, rows, self.options.imatrix_tokens, scratch / "imatrix.npz", cancel)
+        except LocalDistillError as error:
+            cancel.check()
+            emit(Warned(f"files are quantized without an importance matrix: {error.message}", error.hint))
+            return None
+        emit(Noted(f"importance matrix from {made.said}"))
+        return made
+
+    def _others(self, job: ExportJob, source: Path, made: FileType, matrix: ImportanceMatrix | None, emit: Emit,
+                cancel: Cancel) -> list[Path]:
         """The files beside the 16-bit one: whole ones from the model, the others from it."""
         wanted = [kind for kind in dict.fromkeys(self.options.quants) if kind not in ("F16", made)]
         written: list[Path] = []
@@ -150,15 +184,15 @@ class GgufExporter:
                     self._write(job, file, kind, emit, cancel)
                 else:
                     emit(Progressed(f"quantizing to {kind}", number, len(wanted), "files"))
-                    quantize(source, file, kind, cancel)
+                    quantize(source, file, kind, cancel, matrix if kind in WEIGHED else None)
                 written.append(file)
         except BaseException:
             _remove(written)
             raise
         return written
 
-    def _figured(self, job: ExportJob, report: ParityReport, files: list[Path], source: Path, emit: Emit,
-                 cancel: Cancel) -> ParityReport:
+    def _figured(self, job: ExportJob, report: ParityReport, files: list[Path], source: Path,
+                 matrix: ImportanceMatrix | None, emit: Emit, cancel: Cancel) -> ParityReport:
         """The report with figures of the written files, kept. A divergence that cannot be computed costs no file."""
         kinds = {file: file.stem.removeprefix(f"{job.name}-") for file in files}
         smaller = {file.name: file for file, kind in kinds.items() if kind not in ("F32", "F16", "BF16")}
@@ -177,11 +211,30 @@ class GgufExporter:
         for file, kind in kinds.items():
             holding, beside = holding_of(file, kind), found.get(file.name)
             kl, top1 = (beside.kl, beside.top1) if beside else (None, None)
-            figures.append(FileFigures(file.name, holding.bits_per_weight, kl, top1))
+            weighed = matrix.said if matrix and kind in WEIGHED else ""
+            figures.append(FileFigures(file.name, holding.bits_per_weight, kl, top1, weighed))
             emit(Noted("; ".join(filter(None, (holding.sentence(file.name), figures[-1].sentence)))))
         report = replace(report, files=tuple(figures))
         report.write(job.output / PARITY_FILE)
         return report
+
+    def _split(self, job: ExportJob, files: list[Path], report: ParityReport,
+               cancel: Cancel) -> tuple[list[Path], ParityReport]:
+        """The files in parts of the size that was asked for, and the report by the names of the first ones."""
+        if not self.options.split_gb:
+            return files, report
+        most, made, first = int(self.options.split_gb * 1e9), list[Path](), dict[str, str]()
+        try:
+            for file in files:
+                parts = split_gguf(file, most, cancel)
+                first[file.name] = parts[0].name
+                made += parts
+        except BaseException:
+            _remove(made)
+            raise
+        report = replace(report, files=tuple(replace(one, name=first[one.name]) for one in report.files))
+        report.write(job.output / PARITY_FILE)
+        return made, report
 
     def _texts(self, job: ExportJob) -> list[Sequence[int]]:
         """Token ids on which files are compared: training rows, else the prompts of the gate."""

@@ -1,4 +1,5 @@
-"""What is exported, as exporters are told of it, and how their files are measured for them."""
+"""What is exported, as exporters are told of it before the training and after, and how their files are measured for
+them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from localdistill.core.options import Options
 from localdistill.modelfiles.trained import TrainedModel
 from localdistill.scorecard import FileChoice, ScoreCard
 
@@ -20,6 +22,22 @@ class Measure(Protocol):
 
     def __call__(self, files: Sequence[Path]) -> Sequence[ScoreCard]:
         """A card per benchmark, each file against the model as trained."""
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is known of an export before the training."""
+
+    student: Path
+    """Folder of the model that is to be trained."""
+    thinks: bool | None
+    """As in `ExportJob`."""
+    used_tokens: int
+    """The longest text that it is to be trained on; 0 when that is not known."""
+    trained_rows: int = 0
+    """So many tokens have rows in the embeddings, and in the head, that are trained beside the linear layers."""
+    before: Mapping[str, Options] | None = None
+    """The exporters that work before this one, by name, with their options; None when that is not known."""
 
 
 @dataclass(frozen=True)

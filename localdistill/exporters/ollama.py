@@ -5,7 +5,7 @@ that reads the file's own. Text that could add instructions is refused."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,9 +16,11 @@ from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.messages import Message
 from localdistill.core.options import Options as BaseOptions
 from localdistill.core.samples import ExporterSample
+from localdistill.exporters.gguf import GgufExporter
 from localdistill.exporters.gguf_parts.card import licences_of
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.exporters.ollama_parts.go_template import KNOWS_THINKING, READS_JINJA, GoTemplate, go_template
+from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate
@@ -68,13 +70,15 @@ class OllamaExporter:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def check(self, student: Path, thinks: bool | None, used_tokens: int) -> None:
-        """Refuse a system message for a student whose chat template takes none."""
+    def check(self, plan: ExportPlan) -> None:
+        """Refuse a system message for a student whose chat template takes none, and a Modelfile without a file."""
+        if plan.before is not None:
+            self._require_file(plan.before)
         if not self.options.system:
             return
         try:
             ask = [Message("system", self.options.system), Message("user", "?")]
-            ChatTemplate.from_folder(student).prompt(ask, thinks)
+            ChatTemplate.from_folder(plan.student).prompt(ask, plan.thinks)
         except TemplateRefused as refusal:
             raise InputError(f"the student takes no system message: {refusal.reason}",
                              "leave `system` of the exporter away") from None
@@ -90,7 +94,8 @@ class OllamaExporter:
         lead = "".join(tokenizer.token(token) or "" for token in tokenizer.leading_ids)
         template = go_template(ChatTemplate.from_folder(job.merged), job.thinks, lead, job.adapter is not None)
         text = modelfile(weights.name, context, list(dict.fromkeys([*stops, *self.options.stop])),
-                         self.options.temperature, self.options.system, ", ".join(licences_of(job.card)), template)
+                         self.options.temperature, self.options.system, ", ".join(licences_of(job.card)), template,
+                         _weighed(weights))
         target = job.output / "Modelfile"
         partial = job.output / "Modelfile.partial"
         partial.write_text(text, encoding="utf-8")
@@ -102,10 +107,22 @@ class OllamaExporter:
         emit(Noted(f"wrote Modelfile for {weights.name}: ollama create {job.name.lower()} -f Modelfile"))
         return [target]
 
+    def _require_file(self, before: Mapping[str, BaseOptions]) -> None:
+        """InputError when the exporter gguf writes no file that a Modelfile could name."""
+        written, wanted = before.get(GgufExporter.name), self.options.quant
+        if not isinstance(written, GgufExporter.Options) or (wanted and wanted not in written.quants):
+            raise InputError(f"no {wanted or 'GGUF'} is written before the Modelfile that is to name it",
+                             f"list the gguf exporter before ollama{', with this quant' if wanted else ''}")
+        if written.split_gb:
+            raise InputError("Ollama reads no model in parts, and the gguf exporter is told to cut files",
+                             "leave split_gb away, or ollama")
+
     def _weights(self, job: ExportJob) -> Path:
         choice = job.measure.choice if job.measure else None
         best = [choice.form] if choice and choice.form else []
-        wanted = [self.options.quant] if self.options.quant else [*best, *_PREFERRED]
+        wanted = [*best, *_PREFERRED]
+        if self.options.quant:
+            wanted = [self.options.quant, *(["BF16"] if self.options.quant == "F16" else [])]
         for quant in wanted:
             file = job.output / f"{job.name}-{quant}.gguf"
             if file.is_file():
@@ -115,12 +132,13 @@ class OllamaExporter:
 
 
 def modelfile(weights: str, num_ctx: int, stops: list[str], temperature: float = 0.0, system: str = "",
-              licence: str = "", template: GoTemplate | None = None) -> str:
-    """The Modelfile's text. `weights` is a file name in the same folder. Raises InputError for text that could not be
-    read back as one value."""
+              licence: str = "", template: GoTemplate | None = None, weighed: str = "") -> str:
+    """The Modelfile's text. `weights` is a file name in the same folder; `weighed` is what the importance matrix rests
+    on that it was rounded by. Raises InputError for text that could not be read back as one value."""
     if "/" in weights or "\\" in weights or _breaks(weights):
         raise InputError(f"'{weights!r}' is not a plain file name")
-    lines = [*_preamble(template), f"FROM ./{weights}", f"PARAMETER num_ctx {num_ctx}",
+    rounded = [f"# The weights were rounded by an importance matrix from {weighed}."] if weighed else []
+    lines = [*_preamble(template), *rounded, f"FROM ./{weights}", f"PARAMETER num_ctx {num_ctx}",
              f"PARAMETER temperature {temperature:g}", "PARAMETER repeat_penalty 1"]
     for stop in stops:
         if _breaks(stop) or not stop:
@@ -142,6 +160,13 @@ def _preamble(template: GoTemplate | None) -> list[str]:
                 "# No TEMPLATE was found that renders what was trained."]
     version = [f"# Needs Ollama {KNOWS_THINKING} or later."] if template.names_thinking else []
     return ["# TEMPLATE was compared with the chat template of the training, and rendered the same prompts.", *version]
+
+
+def _weighed(weights: Path) -> str:
+    """What the importance matrix of a file rests on, as the exporter gguf says beside it; empty without one."""
+    report = weights.with_name(PARITY_FILE)
+    files = ParityReport.from_bytes(report.read_bytes(), PARITY_FILE).files if report.is_file() else ()
+    return next((file.weighed for file in files if file.name == weights.name), "")
 
 
 def _breaks(text: str) -> bool:

@@ -34,12 +34,15 @@ class FileFigures:
     """Mean KL divergence in nats from the 16-bit file; None for that one, and where it could not be computed."""
     top1: float | None = None
     """Share of positions with the same first token."""
+    weighed: str = ""
+    """What the importance matrix that it was rounded by rests on; empty without one."""
 
     @property
     def sentence(self) -> str:
-        """The divergence in words; empty where there is none."""
-        return "" if self.kl is None or self.top1 is None else (
-            f"mean KL {self.kl:.2g} nats from the 16-bit file, {self.top1:.1%} of first tokens the same")
+        """How it was rounded, and the divergence, in words; empty where there is neither."""
+        rounded = f"rounded by an importance matrix from {self.weighed}" if self.weighed else ""
+        return "; ".join(filter(None, (rounded, "" if self.kl is None or self.top1 is None else (
+            f"mean KL {self.kl:.2g} nats from the 16-bit file, {self.top1:.1%} of first tokens the same"))))
 
 
 @dataclass(frozen=True)

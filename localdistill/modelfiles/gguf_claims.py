@@ -36,7 +36,7 @@ _TOKENS, _EMBEDDING = "tokenizer.ggml.tokens", "token_embd.weight"
 def wrong_claim(metadata: Mapping[str, Value], shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What of `metadata` cannot be true of a file with tensors of these shapes, in words; empty when nothing. A file
     that says that it is one of several parts is compared with what it says of all of them."""
-    prefix = metadata["general.architecture"]
+    prefix = metadata.get("general.architecture", "")
     is_part = _whole(metadata.get("split.count", 1)) not in (None, 1)
     held = _whole(metadata.get("split.tensors.count", MOST_TENSORS)) if is_part else len(shapes)
     if held is None or not 0 <= held <= MOST_TENSORS:

@@ -35,8 +35,29 @@ _KINDS = {
 
 
 def is_model_file(name: str) -> bool:
-    """Whether an exported file of this name is a model to talk to."""
-    return name.endswith(".gguf") and not name.endswith(ADAPTER_SUFFIX)
+    """Whether an exported file of this name is a model to talk to: a whole one, or the first part of one."""
+    part = _PART.fullmatch(name)
+    return name.endswith(".gguf") and not name.endswith(ADAPTER_SUFFIX) and (part is None or int(part["number"]) == 1)
+
+
+def part_name(name: str, number: int, count: int) -> str:
+    """What llama.cpp calls a part of the file `name`; the first has number 0."""
+    return f"{name.removesuffix('.gguf')}-{number + 1:05d}-of-{count:05d}.gguf"
+
+
+def whole_name(name: str) -> str:
+    """What a file of which `name` is a part would be called in one piece; itself where it is no part."""
+    part = _PART.fullmatch(name)
+    return f"{part['stem']}.gguf" if part else name
+
+
+def part_names(name: str) -> list[str]:
+    """The names of all parts of the model whose first part is called `name`; itself alone where it is no part."""
+    part = _PART.fullmatch(name)
+    count = int(part["count"]) if part else 1
+    if not 1 < count <= _MOST_PARTS:
+        return [name]
+    return [part_name(whole_name(name), number, count) for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +104,7 @@ def _parts(first: GgufHeader, count: int) -> list[Path]:
     if not 1 < count <= _MOST_PARTS or name is None or int(name["count"]) != count or int(name["number"]) != number + 1:
         raise ModelFileError(f"{path} says that it is part {number + 1:,} of {count:,}, and is not called so",
                              "give the parts their names back: NAME-00001-of-00003.gguf and so on")
-    parts = [path.with_name(f"{name['stem']}-{at + 1:05d}-of-{count:05d}.gguf") for at in range(count)]
+    parts = [path.with_name(part) for part in part_names(path.name)]
     if number:
         raise ModelFileError(f"{path} is part {number + 1} of {count}", f"name the first one: {parts[0]}")
     missing = [part.name for part in parts if not part.is_file()]

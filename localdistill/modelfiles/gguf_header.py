@@ -72,11 +72,13 @@ class GgufHeader:
     tensors: tuple[GgufTensorInfo, ...]
     data_offset: int
     size_bytes: int
+    tensors_offset: int
+    """Where the list of tensors begins, behind the metadata."""
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`, for example `llama`."""
-        return str(self.metadata["general.architecture"])
+        """`general.architecture`, for example `llama`; empty in a part of a model that is not its first."""
+        return str(self.metadata.get("general.architecture", ""))
 
     @property
     def parameters(self) -> int:
@@ -180,8 +182,9 @@ def _read(path: Path, cursor: _Cursor, max_array: int, whole: Collection[str]) -
             raise _Bad(f"the key {key[:80]!r} is there twice")
         metadata[key] = _value(cursor, cursor.u32(f"{key[:80]!r}"), f"{key[:80]!r}",
                                _MOST_STRINGS if key in whole else max_array)
-    if not isinstance(metadata.get("general.architecture"), str):
+    if not isinstance(metadata.get("general.architecture"), str) and not metadata.get("split.no"):
         raise _Bad("the key 'general.architecture' is missing")
+    tensors_offset = cursor.position
     raw = [_tensor(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1) or alignment > 1 << 20:
@@ -190,7 +193,7 @@ def _read(path: Path, cursor: _Cursor, max_array: int, whole: Collection[str]) -
     tensors = _placed(raw, data_offset, alignment, cursor.size)
     if wrong := wrong_claim(metadata, {tensor.name: tensor.shape for tensor in tensors}):
         raise _Bad(wrong)
-    return GgufHeader(path, version, metadata, tensors, data_offset, cursor.size)
+    return GgufHeader(path, version, metadata, tensors, data_offset, cursor.size, tensors_offset)
 
 
 def _opening(cursor: _Cursor) -> tuple[int, int, int]:

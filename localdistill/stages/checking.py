@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from localdistill.core.capabilities import needed_by, require
 from localdistill.core.errors import LocalDistillError, MissingExtra, RecipeError, UsageError
+from localdistill.core.options import Options
 from localdistill.core.stages import STAGES
 from localdistill.engines import ENGINES
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
+from localdistill.exporters.job import ExportPlan
 from localdistill.filters import FILTERS
 from localdistill.graders import GRADERS
 from localdistill.hub import datasets
@@ -35,11 +37,12 @@ from localdistill.recipe.problems import Problem
 from localdistill.recipe.trace_sets import ImportedSet
 from localdistill.stages.context import StageContext, build_member, build_task, build_tasks, build_trainer
 from localdistill.stages.development import clean_items, require_rule
+from localdistill.stages.export_checks import export_plans
 from localdistill.stages.filter_checks import filter_problems
 from localdistill.stages.first_rows import first_rows, untold_arms
 from localdistill.stages.holdout import HeldOut, looks_into_store
 from localdistill.stages.learning import objective_of, why_unlearnable
-from localdistill.stages.tokenizing import format_of, way_to_think
+from localdistill.stages.tokenizing import format_of
 from localdistill.store import Store
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import check_file
@@ -231,19 +234,21 @@ def _student(look: _Look) -> Iterator[Problem]:
         trainer, hardware = build_trainer(look.recipe, look.base), look.hardware or look_at_hardware()
         yield from _found(key, partial(trainer.check, look.student, student.max_tokens, hardware),
                           f"this student cannot be trained by {look.recipe.train.use}: ")
-    for placed in look.members:
-        if placed.family is EXPORTERS:
-            exporter: Exporter = build_member(EXPORTERS, placed.member, look.base)
-            for thinks in _ways_to_think(look.recipe, look.base):
-                yield from _found(key, partial(exporter.check, look.student, thinks, student.max_tokens),
-                                  f"this student cannot be exported by {placed.member.use}: ")
+    yield from _exports(look, key, look.student)
 
 
-def _ways_to_think(recipe: Recipe, base: Path) -> set[bool | None]:
-    """Whether what may be exported thinks."""
-    assert recipe.export is not None
-    arms = [arm for arm in recipe.arms if recipe.export.arm in ("best", arm.name)]
-    return {way_to_think(format_of(part.member, base) for part in arm.parts) for arm in arms} or {False}
+def _exports(look: _Look, key: str, student: Path) -> Iterator[Problem]:
+    """The exporters take every arm that may be exported."""
+    members, plans = [placed.member for placed in look.members if placed.family is EXPORTERS], list[ExportPlan]()
+    if members:
+        yield from _found(key, lambda: plans.extend(export_plans(look.recipe, look.base, student)), "its export: ")
+    before: dict[str, Options] = {}
+    for member in members:
+        exporter: Exporter = build_member(EXPORTERS, member, look.base)
+        for plan in plans:
+            yield from _found(key, partial(exporter.check, replace(plan, before=dict(before))),
+                              f"this student cannot be exported by {member.use}: ")
+        before[member.use] = exporter.options
 
 
 def _rows(look: _Look) -> Iterator[Problem]:

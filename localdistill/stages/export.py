@@ -4,6 +4,7 @@ than the base, or that is worse on a guard. An export folder appears whole, with
 from __future__ import annotations
 
 import dataclasses
+import random
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Progressed
@@ -42,12 +43,17 @@ from localdistill.stages.outputs import (
 from localdistill.trainers.report import REPORT_FILE, TrainingReport
 from localdistill.workspace.folder import Artifact
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 VERSION = 4
 TERMS_ORDER = ("prohibited", "unknown", "conditional", "allowed", "")
 """Classes of terms of use, the strictest first."""
 _LIBRARIES = ("torch", "transformers", "peft", "mlx-lm", "llama-cpp-python")
 _COMPARED_ROWS, _COMPARED_TOKENS = 8, 512
 """Training rows on which the merged model is compared with the trained one, and the longest that are taken."""
+_ORDER = 20260214
+"""Chance of the order in which the other rows are read."""
 
 
 def run(context: StageContext) -> None:
@@ -178,21 +184,29 @@ def _build(context: StageContext, contestant: Contestant, card: dict[str, Any], 
 
 def _trained(context: StageContext, contestant: Contestant) -> TrainedModel:
     """The model that the contestant's adapter was trained as, with some of the rows that it was trained on."""
+    import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
     assert contestant.dataset is not None
-    rows = parquet.read_table(context.artifact("dataset", contestant.dataset.dataset).file("rows.parquet"),
-                              columns=["input_ids", "weights"]).to_pylist()
-    fitting = sorted((row for row in rows if len(row["input_ids"]) <= _COMPARED_TOKENS),
-                     key=lambda row: len(row["input_ids"]))
+    table = parquet.read_table(context.artifact("dataset", contestant.dataset.dataset).file("rows.parquet"),
+                               columns=["input_ids", "weights"])
+    lengths = dict(enumerate(compute.list_value_length(table["input_ids"]).to_pylist()))
+    fitting = sorted((place for place in lengths if lengths[place] <= _COMPARED_TOKENS), key=lengths.__getitem__)
     if not fitting:
-        fitting = [min(rows, key=lambda row: len(row["input_ids"]))]
-    step = max(1, len(fitting) // _COMPARED_ROWS)
+        fitting = [min(lengths, key=lengths.__getitem__)]
+    taken = fitting[::max(1, len(fitting) // _COMPARED_ROWS)][:_COMPARED_ROWS]
+    left = sorted(set(lengths) - set(taken)) or taken
     output = context.artifact("adapter", _adapter(contestant)).path
     return TrainedModel(
-        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in fitting[::step][:_COMPARED_ROWS]),
+        tuple(TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in table.take(taken).to_pylist()),
         partial(context.trainer.logprobs, context.student, output),
-        context.trainer.served(context.student, output).held)
+        context.trainer.served(context.student, output).held, lambda: _shuffled(table["input_ids"], left))
+
+
+def _shuffled(ids: pa.ChunkedArray, places: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The rows at `places`, in an order that is the same every time."""
+    for place in random.Random(_ORDER).sample(places, len(places)):
+        yield ids[place].as_py()
 
 
 def _keep_report(context: StageContext, report: Path, error: LocalDistillError) -> None:

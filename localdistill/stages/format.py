@@ -33,8 +33,7 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.stages.sets import ArmPart, arm_parts
-from localdistill.stages.tokenizing import TraceTokenizer, way_to_think
-from localdistill.templates.marks import OURS
+from localdistill.stages.tokenizing import TraceTokenizer, trained_tags, way_to_think
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,7 +207,7 @@ class _ArmDataset:
             longest=lengths[-1],
             median_tokens=lengths[len(lengths) // 2],
             stop_token_id=self.rows[0].input_ids[-1],
-            tag_token_ids=() if self.arm.thinks is False else _tag_ids(tokenizer),
+            tag_token_ids=trained_tags(tokenizer, self.arm.thinks),
             left_out=_left_out(self.arm.skips),
             prompts=self.prompts,
             several=self.match.several,
@@ -234,12 +233,6 @@ class _ArmDataset:
 def _part_facts(part: PartRows, rows: Sequence[TokenizedRow]) -> PartFacts:
     return PartFacts(part.part.name, f"{part.format.name}@{part.format.version}", len({row.prompt_id for row in rows}),
                      len(rows), sum(row.trained_tokens for row in rows), part.part.share)
-
-
-def _tag_ids(tokenizer: StudentTokenizer) -> tuple[int, ...]:
-    """The think tags that are single tokens of the student: a base that never thought has never trained them."""
-    ids = (tokenizer.token_id(tag) for tag in (OURS.opening, OURS.closing))
-    return tuple(i for i in ids if i is not None)
 
 
 def _left_out(skips: Sequence[Skip]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from localdistill.modelfiles.training_rows import TokenizedRow, tokenize_example
 from localdistill.recipe import Member
 from localdistill.stages.context import build_member
 from localdistill.templates import ChatTemplate
+from localdistill.templates.marks import OURS
 
 
 def format_of(member: Member, base: Path) -> Format:
@@ -26,6 +27,13 @@ def way_to_think(formats: Iterable[Format]) -> bool | None:
     """Whether rows of these formats teach to think; None where some do and some do not."""
     ways = {one.thinks for one in formats}
     return ways.pop() if len(ways) == 1 else None
+
+
+def trained_tags(tokenizer: StudentTokenizer, thinks: bool | None) -> tuple[int, ...]:
+    """The think tags that are single tokens of the student, where it learns to think: a base that never thought has
+    never trained their rows."""
+    ids = () if thinks is False else (tokenizer.token_id(tag) for tag in (OURS.opening, OURS.closing))
+    return tuple(i for i in ids if i is not None)
 
 
 class TraceTokenizer:

@@ -20,6 +20,7 @@ from typing import Any
 from localdistill.core.errors import Cancelled, LocalDistillError, UsageError
 from localdistill.core.events import Emit, silent
 from localdistill.core.records import content_id
+from localdistill.modelfiles.gguf_files import part_names
 from localdistill.safety.files import inside, publish
 from localdistill.safety.journal import CLOSED
 from localdistill.safety.known_sums import memory_of
@@ -356,14 +357,15 @@ def _require_folder(root: Path, may_be_new: bool) -> None:
 
 
 def check_file(path: Path, tick: Callable[[], None] = nobody_asks) -> None:
-    """Compare a file that lies in an artifact with its checksum; LocalDistillError when it is not what was written.
-    Files that no manifest lists are nobody's to check."""
+    """Compare a file that lies in an artifact with its checksum, and with it the parts of the model of which it is the
+    first; LocalDistillError when it is not what was written. Files that no manifest lists are nobody's to check."""
     real = path.resolve()
     if not (real.parent / MANIFEST).is_file():
         return
     try:
         manifest = read_manifest(real.parent)
-        why = damage_of(real.parent, manifest, [real.name], tick) if real.name in manifest["files"] else ""
+        listed = [name for name in part_names(real.name) if name in manifest["files"]]
+        why = damage_of(real.parent, manifest, listed, tick) if listed else ""
     except Cancelled:
         raise
     except LocalDistillError as error:

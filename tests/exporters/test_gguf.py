@@ -28,7 +28,7 @@ from localdistill.exporters.gguf_parts.tokenizer_kinds import (
     detect_pre_tokenizer,
 )
 from localdistill.exporters.gguf_parts.vocabulary import STOPS_BY_NAME
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.exporters.parity import check_parity
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.safety.scrubbing import scrub
@@ -206,10 +206,10 @@ def test_a_quantizer_that_writes_too_little_is_found(merged: Path, tmp_path: Pat
 
 def test_the_second_quant_failing_removes_the_first(merged: Path, tmp_path: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    def second_fails(source: Path, output: Path, kind: str, cancel: Cancel) -> None:
+    def second_fails(source: Path, output: Path, kind: str, *rest: Any) -> None:
         if kind == "Q4_K_M":
             raise LocalDistillError("no")
-        quantize(source, output, kind, cancel)
+        quantize(source, output, kind, *rest)
 
     monkeypatch.setattr(exporter_module, "quantize", second_fails)
     with pytest.raises(LocalDistillError, match="no"):
@@ -297,7 +297,7 @@ def test_the_check_before_training_refuses_what_an_export_would_refuse(
     folder = tiny_model(tmp_path / "m", arch, **told)
     exporter = GgufExporter(GgufExporter.Options())
     with pytest.raises(ModelFileError, match=message):
-        exporter.check(folder, False, 400)
+        exporter.check(ExportPlan(folder, False, 400))
     with pytest.raises(ModelFileError, match=message):
         export(job_of(folder, tmp_path / "out", num_ctx=400), "F16")
     assert models_in(tmp_path / "out") == []

@@ -12,7 +12,7 @@ from localdistill.core.errors import InputError, RecipeError
 from localdistill.core.events import Cancel, Emit, Event, Warned, silent
 from localdistill.core.messages import Message
 from localdistill.exporters import EXPORTERS
-from localdistill.exporters.job import ExportJob
+from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.exporters.ollama import OllamaExporter, modelfile
 from localdistill.exporters.ollama_parts.go_template import go_template
 from localdistill.recipe import Member
@@ -89,9 +89,9 @@ def test_a_system_message_is_refused_early_where_the_student_takes_none(tmp_path
     students = [tiny_model(tmp_path / name, chat_template=source) for name, source in (
         ("strict", STRICT_TEMPLATE), ("plain", PLAIN_TEMPLATE))]
     exporter = OllamaExporter(OllamaExporter.Options(system="Be brief."))
-    exporter.check(students[1], False, 64)
+    exporter.check(ExportPlan(students[1], False, 64))
     with pytest.raises(InputError, match="takes no instructions"):
-        exporter.check(students[0], False, 64)
+        exporter.check(ExportPlan(students[0], False, 64))
 
 
 def test_options_are_written(merged: Path, tmp_path: Path) -> None:

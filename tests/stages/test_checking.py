@@ -151,6 +151,27 @@ def test_a_student_is_refused_before_its_training_or_its_export_works(
         assert (folder / "out/student-F16.gguf") in exporter.export(job, silent, Cancel())
 
 
+def test_rows_of_tokens_that_an_adapter_for_llama_cpp_cannot_hold_are_known_before_the_training(folder: Path) -> None:
+    tiny_model(folder / "student", hidden=32)
+    alone = RECIPE.replace("gguf", "adapter_gguf").replace('[[export.to]]\nuse = "ollama"\n', "")
+    told = errors(parse_recipe(alone), folder, *ALL)
+    assert list(told) == ["student.model"] and "adapter_gguf: training to think trains the rows of 2 tokens" in told[
+        "student.model"]
+    plain = alone.replace("full_trace", "answer_only")
+    assert errors(parse_recipe(plain), folder, *ALL) == {}
+    after = plain.replace("[train]", """[[arm]]
+name = "after"
+format = "answer_only"
+start = "thinking"
+[[arm]]
+name = "thinking"
+format = "full_trace"
+[train]""")
+    assert errors(parse_recipe(after), folder, *ALL) == {}
+    told = errors(parse_recipe(after.replace('arm = "full"', 'arm = "after"')), folder, *ALL)
+    assert "the rows of 2 tokens" in told["student.model"], "it goes on from an adapter that trained them"
+
+
 def test_the_command_that_checks_a_recipe_looks_at_its_student(folder: Path) -> None:
     (folder / "r.toml").write_text(RECIPE)
     script = "import sys; from localdistill.cli import main; sys.argv[0] = 'localdistill'; main()"

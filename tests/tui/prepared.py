@@ -35,6 +35,7 @@ from localdistill.core.events import (
     stamped,
 )
 from localdistill.exporters.parity_report import FileFigures, ParityItem, ParityReport
+from localdistill.modelfiles.gguf_files import is_model_file, part_name
 from localdistill.runs.supervisor import Recorder
 from localdistill.scorecard import (
     ContestantResult,
@@ -277,12 +278,15 @@ def parity(failed: str = "") -> ParityReport:
     return ParityReport(tuple(ParityItem(name, name != failed, *rest) for name, *rest in GATE), "float32")
 
 
-def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
-    """What the export stage leaves, with model files that hold zeros. Its digest."""
+def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task], parts: int = 1) -> str:
+    """What the export stage leaves, with model files that hold zeros, in so many parts each. Its digest."""
     cards, beside, beside_source = _forms(tasks)
     sizes = {"F16": 5_946_816, "Q8_0": 3_184_000, "Q4_K_M": 1_878_912}
-    files = {f"garden-full-trace-{quant}.gguf": bytes(size) for quant, size in sizes.items()}
-    figures = tuple(FileFigures(f"garden-full-trace-{quant}.gguf", *rest) for quant, *rest in (
+    names = {quant: [f"garden-full-trace-{quant}.gguf"] for quant in sizes}
+    if parts > 1:
+        names = {quant: [part_name(name, number, parts) for number in range(parts)] for quant, [name] in names.items()}
+    files = {name: bytes([at]) * (sizes[quant] // parts) for quant in sizes for at, name in enumerate(names[quant])}
+    figures = tuple(FileFigures(names[quant][0], *rest) for quant, *rest in (
         ("F16", 16.5, None, None), ("Q8_0", 8.83, 0.00012, 0.993), ("Q4_K_M", 5.21, 0.031, 0.951)))
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
     digest = _artifact(workspace, "export", "full_trace", {
@@ -291,7 +295,7 @@ def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task]) -> str:
         "parity.json": replace(parity(), files=figures).to_bytes(),
         "measured.json": MeasuredForms(tuple(cards), tuple(beside)).to_bytes()})
     write_output(run, ExportOutput(
-        digest, "full_trace", 0, tuple(sorted(files)), True, TermsOfUse("conditional", ("gardener (conditional)",)),
+        digest, "full_trace", 0, tuple(sorted(filter(is_model_file, files))), True, TermsOfUse("conditional", ("gardener (conditional)",)),
         standings_of(_contest(tasks), "full_trace"),
         tuple(summary_of(*pair) for pair in zip(cards, beside)), choice=choose_file(beside_source, sizes, 0.08)))
     return digest

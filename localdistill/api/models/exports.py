@@ -13,7 +13,7 @@ from typing import Literal
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
 from localdistill.exporters.parity_report import PARITY_FILE, ParityReport
-from localdistill.modelfiles.gguf_files import is_model_file
+from localdistill.modelfiles.gguf_files import is_model_file, part_names, whole_name
 from localdistill.modelfiles.shipped import resolve_path
 from localdistill.scorecard import FileChoice, Standing, cautions
 from localdistill.stages.outputs import ExportOutput, is_due, read_output
@@ -38,13 +38,17 @@ class ExportedFile:
     """For example `Q8_0`."""
     size_bytes: int
     sha256: str
-    """64 hexadecimal digits, as written in the manifest."""
+    """64 hexadecimal digits, as written in the manifest; of its first part where it is split."""
     bits_per_weight: float | None = None
     """None where an older version did not record it, as below."""
     kl: float | None = None
     """Mean KL divergence from the 16-bit file in nats; None of that one too."""
     top1: float | None = None
     """Share of positions whose first token is that of the 16-bit file."""
+    weighed: str = ""
+    """What the importance matrix that it was rounded by rests on; empty without one."""
+    parts: tuple[tuple[Path, str], ...] = ()
+    """Its files with their sums, the first as above, where it is split; `size_bytes` is that of all of them."""
 
 
 @dataclass(frozen=True)
@@ -315,13 +319,21 @@ def _forgotten(workspace: Workspace, digest: str) -> tuple[str, ...]:
 
 def _files(artifact: Artifact, report: ParityReport | None) -> Iterator[ExportedFile]:
     """The model files, largest first."""
-    names = [name for name in artifact.manifest["files"] if name.endswith(_SUFFIX)]
-    sizes = {name: int(artifact.manifest["files"][name]["size_bytes"]) for name in names}
-    for name in sorted(names, key=lambda name: -sizes[name]):
-        sha256 = str(artifact.manifest["files"][name]["sha256"]).removeprefix("sha256:")
-        figures = next((one for one in report.files if one.name == name), None) if report else None
-        yield ExportedFile(artifact.path / name, name.removesuffix(_SUFFIX).rpartition("-")[2], sizes[name], sha256,
-                           *((figures.bits_per_weight, figures.kl, figures.top1) if figures else ()))
+    listed = artifact.manifest["files"]
+    sums = {name: str(listed[name]["sha256"]).removeprefix("sha256:") for name in listed if name.endswith(_SUFFIX)}
+    found = []
+    for name in sums:
+        if is_model_file(name) or whole_name(name) == name:
+            parts = part_names(name)
+            figures = next((one for one in report.files if one.name == name), None) if report else None
+            file = ExportedFile(
+                artifact.path / name, whole_name(name).removesuffix(_SUFFIX).rpartition("-")[2],
+                sum(int(listed[part]["size_bytes"]) for part in parts if part in listed), sums[name],
+                parts=tuple((artifact.path / part, sums.get(part, "")) for part in parts if len(parts) > 1))
+            found.append(file if figures is None else replace(
+                file, bits_per_weight=figures.bits_per_weight, kl=figures.kl, top1=figures.top1,
+                weighed=figures.weighed))
+    yield from sorted(found, key=lambda file: -file.size_bytes)
 
 
 def _folders(artifact: Artifact) -> list[str]:
@@ -374,7 +386,7 @@ def _commands(artifact: Artifact, files: Sequence[ExportedFile],
     name = shlex.quote(best.path.name)
     yield "talk", f"localdistill chat {name}"
     if _MODELFILE in artifact.manifest["files"]:
-        model = shlex.quote(best.path.name.removesuffix(f"-{best.quant}{_SUFFIX}").lower())
+        model = shlex.quote(whole_name(best.path.name).removesuffix(f"-{best.quant}{_SUFFIX}").lower())
         yield "Ollama", f"ollama create {model} -f Modelfile"
     yield "serve", f"llama-server -m {name} --jinja"
     yield "terminal", f"llama-cli -m {name} --jinja -cnv"

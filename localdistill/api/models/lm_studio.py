@@ -10,7 +10,7 @@ from localdistill.api.models.exports import Exported, ExportedFile, exports_of
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.core.events import Cancel
-from localdistill.modelfiles.gguf_files import is_model_file
+from localdistill.modelfiles.gguf_files import is_model_file, whole_name
 from localdistill.safety.files import free_bytes, partial_file, sha256_file, writing
 from localdistill.workspace.folder import Workspace
 
@@ -43,23 +43,30 @@ def copy_to_lm_studio(workspace: Workspace, run: str = "last", quant: str = "", 
     the disk is full. A copy that is there already is compared, and is enough."""
     cancel = cancel or Cancel()
     made, file = _file(workspace, run, quant, cancel)
-    name = file.path.stem.removesuffix(f"-{file.quant}")
-    target = (folder or lm_studio_models()) / PUBLISHER / name / file.path.name
-    if target.exists():
-        if sha256_file(target, cancel.check).removeprefix("sha256:") == file.sha256:
-            return target
-        raise UsageError(f"{target} is there and is another file than the one of {made.run}",
-                         "move it away, or copy to another folder: --into FOLDER")
+    name = whole_name(file.path.name).removesuffix(f"-{file.quant}.gguf")
+    target = (folder or lm_studio_models()) / PUBLISHER / name
+    parts = file.parts or ((file.path, file.sha256),)
+    for path, sha256 in parts:
+        if (target / path.name).exists() and _sum(target / path.name, cancel) != sha256:
+            raise UsageError(f"{target / path.name} is there and is another file than the one of {made.run}",
+                             "move it away, or copy to another folder: --into FOLDER")
+    missing = [(path, sha256) for path, sha256 in parts if not (target / path.name).exists()]
     with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    if (free := free_bytes(target.parent)) < file.size_bytes:
-        raise LocalDistillError(f"the copy needs {file.size_bytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB",
+        target.mkdir(parents=True, exist_ok=True)
+    needed = sum(path.stat().st_size for path, _ in missing)
+    if (free := free_bytes(target)) < needed:
+        raise LocalDistillError(f"the copy needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB",
                                 "free some disk space, or name another folder: --into FOLDER")
-    with writing(target), partial_file(target, file.size_bytes) as partial:
-        _copy(file.path, partial, cancel.check)
-        if sha256_file(partial, cancel.check).removeprefix("sha256:") != file.sha256:
-            raise LocalDistillError(f"the copy of {file.path.name} is not what was exported", "try it again")
-    return target
+    for path, sha256 in missing:
+        with writing(target), partial_file(target / path.name, path.stat().st_size) as partial:
+            _copy(path, partial, cancel.check)
+            if _sum(partial, cancel) != sha256:
+                raise LocalDistillError(f"the copy of {path.name} is not what was exported", "try it again")
+    return target / file.path.name
+
+
+def _sum(path: Path, cancel: Cancel) -> str:
+    return sha256_file(path, cancel.check).removeprefix("sha256:")
 
 
 def _file(workspace: Workspace, run: str, quant: str, cancel: Cancel) -> tuple[Exported, ExportedFile]:

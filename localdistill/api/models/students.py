@@ -12,10 +12,12 @@ from pathlib import Path
 from localdistill.core.errors import LocalDistillError
 from localdistill.exporters import EXPORTERS
 from localdistill.exporters.base import Exporter
+from localdistill.exporters.job import ExportPlan
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import USUAL_TOKENS, Hardware, MemoryPlan, look_at_hardware
 from localdistill.modelfiles.tokenizer import StudentTokenizer
+from localdistill.stages.tokenizing import trained_tags
 from localdistill.trainers import TRAINERS
 from localdistill.trainers.base import Trainer
 
@@ -107,11 +109,16 @@ def _fits(plan: MemoryPlan) -> bool:
 
 
 def _exports(folder: ModelFolder, tokens: int) -> Iterator[StudentStep]:
+    tags = len(trained_tags(StudentTokenizer(folder.path), True))
     for name in EXPORTERS.names():
         member = EXPORTERS.load(name)
         exporter: Exporter = member(member.Options())
-        yield _step(f"export as {name}", partial(exporter.check, folder.path, None, tokens),
-                    f"texts of up to {folder.gguf_context_length:,} tokens")
+        text = f"texts of up to {folder.gguf_context_length:,} tokens"
+        plain, thinker = (ExportPlan(folder.path, None, tokens, rows) for rows in (0, tags))
+        thinking = _step(name, partial(exporter.check, thinker), text)
+        if not thinking.works:
+            text += f"; not what learns to think: {thinking.text}"
+        yield _step(f"export as {name}", partial(exporter.check, plain), text)
 
 
 def _serving(folder: ModelFolder) -> Iterator[StudentStep]:

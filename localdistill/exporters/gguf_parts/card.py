@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from localdistill.exporters.job import ExportJob
 from localdistill.hub.names import HubName, in_hub
+from localdistill.modelfiles.gguf_files import whole_name
 from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import ScoreCard
 from localdistill.templates.marks import OURS
@@ -50,9 +52,15 @@ def model_card(job: ExportJob, files: Sequence[Path], parity: Mapping[str, Any],
                   "quantized files are smaller and may answer differently.", ""]
         lines += [*(f"- {item['name']}: {_cell(item['detail'])}" for item in parity["items"]), ""]
     lines += ["## Files and commands", ""]
-    lines += [f"- `{file.name}` ({file.stat().st_size / 1e6:.1f} MB)" for file in files]
+    weighed = {figures["name"]: figures["weighed"] for figures in parity.get("files", ())}
+    lines += [f"- `{file.name}` ({file.stat().st_size / 1e6:.1f} MB{_rounded(weighed.get(file.name, ''))})"
+              for file in files]
     lines += ["", "```", *(_commands(job, files) if library == "gguf" else _loading(job)), "```", ""]
     return "\n".join(lines)
+
+
+def _rounded(weighed: str) -> str:
+    return f"; rounded by an importance matrix from {weighed}" if weighed else ""
 
 
 def checksums(files: Sequence[Path]) -> str:
@@ -142,7 +150,11 @@ def _loading(job: ExportJob) -> list[str]:
 
 
 def _commands(job: ExportJob, files: Sequence[Path]) -> list[str]:
-    smallest = min(files, key=lambda file: file.stat().st_size).name
+    sizes: Counter[str] = Counter()
+    for file in files:
+        sizes[whole_name(file.name)] += file.stat().st_size
+    small = min(sizes, key=sizes.__getitem__)
+    smallest = next(file.name for file in files if whole_name(file.name) == small)
     return [
         "sha256sum -c SHA256SUMS",
         f"localdistill chat {smallest}",

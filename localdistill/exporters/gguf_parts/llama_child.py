@@ -7,15 +7,19 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from localdistill.exporters.gguf_parts.activations import Activations, hand_over, pieces
 from localdistill.safety.text import display_safe
 
 _LOG_WARNING = 3
 _TYPE_F32 = 0
+_AT_ONCE = 128
+"""Tokens of a text that are watched at once."""
 
 
 def main(job_file: Path) -> int:
@@ -26,7 +30,7 @@ def main(job_file: Path) -> int:
     log = _log_to_stderr(lib)
     lib.llama_log_set(log, ctypes.c_void_p(0))
     lib.llama_backend_init()
-    actions = {"quantize": _quantize, "tokenize": _tokenize, "compute": _compute}
+    actions = {"quantize": _quantize, "tokenize": _tokenize, "compute": _compute, "watch": _watch}
     result = actions[job["action"]](lib, job)
     Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
     return 0
@@ -44,7 +48,10 @@ def _quantize(lib: Any, job: dict[str, Any]) -> dict[str, Any]:
     params = lib.llama_model_quantize_default_params()
     params.nthread = job["threads"]
     params.ftype = getattr(lib, f"LLAMA_FTYPE_MOSTLY_{job['file_type']}")
+    params.max_buf_size = job["buffer_bytes"]
+    kept = hand_over(lib, params, Path(job["matrix"]), job["matrix_of"]) if job["matrix"] else []
     code = lib.llama_model_quantize(job["model"].encode(), job["output"].encode(), ctypes.byref(params))
+    del kept
     return {"code": int(code)}
 
 
@@ -122,9 +129,33 @@ def _compute(lib: Any, job: dict[str, Any]) -> dict[str, Any]:
     return {"greedy": greedy}
 
 
-def _context(lib: Any, model: Any, length: int, threads: int) -> Any:
+def _watch(lib: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The importance matrix over the `texts` (ids), or those that `seconds` are enough for, into the file `matrix`."""
+    import numpy as np
+
+    ends, activations, seen = time.monotonic() + job["seconds"], Activations(lib), list[int]()
+    with _loaded(lib, job, vocab_only=False) as model:
+        longest = max(len(text) for text in job["texts"])
+        context = _context(lib, model, longest, job["threads"], _AT_ONCE, activations.callback)
+        for text in job["texts"]:
+            lib.llama_memory_clear(lib.llama_get_memory(context), True)
+            for first, tokens in pieces(text, _AT_ONCE):
+                _run(lib, context, tokens, first)
+            seen.append(len(text))
+            if time.monotonic() > ends:
+                break
+        lib.llama_free(context)
+    matrix: dict[str, Any] = dict(activations.matrix())
+    np.savez(job["matrix"], **matrix)
+    return {"texts": len(seen), "tokens": sum(seen)}
+
+
+def _context(lib: Any, model: Any, length: int, threads: int, at_once: int = 0, watcher: Any = None) -> Any:
     params = lib.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = length
+    params.n_ctx = length
+    params.n_batch = params.n_ubatch = at_once or length
+    if watcher is not None:
+        params.cb_eval = watcher
     params.n_threads = params.n_threads_batch = threads
     params.type_k = params.type_v = _TYPE_F32
     params.flash_attn_type = 0
@@ -139,6 +170,13 @@ def _decode(lib: Any, context: Any, tokens: list[int], start: int, size: int) ->
     """Logits (T, V) float32 of `tokens`, which begin at position `start`."""
     import numpy as np
 
+    _run(lib, context, tokens, start)
+    return np.stack([np.ctypeslib.as_array(lib.llama_get_logits_ith(context, place), (size,))
+                     for place in range(len(tokens))])
+
+
+def _run(lib: Any, context: Any, tokens: list[int], start: int) -> None:
+    """Compute `tokens`, with the logits of each: the last block is left out for those whose logits nobody wants."""
     batch = lib.llama_batch_init(len(tokens), 0, 1)
     try:
         batch.n_tokens = len(tokens)
@@ -147,11 +185,8 @@ def _decode(lib: Any, context: Any, tokens: list[int], start: int, size: int) ->
             batch.seq_id[place][0], batch.logits[place] = 0, 1
         if lib.llama_decode(context, batch) != 0:
             raise SystemExit("llama.cpp could not decode")
-        rows = [np.ctypeslib.as_array(lib.llama_get_logits_ith(context, place), (size,)).copy()
-                for place in range(len(tokens))]
     finally:
         lib.llama_batch_free(batch)
-    return np.stack(rows)
 
 
 if __name__ == "__main__":

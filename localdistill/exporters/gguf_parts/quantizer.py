@@ -6,22 +6,28 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, ModelFileError
 from localdistill.core.events import Cancel
+from localdistill.exporters.gguf_parts.importance import ImportanceMatrix
 from localdistill.exporters.gguf_parts.llama_client import default_threads, run_llama
 from localdistill.modelfiles.gguf_header import read_header
 
 _FTYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q4_0": 2, "Q4_K_S": 14}
 
 
-def quantize(source: Path, output: Path, file_type: str, cancel: Cancel) -> None:
-    """Write the GGUF `source` as `file_type` to `output`. Raises LocalDistillError; `output` does not exist then."""
+def quantize(source: Path, output: Path, file_type: str, cancel: Cancel,
+             matrix: ImportanceMatrix | None = None) -> None:
+    """Write the GGUF `source` as `file_type` to `output`, rounded by `matrix`. Raises LocalDistillError; `output` does
+    not exist then."""
     partial = output.with_name(output.name + ".partial")
     if partial.resolve() == source.resolve() or output.resolve() == source.resolve():
         raise LocalDistillError("the quantizer cannot write to the file it reads")
     try:
         run_llama({"action": "quantize", "model": str(source), "output": str(partial), "file_type": file_type,
-                   "threads": default_threads(source.stat().st_size)}, f"quantizing to {file_type}", cancel)
+                   "threads": default_threads(source.stat().st_size), "buffer_bytes": BORDERS.quantized_bytes,
+                   "matrix": str(matrix.file) if matrix else "", "matrix_of": matrix.said if matrix else ""},
+                  f"quantizing to {file_type}", cancel)
         check_gguf(partial, _tensor_names(source), _FTYPES[file_type])
         os.replace(partial, output)
     finally:

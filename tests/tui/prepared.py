@@ -295,7 +295,8 @@ def export(workspace: Workspace, run: RunFolder, tasks: Sequence[Task], parts: i
         "parity.json": replace(parity(), files=figures).to_bytes(),
         "measured.json": MeasuredForms(tuple(cards), tuple(beside)).to_bytes()})
     write_output(run, ExportOutput(
-        digest, "full_trace", 0, tuple(sorted(filter(is_model_file, files))), True, TermsOfUse("conditional", ("gardener (conditional)",)),
+        digest, "full_trace", 0, tuple(sorted(filter(is_model_file, files))), True,
+        TermsOfUse("conditional", ("gardener (conditional)",)),
         standings_of(_contest(tasks), "full_trace"),
         tuple(summary_of(*pair) for pair in zip(cards, beside)), choice=choose_file(beside_source, sizes, 0.08)))
     return digest

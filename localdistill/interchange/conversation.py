@@ -11,6 +11,7 @@ from typing import Any
 
 from localdistill.core.messages import Message, Role, ToolCall, ToolDefinition
 from localdistill.interchange.imported import Imported
+from localdistill.interchange.plain_talk import OF_TRAINING, ROLES, SAYINGS, THINKING, Said, plain_talk
 from localdistill.interchange.row import having, is_stated, peeked
 from localdistill.interchange.rows import RowPlace, SplitReply, answer_of, imported, prompt_of, reason_in
 from localdistill.interchange.turn_forms import SPEAKERS
@@ -28,12 +29,6 @@ from localdistill.templates.marks import begins_with_mark
 from localdistill.templates.tool_calls import calls_in, calls_of, definitions_in
 from localdistill.templates.turns import inner_texts, joined, pieces_of
 
-ROLES: Mapping[str, Role] = {
-    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
-    "ai": "assistant",
-}
-"""Names of speakers as files write them."""
 CALLERS = frozenset({"function_call", "tool_call", "tool_calls", "tool-call"})
 """Names of turns of the assistant that are nothing but calls of tools."""
 RESULTS = frozenset({"tool", "tools", "function", "function_response", "tool_response", "tool_result", "observation",
@@ -43,7 +38,6 @@ DEFINED = ("tools", "functions", "available_tools")
 """Columns that say which tools there are."""
 THOUGHTS = frozenset({"reasoning", "thought", "thinking"})
 """Names of turns that hold the reasoning of the turn that follows."""
-_SAYINGS = ("content", "value", "text", "message", "parts", "output")
 _THOUGHT_CHANNELS = frozenset({"analysis", "commentary"})
 
 
@@ -129,7 +123,7 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
     if speaker is None:
         speaker = next((turn[name] for name in SPEAKERS if turn.get(name) is not None), None)
     name = speaker.strip().lower() if isinstance(speaker, str) else ""
-    said = turn[_SAYINGS[0]] if _SAYINGS[0] in turn else next((turn[key] for key in _SAYINGS if key in turn), None)
+    said = turn[SAYINGS[0]] if SAYINGS[0] in turn else next((turn[key] for key in SAYINGS if key in turn), None)
     if name in RESULTS:
         return _result(turn, said, name, place), False
     is_thought = name in THOUGHTS or turn.get("channel") in _THOUGHT_CHANNELS
@@ -149,7 +143,7 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
             return one, is_thought
         if len(beside) == 1 and role == "assistant" and not is_thought:  # and an answer whose reasoning stands apart
             (field,) = beside
-            if field in _NAMED and isinstance(thought := turn[field], str):
+            if field in THINKING and isinstance(thought := turn[field], str):
                 one.text, one.beside = said, thought
                 return one, False
     if isinstance(said, list):
@@ -171,9 +165,7 @@ def _turn(turn: Mapping[str, Any], place: RowPlace) -> tuple[Turn | None, bool]:
 
 
 _NO_INFO: Mapping[str, Any] = {}
-_NAMED = ("reasoning_content", "reasoning", "thinking", "thinking_content")
-"""Fields that, being there, say that nothing was thought where they are empty."""
-_PLAIN = frozenset({*SPEAKERS, *_SAYINGS, "info", "channel", "loss_weight", "weight", "train", "name"})
+_PLAIN = frozenset({*SPEAKERS, *SAYINGS, *OF_TRAINING, "info", "channel"})
 
 
 def _result(turn: Mapping[str, Any], said: object, name: str, place: RowPlace) -> Turn:
@@ -259,7 +251,7 @@ def _take_pieces(one: Turn, turn: Mapping[str, Any], place: RowPlace) -> None:
         else:
             texts.append(text)
     one.text = "".join(texts)
-    named = [key for key in _NAMED if isinstance(turn.get(key), str)]
+    named = [key for key in THINKING if isinstance(turn.get(key), str)]
     if len(fields) == 1:
         (one.beside,) = fields.values()
     elif fields:
@@ -283,6 +275,8 @@ def prompt_and_answer(turns: list[Turn], place: RowPlace) -> tuple[tuple[Message
 def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: RowPlace) -> Imported:
     """The prompt and the answer of a row whose turns are `turns`; what it says beside them is read under its usual
     names."""
+    if not having(row, _BESIDE_TURNS) and (plain := plain_talk(turns)) is not None:
+        return _of_plain(row, *plain, place)
     talk = read_turns(turns, place)
     if (system := first(row, SYSTEM)) and not any(
             turn.role == "system" and turn.text.strip() == system.strip() for turn in talk):
@@ -295,6 +289,17 @@ def read_conversation(row: Mapping[str, Any], turns: Sequence[object], place: Ro
     info = last.info if last else {}
     reason = reason_in(last.row, info, row) if last else reason_in(row)
     return imported(prompt, answer, row, place, first(row, MODEL) or info.get("model_name"), reason)
+
+
+_BESIDE_TURNS = (*SYSTEM, *DEFINED)
+"""Columns that say something of the turns themselves."""
+
+
+def _of_plain(row: Mapping[str, Any], messages: tuple[Message, ...], said: Said | None, place: RowPlace) -> Imported:
+    """The same of turns that say nothing but what was said."""
+    answer = _with_thought(answer_of(*said), row) if said else _answer_beside(row)
+    prompt = prompt_of(messages, row, place.source, place, _reference(row, (), said is not None))
+    return imported(prompt, answer, row, place, first(row, MODEL), reason_in(row))
 
 
 def _reference(row: Mapping[str, Any], talk: Sequence[Turn], has_answer: bool) -> str | None:

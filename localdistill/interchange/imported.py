@@ -102,5 +102,6 @@ def _chars(row: Imported) -> int:
     for message in row.prompt.messages:
         chars += len(message.content) + (len(str(beside)) if (beside := message.beside) else 0)
     for answer in row.answers:
-        chars += len(answer.trace.raw) + len(answer.trace.reasoning) + len(answer.trace.answer)
+        trace = answer.trace
+        chars += len(trace.raw) + len(trace.reasoning) + len(trace.answer)
     return chars

@@ -100,7 +100,7 @@ class MessagesLayout:
     def read(self, row: Mapping[str, Any], number: int, source: str) -> Imported:
         """The conversation; InputError without a user turn or with turns that are not text."""
         place = RowPlace(source, number)
-        key = _key(row) or "messages"
+        key = "messages" if isinstance(row.get("messages"), list) else _key(row) or "messages"
         turns = turns_in(row.get(key))
         if turns is None:
             raise place.error(f"'{key}' is not a list of turns")

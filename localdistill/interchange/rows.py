@@ -16,7 +16,16 @@ from localdistill.core.messages import ToolCall
 from localdistill.core.records import Message, Prompt, Status, Trace, TraceKind, imported_id
 from localdistill.interchange.imported import Answer, Imported
 from localdistill.interchange.row import having, peeked
-from localdistill.interchange.usual import DOCUMENT, LICENCE, ORIGINAL, SOURCE, TESTS, first, reference_in
+from localdistill.interchange.usual import (
+    DOCUMENT,
+    LICENCE,
+    ORIGINAL,
+    REFERENCE,
+    SOURCE,
+    TESTS,
+    first,
+    reference_in,
+)
 from localdistill.templates import join_thinking, named_end, split_beside, split_thinking, status_of_end
 from localdistill.templates.marks import begins_with_mark
 
@@ -127,6 +136,8 @@ def status_of(answer: SplitReply, reason: str | None = None) -> Status:
     return "reasoning_only" if answer.reasoning.strip() else "empty"
 
 
+_OF_TRACES = ("trace_source", "status", "trace_kind", "terms")
+_NOTHING: Mapping[str, Any] = {}
 _STATUSES, _KINDS = get_args(Status), get_args(TraceKind)
 
 
@@ -135,6 +146,7 @@ def imported_trace(prompt: Prompt, answer: SplitReply, source: str, model: str, 
     """The trace of an imported reply. `row` may state `status`, `trace_kind` (else finish reason and text decide),
     `terms`, and `trace_source`: the file that it came from first."""
     kind = "raw" if answer.reasoning else "none"
+    row = row if having(row, _OF_TRACES) else _NOTHING
     source = optional_text(row, "trace_source", place) or source
     return Trace(
         id=imported_id(prompt.messages, answer.raw or (answer.reasoning, answer.text), source, answer.calls),
@@ -187,6 +199,8 @@ def _one_of(row: Mapping[str, Any], key: str, default: str, known: tuple[str, ..
 def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str, place: RowPlace,
               reference: str | None = None, tests: str | None = None) -> Prompt:
     """The prompt of a row: what its own keys say, else what its turns said, else columns of the usual names."""
+    if not having(row, _OF_PROMPTS):
+        return Prompt(need_user(messages, place), reference, None, tests, source)
     own_reference, own_tests = optional_text(row, "reference", place), optional_text(row, "tests", place)
     original, licence = optional_text(row, "original", place), optional_text(row, "licence", place)
     metadata = _metadata(row)
@@ -203,9 +217,15 @@ def prompt_of(messages: tuple[Message, ...], row: Mapping[str, Any], source: str
     )
 
 
+_OF_PROMPTS = ("reference", "tests", "original", "licence", "metadata", "reward_model", *DOCUMENT, *REFERENCE,
+               *ORIGINAL, *TESTS, *SOURCE, *LICENCE)
+"""Columns that say something of the prompt."""
+
+
 def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
     """What else a row says of its prompt: an object, or the JSON of one, as tables hold it."""
-    value = row.get("metadata")
+    if (value := row.get("metadata")) is None:
+        return {}
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)

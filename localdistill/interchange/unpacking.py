@@ -53,7 +53,7 @@ class Unfolding:
 def opened(path: Path, unfold: float = MOST_UNFOLD) -> Iterator[IO[bytes]]:
     """The bytes of the file at `path`, unpacked. Raises InputError for an archive and for too much, UNREADABLE while it
     is read."""
-    with path.open("rb") as raw:
+    with path.open("rb", BORDERS.file_bytes) as raw:
         head = raw.read(8)
         raw.seek(0)
         archive = next((kind for magic, kind in _OTHER_ARCHIVES.items() if head.startswith(magic)), "")

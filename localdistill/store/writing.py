@@ -218,11 +218,12 @@ def upsert_facts(con: DuckDBPyConnection, said: Sequence[Said], subjects: Subjec
     for fact, at in said:
         identity = storable(fact.subject_id)
         key = (identity, fact.by, fact.version, fact.variant)
-        if subjects.lacks(identity):
+        trace = subjects.traces.get(identity)
+        prompt = subjects.prompts.get(identity) if trace is None else None
+        if trace is None and prompt is None:
             unplaced[key] = (fact, at)
         else:
-            trace = subjects.traces.get(identity)
-            latest[key] = (fact, at, trace, None if trace is not None else subjects.prompts[identity])
+            latest[key] = (fact, at, trace, prompt)
     placed = sorted(latest.values(), key=lambda one: (one[2] or 0, one[3] or 0))
     if not placed:
         return list(unplaced.values())

@@ -52,7 +52,7 @@ def unknown_mark(text: str, known_text: Collection[str] = ()) -> str:
     at the beginning of a later line, outside of code, a special token or a tag that speaks of thinking; anywhere a tag
     that closes such a thing. `known_text`: what somebody said is text.
     """
-    if not any(char in text for char in _FIRST):
+    if not any([char in text for char in _FIRST]):
         return ""
     body = bare(text)
     allowed = {item.casefold() for item in known_text}

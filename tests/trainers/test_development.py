@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localdistill.core.errors import Cancelled
+from localdistill.core.errors import Cancelled, LocalDistillError
 from localdistill.core.events import Cancel, Event, Measured, Noted, Warned
 from localdistill.core.records import Message, Reply, Request, Sampling
 from localdistill.trainers._options import LoopOptions
@@ -175,3 +175,29 @@ def test_the_best_weights_come_out_of_every_backend(name: str, student: Path, tm
     assert order == [2, 2, 2, 2]
     second = run(tmp_path / "second", 2, None)
     assert best.keys() == second.keys() and all((best[key] == second[key]).all() for key in best)
+
+
+def test_answers_that_do_not_fit_are_asked_for_in_halves(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from localdistill.modelfiles.folder import ModelFolder
+    from localdistill.modelfiles.loading import load_causal_model
+    from localdistill.trainers.torch.generating import answers
+
+    folder = ModelFolder.open(student)
+    model = load_causal_model(folder, torch.float32, torch.device("cpu"))
+    requests = [Request(f"q{number}", (Message("user", f"12 - {number}"),), Sampling(max_tokens=4))
+                for number in range(5)]
+    plain, whole, room = list(answers(model, folder, requests, Cancel())), model.generate, [2]
+
+    def generate(ids: Any, **options: Any) -> Any:
+        if len(ids) > room[0]:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return whole(ids, **options)
+
+    monkeypatch.setattr(model, "generate", generate)
+    found = list(answers(model, folder, requests, Cancel()))
+    assert [(one.request_id, one.raw) for one in found] == [(one.request_id, one.raw) for one in plain]
+    room[0] = 0
+    with pytest.raises(LocalDistillError, match="a development item does not fit into memory") as told:
+        list(answers(model, folder, requests, Cancel()))
+    assert "train.dev.max_tokens" in told.value.hint

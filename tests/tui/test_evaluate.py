@@ -53,6 +53,24 @@ async def test_the_card_shows_scores_intervals_and_verdicts_in_words() -> None:
 
 
 @piloted
+async def test_what_may_be_memory_and_which_weights_came_out_stand_below_the_scores(tmp_path: Path) -> None:
+    root, leak = copied(tmp_path), "LEAK SUSPECTED: full_trace gains +9.0 points here and +1.0 on the twins (fresh)"
+
+    def change(card: dict[str, Any]) -> None:
+        card["leaks"] = [leak]
+        row = next(row for row in card["rows"] if row["name"] == "full_trace")
+        row["kept"] = ["step 2 of 6, development score 50.0 %"]
+
+    change_card(root, change)
+    app = LocalDistillApp(root, start="evaluate")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: stands(app))
+        table = " ".join(text_of(app, "#table").split())
+        assert leak in table and "full_trace: step 2 of 6, development score 50.0 %" in table
+        assert "by the same rule for every arm" in table
+
+
+@piloted
 async def test_c_goes_through_guard_task_and_forms() -> None:
     scores = score_card(Workspace(garden()))
     app = LocalDistillApp(garden(), start="evaluate")

@@ -4,17 +4,18 @@ short, batched, without anything that the training would notice."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import torch
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import TemplateRefused
+from localdistill.core.errors import LocalDistillError, TemplateRefused
 from localdistill.core.events import Cancel
 from localdistill.core.records import Reply, Request, Usage, content_id
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.loading import is_out_of_memory
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
@@ -27,9 +28,26 @@ def answers(model: Any, folder: ModelFolder, requests: Iterable[Request], cancel
     model.set_attn_implementation(folder.kind.attention)
     try:
         while not cancel.is_set() and (batch := list(islice(waiting, BORDERS.answered_rows))):
-            yield from _batch(model, folder, tokenizer, template, batch)
+            yield from _in_memory(lambda some: _batch(model, folder, tokenizer, template, some), batch)
     finally:
         model.set_attn_implementation(attention)
+
+
+def _in_memory(answer: Callable[[list[Request]], Iterable[Reply]], batch: list[Request]) -> list[Reply]:
+    """Replies to a batch; to its halves, one after the other, where memory runs out. LocalDistillError where one
+    request does not fit."""
+    try:
+        return list(answer(batch))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+    # Out here nothing holds the frames of the failed computation and their tensors any more.
+    if len(batch) == 1:
+        raise LocalDistillError(f"a development item does not fit into memory beside the training ({reason})",
+                                "lower train.dev.max_tokens, or take shorter items")
+    half = len(batch) // 2
+    return [*_in_memory(answer, batch[:half]), *_in_memory(answer, batch[half:])]
 
 
 def _batch(model: Any, folder: ModelFolder, tokenizer: StudentTokenizer, template: ChatTemplate,

@@ -22,8 +22,9 @@ DECIDES = "score"
 class DevDecisions:
     """The measurements of one training so far."""
 
-    def __init__(self, items: DevItems, folder: Path, fingerprint: str) -> None:
-        self._items, self._folder, self._fingerprint = items, folder, fingerprint
+    def __init__(self, items: DevItems, folder: Path, fingerprint: str, name: str) -> None:
+        """folder: where the best weights are kept; fingerprint: of the training, and name: of its arm."""
+        self._items, self._folder, self._fingerprint, self._name = items, folder, fingerprint, name
         self._points: list[tuple[int, float]] = []
         self._best: dict[str, Any] = {}
         """Step, score and totals of the training at the best measurement."""
@@ -55,23 +56,25 @@ class DevDecisions:
         score = figures[DECIDES]
         self._points.append((step, score))
         is_better = not self._best or score > self._best["score"]
+        emit(Noted(f"{self._name}: development score at step {step}: {_percent(score)}" + (
+            "" if is_better else f" (best: {_percent(self._best['score'])} at step {self._best['step']})")))
         if is_better:
             self._best = {"step": step, "score": score, **totals}
         if is_better and self._items.keeps_best:
             save_checkpoint(self._folder, step, {"fingerprint": self._fingerprint}, backend.save)
         return is_better and self._items.keeps_best
 
-    def choose(self, step: int, backend: Backend, emit: Emit, name: str) -> Mapping[str, Any]:
+    def choose(self, step: int, backend: Backend, emit: Emit) -> Mapping[str, Any]:
         """Give the backend the best weights where those are to be kept and are not the newest; the totals of the
         training at the weights that it has then, empty where they are the newest."""
         if self.is_over:
-            emit(Noted(f"{name}: ended at step {step}: {self._since_best()} measurements without a better development "
-                       f"score than {self._best['score']:.3f} of step {self._best['step']}"))
+            emit(Noted(f"{self._name}: ended at step {step}: {self._since_best()} measurements without a better "
+                       f"development score than {_percent(self._best['score'])} of step {self._best['step']}"))
         if not self._items.keeps_best or not self._best or self._best["step"] == step:
             return {}
         backend.restore(self._kept())
-        emit(Noted(f"{name}: the weights of step {self._best['step']} of {step} come out: best development score, "
-                   f"{self._best['score']:.3f}"))
+        emit(Noted(f"{self._name}: the weights of step {self._best['step']} of {step} come out: best development "
+                   f"score, {_percent(self._best['score'])}"))
         return self._best
 
     def outcome(self, last_step: int, kept_step: int) -> DevOutcome:
@@ -112,3 +115,7 @@ class DevDecisions:
         """In the order of the requests, whatever the order in which they came."""
         by_id = {reply.request_id: reply for reply in replies}
         return [by_id[request.id] for request in self._items.requests]
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f} %"

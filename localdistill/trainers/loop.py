@@ -89,7 +89,8 @@ class TrainingLoop:
         self.options, self.job, self.backend, self.rows = options, job, backend, rows
         self.fingerprint, self.emit, self.cancel = fingerprint, emit, cancel
         self.folder = job.output / "checkpoints"
-        self.dev = DevDecisions(job.dev_items, self.folder / "best", fingerprint) if job.dev_items else None
+        self.dev = (DevDecisions(job.dev_items, self.folder / "best", fingerprint, job.arm) if job.dev_items
+                    else None)
         self.schedule = Schedule(options, rows, job.seed)
         self.stored: dict[str, StoredColumn] = {}
         self.step = 0
@@ -128,7 +129,7 @@ class TrainingLoop:
     def _result(self, stopped: str) -> TrainingResult:
         """Of the weights that come out: the last ones, or those that development items chose."""
         last = self.step
-        if self.dev and (chosen := self.dev.choose(last, self.backend, self.emit, self.job.arm)):
+        if self.dev and (chosen := self.dev.choose(last, self.backend, self.emit)):
             self.step, self.loss = int(chosen["step"]), float(chosen["loss"])
             self.trained_tokens = int(chosen["trained_tokens"])
         dev = self.dev.outcome(last, self.step) if self.dev else None

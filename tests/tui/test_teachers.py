@@ -176,7 +176,7 @@ async def test_a_quote_narrows_down_after_some_prompts_were_asked(tmp_path: Path
             await until(pilot, lambda: "30 x 1 = 30 calls" in facts(app))
             assert "at most $" in facts(app) and "cap: $1.00" in facts(app)
             await pilot.press("s", "enter")
-            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and app.focused is not None)
             assert "money: at most $" in screen_text(app) and not server.asked
             await pilot.press("y")
             await until(pilot, lambda: isinstance(app.screen, TeachersPage))

@@ -1,5 +1,5 @@
 """The peer of `evaluation`, run by an interpreter of its own: lm-eval's `hf` answers the same questions. Arguments: the
-task as JSON, the batch size. The last line of what it prints is JSON: texts, CPU seconds, version."""
+task as JSON, the batch size. The last line of what it prints is JSON: texts or scores, CPU seconds, version."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text())
     model = HFLM(pretrained=task["student"], dtype=task["dtype"], device="cpu", batch_size=int(sys.argv[2]),
                  max_length=4096)
+    if "continuations" in task:
+        _tell(*_scored(model, task))
+        return
     samples = task["samples"]
     prompts = [prompt for prompt in task["prompts"] for _ in range(samples)]
     _force_lengths(model, prompts, task["lengths"])
@@ -33,8 +36,22 @@ def main() -> None:
     requests = [Instance("generate_until", {}, (prompt, dict(settings)), place) for place, prompt in enumerate(prompts)]
     began = _cpu_seconds()
     texts = model.generate_until(requests, disable_tqdm=True)
-    seconds = _cpu_seconds() - began
-    sys.stdout.write("\n" + json.dumps({"texts": texts, "seconds": seconds, "version": version("lm_eval")}) + "\n")
+    _tell(texts, _cpu_seconds() - began)
+
+
+def _tell(found: list[Any], seconds: float) -> None:
+    sys.stdout.write("\n" + json.dumps({"texts": found, "seconds": seconds, "version": version("lm_eval")}) + "\n")
+
+
+def _scored(model: Any, task: dict[str, Any]) -> tuple[list[float], float]:
+    """Log-likelihood of each continuation of each prompt, in order, and CPU seconds."""
+    from lm_eval.api.instance import Instance
+
+    pairs = [(prompt, one) for prompt, many in zip(task["prompts"], task["continuations"]) for one in many]
+    requests = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
+    began = _cpu_seconds()
+    found = model.loglikelihood(requests, disable_tqdm=True)
+    return [score for score, _ in found], _cpu_seconds() - began
 
 
 def _force_lengths(model: Any, prompts: list[str], lengths: list[int]) -> None:

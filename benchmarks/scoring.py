@@ -81,7 +81,7 @@ def measure(engine: TransformersEngine, asked: list[Request], name: str, repeats
         replies = {reply.request_id: reply for reply in engine.answer(iter(asked), silent, Cancel())}
         return [one.total for request in asked for one in replies[request.id].continuations]
 
-    rows, model = rows_of(engine, asked), engine._load().model
+    rows, model = rows_of(engine, asked), engine.model
     machine.say(f"{name}: {len(asked)} items, {len(rows)} continuations, prefixes of {rows[0][1]} tokens, "
                 f"{sum(len(ids) - begin for ids, begin in rows) / len(rows):.1f} tokens each")
     peers: dict[str, Callable[[], list[float]]] = {

@@ -57,7 +57,7 @@ class Borders:
     imported_rows: int = 2048
     """Rows of a file that are held until they are stored, as many as the store keeps together (with half of them each
     is compressed twice); fewer where they are long."""
-    imported_chars: int = 5 << 20
+    imported_chars: int = 3 << 20
     """Their text."""
     recent_names: int = 16_384
     """Prompts, and answers, of a file that are remembered, at least, so that copies of them are passed over."""

@@ -84,10 +84,10 @@ def keys_by(threshold: float) -> Callable[[Sequence[memoryview]], Iterator[Keys]
         import rensa
     except ImportError:
         return lambda rows: (row.tolist() for row in rows)
-    bands = _MOST_BANDS
+    bands = 1
     if threshold < 1:
-        bands = min(bands, math.ceil(math.log(_MISSED) / math.log(1 - threshold ** _PERMUTATIONS_PER_BAND)))
-    return lambda rows: _band_keys(rensa, rows, bands if threshold < 1 else 1)
+        bands = min(_MOST_BANDS, math.ceil(math.log(_MISSED) / math.log(1 - threshold ** _PERMUTATIONS_PER_BAND)))
+    return lambda rows: _band_keys(rensa, rows, bands)
 
 
 def _band_keys(rensa: Any, rows: Sequence[memoryview], bands: int) -> Iterator[Keys]:

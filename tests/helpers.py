@@ -142,8 +142,8 @@ use = "verified"
 """
 
 
-def wait_for(condition: object, timeout_s: float = 30.0) -> None:
-    """Block until `condition()` is true."""
+def wait_for(condition: object, timeout_s: float = 240.0) -> None:
+    """Block until `condition()` is true; for minutes, since the machine may be busy."""
     deadline = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]
         if time.monotonic() > deadline:

@@ -122,7 +122,7 @@ if TYPE_CHECKING:
     from localdistill.workspace.forgetting import (  # fmt: skip
         Forgetting, Forgot, forget, plan_forgetting, unfinished_forgetting,
     )
-    from localdistill.workspace.quarantine import Quarantined, read_quarantine
+    from localdistill.workspace.quarantine import Quarantined, quarantined
     from localdistill.workspace.rebuilding import Rebuilt, StoreCheck, check_store, rebuild_store
     from localdistill.workspace.recovery import Missing, open_store
     from localdistill.workspace.run_folder import RunFolder, RunStatus, list_runs

@@ -80,7 +80,7 @@ def test_a_damaged_line_costs_one_answer_and_is_said(tmp_path: Path, server: Cou
     assert len(second.collect()) == 6 and sum(server.asked.values()) == 7
     assert "1 lines of the journals are damaged" in said(second)
     [missing] = missing_traces(Workspace(tmp_path))
-    assert missing.text == "t-1: 1 lines of its journal are damaged"
+    assert missing.text == "t-1: 1 lines of its journal are damaged or gone"
 
 
 def test_a_journal_that_cannot_be_read_stops_nobody_and_is_said(tmp_path: Path, server: CountingServer) -> None:
@@ -274,7 +274,7 @@ def test_a_run_goes_only_when_the_store_holds_what_it_holds(tmp_path: Path, serv
     assert open_store(workspace).counts().traces == 6, "its journal was taken in first"
     chain.collect()
     chain.run.journal.write_bytes(chain.run.journal.read_bytes() + b"12345678 damaged\n")
-    assert kept(workspace)["t-1"] == "1 lines of its journal are damaged"
+    assert kept(workspace)["t-1"] == "1 lines of its journal are damaged or gone"
     workspace.store_path.write_text("no store")
     assert "may not be in the store" in kept(workspace)["t-1"]
 

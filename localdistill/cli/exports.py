@@ -75,7 +75,7 @@ def _show(made: Any) -> None:
         output.data(f"  ! {text}")
     if made.folder:
         output.data(f"  terms: {made.terms or 'none known to apply'} {', '.join(made.terms_of)}".rstrip())
-        output.data(f"  licences: {', '.join(made.licences) or 'none stated'}")
+        output.data(f"  licences: {made.licences_told}")
     for what, command in made.commands:
         output.data(f"  {what + ':':<8} {made.anywhere(command) if made.folder else command}")
 

@@ -287,9 +287,11 @@ def show_quarantine(
     run_id: RunArgument = "last", workspace: WorkspaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Show unreadable replies."""
-    from localdistill import RunFolder, read_quarantine
+    from localdistill import RunFolder, quarantined
 
-    rows = list(read_quarantine(RunFolder.open(workspace_of(workspace).runs, run_id).quarantine))
+    rows, lost = quarantined(RunFolder.open(workspace_of(workspace).runs, run_id))
+    if lost:
+        output.talk(f"! {lost}: some of what stood there is lost")
     if as_json:
         output.data_json([
             {"request": r.request_id, "prompt": r.prompt_id, "teacher": r.teacher, "error": r.error, "at": r.at,
@@ -297,7 +299,8 @@ def show_quarantine(
         ])
         return
     if not rows:
-        output.talk("nothing is in quarantine: every reply could be read")
+        if not lost:
+            output.talk("nothing is in quarantine: every reply could be read")
         return
     output.table(
         ["when", "teacher", "error", "bytes", "starts with"],

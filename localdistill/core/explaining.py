@@ -73,6 +73,14 @@ def explain(error: BaseException) -> LocalDistillError:
                              f"{TRACEBACK_VARIABLE}=1 in front of the command prints")
 
 
+def reason_of(error: BaseException, otherwise: str = "") -> str:
+    """Why something could not be read, in a few words to stand behind its name: what the system says of an error that
+    has a number, and `otherwise` for what only a library can make sense of; without that, the first line of it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return otherwise or _first_line(error)
+
+
 def _of_system(error: OSError) -> LocalDistillError:
     if error.errno == errno.ENOMEM:
         return _out_of_memory("")
@@ -84,7 +92,7 @@ def _of_system(error: OSError) -> LocalDistillError:
         return LocalDistillError("too many files are open", "let more be opened: ulimit -n 4096")
     if not named or error.errno not in _MEANING:
         what = f"{path}: " if named else ""
-        return LocalDistillError(f"{what}{(error.strerror or _first_line(error)).lower()}",
+        return LocalDistillError(f"{what}{reason_of(error).lower()}",
                                  "what the system said; run it again, and report it when it stays")
     if error.errno in _REFUSED and not os.path.lexists(path):
         path = path.parent  # what refuses is the folder in which it would have been made

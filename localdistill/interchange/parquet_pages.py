@@ -153,7 +153,7 @@ def _body(file: IO[bytes], at: int, packed: int, size: int, codec: int) -> bytes
     try:
         return bytes(pa.decompress(data, decompressed_size=size, codec=_CODECS[codec], asbytes=True))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Damaged(f"a page cannot be unpacked ({error})") from error
+        raise Damaged("a page cannot be unpacked") from error
 
 
 def _longest_text(data: bytes) -> int:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError
+from localdistill.core.explaining import reason_of
 from localdistill.interchange.base import Rows
 from localdistill.interchange.json_rows import MAX_ROW_CHARS, Leave, checked
 from localdistill.interchange.parquet_footer import Damaged, RowGroup, row_groups
@@ -35,7 +36,8 @@ def parquet_rows(path: Path, leave: Leave, unfold: float) -> Rows:
                     yield number, checked(row, RowPlace(path.name, number), False)
     except (pa.ArrowException, OSError, UnicodeDecodeError, Damaged) as error:
         place = RowPlace(path.name, number + 1)
-        raise place.error(f"the parquet file cannot be read ({error})", "get the file again") from error
+        why = str(error) if isinstance(error, Damaged) else reason_of(error, "what it holds is not what it says of it")
+        raise place.error(f"the parquet file cannot be read ({why})", "get the file again") from error
 
 
 def _rows(file: Any, groups: Sequence[RowGroup], raw: IO[bytes], name: str, unfold: float) -> Iterator[dict[str, Any]]:

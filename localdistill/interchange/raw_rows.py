@@ -7,6 +7,7 @@ import codecs
 from pathlib import Path
 
 from localdistill.core.errors import InputError
+from localdistill.core.explaining import reason_of
 from localdistill.interchange.base import Rows
 from localdistill.interchange.json_rows import HEAD_BYTES, Leave, json_rows
 from localdistill.interchange.rows import RowPlace
@@ -33,7 +34,7 @@ def rows_of(path: Path, leave: Leave | None = None, unfold: float = MOST_UNFOLD)
             yield number, row
     except UNREADABLE as error:
         place = RowPlace(path.name, number + 1)
-        raise place.error(f"the file cannot be read ({error})", "get the file again") from error
+        raise place.error(f"the file cannot be read ({reason_of(error)})", "get the file again") from error
 
 
 def _refuse(error: InputError) -> None:

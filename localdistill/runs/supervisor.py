@@ -139,6 +139,15 @@ class Recorder:
         self._dirty = True
         self.flush()
 
+    def end(self, event: RunFinished) -> None:
+        """Keep the last event, and a last status that says what is to be found of the run later."""
+        self.status["state"] = event.state
+        self.take(event)
+        self.status.update(self.run.held_at_end())
+        self._dirty = True
+        self.flush(force=True)
+        self._file.close()
+
     def wait_for(self, what: str) -> None:
         """Say in the status what the run waits for, and no longer when that is empty."""
         self.status.update(waiting=what, label=f"waits for {what}" if what else "", done=0, total=0, unit="",
@@ -191,9 +200,7 @@ class Supervisor:
                     break
             state = {0: "finished", 130: "cancelled", 3: "partial", 4: "paused"}.get(code, "failed")
             self.run.close_journal()
-            recorder.status["state"] = state
-            recorder.take(RunFinished(state, time.monotonic() - started, code))
-            recorder.flush(force=True)
+            recorder.end(RunFinished(state, time.monotonic() - started, code))
         return code
 
     def _legs(self, recorder: Recorder) -> Iterator[Leg]:

@@ -149,10 +149,18 @@ def begin_lines(path: Path, file: BinaryIO, end: int | None = None) -> None:
         if closed_part(path).exists():
             file.write(encode({GOES_ON: _closed_end(path) if end is None else end}))
         return
-    with open(path, "rb") as handle:
+    if is_torn(path):
+        file.write(b"\n")
+
+
+def is_torn(path: Path) -> bool:
+    """Whether the open part of a journal ends in the middle of a line, as a machine leaves it that lost its power."""
+    with ExitStack() as stack:
+        handle = opened_part(path, stack)
+        if handle is None or not os.fstat(handle.fileno()).st_size:
+            return False
         handle.seek(-1, os.SEEK_END)
-        if handle.read(1) != b"\n":
-            file.write(b"\n")
+        return handle.read(1) != b"\n"
 
 
 def write_lines(file: BinaryIO, path: Path, data: bytes) -> None:

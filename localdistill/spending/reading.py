@@ -70,11 +70,16 @@ def understood(data: bytes | None, side: bytes | OSError | None, proof: Proof | 
     entries, (kept, known) = book.entries, _kept(side)
     *lines, rest = data.split(b"\n")
     book.size, book.is_torn = len(data) - len(rest), bool(rest)
-    for line in filter(bytes.strip, lines):
-        try:
-            entries.take(decode(line) or {})
-        except (ValueError, KeyError, TypeError):
-            damaged += 1
+    at, then = 0, 0 if not kept else None
+    for line in lines:
+        at += len(line) + 1
+        if line.strip():
+            try:
+                entries.take(decode(line) or {})
+            except (ValueError, KeyError, TypeError):
+                damaged += 1
+        if at == kept:
+            then = entries.total
     book.least = entries.total
     if book.is_newer:
         book.problem = "a newer version of localdistill wrote it"
@@ -84,6 +89,8 @@ def understood(data: bytes | None, side: bytes | OSError | None, proof: Proof | 
         book.problem = f"{damaged} of its lines cannot be read"
     elif entries.is_wrong:
         book.problem = "its sums do not agree"
+    elif known and kept and kept <= book.size and then != known:
+        book.problem = "it is not the one whose size was kept"
     elif kept is None and entries.version:
         book.problem = "how long it was is not known any more"
     elif book.size < (kept or 0) or (kept is None and rest.strip()):

@@ -53,13 +53,16 @@ def probe_files(workspace: Workspace) -> list[Path]:
 
 
 def read_probe(path: Path) -> Probe | None:
-    """The probe in a file; None when there is none. LocalDistillError when it is not what was written."""
+    """The probe in a file; None when there is none: who removed it asked to forget it. LocalDistillError when it is
+    not what was written, or a link to a file that is gone."""
     try:
         if (probe := Probe.from_json(unsealed(path.read_bytes()))) is not None:
             return probe
         why = "holds no report of this version"
     except FileNotFoundError:
-        return None
+        if not path.is_symlink():
+            return None
+        why = "is a link to nothing"
     except (OSError, ValueError, RecursionError) as error:
         why = why_unread(error)
     raise LocalDistillError(f"the report of a probe in {FOLDER}/{path.name} is damaged: it {why}",

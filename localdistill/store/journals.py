@@ -38,6 +38,9 @@ from localdistill.store.writing import Said, subjects_of, upsert_facts
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+KEPT = "journals/"
+"""How the keys of journals begin whose place nobody else's takes: what such a one held stays in it. The folder of a
+run may be removed and another run get its name."""
 FIRST = "-before.jsonl"
 """Ending of the journal of what was stored before there were journals of everything: it is read before others."""
 
@@ -68,7 +71,7 @@ class Lack:
     untaken: int
     """Lines that were not taken in."""
     damaged: int
-    """Lines that were read and are damaged."""
+    """Lines that were read and are damaged, and at least one where some that were read are gone."""
     error: str
     """Why it cannot be read; empty when it can."""
 
@@ -77,7 +80,7 @@ class Lack:
             return f"its journal cannot be read ({self.error})"
         if self.untaken:
             return f"{self.untaken:,} lines of its journal are not in the store"
-        return f"{self.damaged:,} lines of its journal are damaged"
+        return f"{self.damaged:,} lines of its journal are damaged or gone"
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class _Source:
         start = start_of(self.place, self.path)
         if not start and self.place is not None:
             self.place = replace(self.place, damaged=0)
+            self.reading.damaged_lines += self.key.startswith(KEPT) and self.place.read_bytes > 0
         self.said_at = self.place.last_at if self.place and start else 0.0
         is_first = self.path.name.endswith(FIRST)
         for line, end in journal.read(self.path, start, self.reading):
@@ -173,6 +177,27 @@ def lacking(sessions: Sessions, journals: Iterable[Path]) -> list[Lack]:
             error = problem.strerror or str(problem)
         if untaken or error or (place and place.damaged):
             found.append(Lack(path, untaken, place.damaged if place else 0, error))
+    return found
+
+
+def lost_in(sessions: Sessions) -> dict[str, str]:
+    """The journals of the workspace, by their paths below it, that do not hold what the store has read in them, each
+    with what is wrong in words to stand behind its name. Reads the end of each."""
+    if not sessions.path.exists():
+        return {}
+    found = {}
+    for key, place in sessions.run(places).items():
+        path = sessions.path.parent / key
+        if key.startswith(KEPT) and place.read_bytes:
+            try:
+                if not any(journal.sizes(path)):
+                    found[key] = "is gone"
+                elif not start_of(place, path):
+                    found[key] = "does not hold what the store has read in it"
+                elif place.damaged:
+                    found[key] = f"has {place.damaged:,} lines that are damaged or gone"
+            except OSError as error:
+                found[key] = f"cannot be read: {(error.strerror or 'no reason').lower()}"
     return found
 
 

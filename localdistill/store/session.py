@@ -127,7 +127,7 @@ class Sessions:
                 if not read_only and self.path.is_file() and is_forbidden(error):
                     read_only = True
                     continue
-                if "replaying WAL" in str(error) and log is not None:
+                if "replaying WAL" in str(error) and log is not None and not self.read_only:
                     self._set_log_aside(log)
                 elif not says(error, LOCKED):
                     raise

@@ -4,6 +4,7 @@ the file between two calls, nor while a consumer works through an iterator."""
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localdistill.core.borders import BORDERS
-from localdistill.core.errors import UsageError
+from localdistill.core.errors import StoreError, UsageError
 from localdistill.core.records import Fact, FactKey, FactScope, Prompt, Reply, Trace
 from localdistill.rewrites.naming import RewriteName
 from localdistill.store import forgetting, journals, reading, view
@@ -93,8 +94,13 @@ class Store(Keeper):
     """
 
     def __init__(self, path: Path | str, wait_s: float = WAIT_S, journal: Path | None = None) -> None:
-        """journal: where what is stored directly goes first; None has it in `journals` beside the file."""
+        """journal: where what is stored directly goes first; None has it in `journals` beside the file. StoreError
+        where the file is a link to where nothing can be: it is not an empty store."""
         self.path = Path(path)
+        if self.path.is_symlink() and not self.path.resolve().parent.exists():
+            raise StoreError(f"{self.path} is a link to {os.readlink(self.path)}, which cannot be read",
+                             "connect the disk that it leads to; or remove the link: any command then makes the store "
+                             "again of what the journals hold")
         super().__init__(Sessions(self.path, wait_s), journal or own_path(self.path))
 
     def prompts(self, ids: Sequence[str] | None = None) -> Iterator[Prompt]:
@@ -329,6 +335,11 @@ class Store(Keeper):
     def lacking(self, paths: Iterable[Path]) -> list[Lack]:
         """What the journals, and the store's own, hold and the store does not."""
         return journals.lacking(self._sessions, list(dict.fromkeys([self.journal, *paths])))
+
+    def lost_in_journals(self) -> dict[str, str]:
+        """The journals of the workspace, by their paths below it, that do not hold what the store has read in them,
+        each with what is wrong. Changes nothing, not even a store that an older version wrote: StoreReadOnly then."""
+        return journals.lost_in(Sessions(self.path, self._sessions.wait_s, read_only=True))
 
     def forget(self, names: Names) -> None:
         """Remove all rows of these, and let them never be stored again. What journals hold of them is not touched."""

@@ -26,11 +26,12 @@ from localdistill.safety.journal import CLOSED, read_lines, sizes
 from localdistill.safety.manifest import write_manifest
 from localdistill.store import Store
 from localdistill.store.forgetting import Names, datasets_with, names_of, replies_about, texts_of
+from localdistill.workspace.ended_files import KEY as ENDED_SUMS
 from localdistill.workspace.folder import BUILDING, FORGETTING, Artifact, Workspace
 from localdistill.workspace.logprobs import write_table
 from localdistill.workspace.rebuilding import rebuild_store
 from localdistill.workspace.recovery import open_store
-from localdistill.workspace.run_folder import RunFolder, list_runs
+from localdistill.workspace.run_folder import GROW, RunFolder, list_runs
 
 RECORD = "forgotten.json"
 """What was made of what was forgotten."""
@@ -178,12 +179,14 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
         texts = store.sessions.run(lambda con: texts_of(con, names, _MOST_NEEDLES))
         note = {**{key: getattr(names, key) for key in _NAMES},
                 **{key: getattr(plan, key) for key in ("datasets", "made", "digests")}}
+        is_begun = (workspace.root / FORGETTING).exists()
         atomic_write_text(workspace.root / FORGETTING, sealed(note))
         if not names.all <= store.barred().all:
             store.forget(names)
+        whole = [run for run in runs if is_begun or not any(map(run.lost_since_end, GROW))]
         lines = _edited_journals(workspace, store, runs, names, emit)
         for run in runs:
-            _edit_run(run, names, texts)
+            _edit_run(run, names, texts, run in whole)
         for path in (*workspace.runs.glob("*/logprobs/*.parquet"), *workspace.retired.glob("*/logprobs/*.parquet")):
             _edit_logprobs(path, names)
         _remember(workspace, plan)
@@ -217,8 +220,9 @@ def _edited_journals(workspace: Workspace, store: Store, runs: Iterable[RunFolde
     return store.sessions.run(work)
 
 
-def _edit_run(run: RunFolder, names: Names, texts: Sequence[str]) -> None:
-    """Ids that a resume would look for, and the tail of what was streamed last. texts: of it, where they are known."""
+def _edit_run(run: RunFolder, names: Names, texts: Sequence[str], was_whole: bool) -> None:
+    """Ids that a resume would look for, the tail of what was streamed last, and what is known of the files that were
+    edited, unless something of them had been lost before. texts: of it, where they are known."""
     for name in run.lists.names():
         with suppress(LocalDistillError):  # one that is damaged is made again before anybody uses it
             ids = run.ids(name)
@@ -226,8 +230,13 @@ def _edit_run(run: RunFolder, names: Names, texts: Sequence[str]) -> None:
                 run.write_ids(name, [one for one in ids if one not in names.all])
     if status := dict(run.status().data):
         tails = [tail for key in ("tail", "tail_answer") if (tail := str(status.get(key, "")).strip())]
+        now = dict(status)
         if tails and (not texts or any(tail in text for tail in tails for text in texts)):
-            run.write_status({**status, "tail": "", "tail_answer": "", "tail_of": ""})
+            now |= {"tail": "", "tail_answer": "", "tail_of": ""}
+        if was_whole and ENDED_SUMS in now:
+            now |= run.held_at_end()
+        if now != status:
+            run.write_status(now)
 
 
 def _edit_logprobs(path: Path, names: Names) -> None:

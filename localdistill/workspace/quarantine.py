@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localdistill.core.records import Reply
+from localdistill.safety.frames import Reading
 from localdistill.safety.journal import encode, read
+from localdistill.workspace.run_folder import QUARANTINE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,23 @@ def quarantine(path: Path, reply: Reply, prompt_id: str, teacher: str) -> None:
         os.close(handle)
 
 
-def read_quarantine(path: Path) -> Iterator[Quarantined]:
-    """What stands in quarantine, oldest first; an empty run has nothing there."""
-    for record, _ in read(path):
-        yield Quarantined(record["request"], record["prompt"], record["teacher"], record["error"],
-                          base64.b64decode(record["body"]), record["at"])
+def read_quarantine(path: Path, reading: Reading | None = None) -> Iterator[Quarantined]:
+    """What stands in quarantine, oldest first; an empty run has nothing there. Lines that are no such thing are passed
+    over and counted in `reading`."""
+    reading = Reading() if reading is None else reading
+    for record, _ in read(path, 0, reading):
+        try:
+            yield Quarantined(record["request"], record["prompt"], record["teacher"], record["error"],
+                              base64.b64decode(record["body"]), record["at"])
+        except (KeyError, TypeError, ValueError):
+            reading.damaged_lines += 1
+
+
+def quarantined(run: RunFolder) -> tuple[list[Quarantined], str]:
+    """What stands in the quarantine of a run, and what of it is lost, in words; empty when nothing is."""
+    reading = Reading()
+    found = list(read_quarantine(run.quarantine, reading))
+    why = run.lost_since_end(QUARANTINE)
+    if reading.damaged_lines and not why:
+        why = f"has {reading.damaged_lines:,} damaged lines"
+    return found, f"{QUARANTINE} {why}" if why else ""

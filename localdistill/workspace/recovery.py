@@ -56,7 +56,7 @@ def _told(caught: CatchUp) -> Iterator[Noted | Warned]:
         yield Noted(f"{caught.rows - caught.healed} replies that interrupted runs had left in their journals were "
                     "taken in")
     if caught.damaged:
-        yield Warned(f"{caught.damaged} lines of the journals are damaged and were passed over")
+        yield Warned(f"{caught.damaged} lines of the journals are damaged or gone, and were passed over")
     for problem in caught.unread:
         yield Warned(f"a journal cannot be read, and what it holds may be asked again: {problem}",
                      "let it be read, and resume")

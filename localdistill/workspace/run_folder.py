@@ -20,7 +20,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +28,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.events import Event, Measured
+from localdistill.core.explaining import reason_of
 from localdistill.core.seals import NOT_WRITTEN, sealed, sha256_of, unsealed, why_unread
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 from localdistill.safety.frames import Reading
 from localdistill.safety.journal import CLOSED, read_lines
+from localdistill.workspace.ended_files import KEY as ENDED_SUMS
+from localdistill.workspace.ended_files import missed, sums_of
 from localdistill.workspace.facts_file import facts_in, lost_lines, state_at_end
 from localdistill.workspace.id_lists import IdLists
 
@@ -42,8 +45,11 @@ if TYPE_CHECKING:
 _COST = re.compile(rb'(?<!\\)"cost_usd":(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 """The cost in a journal's line; inside a text every quote has a backslash in front."""
 RUN_JOURNAL = "replies.jsonl"
+QUARANTINE = "quarantine.jsonl"
 GIVEN, RESOLVED, REQUEST = "recipe.toml", "resolved.json", "request.json"
 EVENTS, STATUS, STAGES, LOCK = "events.jsonl", "status.json", "stages", "lock"
+GROW = (EVENTS, f"{RUN_JOURNAL}{CLOSED}", QUARANTINE)
+"""Files of which only the end ever changes; not the ledger of calls, which keeps its own sums."""
 ENDED = ("finished", "failed", "cancelled", "partial", "paused")
 """States that a run ends in by itself."""
 HUB = "hub"
@@ -146,16 +152,19 @@ class RunFolder:
             resolved = read_resolved(self._as_written(RESOLVED).decode())
             return with_models(resolved, self.request().get(HUB, {}))
         except (OSError, ValueError) as error:
-            raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
-                             _START_AGAIN) from None
+            raise self._unread(RESOLVED, error) from None
 
     def text(self) -> str:
         """The recipe as it was given; UsageError when its file is gone or damaged."""
         try:
             return self._as_written(GIVEN).decode()
         except (OSError, ValueError) as error:
-            raise UsageError(f"the recipe of run {self.id} cannot be read: {str(error).splitlines()[0]}",
-                             _START_AGAIN) from None
+            raise self._unread(GIVEN, error) from None
+
+    def _unread(self, name: str, error: Exception) -> UsageError:
+        why = reason_of(error)
+        return UsageError(f"the recipe of run {self.id} cannot be read: "
+                          f"{why if why.startswith(name) else f'{name}: {why}'}", _START_AGAIN)
 
     def _as_written(self, name: str) -> bytes:
         """One of the two files that the request holds the checksums of. ValueError when it is not what was written."""
@@ -181,10 +190,20 @@ class RunFolder:
 
     def started_at(self) -> float:
         """When the folder was made, seconds since the epoch."""
-        for path in (f"{self._text}/{REQUEST}", self._text):
-            with contextlib.suppress(OSError):
-                return os.stat(path).st_mtime
-        return 0.0
+        return self._began()[0]
+
+    def _began(self) -> tuple[float, str]:
+        """When that was, and why it is not surely so."""
+        unknown = ""
+        try:
+            return os.stat(f"{self._text}/{REQUEST}").st_mtime, unknown
+        except FileNotFoundError:
+            pass  # a request that is missing is said by whoever reads it
+        except OSError as error:
+            unknown = f"when it was started is not known: {REQUEST}: {reason_of(error)}"
+        with contextlib.suppress(OSError):
+            return os.stat(self._text).st_mtime, unknown
+        return 0.0, unknown
 
     def _read(self, name: str) -> bytes:
         """A small file. Listings read those of thousands of runs: so it takes half as long as by a file object."""
@@ -241,7 +260,7 @@ class RunFolder:
             held = self.holder() is not None
             alive = held or self.is_alive()
             state = "running" if held else "starting" if alive else state
-        started_at = self.started_at()
+        started_at, unknown = self._began()
         return RunStatus(
             self.id,
             str(data.get("recipe", self.id.rsplit("-", 1)[0])),
@@ -251,7 +270,7 @@ class RunFolder:
             started_at,
             _number(data.get("updated_at")) or started_at,
             data,
-            "; ".join(filter(None, (self._request_problem(), problem))),
+            "; ".join(filter(None, (self._request_problem() or unknown, problem))),
         )
 
     def _read_status(self) -> tuple[dict[str, Any], str]:
@@ -285,9 +304,9 @@ class RunFolder:
         return facts_in(self.path / EVENTS, offset)
 
     def damaged_lines(self) -> int:
-        """How many lines of events.jsonl are lost (see `facts.lost_lines`), and one more where a run that ended does
-        not say so there."""
-        lost = lost_lines(self.path / EVENTS)
+        """How many lines of events.jsonl are lost (see `facts.lost_lines`), and at least one where a run that ended
+        does not say so there, or the file is not what it was then."""
+        lost = lost_lines(self.path / EVENTS) or bool(self.lost_since_end(EVENTS))
         is_over = self._read_status()[0].get("state") in ENDED and not self.is_alive()
         return lost + (is_over and not lost and not state_at_end(self.path / EVENTS))
 
@@ -333,6 +352,15 @@ class RunFolder:
         with contextlib.suppress(OSError):
             close_lines(self.journal)
 
+    def held_at_end(self) -> dict[str, Any]:
+        """What a last status says of the files that only grow, now that nobody adds to them."""
+        return {ENDED_SUMS: sums_of(self.path, GROW)}
+
+    def lost_since_end(self, name: str, tick: Callable[[], None] = lambda: None) -> str:
+        """What is wrong with one of the files that only grow, to stand behind its name; empty when it begins with what
+        it held when the run ended last, or nobody knows that."""
+        return missed(self.path, name, self._read_status()[0], tick)
+
     @property
     def calls(self) -> Path:
         """The ledger of paid calls."""
@@ -360,7 +388,7 @@ class RunFolder:
     @property
     def quarantine(self) -> Path:
         """Bodies that could not be read."""
-        return self.path / "quarantine.jsonl"
+        return self.path / QUARANTINE
 
     def amend_request(self, **changes: Any) -> None:
         """Change what was asked for, before a resume."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -9,6 +10,11 @@ from localdistill import Failed, explain
 from tests.attack.kind import HOW, Ending, How
 from tests.attack.view import DAMAGE, FAULT, Look, Seen, crash_of
 
+HARMLESS = {
+    r"teachers/.*\.json is gone": "it is only remembered what was seen: who removes it asks that it be forgotten, and "
+                                  "the next run looks again",
+}
+"""What was done, as the attack tells it, and why what is shown may differ without a word."""
 _BARE = ("Traceback", "Errno", "Error(", "Exception", "object at 0x")
 """What stands in no sentence for people."""
 
@@ -70,9 +76,15 @@ def worst(what: str, found: Iterable[tuple[How, str]]) -> Ending:
 
 
 def judged(what: str, sound: dict[str, Seen], looks: Iterable[Look], workspace: object) -> Ending:
-    """The ending of an attack on a workspace whose sound view is known."""
+    """The ending of an attack on a workspace whose sound view is known. What did no harm is the same, whatever shows
+    it; only nothing may break."""
     found = []
+    harmless = next((reason for how, reason in HARMLESS.items() if re.fullmatch(how, what)), "")
     for look in looks:
+        if harmless:
+            seen = look.at(workspace)  # type: ignore[arg-type]
+            found.append(("bad", f"{look.name}: {seen.crash}") if seen.crash else ("same", harmless))
+            continue
         found.append(compared(look.name, sound[look.name], look.at(workspace)))  # type: ignore[arg-type]
         if found[-1][0] == "bad":
             break

@@ -16,7 +16,8 @@ RUN = "whole-1"
 _OF_THE_WAY = {"created_at", "elapsed_s", "peak_memory_bytes", "peak_bytes", "spent_usd", "cost_usd", "saved_at", "raw",
                "checksum"}
 """Fields that time decides, or how often something had to be asked."""
-_FILES_OF_THE_WAY = ("manifest.json", "result.json", "training.json", "README.md")
+_FILES_OF_THE_WAY = ("manifest.json", "result.json", "training.json", "README.md", "served.json")
+"""Files that hold such."""
 
 
 def stored_in(workspace: Workspace) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def differences(sound: dict[str, Any], found: dict[str, Any]) -> str:
 def acknowledged(workspace: Workspace) -> int:
     """How many paid replies are in the journals of all runs."""
     records = (record for run in list_runs(workspace.runs) for record, _ in read(run.journal))
-    return sum("reply" in record or not record.get("trace", {"parent_id": "none"})["parent_id"] for record in records)
+    return sum("reply" in record or ("trace" in record and not record["trace"].get("parent_id")) for record in records)
 
 
 def _artifacts(workspace: Workspace) -> Iterator[tuple[str, dict[str, str]]]:

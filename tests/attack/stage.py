@@ -40,7 +40,8 @@ def run_stage(workspace: Workspace, run: RunFolder, stage: str) -> Ended:
     reader = threading.Thread(target=take, daemon=True)
     reader.start()
     before = sys.argv, dict(os.environ)
-    sys.argv = ["stages", str(run.path), stage]
+    recipe = run.recipe()
+    sys.argv = ["stages", str(run.path), stage, str(recipe.train.seeds if recipe.train else 1)]
     os.environ[EVENTS_FD_VARIABLE] = str(write_fd)
     try:
         with patch.object(process, "_watch_supervisor", lambda parent: None):

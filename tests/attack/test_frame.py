@@ -11,9 +11,9 @@ import pytest
 from localdistill import LocalDistillError, Workspace
 from tests.attack.__main__ import cases_of
 from tests.attack.ground import Place, replace_bytes
-from tests.attack.judging import compared, of_error, worst
+from tests.attack.judging import compared, judged, of_error, worst
 from tests.attack.kinds import KINDS
-from tests.attack.view import FAULT, Seen, call, command
+from tests.attack.view import FAULT, Look, Seen, call, command
 from tests.attack.worker import chance_of
 from tests.helpers import REPO
 
@@ -24,7 +24,7 @@ SOUND = Seen('[\n "b2:1",\n "b2:2"\n]', ("0 would go",))
     (SOUND, "same"),
     (Seen(SOUND.shown, (*SOUND.said, "the store had lost 1 reply; it is back")), "healed"),
     (Seen('[\n "b2:1"\n]', SOUND.said), "bad"),
-    (Seen('[\n "b2:1"\n]', (*SOUND.said, "r-1: 1 lines of its journal are damaged")), "healed"),
+    (Seen('[\n "b2:1"\n]', (*SOUND.said, "r-1: 1 lines of its journal are damaged or gone")), "healed"),
     (Seen('[\n "b2:1",\n "rows.parquet is damaged"\n]', SOUND.said), "healed"),
     (Seen("", (), "error: the store is damaged", "rebuild it"), "named"),
     (Seen("", (), "error: the store is damaged"), "bad"),
@@ -34,6 +34,15 @@ SOUND = Seen('[\n "b2:1",\n "b2:2"\n]', ("0 would go",))
 ])
 def test_what_differs_in_silence_or_breaks_is_bad_and_what_is_said_is_not(after: Seen, how: str) -> None:
     assert compared("look", SOUND, after)[0] == how
+
+
+def test_what_did_no_harm_may_be_shown_otherwise_but_breaks_nothing(tmp_path: Path) -> None:
+    look, sound = call("look", lambda _: ([], ())), {"look": Seen("[1]")}
+    crashes = Look("look", lambda _: Seen("", crash="KeyError"))
+    workspace = Workspace(tmp_path)
+    assert judged("teachers/a.json is gone", sound, [look], workspace).how == "same"
+    assert judged("teachers/a.json is gone", sound, [crashes], workspace).how == "bad"
+    assert judged("teachers/a.json is empty", sound, [look], workspace).how == "bad"
 
 
 def test_an_error_of_ours_is_named_and_every_other_one_is_bad() -> None:

@@ -1,4 +1,4 @@
-"""A small attack in `make test-all`, with the kinds that need no finished workspace."""
+"""A small attack in `make test-all`, on what needs no workspace and on a finished one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from tests.attack.kinds import KINDS, kind_called
 
 
 @pytest.mark.slow
-def test_a_small_attack_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [name for name in KINDS if not kind_called(name).needs_workspace]
+@pytest.mark.parametrize(("needs_workspace", "faults"), [(False, 600), (True, 40)])
+def test_a_small_attack_finds_nothing(needs_workspace: bool, faults: int, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name for name in KINDS if kind_called(name).needs_workspace == needs_workspace]
     assert names
-    code = main(["--kinds", ",".join(names), "--faults", "600"])
+    code = main(["--kinds", ",".join(names), "--faults", str(faults)])
     assert code == 0, capsys.readouterr().out

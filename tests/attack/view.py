@@ -41,7 +41,7 @@ from localdistill.stages.outputs import FormatOutput, read_output
 
 DAMAGE = re.compile(r"damage|cannot be read|is gone|was set aside|missing|not what was written|not written by|lost|"
                     r"is no longer|incomplete|unreadable|not known|unknown|(is|are) not in|without their prompt|"
-                    r"no result of|belongs to another|nobody can read|does not match", re.IGNORECASE)
+                    r"is full|no result of|belongs to another|nobody can read|does not match", re.IGNORECASE)
 """What names damage."""
 FAULT = "fault of localdistill"
 """What is said where nobody had thought of it: a traceback in a sentence."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -223,6 +224,19 @@ def test_a_page_that_says_what_it_does_not_hold_is_refused_before_it_is_read(tmp
     path.write_bytes(data[:at + 3] + b"\xfe\xff\x7f" + data[at + 6:])
     with pytest.raises(InputError, match=r"a\.parquet, row 1: the parquet file cannot be read"):
         list(rows_of(path))
+
+
+def test_what_is_wrong_with_a_parquet_file_is_said_in_words_of_ours(tmp_path: Path) -> None:
+    path, chance, said = tmp_path / "a.parquet", Random(4), set[str]()
+    for data in parquet_files.sound(3):
+        for _ in range(25):
+            path.write_bytes(parquet_files.changed(data, chance))
+            try:
+                list(rows_of(path))
+            except InputError as error:
+                said.add(error.message)
+    assert "a.parquet, row 1: the parquet file cannot be read (what it holds is not what it says of it)" in said
+    assert not [text for text in said if "\n" in text or "Exception" in text or "thrift" in text]
 
 
 PEAK = """

@@ -269,7 +269,7 @@ def _terms(made: Exported) -> Content:
         return Content("")
     said = _TERMS.get(made.terms, made.terms)
     providers = f" ({', '.join(map(line, made.terms_of))})" if made.terms_of else ""
-    licences = ", ".join(map(line, made.licences)) or "none stated"
+    licences = line(made.licences_told)
     return joined(shown("terms     ", "$foreground-muted"), shown(f"{said}{providers}"),
                   shown("\nlicences  ", "$foreground-muted"), shown(f"{licences} (of the questions)"))
 

@@ -19,7 +19,7 @@ from localdistill import (
     RunStatus,
     Verified,
     plan_pruning,
-    read_quarantine,
+    quarantined,
     remove,
     verify_run,
     verify_workspace,
@@ -236,8 +236,9 @@ class RunsPage(RunPage):
         if not (run_id := self.run_id):
             return
         def look() -> list[tuple[str, str]]:
-            found = read_quarantine(RunFolder.open(self.ui.workspace.runs, run_id).quarantine)
-            return [_quarantined(item) for item in found][-MOST_LISTED:]
+            found, lost = quarantined(RunFolder.open(self.ui.workspace.runs, run_id))
+            rows = [_quarantined(item) for item in found][-MOST_LISTED:]
+            return [*rows, ("damaged", f"{lost}: some of what stood there is lost")] if lost else rows
 
         def seen(rows: list[tuple[str, str]]) -> None:
             told = rows or [("none", "every reply of this run could be read")]

@@ -110,8 +110,8 @@ class Exported:
     """Strictest class of the teachers' terms of use; empty when none is known to apply."""
     terms_of: tuple[str, ...] = ()
     """Providers with their classes."""
-    licences: tuple[str, ...] = ()
-    """Licences of the questions that were learned from."""
+    licences: tuple[str, ...] | None = ()
+    """Licences of the questions that were learned from; None where the store cannot say: `unknown` says why."""
     commands: tuple[tuple[str, str], ...] = ()
     """(what for, command line inside `folder`)."""
     unknown: tuple[str, ...] = ()
@@ -124,6 +124,11 @@ class Exported:
     """What is damaged, or why nothing was exported and how each arm stands."""
     arms: tuple[str, ...] = ()
     """What the run can export when it is told to: its arms and the base."""
+
+    @property
+    def licences_told(self) -> str:
+        """The licences for people: what nobody can tell now is not called none."""
+        return "not known" if self.licences is None else ", ".join(self.licences) or "none stated"
 
     @property
     def gate_passed(self) -> bool | None:
@@ -362,15 +367,14 @@ def _scores(made: ExportOutput) -> Iterator[FormScore]:
                             form.loops)
 
 
-def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...]:
+def _licences(workspace: Workspace, folder: RunFolder, unknown: list[str]) -> tuple[str, ...] | None:
     try:
         ids = folder.ids("select")
-        if not ids or not workspace.store_path.exists():
-            return ()
-        return tuple(open_store(workspace).licences(ids))
+        store = open_store(workspace)
+        return tuple(store.licences(ids)) if ids and store.path.exists() else ()
     except LocalDistillError as error:
         unknown.append(f"licences: {error.message}")
-        return ()
+        return None
 
 
 def _commands(artifact: Artifact, files: Sequence[ExportedFile],

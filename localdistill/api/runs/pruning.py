@@ -105,7 +105,9 @@ def plan_pruning(workspace: Workspace, keep_days: float) -> list[PruneItem]:
         why = _needed(run, only_here)
         if not why and now - run.started_at() < keep_days * 86400:
             why = f"younger than {keep_days:g} days"
-        items.append(PruneItem("run", run.id, run.status().state, run.path, folder_bytes(run.path), why))
+        status = run.status()
+        told = f"{why}; {status.problem}" if why and status.problem else why
+        items.append(PruneItem("run", run.id, status.state, run.path, folder_bytes(run.path), told))
         if why:
             try:
                 used.update(dict.fromkeys(_digests(run), f"run {run.id}"))

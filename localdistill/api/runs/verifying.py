@@ -9,21 +9,37 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from localdistill.core.errors import LocalDistillError
+from localdistill.core.errors import LocalDistillError, OutOfMemory, StoreError, StoreLocked, StoreReadOnly
 from localdistill.core.events import Cancel
+from localdistill.core.explaining import reason_of
 from localdistill.engines.wire.batch.states import read_state
 from localdistill.safety import journal
 from localdistill.safety.files import folder_bytes
 from localdistill.safety.frames import Reading
+from localdistill.safety.journal import CLOSED, is_torn
 from localdistill.spending.reading import read_ledger
 from localdistill.stages.outputs import OUTPUTS, is_due, read_output
 from localdistill.stages.rechecking import probe_files, read_probe
+from localdistill.store import Store
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.logprobs import FOLDER, all_logprobs
-from localdistill.workspace.quarantine import read_quarantine
-from localdistill.workspace.run_folder import EVENTS, STAGES, STATUS, RunFolder, list_runs
+from localdistill.workspace.quarantine import quarantined
+from localdistill.workspace.run_folder import (
+    EVENTS,
+    LOCK,
+    QUARANTINE,
+    RUN_JOURNAL,
+    STAGES,
+    STATUS,
+    RunFolder,
+    list_runs,
+)
 
 _Look = Callable[[], None]
+_REBUILD = "`localdistill store rebuild` makes it again of what the journals hold"
+_ONLY_STORED = "what is gone is in the store only: `localdistill store check` says how much; keep a copy of the store"
+_NOT_READ = (LOCK, "log.txt")
+"""Files of a run that nothing is taken from."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +61,21 @@ class Verified:
 
 
 def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list[Verified]:
-    """Every run, artifact and journal of the workspace, batches under way and reports of probes. Cancelled when told to
-    stop. The store is compared with the journals by `check_store`."""
+    """Every run, artifact and journal of the workspace, batches under way and reports of probes. Of the store only how
+    far it has read each journal, so that what is gone from one is missed: all else is compared by `check_store`.
+    Cancelled when told to stop; StoreLocked when somebody keeps the store."""
     look = (cancel or Cancel()).check
+    lost, unread = _lost_in_journals(workspace)
     runs = list_runs(workspace.runs)
     wanted = _referred(runs)
     artifacts = workspace.all_artifacts()
     found = [_run(run, look) for run in runs]
     found += [_artifact(artifact, wanted.get(artifact.digest, ""), look) for artifact in artifacts]
     found += _missing(wanted, {artifact.digest for artifact in artifacts})
-    found += [_journal(path, look) for path in workspace.journals() if path.parent.parent != workspace.runs]
+    found += unread
+    found += [_journal(path, look, lost.pop(path, "")) for path in workspace.journals()
+              if path.parent.parent != workspace.runs]
+    found += [_lost_journal(path, why) for path, why in lost.items()]
     found += [_small("batch", path, read_state, look) for path in sorted(workspace.batches.glob("*.json"))]
     found += [_small("probe", path, read_probe, look) for path in probe_files(workspace)]
     return found
@@ -114,7 +135,9 @@ def _artifact(artifact: Artifact, run: str, look: _Look) -> Verified:
 def _run(run: RunFolder, look: _Look) -> Verified:
     problems = tuple(_run_problems(run, look))
     status = run.status()
-    return Verified("run", run.id, status.state, "damaged" if problems else "whole", folder_bytes(run.path), problems,
+    unread = (path for name in _NOT_READ if (path := run.path / name).is_file())
+    size = folder_bytes(run.path) - sum(path.stat().st_size for path in unread)
+    return Verified("run", run.id, status.state, "damaged" if problems else "whole", size, problems,
                     _hint_of(run) if problems else "")
 
 
@@ -136,7 +159,9 @@ def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
         yield said.rpartition("; ")[2]
     if lost := run.damaged_lines():
         yield f"{lost:,} lines of {EVENTS} are lost"
-    yield from _journal_problems(run.journal, look)
+    yield from _journal_problems(run.journal, look, is_written=run.is_alive())
+    if why := run.lost_since_end(f"{RUN_JOURNAL}{CLOSED}", look):
+        yield f"{RUN_JOURNAL}{CLOSED} {why}"
     if why := read_ledger(run.calls, run.proof_of_calls).problem:
         yield f"the ledger of calls is not whole: {why}"
     try:
@@ -145,9 +170,11 @@ def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
     except LocalDistillError as error:
         yield error.message
     try:
-        sum(1 for _ in read_quarantine(run.quarantine))
-    except (LocalDistillError, KeyError, TypeError, ValueError):
-        yield "quarantine.jsonl cannot be read"
+        _, lost_bodies = quarantined(run)
+    except OSError as error:
+        lost_bodies = f"{QUARANTINE} cannot be read: {reason_of(error)}"
+    if lost_bodies:
+        yield lost_bodies
 
 
 def _why(check: Callable[[], object], run_id: str, look: _Look) -> str:
@@ -175,14 +202,38 @@ def _small(kind: str, path: Path, read: Callable[[Path], object], look: _Look) -
     return Verified(kind, path.name, "", "whole", path.stat().st_size)
 
 
-def _journal(path: Path, look: _Look) -> Verified:
+def _lost_in_journals(workspace: Workspace) -> tuple[dict[Path, str], list[Verified]]:
+    """The journals that do not hold what the store has read in them, each with what is wrong; and the store, where it
+    cannot be read. One of an older version knows less: nothing is missed by it."""
+    try:
+        lost = Store(workspace.store_path).lost_in_journals()
+    except (StoreLocked, OutOfMemory):
+        raise
+    except StoreReadOnly:
+        return {}, []
+    except StoreError as error:
+        name = workspace.store_path.name
+        return {}, [Verified("store", name, "", "damaged", 0, (error.message,), error.hint or _REBUILD)]
+    return {workspace.root / key: why for key, why in lost.items()}, []
+
+
+def _lost_journal(path: Path, why: str) -> Verified:
+    return Verified("journal", path.name, path.parent.name, "missing", 0, (f"{path.name} {why}",), _ONLY_STORED)
+
+
+def _journal(path: Path, look: _Look, lost: str) -> Verified:
+    """lost: what the store misses in it."""
     problems = tuple(_journal_problems(path, look))
+    if lost and not problems:
+        return Verified("journal", path.name, path.parent.name, "damaged", sum(journal.sizes(path)),
+                        (f"{path.name} {lost}",), _ONLY_STORED)
     hint = "localdistill store check says what of it the store has" if problems else ""
     return Verified("journal", path.name, path.parent.name, "damaged" if problems else "whole",
                     sum(journal.sizes(path)), problems, hint)
 
 
-def _journal_problems(path: Path, look: _Look) -> Iterator[str]:
+def _journal_problems(path: Path, look: _Look, is_written: bool = False) -> Iterator[str]:
+    """is_written: somebody appends to it now, and may be in the middle of a line."""
     reading = Reading()
     try:
         for count, _ in enumerate(journal.read(path, 0, reading)):
@@ -192,3 +243,5 @@ def _journal_problems(path: Path, look: _Look) -> Iterator[str]:
         yield f"{path.name} cannot be read: {(error.strerror or 'no reason').lower()}"
     if reading.damaged_lines:
         yield f"{reading.damaged_lines:,} lines of {path.name} are lost"
+    elif not is_written and is_torn(path):
+        yield f"{path.name} ends in the middle of a line"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from localdistill.core.errors import LocalDistillError, UsageError, nearest
+from localdistill.core.explaining import reason_of
 from localdistill.stages.outputs import DatasetFacts, FormatOutput, PartFacts, read_output
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.run_folder import RunFolder
@@ -90,6 +91,6 @@ def _lengths(path: object) -> array[int]:
     try:
         column = parquet.read_table(path, columns=["input_ids"]).column("input_ids")
     except (OSError, ValueError) as error:
-        raise LocalDistillError(f"{path} is damaged: {str(error).splitlines()[0]}",
+        raise LocalDistillError(f"{path} cannot be read: {reason_of(error, 'it is damaged')}",
                                 "remove its folder and resume the run") from None
     return array("q", sorted(pc.list_value_length(column).to_pylist()))

@@ -77,7 +77,8 @@ class Waterfall:
 
 def saved_selections(workspace: Workspace) -> list[SavedSelection]:
     """Every saved selection, the newest first."""
-    return _saved(readers(open_store(workspace).path)) if workspace.store_path.exists() else []
+    store = open_store(workspace)
+    return _saved(readers(store.path)) if store.path.exists() else []
 
 
 def waterfalls_of(run: RunFolder) -> list[Waterfall]:

@@ -36,7 +36,8 @@ def parquet_rows(path: Path, leave: Leave, unfold: float) -> Rows:
                     yield number, checked(row, RowPlace(path.name, number), False)
     except (pa.ArrowException, OSError, UnicodeDecodeError, Damaged) as error:
         place = RowPlace(path.name, number + 1)
-        why = str(error) if isinstance(error, Damaged) else reason_of(error, "what it holds is not what it says of it")
+        otherwise = "what it holds is not what it says of it"
+        why = str(error) if isinstance(error, Damaged) else reason_of(error, otherwise)
         raise place.error(f"the parquet file cannot be read ({why})", "get the file again") from error
 
 

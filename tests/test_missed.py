@@ -1,5 +1,5 @@
-"""What a workspace held and holds no more is missed, be it gone, cut at the end of a line, or another one's: whole lines
-that are left have nothing wrong in them."""
+"""What a workspace held and holds no more is missed, be it gone, cut at the end of a line, or another one's: the lines
+that are left are whole."""
 
 from __future__ import annotations
 

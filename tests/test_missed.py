@@ -98,6 +98,14 @@ def test_a_file_that_is_another_runs_is_not_taken_for_this_ones(tmp_path: Path, 
     assert name in said or "ledger of calls" in said
 
 
+def test_a_status_of_another_run_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run, other = ended_run(workspace), ended_run(workspace)
+    other.write_status({"state": "failed"})
+    (run.path / "status.json").write_bytes((other.path / "status.json").read_bytes())
+    assert run.status().problem == "status.json belongs to another run" and run.status().state == "finished"
+
+
 def quarantine_more(run: RunFolder) -> None:
     from localdistill.core.records import Reply
 

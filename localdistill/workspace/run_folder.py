@@ -56,6 +56,8 @@ HUB = "hub"
 """The key of the request that holds the names of models of the hub -> the same names at their commits."""
 _SUMS = "sums"
 """The key of the request that holds file -> checksum."""
+_RUN = "run"
+"""The key of the status that holds whose it is."""
 _OF_A_RUN = (REQUEST, RESOLVED, EVENTS, STATUS, RUN_JOURNAL, f"{RUN_JOURNAL}{CLOSED}", STAGES)
 _START_AGAIN = "start the recipe again: what is stored is not asked again"
 EVENTS_FD_VARIABLE = "LOCALDISTILL_EVENTS_FD"
@@ -276,7 +278,10 @@ class RunFolder:
     def _read_status(self) -> tuple[dict[str, Any], str]:
         """What status.json says, and what is wrong with it. While a run begins, and between runs, there is none."""
         try:
-            return unsealed(self._read(STATUS)), ""
+            data = unsealed(self._read(STATUS))
+            if data.get(_RUN, self.id) != self.id:
+                return {}, f"{STATUS} belongs to another run"
+            return data, ""
         except FileNotFoundError:
             return {}, ""
         except (OSError, ValueError, RecursionError) as error:
@@ -296,7 +301,7 @@ class RunFolder:
     def write_status(self, data: Mapping[str, Any]) -> None:
         """Replace status.json (not synced: it is only a view)."""
         partial = self.path / f"{STATUS}.partial"
-        partial.write_text(sealed({**data, "updated_at": time.time()}))
+        partial.write_text(sealed({**data, _RUN: self.id, "updated_at": time.time()}))
         os.replace(partial, self.path / STATUS)
 
     def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:

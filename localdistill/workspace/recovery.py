@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from localdistill.core.errors import StoreReadOnly
 from localdistill.core.events import Emit, Noted, Warned
@@ -82,6 +83,16 @@ def missing_in(workspace: Workspace, store: Store) -> list[Missing]:
     if orphans := store.without_prompt():
         found.append(missing_prompts(workspace, orphans, store.counts().traces))
     return found
+
+
+def lost_in_journals(workspace: Workspace) -> dict[Path, str]:
+    """The journals of the workspace that do not hold what the store has read in them, each with what is wrong. Changes
+    nothing: a store of an older version misses nothing. StoreError when it cannot be read."""
+    try:
+        lost = Store(workspace.store_path).lost_in_journals()
+    except StoreReadOnly:
+        return {}
+    return {workspace.root / key: why for key, why in lost.items()}
 
 
 def _unfinished(one: Unfinished) -> Missing:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from localdistill.core.errors import LocalDistillError, OutOfMemory, StoreError, StoreLocked, StoreReadOnly
+from localdistill.core.errors import LocalDistillError, StoreError, StoreLocked
 from localdistill.core.events import Cancel
 from localdistill.core.explaining import reason_of
 from localdistill.engines.wire.batch.states import read_state
@@ -20,10 +20,10 @@ from localdistill.safety.journal import CLOSED, is_torn
 from localdistill.spending.reading import read_ledger
 from localdistill.stages.outputs import OUTPUTS, is_due, read_output
 from localdistill.stages.rechecking import probe_files, read_probe
-from localdistill.store import Store
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.logprobs import FOLDER, all_logprobs
 from localdistill.workspace.quarantine import quarantined
+from localdistill.workspace.recovery import lost_in_journals
 from localdistill.workspace.run_folder import (
     EVENTS,
     LOCK,
@@ -204,17 +204,14 @@ def _small(kind: str, path: Path, read: Callable[[Path], object], look: _Look) -
 
 def _lost_in_journals(workspace: Workspace) -> tuple[dict[Path, str], list[Verified]]:
     """The journals that do not hold what the store has read in them, each with what is wrong; and the store, where it
-    cannot be read. One of an older version knows less: nothing is missed by it."""
+    cannot be read."""
     try:
-        lost = Store(workspace.store_path).lost_in_journals()
-    except (StoreLocked, OutOfMemory):
+        return lost_in_journals(workspace), []
+    except StoreLocked:
         raise
-    except StoreReadOnly:
-        return {}, []
     except StoreError as error:
         name = workspace.store_path.name
         return {}, [Verified("store", name, "", "damaged", 0, (error.message,), error.hint or _REBUILD)]
-    return {workspace.root / key: why for key, why in lost.items()}, []
 
 
 def _lost_journal(path: Path, why: str) -> Verified:

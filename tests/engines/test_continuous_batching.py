@@ -104,6 +104,7 @@ def test_rows_join_as_others_leave(student: Path, monkeypatch: pytest.MonkeyPatc
     assert len(steps) == 40, "the longest reply alone decides how many steps there are"
 
 
+@pytest.mark.whole
 def test_what_many_rows_begin_with_is_read_once(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = made(student)
     shapes = fed(engine, monkeypatch)

@@ -21,6 +21,8 @@ from localdistill.stages.context import StageContext
 from localdistill.stages.item_replies import Answerer, OpenItem, TaskScorer, scorer_of
 from localdistill.tasks.base import Given, Task
 from localdistill.trainers.job import DevItems
+from localdistill.trainers.report import RESULT_FILE, TrainingResult
+from localdistill.workspace.folder import Workspace
 
 DEFAULT_MAX_TOKENS = 1024
 """New tokens of a reply where neither the section nor an evaluation says how many."""
@@ -59,6 +61,20 @@ def clean_items(items: Sequence[Prompt], scored: Sequence[Prompt], trained: set[
 def most_tokens(section: DevSection, evaluate: EvaluateSection | None) -> int:
     """Most new tokens of a reply."""
     return section.max_tokens or (evaluate.max_tokens if evaluate else DEFAULT_MAX_TOKENS)
+
+
+def last_measurement_s(workspace: Workspace) -> float | None:
+    """How long one measurement of development items took in the newest training of `workspace` that had any, whichever
+    student and items these were; None where none had."""
+    adapters = [artifact for artifact in workspace.list_artifacts() if artifact.kind == "adapter"]
+    for artifact in sorted(adapters, key=lambda one: float(one.manifest.get("made_at", 0)), reverse=True):
+        try:
+            dev = TrainingResult.from_bytes(artifact.file(RESULT_FILE).read_bytes(), RESULT_FILE).dev
+        except (LocalDistillError, OSError):  # whoever uses the adapter says what is wrong with it
+            continue
+        if dev is not None and dev.points:
+            return dev.elapsed_s / len(dev.points)
+    return None
 
 
 def require_rule(task: Task) -> None:

@@ -25,11 +25,10 @@ from localdistill.stages.outputs import (
     write_output,
 )
 from localdistill.trainers.job import TrainingJob
-from localdistill.trainers.report import TrainingResult
+from localdistill.trainers.report import RESULT_FILE, TrainingResult
 from localdistill.workspace.folder import Artifact
 
 VERSION = 1
-_RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,12 @@ def _train_arm(context: StageContext, training: ArmTraining) -> ArmAdapter:
     def build(staging: Path) -> None:
         emit(Progressed(f"{label}: loading", 0, 0))
         result = context.trainer.train(_job(context, training, dataset, start, staging), emit, context.cancel)
-        (staging / _RESULT).write_bytes(result.to_bytes())
+        (staging / RESULT_FILE).write_bytes(result.to_bytes())
 
     meta: Mapping[str, Any] = {"seed": seed, "inputs": made_from, **spec}
     artifact = context.make(("adapter", digest, label), meta, build, unstable="adapter/*", emit=emit)
-    result = TrainingResult.from_bytes(artifact.file(_RESULT).read_bytes(), f"{_RESULT} of the adapter {digest}")
+    where = f"{RESULT_FILE} of the adapter {digest}"
+    result = TrainingResult.from_bytes(artifact.file(RESULT_FILE).read_bytes(), where)
     return ArmAdapter(digest, seed, result)
 
 

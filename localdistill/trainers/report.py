@@ -8,7 +8,7 @@ from typing import Any
 
 from localdistill.core.stored import Stored
 
-REPORT_FILE = "training.json"
+REPORT_FILE, RESULT_FILE = "training.json", "result.json"
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,10 @@ def test_the_rule_decides_the_weights_and_is_told_with_the_score(tmp_path: Path)
     assert points == [(name, 0, step) for name in rows for step in (2, 4, 6)]
     assert any("1 of 3 development items are left out: 1 are scored by a benchmark" in event.text
                for event in heard if isinstance(event, Warned))
+    write_questions(tmp_path / "q.jsonl", 40)
+    plan = make_plan(context.workspace, parse_recipe(HEAD + "[train.dev]\n"), tmp_path)
+    [costs] = [line.text for line in plan.lines if line.label == "costs"]
+    assert "the last one in this workspace took" in costs, "a plan says what was measured"
     evaluate.run(context)
     artifact = context.artifact("scorecard", read_output(context.run, EvaluateOutput).scorecard)
     (card,) = ScoreCards.from_bytes(artifact.file(SCORECARD_FILE).read_bytes(), "the card").cards

@@ -28,7 +28,7 @@ from localdistill.stages.answers import AnsweringPace, served_of
 from localdistill.stages.asking import unique
 from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_member, build_task, build_tasks, build_trainer
-from localdistill.stages.development import clean_items, most_tokens
+from localdistill.stages.development import clean_items, last_measurement_s, most_tokens
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import read_section
 from localdistill.tasks.base import Given, Task
@@ -58,7 +58,7 @@ def make_plan(workspace: Workspace, recipe: Recipe, base: Path) -> Plan:
     lines += _collecting(workspace, recipe, base, held.all, tasks, warnings)
     if recipe.student:
         lines += _training(recipe, base, hardware, warnings)
-    lines += _development(recipe, base, held, tasks)
+    lines += _development(workspace, recipe, base, held, tasks)
     lines += _evaluating(workspace, recipe, tasks, warnings)
     lines.append(PlanLine("disk", f"{free / 1e9:.1f} GB free in the workspace"))
     if free < 2e9:
@@ -158,7 +158,8 @@ def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLi
                               "row before step 1)")
 
 
-def _development(recipe: Recipe, base: Path, held: HeldOut, tasks: Sequence[Task]) -> Iterator[PlanLine]:
+def _development(workspace: Workspace, recipe: Recipe, base: Path, held: HeldOut, tasks: Sequence[Task],
+                 ) -> Iterator[PlanLine]:
     """What development items ask of every training, and what they decide."""
     section = recipe.train.dev if recipe.train else None
     if section is None or recipe.dev_task is None or recipe.train is None:
@@ -175,8 +176,10 @@ def _development(recipe: Recipe, base: Path, held: HeldOut, tasks: Sequence[Task
     yield PlanLine("development", f"{task.name}: {len(found.prompts):,} items{left_out} at every {section.every_steps} "
                                   f"steps and at the last, in each of {trainings} trainings; the {section.keep} "
                                   f"weights come out{ends}")
+    last = last_measurement_s(workspace)
+    took = f" (the last one in this workspace took {estimate_text(last)})" if last is not None else ""
     yield PlanLine("costs", f"each measurement at most {len(found.prompts) * most:,} new tokens, beside the training "
-                            "itself; no score counts these items")
+                            f"itself{took}; no score counts these items")
 
 
 def _contestants(recipe: Recipe) -> int:

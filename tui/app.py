@@ -333,7 +333,7 @@ class LocalDistillApp(App[None]):
             self.jobs.do(lambda: model_to_chat(self.workspace, rest),
                          lambda model: self.go("chat", file=model) if self.screen is here else None)
         else:
-            self.go({"traces": "traces", "import": "traces", "recipe": "recipe", "resume": "runs",
+            self.go({"traces": "traces", "prompts": "traces", "import": "traces", "recipe": "recipe", "resume": "runs",
                      "exports": "export", "scores": "evaluate"}.get(verb, "home"))
 
     # ---- actions

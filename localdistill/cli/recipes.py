@@ -47,7 +47,7 @@ def new(
     path: Annotated[Path, typer.Argument(help="File to write, for example mine.toml.")],
     of: Annotated[str, typer.Option("--from", help="Shipped recipe to start from.")] = "pantry",
     from_store: Annotated[
-        bool, typer.Option("--from-store", help="Start from what this workspace holds: imported or collected traces.")
+        bool, typer.Option("--from-store", help="Start from what this workspace holds: traces, or questions to ask.")
     ] = False,
     where: Annotated[str, typer.Option(help="With --from-store: only traces that meet this SQL condition.")] = "",
     student: Annotated[str, typer.Option(help="With --from-store: the student's folder, hub id or shipped name.")] = "",

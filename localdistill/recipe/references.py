@@ -62,17 +62,18 @@ def _inputs(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
         yield "", ("[prompts] needs a [teacher] that answers them, or a set in [traces] that asks an engine"
                    if asks else "nothing to work on: give [prompts] and [teacher], or [traces] with a set that is "
                    "asked, imported or stored")
-    files = recipe.prompts.files if recipe.prompts else ()
+    files = (*recipe.prompts.files, *recipe.prompts.stored) if recipe.prompts else ()
     # One that there is not is told where it stands.
     reads = {place: AUGMENTATIONS.load(one.use).reads if one.use in AUGMENTATIONS.members else "documents"
              for place, one in enumerate(recipe.augmentations)}
     for place in (place for place, what in reads.items() if what == "prompts" and not files):
-        yield f"augment[{place}]", f"{recipe.augmentations[place].use} needs [prompts] with files to start from"
+        yield f"augment[{place}]", (f"{recipe.augmentations[place].use} needs [prompts] with files or stored ones to "
+                                    "start from")
     is_made = "documents" in reads.values()
     is_there = any(isinstance(one, ImportedSet | StoredSet | SelectedSet) for one in recipe.sets)
     if recipe.asked and not files and not is_made and not ("prompts" in stated.sections and recipe.prompts is None):
         who = "[teacher]" if "teacher" in stated.sections else f"the set '{recipe.asked[0].name}'"
-        yield "", f"{who} needs [prompts] with files"
+        yield "", f"{who} needs [prompts] with files or stored ones"
     elif recipe.prompts and not files and not is_made and not (is_there and recipe.prompts.holdout):
         yield "prompts.files", "is missing"
     for one in recipe.asked:

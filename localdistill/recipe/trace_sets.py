@@ -21,6 +21,8 @@ def _several(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], Field(min_length=1),
                   BeforeValidator(_several, json_schema_input_type=str | list[str])]
 """One name, or several in a list."""
+SomeNames = Annotated[tuple[str, ...], BeforeValidator(_several, json_schema_input_type=str | list[str])]
+"""The same, or none."""
 
 
 def without_name(schema: Table) -> None:
@@ -64,8 +66,11 @@ class FilesSection(Options):
 
 
 class PromptsSection(FilesSection):
-    """Which prompts are asked."""
+    """Which prompts are asked: those of files, and stored ones."""
 
+    stored: SomeNames = ()
+    """Prompts that this workspace holds, by where they are from (`localdistill prompts` shows it), for example
+    `mine.csv`; `*` takes all. Those that an [[augment]] made stay out."""
     holdout: HoldoutSection | None = None
     """What is set aside to measure on. It counts for traces that are imported, too."""
 

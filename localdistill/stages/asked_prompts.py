@@ -1,4 +1,5 @@
-"""The prompts that a recipe asks: those of its files that are not set aside, and those that were made."""
+"""The prompts that a recipe asks: those of its files and of the store that are not set aside, and those that were
+made."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from localdistill.core.errors import UsageError
 from localdistill.core.records import Prompt
 from localdistill.stages.asking import evenly, unique
 from localdistill.stages.context import StageContext
-from localdistill.stages.row_files import read_section
+from localdistill.stages.row_files import prompts_of
 from localdistill.workspace.terms import strictest
 
 LIST = "augment"
@@ -17,14 +18,15 @@ FROM, TERMS = "made_from", "made_terms"
 
 
 def own_prompts(context: StageContext) -> Iterator[Prompt]:
-    """Those of the recipe's files that are neither set aside nor forgotten; a few where a run takes a sample."""
+    """Those of the recipe's files, and stored ones, that are neither set aside nor forgotten; a few where a run takes a
+    sample."""
     section = context.recipe.prompts
     if section is None:
         return
     held = context.holdout.messages() if context.holdout is not None else set()
     barred = context.store.barred()
-    prompts: Iterator[Prompt] = (item.prompt for item in read_section(section, context.base)
-                                 if item.prompt.messages not in held and not barred.bars(item.prompt))
+    prompts: Iterator[Prompt] = (prompt for prompt in prompts_of(section, context.base, context.store)
+                                 if prompt.messages not in held and not barred.bars(prompt))
     if sample := int(context.run.request().get("sample", 0)):
         yield from evenly(list(unique(prompts)), sample)
     else:

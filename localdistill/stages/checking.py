@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from localdistill.core.capabilities import needed_by, require
-from localdistill.core.errors import LocalDistillError, MissingExtra, RecipeError, UsageError
+from localdistill.core.errors import LocalDistillError, MissingExtra, RecipeError, UsageError, nearest
 from localdistill.core.options import Options
 from localdistill.core.stages import STAGES
 from localdistill.engines import ENGINES
@@ -153,11 +153,25 @@ def _files(look: _Look) -> Iterator[Problem]:
         for key, names in {**prompts, **sets}.items():
             for name in names:
                 yield from _file(f"{key}.files", name, look.base)
+        yield from _stored_prompts(look)
     for placed in look.members:
         for option in placed.family.load(placed.member.use).Options.file_fields():
             problems = list(_file(f"{placed.key}.{option}", str(placed.member.options.get(option) or ""), look.base))
             look.unfit |= {placed.key} if problems else set()
             yield from problems
+
+
+def _stored_prompts(look: _Look) -> Iterator[Problem]:
+    """What the recipe asks of the store is there."""
+    names = look.recipe.prompts.stored if look.recipe.prompts else ()
+    if names and look.store is None:
+        yield Problem("prompts.stored", "not looked at: it depends on what a workspace holds", "warning")
+        return
+    known = look.store.prompt_sources() if names and look.store and look.store.path.exists() else ()
+    for name in names:
+        if name not in known and not (name == "*" and known):
+            yield Problem("prompts.stored", f"no stored prompt is from '{name}'{nearest(name, known)}",
+                          hint="localdistill import FILE stores some; localdistill prompts lists them")
 
 
 def _file(key: str, name: str, base: Path) -> Iterator[Problem]:
@@ -257,7 +271,7 @@ def _rows(look: _Look) -> Iterator[Problem]:
     if look.student is None or "format" not in look.stages:
         return
     try:
-        for arm, what in first_rows(look.recipe, look.base, look.student):
+        for arm, what in first_rows(look.recipe, look.base, look.student, look.store):
             yield Problem(key_of("arm", arm), what, "warning")
         for arm in untold_arms(look.recipe, look.base, look.student):
             yield Problem(key_of("arm", arm), "it is trained to think and to answer at once, and the student's chat "

@@ -10,21 +10,23 @@ from pathlib import Path
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.records import Candidate, Example, Message, Prompt, Skip, Trace
+from localdistill.interchange.imported import Imported
 from localdistill.recipe import Recipe
 from localdistill.recipe.trace_sets import ImportedSet
-from localdistill.stages.row_files import read_section
+from localdistill.stages.row_files import prompts_of, read_section
 from localdistill.stages.tokenizing import TraceTokenizer, format_of, way_to_think
+from localdistill.store import Store
 from localdistill.templates import ChatTemplate
 
 MOST_LOOKED = 50
 """Rows of a file that are looked through for a conversation with tools."""
 
 
-def first_rows(recipe: Recipe, base: Path, student: Path) -> Iterator[tuple[str, str]]:
+def first_rows(recipe: Recipe, base: Path, student: Path, store: Store | None = None) -> Iterator[tuple[str, str]]:
     """Arm and what is wrong, for every arm that can make no row of the first prompt, or of the first that has to do
     with tools. Raises ModelFileError when the student's files are of no use for any row, MissingExtra without the
     tokenizer library."""
-    if recipe.student is None or not (prompts := _first_prompts(recipe, base)):
+    if recipe.student is None or not (prompts := _first_prompts(recipe, base, store)):
         return
     tokens = TraceTokenizer(student, recipe.student.max_tokens)
     for which, prompt in prompts.items():
@@ -63,13 +65,14 @@ def trains_on_reasoning(recipe: Recipe, trace_set: str, base: Path) -> bool:
     return False
 
 
-def _first_prompts(recipe: Recipe, base: Path) -> dict[str, Prompt]:
+def _first_prompts(recipe: Recipe, base: Path, store: Store | None) -> dict[str, Prompt]:
     """Which, and the prompt; nothing when no file can be read: that is told elsewhere."""
-    imported = (one for one in recipe.sets if isinstance(one, ImportedSet))
+    rows = [read_section(one, base) for one in recipe.sets if isinstance(one, ImportedSet)]
+    asked = [map(Imported, prompts_of(recipe.prompts, base, store))] if recipe.prompts else []
     found: dict[str, Prompt] = {}
-    for section in (*([recipe.prompts] if recipe.prompts else []), *imported):
+    for items in (*asked, *rows):
         try:
-            for item in islice(read_section(section, base), MOST_LOOKED):
+            for item in islice(items, MOST_LOOKED):
                 found.setdefault("the first prompt", item.prompt)
                 if item.uses_tools:
                     return found | {"the first prompt with tools": item.prompt}

@@ -18,7 +18,7 @@ from localdistill.filters.overlap import THRESHOLD, ItemIndex, ngrams_of, words_
 from localdistill.recipe import Recipe
 from localdistill.recipe.trace_sets import HoldoutSection, ImportedSet, SelectedSet, StoredSet
 from localdistill.stages.asking import unique
-from localdistill.stages.row_files import read_section
+from localdistill.stages.row_files import prompts_of, read_section
 from localdistill.store import Store
 from localdistill.store.forgetting import Names
 from localdistill.workspace.run_folder import RunFolder
@@ -55,16 +55,17 @@ def holdout_of(recipe: Recipe, base: Path, store: Store | None = None) -> Holdou
     section = recipe.prompts.holdout if recipe.prompts else None
     if recipe.prompts is None or section is None or not (section.test or section.dev):
         return None
-    files = [recipe.prompts, *(one for one in recipe.sets if isinstance(one, ImportedSet))]
+    imported = (item.prompt for one in recipe.sets if isinstance(one, ImportedSet) for item in read_section(one, base))
     barred = store.barred() if store is not None else Names()
-    read = (item.prompt for one in files for item in read_section(one, base) if not barred.bars(item.prompt))
+    read = (one for one in chain(prompts_of(recipe.prompts, base, store), imported) if not barred.bars(one))
     return split(list(unique(chain(read, _stored(recipe, store)))), section)
 
 
 def looks_into_store(recipe: Recipe) -> bool:
     """What `recipe` sets aside depends on what is stored."""
     section = recipe.prompts.holdout if recipe.prompts else None
-    return section is not None and any(isinstance(one, StoredSet | SelectedSet) for one in recipe.sets)
+    return section is not None and (bool(recipe.prompts and recipe.prompts.stored)
+                                    or any(isinstance(one, StoredSet | SelectedSet) for one in recipe.sets))
 
 
 def _stored(recipe: Recipe, store: Store | None) -> Iterator[Prompt]:

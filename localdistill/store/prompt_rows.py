@@ -25,6 +25,9 @@ _ROWS = f"""
                GROUP BY prompt_seq) t ON t.prompt_seq = p.seq"""
 
 
+ANY_SOURCE = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class PromptRow:
     """One prompt as a line of a table."""
@@ -64,6 +67,20 @@ def prompt_places(sessions: Sessions, answered: bool | None = None, source: str 
         return [array("q", [row[0] for row in rows])] if rows else []
 
     yield from sweep(sessions, "prompts", query)
+
+
+def prompt_ids(sessions: Sessions, sources: Sequence[str]) -> Iterator[str]:
+    """Ids of the prompts that come from one of these sources, from any with `*`, in stored order, but for those that an
+    augmentation made."""
+    is_from = "" if ANY_SOURCE in sources else "AND source IN (SELECT unnest($sources::VARCHAR[]))"
+    values = {} if ANY_SOURCE in sources else {"sources": [*map(storable, sources)]}
+
+    def query(con: DuckDBPyConnection, low: int, high: int, among: list[int] | None) -> list[str]:
+        return [row[0] for row in con.execute(
+            f"SELECT id FROM prompts WHERE seq BETWEEN $low AND $high AND NOT coalesce({_IS_MADE}, false) {is_from} "
+            "ORDER BY seq", {"low": low, "high": high, **values}).fetchall()]
+
+    return sweep(sessions, "prompts", query)
 
 
 def prompt_rows(sessions: Sessions, places: Sequence[int]) -> list[PromptRow]:

@@ -22,6 +22,7 @@ from localdistill.store.forgetting import Names
 from localdistill.store.journals import CatchUp, Lack
 from localdistill.store.keeper import Keeper, own_path
 from localdistill.store.places import follow_journal
+from localdistill.store.prompt_rows import ANY_SOURCE, prompt_ids
 from localdistill.store.replies import ReplyKey, reply_of_cell
 from localdistill.store.rows import (
     FACT_COLUMNS,
@@ -150,6 +151,17 @@ class Store(Keeper):
         wanted = set(keys)
         rows = self._joined([key for key, _ in keys], "SELECT id, attempt, reply FROM replies JOIN incoming USING (id)")
         return {(row[0], row[1]): reply_of_cell(row[2]) for row in rows if (row[0], row[1]) in wanted}
+
+    def prompt_ids(self, sources: Sequence[str]) -> list[str]:
+        """Ids of the prompts that come from one of these sources, from any with `*`, in stored order, but for those
+        that an augmentation made."""
+        return list(prompt_ids(self._sessions, sources))
+
+    def prompt_sources(self) -> tuple[str, ...]:
+        """Where prompts come from, the most usual first."""
+        rows = self._rows("SELECT source FROM prompts WHERE source <> '' GROUP BY source "
+                          "ORDER BY count(*) DESC, source")
+        return tuple(restored(source) for (source,) in rows)
 
     def known_prompts(self, ids: Iterable[str]) -> set[str]:
         """The ids of prompts that are stored."""
@@ -373,6 +385,15 @@ class Store(Keeper):
         sources = self._rows("SELECT source FROM traces WHERE source <> '' GROUP BY source "
                              "ORDER BY count(*) DESC, source")
         return replace(StoredTraces(*row), sources=tuple(source for (source,) in sources))
+
+    def stored_questions(self) -> StoredTraces:
+        """The same of the prompts, as somebody who wants to have them answered asks: none counts that an augmentation
+        made."""
+        ids = self.prompt_ids([ANY_SOURCE])
+        parts = self._joined(ids, "SELECT count(reference), count(original) FROM prompts JOIN incoming USING (id)")
+        with_reference, with_original = map(sum, zip((0, 0), *parts, strict=True))
+        return StoredTraces(prompts=len(ids), with_reference=with_reference, with_original=with_original,
+                            with_reasoning=len(ids), sources=self.prompt_sources())
 
     def counts(self) -> StoreCounts:
         """How much is stored."""

@@ -30,7 +30,7 @@ from localdistill.stages.checking import check_recipe, require_sound
 from localdistill.stages.context import build_member, build_task, build_tasks, build_trainer
 from localdistill.stages.development import clean_items, last_measurement_s, most_tokens
 from localdistill.stages.holdout import HeldOut, Holdout
-from localdistill.stages.row_files import read_section
+from localdistill.stages.row_files import prompts_of, read_section
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
@@ -83,7 +83,7 @@ def _collecting(workspace: Workspace, recipe: Recipe, base: Path, holdout: Holdo
     made = 0
     if recipe.prompts and (recipe.asked or recipe.augmentations):
         held = holdout.messages() if holdout is not None else set()
-        prompts = [prompt for prompt in unique(item.prompt for item in read_section(recipe.prompts, base))
+        prompts = [prompt for prompt in unique(prompts_of(recipe.prompts, base, open_store(workspace)))
                    if prompt.messages not in held]
     for member in recipe.augmentations:
         maker = build_member(AUGMENTATIONS, member, base)

@@ -71,7 +71,7 @@ def survey(workspace: Workspace, wait_s: float = WAIT_S) -> Overview:
     store = open_store(workspace, wait_s)
     counts = store.counts() if store.path.exists() else None
     result, result_run, why_not = _result(workspace, runs)
-    steps = [*_steps(workspace, newest, status, counts.traces if counts else 0)]
+    steps = [*_steps(workspace, newest, status, counts.traces if counts else 0, counts.prompts if counts else 0)]
     if result is not None and result.next and result.next.command and status and status.run_id == result_run \
             and status.state == "finished":
         steps.insert(0, NextStep(result.next.text, result.next.command))
@@ -156,10 +156,15 @@ def _damage(run: RunFolder, stage: str) -> str:
     return ""
 
 
-def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None, stored: int) -> list[NextStep]:
+def _steps(workspace: Workspace, run: RunFolder | None, status: RunStatus | None, stored: int,
+           questions: int) -> list[NextStep]:
     if (run is None or status is None) and stored:
         return [NextStep("look at what is stored", "traces"),
                 NextStep("train on what is stored", "recipe new mine.toml --from-store"),
+                NextStep("bring in more questions or traces", "import FILE")]
+    if (run is None or status is None) and questions:
+        return [NextStep("look at the questions that are stored", "prompts"),
+                NextStep("ask a teacher what is stored", "recipe new mine.toml --from-store"),
                 NextStep("bring in more questions or traces", "import FILE")]
     if run is None or status is None:
         return [NextStep("try the whole chain on the embedded pantry world", "run pantry"),

@@ -1,6 +1,6 @@
 """Files that went out, opened by the tools that are to read them, each by its own loader in an environment of its own:
 
-    python -m benchmarks.loaders --trl P --llama-factory P --axolotl P
+    python -m benchmarks.loaders --trl P --llama-factory P --axolotl P --unsloth P
 
 P is the interpreter of an environment that has the tool. Rows hold what usually breaks loaders: line separators of
 Unicode, NUL, tags in answers, code points that mean nothing, and metadata of another type in every row. A loader
@@ -20,7 +20,7 @@ from localdistill.safety.children import output_of
 from tests.odd_texts import filled
 
 LAYOUTS = {"trl": ("messages", "prompt_completion", "preference"), "llama-factory": ("sharegpt", "alpaca"),
-           "axolotl": ("messages", "sharegpt", "alpaca", "preference")}
+           "axolotl": ("messages", "sharegpt", "alpaca", "preference"), "unsloth": ("messages",)}
 
 
 def main() -> None:

@@ -49,30 +49,51 @@ def by_llama_factory(file: Path, student: str, layout: str) -> int:
 
 
 def by_axolotl(file: Path, student: str, layout: str) -> int:
-    """By the prompt strategies that its configuration names."""
-    from axolotl.prompt_strategies import load
+    """As its preparation of data sets does it, by the entries that its configuration would hold."""
+    from axolotl.prompt_strategies.dpo import load as load_dpo
+    from axolotl.utils.data.wrappers import get_dataset_wrapper
     from axolotl.utils.dict import DictDefault
     from datasets import load_dataset
     from transformers import AutoTokenizer
 
     rows = load_dataset("json", data_files=str(file), split="train", cache_dir=tempfile.mkdtemp())
     tokenizer = AutoTokenizer.from_pretrained(student)
-    cfg = DictDefault({"train_on_inputs": False, "sequence_len": 512, "chat_template": "tokenizer_default"})
-    ways = {"messages": {"type": "chat_template", "field_messages": "messages"}, "alpaca": {"type": "alpaca"},
-            "sharegpt": {"type": "chat_template", "field_messages": "conversations",
-                         "message_property_mappings": {"role": "from", "content": "value"}}}
+    entries = {"messages": {"type": "chat_template", "field_messages": "messages"}, "alpaca": {"type": "alpaca"},
+               "sharegpt": {"type": "chat_template", "field_messages": "conversations",
+                            "message_property_mappings": {"role": "from", "content": "value"}},
+               "preference": {"type": "chat_template.default", "field_messages": "prompt"}}
+    entry = DictDefault({"path": str(file), **entries[layout]})
+    cfg = DictDefault({"train_on_inputs": False, "sequence_len": 512, "chat_template": "tokenizer_default",
+                       "dataset_num_proc": 1, "datasets": [entry]})
     if layout == "preference":
-        from axolotl.prompt_strategies.dpo import load as load_dpo
-
-        way, _ = load_dpo("chat_template.default", cfg)
-        return sum(1 for row in rows if way({**row, "messages": row["prompt"], "chosen": row["chosen"][-1],
-                                             "rejected": row["rejected"][-1]}, tokenizer=tokenizer)["chosen"])
-    said = ways[layout]
-    strategy = load(said["type"], tokenizer, cfg, DictDefault(said))
-    return sum(1 for row in rows if strategy.tokenize_prompt(row)["input_ids"])
+        way, _ = load_dpo(entry.type, cfg, dataset_idx=0)
+        laid_out = [way(row, tokenizer=tokenizer) for row in rows]
+        return sum(bool(row["prompt"] and row["chosen"] and row["rejected"]) for row in laid_out)
+    made, _ = get_dataset_wrapper(entry, tokenizer, cfg, entry.type, rows)
+    return sum(any(label >= 0 for label in row["labels"]) for row in made)
 
 
-TOOLS = {"trl": by_trl, "llama-factory": by_llama_factory, "axolotl": by_axolotl}
+def by_unsloth(file: Path, student: str, layout: str) -> int:
+    """As its notebooks do it: the chat template makes texts, which its trainer masks but for the answers."""
+    import unsloth  # noqa: F401 - first, as it changes the others
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+    from unsloth.chat_templates import train_on_responses_only
+
+    rows = load_dataset("json", data_files=str(file), split="train", cache_dir=tempfile.mkdtemp())
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    texts = rows.map(lambda row: {"text": tokenizer.apply_chat_template(row["messages"], tokenize=False)})
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(student), train_dataset=texts.select_columns(["text"]),
+        processing_class=tokenizer, args=SFTConfig(
+            output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, bf16=False, max_length=512,
+            dataset_text_field="text", per_device_train_batch_size=1))
+    trainer = train_on_responses_only(trainer, "<|im_start|>user\n", "<|im_start|>assistant\n", num_proc=1)
+    return sum(any(label >= 0 for label in row["labels"]) for row in trainer.train_dataset)
+
+
+TOOLS = {"trl": by_trl, "llama-factory": by_llama_factory, "axolotl": by_axolotl, "unsloth": by_unsloth}
 
 
 def main() -> None:

@@ -158,6 +158,8 @@ def test_a_tool_gets_the_layout_that_it_reads(workspace: Workspace, tmp_path: Pa
     with pytest.raises(UsageError, match="not known to read prompts") as caught:
         export_data(workspace, tmp_path / "c.jsonl", tool="trl", layout="prompts")
     assert "messages" in caught.value.hint
+    with pytest.raises(UsageError, match="unsloth is not known to read sharegpt"):
+        export_data(workspace, tmp_path / "c.jsonl", tool="unsloth", layout="sharegpt")
     with pytest.raises(UsageError, match="did you mean 'trl'"):
         export_data(workspace, tmp_path / "c.jsonl", tool="tlr")
     with pytest.raises(UsageError, match="'gsm8k' is only read"):

@@ -52,7 +52,6 @@ class ShareGptLayout:
         read_by={
             "llama-factory": "dataset_info.json: formatting sharegpt",
             "axolotl": "type: chat_template with field_messages: conversations",
-            "unsloth": "standardize_sharegpt, then apply_chat_template",
         }, with_tools={"conversations": [{**_TURN, **ANSWERING}], "tools": "text"})
 
     @classmethod

@@ -31,6 +31,7 @@ from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.exporters.parity import GREEDY_TOKENS, NOT_COMPUTED, check_parity
 from localdistill.exporters.parity_report import PARITY_FILE, FileFigures, ParityReport
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.gguf_files import is_model_file
 from localdistill.safety.files import writing
 from localdistill.safety.scratch import scratch_folder
 from localdistill.scorecard import ScoreCard
@@ -63,8 +64,8 @@ class GgufExporter:
         """Length in tokens of the greedy texts that are compared."""
         imatrix: bool = False
         """Let the quantizer round by an importance matrix: how large the values are that each weight is multiplied by,
-        on rows of the training. K-quants and Q4_0 come closer to the 16-bit file, at the same size; it takes as long as
-        reading `imatrix_tokens` tokens."""
+        on rows of the training. K-quants mostly come closer to the 16-bit file at the same size (the divergence of each
+        file is said); it takes as long as reading `imatrix_tokens` tokens."""
         imatrix_tokens: int = Field(32_768, ge=256)
         """Tokens of training rows that an importance matrix is measured on, at most."""
         split_gb: float = Field(0.0, ge=0.0)
@@ -116,7 +117,7 @@ class GgufExporter:
             raise
         finally:
             source.unlink(missing_ok=True)
-        emit(Noted("parity gate passed; wrote " + ", ".join(file.name for file in written)))
+        emit(Noted("parity gate passed; wrote " + ", ".join(file.name for file in written if is_model_file(file.name))))
         return [*written, *beside]
 
     def _convert(self, job: ExportJob, source: Path, emit: Emit, cancel: Cancel) -> Literal["F16", "BF16"]:

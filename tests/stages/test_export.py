@@ -382,6 +382,24 @@ def test_an_adapter_and_its_base_answer_on_the_weights_that_it_was_trained_on(
         assert found == expected and ("adapter" in asked[-1].options) is (contestant is not BASE)
 
 
+def test_an_importance_matrix_is_measured_on_other_rows_than_the_model_is_compared_on(context: StageContext) -> None:
+    def build(staging: Path) -> None:
+        (staging / "adapter").mkdir()
+
+    made, _ = context.workspace.make_artifact("adapter", "b2:ada", {}, build)
+    rows = [[number, number + 1] * (1 + number % 3) for number in range(20)]
+
+    def write(staging: Path) -> None:
+        table = pa.table({"input_ids": rows, "weights": [[1.0] * len(row) for row in rows]})
+        parquet.write_table(table, staging / "rows.parquet")
+
+    context.workspace.make_artifact("dataset", "b2:data", {}, write)
+    found = export._trained(context, Contestant("one", dataset(), adapter(made.digest)))
+    compared, others = [list(row.ids) for row in found.rows], [list(row) for row in found.others()]
+    assert len(compared) == 8 and sorted(compared + others) == sorted(rows)
+    assert others != sorted(others) and others == [list(row) for row in found.others()]
+
+
 def test_replies_that_did_not_end_by_themselves_are_not_finished(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -397,7 +397,7 @@ def _commands(artifact: Artifact, files: Sequence[ExportedFile],
     for file in files:
         if not is_model_file(file.path.name):
             yield "adapter", f"llama-server -m BASE.gguf --lora {shlex.quote(file.path.name)} --jinja"
-    yield "LM Studio", f"lms import --copy {name}"
+    yield "LM Studio", "localdistill exports --lm-studio" if best.parts else f"lms import --copy {name}"
     if _SUMS in artifact.manifest["files"]:
         yield "check", f"sha256sum -c {_SUMS}"
 

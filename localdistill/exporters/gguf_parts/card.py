@@ -161,5 +161,5 @@ def _commands(job: ExportJob, files: Sequence[Path]) -> list[str]:
         f"llama-cli -m {smallest} --jinja -cnv",
         f"llama-server -m {smallest} --jinja",
         f"ollama create {job.name.lower()} -f Modelfile   # when the export holds a Modelfile",
-        f"lms import --copy {smallest}",
+        *([f"lms import --copy {smallest}"] if small == smallest else []),
     ]

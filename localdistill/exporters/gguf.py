@@ -253,7 +253,9 @@ class GgufExporter:
 
     def _require_space(self, job: ExportJob) -> None:
         parameters = ModelFolder.open(job.merged).parameter_count
-        needed = int(sum(_BITS[kind] for kind in {"F16", *self.options.quants}) / 8 * parameters * _SPARE)
+        kinds = {"F16", *self.options.quants}
+        bits = sum(_BITS[kind] for kind in kinds) + (max(_BITS[kind] for kind in kinds) if self.options.split_gb else 0)
+        needed = int(bits / 8 * parameters * _SPARE)
         free = shutil.disk_usage(job.output).free
         if free < needed:
             raise LocalDistillError(f"the export needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB",

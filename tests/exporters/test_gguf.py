@@ -30,6 +30,7 @@ from localdistill.exporters.gguf_parts.tokenizer_kinds import (
 from localdistill.exporters.gguf_parts.vocabulary import STOPS_BY_NAME
 from localdistill.exporters.job import ExportJob, ExportPlan
 from localdistill.exporters.parity import check_parity
+from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.gguf_header import read_header
 from localdistill.safety.scrubbing import scrub
 from localdistill.scorecard import (
@@ -227,10 +228,14 @@ def test_cancelling_leaves_nothing(merged: Path, tmp_path: Path) -> None:
 
 def test_too_little_space_is_said_before_anything_is_written(merged: Path, tmp_path: Path,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"free": 1000})
+    usage: Any = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(exporter_module.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LocalDistillError, match="the export needs about"):
         export(job_of(merged, tmp_path))
+    usage.free = int(1.5 * 2 * ModelFolder.open(merged).parameter_count)
+    parts = GgufExporter(GgufExporter.Options(quants=("F16",), split_gb=1.0))
+    with pytest.raises(LocalDistillError, match="the export needs about"):
+        parts.export(job_of(merged, tmp_path), silent, Cancel())
     assert list(tmp_path.iterdir()) == []
 
 

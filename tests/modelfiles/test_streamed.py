@@ -71,7 +71,7 @@ def test_no_two_blocks_have_weights_at_once(tmp_path: Path) -> None:
 
     for block in model._body.layers:
         block.mlp.register_forward_pre_hook(look)
-    model.hidden(TEXTS, Cancel())
+    model.hidden(TEXTS[:1], Cancel())
     look()
     assert seen == [[True, False, False], [False, True, False], [False, False, True], [False] * 3]
 

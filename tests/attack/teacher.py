@@ -3,6 +3,7 @@ provider would have billed. It answers `Double N` rightly, and anything else wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -86,11 +87,12 @@ class Teacher:
                                        "usage": usage}).encode())
 
             def _send(self, data: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(ConnectionError):  # who asked may have been killed
+                    self.send_response(200)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
 
             def log_message(self, *_: object) -> None:
                 """It says nothing."""

@@ -30,6 +30,8 @@ FAULTS = (
 WEIGHTS = (6, 3, 3, 4, 3, 2, 2, 2)
 """Of the stages: the cheap ones more often."""
 MOST_RESUMES = 4
+RAISED_USD = 4 * CAP_USD
+"""The cap that a run gets which paused at its own: what a process that died had under way counts as spent."""
 LOOK_EVERY_S = 0.05
 
 
@@ -58,15 +60,16 @@ def _attack(ground: Ground, chance: Random, number: int) -> Ending:
     if bought.total > sound["bought"] + unseen:
         found.append(("bad", f"{bought.total} replies were bought where {sound['bought']} were needed and {unseen} "
                              "could not be acknowledged"))
-    if bought.usd > CAP_USD:
-        found.append(("bad", f"${bought.usd:.2f} were spent under a cap of ${CAP_USD}"))
+    cap = RunFolder.open(workspace.runs, RUN).request().get("max_usd") or CAP_USD
+    if bought.usd > cap:
+        found.append(("bad", f"${bought.usd:.2f} were spent under a cap of ${cap}"))
     return worst(what, found)
 
 
-def _ended(workspace: Workspace) -> tuple[How, str]:
+def _ended(workspace: Workspace, max_usd: float | None = None) -> tuple[How, str]:
     """Run to the end, however it comes; what a person is told then."""
     try:
-        status = _waited(resume(workspace, RUN))
+        status = _waited(resume(workspace, RUN, max_usd=max_usd))
     except LocalDistillError as error:
         return of_error("resume", error)
     if status.state == "finished":
@@ -95,10 +98,12 @@ def _wake(pid: int) -> None:
 
 
 def _until_finished(workspace: Workspace) -> list[tuple[How, str]]:
-    """What each resume came to; the last one is `same` when the run finished."""
+    """What each resume came to; the last one is `same` when the run finished. One that paused at its cap is resumed as
+    it says."""
     found: list[tuple[How, str]] = []
+    run = RunFolder.open(workspace.runs, RUN)
     while len(found) < MOST_RESUMES and (not found or found[-1][0] != "same"):
-        found.append(_ended(workspace))
+        found.append(_ended(workspace, RAISED_USD if run.status().state == "paused" else None))
     return found
 
 

@@ -30,6 +30,8 @@ NO_PARTS = {
     ("safety/secrets.py", "SHORTEST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
     ("stages/first_rows.py", "MOST_LOOKED"), ("scorecard/result_text.py", "_OTHERS_PER_TABLE"),
     ("jail/lines.py", "_CHUNK"), ("texts/ngrams.py", "_MOST_PIECES"), ("texts/near.py", "_PERMUTATIONS_PER_BAND"),
+    ("gguf_parts/splitting.py", "_OPENING_BYTES"),  # as the format has it
+    ("store/places.py", "TAIL_BYTES"),  # what a checksum is kept of
 }
 """Sizes that are what a person is shown, or what is looked at at all."""
 SIZES = ("batch_size", "maxsize", "row_group_size")

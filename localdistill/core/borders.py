@@ -50,6 +50,8 @@ class Borders:
     """Of the header of a model file, read at once."""
     pipe_bytes: int = 1 << 16
     """Of what a child process says, read at once."""
+    small_file_bytes: int = 1 << 16
+    """Of a file of a run, read at once: most are no larger."""
     parquet_rows: int = 256
     """Rows of a Parquet file, read at once; fewer where they are long."""
     parquet_bytes: int = 16 << 20

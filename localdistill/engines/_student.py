@@ -117,7 +117,7 @@ class StudentEngine(ABC):
         return AdapterFolder.open(self._student.adapter, self.folder) if self._student.adapter else None
 
     def take_over(self, other: Engine) -> bool:
-        """See `engines.base.Sharing`."""
+        """Go on with what `other` loaded, as `stages.relay` asks."""
         if (not isinstance(other, type(self)) or other._student.model != self._student.model
                 or other._arithmetic() != self._arithmetic()):
             return False

@@ -56,14 +56,6 @@ class Streaming(Protocol):
 
 
 @runtime_checkable
-class Sharing(Protocol):
-    """Of an engine whose weights another one may have loaded."""
-    def take_over(self, other: Engine) -> bool:
-        """Go on with what `other` loaded, and close it, where that is the same base held alike, whatever either adds to
-        it: the answers are those of an engine that loads by itself. Else False, with nothing done."""
-
-
-@runtime_checkable
 class Metered(Protocol):
     """Of an engine whose answers may cost money. The stage gives it a ledger, in which every call is reserved and
     settled, and a folder where calls that outlive a process (batches) are remembered."""

@@ -5,10 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
-from localdistill.engines.base import Engine, Sharing
+from localdistill.engines.base import Engine
 from localdistill.recipe import Member
 from localdistill.stages.context import StageContext
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """Of an engine whose weights another one may have loaded."""
+
+    def take_over(self, other: Engine) -> bool:
+        """Go on with what `other` loaded, and close it, where that is the same base held alike, whatever either adds to
+        it: the answers are those of an engine that loads by itself. Else False, with nothing done."""
 
 
 class EngineRelay:

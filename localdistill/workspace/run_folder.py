@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from localdistill.core.borders import BORDERS
 from localdistill.core.errors import UsageError, nearest
 from localdistill.core.events import Event, Measured
 from localdistill.core.explaining import reason_of
@@ -67,8 +68,6 @@ AFTER_DEATH = "after-death"
 START_TIMEOUT_S = 30.0
 """Within this time after its folder was made, a run has a process."""
 _TRIES, _MOMENT_S = 5, 0.01
-_SMALL_BYTES = 1 << 16
-"""Of a small file, read at once: most are no larger."""
 _FOLDER = re.compile(r"(?!\.)[^/\0]+")
 """The name of a folder here, not a way to somewhere else."""
 
@@ -211,9 +210,9 @@ class RunFolder:
         """A small file. Listings read those of thousands of runs: so it takes half as long as by a file object."""
         handle = os.open(f"{self._text}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            data = part = os.read(handle, _SMALL_BYTES)
-            while len(part) == _SMALL_BYTES:
-                data += (part := os.read(handle, _SMALL_BYTES))
+            data = part = os.read(handle, BORDERS.small_file_bytes)
+            while len(part) == BORDERS.small_file_bytes:
+                data += (part := os.read(handle, BORDERS.small_file_bytes))
             return data
         finally:
             os.close(handle)

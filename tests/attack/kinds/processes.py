@@ -71,6 +71,7 @@ def _ended(workspace: Workspace, max_usd: float | None = None) -> tuple[How, str
     try:
         status = _waited(resume(workspace, RUN, max_usd=max_usd))
     except LocalDistillError as error:
+        _waited(RunFolder.open(workspace.runs, RUN))  # one that was stopped before it said where it is holds the run
         return of_error("resume", error)
     if status.state == "finished":
         return "same", ""
@@ -81,9 +82,8 @@ def _ended(workspace: Workspace, max_usd: float | None = None) -> tuple[How, str
 
 def _waited(run: RunFolder) -> RunStatus:
     """The last status of a run; whoever is stopped meanwhile goes on."""
-    while (status := run.status()).alive:
-        pid = status.data.get("pid")
-        if isinstance(pid, int):
+    while run.status().alive:
+        if (pid := run.holder()) is not None:
             _wake(pid)
         time.sleep(LOOK_EVERY_S)
     return run.status()

@@ -17,7 +17,7 @@ import os
 import random
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,7 @@ def main() -> None:
         machine.say(f"ours, {given.rows_at_once} rows: {seconds:.1f} CPU s, {60 * given.items / seconds:.1f} items a "
                     f"CPU minute, {tokens / seconds:.0f} tokens a CPU second")
         best = 0.0
-        for batch in given.batches if given.peer_python else ():
-            said = output_of([str(given.peer_python), str(Path(__file__).with_name("evaluation_peer.py")),
-                              str(folder / "task.json"), str(batch)], 7200)
-            if not said:
-                machine.say(f"lm-eval, batch {batch}: did not run")
-                continue
-            found = json.loads(said.decode().splitlines()[-1])
+        for batch, found in peers(given, folder):
             same = sum(one == other for one, other in zip(texts, found["texts"], strict=True))
             told = f", {same} of {len(texts)} texts equal" if given.samples == 1 else ""
             machine.say(f"lm-eval {found['version']}, batch {batch}: {found['seconds']:.1f} CPU s, "
@@ -75,6 +69,18 @@ def main() -> None:
         if best:
             machine.say(f"ratio to its best: {best / seconds:.2f}")
     machine.check_idle(True)
+
+
+def peers(given: argparse.Namespace, folder: Path, what: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Batch sizes, and what lm-eval comes to with each for `task.json` in `folder`; `what` stands before what is said
+    of those with which it does not run."""
+    for batch in given.batches if given.peer_python else ():
+        said = output_of([str(given.peer_python), str(Path(__file__).with_name("evaluation_peer.py")),
+                          str(folder / "task.json"), str(batch)], 7200)
+        if said:
+            yield batch, json.loads(said.decode().splitlines()[-1])
+        else:
+            machine.say(f"{what}lm-eval, batch {batch}: did not run")
 
 
 def make_student(folder: Path, rows: Sequence[dict[str, str]]) -> Path:

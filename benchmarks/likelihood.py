@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.evaluation import SHOTS, cpu_seconds, make_student
+from benchmarks.evaluation import SHOTS, cpu_seconds, make_student, peers
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Continuation, Message, Request
-from localdistill.safety.children import output_of
 
 LETTERS = "ABCD"
 
@@ -70,13 +69,7 @@ def measure(folder: Path, task: dict[str, Any], by: str, given: argparse.Namespa
     scores, seconds = ours(task)
     machine.say(f"{by}: ours {seconds:.1f} CPU s for {len(task['prompts'])} items, {len(scores)} continuations")
     best = 0.0
-    for batch in given.batches if given.peer_python else ():
-        said = output_of([str(given.peer_python), str(Path(__file__).with_name("evaluation_peer.py")),
-                          str(folder / "task.json"), str(batch)], 7200)
-        if not said:
-            machine.say(f"{by}: lm-eval, batch {batch}: did not run")
-            continue
-        found = json.loads(said.decode().splitlines()[-1])
+    for batch, found in peers(given, folder, f"{by}: "):
         error = max(abs(one - other) for one, other in zip(scores, found["texts"], strict=True))
         machine.say(f"{by}: lm-eval {found['version']}, batch {batch}: {found['seconds']:.1f} CPU s, largest "
                     f"difference of a score {error:.1e}")

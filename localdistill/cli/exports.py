@@ -63,7 +63,7 @@ def _show(made: Any) -> None:
     if hint := _HINTS.get(made.state):
         output.data(f"  {hint.format(run=made.run)}")
     for file in made.files:
-        output.data(f"  {file.quant:<7} {size_text(file.size_bytes):>9}{_precision(file)}  {file.path}")
+        output.data(f"  {file.quant:<7} {size_text(file.size_bytes):>9}{file.precision(5)}  {file.path}")
         output.data(f"          sha256 {file.sha256}")
     for item in made.gate:
         output.data(f"  {'[x]' if item.passed else '[!]'} {item.name:<14} {item.detail}")
@@ -96,13 +96,6 @@ def _show_scores(made: Any) -> None:
         replies = "" if score.answer_tokens is None else f"  {score.answer_tokens:.0f} tokens"
         replies += f", {score.loops} in circles" if score.loops else ""
         output.data(f"  {score.task:<22} {score.form:<8} {_percent(score.score)}{to_base}{to_trained}{replies}")
-
-
-def _precision(file: Any) -> str:
-    """Bits for each weight, whether a matrix weighed them, and the divergence from the 16-bit file, where known."""
-    bits = "" if file.bits_per_weight is None else f"  {file.bits_per_weight:5.2f} bits"
-    bits += ", imatrix" if file.weighed else ""
-    return bits if file.kl is None else f"{bits}, KL {file.kl:.2g}"
 
 
 def _percent(share: float | None) -> str:

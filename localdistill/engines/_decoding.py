@@ -14,6 +14,7 @@ import torch
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import OutOfMemory
+from localdistill.core.explaining import reason_of
 from localdistill.core.records import TokenScores
 from localdistill.engines._continuations import Ids, families
 from localdistill.engines._picking import pick_tokens
@@ -153,7 +154,7 @@ class BatchDecoder:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = next(filter(None, str(error).splitlines()), type(error).__name__)
+                reason = reason_of(error)
             if not reason:
                 break
             # Out here nothing holds the frames of what failed, and their tensors, any more.

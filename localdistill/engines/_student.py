@@ -30,6 +30,7 @@ from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_te
 
 if TYPE_CHECKING:
     from localdistill.engines.base import Engine
+    from localdistill.modelfiles.adapted import AdaptedBase
 
 _DIGITS = 12
 """Of the hash of a template, for people."""
@@ -81,7 +82,7 @@ class StudentEngine(ABC):
         self._folder: ModelFolder | None = None
         self._template: ChatTemplate | None = None
         self._tokenizer: StudentTokenizer | None = None
-        self._base: Any = None
+        self._base: AdaptedBase | None = None
         """The base as it was loaded, on which the adapter is put; None before the first answer."""
         self._model: Any = None
         """What answers: the base with the adapter on."""
@@ -143,9 +144,8 @@ class StudentEngine(ABC):
         return self._model
 
     @abstractmethod
-    def _loaded(self) -> Any:
-        """The base, loaded: something with `put_on`, which puts an adapter on (None: takes it off) and gives the
-        model."""
+    def _loaded(self) -> AdaptedBase:
+        """The base, loaded."""
 
     def _held_as(self) -> str:
         """How the weights are held, where an adapter may have been fitted to them alone."""

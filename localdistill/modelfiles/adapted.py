@@ -1,9 +1,10 @@
-"""A base in torch that is loaded once, and the adapters that are put on it one after the other. What it computes with
-one is bit for bit what a fresh copy of the base would with that adapter alone, and without any what the bare base does.
-Must not import torch at import."""
+"""A base that is loaded once, and the adapters that are put on it one after the other. What it computes with one is bit
+for bit what a fresh copy of the base would with that adapter alone, and without any what the bare base does. Must not
+import torch at import."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +13,7 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tensors import read_tensor
 
 
-class AdaptedModel:
+class AdaptedBase(ABC):
     """A loaded base and the adapter that it answers with."""
 
     def __init__(self, model: Any, folder: ModelFolder, merges: bool) -> None:
@@ -20,7 +21,7 @@ class AdaptedModel:
         which is needed where the weights are quantized: an adapter was fitted to them like that."""
         self.model = model
         self._folder, self._merges = folder, merges
-        self._merged: set[str] = set()
+        self._merged: frozenset[str] = frozenset()
         """Weights that may hold something else than what is stored."""
         self._beside = ExitStack()
         """Takes off again what was put beside the weights."""
@@ -30,22 +31,36 @@ class AdaptedModel:
         again, or another one."""
         self._beside.close()
         if self._merges:
-            self._merge(adapter)
+            changed = frozenset() if adapter is None else adapter.weights
+            stale, self._merged = self._merged - changed, self._merged | changed
+            self._merge(adapter, self._merged)
+            self._merged -= stale
         elif adapter is not None:
-            self._beside = adapter.attach(self.model)
+            self._beside = self._attach(adapter)
         return self.model
 
-    def _merge(self, adapter: AdapterFolder | None) -> None:
-        """Each weight that changes is made in float32 of the one that is stored, one at a time, and rounded once to
-        what the model holds, as if all had been in float32. Nothing is taken away from a weight: what another adapter
-        changed is read again."""
+    @abstractmethod
+    def _merge(self, adapter: AdapterFolder | None, names: frozenset[str]) -> None:
+        """Make each of these weights in float32 of the one that is stored, one at a time, with the adapter where it
+        changes that, and round it once to what the model holds, as if all had been in float32. Nothing is taken away
+        from a weight: what another adapter changed is read again."""
+
+    @abstractmethod
+    def _attach(self, adapter: AdapterFolder) -> ExitStack:
+        """Put the adapter beside the weights; closing what comes back takes all of it off again."""
+
+
+class AdaptedModel(AdaptedBase):
+    """One in torch."""
+
+    def _merge(self, adapter: AdapterFolder | None, names: frozenset[str]) -> None:
         import torch
 
-        changed = set() if adapter is None else adapter.weights
-        stale, self._merged = self._merged - changed, self._merged | changed
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
-                if name in self._merged:
+                if name in names:
                     stored = read_tensor(*self._folder.tensors[name]).float()
                     weight.copy_(stored if adapter is None else adapter.apply(name, stored))
-        self._merged -= stale
+
+    def _attach(self, adapter: AdapterFolder) -> ExitStack:
+        return adapter.attach(self.model)

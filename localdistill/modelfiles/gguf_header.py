@@ -49,7 +49,7 @@ _MOST_KEPT_BYTES = 64 * 1024 * 1024
 """Texts of the header that are kept, all together."""
 _MOST_STRINGS = 1 << 21
 """Texts in one list: the largest vocabularies have some 260,000 tokens and twice as many merges."""
-_DEFAULT_ALIGNMENT = 32
+DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True, slots=True)
 class GgufTensorInfo:
@@ -186,7 +186,7 @@ def _read(path: Path, cursor: _Cursor, max_array: int, whole: Collection[str]) -
         raise _Bad("the key 'general.architecture' is missing")
     tensors_offset = cursor.position
     raw = [_tensor(cursor) for _ in range(tensor_count)]
-    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1) or alignment > 1 << 20:
         raise _Bad(f"its alignment {alignment!r} is not a power of two")
     data_offset = -(-cursor.position // alignment) * alignment

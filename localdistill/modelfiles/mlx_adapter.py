@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
+from localdistill.modelfiles.adapted import AdaptedBase
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.mlx_models import MlxDtype, stored_weights
@@ -26,35 +27,17 @@ class UpdatedLinear(nn.Module):
         return self.base(x) + (x @ self.down.astype(x.dtype).T) @ self.up.astype(x.dtype).T
 
 
-class AdaptedMlxModel:
-    """A base that is loaded once, and the adapters that are put on it one after the other. What it computes with one is
-    bit for bit what a fresh copy of the base would, and without any what the bare base does."""
+class AdaptedMlxModel(AdaptedBase):
+    """One in MLX."""
 
     def __init__(self, model: Any, folder: ModelFolder, dtype: MlxDtype, merges: bool) -> None:
-        """merges: adapters go into the weights, held in `dtype` as they are stored; else they stay beside them."""
-        self.model = model
-        self._folder, self._dtype, self._merges = folder, getattr(mx, dtype), merges
-        self._merged: frozenset[str] = frozenset()
-        """Weights that may hold something else than what is stored."""
-        self._beside = ExitStack()
-        """Takes off again what was put beside the weights."""
+        """dtype: of weights into which adapters go. See `AdaptedBase`."""
+        super().__init__(model, folder, merges)
+        self._dtype = getattr(mx, dtype)
 
-    def put_on(self, adapter: AdapterFolder | None) -> Any:
-        """The model with this adapter and no other; without any where it is None. After an error it has to be put on
-        again, or another one."""
-        self._beside.close()
-        if self._merges:
-            self._merge(adapter)
-        elif adapter is not None:
-            self._beside = attach_adapter(self.model, adapter)
-        return self.model
-
-    def _merge(self, adapter: AdapterFolder | None) -> None:
-        """Each weight that changes is made in float32 of the one that is stored, one at a time, and rounded once."""
-        changed = frozenset() if adapter is None else adapter.weights
-        self._merged, before = self._merged | changed, self._merged
-        stored = stored_weights(self._folder) if self._merged else {}
-        for name in sorted(self._merged):
+    def _merge(self, adapter: AdapterFolder | None, names: frozenset[str]) -> None:
+        stored = stored_weights(self._folder) if names else {}
+        for name in sorted(names):
             layer = name.removesuffix(".weight")
             if layer == "lm_head" and self._folder.tied_embeddings:
                 continue
@@ -68,7 +51,9 @@ class AdaptedMlxModel:
             owner = getattr(parent, leaf)
             owner.weight = weight.astype(self._dtype)
             mx.eval(owner.weight)
-        self._merged -= before - changed
+
+    def _attach(self, adapter: AdapterFolder) -> ExitStack:
+        return attach_adapter(self.model, adapter)
 
 
 def attach_adapter(model: Any, adapter: AdapterFolder) -> ExitStack:

@@ -4,9 +4,9 @@ they are stored. Must not import torch at import."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from localdistill.modelfiles.tensors import TensorInfo, read_pieces, stored_dtype, write_in_pieces
 from localdistill.safety.files import atomic_write_text
@@ -14,6 +14,7 @@ from localdistill.safety.files import atomic_write_text
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 WEIGHTS = "model.safetensors"
 """How the only file of weights is called, and how the name of the index begins."""
 INDEX = f"{WEIGHTS}.index.json"
@@ -23,7 +24,7 @@ def write_shards(tensors: Mapping[str, tuple[Path, TensorInfo]], folder: Path, m
                  tick: Callable[[], None]) -> bool:
     """Write `tensors` into files of at most `most_bytes` of them in `folder` (at least one tensor each), with an index;
     nothing, and False, where one file is enough. `tick` is called between pieces and may raise."""
-    groups = list(_groups(tensors, most_bytes))
+    groups = list(groups_of(sorted(tensors), lambda name: tensors[name][1].end - tensors[name][1].start, most_bytes))
     if len(groups) == 1:
         return False
 
@@ -44,14 +45,15 @@ def write_shards(tensors: Mapping[str, tuple[Path, TensorInfo]], folder: Path, m
     return True
 
 
-def _groups(tensors: Mapping[str, tuple[Path, TensorInfo]], most_bytes: int) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for name in sorted(tensors):
-        info = tensors[name][1]
-        if group and size + info.end - info.start > most_bytes:
+def groups_of(items: Iterable[T], size_of: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Neighbours whose sizes together are at most `most`; at least one."""
+    group: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if group and total + size > most:
             yield group
-            group, size = [], 0
-        group.append(name)
-        size += info.end - info.start
+            group, total = [], 0
+        group.append(item)
+        total += size
     yield group

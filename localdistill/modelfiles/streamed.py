@@ -74,7 +74,8 @@ class StreamedModel:
             for place, token in enumerate(places):
                 rows[place:place + 1] = self._trained(f"{_EMBEDDING}.weight", rows[place:place + 1], token)
         scale = self._folder.kind.embedding_scale(self._folder.config)
-        return rows[[places.index(token) for token in text]] * scale
+        at = {token: place for place, token in enumerate(places)}
+        return rows[[at[token] for token in text]] * scale
 
     def _trained(self, name: str, rows: Any, first: int) -> Any:
         return rows if self._adapter is None else self._adapter.apply(name, rows, first)

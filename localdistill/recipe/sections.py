@@ -198,7 +198,6 @@ class EvaluateSection(Options):
     """Options of the engine that runs the students, `transformers` after a training in torch, `mlx` after
     one in MLX: batch size, dtype."""
 
-
     @property
     def task_names(self) -> tuple[str, ...]:
         """What its benchmarks are called: a benchmark that is named several times, with other options, by number."""

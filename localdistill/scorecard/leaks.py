@@ -22,7 +22,6 @@ from localdistill.scorecard.statistics import (
     difference_over_seeds,
     holm,
     pooled_seed_variance,
-    t_quantile,
 )
 
 ALPHA = 0.05
@@ -74,10 +73,10 @@ def check_leaks(task: Sequence[ContestantResult], twins: Sequence[ContestantResu
     seeds = [pooled_seed_variance([[math.fsum(row) / len(row) for row in side[name]] for name in arms])
              for side in (here, there)]
     found = {name: (_gain(here, name, base, seeds[0]), _gain(there, name, base, seeds[1])) for name in arms}
-    parts = {name: _minus(*gains) for name, gains in found.items()}
-    adjusted = holm({name: part.p_value for name, part in parts.items()})
-    return [LeakCheck(name, one.difference, other.difference, _interval(parts[name]), adjusted[name],
-                      _detectable(parts[name])) for name, (one, other) in found.items()]
+    excess = {name: _minus(*gains).compared() for name, gains in found.items()}
+    adjusted = holm({name: one.p_value for name, one in excess.items()})
+    return [LeakCheck(name, one.difference, other.difference, excess[name].interval, adjusted[name],
+                      excess[name].detectable) for name, (one, other) in found.items()]
 
 
 def _by_name(results: Sequence[ContestantResult]) -> Mapping[str, list[list[float]]]:
@@ -98,15 +97,6 @@ def _minus(one: SeedDifference, other: SeedDifference) -> SeedDifference:
     parts = first**2 / one.degrees + second**2 / other.degrees
     return SeedDifference(one.difference - other.difference, math.sqrt(first + second),
                           (first + second) ** 2 / parts if parts else math.inf)
-
-
-def _interval(part: SeedDifference) -> Interval:
-    reach = t_quantile(0.975, part.degrees) * part.error if part.error else 0.0
-    return Interval(part.difference - reach, part.difference + reach)
-
-
-def _detectable(part: SeedDifference) -> float:
-    return (t_quantile(0.975, part.degrees) + t_quantile(0.8, part.degrees)) * part.error if part.error else 0.0
 
 
 def told_leaks(checks: Sequence[LeakCheck], twins: str) -> Iterator[str]:

@@ -254,6 +254,15 @@ class SeedDifference:
             return 1.0 if self.difference == 0 else 0.0
         return 2 * (1 - t_cdf(abs(self.difference) / self.error, self.degrees))
 
+    def compared(self, confidence: float = 0.95) -> SeedComparison:
+        """With its interval, and what could have been found."""
+        if self.error == 0:
+            return SeedComparison(self.difference, Interval(self.difference, self.difference), self.p_value, 0.0)
+        detectable = (t_quantile(0.975, self.degrees) + t_quantile(0.8, self.degrees)) * self.error
+        reach = t_quantile(0.5 + confidence / 2, self.degrees) * self.error
+        interval = Interval(self.difference - reach, self.difference + reach)
+        return SeedComparison(self.difference, interval, self.p_value, detectable)
+
 
 def difference_over_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], seeds: SeedVariance,
                           second_is_trained: bool = True) -> SeedDifference:
@@ -276,13 +285,7 @@ def difference_over_seeds(first: Sequence[Sequence[float]], second: Sequence[Seq
 def compare_over_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], seeds: SeedVariance,
                        second_is_trained: bool = True, confidence: float = 0.95) -> SeedComparison:
     """Compare two arms on the same items; see `difference_over_seeds`."""
-    found = difference_over_seeds(first, second, seeds, second_is_trained)
-    difference, error = found.difference, found.error
-    if error == 0:
-        return SeedComparison(difference, Interval(difference, difference), found.p_value, 0.0)
-    detectable = (t_quantile(0.975, found.degrees) + t_quantile(0.8, found.degrees)) * error
-    reach = t_quantile(0.5 + confidence / 2, found.degrees) * error
-    return SeedComparison(difference, Interval(difference - reach, difference + reach), found.p_value, detectable)
+    return difference_over_seeds(first, second, seeds, second_is_trained).compared(confidence)
 
 
 def mean_interval_over_seeds(scores: Sequence[Sequence[float]], seeds: SeedVariance,

@@ -66,8 +66,7 @@ def most_tokens(section: DevSection, evaluate: EvaluateSection | None) -> int:
 def last_measurement_s(workspace: Workspace) -> float | None:
     """How long one measurement of development items took in the newest training of `workspace` that had any, whichever
     student and items these were; None where none had."""
-    adapters = [artifact for artifact in workspace.list_artifacts() if artifact.kind == "adapter"]
-    for artifact in sorted(adapters, key=lambda one: float(one.manifest.get("made_at", 0)), reverse=True):
+    for artifact in workspace.newest_artifacts("adapter"):
         try:
             dev = TrainingResult.from_bytes(artifact.file(RESULT_FILE).read_bytes(), RESULT_FILE).dev
         except (LocalDistillError, OSError):  # whoever uses the adapter says what is wrong with it

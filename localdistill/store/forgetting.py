@@ -48,8 +48,10 @@ class Names:
 
     def bars(self, record: Prompt | Trace) -> bool:
         """Whether this prompt or trace is forgotten."""
-        if not self.all or record.id in self.all:
-            return bool(self.all)
+        if not self.all:
+            return False
+        if record.id in self.all:
+            return True
         other = record.prompt_id if isinstance(record, Trace) else asked_name(MESSAGES.store(record.messages))
         return other in self.all
 

@@ -18,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localdistill.core.explaining import reason_of
 from localdistill.safety import journal
 from localdistill.safety.frames import Reading
 from localdistill.store.lines import DAMAGED, Line, Part, PartStored
@@ -197,7 +198,7 @@ def lost_in(sessions: Sessions) -> dict[str, str]:
                 elif place.damaged:
                     found[key] = f"has {place.damaged:,} lines that are damaged or gone"
             except OSError as error:
-                found[key] = f"cannot be read: {(error.strerror or 'no reason').lower()}"
+                found[key] = f"cannot be read: {reason_of(error)}"
     return found
 
 

@@ -323,6 +323,11 @@ class Workspace:
         """All artifacts whose files are there in their sizes; nobody looked into them."""
         return [artifact for artifact in self.all_artifacts() if artifact.is_whole()]
 
+    def newest_artifacts(self, kind: str) -> list[Artifact]:
+        """Those of one kind, the latest first."""
+        found = [artifact for artifact in self.list_artifacts() if artifact.kind == kind]
+        return sorted(found, key=lambda artifact: float(artifact.manifest.get("made_at", 0)), reverse=True)
+
     def all_artifacts(self) -> list[Artifact]:
         """Every folder of an artifact, whole or damaged; nobody looked into them."""
         return [Artifact(folder.parent.name, f"b2:{folder.name}", folder)

@@ -155,17 +155,26 @@ def test_replies_that_outgrow_the_memory_that_was_allowed_wait_and_go_on(student
     assert max(rows * tokens for rows, tokens in shapes) < 256
 
 
-def test_memory_that_runs_out_halves_the_rows_and_goes_on(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = made(student)
-    wanted = texts(engine, asked("", 9))
-    forward, said = type(engine.model).forward, list[Event]()
+def in_little_memory(engine: TransformersEngine, most: int, error: Exception,
+                     monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let memory run out whenever the model is given more than `most` rows; how many it was given then."""
+    forward, failed = type(engine.model).forward, list[int]()
 
     def small(model: Any, *args: Any, **inputs: Any) -> Any:
-        if len(inputs["input_ids"]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if len(inputs["input_ids"]) > most:
+            failed.append(len(inputs["input_ids"]))
+            raise error
         return forward(model, *args, **inputs)
 
     monkeypatch.setattr(type(engine.model), "forward", small)
+    return failed
+
+
+def test_memory_that_runs_out_halves_the_rows_and_goes_on(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = made(student)
+    wanted, said = texts(engine, asked("", 9)), list[Event]()
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    in_little_memory(engine, 2, error, monkeypatch)
     found = replies(engine, asked("", 9), said.append)
     assert {key: reply.raw for key, reply in found.items()} == wanted
     warned = [event.text for event in said if isinstance(event, Warned)]
@@ -176,15 +185,7 @@ def test_memory_that_runs_out_halves_the_rows_and_goes_on(student: Path, monkeyp
 def test_memory_that_runs_out_without_a_word_is_noticed_too(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = made(student)
     wanted = texts(engine, asked("", 9))
-    forward, failed = type(engine.model).forward, list[int]()
-
-    def small(model: Any, *args: Any, **inputs: Any) -> Any:
-        if len(inputs["input_ids"]) > 3:
-            failed.append(len(inputs["input_ids"]))
-            raise MemoryError
-        return forward(model, *args, **inputs)
-
-    monkeypatch.setattr(type(engine.model), "forward", small)
+    failed = in_little_memory(engine, 3, MemoryError(), monkeypatch)
     assert texts(engine, asked("", 9)) == wanted and failed == [6]
 
 

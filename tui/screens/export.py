@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from localdistill import Cancel, Exported, ExportedFile, FormScore, Standing, copy_to_lm_studio, exports_of
+from localdistill import Cancel, Exported, FormScore, Standing, copy_to_lm_studio, exports_of
 from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
@@ -246,7 +246,7 @@ def _files(made: Exported) -> Content:
     parts = [shown("\nfiles", "bold"), shown("  with their SHA-256", "$foreground-muted")]
     for file in made.files:
         parts += [shown(f"\n  {line(file.quant):<7}", "bold"), shown(f"{_size(file.size_bytes):>9}  "),
-                  shown(line(file.path.name)), shown(_precision(file), "$foreground-muted"),
+                  shown(line(file.path.name)), shown(file.precision(), "$foreground-muted"),
                   shown(f"\n  {line(file.sha256)}", "$foreground-muted")]
     if made.choice:
         parts.append(shown(f"\n\n{line(made.choice.sentence, 400)}", "bold"))
@@ -255,13 +255,6 @@ def _files(made: Exported) -> Content:
     parts += [shown("\n\nuse them", "bold"), shown(f"  in {made.folder}  (the folder is copied too)",
                                                     "$foreground-muted")]
     return joined(*parts)
-
-
-def _precision(file: ExportedFile) -> str:
-    """Bits for each weight, whether a matrix weighed them, and the divergence from the 16-bit file, where known."""
-    bits = "" if file.bits_per_weight is None else f"  {file.bits_per_weight:.2f} bits"
-    bits += ", imatrix" if file.weighed else ""
-    return bits if file.kl is None else f"{bits}, KL {file.kl:.2g}"
 
 
 def _terms(made: Exported) -> Content:

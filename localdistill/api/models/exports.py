@@ -50,6 +50,13 @@ class ExportedFile:
     parts: tuple[tuple[Path, str], ...] = ()
     """Its files with their sums, the first as above, where it is split; `size_bytes` is that of all of them."""
 
+    def precision(self, width: int = 0) -> str:
+        """Bits for each weight, in a column of `width`, whether a matrix weighed them, and the divergence from the
+        16-bit file, where they are known; two blanks in front."""
+        bits = "" if self.bits_per_weight is None else f"  {self.bits_per_weight:{width}.2f} bits"
+        bits += ", imatrix" if self.weighed else ""
+        return bits if self.kl is None else f"{bits}, KL {self.kl:.2g}"
+
 
 @dataclass(frozen=True)
 class GateItem:

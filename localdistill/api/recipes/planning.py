@@ -230,10 +230,8 @@ def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task],
 
 def _paces(workspace: Workspace, recipe: Recipe, warnings: list[str]) -> list[AnsweringPace]:
     """How fast this student answered before, in this workspace, the latest first."""
-    answers = [artifact for artifact in workspace.list_artifacts() if artifact.kind == "answers"]
-    answers.sort(key=lambda artifact: float(artifact.manifest.get("made_at", 0)), reverse=True)
     found = []
-    for artifact in answers:
+    for artifact in workspace.newest_artifacts("answers"):
         try:
             pace = served_of(artifact).pace
         except LocalDistillError as error:

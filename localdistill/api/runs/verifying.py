@@ -237,7 +237,7 @@ def _journal_problems(path: Path, look: _Look, is_written: bool = False) -> Iter
             if count % 1000 == 0:
                 look()
     except OSError as error:
-        yield f"{path.name} cannot be read: {(error.strerror or 'no reason').lower()}"
+        yield f"{path.name} cannot be read: {reason_of(error)}"
     if reading.damaged_lines:
         yield f"{reading.damaged_lines:,} lines of {path.name} are lost"
     elif not is_written and is_torn(path):

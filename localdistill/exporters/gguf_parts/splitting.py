@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,10 +13,11 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel
 from localdistill.modelfiles.gguf_files import part_name
-from localdistill.modelfiles.gguf_header import GGML_TYPES, GgufHeader, GgufTensorInfo, read_header
+from localdistill.modelfiles.gguf_header import DEFAULT_ALIGNMENT, GGML_TYPES, GgufHeader, GgufTensorInfo, read_header
+from localdistill.modelfiles.shards import groups_of
 from localdistill.safety.files import writing
 
-_ALIGNMENT, _OPENING_BYTES = 32, 24
+_OPENING_BYTES = 24
 _U16, _I32 = 2, 5
 _TYPES = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 
@@ -26,9 +27,10 @@ def split_gguf(file: Path, most_bytes: int, cancel: Cancel) -> list[Path]:
     as it is where one part is enough. Raises DiskFull or LocalDistillError when the disk refuses; no part is left then.
     """
     header = read_header(file)
-    if header.metadata.get("general.alignment", _ALIGNMENT) != _ALIGNMENT:
+    if header.metadata.get("general.alignment", DEFAULT_ALIGNMENT) != DEFAULT_ALIGNMENT:
         raise ModelFileError(f"{file.name} aligns tensors in a way of its own", "leave it in one file")
-    groups = list(_groups(sorted(header.tensors, key=lambda tensor: tensor.offset), most_bytes))
+    in_order = sorted(header.tensors, key=lambda tensor: tensor.offset)
+    groups = list(groups_of(in_order, lambda tensor: _padded(tensor.size_bytes), most_bytes))
     if len(groups) == 1:
         return [file]
     parts = [file.with_name(part_name(file.name, number, len(groups))) for number in range(len(groups))]
@@ -50,20 +52,8 @@ def split_gguf(file: Path, most_bytes: int, cancel: Cancel) -> list[Path]:
     return parts
 
 
-def _groups(tensors: Sequence[GgufTensorInfo], most_bytes: int) -> Iterator[list[GgufTensorInfo]]:
-    group: list[GgufTensorInfo] = []
-    size = 0
-    for tensor in tensors:
-        if group and size + _padded(tensor.size_bytes) > most_bytes:
-            yield group
-            group, size = [], 0
-        group.append(tensor)
-        size += _padded(tensor.size_bytes)
-    yield group
-
-
 def _padded(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return -(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
 
 
 def _write(source: BinaryIO, header: GgufHeader, out: BinaryIO, tensors: Sequence[GgufTensorInfo],
@@ -99,4 +89,4 @@ def _entry(key: str, kind: int, form: str, value: int) -> bytes:
 
 
 def _pad(out: BinaryIO) -> None:
-    out.write(bytes(-out.tell() % _ALIGNMENT))
+    out.write(bytes(-out.tell() % DEFAULT_ALIGNMENT))

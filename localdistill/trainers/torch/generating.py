@@ -13,6 +13,7 @@ import torch
 from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError, TemplateRefused
 from localdistill.core.events import Cancel
+from localdistill.core.explaining import reason_of
 from localdistill.core.records import Reply, Request, Usage, content_id
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.loading import is_out_of_memory
@@ -41,7 +42,7 @@ def _in_memory(answer: Callable[[list[Request]], Iterable[Reply]], batch: list[R
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        reason = reason_of(error)
     # Out here nothing holds the frames of the failed computation and their tensors any more.
     if len(batch) == 1:
         raise LocalDistillError(f"a development item does not fit into memory beside the training ({reason})",

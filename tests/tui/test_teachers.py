@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,44 @@ async def test_a_run_that_lost_its_ledger_is_asked_what_it_spent(tmp_path: Path)
             await pilot.press("y")
             await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 60)
     assert budget_of(run).problem == "" and budget_of(run).spent_usd > 0.5
+
+
+@piloted
+async def test_a_key_that_comes_slowly_goes_on_where_it_was_hidden(tmp_path: Path) -> None:
+    secret = "sk-" + "plum4711" * 3
+    app = LocalDistillApp(tmp_path, start="teachers")
+    async with app.run_test(size=(110, 36)) as pilot:
+        await stands(pilot, app)
+        await pilot.press("k")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        boxes = list(app.screen.query(Input))
+        masked = next(box for box in boxes if box.password)
+        app.screen.set_focus(boxes[0])
+        for letter in secret:
+            await pilot.press(letter)
+            await pilot.pause(0.02)
+        assert masked.value == secret, "the focus that moved in the middle selects nothing"
+        assert app.screen.focused is masked and not any(box.value for box in boxes if box is not masked)
+
+
+@piloted
+async def test_the_rest_of_a_key_that_was_on_its_way_follows_its_beginning(tmp_path: Path) -> None:
+    secret = "sk-" + "plum4711" * 3
+    app = LocalDistillApp(tmp_path, start="teachers")
+    async with app.run_test(size=(110, 36)) as pilot:
+        await stands(pilot, app)
+        await pilot.press("k")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        boxes = list(app.screen.query(Input))
+        masked = next(box for box in boxes if box.password)
+        app.screen.set_focus(boxes[0])
+        await pilot.pause()
+        for letter in secret:
+            boxes[0].post_message(slow := events.Key(letter, letter))
+            slow.time += 60.0 * len(masked.value)
+            await asyncio.sleep(0)
+        await until(pilot, lambda: len(masked.value) >= len(secret))
+        assert masked.value == secret and not any(box.value for box in boxes if box is not masked)
 
 
 @piloted

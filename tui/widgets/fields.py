@@ -56,7 +56,7 @@ class OpenInput(Input):
         """Look at what the line would hold. The rest of a key that came at once goes where its beginning went."""
         if not event.is_printable or event.character is None:
             return
-        if event.time - self._hid_at < BURST_S:
+        if self.screen.focused is not self or event.time - self._hid_at < BURST_S:
             masked = masked_of(self.screen)
             if masked is not None:
                 masked.insert_text_at_cursor(event.character)

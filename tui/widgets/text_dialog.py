@@ -73,8 +73,10 @@ class TextDialog(Dialog[None]):
                 for field in self._fields:
                     yield Static(_field_label(field), classes="label")
                     kind = Input if field.is_masked else OpenInput
+                    # A masked field may get the focus in the middle of a key: what it holds then must not be selected,
+                    # or the next letter would take its place.
                     yield kind(safe(field.value), password=field.is_masked, id=f"field-{field.name}", compact=True,
-                               classes=VARIABLE if field.is_variable else None)
+                               select_on_focus=not field.is_masked, classes=VARIABLE if field.is_variable else None)
             yield Static(id="problem")
             goes_on = "enter: next, then go on   ctrl+s: go on" if len(self._fields) > 1 else "enter: go on"
             yield Static(shown(f"{goes_on}   escape: close"), classes="keys")

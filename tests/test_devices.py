@@ -27,9 +27,10 @@ from localdistill.modelfiles.devices import (
     why_unused,
     with_what_torch_sees,
 )
-from localdistill.modelfiles.hardware import STUDENTS, Hardware, look_at_hardware
+from localdistill.modelfiles.hardware import Hardware, look_at_hardware
+from localdistill.modelfiles.shape import STUDENTS
 from localdistill.recipe import parse_recipe
-from localdistill.trainers.torch.places import emit_idle_gpu
+from localdistill.trainers.torch.places import RUNGS, emit_idle_gpu
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 
 GB = 10**9
@@ -411,10 +412,33 @@ def test_what_doctor_calls_fitting_the_plan_does_not_warn_of(free_gb: int) -> No
     for hardware in (machine(Gpu("Card", 96 * GB, free_gb * GB)),
                      Hardware("Linux", "a processor", 2, 96 * GB, free_gb * GB, (), CPU)):
         said = students_that_fit(TRAINER, hardware)
-        needs = {one.name: TRAINER.estimate(one, 2048, hardware).total_bytes for one in STUDENTS}
-        fitting = [name for name, need in needs.items() if need <= free_gb * GB]
+        plans = {one.name: TRAINER.estimate(one, 2048, hardware) for one in STUDENTS}
+        fitting = [name for name, plan in plans.items() if plan.total_bytes <= free_gb * GB and not plan.streams]
         assert (f"up to {fitting[-1]} by" in said) if fitting else ("none of" in said)
-        assert list(needs.values()) == sorted(needs.values())
+        assert ("at every step" in said) == any(plan.fits and plan.streams for plan in plans.values())
+
+
+@pytest.mark.parametrize(("name", "free_gb", "gives_way"), [
+    ("7B", 24, ["host_embedding"]), ("7B", 10, ["host_embedding", "recompute"]),
+    ("7B", 7.8, ["host_embedding", "recompute", "host_activations"]), ("1.5B", 4, ["recompute"]),
+    ("8B", 4, ["host_embedding", "recompute", "host_activations", "host_head", "stream"]),
+])
+def test_students_fit_by_giving_way_in_the_order_of_what_it_costs(name: str, free_gb: float,
+                                                                  gives_way: list[str]) -> None:
+    student = next(one for one in STUDENTS if one.name == name)
+    card = Hardware("Linux", "a processor", 2, 64 * GB, 32 * GB, (Gpu("Card", 96 * GB, int(free_gb * GB)),), CUDA)
+    plan = TRAINER.estimate(student, 2048, card)
+    assert plan.fits and [words for words in plan.gives_way if "at once" not in words] == [
+        RUNGS[rung] for rung in gives_way]
+
+
+def test_what_lies_in_main_memory_must_fit_there_too() -> None:
+    largest = STUDENTS[-1]
+    for free_gb, fits in ((48, True), (8, False)):
+        card = Hardware("Linux", "a processor", 2, 64 * GB, free_gb * GB, (Gpu("Card", 8 * GB, 8 * GB),), CUDA)
+        plan = TRAINER.estimate(largest, 2048, card)
+        assert plan.streams and plan.total_bytes < 8 * GB and plan.fits == fits
+        assert 17 * GB < plan.host_bytes < 24 * GB
 
 
 def test_the_estimate_follows_what_decides_it() -> None:

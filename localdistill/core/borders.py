@@ -122,6 +122,10 @@ class Borders:
     """Development items that are answered at once."""
     logit_bytes: int = 256 << 20
     """Of the logits that training holds at once; at least those of `logit_rows`."""
+    head_slice_bytes: int = 64 << 20
+    """Of an output projection in main memory, brought to the device at once."""
+    head_positions: int = 512
+    """Positions whose logits over such a slice are held at once."""
     mlx_logit_bytes: int = 64 << 20
     """The same on MLX."""
     logit_rows: int = 16

@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from localdistill.core.installing import pip
 from localdistill.modelfiles.apple import AppleChip, find_chip
@@ -21,51 +20,11 @@ from localdistill.modelfiles.devices import (
     with_what_torch_sees,
 )
 
-__all__ = ["Gpu", "Hardware", "MemoryPlan", "Place", "StudentShape", "look_at_hardware", "processor"]
+__all__ = ["Gpu", "Hardware", "MemoryPlan", "Place", "look_at_hardware", "processor"]
 
 _16_BIT_CHIPS = ("amx_tile", "avx512_bf16")
 
 
-class StudentShape(Protocol):
-    """What the memory of a student depends on."""
-
-    @property
-    def parameter_count(self) -> int:
-        """Number of weights."""
-
-    @property
-    def layers(self) -> int:
-        """Number of decoder layers."""
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of the residual stream."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding."""
-
-
-@dataclass(frozen=True)
-class UsualStudent:
-    """A size that students usually come in."""
-
-    name: str
-    parameter_count: int
-    layers: int
-    hidden_size: int
-    vocab_size: int
-
-
-STUDENTS = (
-    UsualStudent("0.5B", 494_000_000, 24, 896, 151_936),
-    UsualStudent("1.5B", 1_540_000_000, 28, 1536, 151_936),
-    UsualStudent("3B", 3_090_000_000, 36, 2048, 151_936),
-    UsualStudent("7B", 7_620_000_000, 28, 3584, 152_064),
-    UsualStudent("8B", 8_190_000_000, 36, 4096, 151_936),
-    UsualStudent("14B", 14_800_000_000, 48, 5120, 152_064),
-    UsualStudent("32B", 32_800_000_000, 64, 5120, 152_064),
-)
 USUAL_TOKENS = 2048
 """Rows of a training, unless told otherwise: the default of `student.max_tokens`."""
 
@@ -97,6 +56,20 @@ class MemoryPlan:
     place: Place
     how: str
     """The kind of training, as it stands in a sentence: `QLoRA (NF4)`."""
+    gives_way: tuple[str, ...] = ()
+    """What has to give way for that, in the words of a list: `activations computed again`."""
+    host_bytes: int = 0
+    """What lies in main memory for it, where it runs on a GPU."""
+    host_free_bytes: int | None = None
+    """How much of that is free; None: not known."""
+    streams: bool = False
+    """The weights come from main memory anew at every step."""
+
+    @property
+    def fits(self) -> bool:
+        """All of it is free, or nobody knows."""
+        return all(free is None or need <= free for need, free in (
+            (self.total_bytes, self.place.free_bytes), (self.host_bytes, self.host_free_bytes)))
 
     @property
     def total_bytes(self) -> int:

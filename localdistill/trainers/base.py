@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.samples import TrainerSample
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers.job import Served, TrainingJob
@@ -35,8 +36,8 @@ class Trainer(Protocol):
         """Rows of a dataset, and what training on them comes to."""
 
     def check(self, student: Path, max_tokens: int, hardware: Hardware) -> None:
-        """Raise ModelFileError or UsageError when the student in the folder `student` cannot be trained on rows of up
-        to `max_tokens` with these options on `hardware`, as far as its files say. Loads no library."""
+        """Raise ModelFileError or UsageError when the files of `student` say that it cannot be trained on rows of up to
+        `max_tokens` with these options on `hardware`. Loads no library."""
 
     def estimate(self, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
         """What a training on rows of up to `max_tokens` takes at least, and where it would run. Loads no library."""
@@ -56,9 +57,8 @@ class Trainer(Protocol):
         folder `output`. held: the folder that `hold_base` filled, where somebody kept it."""
 
     def merge(self, student: Path, output: Path | None, merged: Path, emit: Emit, cancel: Cancel) -> None:
-        """Write into the folder `merged` the base in the folder `student`, with what a training left in `output` (None:
-        nothing) merged into it: into the weights that it was trained on where they can be written, else into those that
-        are stored."""
+        """Write into the folder `merged` the base in `student`, with what a training left in `output` (None: nothing)
+        merged into the weights that it was trained on where they can be written, else into those that are stored."""
 
     def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
                  cancel: Cancel) -> list[Floats]:

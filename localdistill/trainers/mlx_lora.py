@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from localdistill.core.events import Cancel, Emit, Progressed
 from localdistill.core.samples import TrainerSample
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
 from localdistill.modelfiles.mlx_held import held_identity, write_held
 from localdistill.modelfiles.mlx_models import MlxDtype, MlxHolding, mlx_dtype
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.mlx.options import MlxOptions

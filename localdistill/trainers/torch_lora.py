@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.samples import TrainerSample
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.modelfiles.trained import TrainedRow, logprobs_as_trained
 from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult

@@ -13,7 +13,8 @@ from localdistill.core.events import Cancel, Emit
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._rows import Dataset

@@ -14,7 +14,8 @@ from localdistill.core.errors import LocalDistillError
 from localdistill.core.installing import install_command, pip
 from localdistill.engines import ENGINES
 from localdistill.modelfiles.apple import AppleChip, is_apple_silicon
-from localdistill.modelfiles.hardware import STUDENTS, USUAL_TOKENS, Hardware, look_at_hardware
+from localdistill.modelfiles.hardware import USUAL_TOKENS, Hardware, look_at_hardware
+from localdistill.modelfiles.shape import STUDENTS
 from localdistill.modelfiles.shipped import shipped_path
 from localdistill.safety.files import free_bytes
 from localdistill.safety.jail.cells import JailRefused, require_level
@@ -125,8 +126,10 @@ def students_that_fit(trainer: Trainer, hardware: Hardware) -> str:
     place, how = first.place, first.how
     if place.free_bytes is None:
         return f"by {how} {place.name}; how large is not known: nothing tells its memory"
-    fits = [name for name, plan in plans.items() if plan.total_bytes <= place.free_bytes]
-    where = f"{USUAL_TOKENS:,} tokens, {place.name} (estimated)"
+    fits = [name for name, plan in plans.items() if plan.fits and not plan.streams]
+    slow = [name for name, plan in plans.items() if plan.fits and plan.streams]
+    slower = f"; {slow[-1]} with its layers coming from main memory at every step" if slow else ""
+    where = f"{USUAL_TOKENS:,} tokens, {place.name} (estimated){slower}"
     return f"up to {fits[-1]} by {how}, {where}" if fits else f"none of {STUDENTS[0].name} and more by {how}, {where}"
 
 

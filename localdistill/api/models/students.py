@@ -16,6 +16,7 @@ from localdistill.exporters.job import ExportPlan
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import USUAL_TOKENS, Hardware, MemoryPlan, look_at_hardware
+from localdistill.modelfiles.shape import shape_of
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.stages.tokenizing import trained_tags
 from localdistill.trainers import TRAINERS
@@ -94,18 +95,16 @@ def examine_student(source: str, base: Path | None = None, max_tokens: int = USU
 def _trainings(folder: ModelFolder, tokens: int, hardware: Hardware) -> Iterator[StudentStep]:
     for name in TRAINERS.names():
         trainer: Trainer = TRAINERS.load(name)()
-        plan = trainer.estimate(folder, tokens, hardware)
+        plan = trainer.estimate(shape_of(folder), tokens, hardware)
         yield _step(f"train with {name}", partial(trainer.check, folder.path, tokens, hardware),
-                    _memory(plan, tokens), fits=_fits(plan))
+                    _memory(plan, tokens), fits=plan.fits)
 
 
 def _memory(plan: MemoryPlan, tokens: int) -> str:
     free = "not known" if plan.place.free_bytes is None else f"{plan.place.free_bytes / 1e9:.1f} GB free"
-    return f"{plan.how}: about {plan.total_bytes / 1e9:.1f} GB for rows of {tokens:,} tokens, {free} {plan.place.name}"
-
-
-def _fits(plan: MemoryPlan) -> bool:
-    return plan.place.free_bytes is None or plan.total_bytes <= plan.place.free_bytes
+    ways = f" ({', '.join(plan.gives_way)})" if plan.gives_way else ""
+    return (f"{plan.how}: about {plan.total_bytes / 1e9:.1f} GB for rows of {tokens:,} tokens{ways}, {free} "
+            f"{plan.place.name}")
 
 
 def _exports(folder: ModelFolder, tokens: int) -> Iterator[StudentStep]:

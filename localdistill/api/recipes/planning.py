@@ -18,6 +18,7 @@ from localdistill.core.records import Prompt
 from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardware
+from localdistill.modelfiles.shape import shape_of
 from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
@@ -140,7 +141,7 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
         yield PlanLine("training",
                        f"{len(recipe.arms)} arms x {seeds} seeds = {count} trainings, one at a time{race}")
         trainer = build_trainer(recipe, base)
-        yield _memory(trainer.estimate(folder, recipe.student.max_tokens, hardware), hardware, warnings)
+        yield _memory(trainer.estimate(shape_of(folder), recipe.student.max_tokens, hardware), hardware, warnings)
 
 
 def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLine:
@@ -152,10 +153,12 @@ def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLi
                         f"{place.unused}; {place.fix}")
     if hardware.hidden_gpus:
         warnings.append(f"GPUs are hidden: {hardware.hidden_gpus}")
-    if place.free_bytes is not None and need > place.free_bytes:
-        warnings.append(f"training may need {need / 1e9:.1f} GB, and {have} is free")
-    return PlanLine("memory", f"about {need / 1e9:.2g} GB of {have} {place.name} (estimated; measured on the longest "
-                              "row before step 1)")
+    if not plan.fits:
+        beside = f" and {plan.host_bytes / 1e9:.1f} GB of main memory" if plan.host_bytes else ""
+        warnings.append(f"training may need {need / 1e9:.1f} GB{beside}, and {have} is free")
+    ways = f"; with {', '.join(plan.gives_way)}" if plan.gives_way else ""
+    return PlanLine("memory", f"about {need / 1e9:.2g} GB of {have} {place.name}{ways} (estimated; measured on the "
+                              "longest row before step 1)")
 
 
 def _development(workspace: Workspace, recipe: Recipe, base: Path, held: HeldOut, tasks: Sequence[Task],

@@ -9,8 +9,9 @@ from pathlib import Path
 from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.apple import find_chip
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
 from localdistill.modelfiles.mlx_models import group_size, import_mlx, mlx_dtype, require_mlx
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.trainers._targets import require_targets
 from localdistill.trainers.mlx.options import MlxOptions
 
@@ -47,12 +48,11 @@ def estimate_memory(options: MlxOptions, student: StudentShape, max_tokens: int,
     values of one byte per hidden size and token at 16 bits (Korthikanti et al., arXiv 2205.05198).
     """
     width = 2 if mlx_dtype(options.dtype, hardware.chip) == "bfloat16" else 4
-    kept = min(student.parameter_count, 2 * student.vocab_size * student.hidden_size)
     each = QUANTIZED_BYTES[options.quantization] or width
     tokens = max_tokens
     parts = {
-        "weights": int((student.parameter_count - kept) * each + kept * width),
-        "adapter": 14 * options.rank * student.hidden_size * student.layers * 16,
+        "weights": int(student.linear_weights * each + student.embedding_weights * width),
+        "adapter": student.adapter_weights(options.rank, options.targets) * 16,
         "activations": int(tokens * student.hidden_size * width * (student.layers + 2 * 17)),
         "logits": min(LOGIT_BYTES, 12 * tokens * student.vocab_size),
         "libraries": CACHE_BYTES,

@@ -19,14 +19,17 @@ from localdistill.modelfiles.adapter import AdapterFolder, write_adapter
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.modelfiles.loading import device_name, is_out_of_memory, load_causal_model, pick_device
+from localdistill.modelfiles.shape import shape_of
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import HeldBase
 from localdistill.trainers.torch.attention import use_short_rows
+from localdistill.trainers.torch.host_head import HostHead
 from localdistill.trainers.torch.lora import attach_lora, attach_tags, start_from
 from localdistill.trainers.torch.options import TorchOptions
-from localdistill.trainers.torch.places import MICRO_TOKENS, emit_idle_gpu, is_nf4, training_dtype
+from localdistill.trainers.torch.places import emit_idle_gpu, held_as_it_fits, is_nf4, training_dtype
+from localdistill.trainers.torch.rungs import Ladder, rungs_of
 from localdistill.trainers.torch.steps import Stepper
 
 if TYPE_CHECKING:
@@ -42,7 +45,6 @@ class TorchBackend:
 
     def __init__(self, options: TorchOptions) -> None:
         self.options = options
-        self.recomputes = False
 
     @property
     def held(self) -> HeldBase:
@@ -66,14 +68,18 @@ class TorchBackend:
         self._attach(job)
         if self.folder.kind.attention == "sdpa":
             use_short_rows(self.model, max(rows.lengths))
-        self.stepper = Stepper(self.model, rows, self.device, options.micro_tokens or MICRO_TOKENS,
+        longest = max(rows.lengths)
+        holding, plan = held_as_it_fits(options, shape_of(self.folder), longest, look_at_hardware())
+        self.stepper = Stepper(self.model, rows, self.device, holding.micro_tokens,
                                self.folder.kind.logit_cap(self.folder.config))
         self.optimizer = _optimizer(self.trained, options.weight_decay)
         self.model.train()
-        if options.gradient_checkpointing:
-            self._recompute()
+        self.ladder = Ladder(rungs_of(self.model, self.device, self.device.type != "cpu", self.folder.tied_embeddings,
+                                      self._halve, self._use_host_head))
+        self.ladder.take(holding.rungs)
         return (f"{sum(p.numel() for p in self.trained.values()):,} trained of {self.folder.parameter_count:,} "
-                f"parameters, {self.held.dtype}, {quantization}, {device_name(self.device)}")
+                f"parameters, {self.held.dtype}, {quantization}, {device_name(self.device)}"
+                + "".join(f", {way}" for way in plan.gives_way))
 
     def _attach(self, job: TrainingJob) -> None:
         options = self.options
@@ -146,21 +152,18 @@ class TorchBackend:
     # ---- memory
 
     def relieve(self) -> str:
-        """Smaller micro-batches, then recomputed activations."""
+        """By the next rung of the ladder."""
+        done = self.ladder.down()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self.stepper.halve():
-            return f"micro-batches now hold {self.stepper.micro_tokens} tokens, each step stays the same"
-        if self.recomputes:
-            return ""
-        self._recompute()
-        return "single rows are too long, so activations are now recomputed"
+        return done
 
-    def _recompute(self) -> None:
-        self.recomputes = True
-        model = self.model
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+    def _halve(self) -> str:
+        halved = self.stepper.halve()
+        return f"micro-batches now hold {self.stepper.micro_tokens} tokens, each step stays the same" if halved else ""
+
+    def _use_host_head(self) -> None:
+        self.stepper.head = HostHead(self.model.lm_head, self.device, self.folder.kind.logit_cap(self.folder.config))
 
     def peak_bytes(self) -> int:
         """The most memory used so far: of the GPU, or of this process."""
@@ -184,7 +187,7 @@ class TorchBackend:
                 tensors[f"{key}.{name}"] = held
         tensors |= {f"rng.{number}": state for number, state in enumerate(self.stepper.random_state())}
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-        rungs = {"micro_tokens": self.stepper.micro_tokens, "recomputes": self.recomputes}
+        rungs = {"micro_tokens": self.stepper.micro_tokens, "taken": self.ladder.taken}
         (folder / _RUNGS).write_text(json.dumps(rungs))
 
     def restore(self, folder: Path) -> None:
@@ -201,8 +204,7 @@ class TorchBackend:
                                        if f"rng.{number}" in tensors])
         rungs = json.loads((folder / _RUNGS).read_text())
         self.stepper.micro_tokens = min(self.stepper.micro_tokens, int(rungs["micro_tokens"]))
-        if rungs["recomputes"] and not self.recomputes:
-            self._recompute()
+        self.ladder.take(rungs["taken"])
 
     def generate(self, requests: Iterable[Request], cancel: Cancel) -> Iterator[Reply]:
         """What the student answers as it is now."""

@@ -4,6 +4,8 @@ and the training itself. Must not import torch when it is imported."""
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +13,8 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import MissingExtra, UsageError
 from localdistill.core.events import Emit, Warned
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan, StudentShape
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan
+from localdistill.modelfiles.shape import StudentShape
 from localdistill.trainers._targets import require_targets
 from localdistill.trainers.torch.options import TorchOptions
 
@@ -24,6 +27,18 @@ MICRO_TOKENS = 4096
 """Padded tokens that go through the student at once unless told otherwise."""
 CONTEXT_BYTES = 600 << 20
 """What a GPU's libraries take before the first weight is there."""
+PROCESS_BYTES = 450 << 20
+"""What a process takes that has imported torch and transformers."""
+TRAINED_BYTES = 16
+"""Of each trained weight: itself, its gradient and AdamW's two moments, in float32."""
+RUNGS = {
+    "host_embedding": "the embedding in main memory",
+    "recompute": "activations computed again",
+    "host_activations": "what layers are given in main memory",
+    "host_head": "the output projection from main memory",
+    "stream": "frozen layers from main memory, one by one",
+}
+"""What can give way beside smaller pieces, by the names that checkpoints know -> in the words of a list."""
 
 
 def check_student_files(options: TorchOptions, student: Path, hardware: Hardware) -> None:
@@ -48,33 +63,140 @@ def is_nf4(options: TorchOptions, on_gpu: bool) -> bool:
     return options.quantization == "nf4" or (options.quantization == "auto" and on_gpu)
 
 
-def estimate_memory(options: TorchOptions, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
-    """Least memory that one training takes: weights, adapter with its optimizer, one piece of a batch.
+@dataclass(frozen=True)
+class Holding:
+    """How a training is held: the tokens that go through the student at once, and what gave way for the memory."""
 
-    On a GPU pieces are made smaller until they are single rows and then activations are recomputed, so only that must
-    fit; main memory running out is noticed by nobody, so there a whole piece counts. Activations of a layer are 34
-    values of one byte per hidden size and token at 16 bits (Korthikanti et al., arXiv 2205.05198); recomputed ones are
-    its input, and one layer's all. NF4 leaves embedding and output projection as they are.
-    """
+    micro_tokens: int
+    rungs: tuple[str, ...] = ()
+    """By name; see `RUNGS`."""
+
+
+def estimate_memory(options: TorchOptions, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
+    """Memory that one training takes, part by part, with as little giving way as it takes to fit."""
+    return held_as_it_fits(options, student, max_tokens, hardware)[1]
+
+
+def held_as_it_fits(options: TorchOptions, student: StudentShape, max_tokens: int,
+                    hardware: Hardware) -> tuple[Holding, MemoryPlan]:
+    """The highest place on the ladder at which a training on rows of up to `max_tokens` fits, the lowest where none
+    does; and what it takes there."""
     place = hardware.place(options.device)
     on_gpu = place.gpu is not None
-    width = _width(options.dtype, on_gpu, hardware)
-    kept = min(student.parameter_count, 2 * student.vocab_size * student.hidden_size)
-    nf4 = is_nf4(options, on_gpu)
-    weights = (student.parameter_count - kept) * NF4_BYTES + kept * width if nf4 else student.parameter_count * width
-    layer = 17 * width * student.hidden_size
-    if on_gpu or options.gradient_checkpointing:
-        tokens, each = max_tokens, student.layers * student.hidden_size * width + layer
+    width, nf4 = _width(options.dtype, on_gpu, hardware), is_nf4(options, on_gpu)
+    how = "QLoRA (NF4)" if nf4 else "LoRA" if on_gpu else "LoRA on the CPU"
+    for holding in _ladder(options, student, max_tokens, on_gpu):
+        plan = MemoryPlan(
+            _parts(options, student, holding, width, nf4, on_gpu), place, how, gave_way(options, max_tokens, holding),
+            _host_bytes(student, max_tokens, holding.rungs, width, nf4) if on_gpu else 0,
+            hardware.free_memory_bytes if on_gpu else None, "stream" in holding.rungs)
+        if plan.fits:
+            break
+    return holding, plan
+
+
+def gave_way(options: TorchOptions, max_tokens: int, holding: Holding) -> tuple[str, ...]:
+    """What gave way that the options did not ask for, in the words of a list."""
+    smaller = [f"{holding.micro_tokens:,} tokens at once"] if holding.micro_tokens < _most(options, max_tokens) else []
+    return (*smaller, *(RUNGS[rung] for rung in holding.rungs if not _told(options, rung)))
+
+
+def holding_that_fits(options: TorchOptions, student: StudentShape, max_tokens: int, hardware: Hardware) -> Holding:
+    """The highest place on the ladder at which a training on rows of up to `max_tokens` fits; the lowest where none
+    does."""
+    place = hardware.place(options.device)
+    on_gpu = place.gpu is not None
+    width, nf4 = _width(options.dtype, on_gpu, hardware), is_nf4(options, on_gpu)
+    found = Holding(0)
+    for tokens, rungs in _ladder(options, student, max_tokens, on_gpu):
+        found = Holding(tokens, rungs, _parts(options, student, tokens, rungs, width, nf4, on_gpu))
+        if place.free_bytes is None or sum(found.parts.values()) <= place.free_bytes:
+            break
+    return found
+
+
+def _most(options: TorchOptions, max_tokens: int) -> int:
+    return max(max_tokens, options.micro_tokens or MICRO_TOKENS)
+
+
+def _told(options: TorchOptions, rung: str) -> bool:
+    """Whether it is no emergency: the recipe asks for it."""
+    return rung == "recompute" and options.gradient_checkpointing
+
+
+def _ladder(options: TorchOptions, student: StudentShape, max_tokens: int,
+            on_gpu: bool) -> Iterator[Holding]:
+    """From the highest place to the lowest, in the order in which they give way."""
+    tokens, rungs = _most(options, max_tokens), [rung for rung in RUNGS if _told(options, rung)]
+    yield Holding(tokens, tuple(rungs))
+    if on_gpu and not student.tied:
+        rungs.append("host_embedding")
+        yield Holding(tokens, tuple(rungs))
+    while tokens > max_tokens:
+        tokens = max(max_tokens, tokens // 2)
+        yield Holding(tokens, tuple(rungs))
+    for rung in ("recompute", *(("host_activations", "host_head", "stream") if on_gpu else ())):
+        if rung not in rungs:
+            rungs.append(rung)
+            yield Holding(tokens, tuple(rungs))
+
+
+def _parts(options: TorchOptions, student: StudentShape, holding: Holding, width: int, nf4: bool,
+           on_gpu: bool) -> dict[str, int]:
+    """Bytes by what takes them. width: bytes of one number of the frozen student."""
+    tokens, rungs = holding.micro_tokens, holding.rungs
+    linear = student.linear_weights * (NF4_BYTES if nf4 else width)
+    if "stream" in rungs:
+        linear *= 2 / student.layers
+    embedding = student.embedding_weights * width
+    if "host_head" in rungs:
+        embedding = BORDERS.head_slice_bytes
+    elif "host_embedding" in rungs:
+        embedding //= 2
+    block = kept_bytes(student, width)
+    inputs = student.layers * student.hidden_size * width
+    if "host_activations" in rungs:
+        kept = block + 2 * student.hidden_size * width
     else:
-        tokens, each = max(max_tokens, options.micro_tokens or MICRO_TOKENS), student.layers * layer
+        kept = block + inputs if "recompute" in rungs else student.layers * block
+    adapter = student.adapter_weights(options.rank, options.targets)
     parts = {
-        "weights": int(weights),
-        "adapter": _adapter_parameters(student, options.rank) * 16,
-        "activations": int(tokens * each),
+        "weights": linear + embedding + (student.largest_linear * width if nf4 else 0),
+        "adapter": adapter * (TRAINED_BYTES + (0 if "recompute" in rungs else width)),
+        "activations": tokens * (kept + working_bytes(student, width)),
         "logits": 3 * min(BORDERS.logit_bytes, 4 * tokens * student.vocab_size),
-        "libraries": CONTEXT_BYTES if on_gpu else 0,
+        "libraries": CONTEXT_BYTES if on_gpu else PROCESS_BYTES,
     }
-    return MemoryPlan(parts, place, "QLoRA (NF4)" if nf4 else "LoRA" if on_gpu else "LoRA on the CPU")
+    if "host_head" in rungs:
+        parts["logits"] = BORDERS.head_positions * 12 * BORDERS.head_slice_bytes // (student.hidden_size * width)
+    return {name: int(size) for name, size in parts.items()}
+
+
+def _host_bytes(student: StudentShape, tokens: int, rungs: Sequence[str], width: int, nf4: bool) -> int:
+    """What lies in main memory instead, with the process itself."""
+    embedding = student.vocab_size * student.hidden_size * width
+    found: float = PROCESS_BYTES
+    found += embedding if {"host_embedding", "host_head"} & set(rungs) else 0
+    found += embedding if "host_head" in rungs and not student.tied else 0
+    found += student.layers * tokens * student.hidden_size * width if "host_activations" in rungs else 0
+    found += student.linear_weights * (NF4_BYTES if nf4 else width) if "stream" in rungs else 0
+    return int(found)
+
+
+def kept_bytes(student: StudentShape, width: int) -> int:
+    """What the way back needs of one block for each token: inputs and outcomes of norms, of which one in float32;
+    queries, keys, values and what comes of them; gate, its activation, up and their product."""
+    wide = max(wide for _, wide in student.linears.values())
+    queries = student.linears["o_proj"][1]
+    rest = sum(out for name, (out, _) in student.linears.items() if name in ("q_proj", "k_proj", "v_proj", "qkv_proj"))
+    norms = 2 * student.hidden_size * (4 + 3 * width)
+    return norms + width * (rest + 2 * queries) + 4 * width * wide
+
+
+def working_bytes(student: StudentShape, width: int) -> int:
+    """What one block takes for each token while the gradient goes through it."""
+    wide = max(wide for _, wide in student.linears.values())
+    return width * (3 * wide + 4 * student.hidden_size)
 
 
 def _width(dtype: str, on_gpu: bool, hardware: Hardware) -> int:
@@ -82,11 +204,6 @@ def _width(dtype: str, on_gpu: bool, hardware: Hardware) -> int:
     if dtype == "auto":
         return 2 if on_gpu or hardware.multiplies_bf16 else 4
     return 4 if dtype == "float32" else 2
-
-
-def _adapter_parameters(student: StudentShape, rank: int) -> int:
-    """LoRA parameters on all linear layers: rank times the sum of both sides, about 14 hidden sizes per layer."""
-    return 14 * rank * student.hidden_size * student.layers
 
 
 def emit_idle_gpu(emit: Emit, hardware: Hardware) -> None:

@@ -13,6 +13,7 @@ from localdistill.core.losses import Pseudo
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.stepping import BatchStepper, PositionValues, Pulling
 from localdistill.trainers.torch.head import FusedHead, HeadGradient, HeadValues
+from localdistill.trainers.torch.host_head import HostHead
 
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
@@ -42,7 +43,7 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
         super().__init__(rows, micro_tokens)
         self.model, self.device = model, device
         self.scale = HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
-        self.head = FusedHead(model.lm_head, cap)
+        self.head: FusedHead | HostHead = FusedHead(model.lm_head, cap)
 
     def forward(self, piece: Sequence[int], learns: bool) -> Hidden:
         """Hidden states before the trained tokens of the rows."""

@@ -69,14 +69,14 @@ class TorchBackend:
         if self.folder.kind.attention == "sdpa":
             use_short_rows(self.model, max(rows.lengths))
         longest = max(rows.lengths)
-        holding, plan = held_as_it_fits(options, shape_of(self.folder), longest, look_at_hardware())
-        self.stepper = Stepper(self.model, rows, self.device, holding.micro_tokens,
+        position, plan = held_as_it_fits(options, shape_of(self.folder), longest, look_at_hardware())
+        self.stepper = Stepper(self.model, rows, self.device, position.micro_tokens,
                                self.folder.kind.logit_cap(self.folder.config))
         self.optimizer = _optimizer(self.trained, options.weight_decay)
         self.model.train()
         self.ladder = Ladder(rungs_of(self.model, self.device, self.device.type != "cpu", self.folder.tied_embeddings,
                                       self._halve, self._use_host_head))
-        self.ladder.take(holding.rungs)
+        self.ladder.take(position.rungs)
         return (f"{sum(p.numel() for p in self.trained.values()):,} trained of {self.folder.parameter_count:,} "
                 f"parameters, {self.held.dtype}, {quantization}, {device_name(self.device)}"
                 + "".join(f", {way}" for way in plan.gives_way))

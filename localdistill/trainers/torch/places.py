@@ -64,7 +64,7 @@ def is_nf4(options: TorchOptions, on_gpu: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Holding:
+class LadderPosition:
     """How a training is held: the tokens that go through the student at once, and what gave way for the memory."""
 
     micro_tokens: int
@@ -78,41 +78,29 @@ def estimate_memory(options: TorchOptions, student: StudentShape, max_tokens: in
 
 
 def held_as_it_fits(options: TorchOptions, student: StudentShape, max_tokens: int,
-                    hardware: Hardware) -> tuple[Holding, MemoryPlan]:
+                    hardware: Hardware) -> tuple[LadderPosition, MemoryPlan]:
     """The highest place on the ladder at which a training on rows of up to `max_tokens` fits, the lowest where none
     does; and what it takes there."""
     place = hardware.place(options.device)
     on_gpu = place.gpu is not None
     width, nf4 = _width(options.dtype, on_gpu, hardware), is_nf4(options, on_gpu)
     how = "QLoRA (NF4)" if nf4 else "LoRA" if on_gpu else "LoRA on the CPU"
-    for holding in _ladder(options, student, max_tokens, on_gpu):
+    for position in _ladder(options, student, max_tokens, on_gpu):
         plan = MemoryPlan(
-            _parts(options, student, holding, width, nf4, on_gpu), place, how, gave_way(options, max_tokens, holding),
-            _host_bytes(student, max_tokens, holding.rungs, width, nf4) if on_gpu else 0,
-            hardware.free_memory_bytes if on_gpu else None, "stream" in holding.rungs)
+            _parts(options, student, position, width, nf4, on_gpu), place, how,
+            gave_way(options, max_tokens, position),
+            _host_bytes(student, max_tokens, position.rungs, width, nf4) if on_gpu else 0,
+            hardware.free_memory_bytes if on_gpu else None, "stream" in position.rungs)
         if plan.fits:
             break
-    return holding, plan
+    return position, plan
 
 
-def gave_way(options: TorchOptions, max_tokens: int, holding: Holding) -> tuple[str, ...]:
+def gave_way(options: TorchOptions, max_tokens: int, position: LadderPosition) -> tuple[str, ...]:
     """What gave way that the options did not ask for, in the words of a list."""
-    smaller = [f"{holding.micro_tokens:,} tokens at once"] if holding.micro_tokens < _most(options, max_tokens) else []
-    return (*smaller, *(RUNGS[rung] for rung in holding.rungs if not _told(options, rung)))
-
-
-def holding_that_fits(options: TorchOptions, student: StudentShape, max_tokens: int, hardware: Hardware) -> Holding:
-    """The highest place on the ladder at which a training on rows of up to `max_tokens` fits; the lowest where none
-    does."""
-    place = hardware.place(options.device)
-    on_gpu = place.gpu is not None
-    width, nf4 = _width(options.dtype, on_gpu, hardware), is_nf4(options, on_gpu)
-    found = Holding(0)
-    for tokens, rungs in _ladder(options, student, max_tokens, on_gpu):
-        found = Holding(tokens, rungs, _parts(options, student, tokens, rungs, width, nf4, on_gpu))
-        if place.free_bytes is None or sum(found.parts.values()) <= place.free_bytes:
-            break
-    return found
+    tokens = position.micro_tokens
+    smaller = [f"{tokens:,} tokens at once"] if tokens < _most(options, max_tokens) else []
+    return (*smaller, *(RUNGS[rung] for rung in position.rungs if not _told(options, rung)))
 
 
 def _most(options: TorchOptions, max_tokens: int) -> int:
@@ -124,27 +112,26 @@ def _told(options: TorchOptions, rung: str) -> bool:
     return rung == "recompute" and options.gradient_checkpointing
 
 
-def _ladder(options: TorchOptions, student: StudentShape, max_tokens: int,
-            on_gpu: bool) -> Iterator[Holding]:
+def _ladder(options: TorchOptions, student: StudentShape, max_tokens: int, on_gpu: bool) -> Iterator[LadderPosition]:
     """From the highest place to the lowest, in the order in which they give way."""
     tokens, rungs = _most(options, max_tokens), [rung for rung in RUNGS if _told(options, rung)]
-    yield Holding(tokens, tuple(rungs))
+    yield LadderPosition(tokens, tuple(rungs))
     if on_gpu and not student.tied:
         rungs.append("host_embedding")
-        yield Holding(tokens, tuple(rungs))
+        yield LadderPosition(tokens, tuple(rungs))
     while tokens > max_tokens:
         tokens = max(max_tokens, tokens // 2)
-        yield Holding(tokens, tuple(rungs))
+        yield LadderPosition(tokens, tuple(rungs))
     for rung in ("recompute", *(("host_activations", "host_head", "stream") if on_gpu else ())):
         if rung not in rungs:
             rungs.append(rung)
-            yield Holding(tokens, tuple(rungs))
+            yield LadderPosition(tokens, tuple(rungs))
 
 
-def _parts(options: TorchOptions, student: StudentShape, holding: Holding, width: int, nf4: bool,
+def _parts(options: TorchOptions, student: StudentShape, position: LadderPosition, width: int, nf4: bool,
            on_gpu: bool) -> dict[str, int]:
     """Bytes by what takes them. width: bytes of one number of the frozen student."""
-    tokens, rungs = holding.micro_tokens, holding.rungs
+    tokens, rungs = position.micro_tokens, position.rungs
     linear = student.linear_weights * (NF4_BYTES if nf4 else width)
     if "stream" in rungs:
         linear *= 2 / student.layers

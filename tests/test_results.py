@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from localdistill import UsageError, Workspace, result_to_markdown, result_to_text, run_result
+from localdistill import RunFolder, UsageError, Workspace, result_to_markdown, result_to_text, run_result
 from localdistill.cli import main
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_score_card
 from localdistill.scorecard.result import result_of_cards
-from tests.tui.garden import garden
+from localdistill.stages.outputs import TrainOutput, read_output, write_output
+from localdistill.trainers.report import Recovery, TrainingResult
+from tests.tui.garden import copied, garden
 from tests.tui.prepared import begun
 
 
@@ -108,6 +111,27 @@ def test_the_result_of_a_run_is_the_same_everywhere(capsys: pytest.CaptureFixtur
     assert found.rows[0].name == "base" and found.rows[1].training_s == 61.0
     assert call() == result_to_text(found) and call("--markdown") == result_to_markdown(found)
     assert json.loads(call("garden-1", "--json"))["outcome"] == found.outcome
+
+
+def test_a_result_says_which_weights_came_out_and_how_far_rows_are_known_by_heart(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    run = RunFolder(root / "runs/garden-1")
+    adapters = read_output(run, TrainOutput).adapters
+    lines = {arm: (replace(own[0], result=replace(own[0].result, token_accuracy=(0.5, 0.995))),)
+             for arm, own in adapters.items()}
+    write_output(run, TrainOutput(lines))
+    text = result_to_text(run_result(Workspace(root)))
+    assert "99.5 % of the trained tokens ranked first in the last epoch (50.0 % in the first), saturated" in " ".join(
+        text.split())
+    recovery = Recovery("the loss exploded", 12, 6, 0.1)
+    told = TrainingResult(20, 1.0, 1, 0.1, 1.0, 1, recovery=recovery)
+    row = card("sums", {"base": 10, "a": 50})
+    kept = replace(row, rows=tuple(replace(one, kept=(told.came_out,)) if one.name == "a" else one
+                                   for one in row.rows))
+    shown = " ".join(result_to_text(result_of_cards([kept])).split())
+    assert "a: the loss exploded; it went back to step 6 and on with 0.1 of the learning rate" in shown
+    assert "Development items" not in shown, "none were asked"
+    assert TrainingResult.from_bytes(told.to_bytes(), "x") == told
 
 
 def test_a_run_without_a_score_card_has_no_result(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class ContestantResult:
     served: Mapping[str, str] = field(default_factory=dict)
     """What made its answers: engine, arithmetic, how weights are held, template."""
     kept: str = ""
-    """Which of its weights development items chose, and why; empty where none were asked."""
+    """Which of its weights came out, and why; empty where they are the last ones of a training as planned."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ScoreRow:
     served: Mapping[str, str] = field(default_factory=dict)
     """What made the answers: engine, arithmetic, how weights are held, template; empty in older cards."""
     kept: tuple[str, ...] = ()
-    """Which weights development items chose, and why, by seed; empty where none were asked."""
+    """Which weights came out, and why, of the seeds where there is something to say."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class ResultRow:
     training_s: float | None
     """Of one seed, on average; None of the base, and where it is not known."""
     kept: tuple[str, ...] = ()
-    """Which weights development items chose, and why, by seed; empty where none were asked."""
+    """As in the score card: which weights came out, and why."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Result:
     spent_usd: float | None = None
     """By the whole run; None where that is not known."""
     next: Advice | None = None
+    learned: tuple[str, ...] = ()
+    """How far every training knows its rows by heart; empty where none counted."""
     files: tuple[str, ...] = ()
     """Which exported file to take, then what speaks against others; empty where none was measured."""
 

@@ -12,6 +12,7 @@ from localdistill.scorecard.result import ResultRow
 _CATEGORIES_PER_TABLE = 8
 _METRICS_PER_TABLE, _METRIC_WIDTH = 4, 16
 
+_CHOSEN = "development score"
 DEV_RULE = ("Development items, of which no score counts one, chose these weights by the same rule for every arm: arms "
             "may differ in steps.")
 _HEAD = ("model", "score", "95 % interval", "finished", "at limit", "of finished", "tokens", "trained")
@@ -91,10 +92,10 @@ def _notes(card: ScoreCard) -> list[str]:
 
 
 def kept_notes(rows: Iterable[ScoreRow | ResultRow]) -> list[str]:
-    """Which weights development items chose, arm by arm, and that all arms had the same rule."""
+    """Which weights came out and why, arm by arm, and that development items chose by the same rule for all."""
     told = [f"{row.name}{f', seed {seed}' if len(row.seeds) > 1 else ''}: {kept}"
             for row in rows for seed, kept in zip(row.seeds, row.kept)]
-    return [*told, DEV_RULE] if told else []
+    return [*told, DEV_RULE] if any(_CHOSEN in text for text in told) else told
 
 
 def _odd_replies(row: ScoreRow) -> str:

@@ -119,7 +119,6 @@ class Contestant:
 
     def result(self, measured: MeasuredAnswers, name: str = "") -> ContestantResult:
         """What it answered, for a score card; under `name` where that is given."""
-        dev = self.adapter.result.dev if self.adapter else None
         return ContestantResult(
             name=name or self.form or self.name,
             seed=self.seed,
@@ -129,7 +128,7 @@ class Contestant:
             stopped_early=self.adapter.result.stopped_early if self.adapter else "",
             items=measured.items,
             served=measured.served,
-            kept=dev.told() if dev else "",
+            kept=self.adapter.result.came_out if self.adapter else "",
         )
 
 

@@ -235,6 +235,8 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
         "rests_on": _rests_on(context, contestant),
         "trained_tokens": contestant.adapter.result.trained_tokens if contestant.adapter else 0,
         "seed": contestant.seed if contestant.adapter else "",
+        "came_out": contestant.adapter.result.came_out if contestant.adapter else "",
+        "learned": contestant.adapter.result.learned if contestant.adapter else "",
         "dataset": contestant.dataset.dataset if contestant.dataset else "",
         "student": ModelFolder.open(context.student).digest(),
         "localdistill": __version__,

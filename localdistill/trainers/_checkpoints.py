@@ -59,12 +59,13 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], write: Ca
     return final
 
 
-def find_checkpoint(folder: Path, fingerprint: str, step: int | None = None) -> FoundCheckpoints:
-    """The newest checkpoint of the training `fingerprint`, or that of `step`, and how many verify that are not of
-    it."""
+def find_checkpoint(folder: Path, fingerprint: str, step: int | None = None,
+                    up_to: int | None = None) -> FoundCheckpoints:
+    """The newest checkpoint of the training `fingerprint`, that of `step`, or the newest one `up_to` a step, and how
+    many verify that are not of it."""
     others = 0
     for path in _folders(folder):
-        if step is not None and path.name != _name(step):
+        if (step is not None and path.name != _name(step)) or (up_to is not None and path.name > _name(up_to)):
             continue
         loaded = _load(path)
         if loaded is None:

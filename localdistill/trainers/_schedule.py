@@ -23,11 +23,16 @@ class Schedule:
 
     def batch(self, step: int) -> list[int]:
         """Row numbers of the 0-based `step`, whole groups."""
-        epoch = 0
-        while step >= self._epoch_steps[epoch]:
-            step -= self._epoch_steps[epoch]
-            epoch += 1
-        return self._epoch(epoch)[step]
+        epoch = self.epoch(step)
+        return self._epoch(epoch)[step - sum(self._epoch_steps[:epoch])]
+
+    def epoch(self, step: int) -> int:
+        """The 0-based epoch of the 0-based `step`."""
+        for epoch, steps in enumerate(self._epoch_steps):
+            if step < steps:
+                return epoch
+            step -= steps
+        raise IndexError(f"the training ends before step {step + 1}")
 
     def learning_rate(self, step: int) -> float:
         """The step size of the 0-based `step`."""

@@ -30,6 +30,10 @@ class StepNumbers:
     trained_tokens: int
     metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Name -> sum and count, as objectives give them."""
+    ranked_first: int = 0
+    """Trained tokens of right answers that the student ranks first, before the step."""
+    to_learn: int = 0
+    """All of those tokens; 0 where nobody counts."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from localdistill.core.borders import BORDERS
@@ -22,6 +23,8 @@ from localdistill.trainers._development import DevDecisions
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._rows import Dataset, check_rows, read_rows
 from localdistill.trainers._schedule import Schedule
+from localdistill.trainers._token_accuracy import TokenAccuracy
+from localdistill.trainers._watchdog import LossWatchdog
 from localdistill.trainers.backend import Backend, StepNumbers, StepWork
 from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import REPORT_FILE, TrainingReport, TrainingResult
@@ -29,12 +32,15 @@ from localdistill.trainers.report import REPORT_FILE, TrainingReport, TrainingRe
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
 
-VERSION = 2
+VERSION = 3
 """Of what a checkpoint holds and of how steps come out; checkpoints of another one are not resumed."""
 MEASURED_POINTS = 400
 """At most about this many steps report learning rate and speed; the loss is reported at every step."""
 _NOT_TOLD = {"checkpoint_every_s", "checkpoint_every_steps", "threads"}
 """Options that do not change what a training comes to."""
+START = "start"
+"""Folder beside the checkpoints: the state before step 1."""
+_LOWER = 'lower learning_rate, or set dtype = "float32"'
 Given = TypeVar("Given")
 Came = TypeVar("Came")
 
@@ -91,6 +97,7 @@ class TrainingLoop:
         self.folder = job.output / "checkpoints"
         self.dev = (DevDecisions(job.dev_items, self.folder / "best", fingerprint, job.arm) if job.dev_items
                     else None)
+        self.watchdog, self.accuracy = LossWatchdog(), TokenAccuracy()
         self.schedule = Schedule(options, rows, job.seed)
         self.stored: dict[str, StoredColumn] = {}
         self.step = 0
@@ -105,12 +112,14 @@ class TrainingLoop:
         return self.schedule.steps
 
     def run(self) -> TrainingResult:
-        """Train to the last step, or to the first number that is not finite (`stopped_early`)."""
+        """Train to the last step, or to where it goes astray for the second time (`stopped_early`)."""
         checkpoint = self._newest_checkpoint()
         self.stored = {name: self._column(name) for name in self.job.objective.stored}
         self._probe()
         if checkpoint is not None:
-            self._restore(checkpoint)
+            self._resume(checkpoint)
+        elif self.total > 1:
+            self._save(self.folder / START)
         self.started = self.saved_at = time.monotonic()
         stopped = ""
         while True:
@@ -121,8 +130,9 @@ class TrainingLoop:
                 continue
             if stopped or self.step >= self.total or (self.dev and self.dev.is_over):
                 break
-            stopped = self._one_step()
-            if not stopped and self._save_is_due():
+            if wrong := self._one_step():
+                stopped = self._go_back(wrong)
+            elif self._save_is_due():
                 self._save()
         return self._result(stopped)
 
@@ -133,19 +143,25 @@ class TrainingLoop:
             self.step, self.loss = int(chosen["step"]), float(chosen["loss"])
             self.trained_tokens = int(chosen["trained_tokens"])
         dev = self.dev.outcome(last, self.step) if self.dev else None
-        return TrainingResult(self.step, self.schedule.epochs(self.step), self.trained_tokens, self.loss,
-                              self._elapsed_s(), self.backend.peak_bytes(), stopped, dev)
+        result = TrainingResult(self.step, self.schedule.epochs(self.step), self.trained_tokens, self.loss,
+                                self._elapsed_s(), self.backend.peak_bytes(), stopped, dev, self.watchdog.recovery,
+                                self.accuracy.by_epoch())
+        for told in filter(None, (result.came_out, result.learned)):
+            self.emit(Noted(f"{self.job.arm}: {told}"))
+        return result
 
     def _one_step(self) -> str:
-        """Do one step; the reason to stop when a number is not finite, in which case the weights stay as they were."""
+        """Do one step; what is wrong where the training has gone astray, in which case the weights stay as they
+        were."""
         began = time.monotonic()
-        rate = self.schedule.learning_rate(self.step)
+        rate = self.schedule.learning_rate(self.step) * self.watchdog.rate_factor
         numbers = self._in_memory(self.backend.accumulate, self._work(self.schedule.batch(self.step)))
-        if not math.isfinite(numbers.loss):
-            return self._stop("loss")
+        if wrong := self.watchdog.what_is_wrong(numbers.loss, self.step + 1):
+            return wrong
         norm = self.backend.apply(rate, self.options.max_grad_norm)
         if not math.isfinite(norm):
-            return self._stop("gradient")
+            return f"the gradient was not finite at step {self.step + 1}"
+        self.accuracy.take(self.schedule.epoch(self.step), numbers.ranked_first, numbers.to_learn)
         self.step += 1
         self.trained_tokens += numbers.trained_tokens
         self.loss = numbers.loss
@@ -155,18 +171,40 @@ class TrainingLoop:
     def _work(self, batch: Sequence[int]) -> StepWork:
         return StepWork(self.rows, batch, self.job.objective, self.stored, self.step / self.total)
 
-    def _stop(self, what: str) -> str:
+    # ---- going astray
+
+    def _go_back(self, wrong: str) -> str:
+        """Take up the last good state with a lower rate, once; else end with the last good weights. Why it stops, empty
+        where it goes on."""
         self.backend.discard()
-        reason = f"the {what} was not finite at step {self.step + 1}"
-        hint = "lower learning_rate, or set dtype = \"float32\""
+        good, at = self._last_good(), self.step + 1
+        if self.watchdog.recovery is None and good is not None:
+            self._restore(good)
+            self.watchdog.went_back(wrong, at, good.step)
+            assert self.watchdog.recovery is not None
+            self.emit(Warned(f"{self.job.arm}: {self.watchdog.recovery.told()}", _LOWER))
+            return ""
+        if not self.watchdog.is_calm and good is not None:
+            recovery = self.watchdog.recovery
+            self._restore(good)
+            self.watchdog.recovery = recovery
         if self.step == 0:
-            raise LocalDistillError(f"{self.job.arm}: {reason}", hint)
-        self.emit(Warned(f"{self.job.arm}: stopped, {reason}; the weights before it are kept", hint))
-        return reason
+            raise LocalDistillError(f"{self.job.arm}: {wrong}, and nothing was learned before that", _LOWER)
+        self.emit(Warned(f"{self.job.arm}: stopped, {wrong}; the weights of step {self.step} are kept", _LOWER))
+        return wrong
+
+    def _last_good(self) -> Checkpoint | None:
+        """The newest state of which a loss was seen that was as usual, and that is older than what went wrong."""
+        if not self.step:
+            return None
+        found = find_checkpoint(self.folder, self.fingerprint, up_to=min(self.watchdog.good_step, self.step - 1))
+        return found.newest or find_checkpoint(self.folder / START, self.fingerprint).newest
 
     def _report(self, numbers: StepNumbers, rate: float, norm: float, elapsed_s: float) -> None:
         speed = numbers.tokens / max(elapsed_s, 1e-9)
         metrics = {name: total / count for name, (total, count) in numbers.metrics.items() if count}
+        if numbers.to_learn:
+            metrics["token_accuracy"] = numbers.ranked_first / numbers.to_learn
         self.emit(Measured("loss", numbers.loss, self.step))
         if self.step % max(1, self.total // MEASURED_POINTS) == 0 or self.step in (1, self.total):
             measured = {"learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed, **metrics}
@@ -254,14 +292,15 @@ class TrainingLoop:
 
     def _save_is_due(self) -> bool:
         steps, seconds = self.options.checkpoint_every_steps, self.options.checkpoint_every_s
-        if self.step >= self.total:
+        if self.step >= self.total or not self.watchdog.is_calm:
             return False
         return bool((steps and self.step % steps == 0) or (seconds and time.monotonic() - self.saved_at >= seconds))
 
-    def _save(self) -> None:
-        save_checkpoint(self.folder, self.step, {
+    def _save(self, folder: Path | None = None) -> None:
+        save_checkpoint(folder or self.folder, self.step, {
             "fingerprint": self.fingerprint, "trained_tokens": self.trained_tokens,
             "loss": self.loss, "elapsed_s": self._elapsed_s(), "objective": dict(self.job.objective.state()),
+            "watchdog": self.watchdog.state(), "token_accuracy": self.accuracy.state(),
             **({"dev": self.dev.state()} if self.dev else {}),
         }, self.backend.save)
         self.saved_at = time.monotonic()
@@ -277,13 +316,19 @@ class TrainingLoop:
             return None
         return found.newest
 
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        self._restore(checkpoint)
+        self.elapsed_before_s = float(checkpoint.state["elapsed_s"])
+        self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))
+
     def _restore(self, checkpoint: Checkpoint) -> None:
+        """Weights and all that is remembered of the training, but the time."""
         state = checkpoint.state
         self.backend.restore(checkpoint.folder)
         self.job.objective.restore(dict(state["objective"]))
         self.step, self.loss = checkpoint.step, float(state["loss"])
         self.trained_tokens = int(state["trained_tokens"])
+        self.watchdog.restore(state["watchdog"])
+        self.accuracy.restore(state["token_accuracy"])
         if self.dev:
             self.dev.restore(state["dev"])
-        self.elapsed_before_s = float(state["elapsed_s"])
-        self.emit(Noted(f"{self.job.arm}: resumed after step {self.step} of {self.total}"))

@@ -41,6 +41,27 @@ class DevOutcome:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """The one return of a training that had gone astray to an earlier state."""
+
+    why: str
+    at_step: int
+    back_to: int
+    """Steps that led to the state it went back to."""
+    rate_factor: float
+    """What the learning rate was multiplied by from there on."""
+
+    def told(self) -> str:
+        """In words."""
+        return f"{self.why}; it went back to step {self.back_to} and on with {self.rate_factor:g} of the learning rate"
+
+
+SATURATED = 0.99
+"""Share of tokens ranked first from which on more epochs of the same rows bring little (arXiv 2602.11149: gains end
+where the rows are known by heart)."""
+
+
+@dataclass(frozen=True)
 class TrainingResult(Stored):
     """What happened."""
 
@@ -55,6 +76,27 @@ class TrainingResult(Stored):
     items end every arm is no reason."""
     dev: DevOutcome | None = None
     """What development items decided; steps, tokens and loss are then those of the weights that came out."""
+    recovery: Recovery | None = None
+    """None where nothing went astray, or nothing could be gone back to."""
+    token_accuracy: tuple[float, ...] = ()
+    """Share, 0..1, of the trained tokens of right answers that the student ranked first, before each step, by epoch;
+    empty where nobody counted."""
+
+    @property
+    def came_out(self) -> str:
+        """Which weights came out and why, in words; empty for the last ones of a training that nothing happened to."""
+        return "; ".join(part.told() for part in (self.dev, self.recovery) if part)
+
+    @property
+    def learned(self) -> str:
+        """How far the rows are known by heart, in words; empty where nobody counted."""
+        if not self.token_accuracy:
+            return ""
+        first, last = self.token_accuracy[0], self.token_accuracy[-1]
+        epochs = f" ({100 * first:.1f} % in the first)" if len(self.token_accuracy) > 1 else ""
+        more = ("saturated: more epochs of these rows bring little" if last >= SATURATED else
+                "not saturated: more epochs may teach more")
+        return f"{100 * last:.1f} % of the trained tokens ranked first in the last epoch{epochs}, {more}"
 
 
 @dataclass(frozen=True)

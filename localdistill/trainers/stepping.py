@@ -30,6 +30,8 @@ class PositionValues:
     """(N,) of all others together."""
     mean: Floats | None = None
     """(N,) mean over the vocabulary."""
+    first: npt.NDArray[np.bool_] | None = None
+    """(N,): the student ranks no token above the row's own; None where nobody counts them."""
 
     def at(self, part: slice) -> PositionValues:
         """Those of some of the positions."""
@@ -55,6 +57,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         self.rows, self.micro_tokens = rows, micro_tokens
         self.lengths = rows.lengths
         self._largest = self._longest = 0
+        self._ranked_first = 0
         everything = micro_batches(range(len(rows)), self.lengths, micro_tokens)
         self._note(portion.rows for portion in everything)
 
@@ -94,6 +97,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         """Add the gradient of `scale` x the mean loss over the batch to the parameters."""
         units = work.units
         factor, total, metrics = self.scale / units, 0.0, dict[str, tuple[float, float]]()
+        self._ranked_first = 0
         for portion in self.portions(work):
             loss = self._split(portion, work, factor) if portion.is_split else self._whole(portion.rows, work, factor)
             total += loss.total
@@ -101,7 +105,9 @@ class BatchStepper(ABC, Generic[Held, Below]):
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = before[0] + value, before[1] + count
         tokens = sum(self.lengths[row] for row in work.batch)
-        return StepNumbers(total / units, tokens, self._count(work.batch), metrics)
+        wanted = [row for row in work.batch if self.rows.signs[row] > 0]
+        return StepNumbers(total / units, tokens, self._count(work.batch), metrics, self._ranked_first,
+                           self._count(wanted))
 
     def portions(self, work: StepWork) -> list[Portion]:
         """The batch cut for the memory; the largest piece is remembered, for `halve`."""
@@ -150,7 +156,7 @@ class BatchStepper(ABC, Generic[Held, Below]):
         told = self._told(piece, work)
         known = objective.known(told)
         if known is not None:
-            values, gradient = self.pull(held, pseudo, _given(_pull(known, factor)))
+            values, gradient = self._pulled(piece, held, pseudo, _given(_pull(known, factor)))
             loss = objective.loss(_with(told, values))
             if loss.by_row is not None:
                 gradient = self.weigh(gradient, loss.by_row[told.row])
@@ -162,10 +168,22 @@ class BatchStepper(ABC, Generic[Held, Below]):
                 losses.append(objective.loss(_with(_part(told, part), values())))
                 return _pull(losses[-1].slope, factor)
 
-            _, gradient = self.pull(held, pseudo, local)
+            _, gradient = self._pulled(piece, held, pseudo, local)
             return _sum(losses), gradient
         loss = objective.loss(_with(told, self.values(held, pseudo)))
-        return loss, self.pull(held, pseudo, _given(_pull(loss.slope, factor)))[1]
+        return loss, self._pulled(piece, held, pseudo, _given(_pull(loss.slope, factor)))[1]
+
+    def _pulled(self, piece: Sequence[int], held: Held, pseudo: frozenset[Pseudo],
+                pulling: Pulling) -> tuple[PositionValues, Below]:
+        """The one pull of every trained position in a step, so the place to count what is ranked first: of right
+        answers, which alone are to be learned."""
+        import numpy as np
+
+        values, gradient = self.pull(held, pseudo, pulling)
+        if values.first is not None:
+            signs = np.repeat([self.rows.signs[row] for row in piece], [len(self.rows.trained(row)) for row in piece])
+            self._ranked_first += int(values.first[signs > 0].sum())
+        return values, gradient
 
     def _split(self, portion: Portion, work: StepWork, factor: float) -> Loss:
         """A group that is too large for one piece: all values first, without gradient, unless the slope is known
@@ -187,7 +205,8 @@ class BatchStepper(ABC, Generic[Held, Below]):
         whole, start, found = _pull(slope, factor), 0, []
         for piece in portion.pieces:
             held, count = self.forward(piece, learns=True), self._count(piece)
-            values, gradient = self.pull(held, work.objective.pseudo, _given(whole.at(slice(start, start + count))))
+            values, gradient = self._pulled(piece, held, work.objective.pseudo,
+                                            _given(whole.at(slice(start, start + count))))
             self.backward(held, gradient)
             found.append(values)
             start += count

@@ -73,6 +73,22 @@ async def test_development_scores_are_a_curve_and_a_column_where_there_are_any(t
 
 
 @piloted
+async def test_what_is_known_by_heart_is_a_curve_and_a_line_where_it_was_counted(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    events = root / "runs/garden-1/events.jsonl"
+    points = [{"kind": "measured", **of("full_trace"), "name": "token_accuracy", "value": value, "step": step}
+              for step, value in ((10, 0.5), (20, 0.75), (30, 0.992))]
+    events.write_text(events.read_text() + "".join(json.dumps(point) + "\n" for point in points))
+    app = LocalDistillApp(root, start="train")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "ranks 99.2 %" in text_of(app, "#plan"))
+        await pilot.press("g")
+        await until(pilot, lambda: "trained tokens ranked first" in text_of(app, "#curve-title"))
+        drawn = {series.name: [value for _, value in series.points] for series in app.screen.query_one(LineChart).lines}
+        assert drawn["full_trace"] == [0.5, 0.75, 0.992] and drawn["answer_only"] == []
+
+
+@piloted
 async def test_an_arm_with_a_hostile_name_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
     root = copied(tmp_path)
     facts = [{"kind": "run_started", "run_id": "garden-1", "recipe": "garden", "stages": ["train"]},

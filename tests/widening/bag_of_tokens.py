@@ -117,7 +117,7 @@ class MatrixBackend:
         """See `Backend`."""
         import numpy as np
 
-        total, trained = 0.0, 0
+        total, trained, ranked_first, to_learn = 0.0, 0, 0, 0
         metrics: dict[str, tuple[float, float]] = {}
         groups = list(dict.fromkeys(work.rows.groups[row] for row in work.batch))
         for start in range(0, len(groups), self.at_once):
@@ -131,11 +131,15 @@ class MatrixBackend:
             own = np.concatenate([self._own(row) for row in part])
             by_logits[np.arange(len(own)), own] += pull[:, 0]
             self.gradient += by_logits.T @ features
+            right = np.repeat([work.rows.signs[row] > 0 for row in part], [len(self._own(row)) for row in part])
+            ranked_first += int((right & (logprobs[:, 0] >= everything.max(axis=1))).sum())
+            to_learn += int(right.sum())
             total, trained = total + loss.total, trained + len(own)
             for name, (value, count) in loss.metrics.items():
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = before[0] + value, before[1] + count
-        return StepNumbers(total / work.units, sum(work.rows.length(row) for row in work.batch), trained, metrics)
+        tokens = sum(work.rows.length(row) for row in work.batch)
+        return StepNumbers(total / work.units, tokens, trained, metrics, ranked_first, to_learn)
 
     def apply(self, rate: float, max_norm: float) -> float:
         """See `Backend`."""

@@ -24,7 +24,9 @@ from tui.widgets.progress import WorkLine, duration
 
 STAGE = "train"
 DEV = "dev score"
-CURVES = (("loss", "loss"), (DEV, "development score"), ("learning_rate", "learning rate"),
+KNOWN = "token_accuracy"
+CURVES = (("loss", "loss"), (DEV, "development score"), (KNOWN, "trained tokens ranked first"),
+          ("learning_rate", "learning rate"),
           ("grad_norm", "gradient norm"), ("tokens_per_s", "tokens per second"))
 _MUTED = "$foreground-muted"
 
@@ -52,7 +54,8 @@ class TrainPage(RunPage):
     ACTIONS = (
         *stage_commands("train", STAGE),
         Command("train.curve", "show: another curve", "attach", "screen.next_curve", "g",
-                "Loss, development score where there is one, learning rate, gradient norm, tokens per second.",
+                "Loss, development score where there is one, the share of trained tokens that the student ranks first, "
+                "learning rate, gradient norm, tokens per second.",
                 word="curve"),
         Command("train.log", "show: the log", "attach", "screen.toggle_log", "l",
                 "What training said, in place of the curves where there is no room for both.", word="log"),
@@ -118,10 +121,10 @@ class TrainPage(RunPage):
         self.ui.jobs.do(look, seen, group="train-plan", failed=lambda error: None)
 
     def action_next_curve(self) -> None:
-        """The next measured number. Development scores are passed over where nothing measures them."""
-        self._curve = (self._curve + 1) % len(CURVES)
+        """The next number. Those that not every training measures are passed over where this one does not."""
         view = self.ui.state.watched
-        if CURVES[self._curve][0] == DEV and not (view and has_dev(view)):
+        self._curve = (self._curve + 1) % len(CURVES)
+        while (name := CURVES[self._curve][0]) in (DEV, KNOWN) and not (view and is_measured(view, name)):
             self._curve = (self._curve + 1) % len(CURVES)
         self.show(self.ui.state)
 
@@ -147,9 +150,9 @@ def arms_of(view: RunView) -> list[Arm]:
     return arms
 
 
-def has_dev(view: RunView) -> bool:
-    """Development items were answered while something was trained."""
-    return any(curve.stage == STAGE and curve.name == DEV for curve in view.series)
+def is_measured(view: RunView, name: str) -> bool:
+    """Some training measured it."""
+    return any(curve.stage == STAGE and curve.name == name for curve in view.series)
 
 
 def _called(arm: str, seed: int | None) -> str:
@@ -174,7 +177,7 @@ def _arm_table(view: RunView, arms: Sequence[Arm]) -> Content:
     """One line per arm; its letter is the curve's."""
     if not arms:
         return shown("")
-    width, dev = min(30, max(len(arm.title) for arm in arms)), has_dev(view)
+    width, dev = min(30, max(len(arm.title) for arm in arms)), is_measured(view, DEV)
     head = f"{'loss':>8}  {'dev, best':>12}" if dev else f"{'loss':>8}  {'rate':>8}"
     parts = [shown(f"  {'arm':<{width}}  {head}  {'tokens/s':>8}  {'step':>6}  state\n", _MUTED)]
     for index, arm in enumerate(arms):
@@ -211,4 +214,7 @@ def _facts(view: RunView, plan: Plan | None) -> list[tuple[str, str]]:
     for curve, points in view.series.items():
         if curve.stage == STAGE and curve.name == "checkpoint" and points:
             rows.append(("saved", f"{_called(curve.arm, curve.seed)}: checkpoint of step {points[-1][0]:,}"))
+        if curve.stage == STAGE and curve.name == KNOWN and points:
+            share = f"ranks {100 * points[-1][1]:.1f} % of its trained tokens first"
+            rows.append(("learned", f"{_called(curve.arm, curve.seed)}: {share}"))
     return rows + [("!", text) for text in (plan.warnings if plan else ())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -10,7 +10,14 @@ from localdistill.api.runs.budgets import budget_of
 from localdistill.core.errors import LocalDistillError, UsageError
 from localdistill.scorecard import ScoreCard, ScoreCards
 from localdistill.scorecard.result import Result, result_of_cards
-from localdistill.stages.outputs import SCORECARD_FILE, EvaluateOutput, ExportOutput, TrainOutput, read_output
+from localdistill.stages.outputs import (
+    SCORECARD_FILE,
+    ArmAdapter,
+    EvaluateOutput,
+    ExportOutput,
+    TrainOutput,
+    read_output,
+)
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder
 
@@ -45,7 +52,8 @@ def result_of(folder: RunFolder, cards: Sequence[ScoreCard]) -> Result:
     found = result_of_cards(cards, _training_s(folder), folder.id, _recipe(folder), len(made.files) if made else 0,
                             None if budget.problem else budget.spent_usd)
     choice = made.choice if made else None
-    return replace(found, files=(choice.sentence, *choice.worse)) if choice else found
+    files = (choice.sentence, *choice.worse) if choice else ()
+    return replace(found, learned=_learned(folder), files=files)
 
 
 def _recipe(folder: RunFolder) -> str:
@@ -58,11 +66,21 @@ def _recipe(folder: RunFolder) -> str:
 
 def _training_s(folder: RunFolder) -> dict[str, float]:
     """Arm -> seconds that training one seed took; empty where nothing was trained."""
+    return {arm: fmean(one.result.elapsed_s for one in found) for arm, found in _adapters(folder).items() if found}
+
+
+def _learned(folder: RunFolder) -> tuple[str, ...]:
+    """What every training says of how far its rows are known by heart."""
+    return tuple(f"{arm}{f', seed {one.seed}' if len(found) > 1 else ''}: {one.result.learned}"
+                 for arm, found in _adapters(folder).items() for one in found if one.result.learned)
+
+
+def _adapters(folder: RunFolder) -> Mapping[str, tuple[ArmAdapter, ...]]:
+    """Those of every arm; empty where nothing was trained."""
     try:
-        adapters = read_output(folder, TrainOutput).adapters
+        return read_output(folder, TrainOutput).adapters
     except LocalDistillError:
         return {}
-    return {arm: fmean(one.result.elapsed_s for one in found) for arm, found in adapters.items() if found}
 
 
 def _exported(folder: RunFolder) -> ExportOutput | None:

@@ -16,7 +16,7 @@ from localdistill.trainers.mlx.lora import Adapted
 from localdistill.trainers.stepping import PositionValues, Pulling
 
 if TYPE_CHECKING:
-    from localdistill.core.losses import Floats
+    pass
 
 LEAST_TAIL = -30.0
 """Log-probability below which all tokens that are not listed count as gone: nothing pulls on them any more."""
@@ -80,7 +80,7 @@ class ChunkedHead:
                 del bent
             logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
             del logits
-            values = _values(logprobs, here, pseudo)
+            values = _values(logprobs, here, pseudo, pulling is not None)
             found.append(values)
             if pulling is not None:
                 by_logits = _by_logits(logprobs, here, values, pulling(part, lambda: found[-1]))
@@ -108,16 +108,17 @@ class ChunkedHead:
         mx.eval(below[-1], tags[-1])
 
 
-def _values(logprobs: mx.array, listed: mx.array, pseudo: frozenset[Pseudo]) -> PositionValues:
-    """The values at n positions, from (n, V)."""
+def _values(logprobs: mx.array, listed: mx.array, pseudo: frozenset[Pseudo], ranks: bool) -> PositionValues:
+    """The values at n positions, from (n, V); whether the row's own token is ranked first where somebody `ranks`."""
     own = mx.take_along_axis(logprobs, listed, axis=-1)
     mean = mx.mean(logprobs, axis=-1) if "mean" in pseudo else None
     tail = None
     if "tail" in pseudo:
         rest = mx.put_along_axis(logprobs, listed, mx.array(-float("inf")), axis=-1)
         tail = mx.maximum(mx.logsumexp(rest, axis=-1), LEAST_TAIL)
-    mx.eval([value for value in (logprobs, own, tail, mean) if value is not None])
-    return PositionValues(_array(own), None if tail is None else _array(tail), None if mean is None else _array(mean))
+    first = own[:, 0] >= mx.max(logprobs, axis=-1) if ranks else None
+    mx.eval([value for value in (logprobs, own, tail, mean, first) if value is not None])
+    return PositionValues(_array(own), *(None if value is None else _array(value) for value in (tail, mean, first)))
 
 
 def _by_logits(logprobs: mx.array, listed: mx.array, values: PositionValues, pull: PositionValues) -> mx.array:
@@ -138,7 +139,7 @@ def _by_logits(logprobs: mx.array, listed: mx.array, values: PositionValues, pul
     return by_logits if spread is None else by_logits + spread[:, None]
 
 
-def _array(value: mx.array) -> Floats:
+def _array(value: mx.array) -> Any:
     return np.array(value, copy=True)
 
 
@@ -146,4 +147,5 @@ def _joined(found: list[PositionValues]) -> PositionValues:
     return PositionValues(
         np.concatenate([one.logprobs for one in found]),
         None if found[0].tail is None else np.concatenate([one.tail for one in found if one.tail is not None]),
-        None if found[0].mean is None else np.concatenate([one.mean for one in found if one.mean is not None]))
+        None if found[0].mean is None else np.concatenate([one.mean for one in found if one.mean is not None]),
+        None if found[0].first is None else np.concatenate([one.first for one in found if one.first is not None]))

@@ -31,11 +31,13 @@ class HeadValues:
     """(N,) of all others together."""
     mean: torch.Tensor | None = None
     """(N,) mean over the vocabulary."""
+    first: torch.Tensor | None = None
+    """bool (N,): no token is ranked above the row's own; None where nobody counts them."""
 
     def at(self, part: slice) -> HeadValues:
         """Those of some of the positions."""
-        return HeadValues(self.logprobs[part], None if self.tail is None else self.tail[part],
-                          None if self.mean is None else self.mean[part])
+        return HeadValues(self.logprobs[part], *(None if found is None else found[part]
+                                                 for found in (self.tail, self.mean, self.first)))
 
 
 Pull = HeadValues
@@ -104,7 +106,8 @@ class FusedHead:
         count, device = len(hidden), hidden.device
         values = HeadValues(torch.empty(listed.shape, device=device),
                             torch.empty(count, device=device) if "tail" in pseudo else None,
-                            torch.empty(count, device=device) if "mean" in pseudo else None)
+                            torch.empty(count, device=device) if "mean" in pseudo else None,
+                            None if pulling is None else torch.empty(count, dtype=torch.bool, device=device))
         gradient = None
         if pulling is not None:
             tags = None if self._tags is None else torch.empty(count, len(self._tags.ids), device=device)
@@ -141,6 +144,8 @@ class FusedHead:
 def _fill(values: HeadValues, logprobs: torch.Tensor, listed: torch.Tensor) -> None:
     """Take the values at n positions from (n, V); `logprobs` is as before in the end."""
     values.logprobs.copy_(logprobs.gather(-1, listed))
+    if values.first is not None:
+        values.first.copy_(values.logprobs[:, 0] >= logprobs.amax(-1))
     if values.mean is not None:
         values.mean.copy_(logprobs.mean(-1))
     if values.tail is not None:

@@ -97,12 +97,14 @@ class HostHead:
         others = torch.full((count,), float("-inf"), device=device) if "tail" in pseudo else None
         sums = torch.zeros(count, device=device) if "mean" in pseudo else None
         found = torch.zeros(listed.shape, device=device)
+        top = torch.full((count,), float("-inf"), device=device)
         for piece in self._slices():
             for part in _parts(count):
                 logits, _ = self._logits(hidden[part], piece)
                 places, inside = piece.local(listed[part])
                 found[part] += torch.where(inside, logits.gather(-1, places), 0.0)
                 whole[part] = torch.logaddexp(whole[part], logits.logsumexp(-1))
+                top[part] = torch.maximum(top[part], logits.amax(-1))
                 if sums is not None:
                     sums[part] += logits.sum(-1)
                 if others is not None:
@@ -110,7 +112,8 @@ class HostHead:
                     others[part] = torch.logaddexp(others[part], logits.masked_fill_(gone, float("-inf")).logsumexp(-1))
         return HeadValues(found - whole[:, None],
                           None if others is None else (others - whole).clamp_(min=LEAST_TAIL),
-                          None if sums is None else sums / len(self._weight) - whole), whole
+                          None if sums is None else sums / len(self._weight) - whole,
+                          found[:, 0] >= top), whole
 
     def _slices(self) -> Iterator[_Slice]:
         ids = torch.empty(0, dtype=torch.long, device=self._device) if self._tags is None else self._tags.ids

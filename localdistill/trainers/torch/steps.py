@@ -107,5 +107,5 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
 
 
 def _arrays(values: HeadValues) -> PositionValues:
-    tail, mean = (None if found is None else found.cpu().numpy() for found in (values.tail, values.mean))
-    return PositionValues(values.logprobs.cpu().numpy(), tail, mean)
+    return PositionValues(values.logprobs.cpu().numpy(), *(None if found is None else found.cpu().numpy() for found in (
+        values.tail, values.mean, values.first)))

@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
+
+from localdistill.workspace.run_folder import RunFolder
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
 
@@ -149,3 +153,13 @@ def wait_for(condition: object, timeout_s: float = 240.0) -> None:
         if time.monotonic() > deadline:
             raise AssertionError("waited in vain")
         time.sleep(0.005)
+
+
+def kill_everything(run: RunFolder) -> None:
+    """SIGKILL to the supervisor and every process below it, as a power cut would."""
+    pid = run.status().data["pid"]
+    victims = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for victim in victims:
+        victim.kill()
+    psutil.wait_procs(victims, timeout=20)
+    wait_for(lambda: not run.is_alive())

@@ -18,15 +18,8 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import LocalDistillError
 from localdistill.safety.closing import close_lines, edit_lines
 from localdistill.safety.frames import Reading, frames
-from localdistill.safety.journal import (
-    JournalWriter,
-    bytes_before,
-    closed_part,
-    decode,
-    encode,
-    read,
-    read_lines,
-)
+from localdistill.safety.journal import JournalWriter, bytes_before, closed_part, read, read_lines
+from localdistill.safety.record_lines import decode, encode
 
 
 @given(st.dictionaries(st.text(), st.text(st.characters(codec=None))))

@@ -20,6 +20,7 @@ from localdistill import (
     judge,
     list_traces,
     missing_traces,
+    open_store,
     plan_forgetting,
     plan_pruning,
     quarantined,
@@ -29,12 +30,15 @@ from localdistill.cli.ending import run as command
 from localdistill.core.events import Noted, RunFinished, RunStarted
 from localdistill.recipe import parse_recipe
 from localdistill.runs.supervisor import Recorder
-from localdistill.safety.journal import closed_part
+from localdistill.safety.journal import JournalWriter, closed_part
+from localdistill.safety.written_size import side_of
 from localdistill.spending.ledger import SpendLedger
 from localdistill.stages.rechecking import read_probe
 from localdistill.store import Store
+from localdistill.store.lines import trace_line
 from localdistill.workspace.quarantine import quarantine
-from tests.test_pruning import RECIPE, finished_run
+from localdistill.workspace.retiring import close_journals
+from tests.test_pruning import RECIPE, a_prompt, finished_run
 from tests.test_pruning import a_trace as trace_of
 from tests.tui import prepared
 
@@ -53,6 +57,24 @@ def ended_run(workspace: Workspace, calls: int = 3) -> RunFolder:
     run.close_journal()
     recorder.end(RunFinished("finished", 1.0, 0))
     Store(workspace.store_path).catch_up(workspace.journals())
+    return run
+
+
+def killed_run(workspace: Workspace, answers: int = 4, has_been_read: bool = True) -> RunFolder:
+    """A run that was killed while it collected: its journal is open, and its status says that it runs."""
+    run = RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE, {"stages": [], "base": "."})
+    open_store(workspace).add_prompts([a_prompt(number) for number in range(answers)])
+    with closing(JournalWriter(run.journal)) as journal:
+        for number in range(answers):
+            journal.append(trace_line(trace_of(number, f"{run.id} says")))
+    SpendLedger(run.calls).close()
+    recorder = Recorder(run, "r")
+    recorder.take(RunStarted(run.id, "r", ("collect",)))
+    recorder.take(Noted("it collects"))
+    quarantine_more_behind(run)
+    recorder.flush(force=True)
+    if has_been_read:
+        open_store(workspace)
     return run
 
 
@@ -82,7 +104,7 @@ HARMS: tuple[Callable[[Path], object], ...] = (Path.unlink, emptied, link_to_not
 def test_a_file_of_a_run_that_ended_is_missed(tmp_path: Path, name: str, harm: Callable[[Path], object]) -> None:
     workspace = Workspace(tmp_path)
     run = ended_run(workspace)
-    assert odd(workspace) == [] and run.lost_since_end(name) == ""
+    assert odd(workspace) == [] and run.lost_since(name) == ""
     harm(run.path / name)
     [said] = odd(workspace)
     assert said.startswith("r-1: ") and (name in said) and ("is gone" in said or "lost" in said)
@@ -96,6 +118,79 @@ def test_a_file_that_is_another_runs_is_not_taken_for_this_ones(tmp_path: Path, 
     (run.path / name).write_bytes((other.path / name).read_bytes())
     [said] = [line for line in odd(workspace) if line.startswith("r-1")]
     assert name in said or "ledger of calls" in said
+
+
+@pytest.mark.parametrize("has_been_read", [True, False])
+@pytest.mark.parametrize("kept", range(4))
+def test_answers_that_are_gone_from_the_end_of_a_killed_runs_journal_are_missed(
+    tmp_path: Path, kept: int, has_been_read: bool
+) -> None:
+    """Whole lines are left, be the store ahead of them, behind them or just where they end now."""
+    workspace = Workspace(tmp_path)
+    run = killed_run(workspace, has_been_read=has_been_read)
+    assert odd(workspace) == [] and missing_traces(workspace) == [] and list(run.lost()) == []
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:kept]))
+    if not has_been_read:
+        open_store(workspace)
+    size, whole = sum(map(len, lines[:kept])), sum(map(len, lines))
+    gone = f"has lost {whole - size:,} of {whole:,} bytes" if kept else "is gone"
+    assert odd(workspace) == [f"r-1: replies.jsonl {gone}"]
+    [said] = missing_traces(workspace)
+    assert said.text == f"r-1: its journal {gone}" and "localdistill resume r-1 asks" in said.hint
+    assert list(run.lost()) == [f"replies.jsonl {gone}"]
+    [item] = [one for one in plan_pruning(workspace, keep_days=0) if one.kind == "run"]
+    assert gone in item.kept_by
+    with closing(JournalWriter(run.journal)):
+        assert list(run.lost()) == [], "who goes on keeps what is there now"
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_an_open_journal_that_is_gone_is_missed(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    workspace = Workspace(tmp_path)
+    run = killed_run(workspace)
+    harm(run.journal)
+    [said] = odd(workspace)
+    assert said.startswith("r-1: ") and ("replies.jsonl is gone" in said or "replies.jsonl cannot be read" in said)
+    assert len(missing_traces(workspace)) == 1
+
+
+def test_a_journal_that_was_closed_after_its_run_died_is_missed_as_well(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run = killed_run(workspace)
+    close_journals(workspace)
+    assert not run.journal.exists() and odd(workspace) == []
+    closed_part(run.journal).write_bytes(b"")
+    assert odd(workspace) == ["r-1: replies.jsonl is gone"]
+
+
+def test_a_size_that_cannot_be_read_is_said_and_written_anew_by_who_goes_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run = killed_run(workspace)
+    side_of(run.journal).write_bytes(b"00000000 {}")
+    assert odd(workspace) == ["r-1: replies.jsonl may have lost its end: replies.jsonl.size, which tells, is not what "
+                              "was written"]
+    with closing(JournalWriter(run.journal)):
+        assert odd(workspace) == []
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "quarantine.jsonl"])
+def test_other_files_of_a_killed_run_are_missed_too(tmp_path: Path, name: str) -> None:
+    workspace = Workspace(tmp_path)
+    run = killed_run(workspace)
+    without_a_line(run.path / name)
+    [said] = odd(workspace)
+    assert name in said and [name in one for one in run.lost()] == [True]
+
+
+def test_a_run_that_ends_leaves_no_size_beside_its_journal(tmp_path: Path) -> None:
+    run = killed_run(Workspace(tmp_path))
+    assert side_of(run.journal).exists()
+    run.close_journal()
+    Recorder(run, "r").end(RunFinished("finished", 1.0, 0))
+    assert not side_of(run.journal).exists() and list(run.lost()) == []
+    closed_part(run.journal).unlink()
+    assert list(run.lost()) == ["replies.jsonl.zst is gone"]
 
 
 def test_a_status_of_another_run_is_not_taken_for_this_ones(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localdistill.core.errors import DiskFull, SpendingUnknown
-from localdistill.safety.journal import encode
+from localdistill.safety.record_lines import encode
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.spending.reading import read_ledger, state_spent, understood
 

@@ -99,7 +99,8 @@ def _prepare(workspace: Workspace, run: RunFolder, max_usd: float | None, spent_
         state_spent(run.calls, spent_usd)
     if arm:
         _require_arm(run, arm)
-    run.amend_request(warnings=_checked_again(workspace, run, arm))
+    lost = [f"{one}: what it held and nothing else does is asked for again" for one in run.lost()]
+    run.amend_request(warnings=[*_checked_again(workspace, run, arm), *lost])
     if max_usd is not None:
         run.amend_request(max_usd=max_usd)
     if arm:

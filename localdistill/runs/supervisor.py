@@ -143,9 +143,8 @@ class Recorder:
         """Keep the last event, and a last status that says what is to be found of the run later."""
         self.status["state"] = event.state
         self.take(event)
-        self.status.update(self.run.held_at_end())
-        self._dirty = True
-        self.flush(force=True)
+        self._write(has_ended=True)
+        self.run.end_size_of_journal()
         self._file.close()
 
     def wait_for(self, what: str) -> None:
@@ -159,9 +158,12 @@ class Recorder:
         """Write status.json when it is due."""
         now = time.monotonic()
         if self._dirty and (force or now - self._written_at >= STATUS_EVERY_S):
-            with contextlib.suppress(OSError):
-                self.run.write_status(self.status)
-            self._written_at, self._dirty = now, False
+            self._write()
+
+    def _write(self, has_ended: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            self.run.write_status({**self.status, **self.run.held(has_ended)})
+        self._written_at, self._dirty = time.monotonic(), False
 
 
 class Supervisor:

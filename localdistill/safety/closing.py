@@ -11,16 +11,8 @@ from typing import Any, BinaryIO
 
 from localdistill.safety.files import publish, sync_folder
 from localdistill.safety.frames import FAST, SMALL, ClosedEnd, FrameWriter, copy_of, frames, text_of, write_frame
-from localdistill.safety.journal import (
-    GOES_ON,
-    base_of,
-    closed_part,
-    decode,
-    encode,
-    goes_on,
-    line_of,
-    opened_part,
-)
+from localdistill.safety.journal import GOES_ON, base_of, closed_part, goes_on, opened_part
+from localdistill.safety.record_lines import decode, encode, line_of
 
 Edit = Callable[[dict[str, Any] | None], Mapping[str, Any] | None]
 """A record in, or None for lines that cannot be read; out comes what is to stand there instead: the same, one with less

@@ -3,17 +3,16 @@ acknowledged when its line is synced. The journal knows no store; the store read
 
 A journal is named by one path. Its open part is a file of lines at that path; its closed part, which comes before, is
 the file `PATH.zst` of compressed frames. Offsets count bytes of lines from the beginning of the closed part, so closing
-moves nothing. An open part behind a closed one begins with a line that says where it goes on.
+moves nothing. An open part behind a closed one begins with a line that says where it goes on. While somebody writes,
+`PATH.size` says up to which offset: whole lines that are gone from the end are missed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,38 +20,17 @@ from typing import Any, BinaryIO
 
 from localdistill.core.disk import FULL, disk_full
 from localdistill.core.errors import DiskFull, LocalDistillError
+from localdistill.core.seals import NOT_WRITTEN
 from localdistill.safety.files import sync_folder
 from localdistill.safety.frames import Reading, frames, lines, text_of
+from localdistill.safety.record_lines import decode, encode
+from localdistill.safety.written_size import SIDE, WrittenSize, said_in
 
 SYNC_WITHIN_S = 0.05
 CLOSED = ".zst"
 """Ending of a closed part."""
-as_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
-"""A value as lines hold it."""
 GOES_ON = "goes_on_at"
 """The key of the first line of an open part behind a closed one."""
-
-
-def encode(record: Mapping[str, Any]) -> bytes:
-    """One line: the CRC-32 of the JSON in hex, a space, the JSON. Lone surrogates survive as escapes."""
-    return line_of(as_json(dict(record)).encode("ascii"))
-
-
-def line_of(body: bytes) -> bytes:
-    """The line of a record's JSON."""
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The record of one line without its newline, or None when the line is damaged."""
-    check, _, body = line.partition(b" ")
-    try:
-        if int(check, 16) != zlib.crc32(body):
-            return None
-        record = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def closed_part(path: Path) -> Path:
@@ -87,6 +65,8 @@ class JournalWriter:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the writer
         sync_folder(path.parent)
         begin_lines(path, self._file)
+        self._end = _end_of(path)
+        self._size = WrittenSize(path, self._end)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._buffer: list[bytes] = []
@@ -115,6 +95,8 @@ class JournalWriter:
             except LocalDistillError as error:
                 self._failure = error
                 raise
+            self._end += sum(map(len, self._buffer))
+            self._size.keep(self._end)
             self._buffer = []
             self._failure = None
 
@@ -139,6 +121,7 @@ class JournalWriter:
                 self.sync()
             finally:
                 self._file.close()
+                self._size.close()
 
 
 def begin_lines(path: Path, file: BinaryIO, end: int | None = None) -> None:
@@ -226,6 +209,30 @@ def bytes_before(path: Path, end: int, size: int) -> bytes:
             break
         found += line[max(0, start - begin):end - begin]
     return bytes(found)
+
+
+def lost_end(path: Path) -> str:
+    """What is gone from the end of a journal, to stand behind its name; empty where it holds all that was ever written,
+    or nobody noted how much that was. OSError when it cannot be read."""
+    try:
+        with open(f"{path}{SIDE}", "rb") as side:
+            wrote = said_in(side.read())["size"]
+    except FileNotFoundError:
+        return ""
+    except ValueError:
+        return f"may have lost its end: {path.name}{SIDE}, which tells, {NOT_WRITTEN}"
+    if (end := _end_of(path)) >= wrote:
+        return ""
+    return f"has lost {wrote - end:,} of {wrote:,} bytes" if end else "is gone"
+
+
+def _end_of(path: Path) -> int:
+    """The offset behind all that a journal holds."""
+    with ExitStack() as stack:
+        if (opened := opened_part(path, stack)) is None:
+            return _closed_end(path)
+        base, skipped = base_of(path, opened)
+        return base + os.fstat(opened.fileno()).st_size - skipped
 
 
 def opened_part(path: Path, stack: ExitStack) -> BinaryIO | None:

@@ -20,6 +20,8 @@ class Reserved:
     of: str
     """Whom it goes to, as in `Account`."""
     calls: int
+    batch: str = ""
+    """The name of the batch that these calls are; empty for a single call."""
 
 
 @dataclass
@@ -79,6 +81,11 @@ class Entries:
         """What was reserved for calls that ended, and nobody saw how."""
         return self.total - self.settled - self.open_nano
 
+    @property
+    def batches(self) -> dict[int, Reserved]:
+        """Batches that may be under way at a provider, by ticket."""
+        return {ticket: reserved for ticket, reserved in self.open.items() if reserved.batch}
+
     def account(self, of: str) -> Account:
         """The account of one engine."""
         return self.accounts.setdefault(of, Account())
@@ -114,7 +121,8 @@ class Entries:
 
     def _reserve(self, record: Mapping[str, Any]) -> None:
         ticket = _whole(record["call"])
-        reserved = Reserved(_whole(record["reserved"]), str(record.get("of", "")), _whole(record.get("calls", 1)))
+        reserved = Reserved(_whole(record["reserved"]), str(record.get("of", "")), _whole(record.get("calls", 1)),
+                            str(record.get("batch", "")))
         self.open[ticket] = reserved
         self.next, self.calls = max(self.next, ticket + 1), self.calls + 1
         account = self.account(reserved.of)

@@ -23,9 +23,10 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
 from localdistill.safety.files import writing
-from localdistill.safety.journal import encode
-from localdistill.spending.entries import BEGINS, VERSION
-from localdistill.spending.reading import NANO, Book, Proof, nano_of, read_ledger, side_line, side_of
+from localdistill.safety.record_lines import encode
+from localdistill.safety.written_size import side_line, side_of
+from localdistill.spending.entries import BEGINS, VERSION, Reserved
+from localdistill.spending.reading import NANO, Book, Proof, nano_of, read_ledger
 
 __all__ = ["NANO", "SpendLedger"]
 
@@ -83,7 +84,7 @@ class SpendLedger:
 
     def _keep_size(self) -> None:
         if self._file is not None and self._size is not None:
-            os.pwrite(self._size, side_line(os.fstat(self._file).st_size, self._entries.total), 0)
+            os.pwrite(self._size, side_line(os.fstat(self._file).st_size, total=self._entries.total), 0)
 
     @property
     def spent_nano(self) -> int:
@@ -123,11 +124,12 @@ class SpendLedger:
         """What calls to `of` may cost for which `nano` is the most by what they are told."""
         return nano + calls * self._entries.excess(of)
 
-    def reserve(self, nano: int, of: str = "", calls: int = 1) -> int | None:
+    def reserve(self, nano: int, of: str = "", calls: int = 1, batch: str = "") -> int | None:
         """A ticket for a call that is told to cost `nano` at most, or for a batch of `calls`, or None when there is no
         room for it now: when nothing is reserved any more either, there is none at all.
 
-        of: the host and the model that are asked; empty: nobody in particular. Under a cap only one call at a time goes
+        of: the host and the model that are asked; empty: nobody in particular. batch: its name, by which it is known
+        after this process, whatever it costs. Under a cap only one call at a time goes
         to an engine that nobody knows: what one that keeps to no limit charges beyond it is found out with one.
         SpendingUnknown as `require_known`, unless the call costs nothing; LocalDistillError when it cannot be written.
         """
@@ -141,7 +143,7 @@ class SpendLedger:
             ticket = entries.next
             try:
                 self._put({"call": ticket, "reserved": nano, **({"of": of} if of else {}),
-                           **({"calls": calls} if calls > 1 else {})})
+                           **({"calls": calls} if calls > 1 else {}), **({"batch": batch} if batch else {})})
             except LocalDistillError:
                 entries.take({"call": ticket, "cost": 0})
                 raise
@@ -161,6 +163,15 @@ class SpendLedger:
             return False
         under_way = (entries.open[ticket] for ticket in self._mine)
         return any(one.calls == 1 and one.nano and not entries.account(one.of).is_known for one in under_way)
+
+    def batches_left(self) -> dict[int, Reserved]:
+        """The batches that earlier processes reserved for and nobody has ended or taken over, by ticket."""
+        with self._lock:
+            return {ticket: one for ticket, one in self._entries.batches.items() if ticket not in self._mine}
+
+    def worth(self, reserved: Reserved) -> int:
+        """What a reservation comes to now, in nano-dollars."""
+        return self._entries.worth(reserved)
 
     def adopt(self, ticket: int) -> bool:
         """Take over a call that may have outlived the process which reserved for it (a batch): its reservation counts

@@ -17,7 +17,8 @@ from typing import Any
 
 from localdistill.core.errors import LocalDistillError
 from localdistill.safety.files import sync_folder
-from localdistill.safety.journal import decode, encode
+from localdistill.safety.record_lines import decode, encode
+from localdistill.safety.written_size import SIDE, said_in, side_line, side_of
 from localdistill.spending.entries import BEGINS, VERSION, Entries
 
 NANO = 1_000_000_000
@@ -107,7 +108,7 @@ def state_spent(path: Path, usd: float) -> None:
     before, number = read_ledger(path).entries, 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    fresh, side = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.size.partial")
+    fresh, side = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}{SIDE}.partial")
     nano = math.ceil(usd * NANO)
     # Tickets of the ledger before may still be remembered elsewhere, whatever can be read of it.
     stated: dict[str, Any] = {"stated": nano, "total": nano, "at": round(time.time()),
@@ -117,7 +118,7 @@ def state_spent(path: Path, usd: float) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
-        side.write_bytes(side_line(len(data), nano))
+        side.write_bytes(side_line(len(data), total=nano))
         if path.exists():
             os.replace(path, kept)
         os.replace(fresh, path)
@@ -126,16 +127,6 @@ def state_spent(path: Path, usd: float) -> None:
     except OSError as error:
         raise LocalDistillError(f"the ledger of calls cannot be written: {error.strerror}",
                                 "free some disk and state it again") from error
-
-
-def side_of(path: Path) -> Path:
-    """Where the size of the ledger at `path` is kept."""
-    return path.with_name(f"{path.name}.size")
-
-
-def side_line(size: int, total: int) -> bytes:
-    """What is kept there; always as long, so that it is replaced in one write."""
-    return encode({"size": f"{size:020d}", "total": f"{total:030d}"})
 
 
 def _bytes_of(path: Path) -> bytes | OSError | None:
@@ -153,7 +144,7 @@ def _kept(side: bytes | OSError | None) -> tuple[int | None, int]:
     if side is None or isinstance(side, OSError):
         return None, 0
     try:
-        said = decode(side.removesuffix(b"\n"))
-        return (int(said["size"]), int(said["total"])) if said else (int(side), 0)
+        said = said_in(side) if b" " in side else {"size": int(side), "total": 0}
+        return said["size"], said["total"]
     except (ValueError, KeyError, TypeError):
         return None, 0

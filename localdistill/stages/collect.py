@@ -13,6 +13,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import InputError, PartialResult
 from localdistill.core.events import Counted, stamped
 from localdistill.core.records import Prompt
+from localdistill.engines.wire.batch.states import amount
 from localdistill.graders import GRADERS
 from localdistill.interchange.imported import in_batches
 from localdistill.recipe import advice_on
@@ -31,6 +32,8 @@ from localdistill.stages.sets import collected
 from localdistill.stages.verifying import Verifier
 from localdistill.store.writing import chunked
 from localdistill.templates.unknown_marks import MARK_HINT, unknown_mark
+from localdistill.workspace.recovery import lost_batches
+from localdistill.workspace.run_folder import list_runs
 from localdistill.workspace.terms import terms_of
 
 
@@ -150,6 +153,7 @@ def _ask(context: StageContext, ids: dict[str, list[str]], marks: Counter[str]) 
     with ExitStack() as stack:
         asking = _Asking(context, stack)
         context.take_in_journals()
+        _say_what_others_lost(context)
         teachers, is_shared, rounds = list[Teacher](), True, 0
         while is_shared and rounds <= len(context.recipe.asked):
             teachers, is_shared = asking.round(marks)
@@ -163,6 +167,22 @@ def _ask(context: StageContext, ids: dict[str, list[str]], marks: Counter[str]) 
         own = (key for teacher in teachers if teacher.trace_set == one.name for key in teacher.ids)
         ids[one.name] = [key for key in own if key in stored]
     return lost
+
+
+def _say_what_others_lost(context: StageContext) -> None:
+    """Answers that were paid for and are gone with a file of another run: who asks the same pays again."""
+    journals = [path for path in context.workspace.journals() if path != context.run.journal]
+    for lack in context.store.lacking(journals):
+        if lack.gone:
+            context.warn(f"{lack.path.parent.name}: {lack}; what it held and the store does not is asked for again "
+                         "where it is wanted here")
+    if not any(context.recipe.engine(name).options.get("batch") for one in context.recipe.asked for name in one.ask):
+        return
+    for run in list_runs(context.workspace.runs):
+        for batch in lost_batches(context.workspace, run) if run.id != context.run.id else ():
+            context.warn(f"{run.id} handed in a batch of {amount(batch.calls)} to {batch.of}, and the file that "
+                         "remembered it is gone: those that are wanted here too are paid for again",
+                         "what came of it is still to be seen at the provider")
 
 
 class _Asking:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from localdistill.core.borders import BORDERS
 from localdistill.safety.closing import closed_writer
-from localdistill.safety.journal import encode, sizes
+from localdistill.safety.journal import sizes
+from localdistill.safety.record_lines import encode
 from localdistill.store import selections
 from localdistill.store.journals import FIRST
 from localdistill.store.lines import Line, columns_line, facts_line, prompt_line, trace_line

@@ -75,10 +75,14 @@ class Lack:
     """Lines that were read and are damaged, and at least one where some that were read are gone."""
     error: str
     """Why it cannot be read; empty when it can."""
+    gone: str = ""
+    """What is gone from its end; empty when nothing is."""
 
     def __str__(self) -> str:
         if self.error:
             return f"its journal cannot be read ({self.error})"
+        if self.gone:
+            return f"its journal {self.gone}"
         if self.untaken:
             return f"{self.untaken:,} lines of its journal are not in the store"
         return f"{self.damaged:,} lines of its journal are damaged or gone"
@@ -170,14 +174,15 @@ def lacking(sessions: Sessions, journals: Iterable[Path]) -> list[Lack]:
     """What the journals hold and the store does not. Reads only those that are longer than the store knows."""
     known, found = sessions.run(places) if sessions.path.exists() else {}, []
     for path in journals:
-        place, reading, untaken, error = known.get(key_of(sessions.path, path)), Reading(), 0, ""
+        place, reading, untaken, error, gone = known.get(key_of(sessions.path, path)), Reading(), 0, "", ""
         try:
             if any(sizes := journal.sizes(path)) and not _is_read(place, sizes):
                 untaken = sum(1 for _ in journal.read(path, start_of(place, path), reading)) + reading.damaged_lines
+            gone = journal.lost_end(path)
         except OSError as problem:
             error = problem.strerror or str(problem)
-        if untaken or error or (place and place.damaged):
-            found.append(Lack(path, untaken, place.damaged if place else 0, error))
+        if untaken or error or gone or (place and place.damaged):
+            found.append(Lack(path, untaken, place.damaged if place else 0, error, gone))
     return found
 
 

@@ -16,7 +16,8 @@ from localdistill.core.errors import StoreError
 from localdistill.core.facts import FactMaker
 from localdistill.core.records import Fact, FactKey, Prompt, Trace
 from localdistill.safety.frames import FAST, SMALL, Reading
-from localdistill.safety.journal import decode, encode, parts_of, read_lines
+from localdistill.safety.journal import parts_of, read_lines
+from localdistill.safety.record_lines import decode, encode
 from localdistill.store import selections
 from localdistill.store.columns import within
 from localdistill.store.covering import cover

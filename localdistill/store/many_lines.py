@@ -12,7 +12,7 @@ from typing import Any
 
 from localdistill.core.messages import Message
 from localdistill.core.records import Fact, Prompt, Trace
-from localdistill.safety.journal import as_json, line_of
+from localdistill.safety.record_lines import as_json, line_of
 from localdistill.store.json_forms import BY_DEFAULT, dumped
 from localdistill.store.rows import (
     FACT_FIELDS,

@@ -13,7 +13,8 @@ from localdistill.core.borders import BORDERS
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import sync_folder
 from localdistill.safety.frames import SMALL, ClosedEnd
-from localdistill.safety.journal import begin_lines, encode, sizes, write_lines
+from localdistill.safety.journal import begin_lines, sizes, write_lines
+from localdistill.safety.record_lines import encode
 from localdistill.store.lines import moment_line
 from localdistill.store.places import Place, key_of, move_place, place_of, remember, tail_of
 

@@ -34,6 +34,7 @@ from localdistill.safety.manifest import (
     write_manifest,
 )
 from localdistill.safety.scratch import remove_scratch
+from localdistill.safety.written_size import SIDE
 from localdistill.workspace.run_folder import RUN_JOURNAL
 
 MARKER = "localdistill.toml"
@@ -335,13 +336,13 @@ class Workspace:
 
 
 def _journals_of_runs(folder: Path) -> set[Path]:
-    """The journals of the runs in a folder. There may be very many runs, so this asks for two names in each, and does
-    not list what else is there."""
+    """The journals of the runs in a folder. There may be very many runs, so this asks for three names in each, and
+    does not list what else is there."""
     top, found = str(folder), set[Path]()
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(top):
             journal = f"{top}/{name}/{RUN_JOURNAL}"
-            if os.path.lexists(journal) or os.path.lexists(journal + CLOSED):
+            if any(os.path.lexists(journal + ending) for ending in ("", CLOSED, SIDE)):
                 found.add(Path(journal))
     return found
 

@@ -183,7 +183,7 @@ def forget(workspace: Workspace, plan: Forgetting, emit: Emit = silent, cancel: 
         atomic_write_text(workspace.root / FORGETTING, sealed(note))
         if not names.all <= store.barred().all:
             store.forget(names)
-        whole = [run for run in runs if is_begun or not any(map(run.lost_since_end, GROW))]
+        whole = [run for run in runs if is_begun or not any(map(run.lost_since, GROW))]
         lines = _edited_journals(workspace, store, runs, names, emit)
         for run in runs:
             _edit_run(run, names, texts, run in whole)
@@ -234,7 +234,7 @@ def _edit_run(run: RunFolder, names: Names, texts: Sequence[str], was_whole: boo
         if tails and (not texts or any(tail in text for tail in tails for text in texts)):
             now |= {"tail": "", "tail_answer": "", "tail_of": ""}
         if was_whole and ENDED_SUMS in now:
-            now |= run.held_at_end()
+            now |= run.held()
         if now != status:
             run.write_status(now)
 

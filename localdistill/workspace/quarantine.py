@@ -11,7 +11,8 @@ from pathlib import Path
 
 from localdistill.core.records import Reply
 from localdistill.safety.frames import Reading
-from localdistill.safety.journal import encode, read
+from localdistill.safety.journal import read
+from localdistill.safety.record_lines import encode
 from localdistill.workspace.run_folder import QUARANTINE, RunFolder
 
 
@@ -60,7 +61,7 @@ def quarantined(run: RunFolder) -> tuple[list[Quarantined], str]:
     """What stands in the quarantine of a run, and what of it is lost, in words; empty when nothing is."""
     reading = Reading()
     found = list(read_quarantine(run.quarantine, reading))
-    why = run.lost_since_end(QUARANTINE)
+    why = run.lost_since(QUARANTINE)
     if reading.damaged_lines and not why:
         why = f"has {reading.damaged_lines:,} damaged lines"
     return found, f"{QUARANTINE} {why}" if why else ""

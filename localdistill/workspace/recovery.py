@@ -3,6 +3,7 @@ is said, with the command that brings it back."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from localdistill.core.errors import StoreReadOnly
 from localdistill.core.events import Emit, Noted, Warned
 from localdistill.safety import journal
+from localdistill.spending.entries import Reserved
+from localdistill.spending.reading import read_ledger
 from localdistill.store import CatchUp, Lack, Store
 from localdistill.store.session import WAIT_S
 from localdistill.workspace.folder import FORGETTING, KEPT, Workspace
@@ -95,6 +98,15 @@ def lost_in_journals(workspace: Workspace) -> dict[Path, str]:
     return {workspace.root / key: why for key, why in lost.items()}
 
 
+def lost_batches(workspace: Workspace, run: RunFolder) -> list[Reserved]:
+    """The batches that a run handed in and whose file is gone although its ledger does not have their end: nothing
+    fetches what comes of them. Of a run that lives none: it knows them by itself."""
+    if run.is_alive():
+        return []
+    under_way = read_ledger(run.calls).entries.batches.values()
+    return [one for one in under_way if not os.path.lexists(workspace.batches / f"{one.batch}.json")]
+
+
 def _unfinished(one: Unfinished) -> Missing:
     return Missing(f"the import of {one.file} was ended after {one.rows:,} rows, which are stored",
                    f"localdistill import {one.file} takes in the rest and stores nothing twice; to leave it at that, "
@@ -112,6 +124,8 @@ def _lost(lack: Lack) -> Missing:
         return Missing(f"{'/'.join(lack.path.parts[-2:])}: {lack}",
                        "`localdistill store check` says what is in the store all the same")
     run = lack.path.parent.name
+    if lack.gone:
+        return Missing(f"{run}: {lack}", f"localdistill resume {run} asks for what it held and the store does not")
     if lack.error or lack.untaken:
         return Missing(f"{run}: {lack}", "let the store and the journal be read and written, then look again")
     return Missing(f"{run}: {lack}", f"what they held is lost; localdistill resume {run} asks for what has no answer")

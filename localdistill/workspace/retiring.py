@@ -13,7 +13,8 @@ from localdistill.core.errors import UsageError
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import publish, sync_folder
 from localdistill.safety.journal import parts_of, sizes
-from localdistill.spending.reading import read_ledger, side_of
+from localdistill.safety.written_size import side_of
+from localdistill.spending.reading import read_ledger
 from localdistill.store import Store
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.run_folder import RunFolder, list_runs

@@ -6,7 +6,8 @@ checksums of: what is not what was written is said, never taken for true.
     resolved.json    the checked recipe           status.json    where it is now, replaced
     request.json     stages asked for, base path  log.txt        everything else that processes say
     stages/          what each stage left         lock           held with flock while the run lives
-    replies.jsonl    the journal (.zst: closed)   cancel         exists once somebody asked to stop
+    replies.jsonl    the journal (.zst: closed;   cancel         exists once somebody asked to stop
+                     .size: written up to where)
     calls.jsonl      what calls cost (and .size)  quarantine.jsonl  bodies that could not be read
     logprobs/        log-probabilities, if asked  pause          exists while work stands still
 """
@@ -34,7 +35,8 @@ from localdistill.core.seals import NOT_WRITTEN, sealed, sha256_of, unsealed, wh
 from localdistill.safety.closing import close_lines
 from localdistill.safety.files import atomic_write_bytes, atomic_write_text
 from localdistill.safety.frames import Reading
-from localdistill.safety.journal import CLOSED, read_lines
+from localdistill.safety.journal import CLOSED, lost_end, read_lines
+from localdistill.safety.written_size import side_of
 from localdistill.workspace.ended_files import KEY as ENDED_SUMS
 from localdistill.workspace.ended_files import missed, sums_of
 from localdistill.workspace.facts_file import facts_in, lost_lines, state_at_end
@@ -310,7 +312,7 @@ class RunFolder:
     def damaged_lines(self) -> int:
         """How many lines of events.jsonl are lost (see `facts.lost_lines`), and at least one where a run that ended
         does not say so there, or the file is not what it was then."""
-        lost = lost_lines(self.path / EVENTS) or bool(self.lost_since_end(EVENTS))
+        lost = lost_lines(self.path / EVENTS) or bool(self.lost_since(EVENTS))
         is_over = self._read_status()[0].get("state") in ENDED and not self.is_alive()
         return lost + (is_over and not lost and not state_at_end(self.path / EVENTS))
 
@@ -356,14 +358,32 @@ class RunFolder:
         with contextlib.suppress(OSError):
             close_lines(self.journal)
 
-    def held_at_end(self) -> dict[str, Any]:
-        """What a last status says of the files that only grow, now that nobody adds to them."""
-        return {ENDED_SUMS: sums_of(self.path, GROW)}
+    def held(self, has_ended: bool = True) -> dict[str, Any]:
+        """What a status says of the files that only grow. has_ended: nobody adds to them any more."""
+        return {ENDED_SUMS: sums_of(self._text, GROW, has_ended)}
 
-    def lost_since_end(self, name: str, tick: Callable[[], None] = lambda: None) -> str:
+    def lost_since(self, name: str, tick: Callable[[], None] = lambda: None) -> str:
         """What is wrong with one of the files that only grow, to stand behind its name; empty when it begins with what
-        it held when the run ended last, or nobody knows that."""
+        it held when the status was written last, or nobody knows that."""
         return missed(self.path, name, self._read_status()[0], tick)
+
+    def lost(self, tick: Callable[[], None] = lambda: None) -> Iterator[str]:
+        """What of the files that only grow is gone, in words, whatever is left of them being whole. A run that goes on
+        knows this no more: it keeps what is there now."""
+        for name in GROW:
+            if why := self.lost_since(name, tick):
+                yield f"{name} {why}"
+        try:
+            why = lost_end(self.journal)
+        except OSError as error:
+            why = f"cannot be read: {reason_of(error)}"
+        if why:
+            yield f"{RUN_JOURNAL} {why}"
+
+    def end_size_of_journal(self) -> None:
+        """Forget up to where the journal was written: a last status says more of it. Without one it stays known."""
+        if ENDED_SUMS in self._read_status()[0]:
+            side_of(self.journal).unlink(missing_ok=True)
 
     @property
     def calls(self) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 from localdistill import RunFolder, Workspace, parse_recipe, shipped_path
 from localdistill.engines.wire.probe_report import Probe, RateLimit
-from localdistill.safety.journal import encode
+from localdistill.safety.record_lines import encode
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCards, build_score_card
 from localdistill.stages.outputs import (
     ArmAdapter,

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from localdistill import RunFolder, Workspace, parse_recipe, verify_run, verify_workspace
 from localdistill.core.errors import (
     BudgetReached,
     DiskFull,
@@ -38,6 +40,7 @@ from localdistill.spending.ledger import NANO, SpendLedger
 from tests.faults import BatchPlan, FaultServer, Limit, Rule, Script, Step, fault_server, refused_url
 from tests.faults.asking import KINDS, Engine, ask, doubles, engine_for, is_right, request_for
 from tests.helpers import files_of_at_most, wait_for, write_questions
+from tests.test_pruning import RECIPE
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 PRICES: dict[str, Any] = {"usd_per_million_input": 1.0, "usd_per_million_output": 2.0}
@@ -178,6 +181,52 @@ def test_a_restart_finds_its_batch_and_sends_nothing_again(server: FaultServer, 
     assert sorted(map(is_right, replies)) == [True] * 5
     assert handed_in(server) == 1 and files_of(tmp_path / "b") == []
     assert again.assumed_nano == 0 and again.spent_usd == pytest.approx(server.billed_usd(1, 2))
+
+
+@pytest.mark.parametrize("prices", [PRICES, {}])
+def test_a_batch_whose_file_is_gone_is_said_counted_as_spent_and_asked_again(
+        server: FaultServer, tmp_path: Path, prices: dict[str, Any]) -> None:
+    server.play(Script(batch=BatchPlan(never_done=True)))
+    workspace = Workspace(tmp_path)
+    run = RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE, {"stages": [], "base": "."})
+    polled, events = when(lambda: made(server, "GET", "_1") > 1), list[Event]()
+    first = SpendLedger(run.calls, 1.0 if prices else None)
+    ask(engine_of(server, KINDS[0], workspace.batches, first, **prices), doubles(3), cancel=polled)
+    first.close()
+    assert [one.state for one in verify_workspace(workspace)] == ["whole", "whole"]
+    (file,) = workspace.batches.glob("*.json")
+    file.unlink()
+    for found in (verify_workspace(workspace), verify_run(workspace, run.id)):
+        [said] = [one for one in found if one.state != "whole"]
+        assert (said.kind, said.name, said.label, said.state) == ("batch", file.name, run.id, "missing")
+        assert "3 requests" in said.problems[0] and f"localdistill resume {run.id}" in said.hint
+    server.play(Script())
+    again = SpendLedger(run.calls, 1.0 if prices else None)
+    unknown = again.assumed_nano
+    assert bool(unknown) == bool(prices)
+    replies = ask(engine_of(server, KINDS[0], workspace.batches, again, **prices), doubles(3), events.append)
+    assert len(replies) == 3 and all(map(is_right, replies)) and handed_in(server) == 2
+    assert f"a batch of 3 requests was handed in before, and {file.name}, which remembered it, is gone" in texts(events)
+    assert again.assumed_nano == unknown, "what the lost one may have cost stays counted"
+    again.close()
+    assert [one.state for one in verify_workspace(workspace)] == ["whole"]
+
+
+def test_a_batch_whose_answers_other_runs_took_is_not_missed(server: FaultServer, tmp_path: Path) -> None:
+    server.play(Script(batch=BatchPlan(never_done=True)))
+    workspace = Workspace(tmp_path)
+    mine, other = (RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE, {"stages": [], "base": "."})
+                   for _ in range(2))
+    with closing(SpendLedger(mine.calls, 1.0)) as ledger:
+        polled = when(lambda: made(server, "GET", "_1") > 1)
+        ask(engine_of(server, KINDS[0], workspace.batches, ledger, **PRICES), doubles(2), cancel=polled)
+    server.play(Script())
+    with closing(SpendLedger(other.calls, 1.0)) as ledger:
+        ask(engine_of(server, KINDS[0], workspace.batches, ledger, **PRICES), doubles(2))
+    assert {one.state for one in verify_workspace(workspace)} == {"whole"}
+    events, ledger = list[Event](), SpendLedger(mine.calls, 1.0)
+    ask(engine_of(server, KINDS[0], workspace.batches, ledger, **PRICES), [], events.append)
+    assert "is gone" not in texts(events) and files_of(workspace.batches) == [] and ledger.assumed_nano > 0
 
 
 @kinds

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from localdistill.core.errors import LocalDistillError, SpendingUnknown
 from localdistill.core.events import Cancel, silent
 from localdistill.core.records import Message, Reply, Request, Sampling
-from localdistill.safety.journal import decode
+from localdistill.safety.record_lines import decode
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.spending.reading import Book, read_ledger, state_spent
 from localdistill.stages.asking import side_by_side

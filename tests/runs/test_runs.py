@@ -10,15 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from localdistill import Store, Workspace, cancel, list_runs, parse_recipe, resume, start, wait
+from localdistill import Store, Workspace, cancel, list_runs, parse_recipe, resume, start, verify_run, wait
 from localdistill.core.errors import UsageError
-from localdistill.core.events import Failed
+from localdistill.core.events import Failed, Warned
 from localdistill.hub.client import SECRETS
 from localdistill.runs.supervisor import secrets_of
 from localdistill.safety.journal import read
+from localdistill.safety.written_size import said_in, side_of
 from localdistill.stages.outputs import Selected, SelectOutput, read_output
 from localdistill.workspace.run_folder import RunFolder
-from tests.helpers import collecting_recipe, counting_server, wait_for, write_questions
+from tests.helpers import collecting_recipe, counting_server, kill_everything, wait_for, write_questions
 
 
 def begin(folder: Path, text: str, until: str = "") -> tuple[Workspace, RunFolder]:
@@ -28,16 +29,6 @@ def begin(folder: Path, text: str, until: str = "") -> tuple[Workspace, RunFolde
 
 def journalled(run: RunFolder) -> set[str]:
     return {record["trace"]["prompt_id"] for record, _ in read(run.journal, 0)}
-
-
-def kill_everything(run: RunFolder) -> None:
-    """SIGKILL to the supervisor and every process below it, as a power cut would."""
-    pid = run.status().data["pid"]
-    victims = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for victim in victims:
-        victim.kill()
-    psutil.wait_procs(victims, timeout=20)
-    wait_for(lambda: not run.is_alive())
 
 
 def test_a_run_goes_through_its_stages_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
@@ -75,6 +66,25 @@ def test_kill_at_random_points_loses_no_acknowledged_reply_and_asks_only_what_wa
         # In flight at a kill: what the engine had sent, and what had come but was not yet on disk (50 ms of replies).
         again = sum(server.asked.values()) - count
         assert again <= kills * (concurrency + concurrency * 4), server.asked.most_common(5)
+
+
+def test_answers_that_a_killed_run_lost_are_missed_before_they_are_bought_again(tmp_path: Path) -> None:
+    count = 6
+    with counting_server(latency_s=0.2) as server:
+        text = collecting_recipe(write_questions(tmp_path / "q.jsonl", count), server.url, 1)
+        workspace, run = begin(tmp_path, text)
+        wait_for(lambda: len(journalled(run)) >= 4)
+        kill_everything(run)
+        left, wrote = b"".join(run.journal.read_bytes().splitlines(keepends=True)[:2]), said_in(
+            side_of(run.journal).read_bytes())["size"]
+        run.journal.write_bytes(left)
+        lost = f"replies.jsonl has lost {wrote - len(left):,} of {wrote:,} bytes"
+        assert any(lost in problem for one in verify_run(workspace, run.id) for problem in one.problems)
+        assert wait(resume(workspace, run.id)).state == "finished"
+    warned = [event.text for event, _ in run.events() if isinstance(event, Warned)]
+    assert f"{lost}: what it held and nothing else does is asked for again" in warned
+    assert Store(workspace.store_path).counts().traces == count
+    assert [one.problems for one in verify_run(workspace, run.id)] == [()]
 
 
 def test_a_run_holds_the_keys_of_its_own_engines_and_of_nobody_else(

@@ -6,6 +6,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from localdistill.core.errors import (
 from localdistill.core.events import Cancel, Counted, Event, Measured, Noted, Warned
 from localdistill.core.records import Message, Prompt, Reply, Sampling, Trace, request_id, request_namer
 from localdistill.engines.openai_compatible import OpenAICompatibleEngine, OpenAICompatibleOptions
+from localdistill.spending.ledger import SpendLedger
 from localdistill.spending.reading import state_spent
 from localdistill.stages import collect, grade, rewrite, select
 from localdistill.stages.asking import Asker, RequestQueue, Teacher, find_open
@@ -100,6 +102,25 @@ def test_several_teachers_answer_the_same_prompts_side_by_side(tmp_path: Path, s
     assert len({trace.prompt_id for trace in traces}) == 20
     assert sum(server.asked.values()) == sum(second.asked.values()) == 20
     assert chain.collect() == traces and sum(server.asked.values()) == 20, "nothing is asked twice"
+
+
+def test_what_other_runs_lost_is_said_before_it_may_be_paid_for_again(tmp_path: Path, server: CountingServer) -> None:
+    earlier = Chain(tmp_path, recipe_of(tmp_path, 4, at(server)))
+    earlier.collect()
+    assert earlier.run is not None
+    lines = earlier.run.journal.read_bytes().splitlines(keepends=True)
+    earlier.run.journal.write_bytes(b"".join(lines[:-1]))
+    with closing(SpendLedger(earlier.run.calls)) as ledger:
+        ledger.reserve(5, "host/m", 3, "0123456789abcdef")
+    chain = Chain(tmp_path, recipe_of(tmp_path, 4, at(server)))
+    chain.collect()
+    lost = [event.text for event in chain.events if isinstance(event, Warned) and event.text.startswith("t-1")]
+    assert len(lost) == 1 and f"its journal has lost {len(lines[-1]):,} of" in lost[0]
+    batching = Chain(tmp_path, recipe_of(tmp_path, 5, at(server, "batch = true")))
+    with pytest.raises(EngineUnavailable):  # this server takes no batches
+        batching.collect()
+    lost = [event.text for event in batching.events if isinstance(event, Warned) and event.text.startswith("t-1")]
+    assert len(lost) == 2 and "t-1 handed in a batch of 3 requests to host/m, and the file" in lost[1]
 
 
 def test_a_rejected_answer_is_asked_again_until_one_is_right(tmp_path: Path, server: CountingServer) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage
-from localdistill.safety.journal import encode
+from localdistill.safety.record_lines import encode
 from localdistill.store.lines import facts_line as line_of_facts
 from localdistill.store.lines import prompt_line, trace_line
 from localdistill.store.many_lines import facts_line, prompt_lines, trace_lines

@@ -23,7 +23,8 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import StoreError, StoreLocked, UsageError
 from localdistill.core.records import Fact, Message, Prompt, Trace, Usage, content_id
 from localdistill.rewrites.naming import RewriteName
-from localdistill.safety.journal import JournalWriter, encode, read
+from localdistill.safety.journal import JournalWriter, read
+from localdistill.safety.record_lines import encode
 from localdistill.store import CatchUp, Store, reading, session
 from localdistill.store.columns import VIEW_COLUMNS
 from localdistill.store.rows import restored, storable

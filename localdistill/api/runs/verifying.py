@@ -12,18 +12,18 @@ from typing import Literal
 from localdistill.core.errors import LocalDistillError, StoreError, StoreLocked
 from localdistill.core.events import Cancel
 from localdistill.core.explaining import reason_of
-from localdistill.engines.wire.batch.states import read_state
+from localdistill.engines.wire.batch.states import amount, read_state
 from localdistill.safety import journal
 from localdistill.safety.files import folder_bytes
 from localdistill.safety.frames import Reading
-from localdistill.safety.journal import CLOSED, is_torn
+from localdistill.safety.journal import CLOSED, is_torn, lost_end
 from localdistill.spending.reading import read_ledger
 from localdistill.stages.outputs import OUTPUTS, is_due, read_output
 from localdistill.stages.rechecking import probe_files, read_probe
 from localdistill.workspace.folder import Artifact, Workspace
 from localdistill.workspace.logprobs import FOLDER, all_logprobs
 from localdistill.workspace.quarantine import quarantined
-from localdistill.workspace.recovery import lost_in_journals
+from localdistill.workspace.recovery import lost_batches, lost_in_journals
 from localdistill.workspace.run_folder import (
     EVENTS,
     LOCK,
@@ -77,6 +77,7 @@ def verify_workspace(workspace: Workspace, cancel: Cancel | None = None) -> list
               if path.parent.parent != workspace.runs]
     found += [_lost_journal(path, why) for path, why in lost.items()]
     found += [_small("batch", path, read_state, look) for path in sorted(workspace.batches.glob("*.json"))]
+    found += [one for run in runs for one in _lost_batches(workspace, run)]
     found += [_small("probe", path, read_probe, look) for path in probe_files(workspace)]
     return found
 
@@ -95,7 +96,7 @@ def verify_run(workspace: Workspace, run_id: str = "last", cancel: Cancel | None
             more = [one for one in _inputs(artifact) if one not in seen]
             seen.update(more)
             waiting += more
-    return found + _missing(wanted, set(known))
+    return found + _missing(wanted, set(known)) + _lost_batches(workspace, run)
 
 
 def _referred(runs: list[RunFolder]) -> dict[str, str]:
@@ -160,7 +161,7 @@ def _run_problems(run: RunFolder, look: _Look) -> Iterator[str]:
     if lost := run.damaged_lines():
         yield f"{lost:,} lines of {EVENTS} are lost"
     yield from _journal_problems(run.journal, look, is_written=run.is_alive())
-    if why := run.lost_since_end(f"{RUN_JOURNAL}{CLOSED}", look):
+    if why := run.lost_since(f"{RUN_JOURNAL}{CLOSED}", look):
         yield f"{RUN_JOURNAL}{CLOSED} {why}"
     if why := read_ledger(run.calls, run.proof_of_calls).problem:
         yield f"the ledger of calls is not whole: {why}"
@@ -202,6 +203,15 @@ def _small(kind: str, path: Path, read: Callable[[Path], object], look: _Look) -
     return Verified(kind, path.name, "", "whole", path.stat().st_size)
 
 
+def _lost_batches(workspace: Workspace, run: RunFolder) -> list[Verified]:
+    """The batches of a run that nothing remembers."""
+    return [Verified("batch", f"{one.batch}.json", run.id, "missing", 0,
+                     (f"it is gone, and the ledger of calls has {amount(one.calls)} of it under way at {one.of}",),
+                     f"localdistill resume {run.id} counts it as spent and asks its questions again; what came of it "
+                     "is still to be seen at the provider")
+            for one in lost_batches(workspace, run)]
+
+
 def _lost_in_journals(workspace: Workspace) -> tuple[dict[Path, str], list[Verified]]:
     """The journals that do not hold what the store has read in them, each with what is wrong; and the store, where it
     cannot be read."""
@@ -236,9 +246,12 @@ def _journal_problems(path: Path, look: _Look, is_written: bool = False) -> Iter
         for count, _ in enumerate(journal.read(path, 0, reading)):
             if count % 1000 == 0:
                 look()
+        gone = lost_end(path)
     except OSError as error:
-        yield f"{path.name} cannot be read: {reason_of(error)}"
+        gone = f"cannot be read: {reason_of(error)}"
     if reading.damaged_lines:
         yield f"{reading.damaged_lines:,} lines of {path.name} are lost"
     elif not is_written and is_torn(path):
         yield f"{path.name} ends in the middle of a line"
+    if gone:
+        yield f"{path.name} {gone}"

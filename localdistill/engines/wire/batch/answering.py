@@ -128,6 +128,11 @@ class _Answering:
         for batch in self._register.recall(self.caller.base):
             paid = "" if self._register.is_mine(batch.state) else " by another run, whose ledger its cost is in"
             self._note(f"batch {batch.state.label} was handed in before{paid}; its answers are waited for")
+        for state in self._register.forgotten():
+            self._warn(f"a batch of {amount(state.calls)} was handed in before, and {state.batch}.json, which "
+                       "remembered it, is gone: its answers cannot be fetched",
+                       "it counts as spent with all that it may cost, and its questions are asked again; what came of "
+                       "it is still to be seen at the provider")
         while not self._cancel.is_set():
             yield from self._fill()
             if not self._register.batches and self._queue.is_empty:
@@ -165,9 +170,8 @@ class _Answering:
                 if not draft.requests:
                     return
                 draft.seal()
-                ticket = None if self._rules.price is None else self._ledger.reserve(
-                    draft.total_nano, self._rules.of, len(draft.requests))
-                if ticket is None and self._rules.price is not None:
+                ticket = self._ledger.reserve(draft.total_nano, self._rules.of, len(draft.requests), draft.token)
+                if ticket is None:
                     self._queue.put_back(draft.requests)  # somebody else took the room just now
                     draft.discard()
                     return

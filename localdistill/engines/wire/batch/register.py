@@ -9,6 +9,7 @@ from typing import IO
 from localdistill.core.records import Request
 from localdistill.engines.wire.batch.drafts import Draft, Queue
 from localdistill.engines.wire.batch.states import BatchFolder, BatchState
+from localdistill.spending.entries import Reserved
 from localdistill.spending.ledger import SpendLedger
 
 _ASK_AGAIN_S = 1.0
@@ -20,7 +21,7 @@ class Batch:
 
     state: BatchState
     ticket: int | None
-    """Its reservation in our ledger; None when it is in another one or the price is unknown."""
+    """Its reservation in our ledger; None when it is in another one."""
     lock: IO[bytes] | None = None
     """Held as long as we are handing it in."""
     wanted: dict[int, Request] = field(default_factory=dict)
@@ -57,6 +58,21 @@ class Register:
             self._known.clear()
         return list(self.batches)
 
+    def forgotten(self) -> list[Reserved]:
+        """The batches that our ledger has under way and no file remembers. Nobody will fetch what comes of them, nor of
+        those whose answers other runs took: they are settled, and nobody knows for how much."""
+        found = []
+        for ticket, reserved in self._ledger.batches_left().items():
+            token, is_known = reserved.batch, self._folder.knows(reserved.batch)
+            state = self._folder.read(token) if is_known else None
+            if state is not None and any(state.ids):
+                continue
+            if self._ledger.adopt(ticket):
+                self._ledger.settle(ticket, None)
+                self._folder.remove(token)
+            found += [] if is_known else [reserved]
+        return found
+
     def _joins(self, request: Request) -> bool:
         state, index = self._known.get(request.id, (None, 0))
         if state is None:
@@ -73,7 +89,7 @@ class Register:
         """The run that asks now is the one that handed it in."""
         return state.ledger == self._ledger_name
 
-    def add(self, draft: Draft, kind: str, base: str, model: str, ticket: int | None) -> None:
+    def add(self, draft: Draft, kind: str, base: str, model: str, ticket: int) -> None:
         """Remember a sealed draft: from now on it may be handed in."""
         ids = [request.id for request in draft.requests]
         state = BatchState(draft.token, kind, base, model, self._ledger_name, ticket, ids, draft.worst)
@@ -121,12 +137,12 @@ class Register:
 
     def forget(self, batch: Batch, cost: int | None) -> None:
         """Settle (None: nobody knows what it cost), and remove what is remembered. Of a batch that another run handed
-        in only what was taken here is removed: the rest is that run's to collect."""
+        in only what was taken here is removed: the rest is that run's to collect, and its ledger is."""
         self._settle(batch, cost)
         state = batch.state
         for index in batch.wanted:
             state.ids[index] = ""
-        if self.is_mine(state) or not any(state.ids):
+        if self.is_mine(state):
             self._folder.remove(state.token)
         else:
             self._folder.save(state)

@@ -42,7 +42,7 @@ class BatchState:
     ledger: str
     """Names the spend ledger that pays for it."""
     ticket: int | None
-    """The reservation there; None when the price is unknown."""
+    """The reservation there, of nothing when the price is unknown; None in files of versions that made none then."""
     ids: list[str]
     """Ids of the requests in order; an empty one was answered and taken."""
     worst: list[int]
@@ -141,6 +141,10 @@ class BatchFolder:
                 if not state.exists():
                     self.remove(path.stem)
                 handle.close()
+
+    def knows(self, token: str) -> bool:
+        """Whether the batch is remembered, whatever can be read of it."""
+        return os.path.lexists(self._path(token, "json"))
 
     def read(self, token: str) -> BatchState | None:
         """The batch as its file says now; None when it is done and gone."""

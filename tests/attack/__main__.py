@@ -4,12 +4,14 @@ said, or as a named error. Prints a table by kind; exits 1 when one ended otherw
     python -m tests.attack                        the whole attack
     python -m tests.attack --faults 400           a small one of every kind
     python -m tests.attack --kinds bits,cuts      some kinds
+    python -m tests.attack --minutes 20           as many as can be done in that time; any part is like the whole
     python -m tests.attack --only bits:17         one case; prints what was told
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import sys
@@ -74,11 +76,12 @@ def report(done: Sequence[Done], names: Sequence[str], began: float) -> str:
 
 
 def attack(victim: Victim, names: Sequence[str], cases: Sequence[Case], seed: int, workers: int,
-           told: bool = False) -> list[Done]:
+           told: bool = False, minutes: float = math.inf) -> list[Done]:
     """Do the cases and say of each bad one how it is repeated."""
+    ends_at = time.monotonic() + 60 * minutes
     folder, done = Path(tempfile.mkdtemp(prefix="attack-")), list[Done]()
     try:
-        for one in work(victim, folder, seed, cases, workers):
+        for one in work(victim, folder, seed, cases, workers, lambda: time.monotonic() > ends_at):
             done.append(one)
             if one.ending.how == "bad" or told:
                 say(f"{one.ending.how.upper()}  {one.case.kind}:{one.case.number}  {one.ending.what}\n"
@@ -96,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--faults", type=int, default=0, help="so many in all; 0 does a whole attack")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin none after so many")
     parser.add_argument("--kinds", default=",".join(KINDS), help="names with commas between")
     parser.add_argument("--only", default="", help="KIND:NUMBER, one case")
     parser.add_argument("--workers", type=int, default=2)
@@ -108,8 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_needed = any(kind_called(name).needs_workspace for name in names)
     with victim_at(folder) if is_needed else nullcontext(Victim(folder, 0)) as victim:
         say(f"victim: {victim.folder}, seed {given.seed}, {len(cases):,} faults")
-        done = attack(victim, names, cases, given.seed, 1 if given.only else given.workers, bool(given.only))
+        done = attack(victim, names, cases, given.seed, 1 if given.only else given.workers, bool(given.only),
+                      given.minutes)
     say(report(done, names, began))
+    if len(done) < len(cases):
+        say(f"ended after {given.minutes:g} minutes: {len(done):,} of {len(cases):,}")
     for name in without:
         say(f"left out: {name} needs Linux and a C compiler")
     return int(any(one.ending.how == "bad" for one in done))

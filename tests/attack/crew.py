@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -88,8 +88,10 @@ class Worker:
             self._process = None
 
 
-def work(victim: Victim, folder: Path, seed: int, cases: Sequence[Case], workers: int) -> Iterator[Done]:
-    """Do the cases on so many workers; endings as they come."""
+def work(victim: Victim, folder: Path, seed: int, cases: Sequence[Case], workers: int,
+         is_over: Callable[[], bool] = lambda: False) -> Iterator[Done]:
+    """Do the cases on so many workers; endings as they come. is_over: asked before each; none is begun after it said
+    so."""
     waiting: Queue[Case | None] = Queue()
     done: Queue[Done | None] = Queue()
     for case in [*cases, *([None] * workers)]:
@@ -98,7 +100,7 @@ def work(victim: Victim, folder: Path, seed: int, cases: Sequence[Case], workers
     def attend(number: int) -> None:
         worker = Worker(victim, folder / f"worker-{number}", seed)
         try:
-            while (case := waiting.get()) is not None:
+            while not is_over() and (case := waiting.get()) is not None:
                 done.put(worker.do(case))
         finally:
             worker.close()

@@ -60,8 +60,13 @@ def differences(sound: dict[str, Any], found: dict[str, Any]) -> str:
 
 def acknowledged(workspace: Workspace) -> int:
     """How many paid replies are in the journals of all runs."""
-    records = (record for run in list_runs(workspace.runs) for record, _ in read(run.journal))
-    return sum("reply" in record or ("trace" in record and not record["trace"].get("parent_id")) for record in records)
+    return sum(map(acknowledged_of, list_runs(workspace.runs)))
+
+
+def acknowledged_of(run: RunFolder) -> int:
+    """How many are in the journal of one run."""
+    return sum("reply" in record or ("trace" in record and not record["trace"].get("parent_id"))
+               for record, _ in read(run.journal))
 
 
 def _artifacts(workspace: Workspace) -> Iterator[tuple[str, dict[str, str]]]:

@@ -47,10 +47,12 @@ def reply_to(question: str) -> tuple[str, str]:
 
 
 class Teacher:
-    """The server. `broken`: numbers whose questions get bytes that are no reply."""
+    """The server. `broken`: numbers whose questions get bytes that are no reply. `held`: those that get no reply as
+    long as they are in it."""
 
     def __init__(self, port: int = 0) -> None:
         self.broken: set[int] = set()
+        self.held: set[int] = set()
         self.latency_s = LATENCY_S
         self._asked: dict[str, Counter[str]] = defaultdict(Counter)
         self._usd: Counter[str] = Counter()
@@ -79,6 +81,8 @@ class Teacher:
                         price * tokens / 1e6 for price, tokens in zip(USD_PER_MILLION, usage.values(), strict=True))
                 time.sleep(teacher.latency_s)
                 found = re.search(r"\d+", question)
+                while found and int(found[0]) in teacher.held:
+                    time.sleep(teacher.latency_s)
                 if found and int(found[0]) in teacher.broken:
                     self._send(b"\xff\xfe<html>\x00")
                     return

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from localdistill import (
     Workspace,
     import_file,
     judge,
+    list_runs,
     list_traces,
+    open_store,
     parse_recipe,
     resume,
     start,
@@ -30,12 +32,16 @@ from localdistill import (
 )
 from localdistill.engines.wire.batch.states import BatchFolder, BatchState
 from localdistill.engines.wire.probe_report import Probe
+from localdistill.spending.ledger import SpendLedger
 from localdistill.stages.rechecking import keep_probe
+from tests.attack.results import acknowledged_of
 from tests.attack.teacher import KEY_VARIABLE, USD_PER_MILLION, Teacher, teaching
-from tests.helpers import REPO
+from tests.helpers import REPO, kill_everything, wait_for
 from tests.tiny_models import tiny_model
 
 QUESTIONS = 16
+HELD = range(500, 508)
+"""Questions of the run that is killed: the second half is not answered."""
 BROKEN = 103
 """The question whose reply is bytes that nobody can read."""
 STAGES = ("collect", "grade", "select", "rewrite", "format", "train", "evaluate", "export")
@@ -114,6 +120,7 @@ use = "exact"
 [[filter]]
 use = "verified"
 """
+KILLED = PARTIAL.replace("partial", "killed").replace("more", "held")
 UNCLOSED = """import os, sys
 from pathlib import Path
 from localdistill import Workspace, import_file
@@ -195,16 +202,18 @@ def make(victim: Victim, teacher: Teacher) -> None:
     home = victim.home
     home.mkdir(parents=True)
     tiny_model(home / "student", "llama", hidden=32, layers=2)
-    for name, numbers in (("questions", range(QUESTIONS)), ("more", range(100, 106)), ("held_out", range(200, 206))):
+    for name, numbers in (("questions", range(QUESTIONS)), ("more", range(100, 106)), ("held_out", range(200, 206)),
+                          ("held", HELD)):
         _write_rows(home / f"{name}.jsonl", [_question(number) for number in numbers])
     for name, numbers in (("foreign", range(300, 304)), ("late", range(400, 410))):
         _write_rows(home / f"{name}.jsonl", [_answered(number) for number in numbers])
     os.environ[KEY_VARIABLE] = "maker"
     workspace = Workspace(victim.workspace)
-    _leave_notes(workspace)
     teacher.broken = {BROKEN}
-    _ended(start(workspace, *_recipe(PARTIAL, victim), home), "partial")
-    teacher.broken = set()
+    partial = start(workspace, *_recipe(PARTIAL, victim), home)
+    _ended(partial, "partial")
+    _leave_notes(workspace, partial)
+    teacher.broken, teacher.held = set(), set(HELD[len(HELD) // 2:])
     import_file(workspace, home / "foreign.jsonl")
     judge(workspace, list_traces(workspace, limit=1)[0]["trace_id"], False, "looked at it")
     recipe, text = _recipe(WHOLE, victim)
@@ -214,15 +223,35 @@ def make(victim: Victim, teacher: Teacher) -> None:
         _copy(workspace.root, victim.state(f"before-{stage}"))
         _ended(resume(workspace, run.id), "finished")
     run.amend_request(stages=recipe.stages())
+    _kill_one(start(workspace, *_recipe(KILLED, victim), home), teacher)
+    open_store(workspace)
     _leave_unclosed(victim)
 
 
-def _leave_notes(workspace: Workspace) -> None:
-    """What is known of a teacher, and of a batch under way at a provider that no run here asks."""
+def _kill_one(run: RunFolder, teacher: Teacher) -> None:
+    """A run that was killed while it asked: its journal is open, with the answers that came. Other runs are newer."""
+    wait_for(lambda: acknowledged_of(run) == len(HELD) // 2 and _is_said(run))
+    kill_everything(run)
+    teacher.held = set()
+    early = list_runs(run.path.parent)[0].started_at() - 60
+    os.utime(run.path / "request.json", (early, early))
+
+
+def _is_said(run: RunFolder) -> bool:
+    """The status speaks of all that the run did."""
+    said = run.status().data
+    return said.get("done") == len(HELD) // 2 and run.held(has_ended=False).items() <= said.items()
+
+
+def _leave_notes(workspace: Workspace, run: RunFolder) -> None:
+    """What is known of a teacher, and of a batch that a run has under way at a provider."""
     keep_probe(workspace, Probe("api.example.com/counter", "api.example.com", "counter", "2026-11-21T08:00:00+00:00",
                                 provider="deepseek", reasoning="raw"))
-    BatchFolder(workspace.batches).save(BatchState("0123456789abcdef", "openai_compatible", "https://api.example.com/v1",
-                                                   "counter", "elsewhere-1/calls.jsonl", 1, ["a", "b"], [5, 5]))
+    token = "0123456789abcdef"
+    with closing(SpendLedger(run.calls)) as ledger:
+        ticket = ledger.reserve(10, "api.example.com/counter", 2, token)
+    BatchFolder(workspace.batches).save(BatchState(token, "openai_compatible", "https://api.example.com/v1", "counter",
+                                                   f"{run.id}/{run.calls.name}", ticket, ["a", "b"], [5, 5]))
 
 
 def _leave_unclosed(victim: Victim) -> None:

@@ -223,6 +223,7 @@ def looks_of(workspace: Workspace) -> list[Look]:
         command("selections"), command("exports"), command("exports", "--json"), command("runs", "prune", "--dry-run"),
         command("verify"), command("teacher", "list", "--json"),
         *(command(what, run) for run in runs for what in ("scores", "datasets", "quarantine")),
+        *(command("runs", "verify", run) for run in ("partial-1", "killed-1")),
         call("rows", _rows), call("rows by score", lambda w: _rows(w, "score")),
         call("rows that hold 1", lambda w: _rows(w, search="1")), call("details", _details), call("history", _history),
         call("money", _money), call("lineage", _lineage), call("detail", lambda w: (trace_detail(w, original.id), ())),

@@ -20,6 +20,14 @@ def cut(path: Path, place: Place, chance: Random) -> str:
     return f"cut at byte {at:,}"
 
 
+def _cut_behind_a_line(path: Path, place: Place, chance: Random) -> str:
+    """The newest lines are gone, and those that are left are whole."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = chance.randrange(len(lines))
+    replace_bytes(path, b"".join(lines[:kept]))
+    return f"cut behind line {kept} of {len(lines)}"
+
+
 def zeroed(path: Path, place: Place, chance: Random) -> str:
     """Blocks that were never written read as zeros."""
     data = path.read_bytes()
@@ -83,8 +91,8 @@ def _lines_swapped(path: Path, place: Place, chance: Random) -> str:
 
 
 WAYS: tuple[Callable[[Path, Place, Random], str], ...] = (
-    cut, cut, cut, zeroed, zeroed, _overgrown, _strange, emptied, gone, _folder, _link, _exchanged,
-    _lines_swapped)
+    cut, cut, _cut_behind_a_line, _cut_behind_a_line, zeroed, zeroed, _overgrown, _strange, emptied, gone, _folder,
+    _link, _exchanged, _lines_swapped)
 
 
 def _attack(ground: Ground, chance: Random, number: int) -> Ending:

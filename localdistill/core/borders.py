@@ -120,12 +120,14 @@ class Borders:
     """Rows whose reference log-probabilities are made at once."""
     answered_rows: int = 16
     """Development items that are answered at once."""
-    logit_bytes: int = 256 << 20
+    logit_bytes: int = 64 << 20
     """Of the logits that training holds at once; at least those of `logit_rows`."""
     head_slice_bytes: int = 64 << 20
     """Of an output projection in main memory, brought to the device at once."""
     head_positions: int = 512
     """Positions whose logits over such a slice are held at once."""
+    attended_rows: int = 256
+    """Queries whose scores attention in training holds at once."""
     mlx_logit_bytes: int = 64 << 20
     """The same on MLX."""
     logit_rows: int = 16

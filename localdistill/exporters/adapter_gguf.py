@@ -47,9 +47,9 @@ class AdapterGgufExporter:
         self.options = options
 
     def check(self, plan: ExportPlan) -> None:
-        """Refuse a student whose layers llama.cpp does not know, and rows of tokens that are to be trained."""
+        """Refuse a student whose layers llama.cpp does not know, and what such a file cannot hold."""
         read_hyper_parameters(ModelFolder.open(plan.student), plan.used_tokens)
-        _refuse_rows(plan.trained_rows)
+        _refuse(plan.trained_rows, plan.adapter == "dora")
 
     def export(self, job: ExportJob, emit: Emit, cancel: Cancel) -> list[Path]:
         """Write the adapter. Raises InputError when there is none, or when it holds what such a file cannot."""
@@ -58,7 +58,7 @@ class AdapterGgufExporter:
         folder = ModelFolder.open(job.merged)
         adapter = AdapterFolder.open(job.adapter, folder)
         adapter.require_fitted_to("")
-        _refuse_rows(len(adapter.token_ids))
+        _refuse(len(adapter.token_ids), adapter.is_dora)
         hyper = read_hyper_parameters(folder, job.used_tokens)
         output = job.output / f"{job.name}{ADAPTER_SUFFIX}"
         partial = output.with_name(output.name + ".partial")
@@ -108,7 +108,10 @@ class AdapterGgufExporter:
             yield f"{target}.lora_b", rotated(up, hyper.rotated_heads(target)).astype(dtype)
 
 
-def _refuse_rows(count: int) -> None:
+def _refuse(count: int, is_dora: bool) -> None:
+    if is_dora:
+        raise InputError("an adapter for llama.cpp is a sum of two factors, and DoRA scales the rows of layers beside",
+                         'export the merged model with gguf, or train with adapter = "lora"')
     if count:
         raise InputError(f"training to think trains the rows of {count} tokens, the marks of thinking, which an "
                          "adapter for llama.cpp cannot hold",

@@ -36,6 +36,8 @@ class ExportPlan:
     """The longest text that it is to be trained on; 0 when that is not known."""
     trained_rows: int = 0
     """So many tokens have rows in the embeddings, and in the head, that are trained beside the linear layers."""
+    adapter: str = "lora"
+    """What kind of adapter it is to be trained to, as the option of trainers calls it."""
     before: Mapping[str, Options] | None = None
     """The exporters that work before this one, by name, with their options; None when that is not known."""
 

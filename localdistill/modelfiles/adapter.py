@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.config_claims import shown
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.loading import dense_weight
 from localdistill.modelfiles.tensors import TensorInfo, read_header, read_tensor, write_tensors
 from localdistill.safety.bounded_json import read_table
 
@@ -29,14 +31,17 @@ _PREFIX = "base_model.model."
 FITTED_TO = "localdistill_fitted_to"
 """Key of adapter_config.json that other programs read over."""
 _LAYER = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<side>[AB])\.weight")
+_LENGTHS = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.lora_magnitude_vector")
 _ROWS = re.compile(r"base_model\.model\.(?P<layer>model\.embed_tokens|lm_head)\."
                    r"token_adapter\.trainable_tokens_delta")
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: int, alpha: float, dropout: float,
-                  targets: Sequence[str], tags: Sequence[int], tied: bool, fitted_to: str = "") -> None:
+                  targets: Sequence[str], tags: Sequence[int], tied: bool, fitted_to: str = "",
+                  kind: str = "lora") -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`; tensors under PEFT's names.
-    `fitted_to` names how the base was held, where the adapter belongs to no other weights."""
+    `fitted_to` names how the base was held, where the adapter belongs to no other weights; `kind`: `lora`, or `rslora`
+    or `dora`, which are computed in another way."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[int]] | None = None
     if tags:
@@ -44,7 +49,8 @@ def write_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: in
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "", "r": rank, "lora_alpha": alpha,
         "lora_dropout": dropout, "target_modules": list(targets), "bias": "none", "fan_in_fan_out": False,
-        "inference_mode": True, "use_rslora": False, "use_dora": False, "trainable_token_indices": rows,
+        "inference_mode": True, "use_rslora": kind == "rslora", "use_dora": kind == "dora",
+        "trainable_token_indices": rows,
     }
     if fitted_to:
         config[FITTED_TO] = fitted_to
@@ -62,13 +68,16 @@ class AdapterFolder:
 
     path: Path
     scaling: float
-    """alpha / rank."""
+    """What the update is multiplied by: alpha / rank, or alpha / sqrt(rank) where it says `use_rslora`."""
     rank: int
     token_ids: tuple[int, ...]
     """Tokens whose rows are trained."""
     tensors: Mapping[str, TensorInfo]
     fitted_to: str = ""
     """How the base was held, where the adapter belongs to no other weights: `mlx-4bit-g64`."""
+    is_dora: bool = False
+    """The rows of adapted layers have lengths of their own (DoRA, https://arxiv.org/abs/2402.09353): it is no sum of
+    the weights and something else."""
 
     @classmethod
     def open(cls, path: Path | str, student: ModelFolder) -> AdapterFolder:
@@ -81,15 +90,17 @@ class AdapterFolder:
             raise ModelFileError(f"{folder} has no {file.name}", "this is not an adapter folder") from None
         rank, alpha = _checked_config(config, file)
         tensors = read_header(folder / "adapter_model.safetensors")
-        adapter = cls(folder, alpha / rank, rank, _checked_tokens(config, file, student), tensors,
-                      str(config.get(FITTED_TO) or ""))
+        scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        adapter = cls(folder, scaling, rank, _checked_tokens(config, file, student), tensors,
+                      str(config.get(FITTED_TO) or ""), bool(config.get("use_dora")))
         adapter._check_tensors(rank, student)
         return adapter
 
     def _check_tensors(self, rank: int, student: ModelFolder) -> None:
         for name, info in self.tensors.items():
             layer, rows = _LAYER.fullmatch(name), _ROWS.fullmatch(name)
-            found = layer or rows
+            lengths = _LENGTHS.fullmatch(name) if self.is_dora else None
+            found = layer or rows or lengths
             weight = f"{found['layer']}.weight" if found else ""
             if rows and weight == "lm_head.weight" and student.tied_embeddings:
                 weight = "model.embed_tokens.weight"
@@ -99,12 +110,15 @@ class AdapterFolder:
             wanted = (len(self.token_ids), in_features)
             if layer:
                 wanted = (rank, in_features) if layer["side"] == "A" else (out_features, rank)
+            elif lengths:
+                wanted = (out_features,)
             if info.shape != wanted:
                 raise ModelFileError(f"{self.path}: tensor {shown(name)} has shape {info.shape}, the student needs "
                                      f"{wanted}", _OTHER)
+        parts = ("lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if self.is_dora else []))
         for layer_name in self.layers:
-            if any(f"{_PREFIX}{layer_name}.lora_{side}.weight" not in self.tensors for side in "AB"):
-                raise ModelFileError(f"{self.path}: half of the update of {shown(layer_name)} is missing", _AGAIN)
+            if any(f"{_PREFIX}{layer_name}.{part}" not in self.tensors for part in parts):
+                raise ModelFileError(f"{self.path}: a part of the update of {shown(layer_name)} is missing", _AGAIN)
 
     def require_fitted_to(self, held: str) -> None:
         """Raise ModelFileError when it was fitted to a base that was held in another way than `held` (empty: as it is
@@ -146,6 +160,10 @@ class AdapterFolder:
         """float32 (down (r, in), up (out, r)) of one adapted layer."""
         return (self._tensor(f"{_PREFIX}{layer}.lora_A.weight"), self._tensor(f"{_PREFIX}{layer}.lora_B.weight"))
 
+    def lengths(self, layer: str) -> torch.Tensor | None:
+        """float32 (out,) of the rows of one adapted layer, where they are its own; else None."""
+        return self._tensor(f"{_PREFIX}{layer}.lora_magnitude_vector") if self.is_dora else None
+
     def rows(self, layer: str) -> torch.Tensor | None:
         """float32 (n, H) trained rows of `model.embed_tokens` or `lm_head`, or None."""
         name = f"{_PREFIX}{layer}.token_adapter.trainable_tokens_delta"
@@ -157,7 +175,10 @@ class AdapterFolder:
         layer, last = name.removesuffix(".weight"), first + len(weight)
         if layer in self.layers:
             down, up = self.factors(layer)
-            return (weight.float() + self.scaling * (up[first:last] @ down)).to(weight.dtype)
+            changed = weight.float() + self.scaling * (up[first:last] @ down)
+            if (lengths := self.lengths(layer)) is not None:
+                changed *= (lengths[first:last] / changed.norm(dim=1)).unsqueeze(1)
+            return changed.to(weight.dtype)
         here = [place for place, token in enumerate(self.token_ids) if first <= token < last]
         rows = self.rows(layer) if here and layer in ("model.embed_tokens", "lm_head") else None
         if rows is None:
@@ -186,8 +207,11 @@ class AdapterFolder:
             for layer in sorted(self.layers):
                 if layer.startswith(below):
                     down, up = self.factors(layer)
+                    up *= self.scaling
+                    lengths = self.lengths(layer)
+                    hook = _update_of(down, up) if lengths is None else _rescaled_update_of(down, up, lengths)
                     taken_off.callback(model.get_submodule(layer.removeprefix(below)).register_forward_hook(
-                        _update_of(down, up * self.scaling)).remove)
+                        hook).remove)
             return taken_off.pop_all()
 
 
@@ -211,11 +235,31 @@ def _update_of(down: torch.Tensor, up: torch.Tensor) -> Any:
     return hook
 
 
+def _rescaled_update_of(down: torch.Tensor, up: torch.Tensor, lengths: torch.Tensor) -> Any:
+    """The same for a layer whose rows of W + B A have `lengths` (out,). How long they are by themselves is worked out
+    when the layer first computes: before that its weights may not be there."""
+    factor: torch.Tensor | None = None
+
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        nonlocal down, up, factor
+        (x,) = inputs
+        if factor is None:
+            whole = dense_weight(module.weight).float() + (up @ down).to(module.weight.device)
+            factor = (lengths.to(whole.device) / whole.norm(dim=1)).to(x.dtype)
+        down, up = down.to(x.device, x.dtype), up.to(x.device, x.dtype)
+        update = (x @ down.t()) @ up.t()
+        if module.bias is None:
+            return (output + update) * factor
+        return (output - module.bias + update) * factor + module.bias
+
+    return hook
+
+
 def _checked_config(config: Mapping[str, Any], file: Path) -> tuple[int, float]:
     if config.get("peft_type") != "LORA":
         raise ModelFileError(f"{file}: only LoRA adapters are supported", "train the adapter again as LoRA")
-    for key in ("auto_mapping", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
-                "layer_replication", "fan_in_fan_out", "lora_bias"):
+    for key in ("auto_mapping", "use_qalora", "use_bdlora", "alora_invocation_tokens", "rank_pattern", "alpha_pattern",
+                "modules_to_save", "layer_replication", "fan_in_fan_out", "lora_bias"):
         if config.get(key):
             raise ModelFileError(f"{file}: '{key}' is not supported", "merge it with the tool that made it")
     rank, alpha = config.get("r"), config.get("lora_alpha")

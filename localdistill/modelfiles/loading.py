@@ -148,6 +148,15 @@ def _never_pack(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def dense_weight(weight: Any) -> Any:
+    """The weight (out, in) of a linear layer as it computes: NF4 as it comes out of its few bits."""
+    if (state := getattr(weight, "quant_state", None)) is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state)
+
+
 def _nf4(transformers: Any, dtype: torch.dtype) -> Any:
     try:
         import bitsandbytes  # noqa: F401

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
+from localdistill.core.errors import ModelFileError
 from localdistill.modelfiles.adapted import AdaptedBase
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
@@ -46,6 +47,8 @@ class AdaptedMlxModel(AdaptedBase):
             if adapter is not None and layer in adapter.layers:
                 down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))
                 weight = weight + adapter.scaling * (up @ down)
+                if (lengths := adapter.lengths(layer)) is not None:
+                    weight *= (mx.array(lengths.numpy()) / mx.linalg.norm(weight, axis=1))[:, None]
             elif adapter is not None and (rows := adapter.rows(layer)) is not None:
                 weight[mx.array(list(adapter.token_ids))] = mx.array(rows.numpy())
             owner = getattr(parent, leaf)
@@ -59,6 +62,9 @@ class AdaptedMlxModel(AdaptedBase):
 def attach_adapter(model: Any, adapter: AdapterFolder) -> ExitStack:
     """Put the adapter beside the weights of `model`; trained rows are set in its embeddings, which are never
     quantized. Closing what comes back takes all of it off again, bit for bit."""
+    if adapter.is_dora:
+        raise ModelFileError(f"{adapter.path}: a DoRA adapter is no sum, and cannot stand beside weights in MLX",
+                             "answer it with the engine transformers, or hold the weights as they are stored")
     with ExitStack() as taken_off:
         for layer in sorted(adapter.layers):
             down, up = (mx.array(factor.numpy()) for factor in adapter.factors(layer))

@@ -18,11 +18,12 @@ def export_plans(recipe: Recipe, base: Path, student: Path) -> list[ExportPlan]:
     without the library for it."""
     assert recipe.export is not None and recipe.student is not None
     tokenizer, found = StudentTokenizer(student), list[ExportPlan]()
+    adapter = str(recipe.train.options.get("adapter", "lora")) if recipe.train else "lora"
     for arm in recipe.arms:
         if recipe.export.arm in ("best", arm.name):
             ways = [_thinks(one, base) for one in _trained_before(recipe, arm)]
             tags = {tag for way in ways for tag in trained_tags(tokenizer, way)}
-            plan = ExportPlan(student, ways[0], recipe.student.max_tokens, len(tags))
+            plan = ExportPlan(student, ways[0], recipe.student.max_tokens, len(tags), adapter)
             found += [] if plan in found else [plan]
     return found or [ExportPlan(student, False, recipe.student.max_tokens)]
 

@@ -80,10 +80,13 @@ def _cut(part: list[list[int]], size: Callable[[int], int], most: int) -> list[l
 
 def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: int,
                   groups: Sequence[int] | None = None) -> list[Portion]:
-    """`batch` cut into pieces of at most `micro_tokens` padded tokens (one row at least), longest rows first. With
+    """`batch` cut into pieces of at most `micro_tokens` tokens (one row at least), longest rows first. With
     `groups`, each stays in one piece where it fits, and in one portion where it does not."""
     portions: list[Portion] = []
     open_piece: list[int] = []
+
+    def size(rows: Sequence[int]) -> int:
+        return sum(lengths[row] for row in rows)
 
     def close() -> None:
         if open_piece:
@@ -92,9 +95,9 @@ def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: in
 
     parts = [sorted(group, key=lambda row: -lengths[row]) for group in groups_of(batch, groups)]
     for group in sorted(parts, key=lambda rows: -lengths[rows[0]]):
-        if open_piece and (len(open_piece) + len(group)) * lengths[open_piece[0]] > micro_tokens:
+        if open_piece and size(open_piece) + size(group) > micro_tokens:
             close()
-        if len(group) > 1 and len(group) * lengths[group[0]] > micro_tokens:
+        if len(group) > 1 and size(group) > micro_tokens:
             pieces = micro_batches(group, lengths, micro_tokens)
             portions.append(Portion(tuple(portion.pieces[0] for portion in pieces)))
         else:

@@ -3,27 +3,46 @@ not know a library for training."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from localdistill.core.errors import nearest
 from localdistill.core.options import Options
 from localdistill.modelfiles.architectures import LINEAR_LAYERS
 
+AdapterKind = Literal["lora", "rslora", "dora", "gaussian", "orthogonal", "pissa", "olora"]
+
 
 class AdapterOptions(Options):
     """Options of a low-rank adapter."""
 
+    adapter: AdapterKind = "lora"
+    """How the update is computed and first set. `lora`; `rslora`: scaled by alpha / sqrt(rank), for high ranks (arXiv
+    2312.03732); `dora`: the length of every row of a layer is learned too, slower (2402.09353). The others are LoRA
+    that begins elsewhere: `gaussian`; `orthogonal`, with both factors; `pissa` and `olora`, from the largest
+    directions of the layer itself (2404.02948, 2406.01775): what is written has twice the rank. MLX: the first two."""
     rank: int = Field(16, ge=1, le=1024)
     """Rank of the update of each layer. Larger learns more and costs more memory."""
     alpha: float = Field(32.0, gt=0)
-    """Strength of the update: it is scaled by alpha / rank."""
+    """Strength of the update: it is scaled by alpha / rank (`rslora`: by the root of the rank)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of a layer's input that is dropped on the way into the update; 0 is off and fastest."""
     targets: str = "all-linear"
     """Layers to adapt: `all-linear`, or some of `q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj`, of a Phi
     `qkv_proj,o_proj,gate_up_proj,down_proj`."""
+
+    @property
+    def scaling(self) -> float:
+        """What the update is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.adapter == "rslora" else self.rank)
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        if self.adapter == "orthogonal" and self.rank % 2:
+            raise ValueError("an orthogonal adapter has an even rank")
+        return self
 
     @field_validator("targets")
     @classmethod

@@ -39,6 +39,18 @@ class PositionValues:
                               None if self.mean is None else self.mean[part])
 
 
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows that go through the body one after the other in one sequence, each of which sees only itself."""
+
+    ids: npt.NDArray[np.int32]
+    """(T,)"""
+    ends: Sequence[int]
+    """Where each ends."""
+    places: npt.NDArray[np.intp]
+    """(N,) of the trained tokens in the sequence."""
+
+
 Pulling = Callable[[slice, Callable[[], PositionValues]], PositionValues]
 """The pull at some of the positions, which may ask for their values first."""
 Held = TypeVar("Held")
@@ -139,9 +151,8 @@ class BatchStepper(ABC, Generic[Held, Below]):
         return True
 
     def _note(self, pieces: Iterable[Sequence[int]]) -> None:
-        sizes = [(len(piece) * self.lengths[piece[0]], self.lengths[piece[0]]) for piece in pieces]
-        self._largest = max(size for size, _ in sizes)
-        self._longest = max(length for _, length in sizes)
+        sizes = [[self.lengths[row] for row in piece] for piece in pieces]
+        self._largest, self._longest = max(map(sum, sizes)), max(map(max, sizes))
 
     def _whole(self, piece: Sequence[int], work: StepWork, factor: float) -> Loss:
         """Forward, loss and backward of whole groups at once."""
@@ -222,12 +233,15 @@ class BatchStepper(ABC, Generic[Held, Below]):
         """Trained tokens of some rows."""
         return sum(len(self.rows.trained(row)) for row in rows)
 
-    def trained_places(self, piece: Sequence[int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Row of the piece, and place in it, of every trained token (N,)."""
+    def packed(self, piece: Sequence[int]) -> PackedRows:
+        """Some rows, as they go through the body."""
         import numpy as np
 
-        places = [self.rows.trained(row) for row in piece]
-        return np.repeat(np.arange(len(piece)), [len(at) for at in places]), np.concatenate(places)
+        starts, ends = self.rows.starts, np.cumsum([self.lengths[row] for row in piece])
+        places = [at + end - self.lengths[row] for row, end in zip(piece, ends, strict=True)
+                  for at in [self.rows.trained(row)]]
+        return PackedRows(np.concatenate([self.rows.ids[starts[row]:starts[row + 1]] for row in piece]),
+                          ends.tolist(), np.concatenate(places))
 
 
 def _given(pull: PositionValues) -> Pulling:

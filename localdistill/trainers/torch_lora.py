@@ -5,10 +5,12 @@ Source of the training target: the paper's section 3; of QLoRA's NF4, https://ar
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localdistill.core.errors import MissingExtra, UsageError
 from localdistill.core.events import Cancel, Emit
 from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan
@@ -17,7 +19,7 @@ from localdistill.modelfiles.trained import TrainedRow, logprobs_as_trained
 from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch.options import TorchOptions
-from localdistill.trainers.torch.places import check_student_files, estimate_memory
+from localdistill.trainers.torch.places import check_student_files, estimate_memory, is_nf4
 
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
@@ -49,6 +51,12 @@ class TorchLoraTrainer:
     def check(self, student: Path, max_tokens: int, hardware: Hardware) -> None:
         """Its layers are there, and device and arithmetic are to be had."""
         check_student_files(self.options, student, hardware)
+        if importlib.util.find_spec("peft") is None:
+            raise MissingExtra.of("train", "peft")
+        nf4 = is_nf4(self.options, hardware.place(self.options.device).gpu is not None)
+        if nf4 and self.options.adapter in ("pissa", "olora"):
+            raise UsageError(f'train.adapter = "{self.options.adapter}" takes a part of the weights away, which NF4 '
+                             "weights cannot spare", 'set train.quantization = "none", or train.adapter = "lora"')
 
     def estimate(self, student: StudentShape, max_tokens: int, hardware: Hardware) -> MemoryPlan:
         """Weights, adapter, activations, logits."""

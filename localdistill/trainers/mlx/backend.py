@@ -77,14 +77,14 @@ class MlxBackend:
         options = self.options
         start = AdapterFolder.open(job.start_adapter, self.folder) if job.start_adapter else None
         try:
-            self.adapted = attach_lora(model, options.targets, options.rank, options.alpha / options.rank,
+            self.adapted = attach_lora(model, options.targets, options.rank, options.scaling,
                                        options.dropout, job.seed)
         except ValueError as error:
             raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
         tags = sorted({*job.tag_token_ids, *(start.token_ids if start else ())})
         attach_tags(self.adapted, tags, self.folder.tied_embeddings)
         if start is not None:
-            start_from(self.adapted, start, options.alpha / options.rank)
+            start_from(self.adapted, start, options.scaling)
         mx.eval(list(self.adapted.parameters().values()))
 
     # ---- steps
@@ -189,7 +189,7 @@ class MlxBackend:
         targets = sorted({name.rpartition(".")[2] for name in self.adapted.targets})
         write_adapter(folder, tensors, rank=self.options.rank, alpha=self.options.alpha,
                       dropout=self.options.dropout, targets=targets, tags=list(self.adapted.tags),
-                      tied=self.folder.tied_embeddings, fitted_to=self._fitted_to)
+                      tied=self.folder.tied_embeddings, fitted_to=self._fitted_to, kind=self.options.adapter)
         layout = self._mlx_layout()
         if layout.is_possible:
             layout.write(folder.with_name(f"{folder.name}_mlx"))
@@ -205,7 +205,7 @@ class MlxBackend:
         adapted, index = self.adapted, mx.array(list(self.adapted.tags))
         embedding, head = (None if own is None else TagRows(own.base.weight[index], own.rows, own.base.weight.shape[0])
                            for own in (adapted.embedding, adapted.head))
-        return MlxLayout(len(adapted.layers), self.options.rank, self.options.alpha / self.options.rank,
+        return MlxLayout(len(adapted.layers), self.options.rank, self.options.scaling,
                          self.options.dropout, {name: (one.down, one.up) for name, one in adapted.targets.items()},
                          list(adapted.tags), embedding, head, self._fitted_to)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from localdistill.core.errors import ModelFileError
+from localdistill.core.errors import ModelFileError, UsageError
 from localdistill.modelfiles.apple import find_chip
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan
@@ -35,6 +35,9 @@ def check_student_files(options: MlxOptions, student: Path, max_tokens: int, har
         raise ModelFileError(f"{folder.path}: rows of {max_tokens} tokens look back through a window of "
                              f"{limit}, which mlx-lm does not compute for this kind of student",
                              f'set student.max_tokens to at most {limit}, or train.use = "torch_lora"')
+    if options.adapter not in ("lora", "rslora"):
+        raise UsageError(f'train.adapter = "{options.adapter}" is not computed in MLX',
+                         'take lora or rslora, or train.use = "torch_lora"')
     require_targets(folder, options.targets)
     if options.quantization != "none":
         group_size(folder)

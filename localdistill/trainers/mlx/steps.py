@@ -63,14 +63,11 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
     def forward(self, piece: Sequence[int], learns: bool) -> Packed:
         """Hidden states before the trained tokens of the rows."""
         self.adapted.draws.number += 1
-        ends = np.cumsum([self.lengths[row] for row in piece])
-        flat = np.concatenate([self.rows.ids[self.rows.starts[row]:self.rows.starts[row + 1]] for row in piece])
-        which, at = self.trained_places(piece)
-        places = np.concatenate([[0], ends[:-1]])[which] + at
-        ids = mx.array(flat.astype(np.int32))[None]
+        packed = self.packed(piece)
+        ids = mx.array(packed.ids)[None]
         body, inputs = self.adapted.model.model, []
-        masks = self._masks(ends.tolist())
-        with self._attending(ends.tolist()):
+        masks = self._masks(packed.ends)
+        with self._attending(packed.ends):
             hidden = body.embed_tokens(ids)
             if self._scale != 1.0:
                 hidden = hidden * mx.array(self._scale, hidden.dtype)
@@ -79,11 +76,11 @@ class MlxStepper(BatchStepper[Packed, BelowHead]):
                 hidden = layer(hidden, mask, None)
                 mx.eval(hidden)
         inputs += [hidden] if learns else []
-        before = mx.array((places - 1).astype(np.int32))
+        before = mx.array((packed.places - 1).astype(np.int32))
         picked = body.norm(hidden[0, before])
         mx.eval(picked)
         listed = mx.array(self.rows.listed_tokens(piece))
-        return Packed(ids, ends.tolist(), inputs, before, picked, listed, self.adapted.draws.number)
+        return Packed(ids, packed.ends, inputs, before, picked, listed, self.adapted.draws.number)
 
     def _masks(self, ends: Sequence[int]) -> list[Any]:
         """What every layer is given as its mask."""

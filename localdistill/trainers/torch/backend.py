@@ -24,7 +24,8 @@ from localdistill.trainers._rows import Dataset
 from localdistill.trainers.backend import StepNumbers, StepWork
 from localdistill.trainers.job import TrainingJob
 from localdistill.trainers.report import HeldBase
-from localdistill.trainers.torch.attention import use_short_rows
+from localdistill.trainers.torch.attention import use_packed
+from localdistill.trainers.torch.blocks import keep_little
 from localdistill.trainers.torch.host_head import HostHead
 from localdistill.trainers.torch.lora import attach_lora, attach_tags, start_from
 from localdistill.trainers.torch.options import TorchOptions
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from localdistill.core.losses import Floats
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_DOUBLED_AFTER, _LARGEST_SCALE = 2000, 2.0 ** 24
+"""After so many steps without an overflow gradients in float16 are scaled by twice as much, up to this."""
 _TENSORS, _RUNGS = "tensors.safetensors", "rungs.json"
 Came = TypeVar("Came")
 
@@ -45,6 +48,7 @@ class TorchBackend:
 
     def __init__(self, options: TorchOptions) -> None:
         self.options = options
+        self._scaled_steps = 0
 
     @property
     def held(self) -> HeldBase:
@@ -66,8 +70,8 @@ class TorchBackend:
         torch.manual_seed(job.seed)
         self.model = load_causal_model(self.folder, dtype, self.device, quantization)
         self._attach(job)
-        if self.folder.kind.attention == "sdpa":
-            use_short_rows(self.model, max(rows.lengths))
+        use_packed(self.model)
+        keep_little(self.model, self.folder.kind)
         longest = max(rows.lengths)
         position, plan = held_as_it_fits(options, shape_of(self.folder), longest, look_at_hardware())
         self.stepper = Stepper(self.model, rows, self.device, position.micro_tokens,
@@ -85,15 +89,14 @@ class TorchBackend:
         options = self.options
         start = AdapterFolder.open(job.start_adapter, self.folder) if job.start_adapter else None
         try:
-            self.trained = attach_lora(self.model, options.targets, options.rank, options.alpha / options.rank,
-                                       options.dropout, job.seed)
+            self.adapters = attach_lora(self.model, options, job.seed, start)
         except ValueError as error:
             raise UsageError(f"targets: {error}", "use all-linear, or names of the student's layers") from error
         self.tags = sorted({*job.tag_token_ids, *(start.token_ids if start else ())})
-        self.trained |= attach_tags(self.model, self.tags, self.folder.tied_embeddings,
-                                    self.folder.kind.embedding_scale(self.folder.config))
+        self.trained = self.adapters.trained | attach_tags(
+            self.model, self.tags, self.folder.tied_embeddings, self.folder.kind.embedding_scale(self.folder.config))
         if start is not None:
-            start_from(self.trained, self.tags, start, options.alpha / options.rank)
+            start_from(self.trained, self.tags, start, options.scaling)
 
     # ---- steps
 
@@ -114,8 +117,26 @@ class TorchBackend:
             self.model.train()
 
     def accumulate(self, work: StepWork) -> StepNumbers:
-        """Add the gradient of the batch's mean loss."""
-        return self._in_memory(lambda: self.stepper.accumulate(work))
+        """Add the gradient of the batch's mean loss. Where it overflows in float16 the batch is computed again with
+        half the scale (Micikevicius et al., arXiv 1710.03740, section 3.2, skip such a step)."""
+        half = self.model.dtype == torch.float16
+        gathered = {value: value.grad.clone() for value in self.trained.values() if half and value.grad is not None}
+        states, told = self.stepper.random_state(), dict(work.objective.state())
+        while True:
+            numbers = self._in_memory(lambda: self.stepper.accumulate(work))
+            if not half or self.stepper.scale == 1.0 or not math.isfinite(numbers.loss) or self._is_finite():
+                return numbers
+            self.discard()
+            for value, gradient in gathered.items():
+                value.grad = gradient.div_(2).clone()
+            self.stepper.scale /= 2
+            self._scaled_steps = 0
+            self.stepper.set_random_state(states)
+            work.objective.restore(told)
+
+    def _is_finite(self) -> bool:
+        """Whether the gradient that was gathered is."""
+        return all(bool(value.grad.isfinite().all()) for value in self.trained.values() if value.grad is not None)
 
     def _in_memory(self, compute: Callable[[], Came]) -> Came:
         """What `compute` comes to; MemoryError when it does not fit, with the random numbers as they were before."""
@@ -142,6 +163,9 @@ class TorchBackend:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
+            self._scaled_steps += 1
+            if self.model.dtype == torch.float16 and self._scaled_steps % _DOUBLED_AFTER == 0:
+                self.stepper.scale = min(2 * self.stepper.scale, _LARGEST_SCALE)
         self.discard()
         return norm
 
@@ -187,7 +211,8 @@ class TorchBackend:
                 tensors[f"{key}.{name}"] = held
         tensors |= {f"rng.{number}": state for number, state in enumerate(self.stepper.random_state())}
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-        rungs = {"micro_tokens": self.stepper.micro_tokens, "taken": self.ladder.taken}
+        rungs = {"micro_tokens": self.stepper.micro_tokens, "taken": self.ladder.taken,
+                 "scale": self.stepper.scale, "scaled_steps": self._scaled_steps}
         (folder / _RUNGS).write_text(json.dumps(rungs))
 
     def restore(self, folder: Path) -> None:
@@ -204,6 +229,7 @@ class TorchBackend:
                                        if f"rng.{number}" in tensors])
         rungs = json.loads((folder / _RUNGS).read_text())
         self.stepper.micro_tokens = min(self.stepper.micro_tokens, int(rungs["micro_tokens"]))
+        self.stepper.scale, self._scaled_steps = float(rungs["scale"]), int(rungs["scaled_steps"])
         self.ladder.take(rungs["taken"])
 
     def generate(self, requests: Iterable[Request], cancel: Cancel) -> Iterator[Reply]:
@@ -220,10 +246,12 @@ class TorchBackend:
 
     def write(self, folder: Path) -> None:
         """An adapter in PEFT's layout."""
-        targets = sorted({name.split(".")[-3] for name in self.trained if name.endswith(".lora_A.weight")})
-        write_adapter(folder, {name: value.detach() for name, value in self.trained.items()},
-                      rank=self.options.rank, alpha=self.options.alpha, dropout=self.options.dropout, targets=targets,
-                      tags=self.tags, tied=self.folder.tied_embeddings)
+        tensors, rank, kind = self.adapters.update()
+        tags = {name: value.detach() for name, value in self.trained.items() if name not in tensors}
+        targets = sorted({name.split(".")[-3] for name in tensors if name.endswith(".lora_A.weight")})
+        write_adapter(folder, tensors | tags, rank=rank, alpha=self.options.alpha * rank / self.options.rank,
+                      dropout=self.options.dropout, targets=targets, tags=self.tags, tied=self.folder.tied_embeddings,
+                      kind=kind)
 
 
 def _optimizer(trained: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -94,12 +94,17 @@ class FusedHead:
         added = (gradient.tags.to(hidden.dtype).t() @ hidden).to(rows.dtype)
         rows.grad = added if rows.grad is None else rows.grad + added
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def _logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(n, V) in the precision of the weights, and the slope of each where they are bent."""
         logits = linear(hidden, self._weight)
         if self._tags is not None:
             own = linear(hidden, self._tags.rows.to(hidden.dtype))
             logits.index_copy_(-1, self._tags.ids, own.to(logits.dtype))
-        return logits.float()
+        if self._cap is None:
+            return logits, None
+        bent = logits.float().div_(self._cap).tanh_()
+        slope = 1 - bent.square()
+        return bent.mul_(self._cap), slope
 
     def _pass(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo],
               pulling: Pulling | None) -> tuple[HeadValues, HeadGradient | None]:
@@ -114,63 +119,66 @@ class FusedHead:
             gradient = HeadGradient(torch.empty_like(hidden), tags)
         for start in range(0, count, self.chunk_rows):
             part = slice(start, min(count, start + self.chunk_rows))
-            logits, slope = self._logits(hidden[part]), None
-            if self._cap is not None:
-                bent = logits.div_(self._cap).tanh_()
-                slope = None if pulling is None else 1 - bent.square()
-                logits = bent.mul_(self._cap)
-            logprobs = torch.log_softmax(logits, dim=-1)
-            del logits
+            logits, slope = self._logits(hidden[part])
             here = values.at(part)
-            _fill(here, logprobs, listed[part])
+            powers, total = _fill(here, logits, listed[part])
+            del logits
             if pulling is not None and gradient is not None:
-                by_logits = _by_logits(logprobs, listed[part], here, pulling(part, here))
+                by_logits = _by_logits(powers, total, listed[part], here, pulling(part, here), self._weight.dtype)
+                del powers
                 self._below(by_logits if slope is None else by_logits.mul_(slope), gradient, part)
         return values, gradient
 
     def _below(self, by_logits: torch.Tensor, gradient: HeadGradient, part: slice) -> None:
         """Carry (n, V) by the logits on to the positions of `part`. Overwrites `by_logits`."""
-        tags, dtype = self._tags, self._weight.dtype
+        tags = self._tags
         if tags is None or gradient.tags is None:
-            torch.mm(by_logits.to(dtype), self._weight, out=gradient.hidden[part])
+            torch.mm(by_logits, self._weight, out=gradient.hidden[part])
             return
         own = by_logits.index_select(-1, tags.ids)
         gradient.tags[part] = own
         by_logits.index_fill_(-1, tags.ids, 0.0)
-        below = by_logits.to(dtype) @ self._weight
-        gradient.hidden[part] = below.add_(own.to(dtype) @ tags.rows.to(dtype))
+        below = by_logits @ self._weight
+        gradient.hidden[part] = below.add_(own @ tags.rows.to(own.dtype))
 
 
-def _fill(values: HeadValues, logprobs: torch.Tensor, listed: torch.Tensor) -> None:
-    """Take the values at n positions from (n, V); `logprobs` is as before in the end."""
-    values.logprobs.copy_(logprobs.gather(-1, listed))
+def _fill(values: HeadValues, logits: torch.Tensor, listed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take the values at n positions from (n, V). What they were made of, for the gradient: float32 powers of e (n, V),
+    each through the largest of its row, and their sums (n, 1)."""
+    largest = logits.amax(-1, keepdim=True).float()
+    powers = torch.sub(logits, largest).exp_()
+    total = powers.sum(-1, keepdim=True)
+    whole = largest + total.log()
+    values.logprobs.copy_(logits.gather(-1, listed)).sub_(whole)
     if values.first is not None:
-        values.first.copy_(values.logprobs[:, 0] >= logprobs.amax(-1))
+        values.first.copy_((logits.gather(-1, listed[:, :1]) >= largest).squeeze(-1))
     if values.mean is not None:
-        values.mean.copy_(logprobs.mean(-1))
+        values.mean.copy_(logits.mean(-1, dtype=torch.float32)).sub_(whole.squeeze(-1))
     if values.tail is not None:
-        logprobs.scatter_(-1, listed, float("-inf"))
-        values.tail.copy_(logprobs.logsumexp(-1).clamp_(min=LEAST_TAIL))
-        logprobs.scatter_(-1, listed, values.logprobs)
+        own = powers.gather(-1, listed)
+        powers.scatter_(-1, listed, 0.0)
+        values.tail.copy_(powers.sum(-1)).div_(total.squeeze(-1)).log_().clamp_(min=LEAST_TAIL)
+        powers.scatter_(-1, listed, own)
+    return powers, total
 
 
-def _by_logits(logprobs: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull) -> torch.Tensor:
-    """Gradient by the logits (n, V) of the pulled sum, in the place of `logprobs`.
+def _by_logits(powers: torch.Tensor, total: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull,
+               dtype: torch.dtype) -> torch.Tensor:
+    """Gradient by the logits (n, V) of the pulled sum, in `dtype`.
 
     With p the probabilities, S those of the listed tokens together and T = 1 - S: a listed log-probability gives
     (its own token) - p, the mean 1/V - p, and the log of T gives p / T - p outside the list and -p inside it.
     """
     by_listed = pull.logprobs
-    total = by_listed.sum(-1)
-    spread = None
+    pulled = by_listed.sum(-1)
     if pull.mean is not None:
-        total = total + pull.mean
-        spread = pull.mean / logprobs.shape[-1]
+        pulled = pulled + pull.mean
     if pull.tail is not None and values.tail is not None:
         by_tail = torch.where(values.tail > LEAST_TAIL, pull.tail, 0.0)
         outside = by_tail / values.tail.exp()
         by_listed = by_listed - outside.unsqueeze(-1) * values.logprobs.exp()
-        total = total + by_tail - outside
-    by_logits = logprobs.exp_().mul_(-total.unsqueeze(-1))
-    by_logits.scatter_add_(-1, listed, by_listed)
-    return by_logits if spread is None else by_logits.add_(spread.unsqueeze(-1))
+        pulled = pulled + by_tail - outside
+    by_logits = torch.empty(powers.shape, dtype=dtype, device=powers.device)
+    torch.mul(powers, -pulled.unsqueeze(-1) / total, out=by_logits)
+    by_logits.scatter_add_(-1, listed, by_listed.to(dtype))
+    return by_logits if pull.mean is None else by_logits.add_((pull.mean / powers.shape[-1]).to(dtype).unsqueeze(-1))

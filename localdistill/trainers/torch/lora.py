@@ -1,13 +1,16 @@
-"""Low-rank adapters (LoRA) as modules: the fast forward and backward, and trained rows for tags. Written here rather
-than taken from a library because its per-layer work costs as much as a small student itself; the layout on disk is
-PEFT's, and a test loads it with PEFT. Must not know about data or training loops.
+"""Low-rank adapters as peft makes and first sets them, with a forward and backward of our own on peft's parameters
+where that computes the same in fewer passes: its work for each layer costs as much as a small student itself. Trained
+rows of tags are modules of ours: through peft they take a second pass over the vocabulary. Must not know about data or
+training loops.
 
 Source: LoRA, https://arxiv.org/abs/2106.09685, section 4.1."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -16,65 +19,87 @@ from torch.nn import functional
 
 from localdistill.core.errors import UsageError
 from localdistill.modelfiles.adapter import AdapterFolder
+from localdistill.modelfiles.loading import dense_weight
+from localdistill.trainers._options import AdapterOptions
+
+_ADAPTER = "default"
+"""What peft calls the one that is trained."""
+_INITIAL: Mapping[str, bool | str] = {"gaussian": "gaussian", "orthogonal": "orthogonal", "pissa": "pissa_niter_16",
+                                      "olora": "olora"}
+"""What peft calls the ways to set the factors. PiSSA's own fast singular values: 16 iterations (arXiv 2404.02948)."""
+TAKEN_FROM_BASE = ("pissa", "olora")
+"""Kinds that begin with a part of the layer, which is taken away from its weights."""
+
+
+@dataclass(frozen=True)
+class LoraParts:
+    """What our function computes with, of a layer of peft: y = x W^T + b + s (x A^T) B^T with a frozen W."""
+
+    weight: Any
+    """W as it is held. Taken at each pass: where frozen weights come from elsewhere they are there only then."""
+    bias: torch.Tensor | None
+    down: torch.Tensor
+    """A (r, in)"""
+    up: torch.Tensor
+    """B (out, r)"""
+    scaling: float
+
+
+def lora_parts(layer: Any) -> LoraParts | None:
+    """Of a layer that computes by our function; None of any other."""
+    if "forward" not in vars(layer) or not hasattr(layer, "lora_A"):
+        return None
+    base = layer.base_layer
+    return LoraParts(base.weight, base.bias, layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight,
+                     layer.scaling[_ADAPTER])
+
+
+def lora_forward(flat: torch.Tensor, parts: LoraParts) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (n, in) -> y (n, out) and x A^T (n, r), in the dtype of x."""
+    inner = flat @ parts.down.to(flat.dtype).t()
+    result = functional.linear(flat, dense_weight(parts.weight).to(flat.dtype), parts.bias)
+    return result.addmm_(inner, (parts.up * parts.scaling).to(flat.dtype).t()), inner
+
+
+def lora_backward(grad: torch.Tensor, flat: torch.Tensor, inner: torch.Tensor, parts: LoraParts,
+                  goes_on: bool) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Gradients of x (n, in), where it `goes_on` below, of A and of B, from that of y (n, out)."""
+    grad_inner = grad @ (parts.up * parts.scaling).to(grad.dtype)
+    grad_down = (grad_inner.t() @ flat).float()
+    grad_up = (grad.t() @ inner).float() * parts.scaling
+    if not goes_on:
+        return None, grad_down, grad_up
+    below = grad @ dense_weight(parts.weight).to(grad.dtype)
+    return below.addmm_(grad_inner, parts.down.to(grad.dtype)), grad_down, grad_up
 
 
 class _LoraFunction(torch.autograd.Function):
-    """y = x W^T + b + s (x A^T) B^T with a frozen W, keeping only x and x A^T for the backward pass."""
+    """A layer of peft, keeping only x and x A^T for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, down: torch.Tensor,
-                up: torch.Tensor, scaling: float) -> torch.Tensor:
-        """x (..., in), weight (out, in), down (r, in), up (out, r) -> (..., out) in the dtype of x."""
+    def forward(ctx: Any, x: torch.Tensor, parts: LoraParts, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """x (..., in) -> (..., out) in the dtype of x; `down` and `up` are those of `parts`, for autograd."""
         flat = x.reshape(-1, x.shape[-1])
-        low, high = down.to(x.dtype), (up * scaling).to(x.dtype)
-        inner = flat @ low.t()
-        result = functional.linear(flat, weight, bias)
-        result.addmm_(inner, high.t())
-        ctx.save_for_backward(flat, inner, weight, low, high)
-        ctx.scaling = scaling
+        result, inner = lora_forward(flat, parts)
+        ctx.save_for_backward(flat, inner, down, up)
+        ctx.parts = parts
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of x, down and up."""
-        flat, inner, weight, low, high = ctx.saved_tensors
-        grad = grads[0].reshape(-1, weight.shape[0])
-        grad_inner = grad @ high
-        grad_down = (grad_inner.t() @ flat).float()
-        grad_up = (grad.t() @ inner).float() * ctx.scaling
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_inner, low).view(*grads[0].shape[:-1], -1)
-        return grad_x, None, None, grad_down, grad_up, None
+        """Gradients of x, and of both factors."""
+        flat, inner, *_ = ctx.saved_tensors
+        grad = grads[0].reshape(len(flat), -1)
+        below, by_down, by_up = lora_backward(grad, flat, inner, ctx.parts, ctx.needs_input_grad[0])
+        return None if below is None else below.view(*grads[0].shape[:-1], -1), None, by_down, by_up
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer plus a trained low-rank update in float32."""
-
-    def __init__(self, base: nn.Linear, rank: int, scaling: float, dropout: float,
-                 generator: torch.Generator) -> None:
-        super().__init__()
-        self.base = base
-        self.scaling = scaling
-        self.dropout = dropout
-        down = torch.empty(rank, base.in_features)
-        bound = 1.0 / math.sqrt(base.in_features)
-        down.uniform_(-bound, bound, generator=generator)
-        device = base.weight.device
-        self.down = nn.Parameter(down.to(device))
-        self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
-        self.fuses = type(base) is nn.Linear
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (..., in) -> (..., out)."""
-        drops = self.training and self.dropout > 0
-        if self.fuses and not drops:
-            fused: Callable[..., torch.Tensor] = _LoraFunction.apply
-            return fused(x, self.base.weight, self.base.bias, self.down, self.up, self.scaling)
-        seen = functional.dropout(x, self.dropout, training=drops)
-        inner = functional.linear(seen, self.down.to(x.dtype))
-        update = functional.linear(inner, (self.up * self.scaling).to(x.dtype))
-        return torch.add(self.base(x), update)
+def _fused(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """What a layer of peft computes, in its place."""
+    parts = lora_parts(layer)
+    assert parts is not None
+    result: torch.Tensor = _LoraFunction.apply(x, parts, parts.down, parts.up)  # type: ignore[no-untyped-call]
+    return result
 
 
 class TagEmbedding(nn.Module):
@@ -131,18 +156,68 @@ def target_names(model: nn.Module, targets: str) -> list[str]:
     return found
 
 
-def attach_lora(model: Any, targets: str, rank: int, scaling: float, dropout: float,
-                seed: int) -> dict[str, nn.Parameter]:
-    """Put a LoraLinear over every target of `model`; the trained parameters under PEFT's names."""
-    generator = torch.Generator().manual_seed(seed)
+@dataclass(frozen=True)
+class Attached:
+    """Adapters on a model."""
+
+    trained: dict[str, nn.Parameter]
+    """Under PEFT's names, all in float32."""
+    first: Mapping[str, torch.Tensor]
+    """The first values of factors that were taken away from the base's weights; empty where nothing was."""
+    rank: int
+    kind: str
+
+    def update(self) -> tuple[dict[str, torch.Tensor], int, str]:
+        """Tensors, rank and kind of the adapter over the base as it is stored. What was taken from it is given back:
+        s (B A - B0 A0) as factors of twice the rank."""
+        tensors = {name: value.detach() for name, value in self.trained.items()}
+        for name, first in self.first.items():
+            beside = ".lora_A." in name
+            tensors[name] = torch.cat([tensors[name], first if beside else -first], dim=0 if beside else 1)
+        kind = self.kind if self.kind in ("rslora", "dora") else "lora"
+        return tensors, self.rank * (2 if self.first else 1), kind
+
+
+def attach_lora(model: Any, options: AdapterOptions, seed: int, start: AdapterFolder | None = None) -> Attached:
+    """Put peft's adapters over every target of `model`; those that go on from `start` begin with its weights. Raises
+    ValueError when no layer matches."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = target_names(model, options.targets)
+    # Another adapter is one over the whole base: what it began with is in it.
+    kind = "lora" if start is not None and options.adapter in TAKEN_FROM_BASE else options.adapter
+    rank = options.rank * (1 if kind == options.adapter else 2)
+    config = LoraConfig(
+        r=rank, lora_alpha=options.alpha * rank / options.rank, lora_dropout=options.dropout, bias="none",
+        target_modules=sorted({name.rpartition(".")[2] for name in names}), use_rslora=kind == "rslora",
+        use_dora=kind == "dora", init_lora_weights=_INITIAL.get(kind, True))
+    draws = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, _ADAPTER)
     trained: dict[str, nn.Parameter] = {}
-    for name in target_names(model, targets):
-        parent, _, leaf = name.rpartition(".")
-        layer = LoraLinear(model.get_submodule(name), rank, scaling, dropout, generator)
-        setattr(model.get_submodule(parent), leaf, layer)
-        trained[f"base_model.model.{name}.lora_A.weight"] = layer.down
-        trained[f"base_model.model.{name}.lora_B.weight"] = layer.up
-    return trained
+    for name in names:
+        trained |= _parameters(name, model.get_submodule(name), None if kind in _INITIAL else draws)
+    first = {name: value.detach().clone() for name, value in trained.items()} if kind in TAKEN_FROM_BASE else {}
+    return Attached(trained, first, rank, kind)
+
+
+def _parameters(name: str, layer: Any, draws: torch.Generator | None) -> dict[str, nn.Parameter]:
+    """What of a layer of peft is trained, in float32; the layer computes by our function where that is the same. With
+    `draws` its factor A is set by them, by peft's own rule: so a seed means the same on every device and in every
+    precision of the base."""
+    down, up = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+    found = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    if _ADAPTER in layer.lora_magnitude_vector:
+        found[f"{name}.lora_magnitude_vector"] = layer.lora_magnitude_vector[_ADAPTER].weight
+    for value in found.values():
+        value.data = value.data.float().contiguous()
+    if draws is not None:
+        bound = 1.0 / math.sqrt(down.shape[1])
+        down.data.copy_(torch.empty(down.shape).uniform_(-bound, bound, generator=draws))
+    if not layer.lora_variant and isinstance(layer.lora_dropout[_ADAPTER], nn.Identity):
+        layer.forward = MethodType(_fused, layer)
+    return {f"base_model.model.{key}": value for key, value in found.items()}
 
 
 def attach_tags(model: Any, token_ids: Sequence[int], tied: bool, scale: float = 1.0) -> dict[str, nn.Parameter]:
@@ -166,12 +241,12 @@ def attach_tags(model: Any, token_ids: Sequence[int], tied: bool, scale: float =
 def start_from(trained: Mapping[str, nn.Parameter], tags: Sequence[int], start: AdapterFolder, scaling: float) -> None:
     """Give `trained` the weights of another adapter; rows of tags that it did not train stay the base's. Raises
     UsageError when it is not of the same shape."""
-    hint = "train both arms with the same rank, alpha and targets"
-    layers = {name for name in trained if ".lora_" in name}
-    theirs = {name for name in start.tensors if ".lora_" in name}
-    if layers != theirs:
-        raise UsageError(f"the adapter to start from changes {len(theirs) // 2} layers, this training "
-                         f"{len(layers) // 2}, or others", hint)
+    hint = "train both arms with the same adapter, rank, alpha and targets"
+    parts = {name for name in trained if ".lora_" in name}
+    if parts != {name for name in start.tensors if ".lora_" in name}:
+        layers = sum(".lora_A." in name for name in parts)
+        raise UsageError(f"the adapter to start from changes {len(start.layers)} layers, this training {layers}, or "
+                         "others, or in another way", hint)
     if not math.isclose(start.scaling, scaling, rel_tol=1e-6):
         raise UsageError(f"the adapter to start from counts {start.scaling:g} times (alpha / rank), this training's "
                          f"{scaling:g} times", hint)
@@ -182,6 +257,8 @@ def start_from(trained: Mapping[str, nn.Parameter], tags: Sequence[int], start: 
                 raise UsageError(f"the adapter to start from has rank {min(factor.shape)}, this training "
                                  f"{min(value.shape)}", hint)
             value.data.copy_(factor)
+        if (lengths := start.lengths(layer)) is not None:
+            trained[f"base_model.model.{layer}.lora_magnitude_vector"].data.copy_(lengths)
     places = [tags.index(token) for token in start.token_ids]
     for layer in ("model.embed_tokens", "lm_head"):
         rows, own = start.rows(layer), trained.get(f"base_model.model.{layer}.token_adapter.trainable_tokens_delta")

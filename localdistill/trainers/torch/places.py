@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 NF4_BYTES = 0.53
 """Per weight: 4 bits and its scales, quantized again (QLoRA, arXiv 2305.14314, section 3: 0.127 bits of scales)."""
-MICRO_TOKENS = 4096
-"""Padded tokens that go through the student at once unless told otherwise."""
+MICRO_TOKENS = 1024
+"""Tokens that go through the student at once unless told otherwise."""
 CONTEXT_BYTES = 600 << 20
 """What a GPU's libraries take before the first weight is there."""
 PROCESS_BYTES = 450 << 20
@@ -171,19 +171,19 @@ def _host_bytes(student: StudentShape, tokens: int, rungs: Sequence[str], width:
 
 
 def kept_bytes(student: StudentShape, width: int) -> int:
-    """What the way back needs of one block for each token: inputs and outcomes of norms, of which one in float32;
-    queries, keys, values and what comes of them; gate, its activation, up and their product."""
+    """What the way back needs of one block for each token: inputs and outcomes of norms; queries, keys, values and what
+    comes of them; gate and up (`blocks.py`)."""
     wide = max(wide for _, wide in student.linears.values())
     queries = student.linears["o_proj"][1]
     rest = sum(out for name, (out, _) in student.linears.items() if name in ("q_proj", "k_proj", "v_proj", "qkv_proj"))
-    norms = 2 * student.hidden_size * (4 + 3 * width)
-    return norms + width * (rest + 2 * queries) + 4 * width * wide
+    return width * (4 * student.hidden_size + rest + queries + 2 * wide)
 
 
 def working_bytes(student: StudentShape, width: int) -> int:
-    """What one block takes for each token while the gradient goes through it."""
+    """What one block takes for each token while the gradient goes through it: what gate and up come to is computed
+    again."""
     wide = max(wide for _, wide in student.linears.values())
-    return width * (3 * wide + 4 * student.hidden_size)
+    return width * (5 * wide + 4 * student.hidden_size)
 
 
 def _width(dtype: str, on_gpu: bool, hardware: Hardware) -> int:

@@ -1,9 +1,9 @@
-"""The passes of one batch in torch: padded rows through the body, the fused head over trained positions, autograd back.
+"""The passes of one batch in torch: packed rows through the body, the fused head over trained positions, autograd back.
 Must not own an optimizer or a training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from localdistill.trainers.torch.host_head import HostHead
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
 
-HALF_PRECISION_SCALE = 1024.0
-"""float16 gradients of a mean over thousands of tokens would vanish below its smallest number without it."""
+FIRST_SCALE = 2.0 ** 16
+"""What gradients are multiplied by in float16, where those of a mean over thousands of tokens would vanish below its
+smallest number."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,18 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
         """`cap`: where the student's logits are bent to stay below a size."""
         super().__init__(rows, micro_tokens)
         self.model, self.device = model, device
-        self.scale = HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
+        self.scale = FIRST_SCALE if model.dtype == torch.float16 else 1.0
         self.head: FusedHead | HostHead = FusedHead(model.lm_head, cap)
 
     def forward(self, piece: Sequence[int], learns: bool) -> Hidden:
         """Hidden states before the trained tokens of the rows."""
-        ids, at = self._collate(piece)
+        packed = self.packed(piece)
+        ids, before = (torch.from_numpy(part).long().to(self.device) for part in (packed.ids, packed.places - 1))
+        places = torch.cat([torch.arange(self.lengths[row]) for row in piece]).to(self.device)
         with torch.set_grad_enabled(learns):
-            # Right padding needs no mask: under causal attention nothing that is trained can see what follows it.
-            hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
-            picked = hidden[at[0], at[1] - 1]
+            hidden = self.model.model(input_ids=ids[None], position_ids=places[None], use_cache=False,
+                                      ends=packed.ends).last_hidden_state
+            picked = hidden[0, before]
         listed = torch.from_numpy(self.rows.listed_tokens(piece)).long().to(self.device)
         return Hidden(picked, picked.detach(), listed)
 
@@ -78,15 +81,6 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
         self.head.learn(held.below, gradient)
         torch.autograd.backward(held.picked, gradient.hidden)
 
-    def _collate(self, piece: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """ids (B, T) of the rows, right-padded with zeros, and row and place (N,) of every trained token."""
-        ids = torch.zeros(len(piece), max(self.lengths[row] for row in piece), dtype=torch.long)
-        for number, row in enumerate(piece):
-            own = self.rows.ids[self.rows.starts[row]:self.rows.starts[row + 1]]
-            ids[number, :len(own)] = torch.from_numpy(own)
-        rows, places = self.trained_places(piece)
-        return ids.to(self.device), (torch.from_numpy(rows).to(self.device), torch.from_numpy(places).to(self.device))
-
     def _tensors(self, pull: PositionValues) -> HeadValues:
         return HeadValues(self._tensor(pull.logprobs), None if pull.tail is None else self._tensor(pull.tail),
                           None if pull.mean is None else self._tensor(pull.mean))
@@ -96,14 +90,18 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
 
     def random_state(self) -> list[torch.Tensor]:
         """Of the CPU, and of the GPU where one computes."""
-        states = [torch.get_rng_state()]
-        return states + ([torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [])
+        of_device: dict[str, Callable[[], list[torch.Tensor]]] = {
+            "cuda": lambda: [torch.cuda.get_rng_state(self.device)],
+            "mps": lambda: [torch.mps.get_rng_state()]}
+        return [torch.get_rng_state(), *of_device.get(self.device.type, list)()]
 
     def set_random_state(self, state: Any) -> None:
         """As `random_state` gave it."""
         torch.set_rng_state(state[0])
-        if self.device.type == "cuda" and len(state) > 1:  # one that was written on a CPU holds no more
+        if len(state) > 1 and self.device.type == "cuda":  # one that was written on a CPU holds no more
             torch.cuda.set_rng_state(state[1], self.device)
+        elif len(state) > 1 and self.device.type == "mps":
+            torch.mps.set_rng_state(state[1])
 
 
 def _arrays(values: HeadValues) -> PositionValues:

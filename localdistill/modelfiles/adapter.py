@@ -107,7 +107,7 @@ class AdapterFolder:
             if not found or weight not in student.tensors:
                 raise ModelFileError(f"{self.path}: tensor {shown(name)} does not belong to this student", _OTHER)
             out_features, in_features = (*student.tensors[weight][1].shape, 0)[:2]
-            wanted = (len(self.token_ids), in_features)
+            wanted: tuple[int, ...] = (len(self.token_ids), in_features)
             if layer:
                 wanted = (rank, in_features) if layer["side"] == "A" else (out_features, rank)
             elif lengths:
@@ -247,10 +247,8 @@ def _rescaled_update_of(down: torch.Tensor, up: torch.Tensor, lengths: torch.Ten
             whole = dense_weight(module.weight).float() + (up @ down).to(module.weight.device)
             factor = (lengths.to(whole.device) / whole.norm(dim=1)).to(x.dtype)
         down, up = down.to(x.device, x.dtype), up.to(x.device, x.dtype)
-        update = (x @ down.t()) @ up.t()
-        if module.bias is None:
-            return (output + update) * factor
-        return (output - module.bias + update) * factor + module.bias
+        changed: torch.Tensor = output + (x @ down.t()) @ up.t()
+        return changed * factor if module.bias is None else (changed - module.bias) * factor + module.bias
 
     return hook
 

@@ -84,7 +84,7 @@ def test_a_packed_row_is_bit_for_bit_what_it_is_alone(dtype: Any) -> None:
 @pytest.mark.parametrize("window", [None, 5, 1000])
 def test_the_kernel_for_cuda_is_asked_for_the_same(window: int | None) -> None:
     """By a kernel that does, on a CPU, what torch's documentation says of its own."""
-    from localdistill.trainers.torch.attention import Seen, _by_kernel
+    from localdistill.trainers.torch.attention import AttentionScope, _by_kernel
 
     def kernel(query: Any, key: Any, value: Any, bounds: Any, of_keys: Any, longest: int, longest_keys: int, *,
                scale: float, window_size: tuple[int, int], enable_gqa: bool) -> Any:
@@ -95,7 +95,7 @@ def test_the_kernel_for_cuda_is_asked_for_the_same(window: int | None) -> None:
         return by_mask(*back, bounds[1:].tolist(), own, None)[0]
 
     query, key, value = (part[0] for part in parts(torch.float64))
-    found = _by_kernel(kernel, query, key, value, 0.5, Seen(ENDS, window, None))
+    found = _by_kernel(kernel, query, key, value, 0.5, AttentionScope(ENDS, window, None))
     wanted = by_mask(query[None] * 0.5 * 8 ** 0.5, key[None], value[None], ENDS, window, None)[0]
     assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-12)
 

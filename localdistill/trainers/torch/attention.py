@@ -40,7 +40,7 @@ def packed_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value:
     if attention_mask is not None or query.shape[2] != key.shape[2]:
         raise ValueError("packed rows are attended without mask and without keys of an earlier pass")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    seen = Seen(tuple(ends) or (query.shape[2],), sliding_window, softcap)
+    seen = AttentionScope(tuple(ends) or (query.shape[2],), sliding_window, softcap)
     kernel, attend = _kernel() if query.is_cuda else None, cast("Callable[..., torch.Tensor]", _BlockedAttention.apply)
     if kernel and softcap is None and query.dtype != torch.float32 and query.shape[-1] <= _KERNEL_WIDTH:
         attend = partial(_by_kernel, kernel)
@@ -48,7 +48,7 @@ def packed_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value:
 
 
 @dataclass(frozen=True)
-class Seen:
+class AttentionScope:
     """What is seen from where, and how."""
 
     ends: tuple[int, ...]
@@ -79,7 +79,7 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float,
-                seen: Seen) -> torch.Tensor:
+                seen: AttentionScope) -> torch.Tensor:
         """query (N, T, D), key and value (K, T, D) -> (T, N, D)."""
         mixed = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
         for first, last, since in seen.blocks():
@@ -116,7 +116,7 @@ def _grouped(query: torch.Tensor, keys: int, first: int, last: int) -> torch.Ten
     return query[:, first:last].reshape(keys, -1, query.shape[-1])
 
 
-def _shares(query: torch.Tensor, key: torch.Tensor, scale: float, seen: Seen,
+def _shares(query: torch.Tensor, key: torch.Tensor, scale: float, seen: AttentionScope,
             block: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(K, N / K * n, m): how much of every value each query of a block takes; and the bent scores by their cap."""
     first, last, since = block
@@ -140,7 +140,7 @@ def _kernel() -> Callable[..., Any] | None:
 
 
 def _by_kernel(kernel: Callable[..., Any], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float,
-               seen: Seen) -> torch.Tensor:
+               seen: AttentionScope) -> torch.Tensor:
     """query (N, T, D), key and value (K, T, D) -> (T, N, D) by torch's kernel for CUDA. Its window counts the tokens
     before a token's own."""
     ends = (0, *seen.ends)

@@ -103,6 +103,7 @@ def test_a_library_that_ends_a_command_under_a_limit_is_told_and_a_killer_is_obe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS limits no addresses")
+@pytest.mark.whole
 @pytest.mark.parametrize("limit_kb", [350_000, 450_000])
 def test_an_import_for_which_memory_is_too_small_ends_in_a_sentence(tmp_path: Path, limit_kb: int) -> None:
     (tmp_path / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "1 + 1?"}]}\n' * 3000)

@@ -182,6 +182,7 @@ def test_parquet_is_read_as_it_was_written_whatever_is_held_at_once(
     assert found == rows
 
 
+@pytest.mark.whole
 def test_rows_are_taken_together_as_far_as_their_pages_allow() -> None:
     plain, budget = [ValuePage(100, 100, 1_000_000)] * 50, 10_000_000
     assert rows_at_once([plain], budget) == 256

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         StudentKind, StudentReport, StudentStep, examine_student, student_kinds,
     )
     from localdistill.api.models.prefetching import Prefetched, prefetch
+    from localdistill.api.models.proving_child import prove_training
     from localdistill.api.recipes.checking import problems_before_run
     from localdistill.api.recipes.from_little import augmentation_names, recipe_from_little, writing_engine
     from localdistill.api.recipes.from_store import recipe_from_store

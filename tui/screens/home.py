@@ -19,14 +19,13 @@ from tui.commands import Command
 from tui.screens.base import Page
 from tui.state import AppState
 from tui.text import joined, line, safe, shown
-from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import DIM, MUTED, Facts
 from tui.widgets.log import SaidLog
 from tui.widgets.pipeline import Pipeline
 from tui.widgets.result_box import ResultBox
 
 if TYPE_CHECKING:
-    from localdistill import Finding, ImportReport, Overview
+    from localdistill import ImportReport, Overview
 
 WAYS = (
     ("p", "try the pantry world", "the whole chain, tiny and offline: about eight minutes"),
@@ -285,26 +284,9 @@ class HomePage(Page):
 
     def action_examine_machine(self) -> None:
         """Say what this machine is and what is missing."""
-        from localdistill import examine
+        from tui.flows.examining import examine_machine
 
-        report = ReportDialog("This machine", waiting="looking at hardware and packages, and asking llama.cpp for one "
-                              "token ...")
-        self.ui.push_screen(report)
-        self.ui.jobs.do(lambda: examine(self.ui.workspace), lambda found: report.fill(_findings(found)),
-                        group="doctor", failed=report.fail)
-
-
-def _findings(found: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Rows of the report: what must be mended first."""
-    marks = {"ok": "✓", "note": "·", "wrong": "!", "missing": "✗"}
-    order = {"missing": 0, "wrong": 1, "note": 2, "ok": 3}
-    rows = []
-    for finding in sorted(found, key=lambda f: order[f.state]):
-        state = "" if finding.state in ("ok", "note") else f"{finding.state}: "
-        rows.append((f"{marks[finding.state]} {finding.what}", f"{state}{finding.text}"))
-        if finding.fix:
-            rows.append(("  fix", finding.fix))
-    return rows
+        examine_machine(self.ui)
 
 
 def _way(key: str, title: str, text: str) -> Content:

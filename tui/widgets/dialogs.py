@@ -180,9 +180,10 @@ class ReportDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "close", "close", show=False),
                                              Binding("c", "copy", "copy")]
 
-    def __init__(self, title: str, rows: Iterable[tuple[str, str]] = (), waiting: str = "") -> None:
+    def __init__(self, title: str, rows: Iterable[tuple[str, str]] = (), waiting: str = "", keys: str = "") -> None:
+        """keys: what a subclass does at other keys, in words."""
         super().__init__()
-        self._title, self._waiting = title, waiting
+        self._title, self._waiting, self._keys = title, waiting, keys
         self._rows: list[tuple[str, str]] = list(rows)
 
     def compose(self) -> ComposeResult:
@@ -192,7 +193,8 @@ class ReportDialog(Dialog[None]):
             with Texts(id="report-scroll"):
                 yield Static(_waiting(self._waiting), id="report-waiting")
                 yield Facts(id="report")
-            yield Static(shown("enter or escape: close   c: copy"), classes="keys")
+            keys = f"   {self._keys}" if self._keys else ""
+            yield Static(shown(f"enter or escape: close   c: copy{keys}"), classes="keys")
 
     def on_mount(self) -> None:
         """The text scrolls at once."""

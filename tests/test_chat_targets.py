@@ -79,6 +79,25 @@ def test_an_arm_and_the_base_of_a_run_are_asked_as_they_were_trained(trained: tu
         chat_target(Workspace(folder), "talk-1:ful")
 
 
+@pytest.mark.parametrize(("use", "quantization"), [("torch_lora", "nf4"), ("mlx_lora", "4bit")])
+def test_the_base_of_a_run_is_held_as_its_arms_were(use: str, quantization: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes" if quantization == "nf4" else "mlx.core")
+    from localdistill.stages import train
+    from tests.stages.test_training_arms import context_of
+    from tests.trainers.rows import random_rows
+
+    tiny_model(tmp_path / "student", "llama")
+    text = RECIPE.replace("USE", use) + f'dtype = "float32"\nquantization = "{quantization}"\n'
+    context = context_of(tmp_path, text, {"full": random_rows(4)}, recipe="")
+    train.run(context)
+    base, trained = (chat_target(context.workspace, f"{context.run.id}:{name}").engine for name in ("base", "full"))
+    held = {key: base.options[key] for key in ("quantization", "dtype")}
+    assert held == {key: trained.options[key] for key in held} == {"quantization": quantization, "dtype": "float32"}
+    kept = context.held_base
+    assert base.options.get("held") == trained.options.get("held") == (str(kept.path) if kept else None)
+    assert (kept is None) is (use == "torch_lora") and "adapter" not in base.options
+
+
 def test_what_a_training_left_finds_its_student_and_no_other_takes_it(trained: tuple[Path, str]) -> None:
     folder, engine = trained
     workspace = Workspace(folder)

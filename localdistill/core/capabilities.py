@@ -25,8 +25,9 @@ _WITHOUT: Mapping[Capability, tuple[str, str]] = {
     "stream": ("show a reply while it is written", "wait for the whole reply, or use another engine"),
     "top_logprobs": ("report the most likely tokens", "leave top_logprobs out, or use an engine that can"),
     "top_scores": ("report the most likely tokens of a continuation", "ask for none, or use an engine that can"),
-    "grammar": ("keep to a grammar", "use json_schema where it can, or an engine that runs the model on this machine"),
-    "json_schema": ("keep to a JSON schema", "say it in the prompt, or use another engine"),
+    "grammar": ("keep to a grammar", "say it in the prompt, or use an engine that runs a GGUF file on this machine"),
+    "json_schema": ("keep to a JSON schema",
+                    "say it in the prompt, or use an engine that runs a GGUF file here, or another server"),
 }
 """What is missing, in words, and what to do then."""
 

@@ -13,6 +13,7 @@ from localdistill.core.events import Cancel
 from localdistill.engines._continuations import Ids, ScoringBatch, ScoringTarget
 from localdistill.engines._student import joined
 from localdistill.modelfiles.mlx_decoding import token_scores
+from localdistill.modelfiles.mlx_models import head_logits
 
 LOGITS_BYTES = 64 * 1024 * 1024
 """The head is asked for no more logits at once, in float32."""
@@ -72,8 +73,7 @@ class MlxScorer:
         return copies
 
     def _logits(self, hidden: mx.array) -> mx.array:
-        logits = self._model.model.embed_tokens.as_linear(hidden) if self._tied else self._model.lm_head(hidden)
-        return logits if self._cap is None else mx.tanh(logits / self._cap) * self._cap
+        return head_logits(self._model, hidden, self._tied, self._cap)
 
     def _head_width(self) -> int:
         owner = self._model.model.embed_tokens if self._tied else self._model.lm_head

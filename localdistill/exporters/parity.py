@@ -146,7 +146,7 @@ def _as_trained(reference: Reference, trained: TrainedModel, cancel: Cancel) -> 
     """What training fitted against what merging made of it, on training rows."""
     import numpy as np
 
-    before = trained.logprobs(trained.rows, _COMPUTE, cancel)
+    before = trained.logprobs(trained.rows, cancel)
     after = logprobs_streamed(reference.model, trained.rows, cancel)
     one, other = np.concatenate(before), np.concatenate(after)
     error, limit = float(np.abs(one - other).mean()), TRAINED_ERROR_ON_OTHERS if trained.held else TRAINED_ERROR

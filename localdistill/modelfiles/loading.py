@@ -26,6 +26,9 @@ _SHARING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "CUDA_DEVICE_OR
 slower. GPUs are numbered as their driver does, so that the one that a plan names is the one that is taken. Read by the
 runtimes when torch is first imported."""
 
+_DROPOUTS = ("dropout", "_pdrop")
+"""Ends of settings that drop at random while a model is trained."""
+
 
 def import_torch() -> Any:
     """The torch module, imported so that it shares the machine: `torch` must not be imported before this is called.
@@ -115,7 +118,9 @@ def load_causal_model(folder: ModelFolder, dtype: torch.dtype, device: torch.dev
     Raises ModelFileError when the weights do not fit the configuration.
     """
     transformers = import_transformers()
-    config = getattr(transformers, folder.kind.config_class).from_dict(dict(folder.config))
+    # What is dropped in training is the adapter's own dropout alone, as MLX has it.
+    undropped = {key: 0.0 if key.endswith(_DROPOUTS) else value for key, value in folder.config.items()}
+    config = getattr(transformers, folder.kind.config_class).from_dict(undropped)
     settings: dict[str, Any] = {"device_map": {"": device}} if quantization == "nf4" else {}
     if quantization == "nf4":
         settings["quantization_config"] = _nf4(transformers, dtype)

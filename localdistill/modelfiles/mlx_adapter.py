@@ -76,7 +76,9 @@ def attach_adapter(model: Any, adapter: AdapterFolder) -> ExitStack:
         for layer, owner in (("model.embed_tokens", model.model.embed_tokens), ("lm_head", model.get("lm_head"))):
             rows = adapter.rows(layer)
             if rows is not None and owner is not None:
-                taken_off.callback(_set_rows, owner, places, owner.weight[places])
+                before = owner.weight[places]
+                mx.eval(before)  # else it would hold all of the weight that it is taken from
+                taken_off.callback(_set_rows, owner, places, before)
                 _set_rows(owner, places, mx.array(rows.numpy()))
         return taken_off.pop_all()
 

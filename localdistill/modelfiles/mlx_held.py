@@ -14,13 +14,12 @@ from localdistill.modelfiles.mlx_models import (
     MlxDtype,
     MlxHolding,
     bits_of,
-    build_mlx_model,
     group_size,
     held_as,
     import_mlx,
     new_mlx_model,
     quantize_layers,
-    stored_weights,
+    uncomputed_model,
 )
 from localdistill.safety.bounded_json import read_table
 
@@ -43,8 +42,7 @@ def write_held(folder: ModelFolder, holding: MlxHolding, dtype: MlxDtype, target
     mx = import_mlx()
     from mlx.utils import tree_flatten
 
-    model = build_mlx_model(folder, stored_weights(folder), getattr(mx, dtype))
-    quantize_layers(model, holding, group_size(folder))
+    model = uncomputed_model(folder, dtype, holding)
     for layer in model.model.layers:
         check()
         mx.eval(layer.parameters())

@@ -94,12 +94,24 @@ def load_mlx_model(folder: ModelFolder, dtype: MlxDtype, holding: MlxHolding = "
     Raises ModelFileError for a configuration that mlx-lm would compute in another way, and for weights that do not
     fit it.
     """
-    mx = import_mlx()
-    model = build_mlx_model(folder, stored_weights(folder), getattr(mx, dtype))
-    if holding != "none":
-        quantize_layers(model, holding, group_size(folder))
+    mx, model = import_mlx(), uncomputed_model(folder, dtype, holding)
     mx.eval(model.parameters(), model(mx.array([[0]])))  # what a class keeps beside its weights too: other threads ask
     return model
+
+
+def uncomputed_model(folder: ModelFolder, dtype: MlxDtype, holding: MlxHolding) -> Any:
+    """The same, of which nothing is in memory yet: each weight is read when it is asked for."""
+    model = build_mlx_model(folder, stored_weights(folder), getattr(import_mlx(), dtype))
+    if holding != "none":
+        quantize_layers(model, holding, group_size(folder))
+    return model
+
+
+def head_logits(model: Any, hidden: Any, tied: bool, cap: float | None) -> Any:
+    """(..., V) from hidden states (..., H) behind the last norm. tied: whether the head is the embedding. cap: where
+    logits are bent to stay below a size."""
+    logits = model.model.embed_tokens.as_linear(hidden) if tied else model.lm_head(hidden)
+    return logits if cap is None else import_mlx().tanh(logits / cap) * cap
 
 
 def stored_weights(folder: ModelFolder) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from localdistill.core.errors import ModelFileError
 from localdistill.core.events import Cancel
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.held import Held
 from localdistill.modelfiles.loading import import_torch, import_transformers
 from localdistill.modelfiles.tensors import read_pieces, read_rows, read_tensor
 
@@ -28,14 +29,15 @@ _EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"
 class StreamedModel:
     """The model in a folder, with an adapter beside its weights where one is given."""
 
-    def __init__(self, folder: ModelFolder, adapter: AdapterFolder | None = None) -> None:
-        self._folder, self._adapter = folder, adapter
+    def __init__(self, folder: ModelFolder, adapter: AdapterFolder | None = None, held: Held | None = None) -> None:
+        """held: what stored weights are worth; without it, what they are."""
+        self._folder, self._adapter, self._held = folder, adapter, held
 
     def hidden(self, texts: Sequence[Sequence[int]], cancel: Cancel) -> list[torch.Tensor]:
         """For each of `texts` (token ids) float32 (T, H): every position behind the last norm. Raises ModelFileError
         when the weights do not fit the configuration."""
         torch, found = import_torch(), list[Any]()
-        for group in _groups(texts, BORDERS.streamed_tokens):
+        for group in groups_of(texts, BORDERS.streamed_tokens):
             longest = max(map(len, group))
             # What stands behind a text is not seen by it: no mask is needed.
             given = torch.zeros(len(group), longest, self._folder.hidden_size)
@@ -49,7 +51,7 @@ class StreamedModel:
     @property
     def rows_at_once(self) -> int:
         """Positions whose logits may be asked for together."""
-        return max(BORDERS.logit_rows, BORDERS.streamed_bytes // (4 * self._folder.vocab_size))
+        return logit_rows_at_once(self._folder)
 
     def logits(self, hidden: torch.Tensor) -> npt.NDArray[np.float32]:
         """Float32 (T, V) of positions (T, H) that `hidden` returned."""
@@ -59,7 +61,7 @@ class StreamedModel:
         with torch.inference_mode(), few_threads(self._folder):
             result = torch.empty(len(hidden), info.shape[0])
             for first, rows in read_pieces(path, info):
-                rows = self._trained(f"{layer}.weight", rows.float(), first)
+                rows = self._trained(f"{layer}.weight", self._worth(f"{layer}.weight", rows), first)
                 result[:, first:first + len(rows)] = hidden @ rows.t()
             if cap := self._folder.kind.logit_cap(self._folder.config):
                 result = torch.tanh(result / cap) * cap
@@ -69,13 +71,16 @@ class StreamedModel:
     def _embedded(self, text: Sequence[int]) -> Any:
         path, info = self._folder.tensors[f"{_EMBEDDING}.weight"]
         places = sorted(set(text))
-        rows = read_rows(path, info, places).float()
+        rows = self._worth(f"{_EMBEDDING}.weight", read_rows(path, info, places))
         if self._adapter is not None:
             for place, token in enumerate(places):
                 rows[place:place + 1] = self._trained(f"{_EMBEDDING}.weight", rows[place:place + 1], token)
         scale = self._folder.kind.embedding_scale(self._folder.config)
         at = {token: place for place, token in enumerate(places)}
         return rows[[at[token] for token in text]] * scale
+
+    def _worth(self, name: str, stored: Any) -> Any:
+        return stored.float() if self._held is None else self._held(name, stored.float())
 
     def _trained(self, name: str, rows: Any, first: int) -> Any:
         return rows if self._adapter is None else self._adapter.apply(name, rows, first)
@@ -117,7 +122,8 @@ class StreamedModel:
             if found is None or found[1].shape != tuple(parameter.shape):
                 raise ModelFileError(f"{self._folder.path} lacks the weight '{prefix}.{name}', or it has another shape",
                                      "download the model again")
-            _set(module, name, torch.nn.Parameter(read_tensor(*found).float(), requires_grad=False))
+            weight = self._worth(f"{prefix}.{name}", read_tensor(*found))
+            _set(module, name, torch.nn.Parameter(weight, requires_grad=False))
 
 
 def _set(module: Any, name: str, parameter: Any) -> None:
@@ -132,7 +138,12 @@ def _empty(module: Any, *_: Any) -> None:
         _set(module, name, torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False))
 
 
-def _groups(texts: Sequence[Sequence[int]], most: int) -> Iterator[list[Sequence[int]]]:
+def logit_rows_at_once(folder: ModelFolder) -> int:
+    """Positions of the model in `folder` whose logits may be held together."""
+    return max(BORDERS.logit_rows, BORDERS.streamed_bytes // (4 * folder.vocab_size))
+
+
+def groups_of(texts: Sequence[Sequence[int]], most: int) -> Iterator[list[Sequence[int]]]:
     """Neighbours that together, padded to the longest, have at most `most` tokens; at least one."""
     group: list[Sequence[int]] = []
     for text in texts:

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from localdistill.core.events import Cancel
-from localdistill.modelfiles.adapter import AdapterFolder
-from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.loading import import_torch, load_causal_model, pick_device
 from localdistill.modelfiles.streamed import StreamedModel
 
 if TYPE_CHECKING:
@@ -33,69 +29,40 @@ class TrainedModel:
 
     rows: tuple[TrainedRow, ...]
     """Some of the rows that it was trained on; at least one."""
-    logprobs: Callable[[Sequence[TrainedRow], str, Cancel], Sequence[npt.NDArray[np.floating]]]
-    """Log-probabilities of the trained tokens of every row; in the precision that is named (`float32`) where the base
-    was held as it is stored."""
+    logprobs: Callable[[Sequence[TrainedRow], Cancel], Sequence[npt.NDArray[np.floating]]]
+    """Log-probabilities of the trained tokens of every row, over weights as the training held them."""
     held: str = ""
     """How the base's weights were held, where the merged model rests on others than those: `nf4`."""
     others: Callable[[], Iterable[Sequence[int]]] = tuple
     """Token ids of other rows that it was trained on, from all over them; of `rows` where there are no others."""
 
 
-def logprobs_as_trained(student: Path, adapter: Path, quantization: Literal["none", "nf4"], dtype: str,
-                        rows: Sequence[TrainedRow], cancel: Cancel) -> list[npt.NDArray[np.float32]]:
-    """Log-probabilities of the trained tokens of every row, by the base in the folder `student` with `adapter` beside
-    it: computed in `dtype` where its weights are held in another way, else in float32, few of them in memory."""
-    folder = ModelFolder.open(student)
-    opened = AdapterFolder.open(adapter, folder)
-    if quantization == "none":
-        return logprobs_streamed(StreamedModel(folder, opened), rows, cancel)
-    torch, device, found = import_torch(), pick_device("auto"), []
-    model = load_causal_model(folder, getattr(torch, dtype), device, quantization)
-    opened.attach(model)
-    with torch.inference_mode():
-        for row in rows:
-            cancel.check()
-            logits = model(torch.tensor([list(row.ids)], device=device)).logits[0]
-            found.append(logprobs_of(logits.float().cpu().numpy(), row))
-    return found
-
-
 def logprobs_streamed(model: StreamedModel, rows: Sequence[TrainedRow],
                       cancel: Cancel) -> list[npt.NDArray[np.float32]]:
     """Log-probabilities of the trained tokens of every row, in float32, with few of the weights in memory."""
-    import numpy as np
-
     found = []
     for hidden, row in zip(model.hidden([row.ids for row in rows], cancel), rows, strict=True):
-        places, parts = _trained_places(row), []
-        for first in range(0, len(places), model.rows_at_once):
+        def logits(places: npt.NDArray[np.intp], hidden: Any = hidden) -> npt.NDArray[np.float32]:
             cancel.check()
-            some = places[first:first + model.rows_at_once]
-            parts.append(_chosen(model.logits(hidden[some - 1]), np.array(row.ids)[some]))
-        found.append(np.concatenate(parts))
+            return model.logits(hidden[places])
+
+        found.append(logprobs_of(row, logits, model.rows_at_once))
     return found
 
 
-def logprobs_of(logits: npt.NDArray[np.float32], row: TrainedRow) -> npt.NDArray[np.float32]:
-    """Log-probabilities of the trained tokens of `row`, from the logits (T, V) of its tokens."""
+def logprobs_of(row: TrainedRow, logits: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float32]],
+                at_once: int) -> npt.NDArray[np.float32]:
+    """Log-probabilities of the trained tokens of `row`. logits: places (N,), at most `at_once` of them, -> the logits
+    (N, V) behind the tokens that stand there."""
     import numpy as np
 
-    places = _trained_places(row)
-    return _chosen(logits[places - 1], np.array(row.ids)[places])
-
-
-def _trained_places(row: TrainedRow) -> npt.NDArray[np.intp]:
-    import numpy as np
-
-    return np.array([place for place, weight in enumerate(row.weights) if weight > 0 and place > 0])
-
-
-def _chosen(logits: npt.NDArray[np.float32], tokens: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Log-probabilities of one of the tokens (T,) each, from the logits (T, V) before it."""
-    import numpy as np
-
-    top = logits.max(axis=-1)
-    total = top + np.log(np.exp(logits - top[:, None]).sum(axis=-1))
-    result: npt.NDArray[np.float32] = logits[np.arange(len(tokens)), tokens] - total
-    return result
+    ids = np.array(row.ids)
+    parts: list[npt.NDArray[np.float32]] = []
+    places = np.array([place for place, weight in enumerate(row.weights) if weight > 0 and place > 0])
+    for first in range(0, len(places), at_once):
+        some = places[first:first + at_once]
+        told = logits(some - 1)
+        top = told.max(axis=-1)
+        total = top + np.log(np.exp(told - top[:, None]).sum(axis=-1))
+        parts.append(told[np.arange(len(some)), ids[some]] - total)
+    return np.concatenate(parts)

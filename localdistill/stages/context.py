@@ -100,6 +100,13 @@ def build_trainer(recipe: Recipe, base: Path) -> Trainer:
     return trainer
 
 
+def held_digest(workspace: Workspace, trainer: Trainer, student: Path) -> str:
+    """Digest of the artifact with the student as the trainer holds it; empty where it is used as it is stored."""
+    spec = trainer.held_base(student)
+    inputs = [ModelFolder.open(student).digest()] if spec else []
+    return workspace.artifact_digest("base", BASE_VERSION, spec, inputs) if spec else ""
+
+
 @dataclass
 class StageContext:
     """The workspace, run, recipe and store of one stage, and how it reports."""
@@ -222,9 +229,9 @@ class StageContext:
     def held_base(self) -> Artifact | None:
         """The base as the trainer holds it, made once for all runs of the workspace; None where it is used as it is
         stored."""
-        if not (spec := self.trainer.held_base(self.student)):
+        if not (digest := held_digest(self.workspace, self.trainer, self.student)):
             return None
-        digest = self.workspace.artifact_digest("base", BASE_VERSION, spec, [ModelFolder.open(self.student).digest()])
+        spec = self.trainer.held_base(self.student)
         return self.make(("base", digest, f"{self.student.name}, {spec['held']}"), spec, self._hold_base)
 
     def _hold_base(self, staging: Path) -> None:

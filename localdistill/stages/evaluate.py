@@ -37,6 +37,7 @@ from localdistill.stages.outputs import (
 from localdistill.stages.relay import EngineRelay
 from localdistill.stages.train import settled_arms, starts_first
 from localdistill.trainers.job import Served
+from localdistill.trainers.serving import served_base
 
 VERSION = 1
 
@@ -107,18 +108,13 @@ def answers_of(context: StageContext, bench: Bench, contestant: Contestant,
     """The results of one contestant, which answers as it was trained: as its trainer says. The base is held as its arms
     were. relay: see `measure`."""
     adapter = contestant.adapter.adapter if contestant.adapter else ""
-    served = _served(context, adapter)
-    if not adapter and (arm := _some_adapter(context)):
-        served = replace(served, options=_served(context, arm).options)
+    some = adapter or _some_adapter(context)
+    trained = context.artifact("adapter", some).path if some else None
+    held = context.held_base.path if context.held_base else None
+    served = (context.trainer.served(context.student, trained, held) if adapter else
+              served_base(context.trainer, context.student, trained, held))
     inputs = [adapter, ModelFolder.open(context.student).digest()]
     return measure(context, bench, contestant, serving_of(context, served, inputs), relay)
-
-
-def _served(context: StageContext, adapter: str) -> Served:
-    """How the base is run, with the adapter of this digest where there is one."""
-    trained = context.artifact("adapter", adapter).path if adapter else None
-    held = context.held_base
-    return context.trainer.served(context.student, trained, held.path if held else None)
 
 
 def _some_adapter(context: StageContext) -> str:

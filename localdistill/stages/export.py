@@ -234,6 +234,7 @@ def _card(context: StageContext, contestant: Contestant, cards: Sequence[ScoreCa
         "thinks": "as it is told" if contestant.thinks is None else contestant.thinks,
         "rests_on": _rests_on(context, contestant),
         "trained_tokens": contestant.adapter.result.trained_tokens if contestant.adapter else 0,
+        "kept_weights": _kept(contestant),
         "seed": contestant.seed if contestant.adapter else "",
         "came_out": contestant.adapter.result.came_out if contestant.adapter else "",
         "learned": contestant.adapter.result.learned if contestant.adapter else "",
@@ -264,6 +265,12 @@ def _rests_on(context: StageContext, contestant: Contestant) -> str:
     file = context.artifact("adapter", _adapter(contestant)).path / REPORT_FILE
     held = TrainingReport.from_bytes(file.read_bytes(), REPORT_FILE).base if file.is_file() else None
     return "" if held is None or held.quantization == "none" else f"weights held as {held.quantization}"
+
+
+def _kept(contestant: Contestant) -> str:
+    """Which step's weights came out and why, where development items had a say."""
+    dev = contestant.adapter.result.dev if contestant.adapter else None
+    return dev.told() if dev else ""
 
 
 def _terms(context: StageContext, contestant: Contestant) -> TermsOfUse:

@@ -60,7 +60,6 @@ class Trainer(Protocol):
         """Write into the folder `merged` the base in `student`, with what a training left in `output` (None: nothing)
         merged into the weights that it was trained on where they can be written, else into those that are stored."""
 
-    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
-                 cancel: Cancel) -> list[Floats]:
+    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], cancel: Cancel) -> list[Floats]:
         """Log-probabilities of the trained tokens of every row, by what a training left in `output`, over weights held
-        as it held them; in the precision `compute` (`float32`) where it held them as they are stored."""
+        as it held them; few of the weights are in memory at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ from localdistill.core.errors import LocalDistillError, MissingExtra
 from localdistill.core.events import Cancel, Emit, Progressed, silent
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.held import Held
 from localdistill.modelfiles.tensors import read_pieces, write_in_pieces
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ _SPARE = 1.05
 _COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
            "chat_template.jinja", "chat_template.json")
 
-
-Held = Callable[[str, "torch.Tensor"], "torch.Tensor"]
-"""Name and stored weight in float32 -> its values as it is held, in float32."""
 
 
 def merge(student: Path, adapter: Path | None, output: Path,

@@ -109,15 +109,13 @@ class MlxLoraTrainer:
         base = as_held(ModelFolder.open(student), holding_of(held), dtype)
         merge(student, output / "adapter", merged, emit=emit, cancel=cancel, held=base)
 
-    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
-                 cancel: Cancel) -> list[Floats]:
-        """In the precision of the training where the base was quantized."""
+    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], cancel: Cancel) -> list[Floats]:
+        """By MLX: in float32, or in the precision of the training where the base was quantized."""
         from localdistill.modelfiles.mlx_trained import logprobs_as_trained_in_mlx
 
         held = report_of(output).base
         holding: MlxHolding = holding_of(held) if held else "none"
-        dtype: MlxDtype = "bfloat16" if (held.dtype if held and holding != "none" else compute) == "bfloat16" else (
-            "float32")
+        dtype: MlxDtype = "bfloat16" if held and holding != "none" and held.dtype == "bfloat16" else "float32"
         return [*logprobs_as_trained_in_mlx(student, output / "adapter", holding, dtype, rows, cancel)]
 
 

@@ -15,7 +15,7 @@ from localdistill.core.events import Cancel, Emit
 from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan
 from localdistill.modelfiles.shape import StudentShape
-from localdistill.modelfiles.trained import TrainedRow, logprobs_as_trained
+from localdistill.modelfiles.trained import TrainedRow, logprobs_streamed
 from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch.options import TorchOptions
@@ -94,12 +94,17 @@ class TorchLoraTrainer:
 
         merge(student, None if output is None else output / "adapter", merged, emit=emit, cancel=cancel)
 
-    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
-                 cancel: Cancel) -> list[Floats]:
-        """In the precision of the training where the base was quantized."""
-        held = quantized_base(output)
-        return [*logprobs_as_trained(student, output / "adapter", "nf4" if held else "none",
-                                     held.dtype if held else compute, rows, cancel)]
+    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], cancel: Cancel) -> list[Floats]:
+        """In float32, with the weights of one block in memory at a time."""
+        from localdistill.modelfiles.adapter import AdapterFolder
+        from localdistill.modelfiles.folder import ModelFolder
+        from localdistill.modelfiles.held import held_in_nf4
+        from localdistill.modelfiles.streamed import StreamedModel
+
+        folder, base = ModelFolder.open(student), quantized_base(output)
+        model = StreamedModel(folder, AdapterFolder.open(output / "adapter", folder),
+                              held_in_nf4(folder, base.dtype) if base else None)
+        return [*logprobs_streamed(model, rows, cancel)]
 
 
 def quantized_base(output: Path) -> HeldBase | None:

@@ -116,7 +116,7 @@ def export(folder: Path, output: Path, others: Callable[[], Sequence[Sequence[in
     """The events of an export to Q4_K_M by an importance matrix, with its Modelfile."""
     reference = Reference(folder, False)
 
-    def logprobs(rows: Sequence[TrainedRow], compute: str, cancel: Cancel) -> list[Any]:
+    def logprobs(rows: Sequence[TrainedRow], cancel: Cancel) -> list[Any]:
         return logprobs_streamed(reference.model, rows, cancel)
 
     trained = TrainedModel((TrainedRow(tuple(ROWS[2]), (1.0,) * len(ROWS[2])),), logprobs, others=others)

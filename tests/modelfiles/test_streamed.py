@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from localdistill.core.events import Cancel
 from localdistill.modelfiles.adapter import AdapterFolder, write_adapter
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.folder import ModelFolder
+from localdistill.modelfiles.held import Held, held_in_nf4
 from localdistill.modelfiles.loading import load_causal_model
 from localdistill.modelfiles.streamed import StreamedModel
+from localdistill.modelfiles.tensors import read_tensor
 from tests.tiny_models import tiny_adapter, tiny_model, tiny_of
 
 torch = pytest.importorskip("torch")
@@ -23,17 +25,18 @@ TEXTS = [[(7 * place + row) % 390 + 3 for place in range(length)] for row, lengt
 """Of several lengths, longer than the windows of the tiny ones."""
 
 
-def whole(folder: ModelFolder, adapter: AdapterFolder | None) -> list[Any]:
+def whole(folder: ModelFolder, adapter: AdapterFolder | None,
+          quantization: Literal["none", "nf4"] = "none") -> list[Any]:
     """Logits by the model as transformers loads it, text by text."""
-    model = load_causal_model(folder, torch.float32, torch.device("cpu"))
+    model = load_causal_model(folder, torch.float32, torch.device("cpu"), quantization)
     if adapter is not None:
         adapter.attach(model)
     with torch.no_grad():
         return [model(torch.tensor([text])).logits[0].numpy() for text in TEXTS]
 
 
-def streamed(folder: ModelFolder, adapter: AdapterFolder | None) -> list[Any]:
-    model = StreamedModel(folder, adapter)
+def streamed(folder: ModelFolder, adapter: AdapterFolder | None, held: Held | None = None) -> list[Any]:
+    model = StreamedModel(folder, adapter, held)
     return [model.logits(hidden) for hidden in model.hidden(TEXTS, Cancel())]
 
 
@@ -49,6 +52,32 @@ def test_it_computes_what_the_whole_model_does(kind: Architecture, tmp_path: Pat
     plain, trained = whole(folder, None), whole(folder, adapter)
     assert equal(streamed(folder, None), plain) and equal(streamed(folder, adapter), trained)
     assert not equal(plain, trained)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES.values(), ids=lambda kind: kind.model_type)
+def test_in_nf4_it_computes_what_the_whole_model_does_that_is_held_so(kind: Architecture, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = ModelFolder.open(tiny_of(kind, tmp_path / "student"))
+    adapter = AdapterFolder.open(tiny_adapter(folder.path, tmp_path / "adapter"), folder)
+    wanted = whole(folder, adapter, "nf4")
+    assert equal(streamed(folder, adapter, held_in_nf4(folder, "float32")), wanted)
+    assert not equal(streamed(folder, adapter), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_values_in_nf4_are_those_that_a_training_computes_with(dtype: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    from bitsandbytes.functional import dequantize_4bit
+
+    folder = ModelFolder.open(tiny_model(tmp_path / "student", "qwen2", hidden=96))
+    model = load_causal_model(folder, getattr(torch, dtype), torch.device("cpu"), "nf4")
+    held, seen = held_in_nf4(folder, dtype), 0
+    for name, weight in model.named_parameters():
+        state = getattr(weight, "quant_state", None)
+        wanted = weight if state is None else dequantize_4bit(weight.data, state)
+        assert torch.equal(held(name, read_tensor(*folder.tensors[name]).float()), wanted.float()), name
+        seen += state is not None
+    assert seen == 7 * folder.layers, "all linear layers of the blocks, and nothing else"
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -248,6 +248,20 @@ def test_every_problem_is_told_at_once(folder: Path) -> None:
     assert not list(folder.glob("runs/*"))
 
 
+@pytest.mark.parametrize("use", ["mlx", "transformers"])
+@pytest.mark.parametrize(("asked", "what"), [('grammar = "root ::= [0-9]+"', "grammar"),
+                                             ("json_schema = '{\"type\": \"object\"}'", "JSON schema")])
+def test_engines_that_keep_to_no_grammar_are_said_before_anything_is_asked(
+        folder: Path, use: str, asked: str, what: str) -> None:
+    tiny_model(folder / "student", "llama", hidden=32)
+    (folder / "prompts.jsonl").write_text('{"question": "1 + 1?"}\n')
+    text = (f'name = "kept"\n[engine.local]\nuse = "{use}"\nmodel = "student"\n[prompts]\nfiles = ["prompts.jsonl"]\n'
+            f'[traces]\nown = {{ ask = "local", {asked} }}\n')
+    [problem] = check_recipe(parse_recipe(text), folder, ("collect",))
+    assert problem.key == "engine.local" and f"the engine local cannot keep to a {what}" in problem.text
+    assert "GGUF" in problem.hint
+
+
 def test_a_damaged_model_file_of_an_engine_is_found(folder: Path) -> None:
     (folder / "teacher.gguf").write_bytes(b"not a model")
     (folder / "prompts.jsonl").write_text('{"question": "1 + 1?"}\n')

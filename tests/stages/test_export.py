@@ -18,6 +18,7 @@ from localdistill.core.events import Cancel, Emit, Noted, Warned
 from localdistill.core.records import Prompt, Reply, Request
 from localdistill.core.registry import Family
 from localdistill.engines import ENGINES
+from localdistill.exporters.gguf_parts.card import model_card
 from localdistill.exporters.job import ExportJob
 from localdistill.exporters.parity_report import ParityItem, ParityReport
 from localdistill.recipe import Member
@@ -39,7 +40,7 @@ from localdistill.stages.outputs import (
     read_output,
     write_output,
 )
-from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
+from localdistill.trainers.report import DevOutcome, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.stages.test_collecting import listening
 from tests.store.test_store import ids, prompt_number, trace_number
@@ -103,6 +104,17 @@ def test_terms_are_those_of_the_rows_that_the_arm_was_trained_on(context: StageC
     assert export._card(context, Contestant("one", dataset()))["terms_of_use"] == {
         "strictest": "conditional", "providers": ("between (conditional)", "good (allowed)")}
     assert export._card(context, BASE)["terms_of_use"]["strictest"] == ""
+
+
+def test_the_card_says_which_weights_development_items_kept(context: StageContext, tmp_path: Path) -> None:
+    context.workspace.make_artifact("adapter", "b2:ada", {}, lambda staging: (staging / "adapter").mkdir())
+    made = adapter("b2:ada")
+    dev = DevOutcome(20, ((50, 0.25), (100, 0.4), (150, 0.3)), 150, 100, 1, "best", True, 9.0)
+    chosen = dataclasses.replace(made, result=dataclasses.replace(made.result, dev=dev))
+    for one, said in ((made, False), (chosen, True)):
+        card = export._card(context, Contestant("one", dataset(), one))
+        written = model_card(ExportJob(tmp_path, tmp_path, "mine", True, card), (), {}, library="transformers")
+        assert ("| kept weights | step 100 of 150, development score 40.0 %, the best of 3" in written) is said
 
 
 def dataset(thinks: bool = True) -> ArmDataset:

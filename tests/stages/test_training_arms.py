@@ -36,11 +36,11 @@ device = "cpu"
 """
 
 
-def context_of(folder: Path, text: str, rows: dict[str, list[dict[str, Any]]]) -> StageContext:
-    """The stage before which every arm has a dataset of its rows."""
+def context_of(folder: Path, text: str, rows: dict[str, list[dict[str, Any]]], recipe: str = RECIPE) -> StageContext:
+    """The stage before which every arm has a dataset of its rows. text: what `recipe` says more."""
     if not (folder / "student").exists():
         tiny_model(folder / "student", "llama", hidden=32)
-    context = listening(folder, RECIPE + text)
+    context = listening(folder, recipe + text)
     arms = {}
     for name, own in rows.items():
         digest = f"b2:{name}"

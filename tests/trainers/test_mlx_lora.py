@@ -540,9 +540,35 @@ def test_the_trained_tokens_are_as_likely_to_mlx_as_the_gate_is_told(student: Pa
     rows = random_rows(4)
     trainer(max_steps=4).train(job(student, tmp_path, rows), silent, Cancel())
     told = [TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows]
-    ours = trainer().logprobs(student, tmp_path, told, "float32", Cancel())
-    theirs = TorchLoraTrainer().logprobs(student, tmp_path, told, "float32", Cancel())
+    ours = trainer().logprobs(student, tmp_path, told, Cancel())
+    theirs = TorchLoraTrainer().logprobs(student, tmp_path, told, Cancel())
     assert max(float(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("holding", ["none", "4bit"])
+def test_few_weights_are_in_memory_while_the_gate_is_told_and_it_is_told_what_the_whole_model_says(
+        holding: Any, tmp_path: Path) -> None:
+    from localdistill.modelfiles.adapter import AdapterFolder
+    from localdistill.modelfiles.mlx_adapter import attach_adapter
+    from localdistill.modelfiles.mlx_models import load_mlx_model
+    from localdistill.modelfiles.trained import TrainedRow, logprobs_of
+
+    student, rows = tiny_model(tmp_path / "student", hidden=256, layers=12, tied=False), random_rows(3)
+    learner = trainer(max_steps=1, quantization=holding)
+    learner.train(job(student, tmp_path / "out", rows), silent, Cancel())
+    told = [TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows]
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    found = learner.logprobs(student, tmp_path / "out", told, Cancel())
+    peak = mx.get_peak_memory() - before
+    folder = ModelFolder.open(student)
+    assert peak < folder.parameter_count * 4 / 3
+    model = load_mlx_model(folder, "float32", holding)
+    attach_adapter(model, AdapterFolder.open(tmp_path / "out" / "adapter", folder))
+    for row, one in zip(told, found, strict=True):
+        logits = np.array(model(mx.array([row.ids]))[0])
+        assert one == pytest.approx(logprobs_of(row, logits.__getitem__, 1 << 20), abs=1e-5)
 
 
 def test_a_recipe_that_names_no_trainer_takes_mlx_on_apple_silicon_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,17 @@ def test_the_loss_of_a_row_is_the_same_alone_and_among_others(tmp_path: Path, ar
         assert torch.allclose(value, gradients[name], atol=1e-6, rtol=1e-4), name
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("arch", "drops"), [
+    ("qwen2", {"attention_dropout": 0.3}), ("phi3", {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attention_dropout": 0.3})])
+def test_nothing_but_the_adapter_drops_at_random_whatever_the_student_says(
+        tmp_path: Path, arch: str, drops: dict[str, float], dtype: str) -> None:
+    rows = random_rows(5, 5, 60)
+    plain, dropping = (Loaded(tiny_model(tmp_path / name, arch, **own), rows, dtype=dtype).step(range(5))[0].loss
+                       for name, own in (("plain", {}), ("dropping", drops)))
+    assert dropping == plain
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"weights": [1.0, 1.0, 1.0, 1.0]}, "nothing comes before it"),
     ({"weights": [0.0, 0.0, 0.0, 0.0]}, "no token is trained"),

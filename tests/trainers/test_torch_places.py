@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -102,15 +102,22 @@ def test_a_product_is_run_as_it_was_trained(student: Path, tmp_path: Path) -> No
         trainer.served(student, tmp_path)
 
 
-def test_logprobs_of_a_product_are_those_of_the_backend_that_made_it(student: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_logprobs_of_a_product_are_those_of_the_backend_that_made_it(
+        quantization: Literal["none", "nf4"], student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from localdistill.modelfiles import loading
     from tests.trainers.test_torch_lora import Loaded
 
+    if quantization == "nf4":
+        pytest.importorskip("bitsandbytes")
     rows = random_rows(4)
-    trainer = TorchLoraTrainer(TorchLoraTrainer.Options(dtype="float32", device="cpu", rank=4, alpha=8, max_steps=3))
+    trainer = TorchLoraTrainer(TorchLoraTrainer.Options(dtype="float32", device="cpu", rank=4, alpha=8, max_steps=3,
+                                                        quantization=quantization))
     trainer.train(job(student, tmp_path, rows), silent, Cancel())
     told = [TrainedRow(tuple(row["input_ids"]), tuple(row["weights"])) for row in rows]
-    found = trainer.logprobs(student, tmp_path, told, "float32", Cancel())
-    made = Loaded(student, rows, start_adapter=tmp_path / "adapter", keeps=True)
+    made = Loaded(student, rows, start_adapter=tmp_path / "adapter", keeps=True, quantization=quantization)
+    monkeypatch.setattr(loading, "load_causal_model", None)  # the whole model is never in memory
+    found = trainer.logprobs(student, tmp_path, told, Cancel())
     for one, other in zip(found, made.backend.logprobs(range(4)), strict=True):
         assert one == pytest.approx(other[:, 0], abs=1e-5)
 

@@ -77,8 +77,7 @@ class BagOfTokensTrainer:
         """There is nothing to merge it into."""
         raise UsageError("a bag of tokens is no part of its student", "train with another trainer")
 
-    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], compute: str,
-                 cancel: Cancel) -> list[Array]:
+    def logprobs(self, student: Path, output: Path, rows: Sequence[TrainedRow], cancel: Cancel) -> list[Array]:
         """Nobody compares it with anything."""
         raise UsageError("a bag of tokens is no part of its student", "train with another trainer")
 

@@ -13,11 +13,13 @@ from localdistill.engines import ENGINES
 from localdistill.hub.names import in_hub
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
 from localdistill.recipe import Member, Recipe
-from localdistill.stages.context import build_trainer
-from localdistill.stages.outputs import ArmAdapter, FormatOutput, TrainOutput, read_output
+from localdistill.stages.context import build_trainer, held_digest
+from localdistill.stages.outputs import ArmAdapter, FormatOutput, TrainOutput, has_output, read_output
 from localdistill.trainers import TRAINERS, usual_trainer
 from localdistill.trainers.base import Trainer
+from localdistill.trainers.job import Served
 from localdistill.trainers.report import REPORT_FILE, TrainingReport
+from localdistill.trainers.serving import served_base
 from localdistill.workspace.folder import Workspace, check_file
 from localdistill.workspace.run_folder import RunFolder, list_runs
 
@@ -99,8 +101,12 @@ def _of_run(workspace: Workspace, name: str) -> ChatTarget | None:
         raise UsageError(f"run {run.id} has no student", "`localdistill runs` lists the runs")
     trainer, path = build_trainer(recipe, base), resolve_model(recipe.student.model, base)
     engine_options = dict(recipe.evaluate.engine_options) if recipe.evaluate else {}
+    digest = held_digest(workspace, trainer, path)
+    kept = workspace.artifact("base", digest) if digest else None
+    held = kept.path if kept else None
     if arm == BASE:
-        return _served(trainer, path, None, f"{BASE} of {run.id}", None, engine_options)
+        served = served_base(trainer, path, _trained_on(workspace, run), held)
+        return _target(served, f"{BASE} of {run.id}", None, engine_options)
     adapters = read_output(run, TrainOutput).adapters
     if arm not in adapters:
         raise UsageError(f"run {run.id} trained no arm '{arm}'{nearest(arm, [*adapters, BASE])}",
@@ -111,12 +117,17 @@ def _of_run(workspace: Workspace, name: str) -> ChatTarget | None:
         raise LocalDistillError(f"what run {run.id} trained as {arm} is gone or damaged",
                                 f"localdistill resume {run.id} makes it again")
     thinks = read_output(run, FormatOutput).arms[arm].facts.thinks
-    return _served(trainer, path, artifact.path, f"{arm} of {run.id}", thinks, engine_options)
+    return _target(trainer.served(path, artifact.path, held), f"{arm} of {run.id}", thinks, engine_options)
 
 
-def _served(trainer: Trainer, student: Path, output: Path | None, title: str, thinks: bool | None,
-            more: Mapping[str, object] | None = None) -> ChatTarget:
-    served = trainer.served(student, output)
+def _trained_on(workspace: Workspace, run: RunFolder) -> Path | None:
+    """The folder of something that the run trained; None where it trained nothing, or that is gone or damaged."""
+    found = read_output(run, TrainOutput).adapters if has_output(run, TrainOutput.stage) else {}
+    made = (workspace.artifact("adapter", one.adapter) for trained in found.values() for one in trained)
+    return next((artifact.path for artifact in made if artifact), None)
+
+
+def _target(served: Served, title: str, thinks: bool | None, more: Mapping[str, object] | None = None) -> ChatTarget:
     return ChatTarget(Member(use=served.engine, options={**served.options, **(more or {}), **served.places}), title,
                       thinks=thinks)
 
@@ -160,7 +171,7 @@ def _of_training(workspace: Workspace, output: Path, student: str, engine: str) 
         raise UsageError(f"what {report.trainer} trained is answered by the engine {trainer.engine}",
                          "leave --engine away")
     check_file(output / "adapter" / _ADAPTER)
-    return _served(trainer, path, output, f"{report.arm}, seed {report.seed}", None)
+    return _target(trainer.served(path, output), f"{report.arm}, seed {report.seed}", None)
 
 
 def _student_of(workspace: Workspace, report: TrainingReport) -> Path:

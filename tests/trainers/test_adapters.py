@@ -18,7 +18,8 @@ from localdistill.exporters.job import ExportPlan
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.hardware import look_at_hardware
-from localdistill.modelfiles.trained import TrainedRow, logprobs_as_trained
+from localdistill.modelfiles.streamed import StreamedModel
+from localdistill.modelfiles.trained import TrainedRow, logprobs_streamed
 from localdistill.trainers._options import AdapterKind
 from localdistill.trainers.merge import merge
 from tests.tiny_models import tiny_model
@@ -71,13 +72,14 @@ def test_peft_the_merge_and_the_engine_read_what_was_trained(kind: str, tmp_path
     wanted = logits(made.backend.model)
     assert float((wanted - logits(loaded(student))).abs().max()) > 1e-2
     by_peft = logits(peft.PeftModel.from_pretrained(loaded(student), str(tmp_path / "adapter")))
-    beside, folder = loaded(student), AdapterFolder.open(tmp_path / "adapter", ModelFolder.open(student))
-    folder.attach(beside)
+    beside, folder = loaded(student), ModelFolder.open(student)
+    opened = folder, AdapterFolder.open(tmp_path / "adapter", folder)
+    opened[1].attach(beside)
     merged = merge(student, tmp_path / "adapter", tmp_path / "merged")
     for found in (by_peft, logits(beside), logits(loaded(merged.path))):
         assert float((found - wanted).abs().max()) < 2e-4 * float(wanted.abs().max())
     row = TrainedRow(tuple(IDS[0]), (0.0, *[1.0] * (len(IDS[0]) - 1)))
-    (streamed,) = logprobs_as_trained(student, tmp_path / "adapter", "none", "float32", [row], Cancel())
+    (streamed,) = logprobs_streamed(StreamedModel(*opened), [row], Cancel())
     own = torch.log_softmax(wanted[0], -1)[:-1].gather(1, torch.tensor(IDS[0])[1:, None])[:, 0]
     assert np.abs(streamed - own.numpy()).max() < 1e-3
 

@@ -5,7 +5,8 @@ a process had at its peak.
 
 Students of random weights in three architectures, of several widths, depths and vocabularies, on rows of several
 lengths, held in every way that the machine has. Each training is a process of its own and makes one step. On a CPU its
-peak is the memory that it had to have (`RssAnon`, read fifty times a second); on a GPU what torch counts. Memory hardly
+peak is the memory that it had to have: its own (`RssAnon`, read fifty times a second), and what it read of the
+student's files, which lie in memory as long as they are computed with. On a GPU it is what torch counts. Memory hardly
 depends on what else runs, so that a busy machine is no obstacle.
 """
 
@@ -21,10 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import machine
 from localdistill.safety.children import NOTHING, ends_within, start_module
 
 LOOK_S = 0.02
+LOOKS_AT_FILES = 25
+"""Every so many looks the files count too, which takes longer to ask."""
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-small": ("LlamaForCausalLM", {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12,
                                          "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 32_000}),
@@ -114,7 +119,7 @@ def train(cell: Cell, student: Path, device: str, output: Path) -> None:
     from localdistill.trainers.torch_lora import TorchLoraTrainer
     from tests.trainers.rows import job, random_rows
 
-    count = max(1, max(4096, cell.options.get("micro_tokens", 0)) // cell.tokens)
+    count = max(1, max(1024, cell.options.get("micro_tokens", 0)) // cell.tokens)
     rows = random_rows(count, cell.tokens, cell.tokens)
     for row in rows:
         prompt = cell.tokens // 5
@@ -129,12 +134,14 @@ def measured(cell: Cell, student: Path, device: str) -> int:
     with tempfile.TemporaryDirectory() as output:
         told = json.dumps([cell.shape, cell.tokens, cell.options])
         child = start_module("benchmarks.memory", "--one", told, str(student), device, output, stdin=NOTHING)
-        peak = 0
+        own = files = looks = 0
         while not ends_within(child, LOOK_S):
-            peak = max(peak, _anonymous(child.pid))
+            own, looks = max(own, _anonymous(child.pid)), looks + 1
+            if looks % LOOKS_AT_FILES == 0:
+                files = max(files, _mapped(child.pid, student))
         if child.wait():
             raise SystemExit(f"{cell.name}: its process failed; run it alone: --only '{cell.name}'")
-        return peak if device == "cpu" else int((Path(output) / "peak").read_text())
+        return own + files if device == "cpu" else int((Path(output) / "peak").read_text())
 
 
 def _anonymous(pid: int) -> int:
@@ -143,6 +150,14 @@ def _anonymous(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def _mapped(pid: int, student: Path) -> int:
+    try:
+        maps = psutil.Process(pid).memory_maps()
+    except (psutil.Error, OSError):
+        return 0
+    return sum(one.rss for one in maps if one.path.startswith(str(student.resolve())))
 
 
 def main() -> None:

@@ -132,8 +132,8 @@ def lengths_of(count: int, cap: int, same: bool) -> list[int]:
 
 def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], float]:
     """Texts in order, and CPU seconds."""
-    from localdistill.engines import _decoding
     from localdistill.engines.transformers import TransformersEngine
+    from localdistill.modelfiles import torch_decoding
 
     engine = TransformersEngine(TransformersEngine.Options(
         model=str(student), dtype=task["dtype"], threads=1, batch_rows=rows, max_batch_tokens=1 << 20))
@@ -142,8 +142,8 @@ def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], flo
     requests = [Request(f"{place} {sample}", (Message("user", prompt),),
                         Sampling(max_tokens=task["cap"], temperature=temperature), sample)
                 for place, prompt in enumerate(task["prompts"]) for sample in range(samples)]
-    wanted = {tuple(engine._asked(request).ids): place for place, request in enumerate(requests)}
-    pick, turn = _decoding.pick_tokens, dict[int, int]()
+    wanted = {tuple(engine.rows.asked(request).ids): place for place, request in enumerate(requests)}
+    pick, turn = torch_decoding.pick_tokens, dict[int, int]()
 
     def forced(logits: Any, live: Any) -> list[int]:
         """The end of a reply where its length is reached, and nowhere before."""
@@ -157,7 +157,7 @@ def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], flo
                 tokens[place] = 0
         return tokens
 
-    _decoding.pick_tokens = forced
+    torch_decoding.pick_tokens = forced
     began = cpu_seconds()
     replies: dict[str, Reply] = {reply.request_id: reply for reply in engine.answer(requests, silent, Cancel())}
     seconds = cpu_seconds() - began

@@ -4,16 +4,11 @@ and why, in the same words, and which of them are read together. Loads no librar
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from localdistill.core.records import Continuation, Reply, Request, TokenScores, Usage
-
-SHORTEST_SHARED_PREFIX = 32
-"""A common beginning of so many tokens is worth to be read apart."""
-
-Ids = tuple[int, ...]
+from localdistill.modelfiles.beginnings import Ids, families
 
 
 class Unscorable(Exception):
@@ -113,32 +108,6 @@ def _families(targets: Sequence[ScoringTarget], branches: bool) -> Iterator[Scor
         by_prefix.setdefault(target.prefix, []).append(target)
     for prefixes, common in families(by_prefix, branches):
         yield ScoringBatch(tuple(target for prefix in prefixes for target in by_prefix[prefix]), common)
-
-
-def families(prefixes: Iterable[Ids], branches: bool) -> Iterator[tuple[list[Ids], int]]:
-    """Different `prefixes` by what they have in common: members, and so many tokens at the start of all. Each keeps a
-    token of its own: what is predicted behind it comes of reading that."""
-    members: list[Ids] = []
-    common = 0
-    for prefix in sorted(prefixes):
-        shared = min(common, common_length(members[-1], prefix), len(prefix) - 1) if branches and members else 0
-        if shared >= SHORTEST_SHARED_PREFIX and 2 * shared >= len(prefix):
-            common = shared
-        else:
-            if members:
-                yield members, common
-            members, common = [], len(prefix) - 1
-        members.append(prefix)
-    if members:
-        yield members, common
-
-
-def common_length(left: Sequence[int], right: Sequence[int], limit: int | None = None) -> int:
-    """Length of the common beginning, at most `limit`."""
-    shorter = min(len(left), len(right)) if limit is None else min(len(left), len(right), limit)
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    return bisect_left(range(shorter), True, key=lambda n: left[: n + 1] != right[: n + 1])
 
 
 def _cut(units: Sequence[Sequence[ScoringTarget]], most_rows: int,

@@ -10,10 +10,11 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from localdistill.core.events import Cancel
-from localdistill.engines._continuations import Ids, ScoringBatch, ScoringTarget
-from localdistill.engines._student import joined
+from localdistill.engines._continuations import ScoringBatch, ScoringTarget
+from localdistill.modelfiles.beginnings import Ids
 from localdistill.modelfiles.mlx_decoding import token_scores
 from localdistill.modelfiles.mlx_models import head_logits
+from localdistill.modelfiles.student_rows import joined
 
 LOGITS_BYTES = 64 * 1024 * 1024
 """The head is asked for no more logits at once, in float32."""

@@ -12,9 +12,10 @@ import torch
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.events import Cancel
-from localdistill.engines._continuations import Ids, ScoringBatch
-from localdistill.engines._decoding import padded, token_scores
-from localdistill.engines._student import joined
+from localdistill.engines._continuations import ScoringBatch
+from localdistill.modelfiles.beginnings import Ids
+from localdistill.modelfiles.student_rows import joined
+from localdistill.modelfiles.torch_decoding import padded, token_scores
 
 
 class BatchScorer:

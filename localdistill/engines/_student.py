@@ -1,5 +1,5 @@
 """What engines share that answer with a student's own files, whatever computes: the checked folder and its identity,
-how a request becomes a row to write or targets to score, and how a written row becomes a reply. Loads no library."""
+what is asked of it, and how it is streamed. Loads no library."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -20,13 +18,13 @@ from localdistill.core.errors import EngineError, TemplateRefused
 from localdistill.core.events import Cancel
 from localdistill.core.options import FileName
 from localdistill.core.options import Options as BaseOptions
-from localdistill.core.records import Reply, Request, TokenScores, Usage, content_id
+from localdistill.core.records import Reply, Request
 from localdistill.engines._continuations import ScoringTarget, refuse_strange_ids, target_ids
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
+from localdistill.modelfiles.student_rows import Asked, StudentRows, WrittenRow
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.providers import THIS_MACHINE, Who
-from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
 if TYPE_CHECKING:
     from localdistill.engines.base import Engine
@@ -50,38 +48,13 @@ class StudentOptions(BaseOptions):
     longer."""
 
 
-class WrittenRow(Protocol):
-    """One row: what is asked of it, and what it wrote so far."""
-
-    prompt_ids: Sequence[int]
-    max_tokens: int
-    written: list[int]
-    scores: list[TokenScores]
-    finish: Literal["", "stop", "length"]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request to write comes to."""
-
-    request: Request
-    prompt: str
-    """The rendered prompt, or the raw text."""
-    ids: Sequence[int]
-    room: int
-    """Tokens to write at most: what was asked for, cut to what the context leaves."""
-    seed: int
-    """Of the sampler, by what is asked."""
-
-
 class StudentEngine(ABC):
     """The part that knows no library."""
 
     def __init__(self, options: StudentOptions) -> None:
         self._student = options
         self._folder: ModelFolder | None = None
-        self._template: ChatTemplate | None = None
-        self._tokenizer: StudentTokenizer | None = None
+        self._rows: StudentRows | None = None
         self._base: AdaptedBase | None = None
         """The base as it was loaded, on which the adapter is put; None before the first answer."""
         self._model: Any = None
@@ -102,11 +75,16 @@ class StudentEngine(ABC):
         return self._folder
 
     @property
+    def rows(self) -> StudentRows:
+        """How it is asked, and its replies."""
+        if self._rows is None:
+            self._rows = StudentRows(self.folder, self.context_length)
+        return self._rows
+
+    @property
     def tokenizer(self) -> StudentTokenizer:
         """The student's tokenizer."""
-        if self._tokenizer is None:
-            self._tokenizer = StudentTokenizer(self.folder.path)
-        return self._tokenizer
+        return self.rows.tokenizer
 
     @property
     def context_length(self) -> int:
@@ -122,7 +100,7 @@ class StudentEngine(ABC):
         if (not isinstance(other, type(self)) or other._student.model != self._student.model
                 or other._arithmetic() != self._arithmetic()):
             return False
-        self._folder, self._template, self._tokenizer = other._folder, other._template, other._tokenizer
+        self._folder, self._rows = other._folder, other._rows
         self._base, other._base = other._base, None
         other.close()
         return True
@@ -160,16 +138,9 @@ class StudentEngine(ABC):
         """See `Engine.greedy_by`."""
         return request.sampling.greedy_by
 
-    @property
-    def template(self) -> ChatTemplate:
-        """The student's chat template."""
-        if self._template is None:
-            self._template = ChatTemplate.from_folder(Path(self.folder.path))
-        return self._template
-
     def computes_with(self) -> Mapping[str, str]:
         """See `core.capabilities.Computing`."""
-        digest = hashlib.sha256(self.template.source.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        digest = hashlib.sha256(self.rows.template.source.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
         return {**self._arithmetic(), "template": digest}
 
     @abstractmethod
@@ -178,47 +149,13 @@ class StudentEngine(ABC):
 
     # ---- questions
 
-    def _prompt(self, request: Request) -> tuple[str, list[int]]:
-        """The rendered prompt, or the raw text, and its tokens."""
-        text = request.text
-        prompt = self.template.prompt(request.messages, request.thinks) if text is None else text
-        return prompt, self.tokenizer.encode_prompt(prompt)
-
-    def _asked(self, request: Request) -> Asked:
-        """What is to be written. Raises TemplateRefused."""
-        prompt, ids = self._prompt(request)
-        sampling = request.sampling
-        seed = content_id("sampler", sampling.seed, request.sample_index, prompt)
-        return Asked(request, prompt, ids, min(sampling.max_tokens, self.context_length - len(ids)),
-                     int(seed.removeprefix("b2:")[:15], 16))
-
     def _targets(self, request: Request) -> list[ScoringTarget]:
         """What is to be scored. Raises Unscorable."""
         refuse_strange_ids(request, lambda: self.tokenizer.identity)
-        prefix = tuple(self._prompt(request)[1])
+        prefix = tuple(self.rows.prompt(request)[1])
         found = target_ids(request.continuations, prefix, self.tokenizer.encode, self.folder.vocab_size,
                            self.context_length)
         return [ScoringTarget(prefix, ids, request.top_logprobs) for ids in found]
-
-    # ---- replies
-
-    def _text(self, request: Request, row: WrittenRow) -> str:
-        """What the row wrote, up to the first stop string."""
-        text = self.tokenizer.decode(row.written)
-        cuts = [text.find(stop) for stop in request.sampling.stop if stop in text]
-        return text[:min(cuts)] if cuts else text
-
-    def _reply(self, asked: Asked, row: WrittenRow, elapsed_s: float) -> Reply:
-        request, text = asked.request, self._text(asked.request, row)
-        usage = Usage(prompt_tokens=len(row.prompt_ids), completion_tokens=len(row.written) + (row.finish == "stop"))
-        reply = reply_of_text(request.id, text, row.finish or "truncated", opened=opens_thinking_tag(asked.prompt),
-                              usage=usage, elapsed_s=elapsed_s)
-        counted = replace(usage, reasoning_tokens=self.tokenizer.count(reply.reasoning) if reply.reasoning else 0)
-        return replace(reply, usage=counted, scores=joined(row.scores) if row.scores else None)
-
-    def _too_long(self, asked: Asked) -> Reply:
-        return Reply(asked.request.id, "error", cost_usd=0.0, error=f"the prompt has {len(asked.ids)} tokens, the "
-                     f"student's context ends at {self.context_length}")
 
     # ---- streams
 
@@ -231,11 +168,11 @@ class StudentEngine(ABC):
         refused by the student's template."""
         require(self, {"stream", *needed_by(request)})  # type: ignore[arg-type]
         try:
-            asked = self._asked(request)
+            asked = self.rows.asked(request)
         except TemplateRefused as refusal:
             raise EngineError(refusal.message, refusal.hint) from None
         if asked.room <= 0:
-            raise EngineError(self._too_long(asked).error, "shorten the conversation")
+            raise EngineError(self.rows.too_long(asked).error, "shorten the conversation")
         pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
         gone, began = threading.Event(), time.monotonic()
         self.last_reply = None
@@ -244,7 +181,7 @@ class StudentEngine(ABC):
 
         def on_token(written: WrittenRow) -> None:
             nonlocal shown, row
-            row, text = written, self._text(request, written)
+            row, text = written, self.rows.text(request, written)
             # A character may span tokens: its bytes are held back until the last one is there.
             if written.finish or not text.endswith("\ufffd"):
                 pieces.put(text[shown:])
@@ -266,15 +203,7 @@ class StudentEngine(ABC):
                 if piece:
                     yield piece
             if row is not None:
-                self.last_reply = self._reply(asked, row, time.monotonic() - began)
+                self.last_reply = self.rows.reply(asked, row, time.monotonic() - began)
         finally:
             gone.set()
             worker.join()
-
-
-def joined(parts: Sequence[TokenScores]) -> TokenScores:
-    """Scores of tokens that follow each other."""
-    return TokenScores(
-        tuple(token for part in parts for token in part.ids), tuple(x for part in parts for x in part.logprobs),
-        tuple(row for part in parts for row in part.top_ids), tuple(row for part in parts for row in part.top_logprobs),
-    )

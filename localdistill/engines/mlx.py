@@ -16,9 +16,10 @@ from localdistill.core.options import FileName
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
 from localdistill.engines._continuations import ScoringTarget, Unscorable, scored_replies
-from localdistill.engines._student import Asked, StudentEngine, StudentOptions, WrittenRow
+from localdistill.engines._student import StudentEngine, StudentOptions
 from localdistill.modelfiles.mlx_held import is_held, load_held
 from localdistill.modelfiles.mlx_models import MlxDtype, held_as, load_mlx_model, mlx_dtype
+from localdistill.modelfiles.student_rows import Asked, WrittenRow
 
 if TYPE_CHECKING:
     from localdistill.modelfiles.mlx_adapter import AdaptedMlxModel
@@ -97,7 +98,7 @@ class MlxEngine(StudentEngine):
                 one, began = asked.pop(id(row))
                 done += 1
                 emit(Progressed("student", done, 0, "replies"))
-                yield self._reply(one, row, time.monotonic() - began)
+                yield self.rows.reply(one, row, time.monotonic() - began)
             yield from refused
             for reply in self._score(scored, cancel):
                 done += 1
@@ -112,23 +113,18 @@ class MlxEngine(StudentEngine):
             if request.kind == "score":
                 scored.append((request, self._targets(request)))
                 return None
-            one = self._asked(request)
+            one = self.rows.asked(request)
         except (TemplateRefused, UsageError, Unscorable) as refusal:
             refused.append(Reply(request.id, "error", cost_usd=0.0, error=str(refusal)))
             return None
         if one.room <= 0:
-            refused.append(self._too_long(one))
+            refused.append(self.rows.too_long(one))
             return None
-        row = self._row(one)
-        asked[id(row)] = one, time.monotonic()
-        return row
-
-    def _row(self, one: Asked) -> MlxRow:
         from localdistill.modelfiles.mlx_decoding import MlxRow
 
-        sampling = one.request.sampling
-        return MlxRow(one.ids, one.room, frozenset(self.tokenizer.stop_token_ids), sampling.temperature, sampling.top_p,
-                      sampling.top_k, one.seed, sampling.stop, one.request.top_logprobs)
+        row = MlxRow.of(one)
+        asked[id(row)] = one, time.monotonic()
+        return row
 
     def _score(self, asked: Sequence[tuple[Request, list[ScoringTarget]]], cancel: Cancel) -> Iterator[Reply]:
         """Replies to requests to score."""
@@ -141,7 +137,9 @@ class MlxEngine(StudentEngine):
                                   self.options.max_batch_tokens, branches=True)
 
     def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
-        for _ in self._decoder().run([self._row(asked)], cancel, on_token):
+        from localdistill.modelfiles.mlx_decoding import MlxRow
+
+        for _ in self._decoder().run([MlxRow.of(asked)], cancel, on_token):
             pass
 
     def _decoder(self) -> Any:

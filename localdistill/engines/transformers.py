@@ -17,11 +17,12 @@ from localdistill.core.options import DeviceName
 from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
 from localdistill.engines._continuations import ScoringTarget, Unscorable, scored_replies
-from localdistill.engines._student import Asked, StudentEngine, StudentOptions, WrittenRow
+from localdistill.engines._student import StudentEngine, StudentOptions
+from localdistill.modelfiles.student_rows import Asked, WrittenRow
 
 if TYPE_CHECKING:
-    from localdistill.engines._decoding import BatchDecoder, Generation
     from localdistill.modelfiles.adapted import AdaptedModel
+    from localdistill.modelfiles.torch_decoding import BatchDecoder, Generation
 
 
 class TransformersEngine(StudentEngine):
@@ -76,7 +77,7 @@ class TransformersEngine(StudentEngine):
             elif writer is None or writer.is_idle:
                 return
             else:
-                came = iter([self._reply(asked.pop(row), row, row.elapsed_s) for row in writer.step()])
+                came = iter([self.rows.reply(asked.pop(row), row, row.elapsed_s) for row in writer.step()])
             for reply in came:
                 yield reply
                 done += reply.status != "error"
@@ -85,6 +86,8 @@ class TransformersEngine(StudentEngine):
     def _take_in(self, window: Sequence[Request], writer: BatchDecoder, asked: dict[Generation, Asked],
                  cancel: Cancel) -> Iterator[Reply]:
         """Hand what is to be written to `writer`; replies to the rest: scored, or refused."""
+        from localdistill.modelfiles.torch_decoding import Generation
+
         scored: list[tuple[Request, list[ScoringTarget]]] = []
         rows: list[Generation] = []
         for request in window:
@@ -93,15 +96,15 @@ class TransformersEngine(StudentEngine):
                 if request.kind == "score":
                     scored.append((request, self._targets(request)))
                     continue
-                one, row = self._generation(request)
+                one = self.rows.asked(request)
             except (TemplateRefused, UsageError, Unscorable) as refusal:
                 yield Reply(request.id, "error", cost_usd=0.0, error=str(refusal))
                 continue
-            if row.max_tokens > 0:
-                rows.append(row)
-                asked[row] = one
+            if one.room > 0:
+                rows.append(Generation.of(one))
+                asked[rows[-1]] = one
             else:
-                yield self._too_long(one)
+                yield self.rows.too_long(one)
         writer.add(rows)
         yield from self._score(scored, cancel)
 
@@ -118,8 +121,10 @@ class TransformersEngine(StudentEngine):
                                   self.options.max_batch_tokens, branches=self.folder.window is None)
 
     def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
+        from localdistill.modelfiles.torch_decoding import Generation
+
         writer = self._writer(silent, on_token)
-        writer.add([self._generation_of(asked)])
+        writer.add([Generation.of(asked)])
         while not writer.is_idle and not cancel.is_set():
             writer.step()
 
@@ -135,7 +140,7 @@ class TransformersEngine(StudentEngine):
     def _writer(self, emit: Emit, on_token: Callable[[Generation], None] | None = None) -> BatchDecoder:
         """Writes rows with the student, which it loads."""
         model = self.model
-        from localdistill.engines._decoding import BatchDecoder
+        from localdistill.modelfiles.torch_decoding import BatchDecoder
 
         return BatchDecoder(model, self.tokenizer.decode, self.options.batch_rows, self.options.max_batch_tokens,
                             lambda text: emit(Warned(text)), on_token)
@@ -150,17 +155,3 @@ class TransformersEngine(StudentEngine):
         device, quantization = pick_device(self.options.device), self.options.quantization
         model = load_causal_model(self.folder, pick_dtype(self.options.dtype, device), device, quantization)
         return AdaptedModel(model, self.folder, merges=quantization == "none")
-
-    def _generation(self, request: Request) -> tuple[Asked, Generation]:
-        """The row to generate."""
-        asked = self._asked(request)
-        return asked, self._generation_of(asked)
-
-    def _generation_of(self, asked: Asked) -> Generation:
-        import torch
-
-        from localdistill.engines._decoding import Generation
-
-        sampling, generator = asked.request.sampling, torch.Generator().manual_seed(asked.seed)
-        return Generation(asked.ids, asked.room, frozenset(self.tokenizer.stop_token_ids), sampling.temperature,
-                          sampling.top_p, sampling.top_k, generator, sampling.stop, asked.request.top_logprobs)

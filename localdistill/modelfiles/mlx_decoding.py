@@ -1,6 +1,6 @@
 """Generation in MLX for several rows at once: a row that ends makes room for the next one at once (continuous
 batching), and every row is sampled by itself. For the engine that scores, and for a student in training. Must not
-render templates or know requests."""
+render templates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from localdistill.core.events import Cancel
 from localdistill.core.records import TokenScores
+from localdistill.modelfiles.student_rows import Asked
 
 TAIL_TOKENS = 48
 """How far back a stop string is looked for after each token."""
@@ -35,6 +36,13 @@ class MlxRow:
     scores: list[TokenScores] = field(default_factory=list)
     """Of every new token, when `top` asks for them; the stop token is the last of them."""
     finish: Literal["", "stop", "length"] = ""
+
+    @classmethod
+    def of(cls, asked: Asked) -> MlxRow:
+        """The row that writes what was asked."""
+        sampling = asked.request.sampling
+        return cls(asked.ids, asked.room, asked.stop_ids, sampling.temperature, sampling.top_p, sampling.top_k,
+                   asked.seed, sampling.stop, asked.request.top_logprobs)
 
 
 class RowSampler:

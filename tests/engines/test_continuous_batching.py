@@ -47,11 +47,11 @@ def texts(engine: TransformersEngine, requests: list[Request]) -> dict[str, str]
 def differing(engine: TransformersEngine, request: Request, text: str) -> str:
     """Why `text` is not what the library writes greedily, one row at a time; empty where it is, or where the first
     other token was as good up to the numeric error."""
-    question, row = engine._generation(request)
+    question = engine.rows.asked(request)
     ids = torch.tensor([question.ids])
-    theirs = engine.model.generate(ids, max_new_tokens=row.max_tokens, do_sample=False, pad_token_id=0,
-                                   eos_token_id=list(row.stop_ids))[0]
-    written = [token for token in theirs[ids.shape[1]:].tolist() if token not in row.stop_ids]
+    theirs = engine.model.generate(ids, max_new_tokens=question.room, do_sample=False, pad_token_id=0,
+                                   eos_token_id=list(question.stop_ids))[0]
+    written = [token for token in theirs[ids.shape[1]:].tolist() if token not in question.stop_ids]
     if text == engine.tokenizer.decode(written):
         return ""
     place = next(n for n in range(len(written) + 1) if not text.startswith(engine.tokenizer.decode(written[:n]))) - 1
@@ -109,7 +109,7 @@ def test_what_many_rows_begin_with_is_read_once(student: Path, monkeypatch: pyte
     engine = made(student)
     shapes = fed(engine, monkeypatch)
     requests = asked(SHOTS, 0)
-    prompts = [engine._generation(request)[0].ids for request in requests]
+    prompts = [engine.rows.asked(request).ids for request in requests]
     shared = next(n for n in range(400) if len({tuple(ids[:n + 1]) for ids in prompts}) > 1)
     replies(engine, requests)
     read = [shape for shape in shapes if shape[1] > 1]
@@ -141,9 +141,9 @@ def test_several_beginnings_live_side_by_side(student: Path) -> None:
 
 def test_replies_that_outgrow_the_memory_that_was_allowed_wait_and_go_on(student: Path,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    from localdistill.engines import _decoding
+    from localdistill.modelfiles import torch_decoding
 
-    monkeypatch.setattr(_decoding, "_ROOM", 1)
+    monkeypatch.setattr(torch_decoding, "_ROOM", 1)
     requests = [Request(f"r{n}", (Message("user", f"12 - {n} = 7 " * 3),), Sampling(max_tokens=90)) for n in range(4)]
     whole = made(student)
     wanted = texts(whole, requests)
@@ -210,7 +210,7 @@ def test_memory_that_runs_out_while_others_wait_for_the_only_row_gives_their_roo
 
 
 def test_slots_never_hold_more_than_was_allowed(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from localdistill.engines._slots import SlotCache
+    from localdistill.modelfiles.torch_slots import SlotCache
 
     shaped, shape = list[tuple[int, int]](), SlotCache.shape
 
@@ -249,7 +249,7 @@ def test_other_errors_of_a_model_are_not_taken_for_memory(student: Path, monkeyp
 
 
 def rows_of(count: int, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> list[Any]:
-    from localdistill.engines._decoding import Generation
+    from localdistill.modelfiles.torch_decoding import Generation
 
     return [Generation([0], 1, frozenset(), temperature, top_p, top_k, torch.Generator().manual_seed(seed))
             for seed in range(count)]
@@ -260,7 +260,7 @@ def rows_of(count: int, temperature: float = 1.0, top_p: float = 1.0, top_k: int
     ({"top_p": 0.75, "top_k": 4}, [4 / 9, 3 / 9, 2 / 9, 0, 0]), ({"top_p": 0.01}, [1, 0, 0, 0, 0]),
     ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30, 0]), ({"temperature": 0.0}, [1, 0, 0, 0, 0])])
 def test_tokens_are_drawn_as_often_as_their_probability_says(sampling: dict[str, Any], kept: list[float]) -> None:
-    from localdistill.engines._picking import pick_tokens
+    from localdistill.modelfiles.torch_picking import pick_tokens
 
     order = torch.tensor([3, 1, 4, 0, 2])
     logits = torch.full((5,), -torch.inf)
@@ -273,7 +273,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(sampling: dict[str,
 
 
 def test_a_nucleus_wider_than_the_first_look_is_the_one_of_the_whole_vocabulary() -> None:
-    from localdistill.engines._picking import pick_tokens
+    from localdistill.modelfiles.torch_picking import pick_tokens
 
     logits = torch.linspace(0, 1, 3000)[torch.randperm(3000, generator=torch.Generator().manual_seed(1))]
     shares, order = logits.softmax(-1).sort(descending=True)
@@ -283,7 +283,7 @@ def test_a_nucleus_wider_than_the_first_look_is_the_one_of_the_whole_vocabulary(
 
 
 def test_what_a_row_draws_does_not_depend_on_its_neighbours() -> None:
-    from localdistill.engines._picking import pick_tokens
+    from localdistill.modelfiles.torch_picking import pick_tokens
 
     logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(2))
     settings = [{}, {"temperature": 0.0}, {"top_p": 0.8}, {"top_k": 5}, {"temperature": 2.0}, {"top_p": 0.8}]

@@ -14,11 +14,11 @@ from localdistill.engines.llama_cpp_native.cells import CellAllocator
 
 pytest.importorskip("llama_cpp")
 
-from localdistill.engines._continuations import common_length
 from localdistill.engines.llama_cpp_native.batching import Batcher
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadSettings, NativeModel
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.modelfiles.beginnings import common_length
 
 SYSTEM = "Answer briefly and never explain anything at all. "
 Answers = dict[int, NativeSequence]

@@ -71,14 +71,13 @@ def test_it_stops_at_what_the_template_writes_after_a_turn_though_no_file_says_s
     for name in ("generation_config.json", "config.json"):
         edit_json(student / name, eos_token_id=0)
     edit_json(student / "tokenizer_config.json", eos_token="<|endoftext|>")
-    _, row = engine(student)._generation(requests()[0])
-    assert row.stop_ids == {0, 2}
+    assert engine(student).rows.asked(requests()[0]).stop_ids == {0, 2}
 
 
 def test_greedy_text_is_the_one_of_the_library(student: Path) -> None:
     made = engine(student)
     reply = answers(made, requests()[1:2])["r1"]
-    ids = torch.tensor([made.tokenizer.encode_prompt(made._generation(requests()[1])[0].prompt)])
+    ids = torch.tensor([made.tokenizer.encode_prompt(made.rows.asked(requests()[1]).prompt)])
     theirs = made.model.generate(ids, max_new_tokens=29, do_sample=False, eos_token_id=2, pad_token_id=0)
     written = theirs[0, ids.shape[1]:].tolist()
     assert reply.raw == made.tokenizer.decode([token for token in written if token != 2])
@@ -113,11 +112,11 @@ def test_finished_rows_leave_the_batch(student: Path, monkeypatch: pytest.Monkey
 
 
 def test_thinking_is_split_also_when_the_template_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from localdistill.engines import _decoding
+    from localdistill.modelfiles import torch_decoding
 
     made = engine(tiny_model(tmp_path / "m", hidden=32, chat_template=OPENING_TEMPLATE))
     script = made.tokenizer.encode("12 - 5 = 7\n</think>\n\nThe answer is 7.<|im_end|>")
-    monkeypatch.setattr(_decoding, "pick_tokens", lambda logits, rows: [script[len(row.written)] for row in rows])
+    monkeypatch.setattr(torch_decoding, "pick_tokens", lambda logits, rows: [script[len(row.written)] for row in rows])
     reply = answers(made, [Request("r", (Message("user", "?"),), Sampling(max_tokens=60))])["r"]
     assert (reply.reasoning, reply.answer, reply.status) == ("12 - 5 = 7", "The answer is 7.", "complete")
     assert reply.finish_reason == "stop" and reply.usage.completion_tokens == len(script)

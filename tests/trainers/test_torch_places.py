@@ -11,12 +11,14 @@ import pytest
 
 from localdistill.core.errors import LocalDistillError, MissingExtra, ModelFileError, UsageError
 from localdistill.core.events import Cancel, silent
+from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.devices import Gpu, TorchBuild
 from localdistill.modelfiles.hardware import Hardware
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch_lora import TorchLoraTrainer
+from tests.tiny_models import tiny_of
 from tests.trainers.rows import job, random_rows
 
 torch = pytest.importorskip("torch")
@@ -141,3 +143,34 @@ def test_the_student_answers_between_steps_as_the_engine_would_and_training_does
     again = [next(made.backend.generate(sampled, Cancel())).raw for _ in range(2)]
     assert again[0] == again[1]
     assert list(made.backend.generate(asked, Cancel(lambda: True))) == []
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.model_type)
+def test_development_items_come_as_the_library_writes_them_and_none_waits_for_the_longest(
+    arch: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from localdistill.core.records import Message, Request, Sampling
+    from localdistill.modelfiles.student_rows import StudentRows
+    from tests.trainers.test_torch_lora import Loaded
+
+    made = Loaded(tiny_of(arch, tmp_path / "m"), random_rows(4), dtype="float32")
+    model, folder = made.backend.model, made.backend.folder
+    requests = [Request(f"q{number}", (Message("user", "What is 2 + 2? " * (number % 3 + 1)),),
+                        Sampling(max_tokens=1 + 3 * number), thinks=False) for number in range(5)]
+    forward, widths = type(model).forward, list[int]()
+
+    def watched(model: Any, *args: Any, **inputs: Any) -> Any:
+        widths.append(len(inputs["input_ids"]))
+        return forward(model, *args, **inputs)
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    replies = {reply.request_id: reply for reply in made.backend.generate(requests, Cancel())}
+    assert sum(widths) == sum(reply.usage.completion_tokens for reply in replies.values())
+    model.eval()
+    for request in requests:
+        asked = StudentRows(folder, folder.context_length).asked(request)
+        ids = torch.tensor([asked.ids])
+        theirs = model.generate(ids, max_new_tokens=asked.room, do_sample=False, pad_token_id=0,
+                                eos_token_id=list(asked.stop_ids))[0, ids.shape[1]:].tolist()
+        written = [token for token in theirs if token not in asked.stop_ids]
+        assert replies[request.id].raw == StudentRows(folder, 0).tokenizer.decode(written)

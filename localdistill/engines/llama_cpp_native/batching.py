@@ -19,11 +19,12 @@ from itertools import islice
 from typing import Any
 
 from localdistill.core.borders import BORDERS
-from localdistill.engines._continuations import SHORTEST_SHARED_PREFIX, Unscorable, common_length, target_ids
+from localdistill.engines._continuations import Unscorable, target_ids
 from localdistill.engines.llama_cpp_native.cells import CellAllocator
 from localdistill.engines.llama_cpp_native.model import NativeModel
 from localdistill.engines.llama_cpp_native.sampling import GrammarRefused, Picker, score_row
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.modelfiles.beginnings import SHORTEST_SHARED_PREFIX, common_length
 
 ROOM_TO_WRITE = 64
 """Free cells that each reply is to find when another prompt enters."""

@@ -17,12 +17,12 @@ from itertools import pairwise
 from typing import Any
 
 from localdistill.core.records import Continuation
-from localdistill.engines._continuations import common_length
 from localdistill.engines.llama_cpp_native.batching import Batcher, Unanswerable
 from localdistill.engines.llama_cpp_native.calibrating import calibrate, warm_up
 from localdistill.engines.llama_cpp_native.context import ContextSettings
 from localdistill.engines.llama_cpp_native.model import LoadFailure, LoadSettings, NativeModel
 from localdistill.engines.llama_cpp_native.sequence import NativeRequest, NativeSequence
+from localdistill.modelfiles.beginnings import common_length
 from localdistill.safety.children import JsonPipe, serve
 
 _PROBE_TOKENS = 32

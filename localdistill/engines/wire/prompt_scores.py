@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 from localdistill.core.errors import TemplateRefused, UsageError
 from localdistill.core.records import Request, TokenScores
-from localdistill.engines._continuations import Ids, Unscorable, refuse_strange_ids, target_ids
+from localdistill.engines._continuations import Unscorable, refuse_strange_ids, target_ids
 from localdistill.engines.wire.charges import most_new_tokens
 from localdistill.engines.wire.chat_completions import ChatCompletions
 from localdistill.engines.wire.collected import Collected, Malformed
 from localdistill.engines.wire.dispatcher import Job
 from localdistill.engines.wire.http import Refused
 from localdistill.engines.wire.token_counts import usage_of
+from localdistill.modelfiles.beginnings import Ids
 from localdistill.modelfiles.folder import resolve_model
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.providers import PromptLogprobs

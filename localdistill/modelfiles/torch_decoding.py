@@ -1,5 +1,6 @@
 """Continuous batching: rows join as others end, what several begin with is read once, and every row samples from its
-own generator. Memory that runs out halves the rows and goes on. Must not render templates or know requests."""
+own generator. Memory that runs out halves the rows and goes on. For the engine that scores, and for a student in
+training. Must not render templates."""
 
 from __future__ import annotations
 
@@ -16,10 +17,18 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import OutOfMemory
 from localdistill.core.explaining import reason_of
 from localdistill.core.records import TokenScores
-from localdistill.engines._continuations import Ids, families
-from localdistill.engines._picking import pick_tokens
-from localdistill.engines._slots import DecodeStep, Prefill, SharedPrefix, SlotCache, slot_attention, whole_grains
+from localdistill.modelfiles.beginnings import Ids, families
 from localdistill.modelfiles.loading import is_out_of_memory
+from localdistill.modelfiles.student_rows import Asked
+from localdistill.modelfiles.torch_picking import pick_tokens
+from localdistill.modelfiles.torch_slots import (
+    DecodeStep,
+    Prefill,
+    SharedPrefix,
+    SlotCache,
+    slot_attention,
+    whole_grains,
+)
 
 TAIL_TOKENS = 48
 """How far back a stop string is looked for after each token."""
@@ -52,6 +61,13 @@ class Generation:
     """Its share of the time of every step that it was part of."""
     beginning: SharedPrefix | None = None
     """What it shares with others."""
+
+    @classmethod
+    def of(cls, asked: Asked) -> Generation:
+        """The row that writes what was asked."""
+        sampling, generator = asked.request.sampling, torch.Generator().manual_seed(asked.seed)
+        return cls(asked.ids, asked.room, asked.stop_ids, sampling.temperature, sampling.top_p, sampling.top_k,
+                   generator, sampling.stop, asked.request.top_logprobs)
 
     @property
     def before(self) -> int:
@@ -96,8 +112,9 @@ class BatchDecoder:
     """Writes rows with one model, step by step. What a row writes does not depend on its neighbours, except through the
     rounding of the arithmetic."""
 
-    def __init__(self, model: Any, decode: Callable[[Sequence[int]], str], most_rows: int, most_tokens: int,
-                 warn: Callable[[str], None], on_token: Callable[[Generation], None] | None = None) -> None:
+    def __init__(self, model: Any, decode: Callable[[Sequence[int]], str], most_rows: int, most_tokens: int = 1 << 62,
+                 warn: Callable[[str], None] | None = None,
+                 on_token: Callable[[Generation], None] | None = None) -> None:
         self.model = model
         self.decode = decode
         self.most_rows = most_rows
@@ -174,7 +191,8 @@ class BatchDecoder:
         self._slots.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._warn(f"memory ran out with room for {rows} replies at once; going on with {self.most_rows}")
+        if self._warn is not None:
+            self._warn(f"memory ran out with room for {rows} replies at once; going on with {self.most_rows}")
 
     # ---- room
 

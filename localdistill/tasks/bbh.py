@@ -2,21 +2,26 @@
 (`boolean_expressions.json` ...), or one of them; keep its canary out of training rows.
 
 What counts is the published rule: the text behind the last "So the answer is", without a full stop at its end, equal to
-the target. `reads = "anywhere"` looks for an answer in other words too.
+the target. `reads = "anywhere"` looks for an answer in other words too. With `shots`, worked examples of the item's own
+kind come before it, as in the published figures; those that ship are ours, three of each kind.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from localdistill.core.errors import InputError
 from localdistill.core.options import FileName
-from localdistill.core.records import Prompt
+from localdistill.core.records import Message, Prompt
 from localdistill.core.samples import TaskSample
 from localdistill.tasks.items import FileTask, ItemSource
-from localdistill.tasks.rows import ItemRow, RowTask
+from localdistill.tasks.rows import ItemRow, RowTask, rows_in
 
 _LETTER, _YES_OR_NO = "the letter of the right option in parentheses, as in (B)", "Yes or No"
 _FORMS: Mapping[str, str] = {
@@ -50,16 +55,23 @@ class BbhTask(RowTask):
         reads: Literal["stated", "anywhere"] = "stated"
         """`stated`: the answer must stand behind "So the answer is", as in the published figures. `anywhere`: it may be
         stated in other words, and capital letters do not matter."""
+        shots: int = Field(0, ge=0)
+        """How many worked examples of its own kind are shown before an item; the published figures have 3."""
+        examples: FileName = "shipped:bbh/examples.jsonl"
+        """File of worked examples: `kind`, `input`, `worked` (the thinking) and `target`. The default ships."""
 
     @classmethod
     def samples(cls) -> Sequence[TaskSample]:
         """Rows of a file, and how their items are scored."""
         row = {"input": "True and not False is", "target": "True"}
+        shown = {"shots": 1, "examples": "own.jsonl"}
         pick = {"input": "Which is a fruit?\nOptions:\n(A) stone\n(B) plum", "target": "(B)"}
         return (
             TaskSample([row], [row["input"]], "Not false is true. So the answer is True.", "It is True."),
             TaskSample([row], [row["input"]], "I think the answer is true.", "False", options={"reads": "anywhere"}),
             TaskSample([pick], [pick["input"]], "It must be the plum.", "(A)", options={"reads": "anywhere"}),
+            TaskSample([row], [row["input"]], "So the answer is True.", "True", options=shown,
+                       files={"own.jsonl": json.dumps({"kind": "items", "input": "not True is", "target": "False"})}),
         )
 
     def __init__(self, options: Options, source: ItemSource | None = None) -> None:
@@ -68,6 +80,33 @@ class BbhTask(RowTask):
         if options.reads == "anywhere":
             stated = {"use": "exact", "options": {"after": SAID}}
             self.grader, self.grader_options = "combined", {"of": [stated, "choice", "exact"], "rule": "any"}
+
+    def turns(self, prompt: Prompt) -> tuple[Message, ...]:
+        """The examples of its kind, each with its worked answer, then the item."""
+        assert isinstance(self.options, BbhTask.Options)
+        ask, turns = super().turns, list[Message]()
+        for one in self._shown(prompt)[:self.options.shots] if self.options.shots else ():
+            turns += (*ask(one), Message("assistant", str(one.original)))
+        return (*turns, *ask(prompt))
+
+    def _shown(self, prompt: Prompt) -> Sequence[Prompt]:
+        """Worked examples for an item, which is not among them. InputError without any."""
+        kind = self.category(prompt)
+        alike = [one for one in self._examples if self.category(one) == kind and one.question != prompt.question]
+        if not alike:
+            raise InputError(f"there is no worked example of '{kind}'",
+                             "give a file of your own as `examples`, whose rows say this `kind`, or leave out `shots`")
+        return alike
+
+    @cached_property
+    def _examples(self) -> Sequence[Prompt]:
+        assert isinstance(self.options, BbhTask.Options)
+        found = []
+        for row in rows_in(self.source, self.placed(self.options.examples)):
+            target, worked = row.text("target"), row.maybe("worked")
+            found.append(row.prompt(row.text("input"), target, f"{worked} {SAID} {target}.".strip(),
+                                    category=row.text("kind")))
+        return found
 
     def behind(self, prompt: Prompt) -> str:
         """That it is to think, and in which form it is to say the answer."""

@@ -6,13 +6,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localdistill.hub.names import in_hub
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.upgrading import short_set, teachers_of
+from localdistill.tasks import TASKS
 
 Table = dict[str, Any]
+GUARD = "everyday"
+"""The guard of recipes that name none: it ships, needs no file and no judge."""
 
 
 def measured(data: Table) -> Table:
+    """`data` with the benchmarks that it does not name: what is set aside, and a guard."""
+    return _guarded(_on_what_is_set_aside(data))
+
+
+def _guarded(data: Table) -> Table:
+    """`data` with the guard that ships where it names none and wants one; a student of the hub wants one unless it
+    says otherwise."""
+    evaluate, student = data.get("evaluate"), data.get("student")
+    if not isinstance(evaluate, dict):
+        return data
+    tasks, wanted = evaluate.get("task") or [], evaluate.get("guard")
+    tasks = [tasks] if isinstance(tasks, dict) else tasks
+    if wanted is None:
+        wanted = isinstance(student, dict) and in_hub(str(student.get("model", "")))
+    if wanted is not True or not isinstance(tasks, list) or not tasks or any(map(_is_guard, tasks)):
+        return data
+    return {**data, "evaluate": {**evaluate, "guard": True, "task": [*tasks, {"use": GUARD}]}}
+
+
+def _is_guard(task: Any) -> bool:
+    """Whether the table of a benchmark says a guard; one that says no benchmark of ours may be one."""
+    name = task.get("use") if isinstance(task, dict) else None
+    if not isinstance(name, str) or name not in TASKS.members:
+        return True
+    member = TASKS.load(name)
+    own = member.Options.model_fields.get("is_guard")
+    return bool(task.get("is_guard", own.default) if own else member.is_guard)
+
+
+def _on_what_is_set_aside(data: Table) -> Table:
     """`data` with what is set aside as its benchmark, and as its development items, where there are to be some and it
     says on what: by the first grader of the recipe."""
     prompts, evaluate, train = data.get("prompts"), data.get("evaluate"), data.get("train")

@@ -188,6 +188,9 @@ class EvaluateSection(Options):
     guard_margin: float = Field(GUARD_MARGIN, ge=0, le=1)
     """How much of a guard's score an arm may lose, 0 to 1, and still be called harmless: the whole interval of its
     difference from the base must lie above minus this."""
+    guard: bool | None = None
+    """Whether the small everyday guard that ships is measured where no task is a guard, so that what an arm loses
+    elsewhere is seen. Unset: with a student of the hub. `false` leaves it out."""
     twins: dict[str, str] = Field(default_factory=dict)
     """Benchmark -> the one that asks twins of its items, fresh or rewritten, which nobody can have seen:
     `{ gsm8k = "jsonl" }`. What an arm gains on the first and not on its twins may be memory, its own or its teacher's;

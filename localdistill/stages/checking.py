@@ -50,6 +50,8 @@ from localdistill.workspace.hub_pins import keep_pins, pins
 from localdistill.workspace.run_folder import HUB
 
 DEV = "train.dev.task"
+_IN_USE = 50_000_000
+"""Parameters from which a student is one that somebody may come to use."""
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
 
@@ -299,6 +301,7 @@ def _items(look: _Look) -> Iterator[Problem]:
         if key not in look.unfit:
             problems = list(_found(key, partial(_require_items, task, look)))
             yield from problems or _unjudged(key, task, look.base)
+    yield from _unguarded(look, tasks)
     if look.recipe.dev_task is not None and "train" in look.stages and DEV not in look.unfit:
         task = build_task(look.recipe.dev_task, look.base, held)
         problems = list(_found(DEV, partial(_require_dev_items, task, tasks, look)))
@@ -310,6 +313,16 @@ def _require_dev_items(task: Task, scored: Sequence[Task], look: _Look) -> None:
     require_rule(task)
     there = [(place, one) for place, one in enumerate(scored) if f"evaluate.task.{place}" not in look.unfit]
     clean_items(task.prompts(), [prompt for _, one in there for prompt in one.prompts()], set())
+
+
+def _unguarded(look: _Look, tasks: Sequence[Task]) -> Iterator[Problem]:
+    """What an arm loses elsewhere is seen, where somebody may come to use it."""
+    section = look.recipe.evaluate
+    if section is None or section.guard is not None or look.student is None or "evaluate" not in look.stages:
+        return
+    if not any(task.is_guard for task in tasks) and ModelFolder.open(look.student).parameter_count >= _IN_USE:
+        yield Problem("evaluate", "no benchmark is a guard, so nobody will see what an arm loses outside the target",
+                      "warning", "evaluate.guard = true adds the small one that ships; false says that none is wanted")
 
 
 def _unjudged(key: str, task: Task, base: Path) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from localdistill.modelfiles.hardware import Hardware, MemoryPlan, look_at_hardw
 from localdistill.modelfiles.shape import shape_of
 from localdistill.recipe import Recipe, advice_on
 from localdistill.recipe.dotted_keys import key_of
+from localdistill.recipe.expanding import GUARD
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet
 from localdistill.safety.files import free_bytes
 from localdistill.scorecard import SEEDS_FOR_FORMATS
@@ -208,6 +209,9 @@ def _replies_to(recipe: Recipe, task: Task) -> int:
 def _evaluating(workspace: Workspace, recipe: Recipe, tasks: Sequence[Task],
                 warnings: list[str]) -> Iterator[PlanLine]:
     paces = _paces(workspace, recipe, warnings) if tasks else []
+    if recipe.evaluate and recipe.evaluate.guard and tasks[-1].name == GUARD:
+        yield PlanLine("guard", f"{GUARD}, which ships, is measured too, for what an arm may lose elsewhere; "
+                                "evaluate.guard = false leaves it out")
     for task in tasks:
         assert recipe.evaluate is not None
         count, models = len(_items(task)), _contestants(recipe)

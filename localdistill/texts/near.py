@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from localdistill.core.borders import BORDERS
-from localdistill.texts.ngrams import WordGrams, mixed_runs
+from localdistill.texts.ngrams import WordGrams, mixed_runs, uint64s
 
 _PERMUTATIONS_PER_BAND, _MOST_BANDS, _MISSED = 4, 128, 1 / 5000
 """An earlier text shares a band of 4 minima with a probability of J^4. As many bands as miss a similarity that is just
@@ -92,6 +92,8 @@ def keys_by(threshold: float) -> Callable[[Sequence[memoryview]], Iterator[Keys]
 
 def _band_keys(rensa: Any, rows: Sequence[memoryview], bands: int) -> Iterator[Keys]:
     """Each band of minima as one key; the keys of different bands differ, too."""
+    import pyarrow.compute as pc
+
     places = [0]
     for row in rows:
         places.append(places[-1] + len(row))
@@ -99,8 +101,9 @@ def _band_keys(rensa: Any, rows: Sequence[memoryview], bands: int) -> Iterator[K
     flat = memoryview(b"".join(rows)).cast("Q")
     digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, places, num_perm=permutations, seed=_SEED)
     minima = array("Q", chain.from_iterable(digests.to_rows()))
-    for at in range(0, len(minima), permutations):  # what minima are alike says nothing across bands
-        for band in range(0, permutations, _PERMUTATIONS_PER_BAND):
-            minima[at + band] |= (band + 1) << 32
-    keys = mixed_runs(minima, _PERMUTATIONS_PER_BAND)[::_PERMUTATIONS_PER_BAND].tolist()
+    marks = array("Q", bytes(8 * permutations))
+    for band in range(0, permutations, _PERMUTATIONS_PER_BAND):  # what minima are alike says nothing across bands
+        marks[band] = (band + 1) << 32
+    marked = pc.add(uint64s(minima), uint64s(marks * len(rows)))
+    keys = mixed_runs(marked, _PERMUTATIONS_PER_BAND)[::_PERMUTATIONS_PER_BAND].tolist()
     return (keys[at:at + bands] for at in range(0, len(keys), bands))

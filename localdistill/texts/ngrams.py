@@ -8,6 +8,10 @@ import re
 from array import array
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _FACTOR, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
@@ -46,24 +50,30 @@ class WordGrams:
         for text in texts:
             numbers.extend(chain.from_iterable(map(known, text.casefold().split())))
             ends.append(len(numbers))
-        runs = mixed_runs(numbers, self._ngram)
+        runs = mixed_runs(uint64s(numbers), self._ngram)
         return [runs[begin:end - self._ngram + 1] if end - begin >= self._ngram
-                else mixed_runs(numbers[begin:end], max(1, end - begin)) for begin, end in pairwise(ends)]
+                else mixed_runs(uint64s(numbers[begin:end]), max(1, end - begin)) for begin, end in pairwise(ends)]
 
 
-def mixed_runs(numbers: array[int], size: int) -> memoryview:
-    """A number for each run of `size` neighbours of `numbers` (of type `Q`), of format `Q`."""
+def uint64s(numbers: array[int]) -> pa.UInt64Array:
+    """`numbers` (of type `Q`) for arrow, without a copy."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.uint64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def mixed_runs(numbers: pa.UInt64Array, size: int) -> memoryview:
+    """A number for each run of `size` neighbours of `numbers`, of format `Q`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     count = len(numbers) - size + 1
     if count <= 0:
         return memoryview(array("Q"))
-    whole = pa.Array.from_buffers(pa.uint64(), len(numbers), [None, pa.py_buffer(numbers)])
     factor = pa.scalar(_FACTOR, pa.uint64())
-    found = whole.slice(0, count)
+    found = numbers.slice(0, count)
     for place in range(1, size):  # products and sums wrap around
-        found = pc.add(pc.multiply(found, factor), whole.slice(place, count))
+        found = pc.add(pc.multiply(found, factor), numbers.slice(place, count))
     found = pc.bit_wise_xor(found, pc.shift_right(found, pa.scalar(32, pa.uint64())))
     found = pc.multiply(found, pa.scalar(_MIX, pa.uint64()))
     found = pc.bit_wise_xor(found, pc.shift_right(found, pa.scalar(29, pa.uint64())))

@@ -27,8 +27,10 @@ MICRO_TOKENS = 1024
 """Tokens that go through the student at once unless told otherwise."""
 CONTEXT_BYTES = 600 << 20
 """What a GPU's libraries take before the first weight is there."""
-PROCESS_BYTES = 450 << 20
-"""What a process takes that has imported torch and transformers."""
+PROCESS_BYTES = 500 << 20
+"""What a process takes that has imported torch, transformers and peft, measured (`benchmarks.memory`)."""
+NF4_PROCESS_BYTES = 100 << 20
+"""The same of bitsandbytes, and of quantizing."""
 TRAINED_BYTES = 16
 """Of each trained weight: itself, its gradient and AdamW's two moments, in float32."""
 RUNGS = {
@@ -152,7 +154,7 @@ def _parts(options: TorchOptions, student: StudentShape, position: LadderPositio
         "adapter": adapter * (TRAINED_BYTES + (0 if "recompute" in rungs else width)),
         "activations": tokens * (kept + working_bytes(student, width)),
         "logits": 3 * min(BORDERS.logit_bytes, 4 * tokens * student.vocab_size),
-        "libraries": CONTEXT_BYTES if on_gpu else PROCESS_BYTES,
+        "libraries": CONTEXT_BYTES if on_gpu else PROCESS_BYTES + (NF4_PROCESS_BYTES if nf4 else 0),
     }
     if "host_head" in rungs:
         parts["logits"] = BORDERS.head_positions * 12 * BORDERS.head_slice_bytes // (student.hidden_size * width)

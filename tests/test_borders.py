@@ -27,7 +27,7 @@ NO_PARTS = {
     ("engines/wire/http.py", "_SHORTEST_KEY"), ("api/traces/importing.py", "PREVIEW_ROWS"),
     ("api/recipes/quoting.py", "LEAST_REPLIES"), ("modelfiles/mlx_checking.py", "TOKENS"),
     ("safety/frames.py", "_HEADER_BYTES"), ("safety/frames.py", "_WINDOW"), ("safety/frames.py", "_UNPACKED"),
-    ("safety/secrets.py", "SHORTEST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
+    ("safety/secrets.py", "SHORTEST"), ("trainers/_watchdog.py", "LEAST"), ("workspace/forgetting.py", "_LEAST_CHARS"),
     ("stages/first_rows.py", "MOST_LOOKED"), ("scorecard/result_text.py", "_OTHERS_PER_TABLE"),
     ("jail/lines.py", "_CHUNK"), ("texts/ngrams.py", "_MOST_PIECES"), ("texts/near.py", "_PERMUTATIONS_PER_BAND"),
     ("gguf_parts/splitting.py", "_OPENING_BYTES"),  # as the format has it

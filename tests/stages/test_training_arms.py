@@ -100,9 +100,9 @@ def test_the_adapter_of_a_plain_arm_has_the_digest_that_it_always_had(tmp_path: 
     spec = {"trainer": "torch_lora", "options": dict(section.options),
             "objective": {"use": "sft", "options": {}}, "seed": 0}
     assert set(section.options) == {
-        "rank", "alpha", "dropout", "targets", "learning_rate", "epochs", "max_steps", "batch_rows", "batch_tokens",
-        "warmup_share", "schedule", "weight_decay", "max_grad_norm", "gradient_checkpointing", "checkpoint_every_s",
-        "checkpoint_every_steps", "micro_tokens", "quantization", "dtype", "device", "threads"}
+        "adapter", "rank", "alpha", "dropout", "targets", "learning_rate", "epochs", "max_steps", "batch_rows",
+        "batch_tokens", "warmup_share", "schedule", "weight_decay", "max_grad_norm", "gradient_checkpointing",
+        "checkpoint_every_s", "checkpoint_every_steps", "micro_tokens", "quantization", "dtype", "device", "threads"}
     digest = context.workspace.artifact_digest(
         "adapter", 1, spec, ["b2:one", ModelFolder.open(tmp_path / "student").digest()])
     assert read_output(context.run, TrainOutput).adapters["one"][0].adapter == digest

@@ -196,5 +196,5 @@ def test_nf4_with_dora_is_served_as_it_was_trained(tmp_path: Path) -> None:
     made = Loaded(student, rows, keeps=True, adapter="dora", quantization="nf4",
                   start_adapter=tmp_path / "out" / "adapter")
     row = TrainedRow(tuple(rows[0]["input_ids"]), tuple(rows[0]["weights"]))
-    (served,) = learner.logprobs(student, tmp_path / "out", [row], "float32", Cancel())
+    (served,) = learner.logprobs(student, tmp_path / "out", [row], Cancel())
     assert np.abs(served - made.backend.logprobs([0])[0][:, 0]).max() < 1e-3

@@ -42,12 +42,15 @@ def make_runs(workspace: Workspace, count: int) -> None:
     """`count` runs that have ended, each with the files of one."""
     first = RunFolder.create(workspace.runs, parse_recipe(RECIPE), RECIPE,
                              {"stages": ["collect", "grade", "select"], "base": str(workspace.root)})
-    first.write_status({"state": "finished", "recipe": "many", "stage": "select"})
+    said = {"state": "finished", "recipe": "many", "stage": "select"}
+    first.write_status(said)
     for name in ("events.jsonl", "log.txt"):
         (first.path / name).touch()
     first.hold().close()
     for number in range(2, count + 1):
-        shutil.copytree(first.path, workspace.runs / f"many-{number}", copy_function=shutil.copyfile)
+        path = workspace.runs / f"many-{number}"
+        shutil.copytree(first.path, path, copy_function=shutil.copyfile)
+        RunFolder(path).write_status(said)  # a status says whose it is: a copied one is damage, and slower to read
 
 
 def read_plainly(runs: Path) -> None:

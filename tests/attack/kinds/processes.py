@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -69,7 +72,9 @@ def _attack(ground: Ground, chance: Random, number: int) -> Ending:
 def _ended(workspace: Workspace, max_usd: float | None = None) -> tuple[How, str]:
     """Run to the end, however it comes; what a person is told then."""
     try:
-        status = _waited(resume(workspace, RUN, max_usd=max_usd))
+        with _waking_who_starts():
+            run = resume(workspace, RUN, max_usd=max_usd)
+        status = _waited(run)
     except LocalDistillError as error:
         _waited(RunFolder.open(workspace.runs, RUN))  # one that was stopped before it said where it is holds the run
         return of_error("resume", error)
@@ -87,6 +92,24 @@ def _waited(run: RunFolder) -> RunStatus:
             _wake(pid)
         time.sleep(LOOK_EVERY_S)
     return run.status()
+
+
+@contextmanager
+def _waking_who_starts() -> Iterator[None]:
+    """Until a supervisor has left its parent, that waits for it, stopped or not."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(LOOK_EVERY_S):
+            _wake(os.getpid())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _wake(pid: int) -> None:

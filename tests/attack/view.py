@@ -45,7 +45,7 @@ DAMAGE = re.compile(r"damage|cannot be read|is gone|was set aside|missing|not wh
 """What names damage."""
 FAULT = "fault of localdistill"
 """What is said where nobody had thought of it: a traceback in a sentence."""
-_OF_THE_MACHINE = re.compile(r"^(machine|disk|workspace) .*$|(?<=^run        )(.*?)[\d.,]+ [kMG]?B(?=   )",
+_OF_THE_MACHINE = re.compile(r"^(machine|disk|workspace) .*$|(?<=^run        )(.*?)[\d.,]+ [kMG]?B(?=   |$)",
                              re.MULTILINE)
 """What another machine shows otherwise, and how much room a run takes: the one that was damaged takes less."""
 

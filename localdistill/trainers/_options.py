@@ -13,6 +13,8 @@ from localdistill.core.options import Options
 from localdistill.modelfiles.architectures import LINEAR_LAYERS
 
 AdapterKind = Literal["lora", "rslora", "dora", "gaussian", "orthogonal", "pissa", "olora"]
+TAKEN_FROM_BASE = ("pissa", "olora")
+"""Kinds that begin with a part of the layer, which is taken away from its weights."""
 
 
 class AdapterOptions(Options):

@@ -16,6 +16,7 @@ from localdistill.core.samples import TrainerSample
 from localdistill.modelfiles.hardware import Hardware, MemoryPlan
 from localdistill.modelfiles.shape import StudentShape
 from localdistill.modelfiles.trained import TrainedRow, logprobs_streamed
+from localdistill.trainers._options import TAKEN_FROM_BASE
 from localdistill.trainers.job import Served, TrainingJob
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
 from localdistill.trainers.torch.options import TorchOptions
@@ -54,7 +55,7 @@ class TorchLoraTrainer:
         if importlib.util.find_spec("peft") is None:
             raise MissingExtra.of("train", "peft")
         nf4 = is_nf4(self.options, hardware.place(self.options.device).gpu is not None)
-        if nf4 and self.options.adapter in ("pissa", "olora"):
+        if nf4 and self.options.adapter in TAKEN_FROM_BASE:
             raise UsageError(f'train.adapter = "{self.options.adapter}" takes a part of the weights away, which NF4 '
                              "weights cannot spare", 'set train.quantization = "none", or train.adapter = "lora"')
 

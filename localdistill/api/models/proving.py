@@ -90,13 +90,13 @@ class Proof:
             for row in tokens.rows(form, prompt, [Candidate(answers(prompt, answer))]):
                 if isinstance(row, Skip):
                     raise LocalDistillError(f"no training row can be made: {row.reason}",
-                                            "localdistill students says what works for this model")
+                                            "localdistill models STUDENT says what works for it")
                 self._rows.append(row)
                 own = [token for token, weight in zip(row.input_ids, row.weights, strict=True) if weight > 0]
                 told = tokens.tokenizer.decode(own[:-1])
                 if not told.strip().startswith(answer) or row.input_ids[-1] not in tokens.tokenizer.stop_token_ids:
                     raise LocalDistillError(f"the mask is wrong: {told!r} is trained where {answer!r} and a stop token "
-                                            "should be", "localdistill students says what works for this model")
+                                            "should be", "localdistill models STUDENT says what works for it")
         stop = tokens.tokenizer.token(self._rows[0].input_ids[-1])
         trained, total = (sum(counts) for counts in zip(*((row.trained_tokens, len(row.input_ids))
                                                           for row in self._rows), strict=True))
@@ -190,4 +190,3 @@ def _wrong(reply: Reply, answer: str) -> str:
     if reply.answer.strip() != answer:
         return f"{reply.answer[:60]!r} in place of {answer!r}"
     return "" if reply.status == "complete" else f"{answer!r} does not end at the stop token ({reply.status})"
-

@@ -5,7 +5,7 @@ objective, nor the layers below."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -14,9 +14,6 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.losses import Pseudo
 from localdistill.trainers.mlx.lora import Adapted
 from localdistill.trainers.stepping import PositionValues, Pulling
-
-if TYPE_CHECKING:
-    pass
 
 LEAST_TAIL = -30.0
 """Log-probability below which all tokens that are not listed count as gone: nothing pulls on them any more."""

@@ -62,14 +62,31 @@ class HeadGradient:
             self.tags.mul_(factor.unsqueeze(-1))
 
 
-class FusedHead:
-    """The output projection of one model."""
+class OutputHead:
+    """The output projection of one model, wherever it lies."""
 
     def __init__(self, head: Any, cap: float | None = None) -> None:
         """`cap`: where logits are bent to stay below a size."""
         self._cap = cap
         self._tags = head if isinstance(head, TagHead) else None
         self._weight: torch.Tensor = self._tags.base.weight if self._tags is not None else head.weight
+
+    @torch.no_grad()
+    def learn(self, hidden: torch.Tensor, gradient: HeadGradient) -> None:
+        """Add to the gradient of the head's own trained rows."""
+        if self._tags is None or gradient.tags is None:
+            return
+        rows = self._tags.rows
+        added = (gradient.tags.to(hidden.dtype).t() @ hidden).to(rows.dtype)
+        rows.grad = added if rows.grad is None else rows.grad + added
+
+
+class FusedHead(OutputHead):
+    """An output projection on the device."""
+
+    def __init__(self, head: Any, cap: float | None = None) -> None:
+        """`cap`: where logits are bent to stay below a size."""
+        super().__init__(head, cap)
         self.chunk_rows = max(BORDERS.logit_rows, BORDERS.logit_bytes // (4 * len(self._weight)))
 
     @torch.no_grad()
@@ -84,15 +101,6 @@ class FusedHead:
         values, gradient = self._pass(hidden, listed, pseudo, pulling)
         assert gradient is not None
         return values, gradient
-
-    @torch.no_grad()
-    def learn(self, hidden: torch.Tensor, gradient: HeadGradient) -> None:
-        """Add to the gradient of the head's own trained rows."""
-        if self._tags is None or gradient.tags is None:
-            return
-        rows = self._tags.rows
-        added = (gradient.tags.to(hidden.dtype).t() @ hidden).to(rows.dtype)
-        rows.grad = added if rows.grad is None else rows.grad + added
 
     def _logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(n, V) in the precision of the weights, and the slope of each where they are bent."""
@@ -162,9 +170,9 @@ def _fill(values: HeadValues, logits: torch.Tensor, listed: torch.Tensor) -> tup
     return powers, total
 
 
-def _by_logits(powers: torch.Tensor, total: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull,
-               dtype: torch.dtype) -> torch.Tensor:
-    """Gradient by the logits (n, V) of the pulled sum, in `dtype`.
+def pulled_shares(values: HeadValues, pull: Pull) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a pull comes to by the logits, beside what its mean gives every token alike: the probabilities times minus
+    the second (N,), and the first (N, K) at the listed tokens.
 
     With p the probabilities, S those of the listed tokens together and T = 1 - S: a listed log-probability gives
     (its own token) - p, the mean 1/V - p, and the log of T gives p / T - p outside the list and -p inside it.
@@ -178,6 +186,13 @@ def _by_logits(powers: torch.Tensor, total: torch.Tensor, listed: torch.Tensor, 
         outside = by_tail / values.tail.exp()
         by_listed = by_listed - outside.unsqueeze(-1) * values.logprobs.exp()
         pulled = pulled + by_tail - outside
+    return by_listed, pulled
+
+
+def _by_logits(powers: torch.Tensor, total: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull,
+               dtype: torch.dtype) -> torch.Tensor:
+    """Gradient by the logits (n, V) of the pulled sum, in `dtype`."""
+    by_listed, pulled = pulled_shares(values, pull)
     by_logits = torch.empty(powers.shape, dtype=dtype, device=powers.device)
     torch.mul(powers, -pulled.unsqueeze(-1) / total, out=by_logits)
     by_logits.scatter_add_(-1, listed, by_listed.to(dtype))

@@ -13,8 +13,14 @@ from torch.nn.functional import linear
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.losses import Pseudo
-from localdistill.trainers.torch.head import LEAST_TAIL, HeadGradient, HeadValues, Pull, Pulling
-from localdistill.trainers.torch.lora import TagHead
+from localdistill.trainers.torch.head import (
+    LEAST_TAIL,
+    HeadGradient,
+    HeadValues,
+    OutputHead,
+    Pulling,
+    pulled_shares,
+)
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,13 @@ class _Slice:
         return places.clamp(0, len(self.weight) - 1), inside
 
 
-class HostHead:
+class HostHead(OutputHead):
     """An output projection in main memory."""
 
     def __init__(self, head: Any, device: torch.device, cap: float | None = None) -> None:
         """`cap`: where logits are bent to stay below a size."""
-        self._cap, self._device = cap, device
-        self._tags = head if isinstance(head, TagHead) else None
-        self._weight: torch.Tensor = self._tags.base.weight if self._tags is not None else head.weight
+        super().__init__(head, cap)
+        self._device = device
         self.slice_rows = max(1, BORDERS.head_slice_bytes // (self._weight.shape[1] * self._weight.element_size()))
 
     @torch.no_grad()
@@ -57,14 +62,15 @@ class HostHead:
         """The values, and the gradient of the sum of values times pulls."""
         values, norm = self._values(hidden, listed, pseudo)
         pull = pulling(slice(0, len(hidden)), values)
-        spread, by_listed, total = _by_parts(values, pull, len(self._weight))
+        by_listed, pulled = pulled_shares(values, pull)
+        spread = None if pull.mean is None else pull.mean / len(self._weight)
         below = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         own = None if self._tags is None else torch.zeros(len(hidden), len(self._tags.ids), device=hidden.device)
         for piece in self._slices():
             for part in _parts(len(hidden)):
                 logits, bend = self._logits(hidden[part], piece)
                 by_logits = logits.sub_(norm[part, None]).exp_()
-                by_logits.mul_(-total[part, None])
+                by_logits.mul_(-pulled[part, None])
                 places, inside = piece.local(listed[part])
                 by_logits.scatter_add_(-1, places, torch.where(inside, by_listed[part], 0.0))
                 if spread is not None:
@@ -79,15 +85,6 @@ class HostHead:
                     below[part] += (at_tags.to(hidden.dtype) @ rows).float()
                 below[part] += (by_logits.to(piece.weight.dtype) @ piece.weight).float()
         return values, HeadGradient(below.to(hidden.dtype), own)
-
-    @torch.no_grad()
-    def learn(self, hidden: torch.Tensor, gradient: HeadGradient) -> None:
-        """Add to the gradient of the head's own trained rows."""
-        if self._tags is None or gradient.tags is None:
-            return
-        rows = self._tags.rows
-        added = (gradient.tags.to(hidden.dtype).t() @ hidden).to(rows.dtype)
-        rows.grad = added if rows.grad is None else rows.grad + added
 
     def _values(self, hidden: torch.Tensor, listed: torch.Tensor,
                 pseudo: frozenset[Pseudo]) -> tuple[HeadValues, torch.Tensor]:
@@ -133,22 +130,6 @@ class HostHead:
             return logits, None
         bent = logits.div_(self._cap).tanh_()
         return bent * self._cap, 1 - bent.square()
-
-
-def _by_parts(values: HeadValues, pull: Pull, vocabulary: int,
-              ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-    """What every token gets (N,), what the listed ones get beside it (N, K), and what stands before the probabilities
-    (N,); see `head.by_logits`."""
-    by_listed, total = pull.logprobs, pull.logprobs.sum(-1)
-    spread = None
-    if pull.mean is not None:
-        total, spread = total + pull.mean, pull.mean / vocabulary
-    if pull.tail is not None and values.tail is not None:
-        by_tail = torch.where(values.tail > LEAST_TAIL, pull.tail, 0.0)
-        outside = by_tail / values.tail.exp()
-        by_listed = by_listed - outside.unsqueeze(-1) * values.logprobs.exp()
-        total = total + by_tail - outside
-    return spread, by_listed, total
 
 
 def _parts(count: int) -> Iterator[slice]:

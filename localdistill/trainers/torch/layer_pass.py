@@ -13,20 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from localdistill.trainers.torch.random_state import random_state, set_random_state
+
 HOST = torch.device("cpu")
-
-
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """Of the CPU, and of the GPU where one computes."""
-    states = [torch.get_rng_state()]
-    return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
-
-
-def set_random_state(states: list[torch.Tensor], device: torch.device) -> None:
-    """Draw again from where `random_state` was."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:  # states that were written on a CPU hold no more
-        torch.cuda.set_rng_state(states[1], device)
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -46,11 +35,6 @@ class LayerPass:
         self._layer = layer
         self._frozen: list[tuple[nn.Module, str, nn.Parameter]] = []
         self._anchor = torch.zeros((), requires_grad=True)
-
-    @property
-    def streams(self) -> bool:
-        """The frozen weights lie in main memory."""
-        return bool(self._frozen)
 
     def stream(self) -> None:
         """From now on the frozen weights lie in main memory."""

@@ -20,15 +20,13 @@ from torch.nn import functional
 from localdistill.core.errors import UsageError
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.loading import dense_weight
-from localdistill.trainers._options import AdapterOptions
+from localdistill.trainers._options import TAKEN_FROM_BASE, AdapterOptions
 
 _ADAPTER = "default"
 """What peft calls the one that is trained."""
 _INITIAL: Mapping[str, bool | str] = {"gaussian": "gaussian", "orthogonal": "orthogonal", "pissa": "pissa_niter_16",
                                       "olora": "olora"}
 """What peft calls the ways to set the factors. PiSSA's own fast singular values: 16 iterations (arXiv 2404.02948)."""
-TAKEN_FROM_BASE = ("pissa", "olora")
-"""Kinds that begin with a part of the layer, which is taken away from its weights."""
 
 
 @dataclass(frozen=True)

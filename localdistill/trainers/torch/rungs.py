@@ -117,5 +117,3 @@ def _embed_from_host(model: Any, device: torch.device) -> None:
     if isinstance(owner.embed_tokens, TagEmbedding):
         owner, name = owner.embed_tokens, "base"
     setattr(owner, name, HostEmbedding(getattr(owner, name), device))
-
-

@@ -3,7 +3,7 @@ Must not own an optimizer or a training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from localdistill.trainers._rows import Dataset
 from localdistill.trainers.stepping import BatchStepper, PositionValues, Pulling
 from localdistill.trainers.torch.head import FusedHead, HeadGradient, HeadValues
 from localdistill.trainers.torch.host_head import HostHead
+from localdistill.trainers.torch.random_state import random_state, set_random_state
 
 if TYPE_CHECKING:
     from localdistill.core.losses import Floats
@@ -90,18 +91,11 @@ class Stepper(BatchStepper[Hidden, HeadGradient]):
 
     def random_state(self) -> list[torch.Tensor]:
         """Of the CPU, and of the GPU where one computes."""
-        of_device: dict[str, Callable[[], list[torch.Tensor]]] = {
-            "cuda": lambda: [torch.cuda.get_rng_state(self.device)],
-            "mps": lambda: [torch.mps.get_rng_state()]}
-        return [torch.get_rng_state(), *of_device.get(self.device.type, list)()]
+        return random_state(self.device)
 
     def set_random_state(self, state: Any) -> None:
         """As `random_state` gave it."""
-        torch.set_rng_state(state[0])
-        if len(state) > 1 and self.device.type == "cuda":  # one that was written on a CPU holds no more
-            torch.cuda.set_rng_state(state[1], self.device)
-        elif len(state) > 1 and self.device.type == "mps":
-            torch.mps.set_rng_state(state[1])
+        set_random_state(state, self.device)
 
 
 def _arrays(values: HeadValues) -> PositionValues:

@@ -22,7 +22,7 @@ from localdistill.core.records import Reply, Request
 from localdistill.engines._continuations import ScoringTarget, refuse_strange_ids, target_ids
 from localdistill.modelfiles.adapter import AdapterFolder
 from localdistill.modelfiles.folder import ModelFolder, resolve_model
-from localdistill.modelfiles.student_rows import Asked, StudentRows, WrittenRow
+from localdistill.modelfiles.student_rows import Asked, StudentRow, StudentRows
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.providers import THIS_MACHINE, Who
 
@@ -160,7 +160,7 @@ class StudentEngine(ABC):
     # ---- streams
 
     @abstractmethod
-    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
+    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[StudentRow], None]) -> None:
         """Write one row, telling of every token. Called in a thread of its own."""
 
     def stream(self, request: Request, cancel: Cancel) -> Iterator[str]:
@@ -176,10 +176,10 @@ class StudentEngine(ABC):
         pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
         gone, began = threading.Event(), time.monotonic()
         self.last_reply = None
-        row: WrittenRow | None = None
+        row: StudentRow | None = None
         shown = 0
 
-        def on_token(written: WrittenRow) -> None:
+        def on_token(written: StudentRow) -> None:
             nonlocal shown, row
             row, text = written, self.rows.text(request, written)
             # A character may span tokens: its bytes are held back until the last one is there.

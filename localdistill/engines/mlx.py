@@ -19,7 +19,7 @@ from localdistill.engines._continuations import ScoringTarget, Unscorable, score
 from localdistill.engines._student import StudentEngine, StudentOptions
 from localdistill.modelfiles.mlx_held import is_held, load_held
 from localdistill.modelfiles.mlx_models import MlxDtype, held_as, load_mlx_model, mlx_dtype
-from localdistill.modelfiles.student_rows import Asked, WrittenRow
+from localdistill.modelfiles.student_rows import Asked, StudentRow
 
 if TYPE_CHECKING:
     from localdistill.modelfiles.mlx_adapter import AdaptedMlxModel
@@ -136,7 +136,7 @@ class MlxEngine(StudentEngine):
         yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
                                   self.options.max_batch_tokens, branches=True)
 
-    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
+    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[StudentRow], None]) -> None:
         from localdistill.modelfiles.mlx_decoding import MlxRow
 
         for _ in self._decoder().run([MlxRow.of(asked)], cancel, on_token):

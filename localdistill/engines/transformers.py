@@ -18,7 +18,7 @@ from localdistill.core.records import Reply, Request
 from localdistill.core.samples import EngineSample
 from localdistill.engines._continuations import ScoringTarget, Unscorable, scored_replies
 from localdistill.engines._student import StudentEngine, StudentOptions
-from localdistill.modelfiles.student_rows import Asked, WrittenRow
+from localdistill.modelfiles.student_rows import Asked, StudentRow
 
 if TYPE_CHECKING:
     from localdistill.modelfiles.adapted import AdaptedModel
@@ -120,7 +120,7 @@ class TransformersEngine(StudentEngine):
         yield from scored_replies(asked, lambda batch: scorer.run(batch, cancel), self.options.batch_rows,
                                   self.options.max_batch_tokens, branches=self.folder.window is None)
 
-    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[WrittenRow], None]) -> None:
+    def _write_one(self, asked: Asked, cancel: Cancel, on_token: Callable[[StudentRow], None]) -> None:
         from localdistill.modelfiles.torch_decoding import Generation
 
         writer = self._writer(silent, on_token)

@@ -5,44 +5,26 @@ render templates."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from localdistill.core.events import Cancel
 from localdistill.core.records import TokenScores
-from localdistill.modelfiles.student_rows import Asked
+from localdistill.modelfiles.student_rows import Asked, StudentRow
 
-TAIL_TOKENS = 48
-"""How far back a stop string is looked for after each token."""
 _PREFILL_ROWS = 8
 
 
 @dataclass(eq=False)
-class MlxRow:
-    """One row: what is asked of it, and what it wrote so far."""
+class MlxRow(StudentRow):
+    """A row that a model of MLX writes."""
 
-    prompt_ids: Sequence[int]
-    max_tokens: int
-    stop_ids: frozenset[int]
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
     seed: int = 0
-    stop_texts: tuple[str, ...] = ()
-    top: int = 0
-    """How many of the most likely tokens to keep at every new token."""
-    written: list[int] = field(default_factory=list)
-    """New tokens, without the stop token."""
-    scores: list[TokenScores] = field(default_factory=list)
-    """Of every new token, when `top` asks for them; the stop token is the last of them."""
-    finish: Literal["", "stop", "length"] = ""
 
     @classmethod
     def of(cls, asked: Asked) -> MlxRow:
         """The row that writes what was asked."""
-        sampling = asked.request.sampling
-        return cls(asked.ids, asked.room, asked.stop_ids, sampling.temperature, sampling.top_p, sampling.top_k,
-                   asked.seed, sampling.stop, asked.request.top_logprobs)
+        return cls.made_of(asked, seed=asked.seed)
 
 
 class RowSampler:
@@ -137,11 +119,4 @@ class MlxDecoder:
     def _accept(self, row: MlxRow, said: Any) -> None:
         if row.top:
             row.scores.append(token_scores(said.logprobs[None], [said.token], row.top))
-        if said.token in row.stop_ids:
-            row.finish = "stop"
-            return
-        row.written.append(said.token)
-        if row.stop_texts and any(text in self._decode(row.written[-TAIL_TOKENS:]) for text in row.stop_texts):
-            row.finish = "stop"
-        elif len(row.written) >= row.max_tokens:
-            row.finish = "length"
+        row.accept(said.token, self._decode)

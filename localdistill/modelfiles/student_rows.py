@@ -3,25 +3,18 @@ scores and for a student in training, whatever library computes. Loads none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Self
 
 from localdistill.core.records import Reply, Request, TokenScores, Usage, content_id
 from localdistill.modelfiles.folder import ModelFolder
 from localdistill.modelfiles.tokenizer import StudentTokenizer
 from localdistill.templates import ChatTemplate, opens_thinking_tag, reply_of_text
 
-
-class WrittenRow(Protocol):
-    """One row: what is asked of it, and what it wrote so far."""
-
-    prompt_ids: Sequence[int]
-    max_tokens: int
-    written: list[int]
-    scores: list[TokenScores]
-    finish: Literal["", "stop", "length"]
+TAIL_TOKENS = 48
+"""How far back a stop string is looked for after each token."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,44 @@ class Asked:
     stop_ids: frozenset[int]
     seed: int
     """Of the sampler, by what is asked."""
+
+
+@dataclass(eq=False)
+class StudentRow:
+    """One row: what is asked of it, and what it wrote so far. A library adds what it samples by."""
+
+    prompt_ids: Sequence[int]
+    max_tokens: int
+    stop_ids: frozenset[int]
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop_texts: tuple[str, ...] = ()
+    top: int = 0
+    """How many of the most likely tokens to keep at every new token."""
+    written: list[int] = field(default_factory=list)
+    """New tokens, without the stop token."""
+    scores: list[TokenScores] = field(default_factory=list)
+    """Of every new token, when `top` asks for them; the stop token is the last of them."""
+    finish: Literal["", "stop", "length"] = ""
+
+    @classmethod
+    def made_of(cls, asked: Asked, **more: Any) -> Self:
+        """The row that writes what was asked."""
+        sampling = asked.request.sampling
+        return cls(asked.ids, asked.room, asked.stop_ids, sampling.temperature, sampling.top_p, sampling.top_k,
+                   sampling.stop, asked.request.top_logprobs, **more)
+
+    def accept(self, token: int, decode: Callable[[Sequence[int]], str]) -> None:
+        """It wrote this token: go on, or end."""
+        if token in self.stop_ids:
+            self.finish = "stop"
+            return
+        self.written.append(token)
+        if self.stop_texts and any(text in decode(self.written[-TAIL_TOKENS:]) for text in self.stop_texts):
+            self.finish = "stop"
+        elif len(self.written) >= self.max_tokens:
+            self.finish = "length"
 
 
 class StudentRows:
@@ -70,13 +101,13 @@ class StudentRows:
         return Asked(request, prompt, ids, min(sampling.max_tokens, self._context_length - len(ids)),
                      frozenset(self.tokenizer.stop_token_ids), int(seed.removeprefix("b2:")[:15], 16))
 
-    def text(self, request: Request, row: WrittenRow) -> str:
+    def text(self, request: Request, row: StudentRow) -> str:
         """What the row wrote, up to the first stop string."""
         text = self.tokenizer.decode(row.written)
         cuts = [text.find(stop) for stop in request.sampling.stop if stop in text]
         return text[:min(cuts)] if cuts else text
 
-    def reply(self, asked: Asked, row: WrittenRow, elapsed_s: float) -> Reply:
+    def reply(self, asked: Asked, row: StudentRow, elapsed_s: float) -> Reply:
         """The reply that a row amounts to; `truncated` where it has not ended."""
         request, text = asked.request, self.text(asked.request, row)
         usage = Usage(prompt_tokens=len(row.prompt_ids), completion_tokens=len(row.written) + (row.finish == "stop"))

@@ -7,9 +7,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from localdistill.core.explaining import reason_of
 from localdistill.core.records import TokenScores
 from localdistill.modelfiles.beginnings import Ids, families
 from localdistill.modelfiles.loading import is_out_of_memory
-from localdistill.modelfiles.student_rows import Asked
+from localdistill.modelfiles.student_rows import Asked, StudentRow
 from localdistill.modelfiles.torch_picking import pick_tokens
 from localdistill.modelfiles.torch_slots import (
     DecodeStep,
@@ -30,8 +30,6 @@ from localdistill.modelfiles.torch_slots import (
     whole_grains,
 )
 
-TAIL_TOKENS = 48
-"""How far back a stop string is looked for after each token."""
 _FEWEST_SHARING = 4
 """Fewer rows than this hold what they have in common each by itself; it is still read once where they ask the same."""
 _ROOM = 256
@@ -39,24 +37,10 @@ _ROOM = 256
 
 
 @dataclass(eq=False)
-class Generation:
-    """One row: what is asked of it, and what it wrote so far."""
+class Generation(StudentRow):
+    """A row that a model of torch writes."""
 
-    prompt_ids: Sequence[int]
-    max_tokens: int
-    stop_ids: frozenset[int]
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
     generator: torch.Generator | None = None
-    stop_texts: tuple[str, ...] = ()
-    top: int = 0
-    """How many of the most likely tokens to keep at every new token."""
-    written: list[int] = field(default_factory=list)
-    """New tokens, without the stop token."""
-    scores: list[TokenScores] = field(default_factory=list)
-    """Of every new token, when `top` asks for them; the stop token is the last of them."""
-    finish: Literal["", "stop", "length"] = ""
     elapsed_s: float = 0.0
     """Its share of the time of every step that it was part of."""
     beginning: SharedPrefix | None = None
@@ -65,9 +49,7 @@ class Generation:
     @classmethod
     def of(cls, asked: Asked) -> Generation:
         """The row that writes what was asked."""
-        sampling, generator = asked.request.sampling, torch.Generator().manual_seed(asked.seed)
-        return cls(asked.ids, asked.room, asked.stop_ids, sampling.temperature, sampling.top_p, sampling.top_k,
-                   generator, sampling.stop, asked.request.top_logprobs)
+        return cls.made_of(asked, generator=torch.Generator().manual_seed(asked.seed))
 
     @property
     def before(self) -> int:
@@ -319,7 +301,7 @@ class BatchDecoder:
         for place, row in enumerate(rows):
             if row.top:
                 row.scores.append(token_scores(logits[place:place + 1], torch.tensor(tokens[place:place + 1]), row.top))
-            self._accept(row, tokens[place])
+            row.accept(tokens[place], self.decode)
             row.elapsed_s += share_s
             if self._on_token is not None:
                 self._on_token(row)
@@ -329,16 +311,6 @@ class BatchDecoder:
         if self.is_idle:
             self._slots.clear()
         return [row for row in rows if row.finish]
-
-    def _accept(self, row: Generation, token: int) -> None:
-        if token in row.stop_ids:
-            row.finish = "stop"
-            return
-        row.written.append(token)
-        if row.stop_texts and any(text in self.decode(row.written[-TAIL_TOKENS:]) for text in row.stop_texts):
-            row.finish = "stop"
-        elif len(row.written) >= row.max_tokens:
-            row.finish = "length"
 
 
 def _asks_the_same(other: Generation, row: Generation) -> bool:

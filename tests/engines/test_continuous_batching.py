@@ -251,7 +251,7 @@ def test_other_errors_of_a_model_are_not_taken_for_memory(student: Path, monkeyp
 def rows_of(count: int, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> list[Any]:
     from localdistill.modelfiles.torch_decoding import Generation
 
-    return [Generation([0], 1, frozenset(), temperature, top_p, top_k, torch.Generator().manual_seed(seed))
+    return [Generation([0], 1, frozenset(), temperature, top_p, top_k, generator=torch.Generator().manual_seed(seed))
             for seed in range(count)]
 
 

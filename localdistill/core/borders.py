@@ -122,6 +122,8 @@ class Borders:
     """Development items that are answered at once."""
     logit_bytes: int = 64 << 20
     """Of the logits that training holds at once; at least those of `logit_rows`."""
+    softmax_bytes: int = 2 << 20
+    """Of their powers of e that training holds at once on a CPU; at least those of one position."""
     head_slice_bytes: int = 64 << 20
     """Of an output projection in main memory, brought to the device at once."""
     head_positions: int = 512

@@ -14,8 +14,13 @@ from localdistill.safety.files import atomic_write_text
 from localdistill.trainers._checkpoints import newest_name
 
 _FILE = "running.json"
-END_OTHERS = ('end other programs and resume; else use a smaller student, shorter rows, or fewer bits '
-              '(quantization)')
+_END_OTHERS = "end other programs and resume; else use a smaller student or shorter rows"
+_FEWER_BITS = ", or fewer bits (quantization)"
+
+
+def needs_less(quantization: str) -> str:
+    """What to do where memory is not enough for a base that is held so; never what is on already."""
+    return _END_OTHERS + (_FEWER_BITS if quantization == "none" else "")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def lower_after_deaths(output: Path, for_memory: bool) -> Iterator[Running]:
         if for_memory and not before.is_loaded:
             file.unlink(missing_ok=True)
             raise LocalDistillError("the student does not fit into memory: the process that loaded it was ended by the "
-                                    "system", END_OTHERS)
+                                    "system", f"{_END_OTHERS}{_FEWER_BITS}, where it is not on")
         deaths = before.deaths + 1 if before.place == place else 1
         lower = for_memory or deaths > 1
         left = _Left(place, 0 if lower else deaths, before.rungs + lower)

@@ -18,7 +18,7 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.safety.files import atomic_write_bytes
 from localdistill.trainers._checkpoints import Checkpoint, find_checkpoint, save_checkpoint
 from localdistill.trainers._columns import StoredColumn, load_column
-from localdistill.trainers._deaths import END_OTHERS, lower_after_deaths
+from localdistill.trainers._deaths import lower_after_deaths, needs_less
 from localdistill.trainers._development import DevDecisions
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers._rows import Dataset, check_rows, read_rows
@@ -231,7 +231,8 @@ class TrainingLoop:
     def _relieve(self, reason: str) -> None:
         self.backend.discard()
         if not (done := self.backend.relieve()):
-            raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason})", END_OTHERS)
+            raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory ({reason})",
+                                    needs_less(self.backend.held.quantization))
         self.emit(Warned(f"memory ran out; {done}"))
 
     def give_way(self, rungs: int) -> None:
@@ -239,7 +240,8 @@ class TrainingLoop:
         for number in range(rungs):
             if not (done := self.backend.relieve()):
                 raise LocalDistillError(f"{self.job.arm}: a single row does not fit into memory: the training was "
-                                        f"ended by the system {rungs} times", END_OTHERS)
+                                        f"ended by the system {rungs} times",
+                                        needs_less(self.backend.held.quantization))
             self.emit(Warned(f"{self.job.arm}: a training before this one was ended by the system, most likely for "
                              f"want of memory; {done}" if not number else done))
 

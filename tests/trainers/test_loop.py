@@ -18,6 +18,7 @@ from localdistill.core.records import Message, Reply, Request
 from localdistill.objectives.dpo import DpoObjective
 from localdistill.objectives.redi import RediObjective
 from localdistill.objectives.sft import SftObjective
+from localdistill.trainers._deaths import needs_less
 from localdistill.trainers._options import LoopOptions
 from localdistill.trainers.job import DevItems
 from localdistill.trainers.loop import run_training
@@ -84,8 +85,10 @@ def test_memory_that_runs_out_makes_the_backend_give_way_and_changes_no_step(stu
     said = [event.text for event in events if isinstance(event, Warned)]
     assert said == [f"memory ran out; {count} groups at once" for count in (8, 4, 2)]
     assert [value for _, value in measured(events)] == pytest.approx([value for _, value in measured(plain)], rel=1e-5)
-    with pytest.raises(LocalDistillError, match=r"a single row does not fit into memory \(the matrix is full\)"):
+    with pytest.raises(LocalDistillError, match=r"single row does not fit into memory \(the matrix is full\)") as told:
         train(student, tmp_path / "c", [], MatrixBackend(room=0))
+    assert ("fewer bits" in str(told.value.hint)) is (MatrixBackend().held.quantization == "none")
+    assert "fewer bits" not in needs_less("nf4") and "fewer bits" in needs_less("none")
 
 
 class Counting(SftObjective):

@@ -108,6 +108,19 @@ def test_dropout_of_attention_in_a_configuration_changes_no_loss(tmp_path: Path)
     assert losses[0] == losses[1]
 
 
+def test_sequences_have_few_lengths_and_rows_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Loaded(tiny_model(tmp_path / "student"), random_rows(4), dtype="bfloat16")
+    seen: list[tuple[int, int]] = []
+    hook = made.backend.model.model.register_forward_pre_hook(
+        lambda _, args, named: seen.append((named["input_ids"].shape[1], named["ends"][-1])), with_kwargs=True)
+    rounded = made.backend.logprobs(range(4))
+    hook.remove()
+    assert seen and all(length % 32 == 0 == length - last for length, last in seen)
+    assert sum(made.backend.stepper.lengths) % 32, "or nothing was added"
+    monkeypatch.setattr("localdistill.trainers.torch.steps.ROUND_LENGTH", 1)
+    assert all((one == other).all() for one, other in zip(rounded, made.backend.logprobs(range(4)), strict=True))
+
+
 def kept_bytes(made: Loaded) -> int:
     """What one forward pass keeps for the backward pass, each storage once."""
     seen: dict[int, int] = {}

@@ -4,6 +4,7 @@ run afterwards."""
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,11 @@ from localdistill.core.events import Cancel, silent
 from localdistill.modelfiles.architectures import ARCHITECTURES, Architecture
 from localdistill.modelfiles.devices import Gpu, TorchBuild
 from localdistill.modelfiles.hardware import Hardware
+from localdistill.modelfiles.shape import STUDENTS, usual
 from localdistill.modelfiles.trained import TrainedRow
 from localdistill.trainers.job import Served
 from localdistill.trainers.report import REPORT_FILE, HeldBase, TrainingReport, TrainingResult
+from localdistill.trainers.torch.places import held_as_it_fits, usual_tokens
 from localdistill.trainers.torch_lora import TorchLoraTrainer
 from tests.tiny_models import tiny_of
 from tests.trainers.rows import job, random_rows
@@ -80,6 +83,19 @@ def test_a_package_that_quantizes_is_asked_for_where_it_is_needed(
         return checked(student, hardware, **options)
     with pytest.raises(MissingExtra, match="bitsandbytes"):
         checked(student, hardware, **options)
+
+
+def test_how_much_goes_through_a_student_at_once_follows_its_size_and_the_gpu() -> None:
+    small = usual("small", 3, 256, 256, 768, 1528, True)
+    half, seven = (next(one for one in STUDENTS if one.name == name) for name in ("0.5B", "7B"))
+    large = Hardware("Linux", "a processor", 2, 10**10, 10**10, (Gpu("Card", 24 << 30, 10**9),), GPU.torch)
+    assert [usual_tokens(one, 2, CPU.place()) for one in (small, half, seven)] == [4096, 1024, 1024]
+    assert [usual_tokens(one, 2, large.place()) for one in (small, half, seven)] == [4096, 2048, 1024]
+    unknown = replace(large, gpus=(Gpu("Card", None, None),))
+    assert usual_tokens(small, 2, unknown.place()) == 1024
+    told = TorchLoraTrainer.Options(micro_tokens=300)
+    assert held_as_it_fits(told, small, 100, CPU)[0].micro_tokens == 300
+    assert held_as_it_fits(told, small, 500, CPU)[0].micro_tokens == 500
 
 
 def test_a_product_is_run_as_it_was_trained(student: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from itertools import pairwise
+from functools import cache, lru_cache, partial
+from itertools import groupby, pairwise
 from typing import Any, cast
 
 import torch
@@ -20,6 +20,11 @@ from localdistill.core.borders import BORDERS
 NAME = "localdistill_packed"
 _KERNEL_WIDTH = 256
 """Widest head that torch's kernel for CUDA takes."""
+_ROUND = 32
+"""Short rows are drawn out to a multiple of so many tokens, so that those of about one length are computed together and
+few shapes of matrices occur: see `steps.ROUND_LENGTH`."""
+_TILE_TOKENS = 4096
+"""So many tokens of short rows are computed together at most."""
 
 
 def use_packed(model: Any) -> None:
@@ -57,35 +62,101 @@ class AttentionScope:
     cap: float | None
     """Where scores are bent to stay below a size; None where they are not."""
 
-    def blocks(self) -> Iterator[tuple[int, int, int]]:
-        """First and last query of each block, and the first key that one of them sees."""
-        start = 0
-        for end in self.ends:
-            for first in range(start, end, BORDERS.attended_rows):
-                since = start if self.window is None else max(start, first - self.window + 1)
-                yield first, min(end, first + BORDERS.attended_rows), since
-            start = end
 
-    def mask(self, first: int, last: int, since: int, like: torch.Tensor) -> torch.Tensor:
-        """(queries, keys) to be added: minus infinity where nothing is seen."""
-        back = (torch.arange(first, last, device=like.device)[:, None]
-                - torch.arange(since, last, device=like.device)[None])
-        hidden = back < 0 if self.window is None else (back < 0) | (back >= self.window)
+@dataclass(frozen=True)
+class Tile:
+    """Queries whose products are taken together: some of one row, or those of several short rows that stand one after
+    the other."""
+
+    queries: slice
+    keys: slice
+    """All that the queries see, and more."""
+    rows: int = 1
+    spread: torch.Tensor | None = None
+    """(rows * L,) which of the tile's tokens is at each place of its rows, the number of them where there is none; None
+    for one row without such places."""
+    places: torch.Tensor | None = None
+    """(tokens,) the other way round."""
+
+    def take(self, part: torch.Tensor, which: slice, keys: int) -> torch.Tensor:
+        """(heads, T, D) -> (keys * rows, heads / keys * L, D): those together that share a head of keys; zero where no
+        token is."""
+        heads, _, width = part.shape
+        some = part[:, which]
+        if self.spread is None:
+            return some.reshape(keys, -1, width)
+        spread = torch.nn.functional.pad(some, (0, 0, 0, 1)).index_select(1, self.spread)
+        by_row = spread.view(keys, heads // keys, self.rows, -1, width).transpose(1, 2)
+        return by_row.reshape(keys * self.rows, -1, width)
+
+    def give(self, found: torch.Tensor, heads: int) -> torch.Tensor:
+        """(keys * rows, heads / keys * L, D) -> (heads, tokens, D)."""
+        width = found.shape[-1]
+        if self.places is None:
+            return found.reshape(heads, -1, width)
+        keys = len(found) // self.rows
+        by_head = found.view(keys, self.rows, heads // keys, -1, width).transpose(1, 2).reshape(heads, -1, width)
+        return by_head.index_select(1, self.places)
+
+    def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
+        """(queries of a row, keys of a row) to be added: minus infinity where nothing is seen. Places without a token
+        stand behind all others, so that none sees them."""
+        count = self.keys.stop - self.keys.start if self.spread is None else len(self.spread) // self.rows
+        first = self.queries.start - self.keys.start
+        back = torch.arange(first, count, device=like.device)[:, None] - torch.arange(count, device=like.device)[None]
+        hidden = back < 0 if window is None else (back < 0) | (back >= window)
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
+@lru_cache(maxsize=4)
+def _tiles(ends: tuple[int, ...], window: int | None, device: torch.device) -> tuple[Tile, ...]:
+    """All queries; kept from one layer to the next. How a row is computed depends on nothing but its length."""
+    found = list[Tile]()
+    for long, rows in groupby(pairwise((0, *ends)), key=lambda row: _rounded(row[1] - row[0])):
+        if long > BORDERS.attended_rows:
+            found += [Tile(slice(first, last), slice(since, last)) for start, end in rows
+                      for first, last, since in _blocks(start, end, window)]
+            continue
+        several = list(rows)
+        at_once = max(1, _TILE_TOKENS // long)
+        found += [_tile(several[place:place + at_once], long, device) for place in range(0, len(several), at_once)]
+    return tuple(found)
+
+
+def _rounded(length: int) -> int:
+    return -(-length // _ROUND) * _ROUND
+
+
+def _blocks(start: int, end: int, window: int | None) -> Iterator[tuple[int, int, int]]:
+    """First and last query of each block of a long row, and the first key that one of them sees."""
+    for first in range(start, end, BORDERS.attended_rows):
+        since = start if window is None else max(start, first - window + 1)
+        yield first, min(end, first + BORDERS.attended_rows), since
+
+
+def _tile(rows: Sequence[tuple[int, int]], long: int, device: torch.device) -> Tile:
+    """Of short rows, each drawn out to `long` places."""
+    first, last = rows[0][0], rows[-1][1]
+    starts, ends = (torch.tensor(side)[:, None] for side in zip(*rows, strict=True))
+    tokens = starts + torch.arange(long)
+    is_there = (tokens < ends).flatten()
+    spread = torch.where(is_there, tokens.flatten() - first, last - first)
+    spread, places = (part.to(device) for part in (spread, is_there.nonzero().flatten()))
+    return Tile(slice(first, last), slice(first, last), len(rows), spread, places)
+
+
 class _BlockedAttention(torch.autograd.Function):
-    """Keeps queries, keys and values; a block's scores are computed again in the backward pass."""
+    """Keeps queries, keys and values; a tile's scores are computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float,
                 seen: AttentionScope) -> torch.Tensor:
         """query (N, T, D), key and value (K, T, D) -> (T, N, D)."""
         mixed = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
-        for first, last, since in seen.blocks():
-            shares, _ = _shares(query, key, scale, seen, (first, last, since))
-            found = torch.bmm(shares, value[:, since:last])
-            mixed[first:last] = found.view(len(query), last - first, -1).transpose(0, 1)
+        for tile in _tiles(seen.ends, seen.window, query.device):
+            some, keys, values = _taken(tile, query, key, value)
+            shares, _ = _shares(tile, some, keys, scale, seen)
+            mixed[tile.queries] = tile.give(torch.bmm(shares, values), len(query)).transpose(0, 1)
         ctx.save_for_backward(query, key, value)
         ctx.scale, ctx.seen = scale, seen
         return mixed
@@ -97,34 +168,37 @@ class _BlockedAttention(torch.autograd.Function):
         seen, scale = ctx.seen, ctx.scale
         by_query = torch.empty_like(query)
         by_key, by_value = torch.zeros_like(key), torch.zeros_like(value)
-        for first, last, since in seen.blocks():
-            shares, bent = _shares(query, key, scale, seen, (first, last, since))
-            above = grads[0][first:last].transpose(0, 1).reshape(len(key), -1, query.shape[-1])
-            by_value[:, since:last] += torch.bmm(shares.transpose(1, 2), above)
-            by_shares = torch.bmm(above, value[:, since:last].transpose(1, 2))
+        for tile in _tiles(seen.ends, seen.window, query.device):
+            some, keys, values = _taken(tile, query, key, value)
+            shares, bent = _shares(tile, some, keys, scale, seen)
+            above = tile.take(grads[0].transpose(0, 1), tile.queries, len(key))
+            by_value[:, tile.keys] += tile.give(torch.bmm(shares.transpose(1, 2), above), len(key))
+            by_shares = torch.bmm(above, values.transpose(1, 2))
             by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)
             if bent is not None:
                 by_scores *= 1 - bent.square()
             by_scores *= scale
-            by_query[:, first:last] = torch.bmm(by_scores, key[:, since:last]).view(len(query), last - first, -1)
-            by_key[:, since:last] += torch.bmm(by_scores.transpose(1, 2), _grouped(query, len(key), first, last))
+            by_query[:, tile.queries] = tile.give(torch.bmm(by_scores, keys), len(query))
+            by_key[:, tile.keys] += tile.give(torch.bmm(by_scores.transpose(1, 2), some), len(key))
         return by_query, by_key, by_value, None, None
 
 
-def _grouped(query: torch.Tensor, keys: int, first: int, last: int) -> torch.Tensor:
-    """(K, N / K * n, D): the queries of a block, those together that share a head of keys."""
-    return query[:, first:last].reshape(keys, -1, query.shape[-1])
+def _taken(tile: Tile, query: torch.Tensor, key: torch.Tensor,
+           value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a tile computes with, of each: (K * rows, ..., D)."""
+    count = len(key)
+    return tile.take(query, tile.queries, count), *(tile.take(part, tile.keys, count) for part in (key, value))
 
 
-def _shares(query: torch.Tensor, key: torch.Tensor, scale: float, seen: AttentionScope,
-            block: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(K, N / K * n, m): how much of every value each query of a block takes; and the bent scores by their cap."""
-    first, last, since = block
-    some, keys = _grouped(query, len(key), first, last), key[:, since:last].transpose(1, 2)
-    mask = seen.mask(first, last, since, query).repeat(len(query) // len(key), 1)
+def _shares(tile: Tile, some: torch.Tensor, keys: torch.Tensor, scale: float,
+            seen: AttentionScope) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(K * rows, N / K * n, m): how much of every value each query of a tile takes; and the bent scores by their
+    cap."""
+    mask = tile.mask(seen.window, some)
+    mask = mask.repeat(some.shape[1] // len(mask), 1)
     if seen.cap is None:
-        return torch.baddbmm(mask.expand(len(key), -1, -1), some, keys, alpha=scale).softmax(-1), None
-    bent = torch.bmm(some, keys).mul_(scale / seen.cap).tanh_()
+        return torch.baddbmm(mask.expand(len(some), -1, -1), some, keys.transpose(1, 2), alpha=scale).softmax(-1), None
+    bent = torch.bmm(some, keys.transpose(1, 2)).mul_(scale / seen.cap).tanh_()
     return (bent * seen.cap).add_(mask).softmax(-1), bent
 
 

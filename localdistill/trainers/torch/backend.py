@@ -136,7 +136,8 @@ class TorchBackend:
 
     def _is_finite(self) -> bool:
         """Whether the gradient that was gathered is."""
-        return all(bool(value.grad.isfinite().all()) for value in self.trained.values() if value.grad is not None)
+        found = [value.grad.isfinite().all() for value in self.trained.values() if value.grad is not None]
+        return not found or bool(torch.stack(found).all())
 
     def _in_memory(self, compute: Callable[[], Came]) -> Came:
         """What `compute` comes to; MemoryError when it does not fit, with the random numbers as they were before."""
@@ -180,6 +181,8 @@ class TorchBackend:
         done = self.ladder.down()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
         return done
 
     def _halve(self) -> str:

@@ -6,8 +6,9 @@ logits should not be kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,7 +88,11 @@ class FusedHead(OutputHead):
     def __init__(self, head: Any, cap: float | None = None) -> None:
         """`cap`: where logits are bent to stay below a size."""
         super().__init__(head, cap)
-        self.chunk_rows = max(BORDERS.logit_rows, BORDERS.logit_bytes // (4 * len(self._weight)))
+        vocabulary, at_once = len(self._weight), self._weight.element_size()
+        self.chunk_rows = max(BORDERS.logit_rows, BORDERS.logit_bytes // (at_once * vocabulary))
+        # On a CPU what a few rows take stays in its caches: a third of the time of going over all rows at each step.
+        cached = max(1, BORDERS.softmax_bytes // (4 * vocabulary))
+        self._softmax_rows = min(self.chunk_rows, cached) if self._weight.device.type == "cpu" else self.chunk_rows
 
     @torch.no_grad()
     def values(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo]) -> HeadValues:
@@ -102,17 +107,13 @@ class FusedHead(OutputHead):
         assert gradient is not None
         return values, gradient
 
-    def _logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(n, V) in the precision of the weights, and the slope of each where they are bent."""
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, V) in the precision of the weights, before they are bent."""
         logits = linear(hidden, self._weight)
         if self._tags is not None:
             own = linear(hidden, self._tags.rows.to(hidden.dtype))
             logits.index_copy_(-1, self._tags.ids, own.to(logits.dtype))
-        if self._cap is None:
-            return logits, None
-        bent = logits.float().div_(self._cap).tanh_()
-        slope = 1 - bent.square()
-        return bent.mul_(self._cap), slope
+        return logits
 
     def _pass(self, hidden: torch.Tensor, listed: torch.Tensor, pseudo: frozenset[Pseudo],
               pulling: Pulling | None) -> tuple[HeadValues, HeadGradient | None]:
@@ -125,17 +126,37 @@ class FusedHead(OutputHead):
         if pulling is not None:
             tags = None if self._tags is None else torch.empty(count, len(self._tags.ids), device=device)
             gradient = HeadGradient(torch.empty_like(hidden), tags)
-        for start in range(0, count, self.chunk_rows):
-            part = slice(start, min(count, start + self.chunk_rows))
-            logits, slope = self._logits(hidden[part])
-            here = values.at(part)
-            powers, total = _fill(here, logits, listed[part])
-            del logits
-            if pulling is not None and gradient is not None:
-                by_logits = _by_logits(powers, total, listed[part], here, pulling(part, here), self._weight.dtype)
-                del powers
-                self._below(by_logits if slope is None else by_logits.mul_(slope), gradient, part)
+        powers = torch.empty(min(count, self._softmax_rows), len(self._weight), device=device)
+        for part in parts_of(0, count, self.chunk_rows):
+            logits = self._logits(hidden[part])
+            for few in parts_of(part.start, part.stop, self._softmax_rows):
+                some = logits[few.start - part.start:few.stop - part.start]
+                self._softmax(some, powers[:len(some)], listed[few], values.at(few),
+                              None if pulling is None else partial(pulling, few))
+            if gradient is not None:
+                self._below(logits, gradient, part)
         return values, gradient
+
+    def _softmax(self, logits: torch.Tensor, powers: torch.Tensor, listed: torch.Tensor, values: HeadValues,
+                 pulling: Callable[[HeadValues], Pull] | None) -> None:
+        """Take the values at a few positions from (n, V); where they are pulled, what that comes to by the logits
+        stands in place of these then. powers (n, V) float32: overwritten."""
+        seen, slope = logits, None
+        if self._cap is not None:
+            bent = logits.float().div_(self._cap).tanh_()
+            slope = 1 - bent.square()
+            seen = bent.mul_(self._cap)
+        total = _fill(values, seen, listed, powers)
+        if pulling is None:
+            return
+        pull = pulling(values)
+        by_listed, pulled = pulled_shares(values, pull)
+        by_logits = torch.mul(powers, -pulled.unsqueeze(-1) / total, out=logits if slope is None else powers)
+        by_logits.scatter_add_(-1, listed, by_listed.to(by_logits.dtype))
+        if pull.mean is not None:
+            by_logits.add_((pull.mean / powers.shape[-1]).to(by_logits.dtype).unsqueeze(-1))
+        if slope is not None:
+            logits.copy_(by_logits.mul_(slope))
 
     def _below(self, by_logits: torch.Tensor, gradient: HeadGradient, part: slice) -> None:
         """Carry (n, V) by the logits on to the positions of `part`. Overwrites `by_logits`."""
@@ -150,11 +171,17 @@ class FusedHead(OutputHead):
         gradient.hidden[part] = below.add_(own @ tags.rows.to(own.dtype))
 
 
-def _fill(values: HeadValues, logits: torch.Tensor, listed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take the values at n positions from (n, V). What they were made of, for the gradient: float32 powers of e (n, V),
+def parts_of(start: int, end: int, size: int) -> Iterator[slice]:
+    """So many positions at once, one part after the other."""
+    for first in range(start, end, size):
+        yield slice(first, min(end, first + size))
+
+
+def _fill(values: HeadValues, logits: torch.Tensor, listed: torch.Tensor, powers: torch.Tensor) -> torch.Tensor:
+    """Take the values at n positions from (n, V). What they were made of, for the gradient: in `powers` those of e,
     each through the largest of its row, and their sums (n, 1)."""
     largest = logits.amax(-1, keepdim=True).float()
-    powers = torch.sub(logits, largest).exp_()
+    torch.sub(logits, largest, out=powers).exp_()
     total = powers.sum(-1, keepdim=True)
     whole = largest + total.log()
     values.logprobs.copy_(logits.gather(-1, listed)).sub_(whole)
@@ -167,7 +194,7 @@ def _fill(values: HeadValues, logits: torch.Tensor, listed: torch.Tensor) -> tup
         powers.scatter_(-1, listed, 0.0)
         values.tail.copy_(powers.sum(-1)).div_(total.squeeze(-1)).log_().clamp_(min=LEAST_TAIL)
         powers.scatter_(-1, listed, own)
-    return powers, total
+    return total
 
 
 def pulled_shares(values: HeadValues, pull: Pull) -> tuple[torch.Tensor, torch.Tensor]:
@@ -187,13 +214,3 @@ def pulled_shares(values: HeadValues, pull: Pull) -> tuple[torch.Tensor, torch.T
         by_listed = by_listed - outside.unsqueeze(-1) * values.logprobs.exp()
         pulled = pulled + by_tail - outside
     return by_listed, pulled
-
-
-def _by_logits(powers: torch.Tensor, total: torch.Tensor, listed: torch.Tensor, values: HeadValues, pull: Pull,
-               dtype: torch.dtype) -> torch.Tensor:
-    """Gradient by the logits (n, V) of the pulled sum, in `dtype`."""
-    by_listed, pulled = pulled_shares(values, pull)
-    by_logits = torch.empty(powers.shape, dtype=dtype, device=powers.device)
-    torch.mul(powers, -pulled.unsqueeze(-1) / total, out=by_logits)
-    by_logits.scatter_add_(-1, listed, by_listed.to(dtype))
-    return by_logits if pull.mean is None else by_logits.add_((pull.mean / powers.shape[-1]).to(dtype).unsqueeze(-1))

@@ -19,6 +19,7 @@ from localdistill.trainers.torch.head import (
     HeadValues,
     OutputHead,
     Pulling,
+    parts_of,
     pulled_shares,
 )
 
@@ -49,6 +50,7 @@ class HostHead(OutputHead):
         """`cap`: where logits are bent to stay below a size."""
         super().__init__(head, cap)
         self._device = device
+        self._tag_ids = torch.empty(0, dtype=torch.long) if self._tags is None else self._tags.ids.cpu()
         self.slice_rows = max(1, BORDERS.head_slice_bytes // (self._weight.shape[1] * self._weight.element_size()))
 
     @torch.no_grad()
@@ -67,7 +69,7 @@ class HostHead(OutputHead):
         below = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         own = None if self._tags is None else torch.zeros(len(hidden), len(self._tags.ids), device=hidden.device)
         for piece in self._slices():
-            for part in _parts(len(hidden)):
+            for part in parts_of(0, len(hidden), BORDERS.head_positions):
                 logits, bend = self._logits(hidden[part], piece)
                 by_logits = logits.sub_(norm[part, None]).exp_()
                 by_logits.mul_(-pulled[part, None])
@@ -96,7 +98,7 @@ class HostHead(OutputHead):
         found = torch.zeros(listed.shape, device=device)
         top = torch.full((count,), float("-inf"), device=device)
         for piece in self._slices():
-            for part in _parts(count):
+            for part in parts_of(0, count, BORDERS.head_positions):
                 logits, _ = self._logits(hidden[part], piece)
                 places, inside = piece.local(listed[part])
                 found[part] += torch.where(inside, logits.gather(-1, places), 0.0)
@@ -113,11 +115,10 @@ class HostHead(OutputHead):
                           found[:, 0] >= top), whole
 
     def _slices(self) -> Iterator[_Slice]:
-        ids = torch.empty(0, dtype=torch.long, device=self._device) if self._tags is None else self._tags.ids
         for first in range(0, len(self._weight), self.slice_rows):
             weight = self._weight[first:first + self.slice_rows].to(self._device, non_blocking=True)
-            tags = torch.nonzero((ids >= first) & (ids < first + len(weight)))[:, 0]
-            yield _Slice(first, weight, tags, ids[tags] - first)
+            tags = torch.nonzero((self._tag_ids >= first) & (self._tag_ids < first + len(weight)))[:, 0]
+            yield _Slice(first, weight, *(part.to(self._device) for part in (tags, self._tag_ids[tags] - first)))
 
     def _logits(self, hidden: torch.Tensor, piece: _Slice) -> tuple[torch.Tensor, torch.Tensor | None]:
         """float32 (n, v), and what bending them does to a gradient."""
@@ -130,8 +131,3 @@ class HostHead(OutputHead):
             return logits, None
         bent = logits.div_(self._cap).tanh_()
         return bent * self._cap, 1 - bent.square()
-
-
-def _parts(count: int) -> Iterator[slice]:
-    for start in range(0, count, BORDERS.head_positions):
-        yield slice(start, min(count, start + BORDERS.head_positions))

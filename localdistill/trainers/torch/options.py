@@ -14,8 +14,8 @@ class TorchOptions(LoopOptions, AdapterOptions):
     """Options of LoRA training."""
 
     micro_tokens: int = Field(0, ge=0)
-    """Tokens that go through the student at once; 0 picks 1024: on a CPU more are no faster. It is halved when memory
-    runs out, which does not change the result of a step."""
+    """Tokens that go through the student at once; 0 picks 1024, for small students and large GPUs up to 4096. It is
+    halved when memory runs out, which does not change the result of a step."""
     quantization: Literal["auto", "none", "nf4"] = "auto"
     """How frozen weights are held: `nf4` needs a quarter of the memory. `auto` is nf4 on CUDA, none on a CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -13,7 +13,7 @@ from localdistill.core.borders import BORDERS
 from localdistill.core.errors import MissingExtra, UsageError
 from localdistill.core.events import Emit, Warned
 from localdistill.modelfiles.folder import ModelFolder
-from localdistill.modelfiles.hardware import Hardware, MemoryPlan
+from localdistill.modelfiles.hardware import Hardware, MemoryPlan, Place
 from localdistill.modelfiles.shape import StudentShape
 from localdistill.trainers._targets import require_targets
 from localdistill.trainers.torch.options import TorchOptions
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 NF4_BYTES = 0.53
 """Per weight: 4 bits and its scales, quantized again (QLoRA, arXiv 2305.14314, section 3: 0.127 bits of scales)."""
-MICRO_TOKENS = 1024
-"""Tokens that go through the student at once unless told otherwise."""
+LEAST_TOKENS, MOST_TOKENS = 1024, 4096
+"""Tokens that go through the student at once unless told otherwise, at least and at most."""
+KEPT_BYTES = 256 << 20
+"""As many of them as keep so much for the way back on a CPU, where more are faster for small students alone."""
+KEPT_SHARE = 8
+"""As many of them as keep this part of a GPU's memory."""
 CONTEXT_BYTES = 600 << 20
 """What a GPU's libraries take before the first weight is there."""
 PROCESS_BYTES = 500 << 20
@@ -87,10 +91,11 @@ def held_as_it_fits(options: TorchOptions, student: StudentShape, max_tokens: in
     on_gpu = place.gpu is not None
     width, nf4 = _width(options.dtype, on_gpu, hardware), is_nf4(options, on_gpu)
     how = "QLoRA (NF4)" if nf4 else "LoRA" if on_gpu else "LoRA on the CPU"
-    for position in _ladder(options, student, max_tokens, on_gpu):
+    most = max(max_tokens, options.micro_tokens or usual_tokens(student, width, place))
+    for position in _ladder(options, student, max_tokens, most, on_gpu):
         plan = MemoryPlan(
             _parts(options, student, position, width, nf4, on_gpu), place, how,
-            gave_way(options, max_tokens, position),
+            _gave_way(options, most, position),
             _host_bytes(student, max_tokens, position.rungs, width, nf4) if on_gpu else 0,
             hardware.free_memory_bytes if on_gpu else None, "stream" in position.rungs)
         if plan.fits:
@@ -98,15 +103,20 @@ def held_as_it_fits(options: TorchOptions, student: StudentShape, max_tokens: in
     return position, plan
 
 
-def gave_way(options: TorchOptions, max_tokens: int, position: LadderPosition) -> tuple[str, ...]:
-    """What gave way that the options did not ask for, in the words of a list."""
+def usual_tokens(student: StudentShape, width: int, place: Place) -> int:
+    """How many tokens go through the student at once where nobody says: a power of two, never by what is free just
+    now."""
+    token = student.layers * kept_bytes(student, width) + working_bytes(student, width)
+    fit = (KEPT_BYTES if place.gpu is None else (place.gpu.total_bytes or 0) // KEPT_SHARE) // token
+    return min(MOST_TOKENS, max(LEAST_TOKENS, 1 << max(0, fit.bit_length() - 1)))
+
+
+def _gave_way(options: TorchOptions, most: int, position: LadderPosition) -> tuple[str, ...]:
+    """What gave way that the options did not ask for, in the words of a list. most: tokens at once where nothing
+    does."""
     tokens = position.micro_tokens
-    smaller = [f"{tokens:,} tokens at once"] if tokens < _most(options, max_tokens) else []
+    smaller = [f"{tokens:,} tokens at once"] if tokens < most else []
     return (*smaller, *(RUNGS[rung] for rung in position.rungs if not _told(options, rung)))
-
-
-def _most(options: TorchOptions, max_tokens: int) -> int:
-    return max(max_tokens, options.micro_tokens or MICRO_TOKENS)
 
 
 def _told(options: TorchOptions, rung: str) -> bool:
@@ -114,9 +124,10 @@ def _told(options: TorchOptions, rung: str) -> bool:
     return rung == "recompute" and options.gradient_checkpointing
 
 
-def _ladder(options: TorchOptions, student: StudentShape, max_tokens: int, on_gpu: bool) -> Iterator[LadderPosition]:
-    """From the highest place to the lowest, in the order in which they give way."""
-    tokens, rungs = _most(options, max_tokens), [rung for rung in RUNGS if _told(options, rung)]
+def _ladder(options: TorchOptions, student: StudentShape, max_tokens: int, most: int,
+            on_gpu: bool) -> Iterator[LadderPosition]:
+    """From the highest place, with `most` tokens at once, to the lowest, in the order in which they give way."""
+    tokens, rungs = most, [rung for rung in RUNGS if _told(options, rung)]
     yield LadderPosition(tokens, tuple(rungs))
     if on_gpu and not student.tied:
         rungs.append("host_embedding")
@@ -153,7 +164,8 @@ def _parts(options: TorchOptions, student: StudentShape, position: LadderPositio
         "weights": linear + embedding + (student.largest_linear * width if nf4 else 0),
         "adapter": adapter * (TRAINED_BYTES + (0 if "recompute" in rungs else width)),
         "activations": tokens * (kept + working_bytes(student, width)),
-        "logits": 3 * min(BORDERS.logit_bytes, 4 * tokens * student.vocab_size),
+        # Beside them on a GPU their powers of e, in float32.
+        "logits": (1 + (4 // width if on_gpu else 0)) * min(BORDERS.logit_bytes, width * tokens * student.vocab_size),
         "libraries": CONTEXT_BYTES if on_gpu else PROCESS_BYTES + (NF4_PROCESS_BYTES if nf4 else 0),
     }
     if "host_head" in rungs:

@@ -434,7 +434,7 @@ trainer(**{options!r}).train(given, silent, Cancel())
 """
     chance, kills = random.Random(11), 0
     while not (tmp_path / "b" / "training.json").exists():
-        passes = str(chance.randrange(5, 60) if kills < 6 else 0)
+        passes = str(chance.randrange(5, 25) if kills < 6 else 0)
         ended = subprocess.run([sys.executable, "-c", script, passes], cwd=Path(__file__).parents[2], timeout=300)
         assert ended.returncode in (0, -9)
         kills += ended.returncode == -9

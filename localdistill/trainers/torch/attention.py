@@ -187,7 +187,8 @@ def _taken(tile: Tile, query: torch.Tensor, key: torch.Tensor,
            value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What a tile computes with, of each: (K * rows, ..., D)."""
     count = len(key)
-    return tile.take(query, tile.queries, count), *(tile.take(part, tile.keys, count) for part in (key, value))
+    return (tile.take(query, tile.queries, count), tile.take(key, tile.keys, count),
+            tile.take(value, tile.keys, count))
 
 
 def _shares(tile: Tile, some: torch.Tensor, keys: torch.Tensor, scale: float,

@@ -20,9 +20,10 @@ from localdistill.core.borders import BORDERS
 NAME = "localdistill_packed"
 _KERNEL_WIDTH = 256
 """Widest head that torch's kernel for CUDA takes."""
-_ROUND = 32
-"""Short rows are drawn out to a multiple of so many tokens, so that those of about one length are computed together and
-few shapes of matrices occur: see `steps.ROUND_LENGTH`."""
+ROUND_LENGTH = 32
+"""Sequences, and in attention short rows, are drawn out to a multiple of so many tokens. For matrices of a height that
+it has not seen torch's library for CPUs makes a program first, which takes 4 ms: with a score of products in each pass
+that was a third of a small student's step. Short rows of about one length are computed together besides."""
 _TILE_TOKENS = 4096
 """So many tokens of short rows are computed together at most."""
 
@@ -108,14 +109,19 @@ class Tile:
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
+def _tiles(seen: AttentionScope, device: torch.device) -> tuple[Tile, ...]:
+    return _cut(seen.ends, seen.window, BORDERS.attended_rows, device)
+
+
 @lru_cache(maxsize=4)
-def _tiles(ends: tuple[int, ...], window: int | None, device: torch.device) -> tuple[Tile, ...]:
-    """All queries; kept from one layer to the next. How a row is computed depends on nothing but its length."""
+def _cut(ends: tuple[int, ...], window: int | None, most: int, device: torch.device) -> tuple[Tile, ...]:
+    """All queries, of a long row `most` at once; kept from one layer to the next. How a row is computed depends on
+    nothing but its length."""
     found = list[Tile]()
     for long, rows in groupby(pairwise((0, *ends)), key=lambda row: _rounded(row[1] - row[0])):
-        if long > BORDERS.attended_rows:
+        if long > most:
             found += [Tile(slice(first, last), slice(since, last)) for start, end in rows
-                      for first, last, since in _blocks(start, end, window)]
+                      for first, last, since in _blocks(start, end, window, most)]
             continue
         several = list(rows)
         at_once = max(1, _TILE_TOKENS // long)
@@ -124,14 +130,13 @@ def _tiles(ends: tuple[int, ...], window: int | None, device: torch.device) -> t
 
 
 def _rounded(length: int) -> int:
-    return -(-length // _ROUND) * _ROUND
+    return -(-length // ROUND_LENGTH) * ROUND_LENGTH
 
 
-def _blocks(start: int, end: int, window: int | None) -> Iterator[tuple[int, int, int]]:
+def _blocks(start: int, end: int, window: int | None, most: int) -> Iterator[tuple[int, int, int]]:
     """First and last query of each block of a long row, and the first key that one of them sees."""
-    for first in range(start, end, BORDERS.attended_rows):
-        since = start if window is None else max(start, first - window + 1)
-        yield first, min(end, first + BORDERS.attended_rows), since
+    for first in range(start, end, most):
+        yield first, min(end, first + most), start if window is None else max(start, first - window + 1)
 
 
 def _tile(rows: Sequence[tuple[int, int]], long: int, device: torch.device) -> Tile:
@@ -153,7 +158,7 @@ class _BlockedAttention(torch.autograd.Function):
                 seen: AttentionScope) -> torch.Tensor:
         """query (N, T, D), key and value (K, T, D) -> (T, N, D)."""
         mixed = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
-        for tile in _tiles(seen.ends, seen.window, query.device):
+        for tile in _tiles(seen, query.device):
             some, keys, values = _taken(tile, query, key, value)
             shares, _ = _shares(tile, some, keys, scale, seen)
             mixed[tile.queries] = tile.give(torch.bmm(shares, values), len(query)).transpose(0, 1)
@@ -168,7 +173,7 @@ class _BlockedAttention(torch.autograd.Function):
         seen, scale = ctx.seen, ctx.scale
         by_query = torch.empty_like(query)
         by_key, by_value = torch.zeros_like(key), torch.zeros_like(value)
-        for tile in _tiles(seen.ends, seen.window, query.device):
+        for tile in _tiles(seen, query.device):
             some, keys, values = _taken(tile, query, key, value)
             shares, bent = _shares(tile, some, keys, scale, seen)
             above = tile.take(grads[0].transpose(0, 1), tile.queries, len(key))

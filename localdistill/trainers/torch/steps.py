@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from localdistill.core.losses import Pseudo
 from localdistill.trainers._rows import Dataset
 from localdistill.trainers.stepping import BatchStepper, PositionValues, Pulling
+from localdistill.trainers.torch.attention import ROUND_LENGTH
 from localdistill.trainers.torch.head import FusedHead, HeadGradient, HeadValues
 from localdistill.trainers.torch.host_head import HostHead
 from localdistill.trainers.torch.random_state import random_state, set_random_state
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 FIRST_SCALE = 2.0 ** 16
 """What gradients are multiplied by in float16, where those of a mean over thousands of tokens would vanish below its
 smallest number."""
-ROUND_LENGTH = 32
-"""Sequences are a multiple of so many tokens long. For matrices of a height that it has not seen torch's library for
-CPUs makes a program first, which takes 4 ms: with a score of products in each pass that was a third of a small
-student's step."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
     from localdistill.api.runs.results import run_result
     from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
+    from localdistill.api.runs.tunings import tuning_of, tuning_rows, tuning_to_text
     from localdistill.api.runs.verifying import Verified, verify_run, verify_workspace
     from localdistill.api.teachers.examining import Examined, examine_teacher, tune_teacher, worst_cost_usd
     from localdistill.api.teachers.findings import findings_of
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from localdistill.spending.ledger import SpendLedger
     from localdistill.stages.checking import check_recipe, require_sound
     from localdistill.stages.rechecking import last_probe
+    from localdistill.stages.tuning import TuningResult
     from localdistill.store import Store
     from localdistill.store.pages import SavedSelection, TraceDetail
     from localdistill.store.verdict_counts import VerdictCount

@@ -194,7 +194,7 @@ def _item_title(name: str, number: int, row: Any) -> str:
 
 
 def _kind(sub: Schema) -> tuple[FieldKind, tuple[str, ...]]:
-    options = [o for o in sub.get("anyOf", (sub,)) if o.get("type") != "null"]
+    options = [o for o in sub.get("anyOf", (sub,)) if o.get("type") != "null" and "const" not in o]
     only = options[0] if len(options) == 1 else {}
     if "enum" in only:
         return "choice", tuple(map(str, only["enum"]))

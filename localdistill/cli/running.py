@@ -121,15 +121,35 @@ def _watch(folder: Any, place: Any, as_json: bool) -> None:
         return True
 
     code = watch(folder, as_json, stop)
-    if code == 0 and not as_json:
-        _say_finished(folder, place)
+    if code == 0:
+        (_finished_json if as_json else _say_finished)(folder, place)
     sys.exit(code)
+
+
+def _finished_json(folder: Any, place: Any) -> None:
+    """The table of a run that ends with its tuning, as the last line."""
+    import dataclasses
+
+    from localdistill import tuning_of
+
+    if folder.request()["stages"][-1] == "tune":
+        output.data_json_line({"tuning": dataclasses.asdict(tuning_of(place, folder.id))})
 
 
 def _say_finished(folder: Any, place: Any) -> None:
     """What the run came to, and the command that opens a chat with what it exported."""
-    from localdistill import LocalDistillError, Workspace, exports_of, result_to_text, run_result
+    from localdistill import (
+        LocalDistillError,
+        Workspace,
+        exports_of,
+        result_to_text,
+        run_result,
+        tuning_of,
+        tuning_to_text,
+    )
 
+    if folder.request()["stages"][-1] == "tune":
+        output.data("\n" + tuning_to_text(tuning_of(place, folder.id)), end="")
     if "evaluate" in folder.request()["stages"]:
         try:
             output.data("\n" + result_to_text(run_result(place, folder.id)), end="")

@@ -31,7 +31,9 @@ STAGES = (
     Stage("select", "Apply a recipe's filters and save what each set keeps.", (), ("collect",)),
     Stage("rewrite", "Make a recipe's rewritten sets (summaries).", ("rewrites",), ("select",)),
     Stage("format", "Write one tokenized dataset per arm.", ("arms",), ("select", "rewrite"), True),
-    Stage("train", "Train one adapter per arm and seed.", ("train",), ("format",), True),
+    Stage("tune", "Find a learning rate, and where the recipe lists them rank and epochs, by a range test and tries on "
+          "development items.", ("tune",), ("format",), True),
+    Stage("train", "Train one adapter per arm and seed.", ("train",), ("format", "tune"), True),
     Stage("evaluate", "Measure the base and every arm, and print the score card.", ("evaluate",),
           ("collect", "select", "format", "train"), True),
     Stage("export", "Merge the chosen arm and write its files.", ("export",),

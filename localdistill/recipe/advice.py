@@ -15,7 +15,14 @@ from localdistill.recipe.trace_sets import AskedSet
 
 def advice_on(recipe: Recipe) -> list[tuple[str, str]]:
     """Key and text of everything that deserves a warning."""
-    return [told for one in recipe.asked for told in (*_equal_samples(recipe, one), *_single_try(recipe, one))]
+    asked = [told for one in recipe.asked for told in (*_equal_samples(recipe, one), *_single_try(recipe, one))]
+    return [*asked, *_unused_tuning(recipe)]
+
+
+def _unused_tuning(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """A rate is looked for, and another one is stated."""
+    if recipe.train is not None and recipe.tune is not None and not recipe.train.is_tuned:
+        yield "train.tune", 'what it finds is told and not used: train.learning_rate = "tuned" trains with it'
 
 
 def _place(recipe: Recipe, one: AskedSet) -> str:

@@ -76,11 +76,12 @@ def _of_training(recipe: Recipe) -> Iterator[PlacedMember]:
             yield PlacedMember(place, "format", FORMATS, part.member)
         if arm.objective is not None:
             yield PlacedMember(key_of("arm", arm.name, "objective"), "format", OBJECTIVES, arm.objective)
+    first = "tune" if recipe.tune else "train"
     if recipe.train is not None:
-        yield PlacedMember("train", "train", TRAINERS, Member(use=recipe.train.use, options=recipe.train.options))
+        yield PlacedMember("train", first, TRAINERS, Member(use=recipe.train.use, options=recipe.train.options))
         yield PlacedMember("train.objective", "format", OBJECTIVES, recipe.train.objective)
     if recipe.dev_task is not None:
-        yield from _with_choices(iter([PlacedMember("train.dev.task", "train", TASKS, recipe.dev_task)]))
+        yield from _with_choices(iter([PlacedMember("train.dev.task", first, TASKS, recipe.dev_task)]))
 
 
 def _listed(family: Family, section: str, stage: str, members: tuple[Member, ...]) -> Iterator[PlacedMember]:

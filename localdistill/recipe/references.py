@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from localdistill.augmentations import AUGMENTATIONS
 from localdistill.core.errors import nearest
 from localdistill.recipe.dotted_keys import key_of
 from localdistill.recipe.sections import ArmSection, Recipe
 from localdistill.recipe.trace_sets import AskedSet, ImportedSet, RewrittenSet, SelectedSet, StoredSet
+from localdistill.trainers import TRAINERS
 
 FEW = 8
 Problem = tuple[str, str]
@@ -158,6 +161,28 @@ def _tasks(recipe: Recipe) -> Iterator[Problem]:
             yield f"{key}.split", f"nothing is set aside for '{side}': [prompts] holdout = {{ {side} = 0.1 }} does"
 
 
+def _tuning(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
+    """What is to be found is looked for, by something, on an arm that can be trained alone."""
+    train, tune = recipe.train, recipe.tune
+    if train is not None and train.is_tuned and tune is None:
+        yield "train.learning_rate", "is to be found, and nothing looks for it: add [train.tune], or state a rate"
+    if train is None or tune is None:
+        return
+    if train.dev is None:
+        yield "train.tune", ("compares by development items: add [train.dev], with [prompts] holdout = { dev = 0.05 } "
+                             "or a task whose items nothing scores")
+    named = next((arm for arm in recipe.arms if arm.name == tune.arm), None)
+    if tune.arm and tune.arm not in stated.arms:
+        yield "train.tune.arm", unknown("arm", tune.arm, stated.arms)
+    elif named is not None and named.start:
+        yield "train.tune.arm", f"'{tune.arm}' starts from '{named.start}': name an arm that starts from the base"
+    for rank in tune.ranks if train.use in TRAINERS.members else ():
+        try:
+            TRAINERS.load(train.use).Options.model_validate({**train.options, "rank": rank})
+        except ValidationError as error:
+            yield "train.tune.ranks", f"{rank}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+
+
 def _twins(recipe: Recipe) -> Iterator[Problem]:
     """Twins, and those whose twins they are, are benchmarks of the recipe."""
     section = recipe.evaluate
@@ -184,6 +209,7 @@ def _results(recipe: Recipe, stated: StatedNames) -> Iterator[Problem]:
     if recipe.evaluate and not recipe.evaluate.tasks:
         yield "", "[evaluate] needs at least one [[evaluate.task]]"
     yield from _tasks(recipe)
+    yield from _tuning(recipe, stated)
     yield from _twins(recipe)
     known = [*stated.arms, "best", "base"]
     if recipe.export and recipe.export.arm not in known:

@@ -80,7 +80,7 @@ MEMBERS = (
     Place(("filter",), FILTERS),
     Place(("arm", EACH, "filter"), FILTERS),
     Place(("arm", EACH, "objective"), OBJECTIVES),
-    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds", "looks", "dev"})),
+    Place(("train",), TRAINERS, frozenset({"objective", "budget", "seeds", "looks", "dev", "tune"})),
     Place(("train", "objective"), OBJECTIVES),
     *(place for path in TASK_PATHS for place in (
         Place((*path, "grader", "of"), GRADERS), Place((*path, "grader"), GRADERS), Place(path, TASKS))),

@@ -29,7 +29,9 @@ from localdistill.recipe.trace_sets import (
     TraceSet,
     without_name,
 )
+from localdistill.recipe.tuning import TuneSection
 from localdistill.scorecard.card import GUARD_MARGIN, SEEDS_FOR_FORMATS
+from localdistill.trainers import TUNED
 
 
 def _tables_by_name(value: Any) -> Any:
@@ -135,6 +137,19 @@ class TrainSection(Options):
     dev: DevSection | None = None
     """Development items, which stop a training and choose its weights. Unset: none are asked, and the last weights
     count."""
+    tune: TuneSection | None = None
+    """Find the learning rate first. Unset: nothing is tried."""
+
+    @property
+    def is_tuned(self) -> bool:
+        """It trains with what tuning finds."""
+        return self.options.get("learning_rate") == TUNED
+
+    def heaviest_options(self) -> dict[str, Any]:
+        """The trainer's options with the most memory and time that tuning may choose."""
+        tune = self.tune if self.is_tuned else None
+        lists = {"rank": tune.ranks, "epochs": tune.epochs} if tune else {}
+        return {**self.options, **{name: max(values) for name, values in lists.items() if values}}
 
     @model_validator(mode="after")
     def _has_something_to_look_at(self) -> TrainSection:
@@ -300,6 +315,11 @@ class Recipe(Options):
     def dev_task(self) -> Member | None:
         """The benchmark of the development items; None where there are none."""
         return self.train.dev.task if self.train and self.train.dev else None
+
+    @property
+    def tune(self) -> TuneSection | None:
+        """How the learning rate is found; None where nothing is tried."""
+        return self.train.tune if self.train else None
 
     @property
     def asked(self) -> tuple[AskedSet, ...]:

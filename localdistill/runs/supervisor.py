@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 STATUS_EVERY_S = 0.1
 _LAST_WORDS_S = 1.0
 """As long is read what a stage said before it ended."""
-GIVES_WAY = frozenset({"train"})
+GIVES_WAY = frozenset({"tune", "train"})
 """Stages that can be begun again with less memory."""
 _LAST_BYTES = 8192
 """Of a log, where somebody looks for last words."""

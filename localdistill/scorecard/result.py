@@ -74,6 +74,8 @@ class Result:
     spent_usd: float | None = None
     """By the whole run; None where that is not known."""
     next: Advice | None = None
+    tuned: str = ""
+    """Where learning rate, rank and epochs come from; empty where the recipe states them."""
     learned: tuple[str, ...] = ()
     """How far every training knows its rows by heart; empty where none counted."""
     files: tuple[str, ...] = ()

@@ -71,7 +71,7 @@ def result_notes(result: Result) -> list[str]:
     """What must be known beside the table."""
     notes = [f"* {row.name} was stopped early ({row.stopped_early}): shown, not ranked"
              for row in result.rows if row.stopped_early]
-    notes += [*kept_notes(result.rows), *result.learned]
+    notes += [*kept_notes(result.rows), *filter(None, [result.tuned]), *result.learned]
     if any(row.standing is not None and row.standing.p_adjusted is not None for row in result.rows):
         notes.append("Intervals speak of one comparison each; verdicts follow p, adjusted by Holm over all arms.")
     margins = [one.margin for row in result.rows for one in row.others if one.margin is not None]

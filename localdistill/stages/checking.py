@@ -52,6 +52,7 @@ from localdistill.workspace.run_folder import HUB
 DEV = "train.dev.task"
 _IN_USE = 50_000_000
 """Parameters from which a student is one that somebody may come to use."""
+_TRAINING = frozenset({"tune", "train"})
 _NEED_STUDENT = frozenset(stage.name for stage in STAGES if stage.uses_student)
 
 
@@ -118,6 +119,11 @@ class _Look:
     def members(self) -> Iterator[PlacedMember]:
         """Those of the stages."""
         return (placed for placed in members_of(self.recipe) if placed.stage in self.stages)
+
+    @property
+    def trains(self) -> bool:
+        """They train something, if only to try it."""
+        return not _TRAINING.isdisjoint(self.stages)
 
     @property
     def source(self) -> str:
@@ -246,7 +252,7 @@ def _student(look: _Look) -> Iterator[Problem]:
     if look.student is None:
         yield from _found(key, lambda: ModelFolder.open(resolve_model(look.source, look.base)))
         return
-    if "train" in look.stages and look.recipe.train is not None:
+    if look.trains and look.recipe.train is not None:
         trainer, hardware = build_trainer(look.recipe, look.base), look.hardware or look_at_hardware()
         yield from _found(key, partial(trainer.check, look.student, student.max_tokens, hardware),
                           f"this student cannot be trained by {look.recipe.train.use}: ")
@@ -302,7 +308,7 @@ def _items(look: _Look) -> Iterator[Problem]:
             problems = list(_found(key, partial(_require_items, task, look)))
             yield from problems or _unjudged(key, task, look.base)
     yield from _unguarded(look, tasks)
-    if look.recipe.dev_task is not None and "train" in look.stages and DEV not in look.unfit:
+    if look.recipe.dev_task is not None and look.trains and DEV not in look.unfit:
         task = build_task(look.recipe.dev_task, look.base, held)
         problems = list(_found(DEV, partial(_require_dev_items, task, tasks, look)))
         yield from problems or _unjudged(DEV, task, look.base)

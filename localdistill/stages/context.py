@@ -31,6 +31,7 @@ from localdistill.recipe.sections import TrainSection
 from localdistill.safety.journal import JournalWriter
 from localdistill.spending.ledger import NANO, SpendLedger
 from localdistill.stages.holdout import HeldOut, Holdout
+from localdistill.stages.outputs import TuneOutput, has_output, read_output
 from localdistill.store import Store
 from localdistill.store.lines import facts_line, prompt_line, said_now, trace_line
 from localdistill.store.replies import ReplyKey, reply_line
@@ -93,10 +94,12 @@ def build_task(member: Member, base: Path, held: HeldOut) -> Task:
     return task
 
 
-def build_trainer(recipe: Recipe, base: Path) -> Trainer:
-    """The trainer of `recipe`; the default one where it trains nothing, which says how the student is run as it is."""
+def build_trainer(recipe: Recipe, base: Path, chosen: Mapping[str, Any] | None = None) -> Trainer:
+    """The trainer of `recipe`; the default one where it trains nothing, which says how the student is run as it is.
+    chosen: options in place of the recipe's; those with the most memory that tuning may choose."""
     section = recipe.train or TrainSection(use=usual_trainer())
-    trainer: Trainer = build_member(TRAINERS, Member(use=section.use, options=section.options), base)
+    options = {**section.heaviest_options(), **(chosen or {})}
+    trainer: Trainer = build_member(TRAINERS, Member(use=section.use, options=options), base)
     return trainer
 
 
@@ -216,7 +219,14 @@ class StageContext:
     @cached_property
     def trainer(self) -> Trainer:
         """The trainer of the recipe."""
-        return build_trainer(self.recipe, self.base)
+        return build_trainer(self.recipe, self.base, self.chosen)
+
+    @cached_property
+    def chosen(self) -> Mapping[str, Any]:
+        """The options of the trainer that tuning chose; none where nothing is tuned, or not yet."""
+        if self.recipe.train is None or not self.recipe.train.is_tuned or not has_output(self.run, TuneOutput.stage):
+            return {}
+        return read_output(self.run, TuneOutput).result.options()
 
     @cached_property
     def student(self) -> Path:

@@ -12,6 +12,7 @@ from localdistill.core.records import FactScope
 from localdistill.core.stored import Stored
 from localdistill.scorecard import FileChoice, ScoreCard, Standing
 from localdistill.scorecard.card import older_card
+from localdistill.stages.tuning import TuningResult
 from localdistill.trainers.report import TrainingResult
 from localdistill.workspace.run_folder import RunFolder
 
@@ -200,6 +201,20 @@ class FormatOutput(StageOutput):
 
 
 @dataclass(frozen=True)
+class TuneOutput(StageOutput):
+    """What every arm may be trained with."""
+
+    stage = "tune"
+    tuning: str
+    """Digest of the artifact."""
+    result: TuningResult
+
+    def digests(self) -> set[str]:
+        """The tuning."""
+        return {self.tuning}
+
+
+@dataclass(frozen=True)
 class ArmAdapter:
     """What one training made of one arm."""
 
@@ -365,7 +380,7 @@ FACTS_FILE, SCORECARD_FILE, MEASURED_FILE = "facts.json", "scorecard.json", "mea
 """Names inside artifacts of `DatasetFacts`, `ScoreCards` and `MeasuredForms`."""
 OUTPUTS: Mapping[str, type[StageOutput]] = {
     output.stage: output for output in (AugmentOutput, CollectOutput, GradeOutput, SelectOutput, RewriteOutput,
-                                        FormatOutput, TrainOutput, EvaluateOutput, ExportOutput)}
+                                        FormatOutput, TuneOutput, TrainOutput, EvaluateOutput, ExportOutput)}
 Output = TypeVar("Output", bound=StageOutput)
 
 

@@ -20,6 +20,7 @@ from localdistill.stages.outputs import (
     EvaluateOutput,
     FormatOutput,
     TrainOutput,
+    TuneOutput,
     has_output,
     read_output,
     write_output,
@@ -49,6 +50,8 @@ class ArmTraining:
 def run(context: StageContext) -> None:
     """Leave the digest of one adapter per arm and seed, as far as this leg of a race goes and an arm is not settled."""
     assert context.recipe.train is not None
+    if context.recipe.train.is_tuned:
+        context.note(read_output(context.run, TuneOutput).result.line)
     arms = read_output(context.run, FormatOutput).arms
     sections = starts_first(context.recipe.arms)
     fewest = min(arm.facts.trained_tokens for arm in arms.values())
@@ -99,10 +102,11 @@ def _epochs(context: StageContext, section: ArmSection, trained_tokens: int, few
 
 
 def _spec(context: StageContext, training: ArmTraining) -> dict[str, Any]:
-    """What decides the adapter, beside the digests of what it is made from."""
+    """What decides the adapter, beside the digests of what it is made from: with the rate that was found, where one was
+    to be."""
     section = context.recipe.train
     assert section is not None
-    options = dict(section.options)
+    options = {**section.options, **context.chosen}
     if training.epochs is not None:
         options["epochs"] = training.epochs
     objective = arm_objective(section, training.section)

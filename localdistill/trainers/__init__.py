@@ -13,6 +13,8 @@ TRAINERS = Family("trainer", __name__, {
 
 AUTO = "auto"
 """In a recipe, the same as no name: `usual_trainer`."""
+TUNED = "tuned"
+"""In place of a learning rate: the one that tuning finds."""
 
 
 def usual_trainer(options: Collection[str] = ()) -> str:

@@ -4,13 +4,14 @@ not know a library for training."""
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from localdistill.core.errors import nearest
+from localdistill.core.errors import UsageError, nearest
 from localdistill.core.options import Options
 from localdistill.modelfiles.architectures import LINEAR_LAYERS
+from localdistill.trainers import TUNED
 
 AdapterKind = Literal["lora", "rslora", "dora", "gaussian", "orthogonal", "pissa", "olora"]
 TAKEN_FROM_BASE = ("pissa", "olora")
@@ -59,8 +60,9 @@ class AdapterOptions(Options):
 class LoopOptions(Options):
     """Options of the training loop: batches, schedule, optimizer and checkpoints."""
 
-    learning_rate: float = Field(2e-4, gt=0)
-    """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["tuned"] = 2e-4
+    """Peak step size. Students below 100 million parameters want about 1e-3 to 3e-3. `tuned` takes what [train.tune]
+    finds."""
     epochs: float = Field(2.0, gt=0)
     """How often every row is seen; a fraction is allowed."""
     max_steps: int = Field(0, ge=0)
@@ -83,3 +85,24 @@ class LoopOptions(Options):
     """Seconds between checkpoints; 0 is never by time. A cancelled training writes one in any case."""
     checkpoint_every_steps: int = Field(0, ge=0)
     """Steps between checkpoints; 0 is never by steps."""
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _is_a_rate(cls, value: Any) -> Any:
+        """One sentence for what is neither."""
+        if value == TUNED:
+            return value
+        try:
+            rate = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            rate = math.nan
+        if not 0 < rate < math.inf:
+            raise ValueError(f'is a number above 0, or "{TUNED}" where there is a [train.tune]')
+        return rate
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate. UsageError where it is to be found first."""
+        if self.learning_rate == TUNED:
+            raise UsageError(f'learning_rate = "{TUNED}" is no rate yet', "state one, or let the stage tune find it")
+        return float(self.learning_rate)

@@ -13,8 +13,11 @@ from localdistill.trainers._rows import Dataset
 class Schedule:
     """The steps of one training."""
 
-    def __init__(self, options: LoopOptions, rows: Dataset, seed: int) -> None:
+    def __init__(self, options: LoopOptions, rows: Dataset, seed: int,
+                 rates: tuple[float, float] | None = None) -> None:
+        """rates: of a range test, see `TrainingJob`."""
         self._options, self._rows, self._seed = options, rows, seed
+        self._rates, self._peak = rates, rates[1] if rates else options.peak_rate
         self._lengths = rows.lengths
         self._remembered: tuple[int, list[list[int]]] = (-1, [])
         self._epoch_steps = [len(self._epoch(epoch)) for epoch in range(math.ceil(options.epochs))]
@@ -36,7 +39,10 @@ class Schedule:
 
     def learning_rate(self, step: int) -> float:
         """The step size of the 0-based `step`."""
-        peak = self._options.learning_rate
+        if self._rates is not None:
+            first, last = self._rates
+            return float(first * (last / first) ** (step / max(1, self.steps - 1)))
+        peak = self._peak
         warmup = math.ceil(self._options.warmup_share * self.steps)
         if step < warmup:
             return peak * (step + 1) / warmup

@@ -65,6 +65,12 @@ class TrainingJob:
     dev_items: DevItems | None = None
     held: Path | None = None
     """Folder with the base as the trainer holds it (`Trainer.hold_base`); None makes it anew while it is loaded."""
+    rates: tuple[float, float] | None = None
+    """Of a range test (arXiv 1506.01186): the learning rate rises from the first to the last in equal ratios, whatever
+    the schedule says."""
+    goes_back: bool = True
+    """Where it goes astray it goes back to what was good, once. Else it ends there: what is tried says by that that it
+    is nothing."""
     died_for_memory: bool = False
     """The process before this one was ended by the system, most likely for want of memory. Where it was in the middle
     of this training, what holds most memory gives way at once."""

@@ -84,7 +84,8 @@ def _fingerprint(trainer: str, options: LoopOptions, job: TrainingJob, folder: M
     objective = job.objective
     return content_id("training", VERSION, trainer, options.model_dump(exclude=_NOT_TOLD), objective.name,
                       objective.version, objective.options.model_dump(), job.seed, folder.digest(), rows.identity(),
-                      sorted(job.tag_token_ids), start, *([job.dev_items.rule()] if job.dev_items else []))
+                      sorted(job.tag_token_ids), start, *([job.dev_items.rule()] if job.dev_items else []),
+                      *([job.rates] if job.rates else []))
 
 
 class TrainingLoop:
@@ -98,7 +99,7 @@ class TrainingLoop:
         self.dev = (DevDecisions(job.dev_items, self.folder / "best", fingerprint, job.arm) if job.dev_items
                     else None)
         self.watchdog, self.accuracy = LossWatchdog(), TokenAccuracy()
-        self.schedule = Schedule(options, rows, job.seed)
+        self.schedule = Schedule(options, rows, job.seed, job.rates)
         self.stored: dict[str, StoredColumn] = {}
         self.step = 0
         self.trained_tokens = 0
@@ -131,7 +132,7 @@ class TrainingLoop:
             if stopped or self.step >= self.total or (self.dev and self.dev.is_over):
                 break
             if wrong := self._one_step():
-                stopped = self._go_back(wrong)
+                stopped = self._go_back(wrong) if self.job.goes_back else wrong
             elif self._save_is_due():
                 self._save()
         return self._result(stopped)

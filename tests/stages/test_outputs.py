@@ -36,10 +36,12 @@ from localdistill.stages.outputs import (
     TaskSummary,
     TermsOfUse,
     TrainOutput,
+    TuneOutput,
     has_output,
     read_output,
     write_output,
 )
+from localdistill.stages.tuning import Attempt, Setting, Try, TuningResult
 from localdistill.trainers.report import HeldBase, TrainingReport, TrainingResult
 from tests.old_workspaces import packed, unpack
 
@@ -61,17 +63,22 @@ EXPORT = ExportOutput(
     (TaskSummary("sums", False, 4, "trained", (FormSummary("trained", 0.5, (0.1, 0.9)), FORM), 0.1),), ("sums: F16",),
     ("b2:a",), FileChoice("Q8_0", "F16", 0.05, (FileStanding("Q8_0", 10, "good", "sums +0.0"),)), ("none",),
     ("resume",))
+TUNING = TuningResult("one", Setting(1e-3, 16, 2.0), 2e-3, 1e-3, ("the loss falls",), (
+    Try(1, Setting(1e-3, 16, 2.0), 20, 0.5, 0.4, 3.0, True),
+    Try(1, Setting(9e-3, 16, 2.0), 9, None, None, 3.0, False, "no")),
+    9.5, ("learning_rate", "rank"))
+ATTEMPT = Attempt(20, (0.5, 0.4), (1e-3, 1e-4), 1.5, 0.4, 3.0, 2.0, 1, 0.5, "why")
 SELECTED = Selected("s", 3, 2, {"verified": 1})
 LEFT: tuple[StageOutput, ...] = (
     AugmentOutput(2, {"rephrase": {"kept": 2, "gate 'facts': no": 1}}, 0.25),
     CollectOutput(3, 0.5, 1, {"<x>": 2}, {"teacher": 3}),
     GradeOutput(("exact",), ("tokens",), (("exact", 2, ""), ("tokens", 1, "3f9a01bc"))),
     SelectOutput({"teacher": SELECTED}), RewriteOutput({"short": {"kept": 2, "too long": 1}}, {"short": SELECTED}),
-    FormatOutput({"one": ArmDataset("b2:d", FACTS)}, 3, "sha256:s"),
+    FormatOutput({"one": ArmDataset("b2:d", FACTS)}, 3, "sha256:s"), TuneOutput("b2:t", TUNING),
     TrainOutput({"one": (ArmAdapter("b2:x", 0, RESULT), ArmAdapter("b2:y", 1, RESULT))}),
     EvaluateOutput("b2:c", "one"), EXPORT)
 KEPT: tuple[Stored, ...] = (
-    *LEFT, FACTS, RESULT,
+    *LEFT, FACTS, RESULT, TUNING, ATTEMPT,
     TrainingReport("torch_lora", "one", 0, "sha256:s", "sft", {"rank": 4}, RESULT, HeldBase("nf4", "x")),
     ParityReport((ParityItem("kl", False, 0.5, 0.1, "far"),), "float32"),
     ServedAnswers({"engine": "transformers"}, AnsweringPace("student", "sums", 3, 30, 0.5)))
@@ -87,7 +94,8 @@ def test_every_stage_has_its_work_its_output_and_inputs_that_come_before() -> No
     assert names == list(OUTPUTS) == [left.stage for left in LEFT]
     for place, stage in enumerate(STAGES):
         assert isinstance(stage, Stage) and callable(STAGE_MODULES.load(stage.name))
-        assert set(stage.inputs) <= set(names[:place]) and set(stage.sections) <= {*Recipe.model_fields, "rewrites"}
+        assert set(stage.inputs) <= set(names[:place]) and set(stage.sections) <= {*Recipe.model_fields, "rewrites",
+                                                                                   "tune"}
     assert parse_recipe(RECIPE).stages() == ("collect", "select")
 
 
@@ -139,7 +147,8 @@ def test_a_damaged_output_is_named_with_its_run_and_what_to_do(run: RunFolder) -
 def test_what_earlier_versions_left_is_read(archive: Path, tmp_path: Path) -> None:
     root = unpack(archive, tmp_path)
     run = RunFolder(root / "runs" / "chain-1")
-    left = {stage: read_output(run, kind) for stage, kind in OUTPUTS.items() if stage != "augment"}  # it came later
+    left = {stage: read_output(run, kind) for stage, kind in OUTPUTS.items()
+            if stage not in ("augment", "tune")}  # they came later
     assert left["grade"] == GradeOutput(("exact",)), "of whom it saw the verdicts is not known"
     assert left["collect"] == CollectOutput(24) and left["rewrite"] == RewriteOutput({"short": {"kept": 21}})
     assert left["select"] == SelectOutput({"": Selected("chain", 21, 21)})

@@ -33,6 +33,35 @@ def train(student: Path, folder: Path, backend: MatrixBackend | None = None, eve
                         (events if events is not None else []).append, cancel or Cancel())
 
 
+def tried(student: Path, folder: Path, backend: MatrixBackend | None = None, **more: Any,
+          ) -> tuple[TrainingResult, list[float], list[Event]]:
+    """Twenty steps of a training that is only tried; its rates, and what it said."""
+    events: list[Event] = []
+    told = LoopOptions.model_validate({"learning_rate": FINE, "batch_rows": 4, "epochs": 5, "schedule": "constant"})
+    result = run_training("toy", told, job(student, folder, random_rows(16), goes_back=False, **more),
+                          backend or MatrixBackend(), events.append, Cancel())
+    return result, [event.value for event in events if isinstance(event, Measured)
+                    and event.name == "learning_rate"], events
+
+
+def test_a_range_test_raises_the_rate_in_equal_ratios_whatever_the_options_say(student: Path, tmp_path: Path) -> None:
+    result, rates, _ = tried(student, tmp_path, rates=(1e-3, 1.0))
+    assert result.steps == 20 and rates == pytest.approx([1e-3 * 1000 ** (step / 19) for step in range(20)])
+
+
+def test_what_is_only_tried_ends_where_it_goes_astray(student: Path, tmp_path: Path) -> None:
+    for number, (backend, rates) in enumerate([(None, (1.0, 1e8)), (Fragile(7, 0.0), None)]):
+        result, _, events = tried(student, tmp_path / str(number), backend, rates=rates)
+        assert ("the loss exploded", "the loss was not finite at step 8")[number] in result.stopped_early
+        assert result.recovery is None and result.steps < 20
+        assert [event for event in events if isinstance(event, Warned)] == []
+
+
+def test_a_rate_that_is_to_be_found_trains_nothing(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(LocalDistillError, match='learning_rate = "tuned" is no rate yet'):
+        train(student, tmp_path, learning_rate="tuned")
+
+
 def weights(folder: Path) -> bytes:
     return np.load(folder / "adapter" / "matrix.npy").tobytes()
 

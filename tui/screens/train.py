@@ -12,11 +12,12 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from localdistill import Plan, RunFolder, plan_training
+from localdistill import Plan, RunFolder, TuningResult, plan_training, tuning_of, tuning_rows
 from tui.commands import Command
 from tui.run_page import RunPage, stage_commands
 from tui.state import AppState, Curve, RunView
 from tui.text import joined, line, shown
+from tui.widgets.dialogs import ReportDialog
 from tui.widgets.facts import Facts
 from tui.widgets.line_chart import COLOURS, LETTERS, LineChart, Series
 from tui.widgets.log import SaidLog
@@ -57,6 +58,9 @@ class TrainPage(RunPage):
                 "Loss, development score where there is one, the share of trained tokens that the student ranks first, "
                 "learning rate, gradient norm, tokens per second.",
                 word="curve"),
+        Command("train.tuning", "show: how the rate was found", "tune", "screen.show_tuning", "t",
+                "Every try of the tuning of this run, where its recipe has a [train.tune]: rate, rank, epochs, steps, "
+                "loss, development score, and what went on.", word="tuning"),
         Command("train.log", "show: the log", "attach", "screen.toggle_log", "l",
                 "What training said, in place of the curves where there is no room for both.", word="log"),
     )
@@ -128,6 +132,14 @@ class TrainPage(RunPage):
             self._curve = (self._curve + 1) % len(CURVES)
         self.show(self.ui.state)
 
+    def action_show_tuning(self) -> None:
+        """The tries of the tuning of the run."""
+        if run_id := self.run_id:
+            report = ReportDialog("How the rate was found", waiting="reading what was tried ...")
+            self.ui.push_screen(report)
+            self.ui.jobs.do(lambda: tuning_of(self.ui.workspace, run_id), lambda found: report.fill(_tries(found)),
+                            group="tuning", failed=report.fail)
+
     def action_toggle_log(self) -> None:
         """Log or curves, where both have no room."""
         self.toggle_class("-log")
@@ -148,6 +160,14 @@ def arms_of(view: RunView) -> list[Arm]:
                  "trains" if (arm, seed) in measured and view.is_alive else "waits")
         arms.append(Arm(arm, seed, _called(arm, seed) if several else arm, state))
     return arms
+
+
+def _tries(found: TuningResult) -> list[tuple[str, str]]:
+    """What was chosen and why, then every try."""
+    tries = [(f"rung {rung}", f"rate {rate}, rank {rank}, epochs {epochs}, {steps} steps: loss {loss}, score {score}, "
+              f"{took}, {became}")
+             for rung, rate, rank, epochs, steps, loss, score, took, became in tuning_rows(found)]
+    return [("chosen", found.line), *(("", text) for text in found.told), *tries]
 
 
 def is_measured(view: RunView, name: str) -> bool:

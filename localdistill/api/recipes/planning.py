@@ -33,6 +33,8 @@ from localdistill.stages.context import build_member, build_task, build_tasks, b
 from localdistill.stages.development import clean_items, last_measurement_s, most_tokens
 from localdistill.stages.holdout import HeldOut, Holdout
 from localdistill.stages.row_files import prompts_of, read_section
+from localdistill.stages.tune import tried_arm
+from localdistill.stages.tuning import rule_of
 from localdistill.tasks.base import Given, Task
 from localdistill.workspace.folder import Workspace
 from localdistill.workspace.recovery import open_store
@@ -141,8 +143,21 @@ def _training(recipe: Recipe, base: Path, hardware: Hardware, warnings: list[str
             f"{len(recipe.arms) * SEEDS_FOR_FORMATS} trainings)" if recipe.train.looks else "")
         yield PlanLine("training",
                        f"{len(recipe.arms)} arms x {seeds} seeds = {count} trainings, one at a time{race}")
+        if recipe.tune is not None:
+            yield _tuning(recipe, rule_of(shape_of(folder).hidden_size))
         trainer = build_trainer(recipe, base)
         yield _memory(trainer.estimate(shape_of(folder), recipe.student.max_tokens, hardware), hardware, warnings)
+
+
+def _tuning(recipe: Recipe, rule: float) -> PlanLine:
+    """What is tried before the trainings, and for how long at most."""
+    tune = recipe.tune
+    assert tune is not None
+    lists = ((tune.ranks, "ranks"), (tune.epochs, "counts of epochs"))
+    axes = "".join(f" x {len(values)} {name}" for values, name in lists if values)
+    return PlanLine("tuning", f"before that, at most {estimate_text(60 * tune.minutes)} on the rows of "
+                              f"{tried_arm(recipe).name}: a range test of {tune.range_steps} steps around {rule:.1e}, "
+                              f"then {tune.rates} rates{axes} by successive halving on the development items")
 
 
 def _memory(plan: MemoryPlan, hardware: Hardware, warnings: list[str]) -> PlanLine:

@@ -16,6 +16,7 @@ from localdistill.stages.outputs import (
     EvaluateOutput,
     ExportOutput,
     TrainOutput,
+    TuneOutput,
     read_output,
 )
 from localdistill.workspace.folder import Workspace
@@ -53,7 +54,16 @@ def result_of(folder: RunFolder, cards: Sequence[ScoreCard]) -> Result:
                             None if budget.problem else budget.spent_usd)
     choice = made.choice if made else None
     files = (choice.sentence, *choice.worse) if choice else ()
-    return replace(found, learned=_learned(folder), files=files)
+    return replace(found, tuned=_tuned(folder), learned=_learned(folder), files=files)
+
+
+def _tuned(folder: RunFolder) -> str:
+    """What tuning chose and the trainings used, in a line; empty where the recipe states it."""
+    try:
+        train = folder.recipe().train
+        return read_output(folder, TuneOutput).result.line if train and train.is_tuned else ""
+    except LocalDistillError:
+        return ""
 
 
 def _recipe(folder: RunFolder) -> str:

@@ -10,11 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from localdistill import RunFolder, UsageError, Workspace, result_to_markdown, result_to_text, run_result
+from localdistill import (
+    RunFolder,
+    UsageError,
+    Workspace,
+    result_to_markdown,
+    result_to_text,
+    run_result,
+    tuning_of,
+    tuning_to_text,
+)
 from localdistill.cli import main
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_score_card
 from localdistill.scorecard.result import result_of_cards
-from localdistill.stages.outputs import TrainOutput, read_output, write_output
+from localdistill.stages.outputs import TrainOutput, TuneOutput, read_output, write_output
+from localdistill.stages.tuning import Setting, Try, TuningResult
 from localdistill.trainers.report import Recovery, TrainingResult
 from tests.tui.garden import copied, garden
 from tests.tui.prepared import begun
@@ -132,6 +142,25 @@ def test_a_result_says_which_weights_came_out_and_how_far_rows_are_known_by_hear
     assert "a: the loss exploded; it went back to step 6 and on with 0.1 of the learning rate" in shown
     assert "Development items" not in shown, "none were asked"
     assert TrainingResult.from_bytes(told.to_bytes(), "x") == told
+
+
+def test_a_result_says_where_its_learning_rate_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = copied(tmp_path)
+    run = RunFolder(root / "runs/garden-1")
+    tried = tuple(Try(1, Setting(rate, 16, 2.0), 40, 0.5, score, 30.0, score > 0.4) for rate, score in
+                  ((1e-3, 0.5), (3e-3, 0.25)))
+    write_output(run, TuneOutput("b2:t", TuningResult("a", tried[0].setting, 2e-3, 1e-3, ("why",), tried, 720.0)))
+    assert run_result(Workspace(root)).tuned == "", "its recipe states a rate"
+    recipe = run.recipe()
+    assert recipe.train is not None
+    train = recipe.train.model_copy(update={"options": {**recipe.train.options, "learning_rate": "tuned"}})
+    tuned = recipe.model_copy(update={"train": train})
+    monkeypatch.setattr(RunFolder, "recipe", lambda self: tuned)
+    assert "learning rate 1.0e-03 by tuning on a: 2 tries, 12 min" in " ".join(
+        result_to_text(run_result(Workspace(root))).split())
+    text = tuning_to_text(tuning_of(Workspace(root), "garden-1"))
+    rows = [line.split() for line in text.splitlines() if "e-03  " in line]
+    assert [(row[1], row[-1]) for row in rows] == [("1.0e-03", "chosen"), ("3.0e-03", "dropped")] and "why" in text
 
 
 def test_a_run_without_a_score_card_has_no_result(tmp_path: Path) -> None:

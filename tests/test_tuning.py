@@ -174,3 +174,10 @@ def test_tries_that_take_longer_than_foreseen_leave_later_rungs_out() -> None:
     assert "tries took longer than was foreseen" in halving.told[-1]
     last = max(one.rung for one in halving.tries)
     assert [one.setting for one in halving.tries if one.rung == last and one.kept] == [chosen]
+
+
+def test_a_choice_at_the_end_of_the_grid_says_so() -> None:
+    for rate, end in ((1.1e-4, "lowest"), (9e-3, "highest"), (1e-3, "")):
+        halving = Halving(length, Fake(Setting(rate, 8, 1.0)), 3)
+        halving.choose(grid(1e-3, 5, (8,), (1.0,)), COST, 1e6)
+        assert ([f"the {end} rate that was tried" in text for text in halving.told] == [True]) == bool(end)

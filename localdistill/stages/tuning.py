@@ -303,6 +303,10 @@ class Halving:
         """The one that is left; of its rung nothing else was kept."""
         last = self.tries[-1].rung
         self.tries = [replace(one, kept=one.setting == setting) if one.rung == last else one for one in self.tries]
+        rates = {one.setting.learning_rate for one in self.tries}
+        if len(rates) > 1 and (end := {min(rates): "lowest", max(rates): "highest"}.get(setting.learning_rate)):
+            self.told.append(f"{setting.learning_rate:.2g} is the {end} rate that was tried: a better one may lie "
+                             "beyond, more rates would tell")
         if all(one.astray for one in self.tries if one.rung == last):
             self.told.append("every try of the last rung went astray: lower the rates by hand")
         return setting

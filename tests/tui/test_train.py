@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from localdistill import ArtifactWritten, Counted, Measured, RunFolder, RunStarted, StageStarted
+from localdistill.stages.outputs import TuneOutput, write_output
+from localdistill.stages.tuning import Setting, Try, TuningResult
 from tests.old_workspaces import packed, unpack
 from tests.tui.driving import piloted, until
 from tests.tui.garden import copied, garden, text_of
@@ -86,6 +88,24 @@ async def test_what_is_known_by_heart_is_a_curve_and_a_line_where_it_was_counted
         await until(pilot, lambda: "trained tokens ranked first" in text_of(app, "#curve-title"))
         drawn = {series.name: [value for _, value in series.points] for series in app.screen.query_one(LineChart).lines}
         assert drawn["full_trace"] == [0.5, 0.75, 0.992] and drawn["answer_only"] == []
+
+
+@piloted
+async def test_t_shows_every_try_of_a_tuning_and_says_where_there_was_none(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    app = LocalDistillApp(root, start="train")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, TrainPage) and "trained" in arms(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "has no result of the stage 'tune'" in screen_text(app))
+        await pilot.press("escape")
+        tries = (Try(1, Setting(1e-3, 16, 2.0), 40, 0.5, 0.5, 30.0, True),
+                 Try(1, Setting(3e-3, 16, 2.0), 9, None, None, 8.0, False, HOSTILE))
+        write_output(RunFolder(root / "runs/garden-1"),
+                     TuneOutput("b2:t", TuningResult(HOSTILE, tries[0].setting, 2e-3, 1e-3, (HOSTILE,), tries, 38.0)))
+        await pilot.press("t")
+        await until(pilot, lambda: "rate 1.0e-03, rank 16, epochs 2, 40 steps" in screen_text(app))
+        assert "score 50.0 %, 30.0 s, chosen" in assert_harmless(app)
 
 
 @piloted

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from localdistill.api.runs.overview import Overview, survey
     from localdistill.api.runs.pruning import PruneItem, plan_pruning, remove
+    from localdistill.api.runs.queueing import leave_queue
     from localdistill.api.runs.results import run_result
     from localdistill.api.runs.scores import FlippedItem, Scores, flipped, score_card
     from localdistill.api.runs.tunings import tuning_of, tuning_rows, tuning_to_text
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     )
     from localdistill.recipe.problems import Problem
     from localdistill.runs import cancel, cancel_batches, follow, resume, run_to, start, typed_again, wait
+    from localdistill.runs.device_queue import DeviceUse, QueuedUse, device_queue
     from localdistill.safety.address_limit import in_a_copy
     from localdistill.safety.secrets import without_secrets
     from localdistill.safety.text import display_safe, json_safe

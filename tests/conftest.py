@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +19,12 @@ from localdistill.core.options import Options
 from localdistill.core.records import Reply, Request, Usage
 from localdistill.engines import ENGINES
 from localdistill.keys.access import CONFIG_ENV
+from localdistill.runs.device_queue import STATE_ENV
 from tests.borders import SWITCH, make_small_everywhere
 
 make_small_everywhere()
+os.environ[STATE_ENV] = tempfile.mkdtemp(prefix="localdistill-tests-")
+"""Tests side by side, each in its own process, must not wait for each other's trainings; nor for the user's."""
 
 
 @pytest.fixture(autouse=True)

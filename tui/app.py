@@ -88,6 +88,10 @@ class LocalDistillApp(App[None]):
         self.on_battery: Literal["go", "pause"] | None = None
         self.end_by = ""
         """What runs that are started or resumed here do on battery; None: they go on, as they were told before."""
+        self.notice = ""
+        """What is run when a run that is started or resumed here ends; see `Settings.notify`."""
+        self.rings = True
+        """The terminal rings when a run ends."""
         self._starts = False
         """A run is being started: keys pressed meanwhile start no second one."""
         self._pages: dict[str, Page] = {}
@@ -117,6 +121,7 @@ class LocalDistillApp(App[None]):
                 self.show_error(UsageError(f"there is no theme '{theme}'", "known: terminal, terminal-light, "
                                            + ", ".join(self.available_themes)))
             self.on_battery = settings.on_battery
+            self.notice, self.rings = settings.notify, settings.bell
             if settings.reduced_motion:
                 self.animation_level = "none"
             self.set_keymap(settings.keys)
@@ -179,6 +184,9 @@ class LocalDistillApp(App[None]):
 
     def runs_seen(self, runs: Sequence[RunStatus]) -> None:
         """The list of runs changed. The newest living run is followed unless another one was chosen."""
+        lived = {run.run_id for run in self.state.runs if run.alive}
+        if self.rings and any(run.run_id in lived and not run.alive for run in runs):
+            self.bell()
         self.tell(replace(self.state, runs=tuple(runs)))
         living = [run for run in runs if run.alive]
         watched = self.state.watched
@@ -225,8 +233,9 @@ class LocalDistillApp(App[None]):
     # ---- runs
 
     def start_recipe(self, name: str, settings: Sequence[str] = (), until: str = "",
-                     accepted: Sequence[str] = (), then: str = "runs") -> None:
+                     accepted: Sequence[str] = (), then: str = "runs", queued: bool = False) -> None:
         """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`.
+        queued: it begins once its device is free.
         Terms of use that nobody accepted are asked for first."""
         from localdistill import TermsQuestion, accept_terms, load_recipe, open_terms, recipe_file, start, typed_again
 
@@ -242,7 +251,7 @@ class LocalDistillApp(App[None]):
                 return questions
             return start(self.workspace, recipe, path.read_text(encoding="utf-8"), path.resolve().parent, until,
                          named=typed_again(name, settings), on_battery=self.on_battery or "go",
-                         end_by=self.end_of_races())
+                         end_by=self.end_of_races(), notify=self.notice, queued=queued)
 
         def refused(error: LocalDistillError) -> None:
             self._starts = False
@@ -257,7 +266,7 @@ class LocalDistillApp(App[None]):
             names = [question.name for question in result]
             text = "\n\n".join(safe(question.text) for question in result)
             self.push_screen(ConfirmDialog(f"{text}\n\nGo on all the same?",
-                                           lambda: self.start_recipe(name, settings, until, names, then)))
+                                           lambda: self.start_recipe(name, settings, until, names, then, queued)))
 
         self.jobs.do(begin, begun, failed=refused)
 
@@ -276,7 +285,7 @@ class LocalDistillApp(App[None]):
         from localdistill import resume
 
         self.jobs.do(lambda: resume(self.workspace, run_id, max_usd, spent_usd, arm, self.on_battery,
-                                    self.end_of_races()),
+                                    self.end_of_races(), self.notice or None),
                      self.follow_run)
 
     def end_of_races(self) -> float | None:

@@ -99,7 +99,7 @@ class RunPage(Page):
         """With its settings and the folder its paths start from."""
         folder = RunFolder.open(self.ui.workspace.runs, run_id)
         return start(self.ui.workspace, folder.recipe(), folder.text(), Path(folder.request()["base"]), until,
-                     on_battery=self.ui.on_battery or "go", end_by=self.ui.end_of_races())
+                     on_battery=self.ui.on_battery or "go", end_by=self.ui.end_of_races(), notify=self.ui.notice)
 
     def action_cancel_run(self) -> None:
         """Ask the run to stop. One that ended is not meant while another one runs."""

@@ -1,9 +1,11 @@
 """What a user may set for the UI, in `tui.toml` of the workspace or of the user's config folder: theme, motion, what
-runs do on battery, keys.
+runs do on battery, who is told when one ends, keys.
 
     theme = "textual-dark"        # or "terminal", which keeps the terminal's own colours
     reduced_motion = true
     on_battery = "pause"          # runs that are started or resumed here wait for mains power
+    notify = "desktop"            # or a command: what is run when a run that was started here ends
+    bell = false                  # no sound when a run ends
     [keys]
     "go.home" = "h"
 """
@@ -34,6 +36,10 @@ class Settings(BaseModel):
     """No animation."""
     on_battery: Literal["go", "pause"] | None = None
     """What runs that are started or resumed here do on battery; None: they go on, as they were told before."""
+    notify: str = ""
+    """A command that is run when a run ends which was started here, or `desktop`; empty does neither."""
+    bell: bool = True
+    """The terminal rings when a run of the workspace ends."""
     keys: dict[str, str] = {}
     """Keys by the id of the action."""
 
@@ -52,5 +58,5 @@ def read_settings(workspace: Path) -> Settings:
         except ValidationError as error:
             where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
             raise UsageError(f"{path}: {where} cannot be used",
-                             "known: theme, reduced_motion, on_battery, keys") from None
+                             "known: theme, reduced_motion, on_battery, notify, bell, keys") from None
     return Settings()

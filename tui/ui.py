@@ -71,6 +71,10 @@ class Ui(Protocol):
     def on_battery(self) -> Literal["go", "pause"] | None:
         """What runs that are started or resumed here do on battery."""
 
+    @property
+    def notice(self) -> str:
+        """What is run when a run that is started or resumed here ends."""
+
     def end_of_races(self) -> float | None:
         """When races that are started or resumed here are to end, in seconds since the epoch; None: when all their
         seeds are trained. UsageError when that time is past."""
@@ -111,8 +115,9 @@ class Ui(Protocol):
         """Do it."""
 
     def start_recipe(self, name: str, settings: Sequence[str] = (), until: str = "", accepted: Sequence[str] = (),
-                     then: str = "runs") -> None:
-        """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`."""
+                     then: str = "runs", queued: bool = False) -> None:
+        """Start a run of a recipe (a file, or the name of a shipped one), follow it, and go to the screen `then`.
+        queued: it begins once its device is free."""
 
     def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop; asked again, it stops at once."""

@@ -20,6 +20,7 @@ from localdistill.cli import (
     output,
     prefetching,
     prompts,
+    queueing,
     recipes,
     results,
     running,
@@ -61,6 +62,7 @@ def version(
 
 
 running.register(app)
+queueing.register(app)
 recipes.register(app)
 prefetching.register(app)
 status.register(app)

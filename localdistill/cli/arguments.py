@@ -41,6 +41,15 @@ OnBatteryOption = Annotated[
         "goes on by itself with mains power. `go`, as without it: it works on.",
     ),
 ]
+NotifyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        metavar="COMMAND",
+        help="Run this when the run ends, with LOCALDISTILL_RUN and LOCALDISTILL_RUN_STATE set, and notify the desktop "
+        "where there is one; `desktop` does the latter alone. It can fail no run.",
+    ),
+]
 UntilOption = Annotated[
     str | None,
     typer.Option(

@@ -58,6 +58,13 @@ def talk(text: str = "", heading: str = "") -> None:
     _flush(sys.stderr)
 
 
+def bell() -> None:
+    """Ring the terminal of the person in front of it, on a line of its own; nothing where there is none."""
+    if sys.stderr.isatty():
+        _write(sys.stderr, "\a\n")
+        _flush(sys.stderr)
+
+
 def fail(error: LocalDistillError, as_json: bool = False) -> int:
     """Say what happened and what to do next; returns the error's code."""
     if as_json:

@@ -17,6 +17,7 @@ from localdistill.cli.arguments import (
     JsonOption,
     LivingRunArgument,
     MaxUsdOption,
+    NotifyOption,
     OnBatteryOption,
     RecipeArgument,
     RunArgument,
@@ -74,6 +75,8 @@ def start_and_watch(
     as_json: bool,
     on_battery: Literal["go", "pause"] | None,
     end_by: str | None,
+    notify: str | None = None,
+    queued: bool = False,
 ) -> None:
     """Start a run of a recipe up to a stage, and watch it unless it is detached."""
     from localdistill import start, typed_again
@@ -83,7 +86,8 @@ def start_and_watch(
     accept_terms(recipe, place, accepted or [])
     changes = [*settings, *([f"train.seeds={seeds}"] if seeds else [])]
     folder = start(place, recipe, text, base, until, named=typed_again(name, changes),
-                   on_battery=on_battery or "go", end_by=_end_of(end_by, recipe, recipe.stages(until)))
+                   on_battery=on_battery or "go", end_by=_end_of(end_by, recipe, recipe.stages(until)),
+                   queued=queued, notify=notify or "")
     if detach:
         _say_started(folder, as_json)
         return
@@ -121,6 +125,7 @@ def _watch(folder: Any, place: Any, as_json: bool) -> None:
         return True
 
     code = watch(folder, as_json, stop)
+    output.bell()
     if code == 0:
         (_finished_json if as_json else _say_finished)(folder, place)
     sys.exit(code)
@@ -172,13 +177,14 @@ def _stage_command(stage: str) -> Any:
         accept_terms: AcceptTermsOption = None,
         on_battery: OnBatteryOption = None,
         end_by: UntilOption = None,
+        notify: NotifyOption = None,
         workspace: WorkspaceOption = None,
         detach: DetachOption = False,
         as_json: JsonOption = False,
     ) -> None:
         cap = [] if max_usd is None else [f"max_usd={max_usd}"]
         start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json,
-                        on_battery, end_by)
+                        on_battery, end_by, notify)
 
     return command
 
@@ -285,6 +291,7 @@ def resume(
     ] = "",
     on_battery: OnBatteryOption = None,
     end_by: UntilOption = None,
+    notify: NotifyOption = None,
     workspace: WorkspaceOption = None,
     detach: DetachOption = False,
     as_json: JsonOption = False,
@@ -296,7 +303,7 @@ def resume(
     place = workspace_of(workspace)
     run = run_to("resume", place, run_id)
     end = _end_of(end_by, run.recipe(), run.request()["stages"]) if end_by else None
-    folder = go_on(place, run_id, max_usd, spent, arm, on_battery, end)
+    folder = go_on(place, run_id, max_usd, spent, arm, on_battery, end, notify)
     if detach:
         _say_started(folder, as_json)
     else:

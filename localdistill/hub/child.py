@@ -10,7 +10,6 @@ gated, revision, repository, entry, http (`status`), disk, network (`text`), and
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from localdistill.safety.children import JsonPipe, serve
+from localdistill.safety.files import is_locked
 
 TELL_EVERY_S = 0.2
 _SMALL = (".json", ".jinja")
@@ -193,21 +193,10 @@ def _remove_halves(place: Path) -> int:
     count = 0
     for half in (place / "blobs").glob("*.incomplete"):
         lock = place.parent / ".locks" / place.name / f"{half.name.split('.')[0]}.lock"
-        if not _is_held(lock):
+        if not is_locked(lock):
             count += half.stat().st_size
             half.unlink(missing_ok=True)
     return count
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        with open(lock, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _keep_ref(place: Path, revision: str, commit: str) -> None:

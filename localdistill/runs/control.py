@@ -34,7 +34,7 @@ _OF_PYTHON = re.compile(r"^[\w.]*(Error|Exception): (\[Errno \d+\] )?")
 
 def start(
     workspace: Workspace, recipe: Recipe, text: str, base: Path, until: str = "", sample: int = 0, named: str = "",
-    on_battery: OnBattery = "go", end_by: float | None = None
+    on_battery: OnBattery = "go", end_by: float | None = None, queued: bool = False, notify: str = ""
 ) -> RunFolder:
     """Start a run of `recipe` in a process of its own and return its folder.
 
@@ -42,7 +42,9 @@ def start(
     ask only so many prompts, evenly spaced; 0 asks all. named: the recipe and its settings as a command line names
     them, so that the run can name them again. on_battery: `pause` lets stages that compute here wait for mains power.
     end_by: seconds since the epoch by which a race of several seeds is to end, with as many of them as fit; any other
-    run leaves nothing out. UsageError when the terms of use of a teacher are not accepted (see
+    run leaves nothing out. queued: it begins once nobody trains on its device any more, and has that to its end; any
+    other one waits before its training only. notify: a command that is run when it ends, or `desktop` (see
+    `end_notice`). UsageError when the terms of use of a teacher are not accepted (see
     `localdistill.workspace.terms`), RecipeError with everything that these stages are known to fail on.
     """
     from localdistill.workspace.hub_pins import pinned
@@ -55,6 +57,7 @@ def start(
     recipe = pinned(workspace, recipe)
     asked = {"stages": stages, "base": str(base.resolve()), **({"sample": sample} if sample else {}),
              **({"named": named} if named else {}), "on_battery": on_battery, "until": end_by,
+             "queued": queued, "notify": notify,
              "warnings": _checked(workspace, recipe, base, stages)}
     run = RunFolder.create(workspace.runs, recipe, text, {**asked, "ledger": True})
     with run.hold() as lock:
@@ -66,7 +69,7 @@ def start(
 
 def resume(
     workspace: Workspace, run_id: str = "", max_usd: float | None = None, spent_usd: float | None = None, arm: str = "",
-    on_battery: OnBattery | None = None, end_by: float | None = None
+    on_battery: OnBattery | None = None, end_by: float | None = None, notify: str | None = None
 ) -> RunFolder:
     """Continue a run that failed, was cancelled, paused or died; what is done is skipped. Without `run_id`: see
     `run_to`.
@@ -74,13 +77,15 @@ def resume(
     max_usd: the new cap on what the run may spend in all, calls before this one included; None leaves it. spent_usd:
     what it has spent so far, for a run whose ledger of calls is not whole; UsageError when it is. arm: export this one
     (an arm, `base` or `best`) from now on, whatever the recipe says; empty leaves it. on_battery: whether it waits for
-    mains power from now on; None leaves it. end_by: as in `start`; None takes all seeds. RecipeError with
-    everything that the stages which are not done are known to fail on: files may have gone since it began.
+    mains power from now on; None leaves it. end_by: as in `start`; None takes all seeds. notify: as in `start`; None
+    leaves it. RecipeError with everything that the stages which are not done are known to fail on: files may have gone
+    since it began.
     """
     run = run_to("resume", workspace, run_id)
     with run.hold() as lock:  # from here on nobody else starts it, or changes what it was asked for
         _prepare(workspace, run, max_usd, spent_usd, arm)
-        run.amend_request(until=end_by, **({"on_battery": on_battery} if on_battery is not None else {}))
+        run.amend_request(until=end_by, **({"on_battery": on_battery} if on_battery is not None else {}),
+                          **({"notify": notify} if notify is not None else {}))
         process = _launch(run, workspace, lock)
     _wait_for(run, process)
     return run

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from localdistill.hub.names import SCHEME
 from localdistill.runs.awake import keep_awake
 from localdistill.runs.cleaned_log import CleanedLog
 from localdistill.runs.deaths import MOST_DEATHS, ended_for_memory
+from localdistill.runs.end_notice import give_notice
 from localdistill.runs.power import Power
 from localdistill.runs.race_time import FreshSeeds, in_time
 from localdistill.safety.children import NOTHING, Process, start_module
@@ -49,6 +51,8 @@ _LAST_WORDS_S = 1.0
 """As long is read what a stage said before it ended."""
 GIVES_WAY = frozenset({"tune", "train"})
 """Stages that can be begun again with less memory."""
+MEMORY = -9
+"""In place of an exit code: a stage that may be begun again with less memory."""
 _LAST_BYTES = 8192
 """Of a log, where somebody looks for last words."""
 _WITHOUT_STUDENT = frozenset(stage.name for stage in STAGES if not stage.uses_student)
@@ -171,6 +175,8 @@ class Supervisor:
 
     def __init__(self, run: RunFolder, lock: int | None = None, power: Power | None = None) -> None:
         """lock: the open file of the run's lock, when who started this holds it already."""
+        from localdistill.runs.device_turns import DeviceTurns  # who only starts or looks at runs needs none of it
+
         self.run = run
         self.lock = lock
         self.recipe = run.recipe()
@@ -178,6 +184,9 @@ class Supervisor:
         self.stages: list[str] = list(request["stages"])
         self.until: float | None = request.get("until")
         self.power = power or Power("pause" if request.get("on_battery") == "pause" else "go")
+        self.turns = DeviceTurns(self.recipe, run.id, str(run.path.parent.parent))
+        self.is_queued = bool(request.get("queued"))
+        self.notice = str(request.get("notify") or "")
         self.child: Process | None = None
         self.stop_now = False
         self._here: dict[str, bool] = {}
@@ -195,15 +204,20 @@ class Supervisor:
             started = time.monotonic()
             recorder.take(RunStarted(self.run.id, self.recipe.name, tuple(self.stages)))
             self._say_what_powers(recorder)
-            code = 0
-            for leg in self._legs(recorder):
-                code = self._stage(leg, recorder)
-                if code:
-                    break
+            with self.turns.whole_run(recorder, self.run.cancel_asked) if self.is_queued else nullcontext():
+                code = self._work(recorder)
             state = {0: "finished", 130: "cancelled", 3: "partial", 4: "paused"}.get(code, "failed")
             self.run.close_journal()
             recorder.end(RunFinished(state, time.monotonic() - started, code))
+        give_notice(self.run, state, self.notice)
         return code
+
+    def _work(self, recorder: Recorder) -> int:
+        """All legs, up to the first that does not reach its end; its exit code."""
+        for leg in self._legs(recorder):
+            if code := self._stage(leg, recorder):
+                return code
+        return 0
 
     def _legs(self, recorder: Recorder) -> Iterator[Leg]:
         """Those of the run; of a race that is to end by some time, those that fit."""
@@ -228,26 +242,38 @@ class Supervisor:
         deaths, stage = 0, leg.stage
         while True:
             self._wait_for_power(stage, recorder)
-            if self.run.cancel_asked():
-                recorder.take(Failed(stage, "cancelled", f"localdistill resume {self.run.id}", 130))
-                return 130
-            recorder.take(StageStarted(stage))
-            recorder.flush(force=True)
-            logged = self.run.log.stat().st_size if self.run.log.exists() else 0
-            code, told = self._child(stage, recorder, str(leg.seeds), AFTER_DEATH if deaths else "")
-            if code and self.stop_now:
-                recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
-                return 130
-            if code == 130 and not told:
+            with self.turns.stage(stage, recorder, self.run.cancel_asked):
+                code = self._try(leg, recorder, deaths)
+            if code is None:
                 continue  # it stands still for want of mains power
-            if told or not code:
-                return code if code >= 0 else 1
-            for_memory = ended_for_memory(code, self._log_since(logged))
-            if stage not in GIVES_WAY or deaths == MOST_DEATHS or not for_memory:
-                return self._died(stage, code, recorder, for_memory)
+            if code != MEMORY:
+                return code
             deaths += 1
-            recorder.take(Warned(f"the system ended the process of '{stage}', most likely for want of memory: it is "
-                                 "started again, one rung lower", "end other programs that take memory", stage=stage))
+
+    def _try(self, leg: Leg, recorder: Recorder, deaths: int) -> int | None:
+        """One child of a stage after so many that died for want of memory: the exit code of the stage, `MEMORY` where
+        this one died so too and another may be tried, None where it stopped as mains power is gone."""
+        stage = leg.stage
+        if self.run.cancel_asked():
+            recorder.take(Failed(stage, "cancelled", f"localdistill resume {self.run.id}", 130))
+            return 130
+        recorder.take(StageStarted(stage))
+        recorder.flush(force=True)
+        logged = self.run.log.stat().st_size if self.run.log.exists() else 0
+        code, told = self._child(stage, recorder, str(leg.seeds), AFTER_DEATH if deaths else "")
+        if code and self.stop_now:
+            recorder.take(Failed(stage, "stopped at once", f"localdistill resume {self.run.id}", 130))
+            return 130
+        if code == 130 and not told:
+            return None
+        if told or not code:
+            return code if code >= 0 else 1
+        for_memory = ended_for_memory(code, self._log_since(logged))
+        if stage not in GIVES_WAY or deaths == MOST_DEATHS or not for_memory:
+            return self._died(stage, code, recorder, for_memory)
+        recorder.take(Warned(f"the system ended the process of '{stage}', most likely for want of memory: it is "
+                             "started again, one rung lower", "end other programs that take memory", stage=stage))
+        return MEMORY
 
     def _child(self, stage: str, recorder: Recorder, *more: str) -> tuple[int, bool]:
         """Run one stage in a child: its exit code, and whether it said why it failed."""

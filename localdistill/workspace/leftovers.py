@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localdistill.safety.files import folder_bytes
+from localdistill.safety.files import folder_bytes, is_locked
 from localdistill.safety.journal import parts_of
 from localdistill.safety.manifest import MANIFEST
 from localdistill.workspace.folder import BUILDING, Workspace
 from localdistill.workspace.logprobs import FOLDER as LOGPROBS
-from localdistill.workspace.run_folder import REQUEST, STAGES, START_TIMEOUT_S, RunFolder, RunStatus, is_held
+from localdistill.workspace.run_folder import REQUEST, STAGES, START_TIMEOUT_S, RunFolder, RunStatus
 from localdistill.workspace.run_listing import RunListing
 
 _OLD_S = 3600.0
@@ -62,7 +62,7 @@ def _of_artifacts(workspace: Workspace, open_run: str) -> Iterator[Leftover]:
         if not folder.is_dir():
             continue
         if folder.name.startswith(BUILDING):
-            if not is_held(str(folder.with_name(f".lock-{folder.name.removeprefix(BUILDING)}"))):
+            if not is_locked(folder.with_name(f".lock-{folder.name.removeprefix(BUILDING)}")):
                 yield Leftover(folder, f"half {_with_article(folder.parent.name)}",
                                f"localdistill resume {open_run} may go on with it" if open_run else "")
         elif not folder.name.startswith(".") and not (folder / MANIFEST).exists() and _is_old(folder):

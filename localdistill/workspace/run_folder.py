@@ -33,7 +33,7 @@ from localdistill.core.events import Event, Measured
 from localdistill.core.explaining import reason_of
 from localdistill.core.seals import NOT_WRITTEN, sealed, sha256_of, unsealed, why_unread
 from localdistill.safety.closing import close_lines
-from localdistill.safety.files import atomic_write_bytes, atomic_write_text
+from localdistill.safety.files import atomic_write_bytes, atomic_write_text, is_locked
 from localdistill.safety.frames import Reading
 from localdistill.safety.journal import CLOSED, lost_end, read_lines
 from localdistill.safety.written_size import side_of
@@ -221,7 +221,7 @@ class RunFolder:
 
     def is_alive(self) -> bool:
         """True while a supervisor holds the lock."""
-        return is_held(f"{self._text}/{LOCK}")
+        return is_locked(f"{self._text}/{LOCK}")
 
     def holder(self) -> int | None:
         """The number of the process that holds the lock, as that process wrote it there; None while nobody holds it, or
@@ -471,18 +471,3 @@ def list_runs(runs: Path) -> list[RunFolder]:
 def is_run(path: str) -> bool:
     """True for a folder that holds anything of a run."""
     return any(os.path.lexists(f"{path}/{name}") for name in _OF_A_RUN)
-
-
-def is_held(lock: str) -> bool:
-    """True while somebody holds the lock at this path."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from localdistill.safety.files import Stamp, stamp_of
-from localdistill.workspace.run_folder import LOCK, REQUEST, STATUS, RunFolder, RunStatus, is_held, is_run
+from localdistill.safety.files import Stamp, is_locked, stamp_of
+from localdistill.workspace.run_folder import LOCK, REQUEST, STATUS, RunFolder, RunStatus, is_run
 
 
 class RunListing:
@@ -28,7 +28,7 @@ class RunListing:
     def _status(self, path: str, before: tuple[Stamp | None, Stamp | None, RunStatus] | None) -> RunStatus | None:
         """Of the run in the folder at `path`; None when it is none."""
         request, said = stamp_of(f"{path}/{REQUEST}"), stamp_of(f"{path}/{STATUS}")  # later changes are seen next time
-        if before is None or before[:2] != (request, said) or is_held(f"{path}/{LOCK}"):
+        if before is None or before[:2] != (request, said) or is_locked(f"{path}/{LOCK}"):
             if request is None and not is_run(path):
                 return None
             before = (request, said, RunFolder(path).status())

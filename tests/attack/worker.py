@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from localdistill.keys.access import CONFIG_ENV
+from localdistill.runs.device_queue import STATE_ENV
 from tests.attack.ground import Ground
 from tests.attack.judging import of_error
 from tests.attack.kind import Ending
@@ -41,7 +42,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cases, answers = _own_pipes(folder / "output.txt")
     key = f"{folder.parent.name}-{folder.name}"
-    os.environ.update({KEY_VARIABLE: key, CONFIG_ENV: str(folder / "config"), "NO_COLOR": "1", "COLUMNS": "200"})
+    os.environ.update({KEY_VARIABLE: key, CONFIG_ENV: str(folder / "config"), STATE_ENV: str(folder / "state"),
+                       "NO_COLOR": "1", "COLUMNS": "200"})
     ground = Ground(Victim(Path(sys.argv[1]), int(sys.argv[2])), folder, key)
     for line in cases:
         case = json.loads(line)

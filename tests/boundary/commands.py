@@ -78,6 +78,8 @@ def _calls(place: Place) -> Iterator[tuple[str, Call]]:
     yield from (("recipe", call) for call in _recipe_calls(place))
     yield "status", ()
     yield "doctor", ()
+    yield "doctor", ("--student", TYPED)
+    yield from (("queue", call) for call in ((), ("add", str(place.broken)), ("remove", TYPED)))
     yield from (("teacher", call) for call in _teacher_calls(place))
     for path in (place.rows, place.damaged_rows, place.zipped_rows, place.broken, place.root, TYPED):
         yield "import", (str(path), "--preview")

@@ -37,12 +37,15 @@ _LINES = re.compile(rb"\r\n|\r(?=\s*\r| {2}|\(thinking)|\r$", re.MULTILINE)
 _RAW = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f\xad]|\xd8\x9c"
                   rb"|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xed[\xa0-\xbf].|\xf3\xa0[\x80-\xbf].")
 
+_BELL = re.compile(rb"^\x07(?=\r?$)", re.MULTILINE)
+"""At the end of a run that was watched: by itself on a line."""
+
 
 def complaints(output: bytes, on_terminal: bool = False) -> list[str]:
-    """What of `output` could steer a terminal, reorder or hide text: each with what stands around it. Our own bold type
-    and progress line may be there `on_terminal`."""
+    """What of `output` could steer a terminal, reorder or hide text: each with what stands around it. Our own bold
+    type, progress line and bell may be there `on_terminal`."""
     if on_terminal:
-        output = _LINES.sub(b"\n", _OWN_STYLES.sub(b"", output))
+        output = _LINES.sub(b"\n", _BELL.sub(b"", _OWN_STYLES.sub(b"", output)))
     found = [f"{match[0]!r} in {output[max(0, match.start() - 60):match.end() + 40]!r}"
              for match in _RAW.finditer(output)]
     try:

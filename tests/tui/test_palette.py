@@ -64,7 +64,7 @@ async def test_runs_that_are_started_and_resumed_here_wait_for_power_once_that_w
         return run
 
     def resumed(workspace: object, run_id: str, max_usd: object, spent: object, arm: object, on_battery: str,
-                end_by: object) -> RunFolder:
+                end_by: object, notify: object) -> RunFolder:
         asked.append(on_battery)
         return run
 

@@ -72,6 +72,12 @@ class RunsPage(RunPage):
                 in_footer=False),
         Command("run.log", "show: log of its processes", "attach", "screen.toggle_log", "l",
                 "What libraries and processes wrote, in place of what the run said.", word="log"),
+        Command("runs.queue", "show: queue of devices", "queue", "screen.show_queue", "",
+                "Who computes on this machine, who waits for a device, and for whom.", in_footer=False),
+        Command("runs.queue_add", "queue: a recipe", "queue add", "screen.queue_recipe", "",
+                "Starts a run that begins once its device is free.", in_footer=False),
+        Command("runs.queue_leave", "leave the queue: run", "queue remove", "screen.leave_queue", "",
+                "Cancels the chosen run where it waits for a device; u resumes it.", in_footer=False),
         Command("runs.compare", "compare: two runs", "compare", "screen.compare_runs", "o",
                 "The chosen one and another: models that answered the same items, in pairs.", in_footer=False),
         Command("run.quarantine", "show: unreadable replies", "quarantine", "screen.quarantine", "b",
@@ -206,6 +212,25 @@ class RunsPage(RunPage):
         compare(self.ui, self.run_id, others[0] if others else "")
 
     # ---- verifying, quarantine and pruning
+
+    def action_show_queue(self) -> None:
+        """List who computes here and who waits."""
+        from tui.flows.queueing import show_queue
+
+        show_queue(self.ui)
+
+    def action_queue_recipe(self) -> None:
+        """Choose a recipe whose run waits."""
+        from tui.flows.queueing import add
+
+        add(self.ui)
+
+    def action_leave_queue(self) -> None:
+        """Take the chosen run out of the queue."""
+        from tui.flows.queueing import leave
+
+        if run_id := self.run_id:
+            leave(self.ui, run_id)
 
     def action_verify_run(self) -> None:
         """Read all that the chosen run left."""

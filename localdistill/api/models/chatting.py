@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,11 +12,14 @@ from typing import Protocol
 from localdistill.api.models.chat_targets import ChatTarget, gguf_target
 from localdistill.core.capabilities import require
 from localdistill.core.errors import EngineError, ModelFileError, UsageError
-from localdistill.core.events import Cancel, Emit, silent
+from localdistill.core.events import Cancel, Emit, Warned, silent
 from localdistill.core.records import Message, Reply, Request, Sampling, Status, content_id
 from localdistill.engines import ENGINES
 from localdistill.engines.base import Streaming
+from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
+from localdistill.runs.device_queue import CHAT, TRAINS, using
+from localdistill.runs.device_turns import any_device, holds_model
 from localdistill.stages.context import build_member
 from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
 from localdistill.workspace.folder import check_file
@@ -205,12 +208,28 @@ def open_chat(model: Path | ChatTarget, max_tokens: int = 1024, temperature: flo
             raise ModelFileError(f"{file} does not exist", "check the path of the model")
         check_file(file, outside.check)
     engine = build_member(ENGINES, target.engine, target.base)
-    try:
+    with _counted(target, emit), closing(engine):
         require(engine, {"generate", "stream"}, target.title)
         for _ in engine.answer((), emit, outside):
             pass
         outside.check()
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
         yield ChatSession(engine, target.title, sampling, outside, target.thinks)
-    finally:
-        engine.close()
+
+
+@contextmanager
+def _counted(target: ChatTarget, emit: Emit) -> Iterator[None]:
+    """The chat stands in the queue of its device, where it waits for nobody, and is told of trainings there."""
+    if not holds_model(target.engine.use, target.engine.options):
+        yield
+        return
+    with ExitStack() as held:
+        try:
+            ticket = held.enter_context(using(any_device(look_at_hardware()), CHAT, target.title))
+        except OSError:  # the user's folder cannot be written: nobody is told, and the chat goes on
+            yield
+            return
+        for other in ticket.beside():
+            if other.what in TRAINS:
+                emit(Warned(f"{other.told} is under way too: both are slower, and share the memory"))
+        yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from localdistill.api.models.doctor import Finding
 from localdistill.core.errors import LocalDistillError
 from localdistill.core.events import Cancel, Emit, Event, Progressed
 from localdistill.modelfiles.folder import resolve_model
+from localdistill.modelfiles.hardware import look_at_hardware
+from localdistill.runs.device_queue import TRAINING, Ticket, using
+from localdistill.runs.device_turns import any_device
 from localdistill.safety.children import ChildDied, ChildTimeout, JsonChild, serve
 from localdistill.safety.scratch import scratch_folder
 from localdistill.workspace.folder import Workspace
@@ -28,7 +32,10 @@ def prove_training(workspace: Workspace, student: str, emit: Emit, cancel: Cance
     three times the student. ModelFileError when there is no such student, Cancelled when asked to."""
     folder = resolve_model(student or SHIPPED)
     workspace.root.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(workspace.root) as scratch:
+    device = any_device(look_at_hardware())
+    with using(device, TRAINING, "doctor --train", str(workspace.root)) as ticket, \
+            scratch_folder(workspace.root) as scratch:
+        _wait(ticket, emit, cancel)
         child = JsonChild("localdistill.api.models.proving_child")
         try:
             child.send({"student": str(folder.resolve()), "folder": str(scratch)})
@@ -38,6 +45,14 @@ def prove_training(workspace: Workspace, student: str, emit: Emit, cancel: Cance
                           "localdistill doctor says what is missing; a smaller student takes less memory")
         finally:
             child.kill()
+
+
+def _wait(ticket: Ticket, emit: Emit, cancel: Cancel) -> None:
+    """A proof trains: it takes its turn."""
+    while (ahead := ticket.ahead()) is not None:
+        cancel.check()
+        emit(Progressed(f"waits for {ahead.told}", 0, 0))
+        time.sleep(_POLL_S)
 
 
 def _told(child: JsonChild, emit: Emit, cancel: Cancel) -> Iterator[Finding]:

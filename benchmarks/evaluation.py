@@ -6,7 +6,8 @@ A random model of some 65 M parameters with a tokenizer that is trained on the f
 How long each reply is, is forced alike on both sides (drawn as long as those of real traces are: 279 tokens on the
 average, 521 at most): a random model never ends by itself. lm-eval runs at each batch size that is given and its best
 counts. Times are CPU times of a whole process without the loading of the model; texts are compared one by one. `--same`
-lets every reply hit the cap, `--samples N` draws N replies to each question.
+lets every reply hit the cap, `--samples N` draws N replies to each question. `--gguf` lets the F16 file of the same
+model answer, too, in llama.cpp on one thread.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 import resource
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--same", action="store_true", help="every reply hits the cap")
+    parser.add_argument("--gguf", action="store_true", help="greedily, the exported file in llama.cpp, too")
     parser.add_argument("--cap", type=int, default=CAP, help="new tokens of the longest reply")
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--rows-at-once", type=int, default=16, help="of our engine")
@@ -55,20 +58,28 @@ def main() -> None:
         task = {"student": str(student), "prompts": prompts, "lengths": lengths, "samples": given.samples,
                 "dtype": given.dtype, "cap": given.cap}
         (folder / "task.json").write_text(json.dumps(task))
-        texts, seconds = ours(student, task, given.rows_at_once)
-        tokens = sum(lengths)
-        machine.say(f"ours, {given.rows_at_once} rows: {seconds:.1f} CPU s, {60 * given.items / seconds:.1f} items a "
-                    f"CPU minute, {tokens / seconds:.0f} tokens a CPU second")
+        sides = {"torch": ours(student, task, given.rows_at_once)}
+        if given.gguf and given.samples == 1:
+            sides["GGUF"] = exported(student, task, given.rows_at_once)
+        for name, (_, seconds) in sides.items():
+            machine.say(f"ours, {name}, {given.rows_at_once} rows: {seconds:.1f} CPU s, in a CPU minute "
+                        f"{60 * given.items / seconds:.1f} items, {60 * sum(lengths) / seconds:.0f} tokens")
         best = 0.0
         for batch, found in peers(given, folder):
-            same = sum(one == other for one, other in zip(texts, found["texts"], strict=True))
-            told = f", {same} of {len(texts)} texts equal" if given.samples == 1 else ""
+            told = "".join(f", {_equal(texts, found['texts'])} texts those of {name}"
+                           for name, (texts, _) in sides.items()) if given.samples == 1 else ""
             machine.say(f"lm-eval {found['version']}, batch {batch}: {found['seconds']:.1f} CPU s, "
                         f"{60 * given.items / found['seconds']:.1f} items a CPU minute{told}")
             best = min(best or found["seconds"], found["seconds"])
-        if best:
-            machine.say(f"ratio to its best: {best / seconds:.2f}")
+        if "GGUF" in sides:
+            machine.say(f"GGUF: {_equal(sides['GGUF'][0], sides['torch'][0])} texts those of torch")
+        for name, (_, seconds) in sides.items() if best else ():
+            machine.say(f"{name}, ratio to the best of lm-eval: {best / seconds:.2f}")
     machine.check_idle(True)
+
+
+def _equal(texts: Sequence[str], others: Sequence[str]) -> str:
+    return f"{sum(one == other for one, other in zip(texts, others, strict=True))} of {len(texts)}"
 
 
 def peers(given: argparse.Namespace, folder: Path, what: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
@@ -112,6 +123,7 @@ def make_student(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=0, pad_token_id=0, initializer_range=0.1)
     torch.manual_seed(0)
     model = transformers.Qwen2ForCausalLM(config)
+    model.half().float()  # the F16 file holds the same numbers
     machine.say(f"student: {sum(one.numel() for one in model.parameters()) / 1e6:.0f} M parameters")
     model.save_pretrained(folder, safe_serialization=True)
     return folder
@@ -162,6 +174,27 @@ def ours(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], flo
     replies: dict[str, Reply] = {reply.request_id: reply for reply in engine.answer(requests, silent, Cancel())}
     seconds = cpu_seconds() - began
     return [replies[request.id].raw for request in requests], seconds
+
+
+def exported(student: Path, task: dict[str, Any], rows: int) -> tuple[list[str], float]:
+    """The same from the F16 file of the model in llama.cpp, whose replies are cut where theirs end."""
+    from localdistill.engines.llama_cpp import LlamaCppEngine
+    from localdistill.engines.llama_cpp_native.options import LlamaCppOptions
+    from localdistill.exporters.gguf_parts.writer import convert_to_gguf
+
+    file = student.parent / "model-F16.gguf"
+    convert_to_gguf(student, file, "F16", used_tokens=4096)
+    with closing(LlamaCppEngine(LlamaCppOptions(
+            model=str(file), context_tokens=2048, parallel=rows, threads=1, processes=1, gpu_layers=0, tune="off",
+            think_tags="off"))) as engine:
+        first = Request("first", (Message("user", "Question:"),), Sampling(max_tokens=1))
+        requests = [Request(str(place), (Message("user", prompt),), Sampling(max_tokens=length - 1))
+                    for place, (prompt, length) in enumerate(zip(task["prompts"], task["lengths"], strict=True))]
+        list(engine.answer([first], silent, Cancel()))  # the file is loaded
+        replies: dict[str, Reply] = {}
+        sample = machine.timed("GGUF", lambda: replies.update(
+            (reply.request_id, reply) for reply in engine.answer(requests, silent, Cancel())))
+    return [replies[request.id].raw for request in requests], sample.cpu_s
 
 
 def cpu_seconds() -> float:

@@ -1,5 +1,5 @@
 """The way from files to a table of verdicts, as a user goes it: traces on mathematics, completions of functions, and
-replies to instructions, each by a recipe of a few lines, on the command line and on the screen Select."""
+replies to instructions, each by a recipe of a few lines, on the command line, and in the terminal UI alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
+from textual.widgets import OptionList
 
 from tests.cli.test_cli import run
 from tests.jails import need_jail
 from tests.tui.driving import piloted, until
 from tests.tui.hostile import assert_harmless
 from tui.app import LocalDistillApp
+from tui.screens.runs import RunsPage
+from tui.widgets.dialogs import ChoiceDialog
 
 pytestmark = pytest.mark.slow
 
@@ -42,16 +45,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_files_come_to_a_table_of_verdicts_on_the_command_line_and_on_select(way: str, tmp_path: Path) -> None:
-    files, grader, told = WAYS[way]
-    if grader == "code":
-        need_jail()
-    for name, rows in files.items():
-        lines = json.dumps(rows) if name.endswith(".json") else "\n".join(map(json.dumps, rows))
-        (tmp_path / name).write_text(lines)
-    prompts = '[prompts]\nfiles = ["prompts.jsonl"]\n' if "prompts.jsonl" in files else ""
-    (tmp_path / "own.toml").write_text(
-        f'name = "own"\n{prompts}[traces.read]\nfiles = ["{list(files)[-1]}"]\n[[grade]]\nuse = "{grader}"\n'
-        '[[filter]]\nuse = "verified"\n')
+    _, grader, told = WAYS[way]
+    write(way, tmp_path)
     done = run("select", "own.toml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [said] = json.loads(run("verdicts", "--json", cwd=tmp_path).stdout)
@@ -62,8 +57,44 @@ def test_files_come_to_a_table_of_verdicts_on_the_command_line_and_on_select(way
     on_select(tmp_path, told)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_files_come_to_a_table_of_verdicts_without_the_command_line(way: str, tmp_path: Path) -> None:
+    write(way, tmp_path)
+    on_runs(tmp_path)
+    on_select(tmp_path, WAYS[way][2])
+
+
+def write(way: str, root: Path) -> None:
+    """The files, and a recipe that reads and grades them."""
+    files, grader, _ = WAYS[way]
+    if grader == "code":
+        need_jail()
+    for name, rows in files.items():
+        lines = json.dumps(rows) if name.endswith(".json") else "\n".join(map(json.dumps, rows))
+        (root / name).write_text(lines)
+    prompts = '[prompts]\nfiles = ["prompts.jsonl"]\n' if "prompts.jsonl" in files else ""
+    (root / "own.toml").write_text(
+        f'name = "own"\n{prompts}[traces.read]\nfiles = ["{list(files)[-1]}"]\n[[grade]]\nuse = "{grader}"\n'
+        '[[filter]]\nuse = "verified"\n')
+
+
+@piloted
+async def on_runs(root: Path) -> None:
+    """Start the recipe from the terminal UI, and wait for its end there."""
+    app = LocalDistillApp(root, start="runs")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, RunsPage))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+        ways = app.screen.query_one("#ways", OptionList)
+        ways.highlighted = next(i for i in range(ways.option_count) if "own" in str(ways.get_option_at_index(i).prompt))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.state.watched is not None and app.state.watched.state == "finished", 120.0)
+
+
 @piloted
 async def on_select(root: Path, told: str) -> None:
+    """The table of verdicts, as Select shows it."""
     app = LocalDistillApp(root, start="select")
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: "kept" in assert_harmless(app))

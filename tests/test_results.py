@@ -20,7 +20,7 @@ from localdistill import (
     tuning_of,
     tuning_to_text,
 )
-from localdistill.cli import main
+from localdistill.cli import main, running
 from localdistill.scorecard import ContestantResult, ItemResult, ScoreCard, build_score_card
 from localdistill.scorecard.result import result_of_cards
 from localdistill.stages.outputs import TrainOutput, TuneOutput, read_output, write_output
@@ -144,7 +144,8 @@ def test_a_result_says_which_weights_came_out_and_how_far_rows_are_known_by_hear
     assert TrainingResult.from_bytes(told.to_bytes(), "x") == told
 
 
-def test_a_result_says_where_its_learning_rate_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_says_where_its_learning_rate_comes_from(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     root = copied(tmp_path)
     run = RunFolder(root / "runs/garden-1")
     tried = tuple(Try(1, Setting(rate, 16, 2.0), 40, 0.5, score, 30.0, score > 0.4) for rate, score in
@@ -161,6 +162,11 @@ def test_a_result_says_where_its_learning_rate_comes_from(tmp_path: Path, monkey
     text = tuning_to_text(tuning_of(Workspace(root), "garden-1"))
     rows = [line.split() for line in text.splitlines() if "e-03  " in line]
     assert [(row[1], row[-1]) for row in rows] == [("1.0e-03", "chosen"), ("3.0e-03", "dropped")] and "why" in text
+    monkeypatch.setattr(RunFolder, "request", lambda self: {"stages": ["format", "tune"]})
+    running._say_finished(run, Workspace(root))
+    assert capsys.readouterr().out == "\n" + text, "the command tune ends with the table"
+    running._finished_json(run, Workspace(root))
+    assert json.loads(capsys.readouterr().out)["tuning"]["chosen"]["learning_rate"] == 1e-3
 
 
 def test_a_run_without_a_score_card_has_no_result(tmp_path: Path) -> None:

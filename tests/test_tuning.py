@@ -166,12 +166,17 @@ def test_without_time_for_two_tries_the_first_setting_is_taken_and_what_it_would
     assert alone.choose(SETTINGS[:1], COST, 0) == SETTINGS[0] and alone.told == []
 
 
-def test_tries_that_take_longer_than_foreseen_leave_later_rungs_out() -> None:
-    fake = Fake(Setting(3e-3, 16, 2.0), slow=10.0)
+@pytest.mark.parametrize(("slow", "seconds", "rungs", "said"), [
+    (10.0, 3000, 1, "the time was over in rung 1"), (1.5, 1400, 2, "the time was over before rung 3"),
+    (1.3, 1400, 3, "the time was over in rung 3")])
+def test_tries_that_take_longer_than_foreseen_end_in_time_and_say_what_was_left_out(
+        slow: float, seconds: float, rungs: int, said: str) -> None:
+    fake = Fake(Setting(3e-3, 16, 2.0), slow=slow)
     halving = Halving(length, fake, 3)
-    chosen = halving.choose(SETTINGS, COST, 3000)
-    assert max(rung for rung, _, _ in fake.done) < 3
-    assert "tries took longer than was foreseen" in halving.told[-1]
+    chosen = halving.choose(SETTINGS, COST, seconds)
+    assert max(rung for rung, _, _ in fake.done) == rungs, halving.told
+    assert any(text.startswith(said) for text in halving.told), halving.told
+    assert sum(one.seconds for one in halving.tries) <= seconds
     last = max(one.rung for one in halving.tries)
     assert [one.setting for one in halving.tries if one.rung == last and one.kept] == [chosen]
 

@@ -272,32 +272,32 @@ class Halving:
         if plan.shares[-1] < 1:
             self.told.append(f"a try of the last rung is {100 * plan.shares[-1]:.0f} % of a whole training: more do "
                              "not fit into the time")
-        alive = list(settings[:plan.sizes[0]])
+        alive = list(settings)
         for rung, size in enumerate(plan.sizes):
-            alive = self._fitting(alive[:size], plan, rung, cost, seconds)
-            if rung and len(alive) < 2:
+            alive = alive[:size]
+            if rung and cost.seconds([plan.steps(rung, self.length(one)) for one in alive[:2]]) > seconds:
+                self.told.append(f"the time was over before rung {rung + 1}: tries took longer than was foreseen")
                 break
-            done = {one: self.attempt(rung + 1, one, plan.steps(rung, self.length(one))) for one in alive}
+            done = self._rung(alive, plan, rung, seconds)
             seconds -= sum(one.seconds for one in done.values())
             cost = Cost.of([*done.values()])
-            ranked = sorted(alive, key=lambda one: _rank(done[one]))
+            ranked = sorted(done, key=lambda one: _rank(done[one]))
             kept = ranked[: (*plan.sizes, 1)[rung + 1]]
             self.tries += [_line(rung + 1, one, done[one], one in kept) for one in ranked]
             alive = kept
         return self._chosen(alive[0])
 
-    def _fitting(self, alive: list[Setting], plan: Rungs, rung: int, cost: Cost, seconds: float) -> list[Setting]:
-        """Those that fit into what is left of the time, the best of them; the first rung was planned so."""
-        count = len(alive)
-        while rung and count and cost.seconds([plan.steps(rung, self.length(one)) for one in alive[:count]]) > seconds:
-            count -= 1
-        if count < 2 <= len(alive):
-            self.told.append(f"the time was over before rung {rung + 1}: tries took longer than was foreseen")
-            return alive[:1]
-        if count < len(alive):
-            self.told.append(f"rung {rung + 1} has {count} tries in place of {len(alive)}: they took longer than was "
-                             "foreseen")
-        return alive[:count]
+    def _rung(self, alive: Sequence[Setting], plan: Rungs, rung: int, seconds: float) -> dict[Setting, Attempt]:
+        """The tries of a rung, at least two, and no more than fit into the time: those that come last are left out."""
+        done: dict[Setting, Attempt] = {}
+        for one in alive:
+            took = [tried.seconds for tried in done.values()]
+            if len(took) > 1 and sum(took) + max(took) > seconds:
+                self.told.append(f"the time was over in rung {rung + 1}: tries took longer than was foreseen; not "
+                                 f"tried there: {'; '.join(left.told() for left in alive[len(took):])}")
+                break
+            done[one] = self.attempt(rung + 1, one, plan.steps(rung, self.length(one)))
+        return done
 
     def _chosen(self, setting: Setting) -> Setting:
         """The one that is left; of its rung nothing else was kept."""

@@ -92,7 +92,7 @@ def _wait(ticket: Ticket, name: str, says: Says, asked_to_stop: Callable[[], boo
 
 def use_of(recipe: Recipe, stage: str, look: Callable[[], Hardware]) -> tuple[str, str] | None:
     """Device and kind of use of a stage; None where it computes no model here."""
-    if stage == "train":
+    if stage in ("tune", "train"):
         return training_device(recipe, look()), TRAINING
     local = [options for asks, _, use, options in engines_in(recipe) if asks == stage and holds_model(use, options)]
     if stage in _OF_STUDENTS:

@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path: Path, monkeypatc
 
 def test_stages_that_compute_a_model_use_a_device() -> None:
     look: Callable[[], Hardware] = lambda: MACHINE  # noqa: E731
-    assert use_of(recipe(), "train", look) == (CPU, TRAINING)
+    assert use_of(recipe(), "train", look) == use_of(recipe(), "tune", look) == (CPU, TRAINING)
     assert use_of(recipe(), "collect", look) == (CPU, "answers")
     assert use_of(recipe(), "evaluate", look) == (CPU, "evaluation")
     assert use_of(recipe(), "select", look) is None and use_of(recipe(), "format", look) is None

@@ -150,6 +150,7 @@ def test_a_result_says_where_its_learning_rate_comes_from(
     run = RunFolder(root / "runs/garden-1")
     tried = tuple(Try(1, Setting(rate, 16, 2.0), 40, 0.5, score, 30.0, score > 0.4) for rate, score in
                   ((1e-3, 0.5), (3e-3, 0.25)))
+    tried = (*tried, Try(1, Setting(9e-3, 16, 2.0), 9, None, None, 3.0, False, "the loss exploded"))
     write_output(run, TuneOutput("b2:t", TuningResult("a", tried[0].setting, 2e-3, 1e-3, ("why",), tried, 720.0)))
     assert run_result(Workspace(root)).tuned == "", "its recipe states a rate"
     recipe = run.recipe()
@@ -157,11 +158,13 @@ def test_a_result_says_where_its_learning_rate_comes_from(
     train = recipe.train.model_copy(update={"options": {**recipe.train.options, "learning_rate": "tuned"}})
     tuned = recipe.model_copy(update={"train": train})
     monkeypatch.setattr(RunFolder, "recipe", lambda self: tuned)
-    assert "learning rate 1.0e-03 by tuning on a: 2 tries, 12 min" in " ".join(
+    assert "learning rate 1.0e-03 by tuning on a: 3 tries, 12 min" in " ".join(
         result_to_text(run_result(Workspace(root))).split())
     text = tuning_to_text(tuning_of(Workspace(root), "garden-1"))
     rows = [line.split() for line in text.splitlines() if "e-03  " in line]
-    assert [(row[1], row[-1]) for row in rows] == [("1.0e-03", "chosen"), ("3.0e-03", "dropped")] and "why" in text
+    assert [(row[1], row[-1]) for row in rows] == [("1.0e-03", "chosen"), ("3.0e-03", "dropped"),
+                                                    ("9.0e-03", "astray")] and "why" in text
+    assert "0.009, rank 16, 2 epochs in rung 1: the loss exploded" in text and max(map(len, text.splitlines())) <= 100
     monkeypatch.setattr(RunFolder, "request", lambda self: {"stages": ["format", "tune"]})
     running._say_finished(run, Workspace(root))
     assert capsys.readouterr().out == "\n" + text, "the command tune ends with the table"

@@ -173,6 +173,12 @@ class TuningResult(Stored):
         return {name: getattr(self.chosen, name) for name in self.tuned}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known beside the table."""
+        astray = (one for one in self.tries if one.astray)
+        return (*self.told, *(f"{one.setting.told()} in rung {one.rung}: {one.astray}" for one in astray))
+
+    @property
     def line(self) -> str:
         """In one line."""
         more = "".join(f", {text}" for name, text in (("rank", f"rank {self.chosen.rank}"),

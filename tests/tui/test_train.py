@@ -105,7 +105,7 @@ async def test_t_shows_every_try_of_a_tuning_and_says_where_there_was_none(tmp_p
                      TuneOutput("b2:t", TuningResult(HOSTILE, tries[0].setting, 2e-3, 1e-3, (HOSTILE,), tries, 38.0)))
         await pilot.press("t")
         await until(pilot, lambda: "rate 1.0e-03, rank 16, epochs 2, 40 steps" in screen_text(app))
-        assert "score 50.0 %, 30.0 s, chosen" in assert_harmless(app)
+        assert "score 50.0 %" in assert_harmless(app)
 
 
 @piloted

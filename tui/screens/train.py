@@ -167,7 +167,7 @@ def _tries(found: TuningResult) -> list[tuple[str, str]]:
     tries = [(f"rung {rung}", f"rate {rate}, rank {rank}, epochs {epochs}, {steps} steps: loss {loss}, score {score}, "
               f"{took}, {became}")
              for rung, rate, rank, epochs, steps, loss, score, took, became in tuning_rows(found)]
-    return [("chosen", found.line), *(("", text) for text in found.told), *tries]
+    return [("chosen", found.line), *(("", text) for text in found.notes), *tries]
 
 
 def is_measured(view: RunView, name: str) -> bool:

@@ -21,7 +21,7 @@ def tuning_of(workspace: Workspace, run: str = "last") -> TuningResult:
 def tuning_to_text(result: TuningResult) -> str:
     """The table of all tries, with how it came about, as plain text."""
     lines = [*table(HEAD, list(tuning_rows(result))), ""] if result.tries else []
-    told = (*result.told, result.line)
+    told = (*result.notes, result.line)
     return "\n".join(line.rstrip() for line in [*lines, *(row for text in told for row in wrapped(text))]) + "\n"
 
 
@@ -29,7 +29,7 @@ def tuning_rows(result: TuningResult) -> Iterator[tuple[str, ...]]:
     """The tries, rung by rung, the best first, under the columns of `HEAD`."""
     last = max((one.rung for one in result.tries), default=0)
     for one in result.tries:
-        became = f"dropped: {one.astray}" if one.astray and not one.kept else "dropped" if not one.kept else (
+        became = "went astray" if one.astray else "dropped" if not one.kept else (
             "chosen" if one.rung == last else "kept")
         yield (str(one.rung), f"{one.setting.learning_rate:.1e}", str(one.setting.rank), f"{one.setting.epochs:g}",
                f"{one.steps:,}", "-" if one.loss is None else f"{one.loss:.4f}",

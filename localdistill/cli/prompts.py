@@ -97,5 +97,5 @@ def make(
     recipe_from_little(recipe, writing_engine(writer, model), files or (), documents, by or (), count)
     if not as_json:
         output.talk(f"wrote {recipe}; the answers: localdistill run {recipe}")
-    cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-    running.start_and_watch(str(recipe), cap, None, accepted, workspace, "augment", detach, as_json, None, None)
+    running.start_and_watch(str(recipe), None, None, max_usd, accepted, workspace, "augment", detach, as_json, None,
+                            None)

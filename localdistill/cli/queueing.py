@@ -66,9 +66,8 @@ def add(
     """Start a run that waits."""
     from localdistill.cli.running import start_and_watch
 
-    cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-    start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, "", True, as_json, on_battery,
-                    None, notify, queued=True)
+    start_and_watch(recipe, settings, seeds, max_usd, accept_terms, workspace, "", True, as_json, on_battery, None,
+                    notify, queued=True)
 
 
 def leave(

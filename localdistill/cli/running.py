@@ -66,8 +66,9 @@ def register(app: typer.Typer) -> None:
 
 def start_and_watch(
     name: str,
-    settings: list[str],
+    settings: list[str] | None,
     seeds: int | None,
+    max_usd: float | None,
     accepted: list[str] | None,
     workspace: Any,
     until: str,
@@ -81,6 +82,7 @@ def start_and_watch(
     """Start a run of a recipe up to a stage, and watch it unless it is detached."""
     from localdistill import start, typed_again
 
+    settings = [*(settings or []), *([] if max_usd is None else [f"max_usd={max_usd}"])]
     recipe, text, base = read_recipe(name, settings, seeds)
     place = workspace_of(workspace, may_be_new=True)
     accept_terms(recipe, place, accepted or [])
@@ -182,9 +184,8 @@ def _stage_command(stage: str) -> Any:
         detach: DetachOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        cap = [] if max_usd is None else [f"max_usd={max_usd}"]
-        start_and_watch(recipe, [*(settings or []), *cap], seeds, accept_terms, workspace, stage, detach, as_json,
-                        on_battery, end_by, notify)
+        start_and_watch(recipe, settings, seeds, max_usd, accept_terms, workspace, stage, detach, as_json, on_battery,
+                        end_by, notify)
 
     return command
 

@@ -83,6 +83,11 @@ class Ticket:
         return [use for path, use in _living(self._path.parent)
                 if path != self._path and not (use.takes_turns and (self.use.takes_turns or _waits(path)))]
 
+    def slowed_by(self) -> list[str]:
+        """What is to be said of trainings beside it, and, where it trains, of whoever else is."""
+        return [f"{other.told} is under way too: both are slower, and share the memory"
+                for other in self.beside() if TRAINS & {self.use.what, other.what}]
+
     def leave(self) -> None:
         """Give the place up. Harmless to call twice."""
         with contextlib.suppress(OSError):
@@ -108,9 +113,13 @@ def take_ticket(device: str, what: str, who: str, where: str = "") -> Ticket:
 
 
 @contextlib.contextmanager
-def using(device: str, what: str, who: str, where: str = "") -> Iterator[Ticket]:
-    """A ticket for the length of the block."""
-    ticket = take_ticket(device, what, who, where)
+def using(device: str, what: str, who: str, where: str = "") -> Iterator[Ticket | None]:
+    """A ticket for the length of the block; none where the user's folder cannot be written: nobody is told then."""
+    try:
+        ticket = take_ticket(device, what, who, where)
+    except OSError:
+        yield None
+        return
     try:
         yield ticket
     finally:

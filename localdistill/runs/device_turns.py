@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from localdistill.core.events import Event, Noted, Warned
 from localdistill.engines import ENGINES
 from localdistill.modelfiles.hardware import Hardware, Place, look_at_hardware
 from localdistill.modelfiles.shape import STUDENTS
-from localdistill.runs.device_queue import CPU, TRAINING, TRAINS, WHOLE_RUN, Ticket, take_ticket
-from localdistill.trainers import TRAINERS, usual_trainer
+from localdistill.runs.device_queue import CPU, TRAINING, WHOLE_RUN, Ticket, take_ticket
 from localdistill.workspace.terms import engines_in, who_answers
 
 if TYPE_CHECKING:
     from localdistill.recipe import Recipe
 
 APPLE = "the Apple GPU"
-_OF_STUDENTS = {"train": TRAINING, "evaluate": "evaluation", "export": "export"}
-"""Stages that run the student, and what they are called."""
+_OF_STUDENTS = {"evaluate": "evaluation", "export": "export"}
+"""Stages that run the student without training it, and what they are called."""
 LOOK_EVERY_S = 0.2
 
 
@@ -71,8 +71,8 @@ class DeviceTurns:
             return
         try:
             _wait(ticket, name, says, asked_to_stop)
-            for other in (one for one in ticket.beside() if TRAINS & {what, one.what}):
-                says.take(Warned(f"{other.told} is under way too: both are slower, and share the memory"))
+            for text in ticket.slowed_by():
+                says.take(Warned(text))
             yield
         finally:
             ticket.leave()
@@ -94,9 +94,9 @@ def use_of(recipe: Recipe, stage: str, look: Callable[[], Hardware]) -> tuple[st
     """Device and kind of use of a stage; None where it computes no model here."""
     if stage in ("tune", "train"):
         return training_device(recipe, look()), TRAINING
-    local = [options for asks, _, use, options in engines_in(recipe) if asks == stage and holds_model(use, options)]
     if stage in _OF_STUDENTS:
         return any_device(look()), _OF_STUDENTS[stage]
+    local = [options for asks, _, use, options in engines_in(recipe) if asks == stage and holds_model(use, options)]
     if not local:
         return None
     told = {str(options.get("gpu_layers", options.get("device", "auto"))) for options in local}
@@ -113,9 +113,9 @@ def training_device(recipe: Recipe, hardware: Hardware) -> str:
     """Where the trainer of `recipe` computes; where a model does that takes what there is, if it trains nothing."""
     if recipe.train is None:
         return any_device(hardware)
-    cls = TRAINERS.load(recipe.train.use or usual_trainer())
-    trainer = cls(cls.Options.model_validate(recipe.train.options))
-    return _named(trainer.estimate(STUDENTS[0], 1, hardware).place)
+    from localdistill.stages.context import build_trainer
+
+    return _named(build_trainer(recipe, Path()).estimate(STUDENTS[0], 1, hardware).place)
 
 
 def any_device(hardware: Hardware) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localdistill.core.borders import BORDERS
 from localdistill.core.records import Candidate, Fact, FactScope, Prompt
@@ -14,8 +15,13 @@ from localdistill.objectives import OBJECTIVES
 from localdistill.objectives.base import Objective
 from localdistill.recipe import Member, Recipe
 from localdistill.recipe.sections import ArmSection, TrainSection
-from localdistill.stages.context import build_member
+from localdistill.stages.context import StageContext, build_member
+from localdistill.stages.outputs import ArmDataset
 from localdistill.store import Store
+from localdistill.trainers.job import TrainingJob
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def arm_objective(train: TrainSection, section: ArmSection) -> Member:
@@ -28,6 +34,17 @@ def objective_of(recipe: Recipe, section: ArmSection, base: Path) -> Objective |
     train = recipe.train
     made: Objective | None = build_member(OBJECTIVES, arm_objective(train, section), base) if train else None
     return made
+
+
+def training_job(context: StageContext, section: ArmSection, arm: ArmDataset, rows: pa.Table,
+                 output: Path) -> TrainingJob:
+    """A training of the arm `section` on its rows into the folder `output`, from the base, with the recipe's seed."""
+    objective = objective_of(context.recipe, section, context.base)
+    assert objective is not None  # there is a [train]
+    return TrainingJob(
+        arm=section.name, student=context.student, rows=rows, stop_token_id=arm.facts.stop_token_id,
+        tag_token_ids=arm.facts.tag_token_ids, objective=objective, output=output, seed=context.recipe.seed,
+        held=context.held_base.path if context.held_base else None, died_for_memory=context.died_for_memory)
 
 
 def why_unlearnable(form: Format, objective: Objective) -> str:

@@ -4,7 +4,7 @@ that was killed resumes inside the artifact's staging folder from its newest ver
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from localdistill.modelfiles.folder import ModelFolder
 from localdistill.recipe.sections import ArmSection
 from localdistill.stages.context import StageContext
 from localdistill.stages.development import Development, development
-from localdistill.stages.learning import arm_objective, objective_of
+from localdistill.stages.learning import arm_objective, training_job
 from localdistill.stages.outputs import (
     ArmAdapter,
     ArmDataset,
@@ -145,21 +145,8 @@ def _job(context: StageContext, training: ArmTraining, dataset: Artifact, start:
          output: Path) -> TrainingJob:
     import pyarrow.parquet as parquet
 
-    objective = objective_of(context.recipe, training.section, context.base)
-    assert objective is not None  # there is a [train]
-    facts = training.arm.facts
-    return TrainingJob(
-        arm=training.section.name,
-        student=context.student,
-        rows=parquet.read_table(dataset.file("rows.parquet")),
-        stop_token_id=facts.stop_token_id,
-        tag_token_ids=facts.tag_token_ids,
-        objective=objective,
-        output=output,
-        seed=training.seed,
-        start_adapter=start.path / "adapter" if start else None,
-        held=context.held_base.path if context.held_base else None,
-        epochs=training.epochs,
-        dev_items=training.dev.items(training.section.name, facts.thinks) if training.dev else None,
-        died_for_memory=context.died_for_memory,
-    )
+    section, arm, dev = training.section, training.arm, training.dev
+    job = training_job(context, section, arm, parquet.read_table(dataset.file("rows.parquet")), output)
+    return replace(job, seed=training.seed, epochs=training.epochs,
+                   start_adapter=start.path / "adapter" if start else None,
+                   dev_items=dev.items(section.name, arm.facts.thinks) if dev else None)

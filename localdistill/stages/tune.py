@@ -22,7 +22,7 @@ from localdistill.recipe.sections import ArmSection
 from localdistill.safety.files import atomic_write_bytes
 from localdistill.stages.context import StageContext, build_trainer
 from localdistill.stages.development import Development, development
-from localdistill.stages.learning import arm_objective, objective_of
+from localdistill.stages.learning import arm_objective, training_job
 from localdistill.stages.outputs import ArmDataset, FormatOutput, TuneOutput, read_output, write_output
 from localdistill.stages.tuning import (
     TUNING_FILE,
@@ -36,7 +36,7 @@ from localdistill.stages.tuning import (
     read_range,
     rule_of,
 )
-from localdistill.trainers.job import DevItems, TrainingJob
+from localdistill.trainers.job import DevItems
 from localdistill.trainers.report import TrainingResult
 from localdistill.workspace.folder import Artifact
 
@@ -103,7 +103,7 @@ class _Tuning:
 
         assert context.recipe.tune is not None
         self._context, self._section, self._tune, self._staging = context, section, context.recipe.tune, staging
-        self._rows, self._facts = parquet.read_table(dataset.file("rows.parquet")), arm.facts
+        self._arm, self._rows = arm, parquet.read_table(dataset.file("rows.parquet"))
         self._items = dev.items(section.name, arm.facts.thinks)
         self._options = context.trainer.options
         self._epoch_steps = 1.0
@@ -141,8 +141,8 @@ class _Tuning:
 
     def _estimated_epoch(self) -> float:
         """Steps of an epoch, before one was seen."""
-        options = self._options
-        by = self._facts.tokens / options.batch_tokens if options.batch_tokens else len(self._rows) / options.batch_rows
+        options, tokens = self._options, self._arm.facts.tokens
+        by = tokens / options.batch_tokens if options.batch_tokens else len(self._rows) / options.batch_rows
         return max(1.0, math.floor(by))
 
     def _length(self, setting: Setting) -> int:
@@ -176,21 +176,13 @@ class _Tuning:
         seen, began = _Losses(self._context.emit, name), time.monotonic()
         folder.mkdir(exist_ok=True)
         seen.emit(Progressed(f"{name}: loading", 0, 0))
-        result = trainer.train(self._job(name, folder, items, rates), seen.emit, self._context.cancel)
+        job = replace(training_job(self._context, self._section, self._arm, self._rows, folder), arm=name,
+                      dev_items=items, rates=rates, goes_back=False)
+        result = trainer.train(job, seen.emit, self._context.cancel)
         done = seen.attempt(result, time.monotonic() - began, 1 if rates else _LAST)
         atomic_write_bytes(file, done.to_bytes())
         shutil.rmtree(folder, ignore_errors=True)
         return done
-
-    def _job(self, name: str, output: Path, items: DevItems, rates: tuple[float, float] | None) -> TrainingJob:
-        context = self._context
-        objective = objective_of(context.recipe, self._section, context.base)
-        assert objective is not None  # there is a [train]
-        return TrainingJob(
-            arm=name, student=context.student, rows=self._rows, stop_token_id=self._facts.stop_token_id,
-            tag_token_ids=self._facts.tag_token_ids, objective=objective, output=output, seed=context.recipe.seed,
-            dev_items=items, held=context.held_base.path if context.held_base else None, rates=rates, goes_back=False,
-            died_for_memory=context.died_for_memory)
 
 
 class _Losses:

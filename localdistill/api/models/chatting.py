@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -18,7 +18,7 @@ from localdistill.engines import ENGINES
 from localdistill.engines.base import Streaming
 from localdistill.modelfiles.hardware import look_at_hardware
 from localdistill.modelfiles.shipped import resolve_path
-from localdistill.runs.device_queue import CHAT, TRAINS, using
+from localdistill.runs.device_queue import CHAT, using
 from localdistill.runs.device_turns import any_device, holds_model
 from localdistill.stages.context import build_member
 from localdistill.templates.marks import Mark, hit_at, hits, may_grow_into_opening, opened_by
@@ -223,13 +223,7 @@ def _counted(target: ChatTarget, emit: Emit) -> Iterator[None]:
     if not holds_model(target.engine.use, target.engine.options):
         yield
         return
-    with ExitStack() as held:
-        try:
-            ticket = held.enter_context(using(any_device(look_at_hardware()), CHAT, target.title))
-        except OSError:  # the user's folder cannot be written: nobody is told, and the chat goes on
-            yield
-            return
-        for other in ticket.beside():
-            if other.what in TRAINS:
-                emit(Warned(f"{other.told} is under way too: both are slower, and share the memory"))
+    with using(any_device(look_at_hardware()), CHAT, target.title) as ticket:
+        for text in ticket.slowed_by() if ticket else ():
+            emit(Warned(text))
         yield

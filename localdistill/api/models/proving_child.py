@@ -35,7 +35,8 @@ def prove_training(workspace: Workspace, student: str, emit: Emit, cancel: Cance
     device = any_device(look_at_hardware())
     with using(device, TRAINING, "doctor --train", str(workspace.root)) as ticket, \
             scratch_folder(workspace.root) as scratch:
-        _wait(ticket, emit, cancel)
+        if ticket is not None:
+            _wait(ticket, emit, cancel)
         child = JsonChild("localdistill.api.models.proving_child")
         try:
             child.send({"student": str(folder.resolve()), "folder": str(scratch)})
